@@ -1,0 +1,5 @@
+"""`python -m close` is the `close` command."""
+
+from close.cli import main
+
+main()

@@ -1,0 +1,54 @@
+"""Ways across the modality gap, under one interface.
+
+`close adapters` lists them; a new one is a class in a file of its own here, registered by name.
+"""
+
+from close.adapters.base import ADAPTERS, Chain, GapAdapter, Modality, Needs, blocks, build_adapter
+from close.adapters.catalogue import AdapterInfo, list_adapters
+from close.adapters.centring import Centring
+from close.adapters.covariance import CovarianceNoise
+from close.adapters.gaussian import Gaussian, Identity, cosine_to_std, std_to_cosine
+from close.adapters.linear import LinearMap
+from close.adapters.memory import Memory, Nearest
+from close.adapters.moments import Moments, ReAlign, Transport
+from close.adapters.noise import RowNoise, row_seeds
+from close.adapters.recipe import check_adapter, fit_adapter, resolve_adapter
+from close.adapters.shift import MeanShift, RandomShift
+from close.adapters.storage import load_adapter, save_adapter
+from close.adapters.tables import open_rows
+from close.adapters.uniform import UniformBall
+
+__all__ = [
+    "ADAPTERS",
+    "AdapterInfo",
+    "Centring",
+    "Chain",
+    "CovarianceNoise",
+    "GapAdapter",
+    "Gaussian",
+    "Identity",
+    "LinearMap",
+    "MeanShift",
+    "Memory",
+    "Modality",
+    "Moments",
+    "Nearest",
+    "Needs",
+    "RandomShift",
+    "ReAlign",
+    "RowNoise",
+    "Transport",
+    "UniformBall",
+    "blocks",
+    "build_adapter",
+    "check_adapter",
+    "cosine_to_std",
+    "fit_adapter",
+    "list_adapters",
+    "load_adapter",
+    "open_rows",
+    "resolve_adapter",
+    "row_seeds",
+    "save_adapter",
+    "std_to_cosine",
+]

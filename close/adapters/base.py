@@ -1,0 +1,283 @@
+"""The interface of everything that crosses the modality gap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from close.adapters.noise import RowNoise
+from close.errors import DataError, MismatchError, NotFittedError, RecipeError
+from close.registry import Registry, unknown_name
+
+__all__ = ["ADAPTERS", "Chain", "GapAdapter", "Modality", "Needs", "blocks", "build_adapter", "split_spec"]
+
+Modality = Literal["text", "image"]
+Needs = Literal["nothing", "text", "unpaired", "paired"]
+
+ADAPTERS: Registry[type[GapAdapter]] = Registry("adapter")
+
+
+class GapAdapter(nn.Module):
+    """Carries unit vectors of one modality to where the language model expects them.
+
+    A member overrides `text` (the training side), `image` (the test side) or both; they take and return raw vectors, so that
+    stages compose, and calling the adapter makes unit rows once, at the end. Randomness belongs to `text` alone, and only in
+    training mode: in evaluation mode `noise` is None.
+
+    What is learnt from data lives in registered buffers whose shapes follow from `dim` and the options, so that a fitted
+    adapter travels inside a checkpoint's safetensors. `needs` says which data `fit` asks for.
+
+    Args:
+        dim: width of the embeddings.
+        renorm: make unit rows after this stage of a chain too.
+        options: the options as given, for `spec`.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[Needs] = "nothing"
+    fitted: Tensor
+
+    def __init__(self, dim: int, *, renorm: bool = False, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.dim = dim
+        self.renorm = renorm
+        self.options = dict(options or {}) | ({"renorm": True} if renorm else {})
+        self.register_buffer("fitted", torch.tensor(self.needs == "nothing"))
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it may be used: nothing to learn, or learnt."""
+        return bool(self.fitted)
+
+    def text(self, x: Tensor, noise: RowNoise | None) -> Tensor:
+        """Training side: (B, dim) → (B, dim); `noise` is None outside training."""
+        return x
+
+    def image(self, x: Tensor) -> Tensor:
+        """Test side: (B, dim) → (B, dim)."""
+        return x
+
+    def fit(self, *, text: Any = None, image: Any = None) -> GapAdapter:
+        """Learn from embeddings what `needs` names; returns self.
+
+        Args:
+            text, image: (N, dim) and (M, dim) unit rows: array, tensor or `EmbeddingTable`; N = M and paired by row
+                where `needs` is "paired".
+        Raises:
+            DataError: data that `needs` names is not given, or is too little.
+            MismatchError: widths differ, or pairs are of different lengths.
+        """
+        self._check_fit(text, image)
+        self.learn(Checked(text, "text", self.name), Checked(image, "image", self.name))
+        self.fitted.fill_(True)
+        return self
+
+    def learn(self, text: Any, image: Any) -> None:
+        """Fill the buffers; `fit` has checked the data."""
+
+    def _check_fit(self, text: Any, image: Any) -> None:
+        wanted = {"nothing": (), "text": ("text",), "unpaired": ("text", "image"), "paired": ("text", "image")}[
+            self.needs
+        ]
+        given = {"text": text, "image": image}
+        missing = [side for side in wanted if given[side] is None]
+        if missing:
+            raise DataError(
+                f"adapter {self.name!r} needs {self.needs} data, and {' and '.join(missing)} embeddings are missing: "
+                f"fit(text=…, image=…), or in a recipe {{{self.name}: {{fit: {{text: TABLE, image: TABLE}}}}}}"
+            )
+        for side in wanted:
+            if len(given[side].shape) != 2:
+                raise DataError(f"adapter {self.name!r}: {side} embeddings are (N, D), not {tuple(given[side].shape)}")
+            rows, dim = given[side].shape
+            if dim != self.dim:
+                raise MismatchError(f"adapter {self.name!r}: {side} embeddings have {dim} columns, expected {self.dim}")
+            if rows < 2:
+                raise DataError(f"adapter {self.name!r}: {rows} {side} rows, at least 2 are needed")
+        if self.needs == "paired" and len(text) != len(image):
+            raise MismatchError(
+                f"adapter {self.name!r} needs pairs: {len(text)} text rows and {len(image)} image rows are not paired by row"
+            )
+
+    def forward(self, x: Tensor, modality: Modality, seeds: Tensor | None = None) -> Tensor:
+        """Unit rows, adapted on the side that `modality` names.
+
+        Args:
+            x: (B, dim) unit rows.
+            seeds: (B,) int64 noise seeds (`row_seeds`); drawn from torch's generator when training without them.
+        Raises:
+            NotFittedError: `fit` was not called where it has to be.
+            RecipeError: unknown modality.
+        """
+        if not self.is_fitted:
+            raise NotFittedError(f"adapter {self.name!r} is not fitted: call fit(text=…, image=…) or load a fitted one")
+        if modality == "image":
+            return F.normalize(self.image(x), dim=-1)
+        if modality != "text":
+            raise RecipeError(f"modality is 'text' or 'image', not {modality!r}")
+        if not self.training:
+            return F.normalize(self.text(x, None), dim=-1)
+        if seeds is None:
+            seeds = torch.randint(torch.iinfo(torch.int64).max, (len(x),), device=x.device)
+        return F.normalize(self.text(x, RowNoise(seeds)), dim=-1)
+
+    def save_files(self, folder: Path) -> None:
+        """Write what is too large for a checkpoint's tensors beside them; nothing for most."""
+
+    def load_files(self, folder: Path) -> None:
+        """Find beside a checkpoint's loaded tensors what `save_files` wrote there."""
+
+    def spec(self) -> Any:
+        """How a recipe names this adapter: `name` or `{name: options}`."""
+        return {self.name: dict(self.options)} if self.options else self.name
+
+
+class Checked:
+    """Rows that must be finite and not zero, checked block by block as they are read."""
+
+    def __init__(self, rows: Any, side: Modality, adapter: str) -> None:
+        self.rows, self.side, self.adapter = rows, side, adapter
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, D)."""
+        return tuple(self.rows.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: slice) -> Tensor:
+        x = _as_tensor(self.rows[index]).cpu()
+        norms = x.norm(dim=-1)
+        for bad in torch.nonzero(~(norms.isfinite() & (norms > 0)))[:1].flatten().tolist():
+            kind = "zero" if norms[bad] == 0 else "not finite (NaN or infinity)"
+            raise DataError(f"adapter {self.adapter!r}: {self.side} row {(index.start or 0) + bad} is {kind}")
+        return x
+
+
+class Adapted:
+    """Embeddings seen through a stage, block by block: what the next stage of a chain is fitted on."""
+
+    def __init__(self, rows: Any, stage: GapAdapter, side: Modality) -> None:
+        self.rows, self.stage, self.side = rows, stage, side
+        self.shape = rows.shape
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, index: Any) -> Tensor:
+        x = _as_tensor(self.rows[index])
+        x = self.stage.text(x, None) if self.side == "text" else self.stage.image(x)
+        return F.normalize(x, dim=-1) if self.stage.renorm else x
+
+
+def _as_tensor(x: Any) -> Tensor:
+    return x.float() if isinstance(x, Tensor) else torch.tensor(np.asarray(x, dtype=np.float32))
+
+
+def blocks(rows: Any, size: int = 8192) -> Iterator[Tensor]:
+    """The rows of an array, tensor, memory map or table as (≤ size, dim) float32 tensors, one block in memory at a time."""
+    for start in range(0, len(rows), size):
+        yield _as_tensor(rows[start : start + size])
+
+
+class Chain(GapAdapter):
+    """Stages one after the other; raw vectors in between, unit rows at the end."""
+
+    name = "chain"
+
+    def __init__(self, dim: int, stages: Sequence[GapAdapter]) -> None:
+        super().__init__(dim)
+        self.stages = nn.ModuleList(stages)
+
+    @property
+    def members(self) -> list[GapAdapter]:
+        """The stages, typed."""
+        return [stage for stage in self.stages if isinstance(stage, GapAdapter)]
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether every stage may be used."""
+        return all(stage.is_fitted for stage in self.members)
+
+    def fit(self, *, text: Any = None, image: Any = None) -> GapAdapter:
+        """Fit the stages in turn, each on what the stages before it make of the data (noise left out)."""
+        for stage in self.members:
+            if not stage.is_fitted:
+                stage.fit(text=text, image=image)
+            text = None if text is None else Adapted(text, stage, "text")
+            image = None if image is None else Adapted(image, stage, "image")
+        return self
+
+    def text(self, x: Tensor, noise: RowNoise | None) -> Tensor:
+        """The stages' text sides in turn."""
+        for stage in self.members:
+            x = stage.text(x, noise)
+            x = F.normalize(x, dim=-1) if stage.renorm else x
+        return x
+
+    def image(self, x: Tensor) -> Tensor:
+        """The stages' image sides in turn."""
+        for stage in self.members:
+            x = stage.image(x)
+            x = F.normalize(x, dim=-1) if stage.renorm else x
+        return x
+
+    def save_files(self, folder: Path) -> None:
+        """The stages' files."""
+        for stage in self.members:
+            stage.save_files(folder)
+
+    def load_files(self, folder: Path) -> None:
+        """The stages' files."""
+        for stage in self.members:
+            stage.load_files(folder)
+
+    def spec(self) -> Any:
+        """The stages' specs."""
+        return [stage.spec() for stage in self.members]
+
+
+def build_adapter(spec: Any, dim: int) -> GapAdapter:
+    """An adapter from its recipe: a name, `{name: options}`, or a list of these (a chain).
+
+    Raises:
+        UnknownNameError: no such adapter; the nearest is told.
+        RecipeError: the options are not the adapter's.
+    """
+    if isinstance(spec, GapAdapter):
+        return spec
+    if isinstance(spec, (list, tuple)):
+        return Chain(dim, [build_adapter(stage, dim) for stage in spec]) if spec else build_adapter("none", dim)
+    name, options = split_spec(spec)
+    kind = ADAPTERS[name]
+    known = {key: value for key, value in signature(kind).parameters.items() if key not in ("dim", "options")}
+    for key in options:
+        if key not in known:
+            raise unknown_name(f"option of adapter {name!r}", key, known)
+    for key, parameter in known.items():
+        if parameter.default is parameter.empty and key not in options:
+            raise RecipeError(f"adapter {name!r} needs the option {key!r}")
+    return kind(dim, **options)
+
+
+def split_spec(spec: Any) -> tuple[str, dict[str, Any]]:
+    """Name and options of one adapter's spec.
+
+    Raises:
+        RecipeError: it is neither a name nor `{name: options}`.
+    """
+    if isinstance(spec, str):
+        return spec, {}
+    if isinstance(spec, Mapping) and len(spec) == 1:
+        name, options = next(iter(spec.items()))
+        if options is None or isinstance(options, Mapping):
+            return str(name), dict(options or {})
+    raise RecipeError(f"an adapter is a name or {{name: {{option: value}}}}, not {spec!r}")

@@ -1,0 +1,209 @@
+"""Image vectors rebuilt from text vectors: the gap is crossed at test time, and training stays as it is.
+
+The texts are either a seeded sample kept in a buffer, which travels in the checkpoint's tensors, or all of them (`disk: true`) in
+a file beside the tensors, memory-mapped and read block by block. The file is named by a digest of its content, which is in the
+tensors: a run that is moved or copied as a folder keeps its memory, and another file can't take its place.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from close.adapters.base import ADAPTERS, GapAdapter, Needs, blocks
+from close.adapters.options import number, whole
+from close.errors import DataError, MissingError, RecipeError
+
+__all__ = ["Memory", "Nearest", "TextMemory"]
+
+
+class TextMemory(GapAdapter):
+    """What `memory` and `nearest` share: unit text vectors, in a buffer or in a file.
+
+    Args:
+        size: rows of the sample in the buffer, 10,000 unless given; if there are fewer, `spec` tells the true size after `fit`.
+        seed: of the sample.
+        disk: keep every row, in a file beside the checkpoint's tensors; for memories too large for the buffer.
+    """
+
+    needs: ClassVar[Needs] = "text"
+    memory: Tensor
+    digest: Tensor
+
+    def __init__(
+        self, dim: int, *, size: int | None, seed: int, disk: bool, renorm: bool, options: dict[str, Any]
+    ) -> None:
+        if disk and size is not None:
+            raise RecipeError(
+                f"{self.name}: size is of the sample in the checkpoint, disk: true keeps every row; give one"
+            )
+        size = whole(self.name, "size", 10_000 if size is None else size, low=1)
+        place = {"disk": True} if disk else {"size": size, "seed": whole(self.name, "seed", seed)}
+        super().__init__(dim, renorm=renorm, options={**options, **place})
+        self.disk = disk
+        self.file: Path | None = None
+        if disk:
+            self.register_buffer("digest", torch.zeros(32, dtype=torch.uint8))
+        else:
+            self.register_buffer("memory", torch.zeros(size, dim))
+
+    def learn(self, text: Any, image: Any) -> None:
+        """Keep the texts: all in a file, or a sample in the buffer."""
+        if self.disk:
+            self._write(text)
+            return
+        size = min(self.options["size"], len(text))
+        self.options["size"] = size
+        kept = np.sort(np.random.default_rng(self.options["seed"]).choice(len(text), size, replace=False))
+        self.memory = torch.cat(list(_take(text, torch.from_numpy(kept)))).to(self.memory)
+
+    def _write(self, text: Any) -> None:
+        handle, name = tempfile.mkstemp(prefix="close-memory-", suffix=".npy")
+        os.close(handle)
+        self.file = Path(name)
+        atexit.register(self.file.unlink, missing_ok=True)
+        out = np.lib.format.open_memmap(self.file, mode="w+", dtype=np.float32, shape=(len(text), self.dim))
+        digest, start = hashlib.sha256(), 0
+        for block in blocks(text):
+            rows = F.normalize(block, dim=-1).numpy()
+            digest.update(rows.tobytes())
+            out[start : start + len(rows)] = rows
+            start += len(rows)
+        out.flush()
+        self.digest.copy_(torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8))
+
+    def _file_name(self) -> str:
+        return f"memory-{bytes(self.digest.tolist()).hex()[:16]}.npy"
+
+    def save_files(self, folder: Path) -> None:
+        """Put the file beside the tensors: a hard link where the disk allows, else a copy."""
+        target = folder / self._file_name() if self.disk else None
+        if target is None or target.exists():
+            return
+        partial = target.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            os.link(self._existing_file(), partial)
+        except OSError:
+            shutil.copyfile(self._existing_file(), partial)
+        os.replace(partial, target)
+
+    def load_files(self, folder: Path) -> None:
+        """Find the file beside the tensors."""
+        if self.disk:
+            self.file = folder / self._file_name()
+            self._existing_file()
+
+    def _existing_file(self) -> Path:
+        if self.file is None or not self.file.is_file():
+            raise MissingError(
+                f"adapter {self.name!r}: its memory {self.file or self._file_name()} is missing; "
+                "it lies beside the checkpoint's tensors: copy the whole folder, or fit the adapter again"
+            )
+        return self.file
+
+    def rows(self) -> Iterator[Tensor]:
+        """The memory's unit rows, (≤ 8192, dim) at a time."""
+        if not self.disk:
+            yield from self.memory.split(8192)
+            return
+        try:
+            stored = np.load(self._existing_file(), mmap_mode="r")
+        except ValueError as error:
+            raise DataError(f"{self.file}: the memory's file is damaged ({error}); fit the adapter again") from None
+        yield from blocks(stored)
+
+
+def _take(text: Any, kept: Tensor) -> Iterator[Tensor]:
+    """Unit rows at the sorted positions `kept`, read block by block."""
+    start = 0
+    for block in blocks(text):
+        inside = kept[(kept >= start) & (kept < start + len(block))] - start
+        yield F.normalize(block[inside], dim=-1)
+        start += len(block)
+
+
+@ADAPTERS.register("memory")
+class Memory(TextMemory):
+    """Image vectors replaced by a weighted mean of the text vectors they resemble; text stays as it is.
+
+    Formula: unit(Σ_i softmax(cos(v, m_i)/τ)·m_i) over the memory's unit text vectors m_i; training on t.
+    Paper: DeCap (Li et al., ICLR 2023), τ = 1/100, 500k texts.
+    Needs: text.
+    When: no image at all is at hand, and texts like the test images' captions are; without noise on the text side.
+
+    Args:
+        temperature: τ.
+        size, seed, disk: where the memory is kept, see `TextMemory`.
+    """
+
+    name = "memory"
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        temperature: float = 0.01,
+        size: int | None = None,
+        seed: int = 0,
+        disk: bool = False,
+        renorm: bool = False,
+    ) -> None:
+        options = {"temperature": number("memory", "temperature", temperature, low=1e-6)}
+        super().__init__(dim, size=size, seed=seed, disk=disk, renorm=renorm, options=options)
+        self.temperature = temperature
+
+    def image(self, x: Tensor) -> Tensor:
+        """Σ softmax(cos(x, m)/τ)·m, by a softmax that runs over the blocks."""
+        query = F.normalize(x.float(), dim=-1) / self.temperature
+        top = query.new_full((len(x), 1), -torch.inf)
+        weight, total = torch.zeros_like(top), torch.zeros_like(query)
+        for rows in self.rows():
+            logits = query @ rows.to(query).T
+            higher = torch.maximum(top, logits.amax(1, keepdim=True))
+            old, share = (top - higher).exp(), (logits - higher).exp()
+            weight = weight * old + share.sum(1, keepdim=True)
+            total = total * old + share @ rows.to(query)
+            top = higher
+        return (total / weight).to(x)
+
+
+@ADAPTERS.register("nearest")
+class Nearest(TextMemory):
+    """Image vectors replaced by the one text vector nearest to each; text stays as it is.
+
+    Formula: argmax over the memory's unit text vectors m of cos(v, m); training on t. The limit τ → 0 of `memory`.
+    Paper: nearest-neighbour decoding, a baseline in DeCap (Li et al., ICLR 2023).
+    Needs: text.
+    When: as a baseline: what the model makes of the best caption that is already there.
+
+    Args:
+        size, seed, disk: where the memory is kept, see `TextMemory`.
+    """
+
+    name = "nearest"
+
+    def __init__(
+        self, dim: int, *, size: int | None = None, seed: int = 0, disk: bool = False, renorm: bool = False
+    ) -> None:
+        super().__init__(dim, size=size, seed=seed, disk=disk, renorm=renorm, options={})
+
+    def image(self, x: Tensor) -> Tensor:
+        """The nearest text vector; the first one of equals."""
+        query = x.float()
+        best, found = query.new_full((len(x),), -torch.inf), torch.zeros_like(query)
+        for rows in self.rows():
+            score, place = (query @ rows.to(query).T).max(1)
+            found = torch.where((score > best)[:, None], rows.to(query)[place], found)
+            best = torch.maximum(best, score)
+        return found.to(x)

@@ -1,0 +1,120 @@
+"""Fitted adapters alone: a folder with `adapter.json` and `adapter.safetensors`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from close import __version__
+from close.adapters.base import GapAdapter, build_adapter
+from close.errors import CloseError, DataError, MismatchError, MissingError, NotFittedError, OutputExistsError
+from close.files import read_json, write_json
+
+__all__ = ["load_adapter", "read_adapter_info", "save_adapter"]
+
+_FORMAT = 1
+
+
+def save_adapter(
+    adapter: GapAdapter, path: str | Path, *, encoder: str | None = None, fingerprint: str | None = None
+) -> None:
+    """Save a fitted adapter; the folder appears whole or not at all.
+
+    Args:
+        encoder, fingerprint: of the embeddings that it was fitted on, where known.
+    Raises:
+        NotFittedError: it is not fitted.
+        OutputExistsError: there is something at `path`.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(path)
+    if not adapter.is_fitted:
+        raise NotFittedError(f"adapter {adapter.spec()!r} is not fitted: fit it before it is saved")
+    if folder.exists():
+        raise OutputExistsError(f"{folder} is there already: remove it, or choose another name")
+    about = {
+        "format": _FORMAT,
+        "adapter": adapter.spec(),
+        "dim": adapter.dim,
+        "encoder": encoder,
+        "fingerprint": fingerprint,
+        "versions": {"close": __version__, "torch": str(torch.__version__)},
+    }
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    partial.mkdir(parents=True)
+    try:
+        save_file(
+            {key: value.contiguous() for key, value in adapter.state_dict().items()}, partial / "adapter.safetensors"
+        )
+        adapter.save_files(partial)
+        write_json(partial / "adapter.json", about)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_adapter_info(path: str | Path) -> dict[str, Any]:
+    """What `adapter.json` says: adapter (its spec), dim, encoder, fingerprint, versions.
+
+    Raises:
+        MissingError: no saved adapter is there.
+        DataError: it is damaged, or of a newer format.
+    """
+    file = Path(path) / "adapter.json"
+    if not file.is_file():
+        raise MissingError(
+            f"{path}: no saved adapter is there (adapter.json is missing); `close adapter fit` makes one"
+        )
+    info = read_json(file)
+    if not isinstance(info, dict) or not {"adapter", "dim"} <= set(info):
+        raise DataError(f"{file}: not a saved adapter's description; fit it again")
+    if info.get("format") != _FORMAT:
+        raise DataError(f"{file}: format {info.get('format')!r}, this version reads {_FORMAT}")
+    return info
+
+
+def load_adapter(path: str | Path, *, fingerprint: str | None = None) -> GapAdapter:
+    """A saved adapter, fitted.
+
+    Args:
+        fingerprint: of the encoder that it will be used with; compared where both are known.
+    Raises:
+        MissingError: no saved adapter, or a file of it, is there.
+        DataError: it is damaged.
+        MismatchError: it was fitted on another encoder's embeddings.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(path)
+    info = read_adapter_info(folder)
+    check_fingerprint(f"adapter {folder}", info.get("encoder"), info.get("fingerprint"), fingerprint)
+    tensors = folder / "adapter.safetensors"
+    if not tensors.is_file():
+        raise MissingError(f"{tensors}: no such file; copy the whole folder, or fit the adapter again")
+    try:
+        adapter = build_adapter(info["adapter"], info["dim"])
+        adapter.load_state_dict(load_file(tensors))
+    except (SafetensorError, RuntimeError, TypeError, CloseError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{folder}: the saved adapter is damaged ({reason}); fit it again") from None
+    adapter.load_files(folder)
+    return adapter
+
+
+def check_fingerprint(what: str, encoder: str | None, found: str | None, expected: str | None) -> None:
+    """Refuse vectors of another encoder; unknown fingerprints are not compared.
+
+    Raises:
+        MismatchError: names both.
+    """
+    if found and expected and found != expected:
+        raise MismatchError(
+            f"{what} comes from encoder {encoder or 'unknown'} (weights {found[:8]}), but weights {expected[:8]} are "
+            "in use: fit on embeddings of that encoder"
+        )

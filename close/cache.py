@@ -1,0 +1,54 @@
+"""Where embeddings made on the way are kept, so that the same text is never encoded twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from close.embeddings import EmbeddingTable, Progress, embed_images, embed_texts, file_key, find_images
+from close.encoders import ContrastiveEncoder
+from close.errors import DataError
+from close.rows import RowFile
+
+__all__ = ["cache_folder", "cached_table"]
+
+
+def cache_folder() -> Path:
+    """`$CLOSE_CACHE`, or `~/.cache/close`."""
+    return Path(os.environ.get("CLOSE_CACHE") or Path.home() / ".cache" / "close")
+
+
+def cached_table(
+    rows: RowFile,
+    encoder: ContrastiveEncoder,
+    modality: str,
+    *,
+    progress: Progress | None = None,
+) -> EmbeddingTable:
+    """The embedding table of a data file's sources ("text") or files ("image"), made on first use.
+
+    Raises:
+        DataError: a file of the second modality can't be read (named): a run is never trained or scored on less than asked.
+    """
+    about = f"{rows.sha256} {encoder.name} {encoder.fingerprint} {encoder.precision} {modality} "
+    if modality == "text":
+        return embed_texts(rows, encoder, _folder(about), progress=progress)
+    images = find_images(rows.path, encoder.item_suffixes)
+    folder = _folder(about + "".join(f"{name} {file_key(path)} " for name, path in images))
+    table = embed_images(images, encoder, folder, progress=progress)
+    failures = folder / "failures.jsonl"
+    if failures.is_file():
+        first = json.loads(failures.read_text(encoding="utf-8").splitlines()[0])
+        shutil.rmtree(folder)
+        raise DataError(
+            f"{rows.path}: {table.info['failed']} of the images can't be read, the first in row {first['id']!r}: "
+            f"{first['reason']}"
+        )
+    return table
+
+
+def _folder(about: str) -> Path:
+    return cache_folder() / "embeddings" / hashlib.sha256(about.encode()).hexdigest()[:24]

@@ -1,0 +1,66 @@
+"""`close adapters`, `close adapter fit`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command("adapters")(adapters)
+    group = typer.Typer(help="Fit an adapter once, to be named in recipes.", no_args_is_help=True)
+    group.command("fit")(fit)
+    app.add_typer(group, name="adapter")
+
+
+def adapters(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the ways across the gap: formula, needs, when to use them."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from close.adapters.catalogue import AdapterInfo, list_adapters
+
+    listed = [asdict(info) for info in list_adapters()]
+    if as_json:
+        typer.echo(json.dumps(listed, indent=2, ensure_ascii=False))
+        return
+    table = Table(*(field.name for field in fields(AdapterInfo)), show_lines=True)
+    for info in listed:
+        table.add_row(*map(Text, info.values()))
+    Console().print(table)
+
+
+def fit(
+    spec: Annotated[
+        str, typer.Argument(help="As in a recipe: mean_shift, '{linear: {method: procrustes}}', '[…]', or a YAML file.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the fitted adapter; a recipe names it as {load: FOLDER}.")],
+    text: Annotated[Path | None, typer.Option(help="Text embeddings: a table's folder or .npy.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="Image embeddings; row by row with --text where pairs are needed.")
+    ] = None,
+) -> None:
+    """Fit an adapter on embeddings and save it."""
+    from close.adapters.recipe import fit_adapter
+
+    adapter = fit_adapter(_parse(spec), out, text=text, image=image)
+    typer.echo(f"{out}: {json.dumps(adapter.spec(), ensure_ascii=False)}, {adapter.dim} dimensions")
+
+
+def _parse(spec: str) -> Any:
+    import yaml
+
+    from close.errors import RecipeError
+
+    try:
+        return yaml.safe_load(Path(spec).read_text(encoding="utf-8") if spec.endswith((".yaml", ".yml")) else spec)
+    except (yaml.YAMLError, OSError) as error:
+        raise RecipeError(f"{spec!r} is not an adapter in YAML ({' '.join(str(error).split())})") from None

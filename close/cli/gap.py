@@ -1,0 +1,147 @@
+"""`close gap`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from close.errors import RecipeError
+
+if TYPE_CHECKING:
+    from close.gap.cases import Case
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("gap")(gap)
+
+
+def gap(
+    text: Annotated[Path | None, typer.Option(help="Text embeddings: a table's folder or .npy.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="Image embeddings; row by row with --text unless told otherwise.")
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help='Rows {"text": id or row, "image": id or row}, or the data file the tables were made of.'),
+    ] = None,
+    unpaired: Annotated[bool, typer.Option("--unpaired", help="No text belongs to an image.")] = False,
+    compare: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=T,V", help="One more pair of tables beside these; repeatable.")
+    ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SPEC", help="Measure again behind an adapter, as in a recipe; repeatable."),
+    ] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the measures; - is stdout.")
+    ] = None,
+    html_out: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the report as one page.")
+    ] = None,
+    sample: Annotated[int, typer.Option(min=100, help="Rows a side for what is quadratic in them.")] = 20_000,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the intervals; 0 for none.")] = 1000,
+    seed: int = 0,
+) -> None:
+    """Measure the gap between texts and images, and say what to do about it."""
+    from close.files import write_text
+    from close.gap.cases import measure_cases, to_json
+
+    sources = list(_sources(text, image, compare or []))
+    if pairs and unpaired:
+        raise RecipeError("--pairs and --unpaired exclude each other")
+    with _telling() as tell:
+        cases = measure_cases(
+            sources,
+            pairs=pairs,
+            unpaired=unpaired,
+            adapters={given: _spec(given) for given in adapter or []},
+            progress=tell,
+            sample=sample,
+            bootstrap=bootstrap,
+            seed=seed,
+        )
+        if html_out:
+            from close.gap.report import render_html
+
+            tell("drawing")
+            write_text(html_out, render_html(cases, seed=seed))
+    if str(json_out) == "-":
+        typer.echo(to_json(cases))
+    elif json_out:
+        write_text(json_out, to_json(cases) + "\n")
+    if not json_out and not html_out:
+        _show(cases)
+
+
+def _sources(text: Path | None, image: Path | None, compare: list[str]) -> Iterator[tuple[str, Path, Path]]:
+    """(name, text, image) of the tables to measure."""
+    if (text is None) != (image is None):
+        raise RecipeError("the gap is between two tables: give both --text and --image")
+    if text and image:
+        yield "as it is", text, image
+    elif not compare:
+        raise RecipeError("nothing to measure: give --text and --image, or --compare NAME=TEXT,IMAGE")
+    for given in compare:
+        name, _, tables = given.partition("=")
+        paths = tables.split(",")
+        if not name.strip() or len(paths) != 2 or not all(path.strip() for path in paths):
+            raise RecipeError(f"--compare {given!r}: expected NAME=TEXT,IMAGE, e.g. B32=text.npy,image.npy")
+        yield name.strip(), Path(paths[0].strip()), Path(paths[1].strip())
+
+
+def _spec(given: str) -> Any:
+    """An adapter's spec, which is YAML."""
+    import yaml
+
+    try:
+        return yaml.safe_load(given)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--adapter {given!r} is not YAML ({' '.join(str(error).split())})") from None
+
+
+@contextmanager
+def _telling() -> Iterator[Callable[[str], None]]:
+    """A line on stderr that says what is being done, where somebody watches."""
+    from rich.console import Console
+
+    with Console(stderr=True).status("reading") as status:
+        yield lambda step: status.update(step)
+
+
+def _show(cases: Sequence[Case]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from close.gap.catalogue import CATALOGUE
+    from close.gap.verdict import verdict
+
+    console = Console(soft_wrap=False)
+    table = Table("", *(case.name for case in cases), "healthy", box=None, pad_edge=False)
+    family = ""
+    for measure in CATALOGUE:
+        values = [case.report[measure.name] for case in cases]
+        if all(value is None for value in values):
+            continue
+        if measure.family != family:
+            family = measure.family
+            table.add_row(f"[bold]{family}[/bold]")
+        table.add_row(
+            f"  {measure.title}",
+            *("–" if value is None else f"{value:.4g}" for value in values),
+            measure.healthy.split(";")[0],
+        )
+    console.print(table)
+    said = verdict(cases[0].report)
+    console.print(f"\n[bold]{said.headline}.[/bold]")
+    for line in (*said.findings, *said.steps):
+        console.print(f"· {line}")
+    for name, note in cases[0].report.notes.items():
+        if name in ("text", "image", "pairs"):
+            console.print(f"note, {name}: {note}", markup=False)

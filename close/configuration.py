@@ -1,0 +1,53 @@
+"""What a run's `config.json` says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+
+__all__ = ["CloseConfig"]
+
+
+class CloseConfig(PretrainedConfig):
+    """Configuration of a `CloseModel`.
+
+    Args:
+        encoder: reference of the contrastive encoder (`close.load_encoder`); its weights are not part of the model.
+        encoder_fingerprint: of its weights.
+        embed_dim: width D of its shared space.
+        prefix_length: number k of prefix tokens.
+        adapter: what crosses the gap, as a recipe names it.
+        language_model: configuration of the encoder–decoder language model (or its dictionary).
+    """
+
+    model_type = "close"
+    sub_configs = {"language_model": AutoConfig}  # noqa: RUF012
+
+    def __init__(
+        self,
+        encoder: str = "mini",
+        encoder_fingerprint: str = "",
+        embed_dim: int = 256,
+        prefix_length: int = 4,
+        adapter: Any = "none",
+        language_model: PretrainedConfig | dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.encoder = encoder
+        self.encoder_fingerprint = encoder_fingerprint
+        self.embed_dim = embed_dim
+        self.prefix_length = prefix_length
+        self.adapter = adapter
+        given = AutoConfig.for_model(**language_model) if isinstance(language_model, dict) else language_model
+        self.language_model = given or AutoConfig.for_model("t5")
+        kwargs.setdefault("is_encoder_decoder", True)
+        # the base class sets this for the language model too, and a loaded one that loses it loses its causal mask
+        kwargs.setdefault("attn_implementation", self.language_model._attn_implementation)
+        for name in ("pad_token_id", "eos_token_id", "bos_token_id", "decoder_start_token_id"):
+            kwargs.setdefault(name, getattr(self.language_model, name, None))
+        super().__init__(**kwargs)
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PretrainedConfig:
+        """The language model's configuration, which generation reads."""
+        return self.language_model

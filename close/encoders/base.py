@@ -1,0 +1,204 @@
+"""What every contrastive encoder offers, whatever its library and its second modality."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from close.errors import CloseError, DataError, RecipeError
+
+__all__ = ["ContrastiveEncoder", "fingerprint", "pick_device", "pick_dtype", "windows"]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def pick_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for; without one, the accelerator if there is one, else the CPU.
+
+    Raises:
+        RecipeError: there is no such device here.
+    """
+    if device is not None:
+        try:
+            return torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:
+            raise RecipeError(f"device {str(device)!r} can't be used: {str(error).splitlines()[0]}") from None
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return accelerator or torch.device("cpu")
+
+
+def pick_dtype(precision: str) -> torch.dtype:
+    """fp32, bf16 or fp16 as a torch dtype."""
+    if precision not in _DTYPES:
+        raise RecipeError(f"precision is one of {', '.join(_DTYPES)}, not {precision!r}")
+    return _DTYPES[precision]
+
+
+def fingerprint(model: nn.Module) -> str:
+    """32 hex digits that change when any weight does: SHA-256 over names, shapes and values of the state in float32."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        if torch.is_floating_point(value):
+            value = value.float()
+        digest.update(f"{name}{tuple(value.shape)}".encode())
+        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:32]
+
+
+def windows(items: Any, size: int) -> Iterator[list[Any]]:
+    """Consecutive lists of at most `size` items of any iterable."""
+    iterator = iter(items)
+    while window := list(islice(iterator, size)):
+        yield window
+
+
+class ContrastiveEncoder(ABC):
+    """A frozen contrastive model: text and a second modality ("image") in one space.
+
+    The encoder owns the loader of its second modality (pictures for CLIP, audio for CLAP); nothing else opens such a file.
+
+    Attributes:
+        name: the reference it was loaded by (`load_encoder`), stored in tables and runs.
+        embed_dim: width D of the shared space.
+        fingerprint: of the weights; decides whether tables, adapters and runs fit together.
+    """
+
+    item_suffixes: ClassVar[tuple[str, ...]] = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+    def __init__(self, name: str, model: nn.Module, *, device: str | torch.device | None, precision: str) -> None:
+        self.name = name
+        self.precision = precision
+        self.dtype = pick_dtype(precision)
+        self.device = pick_device(device)
+        self.fingerprint = fingerprint(model)
+        self.model: Any = model.requires_grad_(False).eval().to(self.device, self.dtype)
+
+    @property
+    @abstractmethod
+    def embed_dim(self) -> int:
+        """Width D of the shared space."""
+
+    @abstractmethod
+    def tokenize(self, texts: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:
+        """Model inputs of N texts, and their (N,) lengths in tokens."""
+
+    @abstractmethod
+    def text_tower(self, inputs: dict[str, Tensor]) -> Tensor:
+        """(B, D) raw features of tokenised texts."""
+
+    @abstractmethod
+    def open(self, item: Any) -> Any:
+        """A file, or what its library would make of it, as what `prepare` takes.
+
+        Raises:
+            DataError: the file can't be read.
+        """
+
+    @abstractmethod
+    def prepare(self, item: Any) -> dict[str, Tensor]:
+        """Model inputs of one opened item, each with a batch axis of 1."""
+
+    @abstractmethod
+    def image_tower(self, inputs: dict[str, Tensor]) -> Tensor:
+        """(B, D) raw features of prepared items."""
+
+    def trim(self, inputs: dict[str, Tensor], length: int) -> dict[str, Tensor]:
+        """The inputs cut to `length` tokens where that leaves the features unchanged; here, as they are."""
+        return inputs
+
+    @torch.inference_mode()
+    def text_features(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+        """(N, D) raw float32 features on the CPU; texts of like length share a batch.
+
+        Raises:
+            DataError: a text is empty or not a string.
+        """
+        for index, text in enumerate(texts):
+            if not isinstance(text, str) or not text.strip():
+                raise DataError(f"text {index} is {text!r}: expected a non-empty string")
+        inputs, lengths = self.tokenize(list(texts))
+        order = torch.argsort(lengths, stable=True)
+        out = torch.empty(len(texts), self.embed_dim)
+        for rows in order.split(batch_size):
+            batch = self.trim({key: value[rows] for key, value in inputs.items()}, int(lengths[rows].max()))
+            out[rows] = self.text_tower(self._place(batch)).float().cpu()
+        return out
+
+    @torch.inference_mode()
+    def image_features(self, items: Sequence[Any], batch_size: int = 64) -> tuple[Tensor, dict[int, CloseError]]:
+        """(N, D) raw float32 features on the CPU, and the error of every item that could not be read (its row is NaN).
+
+        Items are opened by threads while the model works on those before them.
+        """
+        out = torch.full((len(items), self.embed_dim), torch.nan)
+        errors: dict[int, CloseError] = {}
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            ready = _ahead(pool, self._load, list(enumerate(items)), 2 * batch_size)
+            for window in windows(ready, batch_size):
+                errors |= {index: value for index, value in window if isinstance(value, CloseError)}
+                good = [(index, value) for index, value in window if not isinstance(value, CloseError)]
+                if good:
+                    batch = {key: torch.cat([value[key] for _, value in good]) for key in good[0][1]}
+                    rows = torch.tensor([index for index, _ in good])
+                    out[rows] = self.image_tower(self._place(batch)).float().cpu()
+        return out, errors
+
+    def encode_text(self, texts: str | Sequence[str], *, batch_size: int = 256) -> Tensor:
+        """(N, D) unit float32 rows.
+
+        Raises:
+            DataError: a text is empty or not a string.
+        """
+        return F.normalize(self.text_features([texts] if isinstance(texts, str) else texts, batch_size), dim=-1)
+
+    def encode_image(self, items: Any, *, batch_size: int = 64) -> Tensor:
+        """(N, D) unit float32 rows of files, opened items or arrays.
+
+        Raises:
+            DataError: an item can't be read; it is named.
+        """
+        many = items if isinstance(items, (list, tuple)) else [items]
+        features, errors = self.image_features(many, batch_size)
+        for error in errors.values():
+            raise error
+        return F.normalize(features, dim=-1)
+
+    def _load(self, numbered: tuple[int, Any]) -> tuple[int, dict[str, Tensor] | CloseError]:
+        index, item = numbered
+        try:
+            return index, self.prepare(self.open(item))
+        except CloseError as error:
+            return index, error
+        except Exception as error:  # decoders raise whatever they meet in a damaged file
+            return index, DataError(f"can't read {describe(item)}: {str(error) or type(error).__name__}")
+
+    def _place(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {
+            key: value.to(self.device, self.dtype if torch.is_floating_point(value) else None, non_blocking=True)
+            for key, value in inputs.items()
+        }
+
+
+def describe(item: Any) -> str:
+    """How a message names an item."""
+    return str(item) if isinstance(item, (str, Path)) else f"a {type(item).__name__}"
+
+
+def _ahead(pool: ThreadPoolExecutor, function: Any, items: list[Any], depth: int) -> Iterator[Any]:
+    """`map` that keeps at most `depth` results ahead of its reader."""
+    pending = [pool.submit(function, item) for item in items[:depth]]
+    for index in range(len(items)):
+        result = pending[index].result()
+        pending[index] = None  # type: ignore[call-overload]
+        if index + depth < len(items):
+            pending.append(pool.submit(function, items[index + depth]))
+        yield result

@@ -1,0 +1,197 @@
+"""Encoders of transformers: CLIP, SigLIP, SigLIP 2, and CLAP, whose second modality is audio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import gcd
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from close.encoders.base import ContrastiveEncoder, describe
+from close.encoders.pictures import open_picture
+from close.errors import DataError, MissingError, WeightsError
+from close.tokenizer import load_tokenizer
+
+__all__ = ["ClapEncoder", "TransformersEncoder", "load_transformers_encoder"]
+
+
+_NUMPY_RANDOM = Lock()
+
+
+class TransformersEncoder(ContrastiveEncoder):
+    """A two-tower model of transformers with `get_text_features` and `get_image_features`: CLIP, SigLIP, SigLIP 2 and alike.
+
+    Args:
+        reference: hub id or local directory.
+        model: the loaded model.
+    Raises:
+        WeightsError: its tokenizer or image processor can't be loaded.
+    """
+
+    def __init__(
+        self, reference: str, model: Any, *, name: str, device: str | torch.device | None, precision: str
+    ) -> None:
+        super().__init__(name, model, device=device, precision=precision)
+        config = model.config.text_config
+        self.tokenizer = load_tokenizer(reference, config.vocab_size)
+        self.processor = self._load_processor(reference)
+        self.context = min(int(config.max_position_embeddings), int(self.tokenizer.model_max_length))
+        # CLIP's tower is causal and pools at the end token, so padding beyond the longest text changes nothing.
+        # Others (SigLIP) were trained at their full context and read the padding.
+        self._pads_to_longest = model.config.model_type in ("clip", "clap")
+
+    def _load_processor(self, reference: str) -> Any:
+        return _load_part("AutoImageProcessor", reference)
+
+    @property
+    def embed_dim(self) -> int:
+        """Width D of the shared space."""
+        config, text = self.model.config, self.model.config.text_config
+        widths = (getattr(config, "projection_dim", None), getattr(text, "projection_size", None), text.hidden_size)
+        return next(int(width) for width in widths if width)
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:
+        """Token ids and, where the tower reads it, the attention mask; lengths in tokens."""
+        batch = self.tokenizer(
+            list(texts),
+            padding="longest" if self._pads_to_longest else "max_length",
+            max_length=self.context,
+            truncation=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        lengths = batch["attention_mask"].sum(-1)
+        kept = ("input_ids", "attention_mask") if self._pads_to_longest else ("input_ids",)
+        return {key: batch[key] for key in kept}, lengths
+
+    def trim(self, inputs: dict[str, Tensor], length: int) -> dict[str, Tensor]:
+        """Cut the padding that no text of the batch needs, where the tower does not read it."""
+        return {key: value[:, :length] for key, value in inputs.items()} if self._pads_to_longest else inputs
+
+    def text_tower(self, inputs: dict[str, Tensor]) -> Tensor:
+        """(B, D) text features."""
+        return _pooled(self.model.get_text_features(**inputs))
+
+    def open(self, item: Any) -> Any:
+        """An RGB picture."""
+        return open_picture(item)
+
+    def prepare(self, item: Any) -> dict[str, Tensor]:
+        """What the model's own processor makes of the picture."""
+        return dict(self.processor(images=item, return_tensors="pt"))
+
+    def image_tower(self, inputs: dict[str, Tensor]) -> Tensor:
+        """(B, D) image features."""
+        return _pooled(self.model.get_image_features(**inputs))
+
+
+class ClapEncoder(TransformersEncoder):
+    """CLAP: text and audio in one space. What other encoders call an image is a recording here.
+
+    `encode_image` takes WAV files (others where `soundfile` is installed) or (samples,) float arrays at the model's rate.
+    """
+
+    item_suffixes = (".wav", ".flac", ".ogg", ".mp3")
+
+    def _load_processor(self, reference: str) -> Any:
+        return _load_part("AutoFeatureExtractor", reference)
+
+    def open(self, item: Any) -> Any:
+        """(samples,) float32 mono at the model's sampling rate."""
+        rate = int(self.processor.sampling_rate)
+        if not isinstance(item, (str, Path)):
+            array = np.asarray(item, dtype=np.float32)
+            if array.ndim != 1 or not array.size or not np.isfinite(array).all():
+                raise DataError(f"an audio array is (samples,) finite floats at {rate} Hz, not {array.shape}")
+            return array
+        if not Path(item).is_file():
+            raise MissingError(f"audio {item}: no such file")
+        return _read_audio(Path(item), rate)
+
+    def prepare(self, item: Any) -> dict[str, Tensor]:
+        """Mel features, as the model's own extractor makes them; of a long recording, always of the same parts."""
+        with _NUMPY_RANDOM:  # the extractor draws the parts from numpy's global generator
+            before = np.random.get_state()
+            np.random.seed(0)
+            inputs = self.processor(item, sampling_rate=self.processor.sampling_rate, return_tensors="pt")
+            np.random.set_state(before)
+        return {"input_features": inputs["input_features"], "is_longer": torch.as_tensor(inputs["is_longer"])}
+
+    def image_tower(self, inputs: dict[str, Tensor]) -> Tensor:
+        """(B, D) audio features."""
+        return _pooled(self.model.get_audio_features(**inputs))
+
+
+def load_transformers_encoder(
+    reference: str, *, name: str, device: str | torch.device | None = None, precision: str = "fp32"
+) -> TransformersEncoder:
+    """A transformers encoder from a hub id or a local directory.
+
+    Args:
+        name: what tables and runs store.
+    Raises:
+        WeightsError: the model can't be loaded, weights are missing, or it is no two-tower model.
+    """
+    from transformers import AutoModel
+
+    try:
+        model, report = AutoModel.from_pretrained(reference, dtype=torch.float32, output_loading_info=True)
+    except Exception as error:  # many kinds; each means that the weights can't be had
+        raise WeightsError(f"transformers can't load {reference!r}: {str(error).strip().splitlines()[0]}") from None
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise WeightsError(
+            f"{reference}: {len(missing)} weights are missing, {missing[0]!r} first; the file is not whole"
+        )
+    audio = hasattr(model, "get_audio_features")
+    if not hasattr(model, "get_text_features") or not (audio or hasattr(model, "get_image_features")):
+        raise WeightsError(f"{reference}: {type(model).__name__} is no contrastive encoder (CLIP, SigLIP, CLAP, …)")
+    kind = ClapEncoder if audio else TransformersEncoder
+    return kind(reference, model, name=name, device=device, precision=precision)
+
+
+def _load_part(loader: str, reference: str) -> Any:
+    import transformers
+
+    try:
+        return getattr(transformers, loader).from_pretrained(reference)
+    except Exception as error:  # many kinds; each means that the part is not there
+        line = str(error).strip().splitlines()[0]
+        raise WeightsError(f"{reference}: {loader} can't be loaded: {line}") from None
+
+
+def _pooled(output: Any) -> Tensor:
+    return output if isinstance(output, Tensor) else output.pooler_output
+
+
+def _read_audio(path: Path, rate: int) -> np.ndarray:
+    from scipy.io import wavfile
+    from scipy.signal import resample_poly
+
+    try:
+        if path.suffix.lower() == ".wav":
+            own_rate, samples = wavfile.read(path)
+        else:
+            import soundfile  # type: ignore[import-not-found,unused-ignore]
+
+            samples, own_rate = soundfile.read(path)
+    except ImportError:
+        raise DataError(
+            f"{describe(path)}: only WAV is read without the package soundfile (pip install soundfile)"
+        ) from None
+    except (ValueError, OSError, RuntimeError) as error:
+        raise DataError(f"audio {path} can't be read: {error}") from None
+    if not samples.size or not own_rate:
+        raise DataError(f"audio {path} holds no sound")
+    mono = samples.astype(np.float32).reshape(len(samples), -1).mean(1)
+    if samples.dtype == np.uint8:  # WAV stores 8 bits unsigned
+        mono = mono / 128 - 1
+    elif np.issubdtype(samples.dtype, np.integer):
+        mono = mono / (np.iinfo(samples.dtype).max + 1)
+    shared = gcd(rate, own_rate)
+    return resample_poly(mono, rate // shared, own_rate // shared).astype(np.float32)

@@ -1,0 +1,142 @@
+"""Encoders of open_clip: any architecture, CoCa towers included, from a tag, a checkpoint file or a local directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from close.encoders.base import ContrastiveEncoder
+from close.encoders.pictures import open_picture
+from close.errors import MissingError, WeightsError
+from close.registry import unknown_name
+
+__all__ = ["OpenClipEncoder"]
+
+
+class OpenClipEncoder(ContrastiveEncoder):
+    """An open_clip model.
+
+    Args:
+        reference: `NAME/TAG`, `NAME@path/to/checkpoint`, `hf-hub:ORG/REPO`, or a directory with `open_clip_config.json`.
+        name: what tables and runs store.
+    Raises:
+        UnknownNameError: no such architecture or tag; the nearest is told.
+        MissingError: no such checkpoint or directory.
+        WeightsError: the weights are missing or do not fit.
+    """
+
+    def __init__(
+        self,
+        reference: str,
+        *,
+        name: str,
+        device: str | torch.device | None = None,
+        precision: str = "fp32",
+    ) -> None:
+        import open_clip
+
+        model_name, pretrained = _resolve(reference)
+        try:
+            model, self.transform = open_clip.create_model_from_pretrained(model_name, pretrained, device="cpu")
+            self.tokenizer = open_clip.get_tokenizer(model_name)
+        except (
+            Exception
+        ) as error:  # open_clip and torch raise many kinds here; each means that the weights can't be had
+            raise WeightsError(f"open_clip can't load {reference!r}: {_first_line(error)}") from None
+        with torch.inference_mode():
+            self._embed_dim = model.encode_text(self.tokenizer(["a"])).shape[-1]  # config keys differ between families
+        super().__init__(name, model, device=device, precision=precision)
+        self._trims = _trims(model)
+
+    @property
+    def embed_dim(self) -> int:
+        """Width D of the shared space."""
+        return self._embed_dim
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:
+        """Token ids (N, context), and lengths up to the pooled end token."""
+        ids = self.tokenizer(list(texts))
+        if not self._trims:
+            return {"ids": ids}, torch.full((len(ids),), ids.shape[1])
+        eos = getattr(self.model, "text_eos_id", None)
+        ends = (ids == eos).int().argmax(-1) if self.model.text_pool_type == "eos" else ids.argmax(-1)
+        return {"ids": ids}, ends + 1
+
+    def trim(self, inputs: dict[str, Tensor], length: int) -> dict[str, Tensor]:
+        """Cut after the last end token, which changes nothing in a causal tower that pools there."""
+        return {"ids": inputs["ids"][:, :length]} if self._trims else inputs
+
+    def text_tower(self, inputs: dict[str, Tensor]) -> Tensor:
+        """(B, D) raw text features."""
+        ids = inputs["ids"]
+        if not self._trims:
+            return self.model.encode_text(ids)
+        from open_clip.transformer import text_global_pool
+
+        model, length = self.model, ids.shape[1]
+        x = model.token_embedding(ids).to(self.dtype) + model.positional_embedding[:length].to(self.dtype)
+        x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
+        x = text_global_pool(
+            model.ln_final(x), ids, model.text_pool_type, eos_token_id=getattr(model, "text_eos_id", None)
+        )
+        projection = model.text_projection
+        if projection is None:
+            return x
+        return projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection
+
+    def open(self, item: Any) -> Any:
+        """An RGB picture."""
+        return open_picture(item)
+
+    def prepare(self, item: Any) -> dict[str, Tensor]:
+        """(1, 3, H, W) pixels, as the model's own transform makes them."""
+        return {"pixels": self.transform(item)[None]}
+
+    def image_tower(self, inputs: dict[str, Tensor]) -> Tensor:
+        """(B, D) raw image features."""
+        return self.model.encode_image(inputs["pixels"])
+
+
+def _resolve(reference: str) -> tuple[str, str | None]:
+    """open_clip's own (model name, pretrained) of a reference, checked as far as that goes without loading."""
+    import open_clip
+
+    if reference.startswith(("hf-hub:", "local-dir:")):
+        return reference, None
+    if Path(reference).is_dir():
+        return f"local-dir:{reference}", None
+    if "@" in reference:
+        name, path = reference.split("@", 1)
+        if name not in open_clip.list_models():
+            raise unknown_name("open_clip model", name, open_clip.list_models())
+        if not Path(path).is_file():
+            raise MissingError(f"open_clip checkpoint {path}: no such file")
+        return name, path
+    name, _, tag = reference.partition("/")
+    if name not in open_clip.list_models():
+        raise unknown_name("open_clip model", name, open_clip.list_models())
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if not tag:
+        raise WeightsError(
+            f"open_clip:{name} names no weights: add a tag, open_clip:{name}/TAG (known: {', '.join(tags) or 'none'}), "
+            f"or a checkpoint, open_clip:{name}@path/to/checkpoint"
+        )
+    if tag not in tags:
+        raise unknown_name(f"weights of open_clip model {name}", tag, tags)
+    return name, tag
+
+
+def _trims(model: Any) -> bool:
+    """Whether cutting after the end token is exact: a causal tower that pools there, without an appended class token."""
+    import open_clip
+
+    return type(model) is open_clip.CLIP and model.attn_mask is not None and model.text_pool_type in ("argmax", "eos")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[1].strip()}"

@@ -1,0 +1,68 @@
+"""The errors that users are told about.
+
+Every one is a single clear line: what, where, what was expected, how to fix. The command line prints it and exits with 1.
+
+    CloseError
+    ├── DataError          (ValueError)         a row, a vector or a file's content is not what it has to be
+    ├── MissingError       (FileNotFoundError)  a file or folder is not there
+    ├── RecipeError        (ValueError)         a recipe or an option is wrong
+    ├── UnknownNameError   (LookupError)        no such encoder, adapter, task, key; tells the nearest
+    ├── WeightsError       (RuntimeError)       weights can't be loaded
+    ├── MismatchError      (ValueError)         two things do not belong together (encoder, dimension, fingerprint)
+    ├── OutputExistsError  (FileExistsError)    the output is there already, or belongs to another job
+    ├── NotFittedError     (RuntimeError)       a fitted adapter is used before `fit`
+    └── PartialError       (RuntimeError)       the work is done but for some inputs, which it names
+"""
+
+__all__ = [
+    "CloseError",
+    "DataError",
+    "MismatchError",
+    "MissingError",
+    "NotFittedError",
+    "OutputExistsError",
+    "PartialError",
+    "RecipeError",
+    "UnknownNameError",
+    "WeightsError",
+]
+
+
+class CloseError(Exception):
+    """Base of every error told to the user in one line."""
+
+
+class DataError(CloseError, ValueError):
+    """A row, a vector or a file's content is not what it has to be."""
+
+
+class MissingError(CloseError, FileNotFoundError):
+    """A file or folder is not there."""
+
+
+class RecipeError(CloseError, ValueError):
+    """A recipe or an option is wrong."""
+
+
+class UnknownNameError(CloseError, LookupError):
+    """No such encoder, adapter, task or key; the message tells the nearest one."""
+
+
+class WeightsError(CloseError, RuntimeError):
+    """Weights can't be loaded."""
+
+
+class MismatchError(CloseError, ValueError):
+    """Two things do not belong together: encoder, dimension or fingerprint."""
+
+
+class OutputExistsError(CloseError, FileExistsError):
+    """The output is there already, or belongs to another job."""
+
+
+class NotFittedError(CloseError, RuntimeError):
+    """A fitted adapter is used before `fit`."""
+
+
+class PartialError(CloseError, RuntimeError):
+    """The work is done but for some inputs, which the message names."""

@@ -1,0 +1,1 @@
+"""Scores: caption metrics, VQA accuracy, label accuracy, bootstrap intervals."""

@@ -1,0 +1,133 @@
+"""How sure a score is: bootstrap intervals over examples, and paired tests between two runs.
+
+A `Measure` is a score that can be computed from sums over examples, which holds for means (accuracy, CIDEr with frozen
+document frequencies) and for corpus scores (BLEU, METEOR) alike. Resampling is then one product of matrices.
+Koehn (2004), "Statistical Significance Tests for Machine Translation Evaluation"; Efron and Tibshirani (1993).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from close.errors import MismatchError
+
+__all__ = ["Measure", "Scores", "compare_measures", "intervals", "mean_measure"]
+
+Array = NDArray[np.float64]
+
+
+def _mean(sums: Array) -> Array:
+    with np.errstate(invalid="ignore"):
+        return sums[..., 0] / sums[..., 1]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A score over N examples.
+
+    Attributes:
+        per_example: (N,) scores of the single examples, on the scale of the score.
+        statistics: (N, k) what is summed over the examples.
+        combine: sums (..., k) to scores (...).
+    """
+
+    per_example: Array
+    statistics: Array
+    combine: Callable[[Array], Array] = field(default=_mean, repr=False)
+
+    @property
+    def value(self) -> float:
+        """The score over all examples."""
+        return float(self.combine(self.statistics.sum(axis=0)))
+
+
+class Scores(dict[str, Any]):
+    """Scores ready for JSON, with what they were computed from.
+
+    Attributes:
+        ids: the N examples, in the order of all arrays.
+        measures: name to `Measure`, with the scores of the single examples in `per_example`.
+    """
+
+    def __init__(self, values: Mapping[str, Any], ids: Sequence[str], measures: Mapping[str, Measure]) -> None:
+        super().__init__(values)
+        self.ids = list(ids)
+        self.measures = dict(measures)
+
+
+def mean_measure(values: ArrayLike) -> Measure:
+    """The mean of `values` (N,) as a measure."""
+    scores = np.asarray(values, dtype=np.float64)
+    return Measure(scores, np.stack([scores, np.ones_like(scores)], axis=1))
+
+
+def intervals(
+    measures: Mapping[str, Measure], *, samples: int = 1000, level: float = 0.95, seed: int = 0
+) -> dict[str, list[float]]:
+    """Percentile bootstrap intervals [low, high] of measures over the same N examples, resampled together.
+
+    Empty for `samples=0`, and where there is nothing to resample.
+    """
+    if not samples or not measures or any(len(m.per_example) == 0 for m in measures.values()):
+        return {}
+    sizes = {name: len(m.statistics) for name, m in measures.items()}
+    if len(set(sizes.values())) > 1:
+        raise MismatchError(f"the measures are over different numbers of examples: {sizes}")
+    statistics = np.concatenate([m.statistics for m in measures.values()], axis=1)
+    sums = _resampled(statistics, samples, np.random.default_rng(seed))
+    tail = 50 * (1 - level)
+    result, start = {}, 0
+    for name, measure in measures.items():
+        stop = start + measure.statistics.shape[1]
+        low, high = np.percentile(measure.combine(sums[:, start:stop]), [tail, 100 - tail])
+        result[name], start = [float(low), float(high)], stop
+    return result
+
+
+def compare_measures(
+    a: Measure, b: Measure, *, samples: int = 1000, level: float = 0.95, seed: int = 0
+) -> dict[str, Any]:
+    """The difference b − a of two runs on the same N examples.
+
+    Returns `a`, `b`, `difference`, its bootstrap interval `ci`, and `p`: two-sided, by random exchange of the two runs'
+    outputs (approximate randomisation, Noreen 1989), with (hits + 1)/(samples + 1), so never below 1/(samples + 1).
+    """
+    if a.statistics.shape != b.statistics.shape:
+        raise MismatchError(
+            f"the runs cover {len(a.statistics)} and {len(b.statistics)} examples; they must be the same"
+        )
+    width, rng = a.statistics.shape[1], np.random.default_rng(seed)
+    sums = _resampled(np.concatenate([a.statistics, b.statistics], axis=1), samples, rng)
+    tail = 50 * (1 - level)
+    low, high = np.percentile(b.combine(sums[:, width:]) - a.combine(sums[:, :width]), [tail, 100 - tail])
+
+    observed = b.value - a.value
+    swapped = _blocks(samples, len(a.statistics), lambda rows: rng.random((rows, len(a.statistics))) < 0.5)
+    change = np.concatenate([swap.astype(np.float64) @ (b.statistics - a.statistics) for swap in swapped])
+    exchanged = b.combine(b.statistics.sum(0) - change) - a.combine(a.statistics.sum(0) + change)
+    hits = int((np.abs(exchanged) >= abs(observed) - 1e-12).sum())
+    return {
+        "a": a.value,
+        "b": b.value,
+        "difference": observed,
+        "ci": [float(low), float(high)],
+        "p": (hits + 1) / (samples + 1),
+    }
+
+
+def _resampled(statistics: Array, samples: int, rng: np.random.Generator) -> Array:
+    """Sums over `samples` resamples of the rows, with replacement: (samples, k)."""
+    n = len(statistics)
+    weights = _blocks(samples, n, lambda rows: rng.multinomial(n, np.full(n, 1 / n), size=rows))
+    return np.concatenate([w.astype(np.float64) @ statistics for w in weights])
+
+
+def _blocks(samples: int, n: int, draw: Callable[[int], Any]) -> Any:
+    """Draws in blocks of rows that keep memory near 64 MB, whatever `n` is."""
+    size = max(1, 8_000_000 // max(n, 1))
+    return (draw(min(size, samples - done)) for done in range(0, samples, size))

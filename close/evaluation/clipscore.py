@@ -1,0 +1,68 @@
+"""CLIPScore and RefCLIPScore: how well a caption fits its image, by the contrastive encoder itself.
+
+Hessel et al. (2021), "CLIPScore: A Reference-free Evaluation Metric for Image Captioning".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from close.errors import DataError
+from close.evaluation.bootstrap import Measure, mean_measure
+
+__all__ = ["clip_scores"]
+
+WEIGHT = 2.5
+
+
+def clip_scores(
+    images: NDArray[Any], captions: NDArray[Any], references: Sequence[NDArray[Any]] | None = None
+) -> dict[str, Measure]:
+    """CLIPScore 100·2.5·max(cos(caption, image), 0), and with references RefCLIPScore.
+
+    RefCLIPScore is the harmonic mean of 2.5·max(cos(caption, image), 0) and the largest max(cos(caption, reference), 0).
+    The authors put "A photo depicts " before captions and references before embedding them, and used CLIP ViT-B/32.
+
+    Args:
+        images, captions: (N, D), rows of any length but zero.
+        references: N arrays (R_i, D).
+    Returns:
+        `clip_score` and, with references, `ref_clip_score`.
+    Raises:
+        DataError: shapes do not fit, or a row is zero or not finite.
+    """
+    if images.shape != captions.shape or images.ndim != 2:
+        raise DataError(f"images are {images.shape} and captions {captions.shape}; both are (N, D)")
+    captions = _unit(captions, "captions")
+    fit = WEIGHT * np.maximum((_unit(images, "images") * captions).sum(axis=1), 0)
+    measures = {"clip_score": mean_measure(100 * fit)}
+    if references is not None:
+        if len(references) != len(captions):
+            raise DataError(f"there are {len(references)} sets of references for {len(captions)} captions")
+        near = np.array([_nearest(c, r, i) for i, (c, r) in enumerate(zip(captions, references, strict=True))])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            both = np.where((fit > 0) & (near > 0), 2 * fit * near / (fit + near), 0.0)
+        measures["ref_clip_score"] = mean_measure(100 * both)
+    return measures
+
+
+def _nearest(caption: NDArray[Any], references: NDArray[Any], row: int) -> float:
+    if references.ndim != 2 or not len(references) or references.shape[1] != len(caption):
+        raise DataError(
+            f"references of row {row} are {references.shape}, expected (R, {len(caption)}) with R of 1 or more"
+        )
+    return max(0.0, float((_unit(references, f"references of row {row}") @ caption).max()))
+
+
+def _unit(vectors: NDArray[Any], what: str) -> NDArray[Any]:
+    vectors = vectors.astype(np.float64)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.isfinite(norms).all() or not norms.all():
+        raise DataError(
+            f"{what}: row {int(np.flatnonzero(~(np.isfinite(norms) & (norms > 0))[:, 0])[0])} is zero or not finite"
+        )
+    return vectors / norms

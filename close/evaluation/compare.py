@@ -1,0 +1,114 @@
+"""Two runs on identical examples: which is better, and could it be chance?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from close.errors import MismatchError, MissingError, RecipeError
+from close.evaluation.bootstrap import Scores, compare_measures
+from close.evaluation.captions import METRICS
+from close.evaluation.scores import read_predictions, read_references, row_references, score
+from close.files import read_json
+from close.rows import RowFile
+from close.tasks import get_task
+
+__all__ = ["compare", "compare_scores"]
+
+
+def compare_scores(a: Scores, b: Scores, *, samples: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """Paired tests of every measure that both have: see `close.evaluation.bootstrap.compare_measures`.
+
+    Raises:
+        MismatchError: the two are not about the same examples in the same order.
+    """
+    if a.ids != b.ids:
+        only = sorted(set(a.ids) ^ set(b.ids))
+        raise MismatchError(
+            f"the two runs are not on identical examples: {len(a.ids)} and {len(b.ids)}"
+            + (f", {len(only)} in one only (first: {only[0]!r})" if only else ", in another order")
+        )
+    return {
+        name: compare_measures(a.measures[name], b.measures[name], samples=samples, seed=seed)
+        for name in a.measures
+        if name in b.measures
+    }
+
+
+def compare(
+    a: str | Path,
+    b: str | Path,
+    *,
+    references: str | Path | None = None,
+    task: str | None = None,
+    name: str | None = None,
+    tokenizer: str = "auto",
+    samples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Compare two evaluated runs, or two files of predictions.
+
+    Args:
+        a, b: folders of runs with one evaluation in common, folders of evaluations, or prediction files.
+        references: needed for prediction files; for runs, where the data file is now, if it has moved.
+        task: needed for prediction files: caption, vqa or entailment.
+        name: which of the evaluations that both runs have.
+    Returns:
+        `a`, `b`, `task`, `n`, `data`, and `measures`: name to `a`, `b`, `difference` (b − a), `ci`, `p`.
+    Raises:
+        MissingError: no evaluation, or no data file. MismatchError: other data, other examples, another task.
+        RecipeError: more has to be said.
+    """
+    if Path(a).is_dir() and Path(b).is_dir():
+        places = _evaluations(Path(a), Path(b), name)
+        task, truth, data = _same_data(*places, references)
+        files = [place / "predictions.jsonl" for place in places]
+    elif references is None or task is None:
+        raise RecipeError("to compare files of predictions, say the references and the task")
+    else:
+        files, truth, data = [Path(a), Path(b)], read_references(references, task), str(references)
+    metrics = METRICS[:3] if task == "caption" else METRICS
+    said = [read_predictions(file, task) for file in files]
+    if said[0].keys() == said[1].keys() and len(said[0]) < len(truth):
+        truth = {key: value for key, value in truth.items() if key in said[0]}  # evaluated with a limit
+    scores = [score(task, one, truth, tokenizer=tokenizer, metrics=metrics, samples=0) for one in said]
+    return {
+        "a": str(a),
+        "b": str(b),
+        "task": task,
+        "data": data,
+        "n": len(scores[0].ids),
+        "measures": compare_scores(*scores, samples=samples, seed=seed),
+    }
+
+
+def _evaluations(a: Path, b: Path, name: str | None) -> tuple[Path, Path]:
+    """The folders of the evaluation that is compared."""
+    if (a / "scores.json").is_file() and (b / "scores.json").is_file():
+        return a, b
+    have = [{p.parent.name for p in (run / "evaluations").glob("*/scores.json")} for run in (a, b)]
+    common = sorted(have[0] & have[1])
+    if not common:
+        raise MissingError(f"{a} and {b} have no evaluation in common; `close evaluate` makes one")
+    if name is None and len(common) > 1:
+        raise RecipeError(f"{a} and {b} have several evaluations in common, choose one: {', '.join(common)}")
+    name = name or common[0]
+    if name not in common:
+        raise MissingError(f"{a} and {b} have no evaluation {name!r} in common, but {', '.join(common)}")
+    return a / "evaluations" / name, b / "evaluations" / name
+
+
+def _same_data(a: Path, b: Path, references: str | Path | None) -> tuple[str, dict[str, Any], str]:
+    """Kind of task, references and data file of two evaluations, which must be of one task on one data file."""
+    first, second = read_json(a / "scores.json"), read_json(b / "scores.json")
+    for key, what in (("task", "task"), ("data_sha256", "data")):
+        if first[key] != second[key]:
+            raise MismatchError(f"{a} and {b} are of different {what}: {first[key]!r} and {second[key]!r}")
+    data = Path(references or first["data"])
+    if not data.is_file():
+        raise MissingError(f"{data}: the data file of the evaluations is not there; say where it is (references)")
+    rows = RowFile(data)
+    if rows.sha256 != first["data_sha256"]:
+        raise MismatchError(f"{data} has changed since {a} was evaluated")
+    kind = get_task(first["task"]).metric
+    return kind, row_references(rows, kind), str(data)

@@ -1,0 +1,24 @@
+"""The modality gap: measures, words, pictures.
+
+`measure_gap` makes every measure of two tables of embeddings; `measure_cases` does so for files, for encoders and adapters
+side by side, and `render_html` draws the page. Each measure is also a function of its own, in the module of its kind:
+`centroid`, `cosine`, `distance`, `distribution`, `landscape`, `residual`, `retrieval`, `separability`, `structure`, `transfer`.
+"""
+
+from close.gap.cases import Case, measure_cases
+from close.gap.catalogue import CATALOGUE, Measure
+from close.gap.measure import GapReport, measure_gap, measure_sides
+from close.gap.report import render_html
+from close.gap.sides import Sides
+
+__all__ = [
+    "CATALOGUE",
+    "Case",
+    "GapReport",
+    "Measure",
+    "Sides",
+    "measure_cases",
+    "measure_gap",
+    "measure_sides",
+    "render_html",
+]

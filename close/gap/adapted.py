@@ -1,0 +1,97 @@
+"""Both modalities as an adapter leaves them, so that the gap can be measured again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from close.errors import DataError
+from close.gap.sides import Sides
+from close.gap.vectors import Array, Ints
+
+__all__ = ["adapt"]
+
+BATCH = 8192
+
+
+def adapt(sides: Sides, spec: Any, *, fingerprint: str | None = None, seed: int = 0) -> Sides:
+    """The sides seen through an adapter: texts as in training, with noise, and images as at test time.
+
+    What the adapter learns from these very rows is learnt honestly: images are halved at random, with their texts, and each half
+    is carried by an adapter fitted on the other. An adapter that names its data (`fit: …`, `load: …`) is taken as it is.
+
+    Args:
+        spec: as in a recipe.
+        fingerprint: of the encoder, which a saved adapter has to share.
+    Raises:
+        UnknownNameError, RecipeError, MissingError, MismatchError: the spec is wrong.
+        DataError: the adapter needs pairs, and there are none.
+    """
+    from close.adapters import build_adapter, check_adapter, resolve_adapter
+
+    check_adapter(spec)
+    dim = sides.text.shape[1]
+    text, image = np.empty_like(sides.text), np.empty_like(sides.image)
+    adapter = resolve_adapter(spec, dim, fingerprint) if _names_data(spec) else build_adapter(spec, dim)
+    if adapter.is_fitted:
+        parts = [(adapter, np.arange(len(text)), np.arange(len(image)))]
+    else:
+        first, second = _halves(sides, seed)
+        parts = [
+            (_fitted(build_adapter(spec, dim), sides, *there), *here)
+            for here, there in ((first, second), (second, first))
+        ]
+    for fitted, texts, images in parts:
+        text[texts] = _through(fitted, sides.text, texts, "text", seed)
+        image[images] = _through(fitted, sides.image, images, "image", seed)
+    return replace(sides, text=text, image=image)
+
+
+def _names_data(spec: Any) -> bool:
+    if isinstance(spec, (list, tuple)):
+        return any(map(_names_data, spec))
+    if not isinstance(spec, Mapping):
+        return False
+    return "load" in spec or any(isinstance(options, Mapping) and "fit" in options for options in spec.values())
+
+
+def _halves(sides: Sides, seed: int) -> list[tuple[Ints, Ints]]:
+    """Two (text rows, image rows) that share no image; not the halves of `separability`, or it would see what the fit left."""
+    half = np.zeros(max(len(sides.image), int(sides.clusters.max()) + 1), bool)
+    half[np.random.default_rng([seed, 1]).permutation(len(half))[::2]] = True
+    return [
+        (np.flatnonzero(half[sides.clusters] == side), np.flatnonzero(half[: len(sides.image)] == side))
+        for side in (True, False)
+    ]
+
+
+def _fitted(adapter: Any, sides: Sides, texts: Ints, images: Ints) -> Any:
+    from close.adapters import Chain
+
+    stages = adapter.members if isinstance(adapter, Chain) else [adapter]
+    if any(stage.needs == "paired" for stage in stages):
+        inside = sides.pairs[np.isin(sides.pairs[:, 0], texts) & np.isin(sides.pairs[:, 1], images)]
+        if len(inside) < 2:
+            raise DataError(
+                f"adapter {adapter.spec()!r} learns from pairs, and there are none; leave it out or give --pairs"
+            )
+        texts, images = inside.T
+    return adapter.fit(text=sides.text[texts], image=sides.image[images])
+
+
+def _through(adapter: Any, rows: Array, chosen: Ints, modality: str, seed: int) -> Array:
+    import torch
+
+    from close.adapters import row_seeds
+
+    adapter.train()
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(chosen), BATCH):
+            index = chosen[start : start + BATCH]
+            seeds = row_seeds(seed, 0, torch.from_numpy(index))
+            parts.append(adapter(torch.from_numpy(rows[index]), modality, seeds).numpy())
+    return np.concatenate(parts)

@@ -1,0 +1,156 @@
+"""Which texts and images belong together, from a file of pairs or from the data file that the tables were made of."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from close.errors import DataError, MismatchError, MissingError
+from close.gap.tables import Table
+from close.gap.vectors import Ints
+from close.rows import Row, RowFile
+
+__all__ = ["Pairing", "read_pairs"]
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Pairs, and what a reader may see of them.
+
+    Attributes:
+        pairs: (P, 2) text and image rows; None pairs by row.
+        groups: (N,) labels of the texts, or None.
+        captions: text row → caption. pictures: image row → file.
+        left_out: sources and images of the file whose vectors are not in the tables.
+    """
+
+    pairs: Ints | None
+    groups: npt.NDArray[Any] | None = None
+    captions: Mapping[int, str] = field(default_factory=dict)
+    pictures: Mapping[int, Path] = field(default_factory=dict)
+    left_out: int = 0
+
+
+def read_pairs(path: Path, text: Table, image: Table) -> Pairing:
+    """Pairs from rows `{"text": …, "image": …}` (JSONL or CSV), or from a data file (rows with a `source`).
+
+    What names a row is an id of its table, or else its number. In a data file the sources of a row belong to its image, and
+    rows of one `group` are captions of one image; captions and pictures come along for the report.
+
+    Raises:
+        MissingError: no such file.
+        DataError: a line is wrong (it is named), or there is no pair in the file.
+        MismatchError: a data file does not have as many sources or images as a `.npy` has rows.
+    """
+    if not path.is_file():
+        raise MissingError(f"{path}: no such file")
+    first = next(_rows(path, strict=False), ("", {}))[1]
+    if {"text", "image"} <= set(first):
+        find = {"text": text.finder(), "image": image.finder()}
+        pairs = [
+            [
+                _place(row.get(side), find[side], where, side, table)
+                for side, table in (("text", text), ("image", image))
+            ]
+            for where, row in _rows(path, strict=True)
+        ]
+        return Pairing(np.array(pairs, dtype=np.int64))
+    return _from_data(RowFile(path), text, image)
+
+
+def _rows(path: Path, strict: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file and line, object) of a JSONL or CSV file; ends silently at what is neither unless `strict`."""
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        number = 1
+        try:
+            if path.suffix.lower() == ".csv":
+                for row in csv.DictReader(lines, skipinitialspace=True):
+                    number += 1
+                    yield f"{path}:{number}", row
+                return
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise ValueError("not an object")
+                    yield f"{path}:{number}", row
+        except (ValueError, csv.Error) as error:
+            if strict:
+                raise DataError(f'{path}:{number}: expected {{"text": …, "image": …}} ({error})') from None
+
+
+def _place(key: Any, find: Any, where: str, side: str, table: Table) -> int:
+    row: int | None = find(key)
+    if row is None:
+        known = "a row number" if table.ids is None else f"an id of {table.path} or a row number"
+        raise DataError(f"{where}: {side} is {key!r}, expected {known} from 0 to {len(table.rows) - 1}")
+    return row
+
+
+def _from_data(rows: RowFile, text: Table, image: Table) -> Pairing:
+    texts, images = _Finder(text), _Finder(image)
+    pairs, captions, pictures, groups, left_out = [], {}, {}, {}, 0
+    for row in rows:
+        v = images.row([row.id, *_tails(row.image)]) if row.image else None
+        if v is not None and row.image:
+            pictures[v] = row.image
+        for name, source in _sources(row):
+            t = texts.row([name])
+            if t is None:
+                left_out += 1
+                continue
+            captions[t] = source
+            groups[t] = row.group or f"\0{row.id}"
+            if v is not None:
+                pairs.append((t, v))
+        left_out += row.image is not None and v is None
+    for finder in (texts, images):
+        finder.check_length(rows.path)
+    if not pairs:
+        raise DataError(f"{rows.path}: no row has both a source and an image whose vectors are in the tables")
+    labels = np.array([groups.get(t, f"\0\0{t}") for t in range(len(text.rows))])
+    return Pairing(np.array(pairs, dtype=np.int64), labels, captions, pictures, left_out)
+
+
+class _Finder:
+    """Rows by id in an embedding table; in a `.npy`, one after the other."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.by_id = None if table.ids is None else {name: row for row, name in enumerate(table.ids)}
+        self.counter = count()
+        self.used = 0
+
+    def row(self, names: list[str]) -> int | None:
+        self.used += 1
+        if self.by_id is None:
+            return next(self.counter)
+        return next((self.by_id[name] for name in names if name in self.by_id), None)
+
+    def check_length(self, path: Path) -> None:
+        if self.by_id is None and self.used != len(self.table.rows):
+            raise MismatchError(
+                f"{path} has {self.used} items for the {len(self.table.rows)} rows of {self.table.path}: "
+                "it is not the data file that this was made of"
+            )
+
+
+def _sources(row: Row) -> list[tuple[str, str]]:
+    """(id, text) of a row's sources, named as embedding tables name them."""
+    if len(row.source) == 1:
+        return [(row.id, row.source[0])]
+    return [(f"{row.id}#{number}", text) for number, text in enumerate(row.source)]
+
+
+def _tails(path: Path | None) -> list[str]:
+    """A path's endings, longest first: a table made of a folder names its files relative to it."""
+    parts = path.parts if path else ()
+    return ["/".join(parts[start:]) for start in range(1, len(parts))]

@@ -1,0 +1,159 @@
+"""Embeddings as every measure takes them: checked, of unit length, read block by block."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from close.errors import DataError, MismatchError
+
+__all__ = [
+    "Array",
+    "Floats",
+    "Ints",
+    "Pairs",
+    "blocks",
+    "distinct_rows",
+    "matrices",
+    "pair_blocks",
+    "pair_index",
+    "unit_rows",
+]
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Pairs = npt.ArrayLike | Literal["unpaired"] | None
+
+BLOCK = 4096
+NAMED = 5  # rows that a message lists before it only counts
+
+
+def matrix(x: Any, name: str) -> Array:
+    """`x` as an (N, D) array of real numbers with N ≥ 2; a memory map stays one.
+
+    Raises:
+        DataError: another shape or type, or too few rows.
+    """
+    rows = np.asarray(x)
+    if rows.ndim != 2 or rows.dtype.kind not in "fiu" or rows.shape[1] == 0:
+        raise DataError(f"{name}: expected an (N, D) array of real numbers, got shape {rows.shape} of {rows.dtype}")
+    if len(rows) < 2:
+        raise DataError(f"{name}: {len(rows)} rows; the gap is measured between at least 2 texts and 2 images")
+    return rows
+
+
+def matrices(text: Any, image: Any) -> tuple[Array, Array]:
+    """Both sides as (N, D) and (M, D) arrays of one width.
+
+    Raises:
+        DataError: see `matrix`.
+        MismatchError: the widths differ.
+    """
+    text, image = matrix(text, "text"), matrix(image, "image")
+    if text.shape[1] != image.shape[1]:
+        raise MismatchError(
+            f"text has {text.shape[1]} dimensions and image {image.shape[1]}: both must come from one contrastive encoder"
+        )
+    return text, image
+
+
+def pair_index(pairs: Pairs, n_text: int, n_image: int) -> Ints:
+    """Pairs as sorted, distinct (P, 2) rows (text index, image index).
+
+    Args:
+        pairs: None pairs by row; "unpaired" gives no pairs; else (P, 2) integers.
+    Raises:
+        MismatchError: pairing by row and the lengths differ.
+        DataError: another shape or type, no pairs, or a pair that points nowhere.
+    """
+    if isinstance(pairs, str):
+        if pairs != "unpaired":
+            raise DataError(f"pairs is None, 'unpaired' or an (P, 2) integer array, not {pairs!r}")
+        return np.empty((0, 2), np.int64)
+    if pairs is None:
+        if n_text != n_image:
+            raise MismatchError(
+                f"{n_text} texts and {n_image} images can't be paired by row: "
+                "say which belong together (pairs), or that none do (unpaired)"
+            )
+        return np.repeat(np.arange(n_text)[:, None], 2, axis=1)
+    index = np.asarray(pairs)
+    if index.ndim != 2 or index.shape[1] != 2 or index.dtype.kind not in "iu" or len(index) == 0:
+        raise DataError(
+            f"pairs: expected (P, 2) integers (text index, image index), P ≥ 1, got shape {index.shape} of {index.dtype}"
+        )
+    for column, (name, count) in enumerate((("text", n_text), ("image", n_image))):
+        lost = np.flatnonzero((index[:, column] < 0) | (index[:, column] >= count))
+        if len(lost):
+            raise DataError(
+                f"pairs: pair {lost[0]} points at {name} {index[lost[0], column]}, but {name} rows go from 0 to {count - 1}"
+                + (f" ({len(lost)} such pairs)" if len(lost) > 1 else "")
+            )
+    return np.unique(index.astype(np.int64), axis=0)
+
+
+def blocks(rows: Array, size: int = BLOCK) -> Iterator[Floats]:
+    """Consecutive (≤ size, D) float64 copies."""
+    for start in range(0, len(rows), size):
+        yield np.array(rows[start : start + size], dtype=np.float64)
+
+
+def pair_blocks(text: Array, image: Array, pairs: Ints, size: int = BLOCK) -> Iterator[tuple[Floats, Floats]]:
+    """Consecutive float64 blocks of the paired texts and images."""
+    for start in range(0, len(pairs), size):
+        t, v = pairs[start : start + size].T
+        yield text[t].astype(np.float64), image[v].astype(np.float64)
+
+
+def unit_rows(x: Any, name: str) -> tuple[npt.NDArray[np.float32], str | None]:
+    """Rows of unit length in float32, and a remark if they were not of unit length (to 1e-3) before.
+
+    Raises:
+        DataError: a shape that is not (N, D), rows that are zero, NaN or infinite (named), or all the same.
+    """
+    rows = matrix(x, name)
+    unit = np.empty(rows.shape, np.float32)
+    norms = np.empty(len(rows))
+    for start in range(0, len(rows), BLOCK):
+        block = np.array(rows[start : start + BLOCK], dtype=np.float64)
+        part = norms[start : start + BLOCK] = np.linalg.norm(block, axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            unit[start : start + BLOCK] = block / part[:, None]
+    _refuse(np.flatnonzero(~np.isfinite(norms)), name, "NaN or infinite", len(rows))
+    _refuse(np.flatnonzero(norms == 0), name, "all zeros", len(rows))
+    if all(np.ptp(unit[start : start + BLOCK + 1], axis=0).max() < 1e-6 for start in range(0, len(unit), BLOCK)):
+        raise DataError(f"{name}: all {len(rows)} rows are the same vector; nothing can be measured on it")
+    off = int((np.abs(norms - 1) > 1e-3).sum())
+    if not off:
+        return unit, None
+    return (
+        unit,
+        f"{off} of {len(rows)} rows were not of unit length (norms {norms.min():.3g} to {norms.max():.3g}); normalised",
+    )
+
+
+def _refuse(bad: Ints, name: str, what: str, total: int) -> None:
+    if len(bad):
+        listed = ", ".join(map(str, bad[:NAMED])) + (", …" if len(bad) > NAMED else "")
+        raise DataError(
+            f"{name}: {len(bad)} of {total} rows {'are' if len(bad) > 1 else 'is'} {what} (row {listed}); "
+            "remove them or embed them again"
+        )
+
+
+def distinct_rows(rows: Array) -> tuple[Ints, Ints]:
+    """First occurrences of each distinct row, and for every row the position of its own among them."""
+    seen: dict[bytes, int] = {}
+    first: list[int] = []
+    where = np.empty(len(rows), np.int64)
+    for index, row in enumerate(rows):
+        key = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+        where[index] = seen.setdefault(key, len(seen))
+        if len(first) < len(seen):
+            first.append(index)
+    return np.array(first, np.int64), where

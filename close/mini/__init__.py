@@ -1,0 +1,39 @@
+"""The mini world: drawn scenes, their captions, questions and hypotheses with exact truth, and an encoder trained on them."""
+
+from pathlib import Path
+
+from close.mini.draw import draw
+from close.mini.entailment import Triple, entailment, judge
+from close.mini.export import export
+from close.mini.language import Claim, captions, claims
+from close.mini.questions import Question, questions
+from close.mini.scene import Facts, Scene, Thing, facts, sample_scene, scenes
+from close.mini.score import AttributeScore, attribute_accuracy
+
+__all__ = [
+    "ENCODER_DIR",
+    "LANGUAGE_MODEL_DIR",
+    "AttributeScore",
+    "Claim",
+    "Facts",
+    "Question",
+    "Scene",
+    "Thing",
+    "Triple",
+    "attribute_accuracy",
+    "captions",
+    "claims",
+    "draw",
+    "entailment",
+    "export",
+    "facts",
+    "judge",
+    "questions",
+    "sample_scene",
+    "scenes",
+]
+
+ENCODER_DIR = Path(__file__).parent / "encoder"
+"""The trained encoder, in open_clip's local-dir format."""
+LANGUAGE_MODEL_DIR = Path(__file__).parent / "language_model"
+"""A small T5's configuration and tokenizer; it has no weights."""

@@ -1,0 +1,129 @@
+"""The mini world as files, so that every command can be tried exactly as with one's own data."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from close.errors import OutputExistsError, RecipeError
+from close.mini.draw import draw
+from close.mini.entailment import entailment
+from close.mini.language import captions
+from close.mini.questions import questions
+from close.mini.scene import SPLITS, Scene, facts, scenes
+
+__all__ = ["CAPTIONS_PER_SCENE", "export"]
+
+CAPTIONS_PER_SCENE = 5
+Row = dict[str, Any]
+
+
+def export(out: Path, split: str = "train", count: int = 1_000, seed: int = 0) -> dict[str, int]:
+    """Write `count` scenes of `split` to the new folder `out`; the same arguments give the same bytes.
+
+    The folder holds `images/*.png`, `captions.jsonl` (a row a caption, `group` = scene), `eval.jsonl` (a row an image:
+    five references, ground truth in `meta.facts`, and as `source` a sixth caption that is no reference), `vqa.jsonl` (source:
+    the five captions) and `entailment.jsonl` (labels are given the premise's text; `meta.picture_label` given the picture).
+
+    Returns:
+        The number of rows of each file, and of images.
+
+    Raises:
+        OutputExistsError: `out` exists.
+        RecipeError: unknown split, or `count` below 1.
+    """
+    if split not in SPLITS:
+        raise RecipeError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
+    if count < 1:
+        raise RecipeError(f"count {count}: expected at least 1 scene")
+    if out.exists():
+        raise OutputExistsError(f"{out} exists already: give another folder, or remove it")
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "images").mkdir(parents=True)
+    rows: dict[str, list[Row]] = {"captions": [], "eval": [], "vqa": [], "entailment": []}
+    for scene in scenes(split, count, seed):
+        image = f"images/{scene.id}.png"
+        draw(scene).save(partial / image)
+        texts = captions(scene, CAPTIONS_PER_SCENE + 1)
+        rows["captions"] += _caption_rows(scene, image, texts[:-1])
+        rows["eval"].append(_eval_row(scene, image, texts))
+        rows["vqa"] += _vqa_rows(scene, image, texts[:-1])
+        rows["entailment"] += _entailment_rows(scene, image)
+    for name, lines in rows.items():
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
+        (partial / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    partial.rename(out)
+    return {"images": count, **{name: len(lines) for name, lines in rows.items()}}
+
+
+def _caption_rows(scene: Scene, image: str, texts: Sequence[str]) -> Iterator[Row]:
+    for index, text in enumerate(texts):
+        yield {
+            "id": f"{scene.id}-{index}",
+            "source": text,
+            "target": text,
+            "image": image,
+            "group": scene.id,
+            "task": "caption",
+        }
+
+
+def _eval_row(scene: Scene, image: str, texts: Sequence[str]) -> Row:
+    *references, source = texts
+    row = {
+        "id": scene.id,
+        "source": source,
+        "references": references,
+        "image": image,
+        "group": scene.id,
+        "task": "caption",
+    }
+    return {**row, "meta": {"facts": facts(scene)}}
+
+
+def _vqa_rows(scene: Scene, image: str, texts: Sequence[str]) -> Iterator[Row]:
+    for index, question in enumerate(questions(scene)):
+        yield {
+            "id": f"{scene.id}-q{index}",
+            "source": list(texts),
+            "context": question.text,
+            "target": _targets(question.answers),
+            "answers": list(question.answers),
+            "image": image,
+            "group": scene.id,
+            "task": "vqa",
+            "meta": {
+                "answer_type": question.answer_type,
+                "question_type": question.question_type,
+                "truth": question.answer,
+            },
+        }
+
+
+def _targets(answers: Sequence[str]) -> list[str]:
+    """The commonest answers, and every one given at least three times (Gu et al., 2023)."""
+    counts = Counter(answers)
+    most = max(counts.values())
+    return [answer for answer, count in counts.most_common() if count == most or count >= 3]
+
+
+def _entailment_rows(scene: Scene, image: str) -> Iterator[Row]:
+    rng = random.Random(f"entailment {scene.id}")
+    for index, triple in enumerate(entailment(scene, rng=rng)):
+        yield {
+            "id": f"{scene.id}-e{index}",
+            "source": triple.premise,
+            "context": triple.hypothesis,
+            "target": triple.label,
+            "label": triple.label,
+            "image": image,
+            "group": scene.id,
+            "task": "entailment",
+            "meta": {"picture_label": triple.picture_label},
+        }

@@ -1,0 +1,39 @@
+"""One progress line on stderr: items, rate, time left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["progress"]
+
+
+@contextmanager
+def progress(what: str, unit: str = "items") -> Iterator[Callable[..., None]]:
+    """A progress line; yields `update(done, all, note="")`, whose first call says where the work begins.
+
+    Where stderr is no terminal, a line is written every ten seconds or so.
+    """
+    from tqdm import tqdm
+
+    bars: list[Any] = []  # made on the first report, so that work done before shows nothing
+
+    def update(done: int, total: int, note: str = "") -> None:
+        if not bars:
+            options = {"smoothing": 0.1, "mininterval": _interval(), "dynamic_ncols": True}
+            bars.append(tqdm(total=total, initial=done, desc=what, unit=f" {unit}", **options))
+        bars[0].set_postfix_str(note, refresh=False)
+        bars[0].update(done - bars[0].n)
+
+    try:
+        yield update
+    finally:
+        for bar in bars:
+            bar.close()
+
+
+def _interval() -> float:
+    import sys
+
+    return 0.2 if sys.stderr.isatty() else 10.0

@@ -1,0 +1,165 @@
+"""Items of one JSON array, one after the other, without holding the file in memory."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from close.errors import DataError, MissingError
+
+__all__ = ["json_items", "json_value"]
+
+_CHUNK = 1 << 18
+
+
+def json_items(path: Path, key: str | None = None, *, encoding: str = "utf-8") -> Iterator[tuple[str, Any]]:
+    """Yield (where, item) of the array at the top level (`key=None`), or under a key of the object there.
+
+    Raises:
+        MissingError: no such file.
+        DataError: not JSON, cut off, of another structure, or not in `encoding`.
+    """
+    text = _Text(path, encoding)
+    first = text.peek()
+    if key is None:
+        if first != "[":
+            raise DataError(f"{path}: expected a JSON list of records, found {_found(first)}")
+        yield from text.array("record")
+        return
+    if first != "{":
+        raise DataError(f"{path}: expected a JSON object with the key {key!r}, found {_found(first)}")
+    for name in text.names():
+        if name != key:
+            text.skip(name)
+            continue
+        if text.peek() != "[":
+            raise DataError(f"{path}: {key!r} is not a list")
+        yield from text.array(key)
+        return
+    raise DataError(f"{path}: no key {key!r}; the format has it at the top level")
+
+
+def json_value(path: Path, key: str, *, encoding: str = "utf-8") -> Any:
+    """The value under a top-level key; None where there is none. Lists are not read: a list comes back empty."""
+    text = _Text(path, encoding)
+    if text.peek() != "{":
+        return None
+    for name in text.names():
+        if name == key:
+            return [] if text.peek() == "[" else text.value(key)
+        text.skip(name)
+    return None
+
+
+def _found(character: str) -> str:
+    return {"": "an empty file", "{": "an object", "[": "a list"}.get(character, f"{character!r}")
+
+
+class _Text:
+    """A JSON file read in pieces."""
+
+    def __init__(self, path: Path, encoding: str) -> None:
+        self.path = path
+        try:
+            self.file = path.open("rb")
+        except FileNotFoundError:
+            raise MissingError(f"{path}: no such file") from None
+        except IsADirectoryError:
+            raise DataError(f"{path}: is a folder, expected a JSON file") from None
+        self.encoding = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+        self.decoder = codecs.getincrementaldecoder(self.encoding)()
+        self.decode = json.JSONDecoder().raw_decode
+        self.buffer, self.place, self.at_end = "", 0, False
+
+    def more(self) -> bool:
+        """Read another piece; False at the end of the file."""
+        if self.at_end:
+            return False
+        piece = self.file.read(_CHUNK)
+        self.at_end = not piece
+        try:
+            added = self.decoder.decode(piece, final=self.at_end)
+        except UnicodeDecodeError as error:
+            byte = self.file.tell() - len(piece) + error.start
+            raise DataError(
+                f"{self.path}: not {self.encoding.removesuffix('-sig').upper()} near byte {byte}; say which encoding it is"
+            ) from None
+        self.buffer, self.place = self.buffer[self.place :] + added, 0
+        if self.at_end:
+            self.file.close()
+        return True
+
+    def peek(self) -> str:
+        """The next character that is no white space; "" at the end."""
+        while True:
+            while self.place < len(self.buffer):
+                if not self.buffer[self.place].isspace():
+                    return self.buffer[self.place]
+                self.place += 1
+            if not self.more():
+                return ""
+
+    def take(self, allowed: str, where: str) -> str:
+        """Step over one of the `allowed` characters."""
+        character = self.peek()
+        if character == "":
+            raise DataError(f"{self.path}: {where}: the file ends here, in the middle; it is cut off")
+        if character not in allowed:
+            raise DataError(f"{self.path}: {where}: not JSON (found {character!r}, expected {' or '.join(allowed)})")
+        self.place += 1
+        return character
+
+    def value(self, where: str) -> Any:
+        """The next whole value."""
+        self.peek()
+        while True:
+            try:
+                value, end = self.decode(self.buffer, self.place)
+            except json.JSONDecodeError as error:
+                cut = error.pos >= len(self.buffer) - 16 or error.msg.startswith("Unterminated")
+                if cut and self.more():
+                    continue
+                problem = "the file ends here, in the middle; it is cut off" if cut else f"not JSON ({error.msg})"
+                raise DataError(f"{self.path}: {where}: {problem}") from None
+            if end < len(self.buffer) or not self.more():
+                self.place = end
+                return value
+
+    def array(self, name: str) -> Iterator[tuple[str, Any]]:
+        """Yield (where, item) of the array that begins here."""
+        self.take("[", name)
+        if self.peek() == "]":
+            self.place += 1
+            return
+        index = 0
+        while True:
+            where = f"{name}[{index}]"
+            yield f"{self.path}: {where}", self.value(where)
+            if self.take(",]", f"after {where}") == "]":
+                return
+            index += 1
+
+    def names(self) -> Iterator[str]:
+        """Yield the keys of the object that begins here; the caller reads each value."""
+        self.take("{", "the object")
+        if self.peek() == "}":
+            return
+        while True:
+            name = self.value("a key")
+            if not isinstance(name, str):
+                raise DataError(f"{self.path}: not JSON (a key is {name!r})")
+            self.take(":", f"after key {name!r}")
+            yield name
+            if self.take(",}", f"after the value of {name!r}") == "}":
+                return
+
+    def skip(self, name: str) -> None:
+        """Step over a value; a long list goes item by item."""
+        if self.peek() == "[":
+            for _ in self.array(name):
+                pass
+        else:
+            self.value(name)

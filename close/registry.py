@@ -1,0 +1,54 @@
+"""Names to classes, with the nearest name told when one is unknown."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+from close.errors import UnknownNameError
+
+__all__ = ["Registry", "unknown_name"]
+
+T = TypeVar("T")
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """The error for a name that is not among `known`, with the nearest one."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(names)}"
+    return UnknownNameError(f"unknown {kind} {name!r}: {hint}")
+
+
+class Registry(Generic[T]):
+    """A mapping from a name to a class, filled by a decorator."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._items: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator: put the decorated object under `name`; a name is given once."""
+
+        def put(item: T) -> T:
+            if name in self._items:
+                raise ValueError(f"{self.kind} {name!r} is registered already")
+            self._items[name] = item
+            return item
+
+        return put
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._items:
+            raise unknown_name(self.kind, name, self._items)
+        return self._items[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._items
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._items))
+
+    def __len__(self) -> int:
+        return len(self._items)

@@ -1,0 +1,9 @@
+"""Tasks: what is read, what comes out. A new one is a class in a file of its own here, registered by name."""
+
+from close.tasks.base import TASKS, Task, get_task
+from close.tasks.caption import Caption
+from close.tasks.entailment import Entailment
+from close.tasks.news import News
+from close.tasks.vqa import ExplainedVqa, Vqa, answers_to_learn
+
+__all__ = ["TASKS", "Caption", "Entailment", "ExplainedVqa", "News", "Task", "Vqa", "answers_to_learn", "get_task"]

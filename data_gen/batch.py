@@ -1,0 +1,167 @@
+"""Bulk work through the Batch API: upload, poll, collect, and continue after a kill without paying twice.
+
+The journal keeps a key of our own before a batch is sent, then the server's id, then that it is done. The key is in the
+batch's metadata, so that a batch that was sent right before a kill is found again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from data_gen.client import Client, RequestError
+from data_gen.errors import BudgetError, ServerError
+from data_gen.plan import Request
+from data_gen.store import Answer, now
+
+if TYPE_CHECKING:
+    from openai.types import Batch
+
+    from data_gen.synthesis import Synthesis
+
+__all__ = ["run_batches"]
+
+_MOST_REQUESTS = 20_000
+_MOST_BYTES = 150_000_000
+_OPEN = ("validating", "in_progress", "finalizing", "cancelling")
+
+
+async def run_batches(synthesis: Synthesis, client: Client, early: dict[int, Answer]) -> None:
+    """Send batches until the file has all its rows.
+
+    Raises:
+        BudgetError: the next request does not fit the budget.
+        ServerError: the server refuses, has no Batch API, or a batch brings nothing.
+    """
+    told: dict[str, Any] = synthesis.batches[-1] if synthesis.batches else {"done": True}
+    while True:
+        _commit(synthesis, early)
+        if synthesis.done:
+            return
+        batch = None if told.get("done") else await _find(client, told)
+        if batch is None:
+            requests = _next_requests(synthesis, early)
+            if not requests:
+                raise BudgetError(
+                    f"the budget is spent: {synthesis.summary}; the same command with a larger one continues"
+                )
+            if told.get("done"):
+                told = {"batch": uuid.uuid4().hex}
+                _tell(synthesis, told)
+            batch = await _send(client, told["batch"], requests)
+        told = {**told, "id": batch.id}
+        _tell(synthesis, told)
+        answers = await _collect(synthesis, client, await _wait(client, batch.id))
+        for answer in answers:
+            if answer.index not in early and answer.index >= synthesis.committed:
+                synthesis.keep(answer)
+                early[answer.index] = answer
+        told = {**told, "done": True}
+        _tell(synthesis, told)
+        if not answers:
+            raise ServerError(f"batch {batch.id} brought no answer; the same command sends another")
+
+
+def _tell(synthesis: Synthesis, record: dict[str, Any]) -> None:
+    synthesis.store.journal.write(record)
+    synthesis.store.journal.sync()
+
+
+def _commit(synthesis: Synthesis, early: dict[int, Answer]) -> None:
+    try:
+        while not synthesis.done and synthesis.committed in early:
+            synthesis.commit(synthesis.request(synthesis.committed), early.pop(synthesis.committed))
+    finally:
+        synthesis.store.flush()
+
+
+def _next_requests(synthesis: Synthesis, early: dict[int, Answer]) -> list[Request]:
+    """The requests that the missing rows need, as many as one batch and the budget hold."""
+    requests: list[Request] = []
+    size, index = 0, synthesis.committed
+    end = index + min(synthesis.useful(), _MOST_REQUESTS)
+    while index < end and synthesis.may_plan(index) and size < _MOST_BYTES:
+        if index not in early:
+            request = synthesis.request(index)
+            if not synthesis.affordable(len(request.prompt.text), request.prompt.max_tokens, len(requests)):
+                break
+            requests.append(request)
+            size += 4 * len(request.prompt.text)
+        index += 1
+    return requests
+
+
+async def _find(client: Client, told: dict[str, Any]) -> Batch | None:
+    """The batch that a journal tells of, if it was sent."""
+    with client.explained() as api:
+        if "id" in told:
+            return await api.batches.retrieve(told["id"])
+        page = await api.batches.list(limit=100)
+        return next((b for b in page.data if (b.metadata or {}).get("data_gen") == told["batch"]), None)
+
+
+async def _send(client: Client, key: str, requests: list[Request]) -> Batch:
+    url = "/v1" + client.path
+    common = {"method": "POST", "url": url}
+    lines = [json.dumps({"custom_id": str(r.index), **common, "body": client.body(r.prompt)}) for r in requests]
+    with client.explained() as api:
+        file = await api.files.create(file=("data-gen.jsonl", "\n".join(lines).encode()), purpose="batch")
+        return await api.batches.create(
+            input_file_id=file.id,
+            endpoint=url,  # type: ignore[arg-type]
+            completion_window="24h",
+            metadata={"data_gen": key},
+        )
+
+
+async def _wait(client: Client, batch_id: str) -> Batch:
+    pause = 1.0
+    while True:
+        with client.explained() as api:
+            batch = await api.batches.retrieve(batch_id)
+        if batch.status not in _OPEN:
+            break
+        print(f"batch {batch_id}: {batch.status}, {_counts(batch)}", file=sys.stderr)
+        await asyncio.sleep(pause)
+        pause = min(60.0, 1.5 * pause)
+    if batch.status == "failed":
+        errors = "; ".join(str(e.message) for e in (batch.errors.data if batch.errors else None) or [])
+        raise ServerError(f"batch {batch_id} failed: {client.told(errors)}")
+    return batch
+
+
+def _counts(batch: Batch) -> str:
+    counts = batch.request_counts
+    return f"{counts.completed} of {counts.total} answered" if counts else "no counts"
+
+
+async def _collect(synthesis: Synthesis, client: Client, batch: Batch) -> list[Answer]:
+    """The answers of a batch; what was not answered, and may be another time, is left out."""
+    answers = []
+    for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
+        with client.explained() as api:
+            content = await api.files.content(file_id)
+        read = (_read(synthesis, client, line) for line in content.text.split("\n") if line.strip())
+        answers += [answer for answer in read if answer is not None]
+    return answers
+
+
+def _read(synthesis: Synthesis, client: Client, line: str) -> Answer | None:
+    try:
+        result = json.loads(line)
+        index, response = int(result["custom_id"]), result["response"]
+        status, body = response["status_code"], json.dumps(response["body"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    if status == 200:
+        try:
+            reply = client.read(body, synthesis.request(index).prompt)
+        except RequestError as error:
+            return Answer(index, now(), text=error.raw, error=error.reason)
+        return Answer(index, now(), reply.text, reply.model, reply.tokens_in, reply.tokens_out)
+    if 400 <= status < 500 and status not in (408, 409, 429):
+        return Answer(index, now(), text=body, error=f"status {status}")
+    return None

@@ -1,0 +1,391 @@
+"""One request to an OpenAI-compatible server, with everything that can go wrong on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from data_gen.errors import InputError, ServerError
+from data_gen.texts import clean
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, AsyncOpenAI
+
+__all__ = ["Client", "Limit", "Prompt", "Reply", "RequestError", "find_server", "retry_after"]
+
+_DEFAULT_URL = "https://api.openai.com/v1"
+_RETRIED = {408, 409, 425, 429}
+_DROPPABLE = ("response_format", "seed", "stop", "top_k", "min_p", "best_of", "frequency_penalty", "presence_penalty")
+
+
+class RequestError(Exception):
+    """This request got no usable answer; others may."""
+
+    def __init__(self, reason: str, raw: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.raw = reason, raw
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is sent: the text, the limit of the answer in tokens, the model's seed, and a JSON schema or stop strings."""
+
+    text: str
+    max_tokens: int
+    seed: int
+    schema: dict[str, Any] | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back, and what it took. Where the server counts no tokens, four characters are taken for one."""
+
+    text: str
+    model: str
+    tokens_in: int
+    tokens_out: int
+
+
+class Limit:
+    """A limit per time that the server tells in its headers (`x-ratelimit-*`), for requests or for tokens."""
+
+    def __init__(self, kind: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._kind, self._clock = kind, clock
+        self._limit = self._remaining = float("inf")
+        self._reset = 0.0
+
+    def learn(self, headers: Mapping[str, str], on_the_way: float) -> None:
+        """Take over what a response tells, less what is on the way to the server."""
+        limit = headers.get(f"x-ratelimit-limit-{self._kind}")
+        if limit is None:
+            return
+        remaining = headers.get(f"x-ratelimit-remaining-{self._kind}", "")
+        reset = _seconds(headers.get(f"x-ratelimit-reset-{self._kind}", ""))
+        try:
+            self._limit, self._remaining = float(limit), float(remaining) - on_the_way
+        except ValueError:
+            return
+        self._reset = self._clock() + (60.0 if reset is None else reset)
+
+    def delay(self, cost: float) -> float:
+        """Seconds until `cost` may be spent; 0: now, and it is counted."""
+        now = self._clock()
+        if self._remaining < cost and now >= self._reset:
+            self._remaining = self._limit
+        if self._remaining < min(cost, self._limit):
+            return self._reset - now
+        self._remaining -= cost
+        return 0.0
+
+
+def _seconds(text: str) -> float | None:
+    """Seconds of "1m30.5s", "120ms" or "20"."""
+    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhd]|)", text)
+    return sum(float(number) * units[unit] for number, unit in parts) if parts else None
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a response asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as a date."""
+    try:
+        if "retry-after-ms" in headers:
+            return max(0.0, float(headers["retry-after-ms"]) / 1000)
+        return max(0.0, float(headers["retry-after"]))
+    except KeyError:
+        return None
+    except ValueError:
+        date = email.utils.parsedate_tz(headers.get("retry-after", ""))
+        return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
+def find_server(base_url: str | None) -> tuple[str, str]:
+    """The URL to ask and the key to send, from the option and the environment.
+
+    Raises:
+        InputError: no key for the default URL, or an impossible URL or key.
+    """
+    url = base_url or os.environ.get("OPENAI_BASE_URL") or _DEFAULT_URL
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if not key and url == _DEFAULT_URL:
+        raise InputError("no key: set OPENAI_API_KEY, or give --base-url for a server that needs none")
+    if not key.isascii():
+        raise InputError("OPENAI_API_KEY holds characters that no key has")
+    if not re.match(r"https?://[^/\s]+", url):
+        raise InputError(
+            f"--base-url {_without_password(url)!r} is no URL; expected something like http://127.0.0.1:8000/v1"
+        )
+    return url, key
+
+
+class Client:
+    """Asks a server, at most `concurrency` requests at a time.
+
+    The key is read from OPENAI_API_KEY; only the default URL needs one.
+
+    Args:
+        model: the server's name of the model.
+        base_url: ends in `/v1` with most servers; None: OPENAI_BASE_URL or OpenAI.
+        endpoint: `chat` or `completions`.
+        sampling: temperature, top_p, …, passed on.
+        concurrency: most requests under way.
+        timeout: seconds for one try, from start to last byte.
+        retries: how often a request is tried again.
+
+    Raises:
+        InputError: see `find_server`.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        base_url: str | None = None,
+        endpoint: str = "chat",
+        sampling: Mapping[str, float] | None = None,
+        concurrency: int = 16,
+        timeout: float = 120.0,
+        retries: int = 6,
+    ) -> None:
+        import openai
+
+        self._url, self._key = find_server(base_url)
+        self._name = _without_password(self._url)
+        self.model = model
+        self._chat = endpoint == "chat"
+        self._sampling = dict(sampling or {})
+        self._timeout, self._retries = timeout, retries
+        self._dropped: set[str] = set()
+        self._slots = asyncio.Semaphore(concurrency)
+        self._requests, self._tokens = Limit("requests"), Limit("tokens")
+        self._not_before = 0.0
+        self._under_way = 0
+        self._answers = 0
+        self.api = openai.AsyncOpenAI(
+            api_key=self._key or "none",
+            base_url=self._url,
+            max_retries=0,
+            timeout=timeout,
+            http_client=openai.DefaultAsyncHttpxClient(timeout=timeout, event_hooks={"response": [self._learn]}),
+        )
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.api.close()
+
+    def body(self, prompt: Prompt) -> dict[str, Any]:
+        """The JSON body of a request, without the parameters that the server did not know."""
+        body: dict[str, Any] = {
+            "model": self.model,
+            "max_tokens": prompt.max_tokens,
+            "seed": prompt.seed,
+            **self._sampling,
+        }
+        if self._chat:
+            body["messages"] = [{"role": "user", "content": prompt.text}]
+            if prompt.schema:
+                json_schema = {"name": "items", "strict": True, "schema": prompt.schema}
+                body["response_format"] = {"type": "json_schema", "json_schema": json_schema}
+        else:
+            body["prompt"] = prompt.text
+            body["stop"] = list(prompt.stop)
+        if "max_tokens" in self._dropped:
+            body["max_completion_tokens"] = body["max_tokens"]
+        return {name: value for name, value in body.items() if name not in self._dropped}
+
+    @property
+    def path(self) -> str:
+        """Of the endpoint, below the base URL."""
+        return "/chat/completions" if self._chat else "/completions"
+
+    async def complete(self, prompt: Prompt) -> Reply:
+        """The model's answer.
+
+        Raises:
+            RequestError: no usable answer to this request after all tries.
+            ServerError: the server refuses everyone, does not know the model, or is not there.
+        """
+        async with self._slots:
+            tries = 0
+            while True:
+                await self._wait(len(prompt.text) / 4 + prompt.max_tokens)
+                try:
+                    return await self._try(prompt)
+                except _RetryError as again:
+                    tries += again.counts
+                    if tries > self._patience(again):
+                        if again.unreachable and not await self._alive():
+                            raise ServerError(f"no answer from {self._name}: {again.reason}; is it running?") from None
+                        raise RequestError(f"{again.reason} ({tries} tries)", again.raw) from None
+                    await asyncio.sleep(self._backoff(tries) if again.delay is None else again.delay)
+
+    def _patience(self, again: _RetryError) -> int:
+        if again.unreachable and not self._answers:  # most likely a wrong address: tell soon
+            return min(2, self._retries)
+        return 5 * self._retries if again.limited else self._retries
+
+    async def _alive(self) -> bool:
+        """Whether the server answers anything at all, so that a broken connection is this request's own fault."""
+        import openai
+
+        try:
+            await self.api.get("/models", cast_to=str)
+        except openai.APIStatusError:
+            return True
+        except openai.APIError:
+            return False
+        return True
+
+    @staticmethod
+    def _backoff(tries: int) -> float:
+        return random.uniform(0.5, 1.0) * min(60.0, 0.25 * 2.0**tries) if tries else 0.0
+
+    async def _wait(self, tokens: float) -> None:
+        while (
+            delay := max(self._not_before - time.monotonic(), 0.0)
+            or self._requests.delay(1)
+            or self._tokens.delay(tokens)
+        ):
+            await asyncio.sleep(delay)
+
+    async def _learn(self, response: Any) -> None:
+        self._requests.learn(response.headers, self._under_way - 1)
+        self._tokens.learn(response.headers, 0.0)
+
+    async def _try(self, prompt: Prompt) -> Reply:
+        import openai
+
+        self._under_way += 1
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer = await self.api.post(self.path, cast_to=str, body=self.body(prompt))
+            reply = self.read(answer, prompt)
+            self._answers += 1
+            return reply
+        except RequestError as error:
+            raise _RetryError(error.reason, raw=error.raw) from None
+        except (TimeoutError, openai.APITimeoutError):
+            raise _RetryError(f"no answer within {self._timeout:g} s") from None
+        except openai.APIStatusError as error:
+            raise self._status(error) from None
+        except openai.APIError as error:
+            raise _RetryError(self.told(str(error.__cause__ or error)), unreachable=True) from None
+        finally:
+            self._under_way -= 1
+
+    def read(self, answer: str, prompt: Prompt) -> Reply:
+        """The reply in a response body.
+
+        Raises:
+            RequestError: there is none.
+        """
+        try:
+            data = json.loads(answer)
+            choice = data["choices"][0]
+            text = choice["message"]["content"] if self._chat else choice["text"]
+            if text is None and choice["message"].get("refusal"):
+                text = choice["message"]["refusal"]
+            if not isinstance(text, str):
+                raise TypeError("no text")
+        except (ValueError, RecursionError):
+            raise RequestError("the answer is not JSON", answer) from None
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise RequestError("the answer holds no text", answer) from None
+        usage = data.get("usage")
+        usage = usage if isinstance(usage, dict) else {}
+        counts = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
+        guesses = [len(prompt.text) // 4, len(text) // 4]
+        tokens = [c if isinstance(c, int) and c >= 0 else g for c, g in zip(counts, guesses, strict=True)]
+        model = data.get("model")
+        return Reply(text, clean(model) if isinstance(model, str) else self.model, *tokens)
+
+    @contextmanager
+    def explained(self) -> Iterator[AsyncOpenAI]:
+        """The server's other parts (files, batches), whose errors are told in one line.
+
+        Raises:
+            ServerError: in place of any error of the server.
+        """
+        import openai
+
+        try:
+            yield self.api.with_options(max_retries=self._retries)
+        except openai.APIStatusError as error:
+            raise ServerError(f"{self._name}, status {error.status_code}: {self.told(_message(error.body))}") from None
+        except openai.OpenAIError as error:
+            raise ServerError(f"no answer from {self._name}: {self.told(str(error.__cause__ or error))}") from None
+
+    def _status(self, error: APIStatusError) -> Exception:
+        """What a status code means for the request: try again, fail, or stop the run."""
+        status, told = error.status_code, self.told(_message(error.body))
+        if status in (401, 403):
+            return ServerError(f"{self._name} refuses the key in OPENAI_API_KEY ({status}): {told}")
+        if status == 404:
+            return ServerError(
+                f"{self._name} does not know the model {self.model!r} or the path {self.path} (404): {told}"
+            )
+        if status == 429 and error.code == "insufficient_quota":
+            return ServerError(f"the account at {self._name} has no quota left: {told}")
+        if status in _RETRIED or status >= 500:
+            delay = retry_after(error.response.headers)
+            if delay is not None:
+                self._not_before = max(self._not_before, time.monotonic() + delay)
+            return _RetryError(f"status {status}: {told}", raw=told, delay=delay, limited=status == 429)
+        if status in (400, 422) and (name := self._unsupported(told)):
+            self._dropped.add(name)
+            return _RetryError(f"without {name}", counts=0, delay=0.0)
+        return RequestError(f"status {status}: {told}", told)
+
+    def _unsupported(self, told: str) -> str | None:
+        """The parameter that an error message names and that can be left out."""
+        if "max_completion_tokens" in told and "max_tokens" not in self._dropped:
+            return "max_tokens"
+        left = (name for name in _DROPPABLE if name not in self._dropped)
+        return next((name for name in left if re.search(rf"['\"`]{name}['\"`]", told)), None)
+
+    def told(self, text: str) -> str:
+        """What the server says, on one line and without the key."""
+        text = clean(text)
+        return (text.replace(self._key, "***") if self._key else text)[:300] or "no more is told"
+
+
+def _message(body: object) -> str:
+    """The text in an error's body, however it is wrapped."""
+    while isinstance(body, Mapping) and (
+        inner := next((body[k] for k in ("error", "message", "detail") if body.get(k)), None)
+    ):
+        body = inner
+    return body if isinstance(body, str) else json.dumps(body)
+
+
+class _RetryError(Exception):
+    """A try that may be repeated."""
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        raw: str = "",
+        delay: float | None = None,
+        counts: int = 1,
+        unreachable: bool = False,
+        limited: bool = False,
+    ) -> None:
+        super().__init__(reason)
+        self.reason, self.raw, self.delay, self.counts = reason, raw, delay, counts
+        self.unreachable, self.limited = unreachable, limited

@@ -1,0 +1,106 @@
+"""Keywords: which words can be asked for, and which are asked for next."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from random import Random
+from typing import Protocol
+
+from data_gen.errors import InputError
+from data_gen.languages import Language
+from data_gen.texts import words
+
+__all__ = ["Sampler", "Uniform", "UnigramMatched", "count_words", "extract_keywords"]
+
+
+def count_words(texts: Iterable[str]) -> Counter[str]:
+    """How often each word occurs."""
+    return Counter(word for text in texts for word in words(text))
+
+
+def extract_keywords(counts: Mapping[str, int], language: Language, min_count: int = 1) -> list[str]:
+    """The nouns and verbs that occur at least `min_count` times, most frequent first, then by alphabet.
+
+    Nouns and verbs are told by exclusion: no function word, modifier or adverb of the language's file.
+    """
+    found = [word for word, count in counts.items() if count >= min_count and language.is_keyword(word)]
+    return sorted(found, key=lambda word: (-counts[word], word))
+
+
+class Sampler(Protocol):
+    """Draws keywords. Where `adaptive`, `refresh` is called before each block with the words accepted so far."""
+
+    adaptive: bool
+
+    def refresh(self, accepted: Mapping[str, int], upcoming: float) -> None: ...
+
+    def draw(self, rng: Random, number: int) -> tuple[str, ...]: ...
+
+
+class Uniform:
+    """Every keyword equally likely, none twice in a request."""
+
+    adaptive = False
+
+    def __init__(self, keywords: Sequence[str]) -> None:
+        self._keywords = list(keywords)
+
+    def refresh(self, accepted: Mapping[str, int], upcoming: float) -> None:
+        """Nothing: the draws do not depend on what was accepted."""
+
+    def draw(self, rng: Random, number: int) -> tuple[str, ...]:
+        """`number` different keywords, or all where there are fewer."""
+        return tuple(rng.sample(self._keywords, min(number, len(self._keywords))))
+
+
+class UnigramMatched:
+    """Keywords drawn in proportion to what the accepted texts still lack of them.
+
+    With q(w) the share of word w among the words of the target corpus, c(w) its count in the texts accepted so far,
+    T = Σ c the number of accepted words and n the number of words that the coming block will bring, the accepted
+    texts will match the target at w if the block brings
+
+        d(w) = max(0, q(w)·(T + n) − c(w))
+
+    of it. Within a block each keyword is drawn with probability d(w)/Σ d, none twice in a request. So a word that the
+    model writes too often, asked or unasked, is not asked for until the rest has caught up, and one that it avoids is
+    asked for more and more. Words that are no keywords count in T. CLOSE (Gu et al., ICCV 2023) trains best on captions
+    whose keywords were drawn to match the target's unigrams, but does not say how: this definition is our own.
+
+    Args:
+        keywords: the words that may be asked for.
+        target: word counts of the target corpus.
+
+    Raises:
+        InputError: no keyword occurs in the target.
+    """
+
+    adaptive = True
+
+    def __init__(self, keywords: Sequence[str], target: Mapping[str, int]) -> None:
+        self._keywords = [keyword for keyword in keywords if target.get(keyword)]
+        if not self._keywords:
+            raise InputError("none of the keywords occurs in the target corpus, so it can't be matched")
+        total = sum(target.values())
+        self._shares = [target[keyword] / total for keyword in self._keywords]
+        self.refresh({}, 1.0)
+
+    def refresh(self, accepted: Mapping[str, int], upcoming: float) -> None:
+        """Fix the weights of the coming block, which will bring about `upcoming` words."""
+        words_then = sum(accepted.values()) + upcoming
+        lacking = [
+            max(0.0, s * words_then - accepted.get(k, 0)) for k, s in zip(self._keywords, self._shares, strict=True)
+        ]
+        self._cumulative = list(itertools.accumulate(lacking if any(lacking) else self._shares))
+        self._drawable = sum(map(bool, lacking)) or len(self._keywords)
+
+    def draw(self, rng: Random, number: int) -> tuple[str, ...]:
+        """`number` different keywords, fewer where fewer are lacking."""
+        drawn: dict[str, None] = {}
+        for _ in range(50 * number):  # a keyword may hold nearly all the weight
+            if len(drawn) == min(number, self._drawable):
+                break
+            drawn[rng.choices(self._keywords, cum_weights=self._cumulative)[0]] = None
+        return tuple(drawn)

@@ -1,0 +1,109 @@
+"""Languages as data: function words, modifiers and endings, one TOML file each."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomllib
+
+from data_gen.errors import InputError
+from data_gen.texts import words
+
+__all__ = ["Language", "load_language", "read_toml"]
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Language:
+    """What is known of a language.
+
+    Attributes:
+        name: as a prompt names it ("English").
+        script: how the Unicode names of its letters begin ("LATIN").
+        function: words without content.
+        modifiers: adjectives, numbers and adverbs.
+        adverb_endings: endings that mark an adverb.
+        inflections: endings under which a keyword still counts as used.
+    """
+
+    name: str
+    script: str
+    function: frozenset[str]
+    modifiers: frozenset[str]
+    adverb_endings: tuple[str, ...]
+    inflections: tuple[str, ...]
+
+    def is_keyword(self, word: str) -> bool:
+        """Whether a word may be a noun or a verb: letters, and neither function word, modifier nor adverb."""
+        return (
+            word.isalpha()
+            and (len(word) > 2 or not word.isascii())
+            and word not in self.function
+            and word not in self.modifiers
+            and not (self.adverb_endings and word.endswith(self.adverb_endings))
+        )
+
+    def uses(self, keyword: str, text_words: frozenset[str]) -> bool:
+        """Whether every word of `keyword` occurs among `text_words`, in its own or an inflected form."""
+        return all(any(self._same(part, word) for word in text_words) for part in words(keyword))
+
+    def _same(self, keyword: str, word: str) -> bool:
+        if word == keyword:
+            return True
+        stems = {keyword, keyword[:-1]} if len(keyword) > 3 and keyword[-1] in "ey" else {keyword}  # riding, babies
+        doubled = keyword + keyword[-1]  # running
+        rests = [word[len(stem) :] for stem in (*stems, doubled) if word.startswith(stem)]
+        return any(rest in self.inflections or rest.removeprefix("i") in self.inflections for rest in rests)
+
+    def speaks(self, text: str) -> bool:
+        """Whether the letters are of the script and, from five words on, a quarter are function words."""
+        letters = [c for c in text if c.isalpha()]
+        if not letters or sum(unicodedata.name(c, "").startswith(self.script) for c in letters) < 0.9 * len(letters):
+            return False
+        found = words(text)
+        return len(found) < 5 or 4 * sum(word in self.function for word in found) >= len(found)
+
+
+def read_toml(folder: str, name: str) -> dict[str, Any]:
+    """The content of the file `name`, or of the built-in `data_gen/<folder>/<name>.toml`.
+
+    Raises:
+        InputError: there is no such file or built-in name, or it is not TOML.
+    """
+    kind = folder.removesuffix("s")
+    path = Path(name) if name.endswith(".toml") else _HERE / folder / f"{name}.toml"
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(p.stem for p in (_HERE / folder).glob("*.toml")))
+        raise InputError(f"no {kind} {name!r}: give a TOML file or one of {known}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"can't read the {kind} {path}: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"the {kind} {path} is not TOML: {error}") from None
+
+
+def load_language(name: str) -> Language:
+    """The language of a TOML file or a built-in tag (`en`, `de`, `fr`, `es`).
+
+    Raises:
+        InputError: unknown, broken, or an entry is missing or of the wrong kind.
+    """
+    data = read_toml("languages", name)
+    try:
+        return Language(
+            name=str(data["name"]),
+            script=str(data["script"]),
+            function=frozenset(data["function"].split()),
+            modifiers=frozenset(data["modifiers"].split()),
+            adverb_endings=tuple(data["adverb_endings"]),
+            inflections=tuple(data["inflections"]),
+        )
+    except KeyError as error:
+        raise InputError(f"the language {name!r} lacks the entry {error}") from None
+    except (AttributeError, TypeError):
+        raise InputError(f"the language {name!r}: function and modifiers must be strings, the endings lists") from None

@@ -1,0 +1,56 @@
+"""Joining the outputs of the shards of one run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data_gen.errors import InputError, OutputError
+from data_gen.filters import digest, same_text
+from data_gen.texts import read_rows
+
+__all__ = ["merge_shards"]
+
+
+def merge_shards(inputs: Sequence[Path], out: Path) -> tuple[int, int]:
+    """Write the rows of all inputs, in order, to `out`; of rows with the same words only the first.
+
+    Returns:
+        Rows kept, and duplicates left out.
+
+    Raises:
+        InputError: an input is unreadable or no JSONL.
+        OutputError: `out` exists.
+    """
+    if out.exists():
+        raise OutputError(f"{out} is there already; give another --out")
+    seen: set[int] = set()
+    kept = dropped = 0
+    partial = out.with_name(out.name + ".partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            for path in inputs:
+                for number, row in read_rows(path):
+                    key = digest(_key(path, number, row))
+                    if key in seen:
+                        dropped += 1
+                        continue
+                    seen.add(key)
+                    kept += 1
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        os.replace(partial, out)
+    except OSError as error:
+        raise OutputError(f"can't write {out}: {error.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return kept, dropped
+
+
+def _key(path: Path, number: int, row: dict[str, Any]) -> str:
+    try:
+        return "\n".join(same_text(row[part]) for part in ("source", "context", "target") if part in row)
+    except (TypeError, AttributeError):
+        raise InputError(f"{path}, line {number}: not a row that data-gen writes") from None

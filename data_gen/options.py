@@ -1,0 +1,104 @@
+"""Everything that a run can be told, validated in one place."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from data_gen.errors import InputError
+
+__all__ = ["CaptionOptions", "Options", "TextOptions"]
+
+
+@dataclass(kw_only=True)
+class Options:
+    """What every verb takes.
+
+    Raises:
+        InputError: a value is out of its range, or two do not go together.
+    """
+
+    out: Annotated[Path, "the JSONL file that the rows are appended to"]
+    count: Annotated[int, "rows that the file ends with, exactly"]
+    model: Annotated[str, "the server's name of the model"]
+    base_url: Annotated[str | None, "of an OpenAI-compatible server; default OPENAI_BASE_URL, or OpenAI"] = None
+    style: Annotated[str | None, "a built-in style or a TOML file"] = None
+    language: Annotated[str, "a built-in language or a TOML file"] = "en"
+    examples: Annotated[Path | None, "file that the shots are drawn from"] = None
+    shots: Annotated[int, "examples in each prompt"] = 20
+    per_request: Annotated[int | None, "texts, or questions or paraphrases of a text, asked for in one request"] = None
+    endpoint: Annotated[str, "chat or completions"] = "chat"
+    filter: Annotated[
+        list[str] | None, "length, language, forbidden=FILE, near, ngrams, keywords, judge, cosine=FILE:0.3"
+    ] = None
+    temperature: Annotated[float | None, "the model's temperature; default the style's"] = None
+    top_p: Annotated[float | None, "the model's top_p; default the style's"] = None
+    seed: Annotated[int, "of everything that is drawn here, and passed to the server"] = 0
+    shard: Annotated[str | None, "i/n: the i-th (from 1) of n runs that `data-gen merge` joins"] = None
+    batch: Annotated[bool, "use the Batch API"] = False
+    block: Annotated[int, "requests whose prompts are fixed together, for unigram matching"] = 200
+    concurrency: Annotated[int, "requests under way"] = 16
+    timeout: Annotated[float, "seconds for one try"] = 120.0
+    retries: Annotated[int, "tries after the first"] = 6
+    patience: Annotated[int, "stop after so many requests without an accepted row"] = 1000
+    max_tokens: Annotated[int | None, "stop with exit code 3 before the run takes more tokens than this"] = None
+    max_cost: Annotated[float | None, "stop with exit code 3 before the run costs more than this"] = None
+    price_in: Annotated[float, "price of a million prompt tokens"] = 0.0
+    price_out: Annotated[float, "price of a million answer tokens"] = 0.0
+
+    def __post_init__(self) -> None:
+        self.filter = self.filter or []
+        least = {"count": 1, "shots": 0, "block": 1, "concurrency": 1, "retries": 0, "patience": 1}
+        least |= {"per_request": 1, "max_tokens": 1}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise InputError(f"--{name.replace('_', '-')} must be at least {low}, got {value}")
+        if self.timeout <= 0:
+            raise InputError(f"--timeout must be above 0 seconds, got {self.timeout:g}")
+        if self.endpoint not in ("chat", "completions"):
+            raise InputError(f"--endpoint must be chat or completions, got {self.endpoint!r}")
+        if self.max_cost is not None and not (self.max_cost > 0 and self.price_in + self.price_out > 0):
+            raise InputError("--max-cost must be above 0, and needs --price-in and --price-out, per million tokens")
+        if self.batch and "judge" in self.filter:
+            raise InputError("--filter judge asks a second time, which --batch can't; leave one of them out")
+        _ = self.shard_of
+
+    @property
+    def shard_of(self) -> tuple[int, int]:
+        """Which shard of how many; (0, 1) where there is only one."""
+        if self.shard is None:
+            return 0, 1
+        match = re.fullmatch(r"(\d+)/(\d+)", self.shard)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise InputError(f"--shard must be i/n with i from 1 to n, got {self.shard!r}")
+        return int(match[1]) - 1, int(match[2])
+
+
+@dataclass(kw_only=True)
+class CaptionOptions(Options):
+    """What `captions` takes besides."""
+
+    keywords: Annotated[Path | None, "file of keywords, one a line"] = None
+    corpus: Annotated[
+        Path | None, "captions whose nouns and verbs are the keywords, and that unigram matching aims at"
+    ] = None
+    sampling: Annotated[str, "uniform or unigram"] = "uniform"
+    keyword_count: Annotated[int, "keywords in each request"] = 2
+    min_count: Annotated[int, "a word of the corpus must occur so often to be a keyword"] = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sampling not in ("uniform", "unigram"):
+            raise InputError(f"--sampling must be uniform or unigram, got {self.sampling!r}")
+        if self.keyword_count < 1:
+            raise InputError(f"--keyword-count must be at least 1, got {self.keyword_count}")
+
+
+@dataclass(kw_only=True)
+class TextOptions(Options):
+    """What the verbs take besides that start from texts."""
+
+    input: Annotated[Path, "captions to start from"]

@@ -1,0 +1,270 @@
+"""The plan of a run: what request number i asks, and what its answer means. Nothing here knows of time or servers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from data_gen.client import Prompt
+from data_gen.errors import InputError
+from data_gen.filters import Candidate, Filter, default_filters, make_filter
+from data_gen.keywords import Sampler, Uniform, UnigramMatched, count_words, extract_keywords
+from data_gen.languages import load_language
+from data_gen.options import CaptionOptions, Options, TextOptions
+from data_gen.prompts import (
+    Shot,
+    compose,
+    instruct,
+    json_schema,
+    load_style,
+    parse,
+    read_shots,
+    show,
+    style_shots,
+)
+from data_gen.texts import Text, read_lines, read_texts
+from data_gen.verbs import VERBS, Record, Row, Verb
+
+__all__ = ["Given", "Plan", "Request", "Unit"]
+
+# what changes no row: where and how fast the run goes, when it stops, and files, which count by their content
+_NOT_CONTENT = {"out", "count", "base_url", "concurrency", "timeout", "retries", "patience", "max_tokens", "max_cost"}
+_NOT_CONTENT |= {"price_in", "price_out", "batch"}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What one answer is asked for: keywords, or a text of the input with its id."""
+
+    text: str
+    keywords: tuple[str, ...] = ()
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Request number `index` of the run."""
+
+    index: int
+    given: tuple[Given, ...]
+    shots: tuple[str, ...]
+    prompt: Prompt
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Rows that are accepted together: at least `least` of them must pass the filters."""
+
+    given: Given
+    rows: list[Row]
+    candidates: list[Candidate]
+    least: int
+
+
+class Plan:
+    """Requests by number, from the options alone and, for unigram matching, the words accepted before each block.
+
+    Args:
+        name: of the verb.
+        options: of the run.
+
+    Raises:
+        InputError: a file is unreadable, empty or does not fit.
+    """
+
+    def __init__(self, name: str, options: Options) -> None:
+        self.verb: Verb = VERBS[name]
+        self._options = options
+        self._style_name = options.style or self.verb.style
+        self.style = load_style(self._style_name)
+        self._language = load_language(options.language)
+        self._shots = self._find_shots()
+        self._shown = [show(self.verb, shot) for shot in self._shots]
+        self._many = (options.per_request or self.verb.many) if self.verb.many else 0
+        self._givens = 1 if self.verb.many else options.per_request or 1
+        labelled = self._givens == 1 and not self._many and len(self.verb.fields) == 1
+        self._structured = options.endpoint == "chat" and not labelled
+        if options.endpoint == "completions" and self._givens > 1:
+            raise InputError("--per-request above 1 needs --endpoint chat, whose answers can be told apart")
+        self._instruction = instruct(self.verb, self.style, self._language, self._many)
+        self._seed = f"{options.seed}:{options.shard_of[0]}"
+        self._sampler, self._texts = self._find_source()
+
+    def _find_shots(self) -> list[Shot]:
+        options, verb = self._options, self.verb
+        if options.examples:
+            count = options.keyword_count if isinstance(options, CaptionOptions) else 0
+            return read_shots(verb, options.examples, self._language, count, options.seed)
+        shots = style_shots(verb, self.style, self._style_name)
+        if verb.keyword_driven and not shots and options.shots:
+            raise InputError(f"the style {self._style_name!r} has no examples of its own: give --examples FILE")
+        return shots
+
+    def _find_source(self) -> tuple[Sampler | None, list[Text]]:
+        options = self._options
+        if isinstance(options, CaptionOptions):
+            return self._find_sampler(options), []
+        assert isinstance(options, TextOptions)
+        shard, shards = options.shard_of
+        texts = read_texts(options.input)[shard::shards]
+        if not texts:
+            raise InputError(f"{options.input} holds fewer texts than there are shards ({shards})")
+        return None, texts
+
+    def _find_sampler(self, options: CaptionOptions) -> Sampler:
+        corpus = [text.text for text in read_texts(options.corpus)] if options.corpus else []
+        shot_texts = [record["caption"] for shot in self._shots for record in shot.records]
+        counts = count_words(corpus or shot_texts)
+        if options.keywords:
+            keywords = list(dict.fromkeys(read_lines(options.keywords)))
+        else:
+            keywords = extract_keywords(counts, self._language, options.min_count if corpus else 1)
+        if not keywords:
+            source = options.keywords or options.corpus or options.examples or self._style_name
+            hint = f" {options.min_count} times or more; lower --min-count" if corpus and not options.keywords else ""
+            raise InputError(f"no keyword found in {source}{hint}")
+        return UnigramMatched(keywords, counts) if options.sampling == "unigram" else Uniform(keywords)
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether prompts depend on what was accepted before their block."""
+        return self._sampler is not None and self._sampler.adaptive
+
+    @property
+    def rows_per_request(self) -> int:
+        """Rows that a request brings where nothing is rejected."""
+        return max(self._givens, self._many, self.verb.least)
+
+    def filters(self) -> list[Filter]:
+        """Fresh filters: the ones that are always on, then those asked for."""
+        options = self._options
+        asked = [make_filter(name, self.style, self._language, options.seed) for name in options.filter or ()]
+        return [*default_filters(self._shots), *asked]
+
+    @cached_property
+    def params(self) -> dict[str, Any]:
+        """Everything that the rows depend on, as JSON; files by their content."""
+        values = {k: v for k, v in dataclasses.asdict(self._options).items() if k not in _NOT_CONTENT}
+        values = {k: _content(v) if isinstance(v, Path) else v for k, v in values.items()}
+        files = [option.partition("=")[2].rpartition(":") for option in self._options.filter or ()]
+        values["filter_files"] = [_content(Path(p)) for a, _, b in files for p in (a, b) if p and Path(p).is_file()]
+        for name, value in (("style", self.style), ("language", self._language)):
+            values[name] = _digest(json.dumps(dataclasses.asdict(value), default=sorted, sort_keys=True).encode())
+        if not self.adaptive:
+            del values["block"]
+        return {"verb": self.verb.name, **values}
+
+    @cached_property
+    def run_id(self) -> str:
+        """Short name of the run, the same for the same parameters."""
+        return _digest(json.dumps(self.params, sort_keys=True).encode())[:8]
+
+    def sampling(self) -> dict[str, float]:
+        """The model's sampling parameters: the style's, and over them the options'."""
+        given = {"temperature": self._options.temperature, "top_p": self._options.top_p}
+        return {**self.style.sampling, **{name: value for name, value in given.items() if value is not None}}
+
+    def refresh(self, accepted: Mapping[str, int], upcoming: float) -> None:
+        """Fix the keywords' weights for the coming block; see `UnigramMatched`."""
+        if self._sampler is not None:
+            self._sampler.refresh(accepted, upcoming)
+
+    def request(self, index: int) -> Request:
+        """Request number `index`, from 0."""
+        rng = Random(f"{self._seed}:{index}")
+        given = tuple(self._give(rng, index * self._givens + j) for j in range(self._givens))
+        chosen = rng.sample(range(len(self._shots)), min(self._options.shots, len(self._shots)))
+        shown = [self._shown[i] for i in chosen]
+        text = compose(self.verb, self._instruction, shown, [g.text for g in given], self._structured)
+        line = len(self.verb.fields) == 1 and not self._many
+        prompt = Prompt(
+            text,
+            self.style.max_tokens * max(self._givens, self._many, 1),
+            rng.getrandbits(31),
+            json_schema(self.verb) if self._structured else None,
+            ("\n",) if line else ("\n\n",),
+        )
+        return Request(index, given, tuple(self._shots[i].id for i in chosen), prompt)
+
+    def _give(self, rng: Random, number: int) -> Given:
+        if self._sampler is not None:
+            keywords = self._sampler.draw(rng, self._options.keyword_count)  # type: ignore[attr-defined]
+            if self.style.names:
+                keywords = (rng.choice(self.style.names), *keywords)
+            return Given(", ".join(keywords), keywords)
+        epoch, place = divmod(number, len(self._texts))
+        text = self._texts[self._order(epoch)[place]]
+        return Given(text.text, id=text.id)
+
+    def _order(self, epoch: int) -> list[int]:
+        """The order of the input in an epoch; each epoch has its own."""
+        if getattr(self, "_epoch", None) != epoch:
+            self._epoch, self._epoch_order = epoch, list(range(len(self._texts)))
+            Random(f"{self._seed}:order:{epoch}").shuffle(self._epoch_order)
+        return self._epoch_order
+
+    def units(self, request: Request, answer: str, verdicts: Sequence[str] = ()) -> list[Unit]:
+        """The rows in an answer, none where it can't be read."""
+        text = answer if self._structured or self._options.endpoint == "chat" else f"{self.verb.fields[0]}:{answer}"
+        records = parse(text, self.verb.fields)
+        if self._givens > 1:
+            if len(records) != self._givens:  # nobody knows which belongs to which
+                return []
+            pairs: list[tuple[Given, list[Record]]] = [(g, [r]) for g, r in zip(request.given, records, strict=True)]
+        else:
+            pairs = [(request.given[0], records[: self._many or 1])] if records else []
+        stem, number = f"{self.verb.name}-{self.run_id}-{request.index:06d}", 0
+        units = []
+        for given, some in pairs:
+            for rows in self.verb.rows(given.text, some):
+                candidates = []
+                for row in rows:
+                    verdict = verdicts[number] if number < len(verdicts) else ""
+                    row["id"] = f"{stem}-{number}"
+                    candidates.append(self._candidate(row, given, verdict))
+                    number += 1
+                if self.verb.name == "paraphrase":
+                    for row in rows:
+                        row["group"] = given.id
+                units.append(Unit(given, rows, candidates, self.verb.least))
+        return units
+
+    def _candidate(self, row: Row, given: Given, verdict: str) -> Candidate:
+        parts = ("context", "target") if self.verb.name == "vqa" else ("context",) if "context" in row else ("target",)
+        text = " ".join(str(row[part]) for part in parts)
+        key = text if self.verb.name in ("captions", "paraphrase") else f"{given.text} {row.get('context', text)}"
+        return Candidate(row["id"], given.text, text, key, given.keywords, verdict)
+
+    def judge(self, request: Request, candidate: Candidate) -> Prompt:
+        """The question whether a candidate is right, for a second call."""
+        text = (
+            f"{self.verb.given}: {candidate.given}\n{' / '.join(self.verb.fields)}: {candidate.text}\n\n"
+            "Does this make sense as one plausible photo, and does it fit what is given? Answer yes or no."
+        )
+        return Prompt(text, 16, request.prompt.seed, None, ("\n",))
+
+    def meta(self, request: Request, unit: Unit) -> dict[str, Any]:
+        """Where rows come from: prompt hash, shots' ids, and their keywords or the text that was given."""
+        given = unit.given
+        source: dict[str, Any] = (
+            {"keywords": list(given.keywords)} if given.keywords else {"input": given.id, "given": given.text}
+        )
+        return {"prompt": _digest(request.prompt.text.encode()), **source, "shots": list(request.shots)}
+
+
+def _digest(data: bytes) -> str:
+    return blake2b(data, digest_size=8).hexdigest()
+
+
+def _content(path: Path) -> str:
+    try:
+        return _digest(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"can't read {path}: {error.strerror}") from None

@@ -1,0 +1,35 @@
+"""The embedded language model over HTTP: `transformers serve` with the weights that come with the package."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from data_gen.errors import DataGenError, InputError
+
+__all__ = ["MODEL", "serve"]
+
+MODEL = "mini_model"  # the folder's name beside this file is the model's name at the server
+
+
+def serve(host: str, port: int) -> None:
+    """Become `transformers serve` with the embedded model; ends when it is interrupted.
+
+    Raises:
+        InputError: an impossible port.
+        DataGenError: the `serve` extra is not installed.
+    """
+    if not 0 < port < 65536:
+        raise InputError(f"--port must be from 1 to 65535, got {port}")
+    missing = [name for name in ("transformers", "torch", "fastapi", "uvicorn") if not importlib.util.find_spec(name)]
+    if missing:
+        raise DataGenError(f"serve-mini needs {', '.join(missing)}: pip install 'close-toolkit[serve]'")
+    print(f"model {MODEL!r} at http://{host}:{port}/v1 (Ctrl-C ends it)", file=sys.stderr, flush=True)
+    # the server takes a path relative to its working folder for the model's name, and so must the requests
+    os.chdir(Path(__file__).parent)
+    code = "from transformers.cli.transformers import main; main()"
+    arguments = ["serve", MODEL, "--host", host, "--port", str(port), "--device", "cpu", "--log-level", "error"]
+    environment = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    os.execve(sys.executable, [sys.executable, "-c", code, *arguments], {**os.environ, **environment})

@@ -1,0 +1,242 @@
+"""The output on disk: a journal of answers, and the rows that follow from it.
+
+    FILE                  accepted rows, JSONL
+    FILE.rejected.jsonl   rejected rows and failed requests, with the reason and the raw text
+    FILE.journal          the truth: one line of parameters, then one line per answer, as it came
+
+Answers are appended to the journal when they come, each with a single write, and synced to the disk before any row made
+of them is written. Both row files are functions of the journal: a run that continues makes them again from its first
+line, checks every row that is there byte by byte, and goes on where they end. So a kill or a power loss at any moment
+costs at most answers that no row was made of, and half-written last lines are cut off. The lock is on the journal.
+"""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from data_gen.errors import OutputError
+from data_gen.verbs import Row
+
+__all__ = ["Answer", "Journal", "RowFile", "Store", "now"]
+
+_FORMAT = 1
+
+
+def _append(handle: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(handle, data) :]
+
+
+def _dump(value: Mapping[str, Any]) -> bytes:
+    # a lone surrogate becomes its JSON escape
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer as the journal keeps it; `error` where there was none."""
+
+    index: int
+    time: str
+    text: str = ""
+    model: str = ""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    verdicts: tuple[str, ...] = ()
+    error: str = ""
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+class Journal:
+    """Append-only answers of one run, locked against other processes.
+
+    Args:
+        path: of the journal.
+        params: everything that the rows depend on; a journal with other parameters is refused.
+
+    Raises:
+        OutputError: another process holds it, it belongs to another run, or it can't be opened.
+    """
+
+    def __init__(self, path: Path, params: Mapping[str, Any]) -> None:
+        self._path = path
+        try:
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise OutputError(f"can't write {path}: {error.strerror}") from None
+        try:
+            self._lock()
+            self._check(params)
+        except BaseException:
+            os.close(self._handle)
+            raise
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(f"another process is writing {self._path.with_suffix('')}") from None
+
+    def _check(self, params: Mapping[str, Any]) -> None:
+        with self._path.open("rb") as file:
+            line, more = file.readline(), file.readline()
+        if not line.endswith(b"\n"):  # new, or killed while its first line was written
+            self._begin(params)
+            return
+        try:
+            old = json.loads(line)
+            format_, there = old["data_gen"], old["params"]
+        except (ValueError, KeyError, TypeError):
+            raise OutputError(f"{self._path} is not a journal of data-gen; give another --out") from None
+        if format_ != _FORMAT:
+            raise OutputError(f"{self._path} was written by another version of data-gen; give another --out")
+        now = json.loads(_dump(params))
+        differing = sorted(key for key in {*now, *there} if now.get(key) != there.get(key))
+        if differing and more:
+            key = differing[0]
+            raise OutputError(
+                f"{self._path.with_suffix('')} is the output of another run ({key}: {there.get(key)!r} there, "
+                f"{now.get(key)!r} now); give another --out"
+            )
+        if differing:  # no answer ever came: a slip that was corrected
+            self._begin(params)
+            return
+        self._good = len(line)
+
+    def _begin(self, params: Mapping[str, Any]) -> None:
+        os.ftruncate(self._handle, 0)
+        _append(self._handle, _dump({"data_gen": _FORMAT, "params": params}))
+        os.fsync(self._handle)
+        self._good = os.fstat(self._handle).st_size
+
+    def replay(self) -> Iterator[dict[str, Any]]:
+        """Every whole record, in the order written; what follows the first broken line is cut off at the next write."""
+        with self._path.open("rb") as file:
+            file.readline()
+            for line in file:
+                try:
+                    record = json.loads(line) if line.endswith(b"\n") else None
+                except ValueError:
+                    record = None
+                if not isinstance(record, dict):
+                    return
+                self._good += len(line)
+                yield record
+
+    def cut(self) -> None:
+        """Drop what a kill left half-written; called once, after `replay`."""
+        os.ftruncate(self._handle, self._good)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append one record."""
+        _append(self._handle, _dump(record))
+
+    def sync(self) -> None:
+        """Return when everything written is on the disk."""
+        os.fdatasync(self._handle)
+
+    def close(self) -> None:
+        os.close(self._handle)
+
+
+class RowFile:
+    """Rows that follow from the journal: those that are there already are checked, new ones appended."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._old = path.open("rb")
+        except OSError as error:
+            raise OutputError(f"can't write {path}: {error.strerror}") from None
+        self._checking = True
+        self._pending: list[bytes] = []
+        self.count = 0
+
+    def add(self, row: Row) -> None:
+        """Check or append one row; what is appended is written by `flush`."""
+        line = _dump(row)
+        self.count += 1
+        if self._checking:
+            start = self._old.tell()
+            there = self._old.readline()
+            if there == line:
+                return
+            if there.endswith(b"\n"):
+                raise OutputError(
+                    f"{self._path}, line {self.count}: not the row that its journal tells of; was it edited?"
+                )
+            os.ftruncate(self._handle, start)
+            self._checking = False
+        self._pending.append(line)
+
+    def finish_check(self) -> None:
+        """Called when the journal is replayed: no more rows may be there than it tells of."""
+        if not self._checking:
+            return
+        start = self._old.tell()
+        if self._old.readline().endswith(b"\n"):
+            raise OutputError(f"{self._path} has more rows than the {self.count} of its journal and --count")
+        os.ftruncate(self._handle, start)
+        self._checking = False
+
+    def flush(self) -> None:
+        """Hand the appended rows to the system in one write."""
+        if self._pending:
+            _append(self._handle, b"".join(self._pending))
+            self._pending.clear()
+
+    def close(self) -> None:
+        self._old.close()
+        os.close(self._handle)
+
+
+class Store:
+    """The three files of a run; a context manager that holds the lock.
+
+    Raises:
+        OutputError: see `Journal`; or there are rows without a journal.
+    """
+
+    def __init__(self, out: Path, params: Mapping[str, Any]) -> None:
+        journal, rejected = Path(f"{out}.journal"), Path(f"{out}.rejected.jsonl")
+        if out.is_dir() or not out.parent.is_dir():
+            raise OutputError(f"can't write {out}: {'it is a folder' if out.is_dir() else f'no folder {out.parent}'}")
+        for path in (out, rejected):
+            if path.exists() and path.stat().st_size and not journal.exists():
+                raise OutputError(f"{path} is there already, without a journal to continue from; give another --out")
+        self.journal = Journal(journal, params)
+        self.accepted, self.rejected = RowFile(out), RowFile(rejected)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in (self.accepted, self.rejected, self.journal):
+            file.close()
+
+    def finish_replay(self) -> None:
+        """Everything on the disk is accounted for; from here on it is only appended to."""
+        self.accepted.finish_check()
+        self.rejected.finish_check()
+        self.journal.cut()
+        self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that were added; the journal was synced before."""
+        self.rejected.flush()
+        self.accepted.flush()

@@ -1,0 +1,189 @@
+"""Train the mini world's contrastive encoder and record what it became.
+
+    python experiments/mini_world/train_encoder.py --out close/mini/encoder
+
+open_clip's own model class and loss, at CLIP's final temperature (logit scale fixed at 100). Another world to try advice on is
+one option away: --seed, --width, --layers, --embed-dim, --logit-scale. The folder written is open_clip's local-dir format; the
+record (settings, loss, gap, retrieval, time) goes to --record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.loss import ClipLoss
+from safetensors.torch import save_file
+
+from close.mini.draw import pixels
+from close.mini.language import captions
+from close.mini.scene import SIDE, Scene, scenes
+from close.mini.vocabulary import save_encoder_tokenizer
+
+CONTEXT_LENGTH = 32
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the encoder")
+    parser.add_argument("--record", type=Path, help="JSON of settings and measures (default: none)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scenes", type=int, default=20_000)
+    parser.add_argument("--steps", type=int, default=1_300)
+    parser.add_argument("--batch-size", type=int, default=192)
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--weight-decay", type=float, default=0.1)
+    parser.add_argument("--warmup", type=int, default=100)
+    parser.add_argument("--logit-scale", type=float, default=100.0, help="fixed 1/temperature of the loss")
+    parser.add_argument("--embed-dim", type=int, default=256)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--image-width", type=int, default=16, help="channels of the image tower (a small ResNet)")
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+def write_config(args: argparse.Namespace, vocab_size: int) -> None:
+    tower = {"layers": args.layers, "width": args.width}
+    config = {
+        "model_cfg": {
+            "embed_dim": args.embed_dim,
+            "init_logit_scale": math.log(args.logit_scale),
+            # Convolutions learn shapes from few pictures; a transformer of the same cost needs many times as many.
+            "vision_cfg": {"image_size": SIDE, "layers": [1, 1, 1, 1], "width": args.image_width, "head_width": 64},
+            "text_cfg": {
+                "context_length": CONTEXT_LENGTH,
+                "vocab_size": vocab_size,
+                "heads": args.width // 32,
+                "hf_tokenizer_name": "mini",  # open_clip then takes the tokenizer of this folder
+                **tower,
+            },
+        },
+        "preprocess_cfg": {"size": SIDE, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"},
+    }
+    (args.out / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def draw_all(pool: list[Scene]) -> torch.Tensor:
+    """(N, 3, 64, 64) uint8."""
+    pictures = np.empty((len(pool), SIDE, SIDE, 3), np.uint8)
+    for index, scene in enumerate(pool):
+        pictures[index] = pixels(scene)
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2)
+
+
+def normalise(pictures: torch.Tensor) -> torch.Tensor:
+    return pictures.float() / 127.5 - 1
+
+
+def train(model: Any, tokenizer: Any, args: argparse.Namespace) -> list[float]:
+    """Contrastive training on a pool of scenes, with captions written anew each time; returns the losses."""
+    pool = list(scenes("encoder", args.scenes, args.seed))
+    start = time.time()
+    pictures = draw_all(pool)
+    print(f"drew {len(pool)} scenes in {time.time() - start:.0f} s", file=sys.stderr, flush=True)
+    model.logit_scale.requires_grad_(False)
+    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
+    free = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": args.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=args.learning_rate, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, args.warmup, args.steps))
+    loss_of, rng = ClipLoss(), random.Random(args.seed)
+    losses: list[float] = []
+    start = time.time()
+    for step in range(args.steps):
+        chosen = rng.sample(range(len(pool)), args.batch_size)
+        texts = tokenizer([captions(pool[index], 1, rng)[0] for index in chosen])
+        images = model.encode_image(normalise(pictures[chosen]), normalize=True)
+        loss = loss_of(images, model.encode_text(texts, normalize=True), model.logit_scale.exp())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+        if (step + 1) % 50 == 0:
+            pace = (time.time() - start) / (step + 1)
+            left = pace * (args.steps - step - 1)
+            recent = sum(losses[-50:]) / 50
+            print(
+                f"step {step + 1}/{args.steps} loss {recent:.3f} {pace:.2f} s/step {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
+    return losses
+
+
+def rate(step: int, warmup: int, steps: int) -> float:
+    """Linear warm-up, then half a cosine down to 0."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2
+
+
+@torch.inference_mode()
+def measure(model: Any, tokenizer: Any, count: int = 1_000, seed: int = 0) -> dict[str, float]:
+    """Gap statistics and retrieval on fresh test scenes, one caption each."""
+    pool = list(scenes("test", count, seed))
+    images = model.encode_image(normalise(draw_all(pool)), normalize=True)
+    texts = model.encode_text(tokenizer([captions(scene, 1)[0] for scene in pool]), normalize=True)
+    cross = texts @ images.T
+    off = ~torch.eye(count, dtype=torch.bool)
+    own = torch.arange(count)
+    return {
+        "paired": cross.diagonal().mean().item(),
+        "unpaired": cross[off].mean().item(),
+        "text_text": (texts @ texts.T)[off].mean().item(),
+        "image_image": (images @ images.T)[off].mean().item(),
+        "centroid_gap": (images.mean(0) - texts.mean(0)).norm().item(),
+        "text_to_image_recall_at_1": 100 * (cross.argmax(1) == own).float().mean().item(),
+        "image_to_text_recall_at_1": 100 * (cross.argmax(0) == own).float().mean().item(),
+        "text_to_image_recall_at_5": 100 * (cross.topk(5, 1).indices == own[:, None]).any(1).float().mean().item(),
+        "scenes": count,
+    }
+
+
+def save(model: Any, folder: Path) -> None:
+    """Half precision on disk: half the bytes; open_clip loads it into float32."""
+    weights = {name: weight.half().contiguous() for name, weight in model.state_dict().items()}
+    save_file(weights, folder / "open_clip_model.safetensors")
+
+
+def main() -> None:
+    args = arguments()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_config(args, save_encoder_tokenizer(args.out, CONTEXT_LENGTH))
+    reference = f"local-dir:{args.out}"
+    tokenizer = open_clip.get_tokenizer(reference)
+    config = json.loads((args.out / "open_clip_config.json").read_text())["model_cfg"]
+    start = time.time()
+    model = open_clip.CLIP(**config)
+    losses = train(model.train(), tokenizer, args)
+    minutes = (time.time() - start) / 60
+    save(model, args.out)
+    loaded, _ = open_clip.create_model_from_pretrained(reference)
+    record = {
+        "settings": {key: value for key, value in vars(args).items() if key not in ("out", "record")},
+        "minutes": round(minutes, 1),
+        "final_loss": round(sum(losses[-100:]) / len(losses[-100:]), 4),
+        "test": {key: round(value, 4) for key, value in measure(loaded.eval(), tokenizer).items()},
+        "versions": {"torch": torch.__version__, "open_clip": open_clip.__version__},
+    }
+    print(json.dumps(record, indent=2))
+    if args.record:
+        args.record.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

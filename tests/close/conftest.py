@@ -1,0 +1,122 @@
+"""Small models and data, built once a session, and the command line as users meet it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+Build = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """`zoo("coca_dir")`: the folder that `tiny.coca_dir` builds, once."""
+    root, built = tmp_path_factory.mktemp("zoo"), dict[str, Path]()
+
+    def build(name: str) -> Path:
+        if name not in built:
+            built[name] = getattr(tiny, name)(root / name)
+        return built[name]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(zoo: Build) -> Path:
+    """A very small open_clip model with random weights."""
+    return zoo("open_clip_dir")
+
+
+@pytest.fixture(scope="session")
+def tiny_t5(zoo: Build) -> Path:
+    """A very small T5 with random weights."""
+    return zoo("t5_dir")
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of twelve small pictures."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for i in range(12):
+        tiny.picture(folder / f"p{i:02}.png", seed=i)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def captions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 captions of uneven length in groups of four."""
+    return tiny.write_jsonl(tmp_path_factory.mktemp("captions") / "captions.jsonl", tiny.caption_rows(48))
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def messages(self) -> list[str]:
+        """Lines of stderr that are no progress."""
+        lines = self.err.replace("\r", "\n").splitlines()
+        return [
+            line for line in lines if line.strip() and "it/s]" not in line and "s/" not in line and "[00:" not in line
+        ]
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """The `close` command in this process, from its entry point on."""
+    from close.cli import main
+
+    def run(*args: Any) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["close", *map(str, args)])
+        capfd.readouterr()
+        code: Any = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capfd.readouterr()
+        return Ran(int(code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture
+def told(cli: Callable[..., Ran]) -> Callable[..., str]:
+    """Run a command that must fail with one told line, which is returned."""
+
+    def run(*args: Any) -> str:
+        ran = cli(*args)
+        assert "Traceback" not in ran.err
+        assert ran.code == 1, ran
+        assert len(ran.messages) == 1, ran.err
+        assert ran.messages[0].startswith("error: ")
+        return ran.messages[0]
+
+    return run
+
+
+@pytest.fixture
+def recipe(captions: Path, tiny_encoder: Path, tiny_t5: Path) -> Callable[..., Any]:
+    """A recipe of tiny models on 48 captions: two epochs of three steps, unless told otherwise."""
+    from close.recipe import Recipe
+
+    def make(training: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+        values: dict[str, Any] = {
+            "data": {"train": str(captions)},
+            "encoder": str(tiny_encoder),
+            "language_model": str(tiny_t5),
+            "training": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-2, "logging_steps": 1, **(training or {})},
+        }
+        return Recipe.model_validate(values | changes)
+
+    return make

@@ -1,0 +1,129 @@
+"""`close adapters` and `close adapter fit`."""
+
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from close.adapters import ADAPTERS, GapAdapter, list_adapters, load_adapter
+from close.cli.adapter import register
+from close.errors import DataError, RecipeError
+
+
+@pytest.fixture(scope="module")
+def app():
+    made = typer.Typer()
+    register(made)
+    return made
+
+
+@pytest.fixture
+def tables(tmp_path):
+    rng = np.random.default_rng(0)
+    for side in ("text", "image"):
+        rows = rng.normal(size=(50, 6)).astype(np.float32) + rng.normal(size=6).astype(np.float32)
+        np.save(tmp_path / f"{side}.npy", rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    return ["--text", str(tmp_path / "text.npy"), "--image", str(tmp_path / "image.npy"), "--out", str(tmp_path / "A")]
+
+
+def test_every_adapter_is_documented():
+    for info in list_adapters():
+        kind = ADAPTERS[info.name]
+        assert kind.name == info.name
+        assert info.formula
+        assert info.when
+        assert re.search(r"19\d\d|20\d\d", info.paper), info.name
+        assert re.search(rf"^ *Needs: {kind.needs}\.$", kind.__doc__, re.MULTILINE), info.name
+    assert len(list_adapters()) == len(ADAPTERS) >= 12
+
+
+def test_sides():
+    sides = {info.name: info.sides for info in list_adapters()}
+    assert (sides["none"], sides["gaussian"], sides["memory"], sides["centring"]) == (
+        "neither",
+        "text",
+        "image",
+        "both",
+    )
+
+
+def test_list_as_json(app):
+    result = CliRunner().invoke(app, ["adapters", "--json"])
+    assert result.exit_code == 0
+    listed = {info["name"]: info for info in json.loads(result.stdout)}
+    assert set(listed) == set(ADAPTERS)
+    assert listed["mean_shift"]["needs"] == "unpaired"
+    assert set(listed["linear"]) == {"name", "needs", "sides", "formula", "paper", "when"}
+
+
+def test_list_as_a_table(app):
+    result = CliRunner().invoke(app, ["adapters"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    for name in ADAPTERS:
+        assert name in result.stdout
+    assert "[centring," in result.stdout  # brackets are no markup
+
+
+@pytest.mark.parametrize(
+    ("spec", "stored"),
+    [
+        ("mean_shift", {"mean_shift": {"scale": 1.0}}),
+        ("{linear: {method: procrustes}}", {"linear": {"method": "procrustes"}}),
+        ("[centring, {gaussian: {cosine: 0.5}}]", ["centring", {"gaussian": {"cosine": 0.5}}]),
+    ],
+)
+def test_fit(app, tables, spec, stored):
+    result = CliRunner().invoke(app, ["adapter", "fit", spec, *tables])
+    assert result.exit_code == 0, result.output
+    adapter = load_adapter(tables[-1])
+    assert adapter.spec() == stored
+    assert adapter.is_fitted
+    assert tables[-1] in result.stdout
+
+
+def test_fit_from_a_file(app, tables, tmp_path):
+    (tmp_path / "spec.yaml").write_text("- centring\n- gaussian: {std: 0.1}\n")
+    assert CliRunner().invoke(app, ["adapter", "fit", str(tmp_path / "spec.yaml"), *tables]).exit_code == 0
+    assert load_adapter(tables[-1]).spec()[0] == "centring"
+
+
+@pytest.mark.parametrize(
+    ("spec", "drop", "error", "message"),
+    [
+        ("[centring", 0, RecipeError, "not an adapter in YAML"),
+        ("nowhere.yaml", 0, RecipeError, "nowhere"),
+        ("mean_shift", 2, DataError, "text embeddings are missing"),
+        ("3", 0, RecipeError, "an adapter is a name"),
+    ],
+)
+def test_wrong_use_is_told_and_leaves_nothing(app, tables, spec, drop, error, message):
+    result = CliRunner().invoke(app, ["adapter", "fit", spec, *tables[drop:]])
+    assert isinstance(result.exception, error)
+    assert message in str(result.exception)
+    assert "\n" not in str(result.exception)
+    assert not os.path.exists(tables[-1])
+
+
+def test_a_member_of_ones_own_is_listed():
+    class Half(GapAdapter):
+        """Halves.
+
+        Formula: t/2,
+            over two lines.
+        Paper: none, 2024.
+        When: never.
+        """
+
+        name = "half"
+
+        def text(self, x, noise):
+            return x / 2
+
+    from close.adapters.catalogue import _info
+
+    info = _info("half", Half)
+    assert (info.sides, info.formula, info.when) == ("text", "t/2, over two lines.", "never.")

@@ -1,0 +1,173 @@
+"""The command line: exit codes, one line for whatever is wrong, and no key anywhere."""
+
+import json
+import resource
+import subprocess
+import sys
+
+import pytest
+from conftest import command, environment, rows
+from dg_server import Do, Server, good
+
+from data_gen.cli import main
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["data-gen", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return run
+
+
+@pytest.fixture
+def line(tmp_path, examples):
+    def of(url="http://127.0.0.1:9/v1", count=10, **options):
+        named = {
+            "out": tmp_path / "o.jsonl",
+            "count": count,
+            "model": "m",
+            "examples": examples,
+            "base-url": url,
+            **options,
+        }
+        return [
+            "captions",
+            *(part for name, value in named.items() if value is not None for part in (f"--{name}", value)),
+        ]
+
+    return of
+
+
+def test_a_run(cli, line, tmp_path):
+    with Server(good) as server:
+        code, out, _ = cli(*line(server.url), "--json")
+    assert code == 0
+    assert json.loads(out)["accepted"] == 10 == len(rows(tmp_path / "o.jsonl"))
+
+
+def test_budget_is_exit_code_3(cli, line):
+    with Server(good) as server:
+        code, _, told = cli(*line(server.url, count=1000), "--max-tokens", "3000")
+    assert code == 3
+    assert "the same command with a larger one continues" in told
+
+
+def test_dry_run_needs_no_key_and_no_server(cli, line):
+    code, out, _ = cli(*line(None), "--dry-run")
+    assert code == 0
+    assert "prompt 2" in out
+
+
+@pytest.mark.parametrize("arguments", [["nothing"], ["captions", "--cuont", "3"], ["captions"], ["merge"], []])
+def test_wrong_usage_is_exit_code_2(cli, arguments):
+    assert cli(*arguments)[0] == 2
+
+
+def told_in_one_line(result, text, code=1):
+    got, _, told = result
+    assert got == code
+    assert text in told
+    assert told.count("\n") == 1
+    assert "Traceback" not in told
+
+
+def test_what_is_wrong_before_anything_is_asked(cli, line, tmp_path):
+    empty, silent, broken = tmp_path / "empty.txt", tmp_path / "silent.txt", tmp_path / "broken.toml"
+    empty.write_text("")
+    silent.write_text("... !!\n")
+    broken.write_text("instruction = [")
+    for options, text in [
+        ({"url": None}, "no key: set OPENAI_API_KEY"),
+        ({"url": "127.0.0.1:8000"}, "is no URL"),
+        ({"style": broken}, "is not TOML"),
+        ({"style": "nice"}, "no style 'nice'"),
+        ({"language": "xx"}, "no language 'xx'"),
+        ({"examples": empty}, "holds no text with words"),
+        ({"examples": tmp_path / "none.txt"}, "No such file"),
+        ({"corpus": silent, "sampling": "unigram"}, "holds no text with words"),
+        ({"corpus": tmp_path / "examples.txt", "sampling": "unigram"}, "lower --min-count"),
+        ({"out": tmp_path / "no" / "o.jsonl"}, "no folder"),
+        ({"filter": "colour"}, "no filter 'colour'"),
+    ]:
+        told_in_one_line(cli(*line(**options)), text)
+    assert not (tmp_path / "o.jsonl").exists()
+    told_in_one_line(cli("report", empty, "--target", silent), "holds no text with words")
+    told_in_one_line(cli("merge", empty.with_name("none"), "--out", tmp_path / "m.jsonl"), "No such file")
+    told_in_one_line(cli("serve-mini", "--port", "99999"), "--port must be")
+
+
+def test_what_the_server_says(cli, line):
+    told_in_one_line(cli(*line()), "is it running?")
+    for status, text in ((404, "does not know the model 'm'"), (401, "refuses the key")):
+        with Server(lambda body, before, status=status: Do(status=status)) as server:
+            told_in_one_line(cli(*line(server.url)), text)
+
+
+def test_the_output_of_another_run(cli, line):
+    with Server(good) as server:
+        cli(*line(server.url))
+        told_in_one_line(cli(*line(server.url, seed=1)), "is the output of another run (seed: 0 there, 1 now)")
+
+
+def test_a_full_disk_loses_nothing(line, tmp_path):
+    """The limit on file size is the disk's end; the rest of the write fails like on a full disk."""
+    with Server(good) as server:
+        arguments = command(*line(server.url, count=200))
+        limit = 24_000
+
+        def full():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+        done = subprocess.run(arguments, env=environment(), capture_output=True, text=True, preexec_fn=full)
+        told_in_one_line((done.returncode, "", done.stderr), "the same command continues")
+        assert "File too large" in done.stderr
+        assert subprocess.run(arguments, env=environment(), capture_output=True).returncode == 0
+        assert len(server.requests) <= 200 + 40
+    with Server(good) as server:
+        other = command(*line(server.url, count=200, out=tmp_path / "whole.jsonl"))
+        assert subprocess.run(other, env=environment(), capture_output=True).returncode == 0
+    texts = [[row["target"] for row in rows(tmp_path / name)] for name in ("o.jsonl", "whole.jsonl")]
+    assert texts[0] == texts[1]
+
+
+def test_the_key_appears_nowhere(line, tmp_path):
+    def decide(body, before):
+        return (
+            Do(status=500, raw=b'{"error": {"message": "key sk-very-secret failed"}}')
+            if before == 0
+            else good(body, before)
+        )
+
+    with Server(decide) as server:
+        secret = {"OPENAI_API_KEY": "sk-very-secret", "OPENAI_LOG": "debug"}
+        done = subprocess.run(
+            command(*line(server.url, retries=0), "--patience", "30"),
+            env=environment(secret),
+            capture_output=True,
+            text=True,
+        )
+        assert server.requests[0][1]["authorization"] == "Bearer sk-very-secret"
+    everything = done.stdout + done.stderr + "".join(p.read_text() for p in tmp_path.iterdir())
+    assert "key *** failed" in everything
+    assert "sk-very-secret" not in everything
+
+
+def test_report_and_merge(cli, line, tmp_path):
+    with Server(good) as server:
+        cli(*line(server.url))
+    code, _, _ = cli("merge", tmp_path / "o.jsonl", tmp_path / "o.jsonl", "--out", tmp_path / "m.jsonl")
+    assert code == 0
+    assert rows(tmp_path / "m.jsonl") == rows(tmp_path / "o.jsonl")
+    code, out, _ = cli("report", tmp_path / "m.jsonl", "--target", tmp_path / "examples.txt")
+    assert code == 0
+    assert out.strip().endswith("m.jsonl.report.html")

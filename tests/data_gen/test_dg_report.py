@@ -1,0 +1,86 @@
+"""The drift report against closed forms, on texts whose drift is known."""
+
+import json
+import math
+import random
+from collections import Counter
+
+import pytest
+
+from data_gen.divergence import jensen_shannon, smoothed_kl, word_use
+from data_gen.report import drift, write_report
+
+
+def test_smoothed_kl_by_hand():
+    target, written = {"a": 3, "b": 1}, {"a": 1, "c": 2}
+    q, p = [4 / 7, 2 / 7, 1 / 7], [2 / 6, 1 / 6, 3 / 6]
+    assert smoothed_kl(target, written) == pytest.approx(sum(x * math.log(x / y) for x, y in zip(q, p, strict=True)))
+    assert smoothed_kl(target, target) == 0
+
+
+def test_jensen_shannon_by_hand():
+    assert jensen_shannon({"a": 5}, {"b": 9}) == pytest.approx(1)
+    assert jensen_shannon({"a": 5, "b": 5}, {"a": 1, "b": 1}) == pytest.approx(0)
+    expected = 0.5 * (0.5 * math.log2(0.5 / 0.75) + 0.5 * math.log2(0.5 / 0.25) + math.log2(1 / 0.75))
+    assert jensen_shannon({"a": 1, "b": 1}, {"a": 1}) == pytest.approx(expected)
+
+
+def test_word_use_finds_the_word_that_is_written_23_times_too_often():
+    rng = random.Random(0)
+    common = [f"w{chr(97 + i)}" for i in range(20)]
+    target = Counter(rng.choices([*common, "opens"], [1.0] * 20 + [0.02], k=50_000))
+    written = Counter(rng.choices([*common, "opens"], [1.0] * 20 + [0.46], k=50_000))
+    written["rare"] = 1
+    used = word_use(target, written)
+    assert used[0].word == "opens"
+    assert 15 < used[0].ratio < 35
+    assert used[0].z > 10
+    assert all(abs(use.z) < 4.5 for use in used[1:])
+    assert {use.word: use for use in used}["rare"].z < 2
+
+
+def test_word_use_is_antisymmetric():
+    one, other = Counter(a=50, b=20, c=3), Counter(a=40, b=60)
+    forth, back = ({use.word: use.z for use in word_use(*pair)} for pair in ((one, other), (other, one)))
+    assert forth == pytest.approx({word: -z for word, z in back.items()})
+
+
+TARGET = ["a dog runs in the park", "a cat sleeps on the sofa", "two birds sit on a roof"]
+
+
+def test_figures_by_hand():
+    written = ["a dog opens the door", "a dog opens the door", "a cat sleeps on the sofa", "a bus"]
+    figures = drift(written, TARGET)
+    assert figures["length"]["written"]["mean"] == (5 + 5 + 6 + 2) / 4
+    assert figures["duplicates"] == {"exact": 0.25, "near": 0, "copied_from_target": 0.25}
+    assert figures["vocabulary"]["written"] == 10
+    assert figures["vocabulary"]["written_words_unknown_to_target"] == pytest.approx(5 / 18)
+    assert figures["frequent_phrases"][0] == {"phrase": "a dog opens the", "written": 500.0, "target": 0.0}
+    assert figures["kl_over_the_run"][-1] == (4, figures["unigram"]["kl"])
+    assert figures["diversity"]["written"]["distinct_1"] == 10 / 18
+    assert drift(TARGET, TARGET)["unigram"] == {"kl": 0, "js": pytest.approx(0)}
+
+
+def test_the_report_shows_what_it_counts_and_escapes_what_it_shows(tmp_path):
+    written = tmp_path / "w.jsonl"
+    texts = ["a dog opens <script>alert(1)</script> the door", "a cat & a dog"]
+    written.write_text("".join(json.dumps({"target": t, "meta": {"keywords": ["dog"]}}) + "\n" for t in texts))
+    (tmp_path / "t.txt").write_text("\n".join(TARGET))
+    (tmp_path / "w.jsonl.journal").write_text(
+        '{"data_gen": 1}\n{"index": 0, "tokens_in": 7, "tokens_out": 3}\n{"index": 1, "tokens_in": 5, "tokens_out": 2}\n'
+    )
+    (tmp_path / "w.jsonl.rejected.jsonl").write_text('{"reason": "failed: status 500"}\n{"reason": "empty"}\n')
+    out = write_report(written, tmp_path / "t.txt", tmp_path / "r.html")
+    html, figures = out.read_text(), json.loads((tmp_path / "r.json").read_text())
+    assert figures["cost"] == {"requests": 2, "tokens_in": 12, "tokens_out": 5, "rejected": {"failed": 1, "empty": 1}}
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+    assert html.count("<svg") == 5
+    assert "opens" in html
+
+
+def test_questions_are_reported_and_not_their_answers(tmp_path):
+    rows = [{"source": "A dog.", "context": "What animal is it?", "target": "dog"}]
+    (tmp_path / "w.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    write_report(tmp_path / "w.jsonl", tmp_path / "w.jsonl", tmp_path / "r.html")
+    assert json.loads((tmp_path / "r.json").read_text())["length"]["written"]["mean"] == 4
