@@ -163,5 +163,5 @@ def _read(synthesis: Synthesis, client: Client, line: str) -> Answer | None:
             return Answer(index, now(), text=error.raw, error=error.reason)
         return Answer(index, now(), reply.text, reply.model, reply.tokens_in, reply.tokens_out)
     if 400 <= status < 500 and status not in (408, 409, 429):
-        return Answer(index, now(), text=body, error=f"status {status}")
+        return Answer(index, now(), text=client.hide(body), error=f"status {status}")
     return None

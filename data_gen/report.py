@@ -111,9 +111,10 @@ def _phrases(written: Sequence[str], target: Sequence[str]) -> list[dict[str, An
     ]
 
 
-def _fours(text: str) -> set[str]:
+def _fours(text: str) -> list[str]:
+    """Each 4-gram once, in order (a set's order would differ from process to process)."""
     found = words(text)
-    return {" ".join(found[i : i + 4]) for i in range(len(found) - 3)}
+    return list(dict.fromkeys(" ".join(found[i : i + 4]) for i in range(len(found) - 3)))
 
 
 def _readability(texts: Sequence[str]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def serve(host: str, port: int) -> None:
     """Become `transformers serve` with the embedded model; ends when it is interrupted.
 
     Raises:
-        InputError: an impossible port.
+        InputError: an impossible address or port, or one that is in use.
         DataGenError: the `serve` extra is not installed.
     """
     if not 0 < port < 65536:
@@ -26,10 +27,24 @@ def serve(host: str, port: int) -> None:
     missing = [name for name in ("transformers", "torch", "fastapi", "uvicorn") if not importlib.util.find_spec(name)]
     if missing:
         raise DataGenError(f"serve-mini needs {', '.join(missing)}: pip install 'close-toolkit[serve]'")
+    _try_address(host, port)
     print(f"model {MODEL!r} at http://{host}:{port}/v1 (Ctrl-C ends it)", file=sys.stderr, flush=True)
     # the server takes a path relative to its working folder for the model's name, and so must the requests
     os.chdir(Path(__file__).parent)
-    code = "from transformers.cli.transformers import main; main()"
+    code = (
+        "import sys; sys.path.remove(''); from transformers.cli.transformers import main; main()"  # none of our files
+    )
     arguments = ["serve", MODEL, "--host", host, "--port", str(port), "--device", "cpu", "--log-level", "error"]
     environment = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     os.execve(sys.executable, [sys.executable, "-c", code, *arguments], {**os.environ, **environment})
+
+
+def _try_address(host: str, port: int) -> None:
+    """The server itself would tell only after loading everything."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind(address)
+    except OSError as error:
+        raise InputError(f"can't listen at {host}:{port}: {error.strerror}; give another --host or --port") from None

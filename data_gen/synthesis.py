@@ -34,6 +34,7 @@ class Synthesis:
         self.summary = Summary()
         self._filters = filters
         self._asks_judge = "judge" in (options.filter or ())
+        self._budgeted = options.max_tokens is not None or options.max_cost is not None
         self._words: Counter[str] = Counter()
         self.committed = 0
         self._last_accepted = 0
@@ -202,9 +203,10 @@ class Synthesis:
         window = min(self.useful(), 8 * self.options.concurrency)
         while len(pending) < window and self.may_plan(index := self.committed + len(pending)):
             request = self.request(index)
-            waiting = sum(not task.done() for _, task in pending)
-            if index not in early and not self.affordable(len(request.prompt.text), request.prompt.max_tokens, waiting):
-                return True
+            if index not in early and self._budgeted:
+                waiting = sum(not task.done() for _, task in pending)
+                if not self.affordable(len(request.prompt.text), request.prompt.max_tokens, waiting):
+                    return True
             pending.append((request, asyncio.create_task(self._answer(client, request, early.pop(index, None)))))
         return False
 

@@ -142,11 +142,12 @@ def test_a_full_disk_loses_nothing(line, tmp_path):
 
 def test_the_key_appears_nowhere(line, tmp_path):
     def decide(body, before):
-        return (
-            Do(status=500, raw=b'{"error": {"message": "key sk-very-secret failed"}}')
-            if before == 0
-            else good(body, before)
-        )
+        return [
+            Do(status=500, raw=b'{"error": {"message": "key sk-very-secret failed"}}'),
+            Do(raw=b"<html>authorization: Bearer sk-very-secret</html>"),
+            Do("A dog with sk-very-secret in its mouth."),
+            good(body, before),
+        ][body["seed"] % 4]
 
     with Server(decide) as server:
         secret = {"OPENAI_API_KEY": "sk-very-secret", "OPENAI_LOG": "debug"}
@@ -159,6 +160,8 @@ def test_the_key_appears_nowhere(line, tmp_path):
         assert server.requests[0][1]["authorization"] == "Bearer sk-very-secret"
     everything = done.stdout + done.stderr + "".join(p.read_text() for p in tmp_path.iterdir())
     assert "key *** failed" in everything
+    assert "Bearer ***</html>" in everything
+    assert "A dog with *** in its mouth." in everything
     assert "sk-very-secret" not in everything
 
 
