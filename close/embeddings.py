@@ -89,7 +89,7 @@ class EmbeddingTable:
     def __init__(self, folder: str | Path) -> None:
         self.path = Path(folder)
         if not (self.path / "table.json").is_file():
-            partial = self.path.with_name(self.path.name + ".partial")
+            partial = Path(f"{self.path}.partial")
             hint = " (an unfinished one is there: run the same `close embed` again)" if partial.is_dir() else ""
             raise MissingError(f"{self.path}: no embedding table there{hint}")
         self.info = read_json(self.path / "table.json")

@@ -21,6 +21,7 @@ from transformers import (
     TrainerCallback,
     set_seed,
 )
+from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from close.adapters import resolve_adapter, row_seeds
@@ -42,6 +43,8 @@ from close.tokenizer import load_tokenizer
 __all__ = ["CloseTrainer", "train"]
 
 NUM_BEAMS = 5
+STARTED = f"{CHECKPOINTS}/started.json"
+"""Written first, so that a folder is known as a run's from its first moment on."""
 
 
 def train(recipe: Recipe, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:
@@ -170,9 +173,9 @@ def _is_finished(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     own = folder / RECIPE_FILE
-    if not own.is_file():
+    if not ((folder / RUN_FILE).is_file() or (folder / STARTED).is_file()):  # not by its recipe: anyone may keep one there
         raise OutputExistsError(f"{folder} exists and is no run; choose another output")
-    if overwrite:
+    if overwrite or not own.is_file():
         return False
     if not resume:
         raise OutputExistsError(
@@ -194,15 +197,15 @@ def _is_finished(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool)
 def _begin(folder: Path, recipe: Recipe, files: list[RowFile], fingerprint: str, *, resume: bool) -> None:
     """Mark the folder as this run's; what it was before goes, unless the run is resumed."""
     facts = {"encoder": fingerprint} | {str(rows.path): rows.sha256 for rows in files}
-    started = folder / CHECKPOINTS / "started.json"
+    started = folder / STARTED
     if resume and started.is_file():
         before = read_json(started)
         for name in [name for name in facts if facts[name] != before.get(name)][:1]:
             raise OutputExistsError(f"{folder}: {name} has changed since the run began; start anew with --overwrite")
         return
     shutil.rmtree(folder, ignore_errors=True)
-    write_text(folder / RECIPE_FILE, yaml.safe_dump(recipe.dump(), sort_keys=False))
     write_json(started, facts)
+    write_text(folder / RECIPE_FILE, yaml.safe_dump(recipe.dump(), sort_keys=False))
 
 
 @contextmanager
@@ -314,7 +317,7 @@ def _arguments(section: TrainingSection, folder: Path, seed: int, *, has_val: bo
     bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     precision = section.precision if section.precision != "auto" else "bf16" if bf16 else "fp32"
     try:
-        return Seq2SeqTrainingArguments(
+        arguments = Seq2SeqTrainingArguments(
             output_dir=str(folder),
             num_train_epochs=section.epochs,
             per_device_train_batch_size=section.batch_size,
@@ -326,8 +329,11 @@ def _arguments(section: TrainingSection, folder: Path, seed: int, *, has_val: bo
             data_seed=seed,
             **(defaults | (section.model_extra or {})),
         )
+        for reporter in get_reporting_integration_callbacks(arguments.report_to):  # now, and not when work has begun
+            reporter()
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise RecipeError(f"training: {' '.join(str(error).split())}") from None
+    return arguments
 
 
 class _Epochs(TrainerCallback):  # type: ignore[misc,unused-ignore]

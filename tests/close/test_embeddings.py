@@ -303,7 +303,8 @@ def test_a_lock_removed_while_waiting_is_not_held(tmp_path):
 
 
 class TestCache:
-    def test_made_once(self, captions, encoder):
+    def test_made_once(self, encoder, tmp_path):
+        captions = tiny.write_jsonl(tmp_path / "own.jsonl", tiny.caption_rows(48, seed=5))
         rows = RowFile(captions)
         calls: list[int] = []
         first = cached_table(rows, encoder, "text", progress=lambda done, total: calls.append(done))
