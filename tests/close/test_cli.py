@@ -164,7 +164,7 @@ class TestEmbed:
             (["--encoder", "gone/away"], "gone/away: no such directory"),
             (["--encoder", "hf:gone/away"], "gone/away"),
             (["--encoder", "."], "neither open_clip_config.json nor config.json"),
-            (["--precision", "fp8"], "precision is one of fp32, bf16, fp16, not 'fp8'"),
+            (["--precision", "fp8"], "precision is one of auto, fp32, bf16, fp16, not 'fp8'"),
             (["--device", "gpu"], "device 'gpu' can't be used"),
         ],
         ids=str,
