@@ -85,5 +85,5 @@ def _encoder(reference: str) -> dict[str, Any]:
         "embed_dim": encoder.embed_dim,
         "fingerprint": encoder.fingerprint,
         "family": type(encoder).__name__,
-        "parameters": sum(parameter.numel() for parameter in encoder.model.parameters()),
+        "parameters": encoder.weights,
     }

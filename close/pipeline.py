@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -15,14 +15,33 @@ from close.adapters import Modality
 from close.data import Prompter
 from close.decoding import LabelTree, label_scores
 from close.encoders import ContrastiveEncoder, load_encoder, pick_device
-from close.encoders.base import describe, pick_dtype
+from close.encoders.base import describe
 from close.errors import CloseError, DataError, MismatchError, RecipeError
 from close.modeling import CloseModel
+from close.precision import pick_dtype, pick_precision
+from close.registry import unknown_name
 from close.runs import open_run
 from close.tasks import get_task
 from close.tokenizer import load_tokenizer
 
-__all__ = ["CloseCaptioner", "Output", "load"]
+__all__ = ["CloseCaptioner", "Decode", "Output", "Said", "load"]
+
+Decode = Literal["tree", "score", "free"]
+"""How an answer from a closed set is found: generated along a prefix tree, the likeliest of all, or generated freely."""
+
+
+class Said(NamedTuple):
+    """What the model says of one embedding.
+
+    Attributes:
+        text: the output.
+        score: mean log-probability of its tokens (with beams, of the best beam); of a scored label, its log-likelihood.
+        probabilities: of every label, likeliest first, where labels were scored.
+    """
+
+    text: str
+    score: float
+    probabilities: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,35 +50,39 @@ class Output:
 
     Attributes:
         text: the output; empty where there is an error.
-        score: mean log-probability of its tokens (with beams, of the best beam).
+        score: as in `Said`.
         item: the file, or what stood in for it.
         error: why there is no text.
+        probabilities: of every label, likeliest first, where labels were scored (`decode="score"`).
     """
 
     text: str
     score: float
     item: str
     error: str | None = None
+    probabilities: Mapping[str, float] | None = None
 
     def __str__(self) -> str:
         return self.text
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
+        values = asdict(self)
+        return values if self.probabilities else {key: values[key] for key in values if key != "probabilities"}
 
 
 def load(
     run: str | Path,
     *,
     device: str | torch.device | None = None,
-    precision: str = "fp32",
+    precision: str = "auto",
     encoder: ContrastiveEncoder | str | None = None,
 ) -> CloseCaptioner:
     """A run made by `close train`, ready for use.
 
     Args:
-        run: its folder. device: without one, the accelerator if there is one. precision: fp32, bf16 or fp16.
+        run: its folder. device: without one, the accelerator if there is one.
+        precision: fp32, bf16, fp16, or auto: bf16 for large models where the hardware multiplies it, else fp32.
         encoder: where the encoder's weights are now, if elsewhere than when the run was trained; the same weights.
     Raises:
         MissingError: no finished run there.
@@ -67,7 +90,12 @@ def load(
         WeightsError: weights can't be loaded.
     """
     info = open_run(run)
-    model = CloseModel.from_pretrained(run, dtype=pick_dtype(precision)).eval().to(pick_device(device))
+    place = pick_device(device)
+    model = CloseModel.from_pretrained(run).eval()
+    dtype = pick_dtype(pick_precision(precision, place, model.num_parameters()))
+    for part in (model.language_model, model.prefix):  # the adapter keeps float32
+        part.to(dtype)
+    model.to(place)
     tokenizer = load_tokenizer(str(run), model.get_input_embeddings().num_embeddings)
     captioner = CloseCaptioner(model, tokenizer, tasks=info["tasks"], name=str(run))
     captioner.precision = precision
@@ -88,7 +116,7 @@ class CloseCaptioner:
         self.tasks = tuple(tasks)
         self.task = get_task(tasks[0])
         self.name = name
-        self.precision = "fp32"
+        self.precision = "auto"
         self.prompter = Prompter(tokenizer)
         self._encoder: ContrastiveEncoder | None = None
         self._trees: dict[tuple[str, ...], LabelTree] = {}
@@ -144,7 +172,8 @@ class CloseCaptioner:
         Args:
             items: a file, folder, PIL image or array, or a list of these.
             context: the question, hypothesis or article: one for all, or one for each.
-            generation: anything that transformers' generate takes: num_beams, do_sample, top_p, max_new_tokens …
+            generation: what `answer` takes (labels, decode, normalise), and anything that transformers' generate takes:
+                num_beams, do_sample, top_p, max_new_tokens …
         Raises:
             CloseError: a single item can't be read; in a list, that item's output carries the error.
         """
@@ -166,17 +195,54 @@ class CloseCaptioner:
             features, errors = self.encoder.image_features(batch)
             good = [i for i in range(len(batch)) if i not in errors]
             said = (
-                self.generate(F.normalize(features[good], dim=-1), [texts[i] for i in good], **generation)
-                if good
-                else []
+                self.answer(F.normalize(features[good], dim=-1), [texts[i] for i in good], **generation) if good else []
             )
             spoken = dict(zip(good, said, strict=True))
             for index, item in enumerate(batch):
                 if index in errors:
                     yield Output("", float("nan"), describe(item), str(errors[index]))
                 else:
-                    text, score = spoken[index]
-                    yield Output(text, score, describe(item))
+                    text, score, probabilities = spoken[index]
+                    yield Output(text, score, describe(item), probabilities=probabilities)
+
+    def answer(
+        self,
+        embeds: Tensor,
+        contexts: Sequence[str],
+        *,
+        modality: Modality = "image",
+        labels: Sequence[str] | None = None,
+        decode: Decode | None = None,
+        normalise: bool = False,
+        **generation: Any,
+    ) -> list[Said]:
+        """What the model says of unit embeddings (B, D).
+
+        Args:
+            labels: the closed set of answers; without it, the task's own if it has one.
+            decode: "tree": generated, kept inside the labels. "score": every label's exact likelihood, the likeliest is
+                said. "free": anything may come out. Without it, "tree" where there are labels, else "free".
+            normalise: with "score", divide log-likelihoods by the labels' lengths in tokens.
+        Raises:
+            RecipeError: no labels to choose from, or settings that do not go together.
+        """
+        labels = self.task.labels if labels is None else labels
+        how = decode or ("tree" if labels else "free")
+        if how not in get_args(Decode):
+            raise unknown_name("decoding", how, get_args(Decode))
+        if how != "free" and not labels:
+            raise RecipeError(f"decoding {how!r} needs a closed set of answers, and task {self.task.name!r} has none")
+        if how != "score":
+            if normalise:
+                raise RecipeError(f"lengths are normalised where labels are scored (decoding 'score', not {how!r})")
+            said = self.generate(
+                embeds, contexts, modality=modality, labels=() if how == "free" else labels, **generation
+            )
+            return [Said(*one) for one in said]
+        if generation:
+            raise RecipeError(f"decoding 'score' generates nothing; leave out {', '.join(generation)}")
+        scores = self._label_scores(embeds, contexts, labels, modality, normalise)
+        return [_likeliest(labels, row, shares) for row, shares in zip(scores, scores.softmax(-1), strict=True)]
 
     def generate(
         self,
@@ -199,22 +265,17 @@ class CloseCaptioner:
             tree = self._tree(tuple(labels))
             generation = {"max_new_tokens": tree.longest, "prefix_allowed_tokens_fn": tree, **generation}
         try:
-            output = self.model.generate(
-                embeds.to(device),
-                modality,
-                **self.prompts(contexts),
-                return_dict_in_generate=True,
-                output_scores=True,
-                **generation,
+            ids, scores = self.model.generate_scored(
+                embeds.to(device), modality, **self.prompts(contexts), **generation
             )
         except (ArithmeticError, TypeError, ValueError) as error:
             if isinstance(error, CloseError):
                 raise
             raise RecipeError(f"generation settings: {' '.join(str(error).split())}") from None
-        if len(output.sequences) != len(embeds):
+        if len(ids) != len(embeds):
             raise RecipeError("generation settings: one text comes out for one item, leave num_return_sequences at 1")
-        texts = self.tokenizer.batch_decode(output.sequences, skip_special_tokens=True)
-        return list(zip((text.strip() for text in texts), self._scores(output), strict=True))
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return list(zip((text.strip() for text in texts), scores.tolist(), strict=True))
 
     def _tree(self, labels: tuple[str, ...]) -> LabelTree:
         if labels not in self._trees:
@@ -235,26 +296,25 @@ class CloseCaptioner:
         Args:
             labels: without them, the task's own. normalise: divide log-likelihoods by the labels' lengths first.
         """
-        labels = labels or self.task.labels
-        scores = label_scores(
+        return self._label_scores(embeds, contexts, labels or self.task.labels, modality, normalise).softmax(-1)
+
+    def _label_scores(
+        self, embeds: Tensor, contexts: Sequence[str], labels: Sequence[str], modality: Modality, normalise: bool
+    ) -> Tensor:
+        return label_scores(
             self.model,
             self.tokenizer,
-            embeds,
+            embeds.to(self.model.device),
             labels,
             modality=modality,
             normalise=normalise,
             context=self.prompts(contexts),
         )
-        return scores.softmax(-1)
 
-    def _scores(self, output: Any) -> list[float]:
-        if getattr(output, "sequences_scores", None) is not None:
-            return output.sequences_scores.tolist()
-        steps = self.model.language_model.compute_transition_scores(
-            output.sequences, output.scores, normalize_logits=True
-        )
-        chosen = output.sequences[:, 1:] != self.model.config.language_model.pad_token_id
-        return ((steps * chosen).nan_to_num(neginf=0.0).sum(1) / chosen.sum(1).clamp(min=1)).tolist()
+
+def _likeliest(labels: Sequence[str], scores: Tensor, shares: Tensor) -> Said:
+    order = shares.argsort(descending=True, stable=True).tolist()
+    return Said(labels[order[0]], float(scores[order[0]]), {labels[i]: float(shares[i]) for i in order})
 
 
 def expand(items: Any, suffixes: Sequence[str]) -> tuple[list[Any], bool]:

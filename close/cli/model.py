@@ -13,7 +13,9 @@ from close.errors import PartialError
 __all__ = ["register"]
 
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps …; without it, an accelerator if there is one.")]
-Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
+Precision = Annotated[
+    str, typer.Option(help="fp32, bf16, fp16, or auto: bf16 for large models on hardware that has it.")
+]
 Beams = Annotated[int | None, typer.Option("--num-beams", min=1, help="Beams; without it, as the run says (5).")]
 BatchSize = Annotated[int, typer.Option(min=1)]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")]
@@ -53,7 +55,7 @@ def caption(
     seed: Annotated[int, typer.Option(help="With --sample.")] = 0,
     batch_size: BatchSize = 32,
     device: Device = None,
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
     encoder: Annotated[str | None, typer.Option(help="Where the run's encoder is now, if it has moved.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -95,11 +97,25 @@ def evaluate(
     batch_size: BatchSize = 64,
     tokenizer: Annotated[str, typer.Option(help="PTB tokenizer of caption scores: auto, java or python.")] = "auto",
     metrics: Annotated[
-        list[str] | None, typer.Option("--metric", help="bleu, rouge_l, cider, meteor, spice; again for each.")
+        list[str] | None,
+        typer.Option("--metric", help="bleu, rouge_l, cider, meteor, spice, clip_score; again for each."),
+    ] = None,
+    decode: Annotated[
+        str | None,
+        typer.Option(help="tree or score: an answer from a closed set (score gives probabilities); free: any text."),
+    ] = None,
+    normalise: Annotated[
+        bool, typer.Option("--length-normalise", help="With --decode score: by the answers' lengths.")
+    ] = False,
+    answers: Annotated[
+        Path | None, typer.Option(help="The closed set: .txt, an answer a line, or rows whose targets are taken.")
+    ] = None,
+    top_answers: Annotated[
+        int | None, typer.Option(min=1, help="Only the commonest; without --answers, of the run's training targets.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows; said in the result.")] = None,
     device: Device = None,
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
     encoder: Annotated[str | None, typer.Option(help="Where the run's encoder is now, if it has moved.")] = None,
 ) -> None:
     """Score a run on a data file; predictions and scores are saved with the run."""
@@ -116,6 +132,10 @@ def evaluate(
         batch_size=batch_size,
         tokenizer=tokenizer,
         metrics=tuple(metrics or DEFAULT_METRICS),
+        decode=cast(Any, decode),
+        normalise=normalise,
+        answers=answers,
+        top_answers=top_answers,
         limit=limit,
         device=device,
         precision=precision,

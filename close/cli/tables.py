@@ -20,7 +20,9 @@ Encoder = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the table.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps …; without it, an accelerator if there is one.")]
-Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
+Precision = Annotated[
+    str, typer.Option(help="fp32, bf16, fp16, or auto: bf16 for large models on hardware that has it.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +38,7 @@ def embed_text(
     out: Out,
     encoder: Encoder = "mini",
     device: Device = None,
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 256,
     export: Annotated[Path | None, typer.Option(help="Also write the rows as a plain .npy.")] = None,
 ) -> None:
@@ -59,7 +61,7 @@ def embed_images(
     out: Out,
     encoder: Encoder = "mini",
     device: Device = None,
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     export: Annotated[Path | None, typer.Option(help="Also write the rows as a plain .npy.")] = None,
 ) -> None:

@@ -29,7 +29,7 @@ def encoder_name(reference: str) -> str:
 
 
 def load_encoder(
-    reference: str, *, device: str | torch.device | None = None, precision: str = "fp32"
+    reference: str, *, device: str | torch.device | None = None, precision: str = "auto"
 ) -> ContrastiveEncoder:
     """The encoder that a reference names.
 
@@ -37,7 +37,7 @@ def load_encoder(
         reference: `mini` (embedded), `open_clip:ViT-L-14/openai`, `open_clip:ViT-L-14@path/to/checkpoint`,
             `hf:openai/clip-vit-large-patch14`, or a local directory of either library.
         device: without one, the accelerator if there is one.
-        precision: fp32, bf16 or fp16.
+        precision: fp32, bf16, fp16, or auto: bf16 for large models where the hardware multiplies it, else fp32.
     Raises:
         UnknownNameError: no such encoder, architecture or tag.
         MissingError: no such file or directory.

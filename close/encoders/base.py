@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from close.errors import CloseError, DataError, RecipeError
+from close.packing import pack
+from close.precision import pick_dtype, pick_precision
 
-__all__ = ["ContrastiveEncoder", "fingerprint", "pick_device", "pick_dtype", "windows"]
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+__all__ = ["ContrastiveEncoder", "fingerprint", "pick_device", "windows"]
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
@@ -34,13 +34,6 @@ def pick_device(device: str | torch.device | None) -> torch.device:
             raise RecipeError(f"device {str(device)!r} can't be used: {str(error).splitlines()[0]}") from None
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return accelerator or torch.device("cpu")
-
-
-def pick_dtype(precision: str) -> torch.dtype:
-    """fp32, bf16 or fp16 as a torch dtype."""
-    if precision not in _DTYPES:
-        raise RecipeError(f"precision is one of {', '.join(_DTYPES)}, not {precision!r}")
-    return _DTYPES[precision]
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -70,17 +63,21 @@ class ContrastiveEncoder(ABC):
         name: the reference it was loaded by (`load_encoder`), stored in tables and runs.
         embed_dim: width D of the shared space.
         fingerprint: of the weights; decides whether tables, adapters and runs fit together.
+        weights: how many there are.
+        precision: fp32, bf16 or fp16: what `auto` came to.
     """
 
     item_suffixes: ClassVar[tuple[str, ...]] = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
     def __init__(self, name: str, model: nn.Module, *, device: str | torch.device | None, precision: str) -> None:
         self.name = name
-        self.precision = precision
-        self.dtype = pick_dtype(precision)
+        self.weights = sum(parameter.numel() for parameter in model.parameters())
         self.device = pick_device(device)
+        self.precision = pick_precision(precision, self.device, self.weights)
+        self.dtype = pick_dtype(self.precision)
         self.fingerprint = fingerprint(model)
         self.model: Any = model.requires_grad_(False).eval().to(self.device, self.dtype)
+        pack(self.model)
 
     @property
     @abstractmethod

@@ -128,7 +128,7 @@ class ClapEncoder(TransformersEncoder):
 
 
 def load_transformers_encoder(
-    reference: str, *, name: str, device: str | torch.device | None = None, precision: str = "fp32"
+    reference: str, *, name: str, device: str | torch.device | None = None, precision: str = "auto"
 ) -> TransformersEncoder:
     """A transformers encoder from a hub id or a local directory.
 

@@ -35,7 +35,7 @@ class OpenClipEncoder(ContrastiveEncoder):
         *,
         name: str,
         device: str | torch.device | None = None,
-        precision: str = "fp32",
+        precision: str = "auto",
     ) -> None:
         import open_clip
 

@@ -4,28 +4,53 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import yaml
 
 from close.adapters import Modality
 from close.cache import cached_table
 from close.data import embeddings_of
-from close.errors import RecipeError
-from close.evaluation.bootstrap import Scores
+from close.errors import MismatchError, RecipeError
+from close.evaluation.bootstrap import Scores, intervals
+from close.evaluation.clipscore import clip_scores
 from close.evaluation.examples import pick_examples
 from close.evaluation.report import write_evaluation_page
-from close.evaluation.scores import PRIMARY, row_references, score
+from close.evaluation.scores import PRIMARY, add_parts, row_references, score
 from close.files import write_json, write_text
-from close.pipeline import CloseCaptioner, load
+from close.pipeline import CloseCaptioner, Decode, Said, load
 from close.progress import progress
+from close.recipe import Recipe
 from close.rows import Row, RowFile
-from close.runs import versions
-from close.tasks import Task
+from close.runs import RECIPE_FILE, RUN_FILE, open_run, versions
+from close.tasks import Task, answer_vocabulary
 
 METRICS = ("bleu", "rouge_l", "cider")
 """Caption scores that need no Java."""
+CLIP_SCORE = "clip_score"
+TOP_ANSWERS = 3000
+SHOWN = 10
+"""Probabilities kept with a prediction."""
 
-__all__ = ["evaluate", "predict", "score_rows"]
+__all__ = ["Decoding", "evaluate", "predict", "score_rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How answers are found; see `CloseCaptioner.answer`.
+
+    Attributes:
+        how: tree, score or free; without it, tree where the task has a closed set of answers, else free.
+        normalise: with "score", by the labels' lengths.
+        labels: the closed set; without it, the task's own.
+    """
+
+    how: Decode | None = None
+    normalise: bool = False
+    labels: tuple[str, ...] | None = None
 
 
 def evaluate(
@@ -37,10 +62,14 @@ def evaluate(
     batch_size: int = 64,
     tokenizer: str = "auto",
     metrics: Sequence[str] = METRICS,
+    decode: Decode | None = None,
+    normalise: bool = False,
+    answers: str | Path | Sequence[str] | None = None,
+    top_answers: int | None = None,
     limit: int | None = None,
     folder: str | Path | None = None,
     device: str | None = None,
-    precision: str = "fp32",
+    precision: str = "auto",
     encoder: str | None = None,
     **generation: Any,
 ) -> dict[str, Any]:
@@ -49,14 +78,19 @@ def evaluate(
     Args:
         run: a run's folder, or a loaded one (then `folder` says where to save).
         data: rows to score on; for `modality="image"` each has an image, for "text" a source.
+        task: what to do; without it, the run's task, and where it learnt several, the one that the rows name.
+        tokenizer, metrics: of caption scores: auto, java or python; of bleu, rouge_l, cider, meteor, spice, clip_score.
+        decode: "tree", "score" or "free" for answers from a closed set. normalise: with "score", by their lengths.
+        answers: the closed set: the answers themselves, or a file for `answer_vocabulary`. Without it, the task's labels;
+            for VQA decoded by "tree" or "score", the commonest targets that the run was trained on.
+        top_answers: how many of a file's answers; of training targets, 3,000 without it.
         limit: only the first rows.
-        tokenizer, metrics: of caption scores: auto, java or python; of bleu, rouge_l, cider, meteor, spice.
-        folder: where predictions and scores go; `RUN/evaluations/DATA-MODALITY` without it.
+        folder: where predictions and scores go; `RUN/evaluations/DATA-MODALITY` without it (and `-DECODE` where that is given).
         generation: overrides of the run's generation settings.
     Returns:
-        What `scores.json` says: scores (0–100) with intervals, settings, data hash, versions.
+        What `scores.json` says: scores (0–100) with intervals, settings, data hashes, seeds, versions.
     Raises:
-        RecipeError: unknown modality. DataError: rows lack what the task needs. UnknownNameError: unknown task.
+        RecipeError: unknown modality, settings that do not go together, or several tasks and none chosen. DataError: rows lack what the task needs. UnknownNameError: unknown task.
     """
     if modality not in ("image", "text"):
         raise RecipeError(f"modality is 'image' or 'text', not {modality!r}")
@@ -64,11 +98,15 @@ def evaluate(
     captioner = (
         run if isinstance(run, CloseCaptioner) else load(run, device=device, precision=precision, encoder=encoder)
     )
-    kind = captioner.use_task(task).task if task else captioner.task
+    kind = captioner.use_task(task or _task_of(rows, captioner)).task
+    decoding = _decoding(captioner, kind, decode, normalise, answers, top_answers)
     count = min(limit or len(rows), len(rows))
-    outputs = predict(captioner, rows, kind, modality, count, batch_size, **generation)
-    chosen = rows[:count]
-    scores, examples = score_rows(kind, chosen, [text for text, _ in outputs], tokenizer=tokenizer, metrics=metrics)
+    outputs = predict(captioner, rows, kind, modality, count, batch_size, decoding, **generation)
+    chosen, texts = rows[:count], [said.text for said in outputs]
+    of_captions = [name for name in metrics if name != CLIP_SCORE]
+    scores, examples = score_rows(kind, chosen, texts, tokenizer=tokenizer, metrics=of_captions)
+    if kind.metric == "caption" and CLIP_SCORE in metrics:
+        _add_clip_scores(scores, captioner, rows, chosen, texts)
     result = {
         "run": captioner.name,
         "data": str(data),
@@ -78,16 +116,23 @@ def evaluate(
         "task": kind.name,
         "modality": modality,
         "generation": captioner.model.generation_config.to_diff_dict() | generation,
+        "decoding": {
+            "how": decoding.how or ("tree" if kind.labels or decoding.labels else "free"),
+            "normalise": normalise,
+            "answers": str(answers) if isinstance(answers, (str, Path)) else None,
+            "labels": len(decoding.labels or kind.labels),
+        },
+        "trained": _trained(captioner.name),
+        "bootstrap": {"samples": 1000, "seed": 0},
         "scores": scores,
         "examples": examples,
         "versions": versions(),
     }
-    place = (
-        Path(folder) if folder is not None else Path(captioner.name) / "evaluations" / f"{Path(data).stem}-{modality}"
-    )
+    name = "-".join([Path(data).stem, modality, *([decode] if decode else [])])
+    place = Path(folder) if folder is not None else Path(captioner.name) / "evaluations" / name
     result["folder"] = str(place)
     write_text(
-        place / "predictions.jsonl", "".join(_line(row, *said) for row, said in zip(chosen, outputs, strict=True))
+        place / "predictions.jsonl", "".join(_line(row, said) for row, said in zip(chosen, outputs, strict=True))
     )
     write_json(place / "scores.json", result)
     write_evaluation_page(result, place / "report.html")
@@ -101,21 +146,28 @@ def predict(
     modality: Modality,
     count: int,
     batch_size: int = 64,
+    decoding: Decoding = Decoding(),  # noqa: B008 - frozen
     **generation: Any,
-) -> list[tuple[str, float]]:
-    """Text and score of the first `count` rows; rows of like context length share a batch."""
+) -> list[Said]:
+    """What the model says of the first `count` rows; rows of like context length share a batch."""
     with progress(f"embedding {rows.path.name}", f"{modality}s") as update:
         embeds = embeddings_of(rows, task, cached_table(rows, captioner.encoder, modality, progress=update))
     contexts = [task.context(rows[index]) for index in range(count)]
     order = sorted(range(count), key=lambda index: len(contexts[index]))
-    said: dict[int, tuple[str, float]] = {}
+    said: dict[int, Said] = {}
     with progress(f"predicting {rows.path.name}", "rows") as update:
         for start in range(0, count, batch_size):
             batch = order[start : start + batch_size]
-            texts = captioner.generate(
-                embeds.batch(batch), [contexts[i] for i in batch], modality=modality, **generation
+            found = captioner.answer(
+                embeds.batch(batch),
+                [contexts[i] for i in batch],
+                modality=modality,
+                labels=decoding.labels,
+                decode=decoding.how,
+                normalise=decoding.normalise,
+                **generation,
             )
-            said |= dict(zip(batch, texts, strict=True))
+            said |= dict(zip(batch, found, strict=True))
             update(len(said), count)
     return [said[index] for index in range(count)]
 
@@ -127,10 +179,94 @@ def score_rows(
     predictions = {row.id: text for row, text in zip(rows, texts, strict=True)}
     references = row_references(rows, task.metric)
     scores = score(task.metric, predictions, references, tokenizer=tokenizer, metrics=metrics)
-    if task.metric == "caption" and all("facts" in row.meta for row in rows):
-        scores |= _against_truth(rows, texts)
+    if task.metric == "caption":
+        domains = {row.id: row.meta["domain"] for row in rows if "domain" in row.meta}
+        add_parts(scores, predictions, references, domains, tokenizer=tokenizer, metrics=metrics)
+        if all("facts" in row.meta for row in rows):
+            scores |= _against_truth(rows, texts)
     examples = pick_examples(scores, PRIMARY[task.metric], {row.id: row for row in rows}, predictions)
     return scores, examples
+
+
+def _task_of(rows: RowFile, captioner: CloseCaptioner) -> str:
+    """The run's task; of several, the one that all rows name."""
+    if not captioner.instructs:
+        return captioner.tasks[0]
+    named = {row.task for row in rows}
+    chosen = named.pop() if len(named) == 1 else None
+    if chosen not in captioner.tasks:
+        raise RecipeError(
+            f"{captioner.name} learnt {', '.join(captioner.tasks)}, and the rows of {rows.path} do not all name one of "
+            "them ('task'); say which with --task"
+        )
+    return chosen
+
+
+def _decoding(
+    captioner: CloseCaptioner,
+    task: Task,
+    decode: Decode | None,
+    normalise: bool,
+    answers: str | Path | Sequence[str] | None,
+    top: int | None,
+) -> Decoding:
+    """The closed set that an evaluation chooses from, if any."""
+    if answers is not None and decode == "free":
+        raise RecipeError("decoding 'free' takes no closed set of answers; leave them out, or decode by tree or score")
+    if isinstance(answers, (str, Path)):
+        return Decoding(decode, normalise, tuple(answer_vocabulary(answers, task, top)))
+    if answers is not None:
+        return Decoding(decode, normalise, tuple(answers))
+    if task.metric == "vqa" and decode in ("tree", "score"):
+        return Decoding(decode, normalise, _learnt_answers(captioner.name, task, top or TOP_ANSWERS))
+    if top is not None:
+        raise RecipeError("the number of answers goes with a file of answers, or with VQA decoded by tree or score")
+    return Decoding(decode, normalise)
+
+
+def _learnt_answers(run: str, task: Task, top: int) -> tuple[str, ...]:
+    """The commonest targets of the data that the run was trained on, which must still be there unchanged."""
+    trained = open_run(run)["train"]
+    recipe = Recipe.model_validate(yaml.safe_load((Path(run) / RECIPE_FILE).read_text(encoding="utf-8")))
+    for part, facts in zip(recipe.parts(), trained, strict=True):
+        if part.task == task.name:
+            if not Path(part.train).is_file() or RowFile(part.train).sha256 != facts["sha256"]:
+                raise MismatchError(f"{part.train}, which {run} was trained on, has changed or gone; give the answers")
+            return tuple(answer_vocabulary(part.train, task, top))
+    raise RecipeError(f"{run} was not trained on {task.name!r}, so it has no answers of its own; give them")
+
+
+def _trained(run: str) -> dict[str, Any] | None:
+    """Seed, data hashes and versions of the training, where the run lies in a folder."""
+    if not (Path(run) / RUN_FILE).is_file():
+        return None
+    info = open_run(run)
+    return {key: info.get(key) for key in ("seed", "encoder", "fingerprint", "tasks", "train", "steps", "versions")}
+
+
+def _add_clip_scores(
+    scores: Scores, captioner: CloseCaptioner, rows: RowFile, chosen: Sequence[Row], texts: Sequence[str]
+) -> None:
+    """CLIPScore and RefCLIPScore by the run's own encoder, with the authors' words before each text."""
+    table = cached_table(rows, captioner.encoder, "image")
+    place = {name: index for index, name in enumerate(table.ids)}
+    references = [row.references or row.target or row.source for row in chosen]
+    said = list(dict.fromkeys([*texts, *(text for several in references for text in several)]))
+    vectors = captioner.encoder.encode_text([f"A photo depicts {text}".strip() for text in said]).numpy()
+    of = {text: index for index, text in enumerate(said)}
+    measures = clip_scores(
+        np.asarray(table[[place[row.id] for row in chosen]]),
+        vectors[[of[text] for text in texts]],
+        [vectors[[of[text] for text in several]] for several in references],
+    )
+    by_id = {row.id: index for index, row in enumerate(chosen)}
+    if scores.ids != [row.id for row in chosen]:  # measures go with the scores' own order
+        order = [by_id[key] for key in scores.ids]
+        measures = {name: type(m)(m.per_example[order], m.statistics[order], m.combine) for name, m in measures.items()}
+    scores.measures |= measures
+    scores |= {name: measure.value for name, measure in measures.items()}
+    scores["ci"] |= intervals(measures)
+    scores["clip_score_encoder"] = captioner.encoder.name
 
 
 def _against_truth(rows: Sequence[Row], texts: Sequence[str]) -> dict[str, float]:
@@ -146,6 +282,8 @@ def _against_truth(rows: Sequence[Row], texts: Sequence[str]) -> dict[str, float
     }
 
 
-def _line(row: Row, text: str, score: float) -> str:
-    said = {"id": row.id, "text": text, "score": round(score, 6), "image": str(row.image) if row.image else None}
-    return json.dumps(said, ensure_ascii=False) + "\n"
+def _line(row: Row, said: Said) -> str:
+    values: dict[str, Any] = {"id": row.id, "text": said.text, "score": round(said.score, 6)}
+    if said.probabilities is not None:
+        values["probabilities"] = {label: round(share, 6) for label, share in list(said.probabilities.items())[:SHOWN]}
+    return json.dumps(values | {"image": str(row.image) if row.image else None}, ensure_ascii=False) + "\n"

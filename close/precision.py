@@ -1,0 +1,51 @@
+"""Number formats, and which one suits a model on this machine."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+
+from close.errors import RecipeError
+
+__all__ = ["LARGE", "has_bf16", "pick_dtype", "pick_precision"]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LARGE = 50_000_000
+"""Weights from which bf16 pays; below it, a model's time goes into calls rather than into products."""
+
+
+def pick_precision(precision: str, device: torch.device, weights: int) -> str:
+    """fp32, bf16 or fp16 as asked for; `auto` is bf16 for large models where the hardware multiplies it, else fp32.
+
+    Args:
+        weights: number of the model's parameters; `LARGE` is large.
+    Raises:
+        RecipeError: no such precision.
+    """
+    if precision == "auto":
+        return "bf16" if weights >= LARGE and has_bf16(device) else "fp32"
+    pick_dtype(precision)
+    return precision
+
+
+def pick_dtype(precision: str) -> torch.dtype:
+    """fp32, bf16 or fp16 as a torch dtype.
+
+    Raises:
+        RecipeError: no such precision.
+    """
+    if precision not in _DTYPES:
+        raise RecipeError(f"precision is one of auto, {', '.join(_DTYPES)}, not {precision!r}")
+    return _DTYPES[precision]
+
+
+@cache
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 in hardware, rather than by way of fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch.cpu has no public ones
+    return any(getattr(torch.cpu, name, bool)() for name in checks)
