@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from data_gen.errors import InputError, ServerError
 from data_gen.texts import clean
@@ -112,6 +113,14 @@ def _without_password(url: str) -> str:
     return re.sub(r"//[^/@]*@", "//", url)
 
 
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0 and " " not in text
+    except ValueError:  # no number, above 65535, or an open bracket
+        return False
+
+
 def find_server(base_url: str | None) -> tuple[str, str]:
     """The URL to ask and the key to send, from the option and the environment.
 
@@ -122,9 +131,9 @@ def find_server(base_url: str | None) -> tuple[str, str]:
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not key and url == _DEFAULT_URL:
         raise InputError("no key: set OPENAI_API_KEY, or give --base-url for a server that needs none")
-    if not key.isascii():
+    if not (key.isascii() and key.isprintable()):
         raise InputError("OPENAI_API_KEY holds characters that no key has")
-    if not re.match(r"https?://[^/\s]+", url):
+    if not _is_url(url):
         raise InputError(
             f"--base-url {_without_password(url)!r} is no URL; expected something like http://127.0.0.1:8000/v1"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +57,12 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise InputError(f"--{name.replace('_', '-')} must be at least {low}, got {value}")
-        if self.timeout <= 0:
-            raise InputError(f"--timeout must be above 0 seconds, got {self.timeout:g}")
+        for name in ("temperature", "top_p", "timeout", "price_in", "price_out", "max_cost"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise InputError(f"--{name.replace('_', '-')} must be a number from 0, got {value:g}")
+        if self.timeout == 0:
+            raise InputError("--timeout must be above 0 seconds, got 0")
         if self.endpoint not in ("chat", "completions"):
             raise InputError(f"--endpoint must be chat or completions, got {self.endpoint!r}")
         if self.max_cost is not None and not (self.max_cost > 0 and self.price_in + self.price_out > 0):

@@ -221,7 +221,10 @@ def test_concurrency_is_bounded():
         (None, "", "no key: set OPENAI_API_KEY"),
         ("localhost:8000/v1", "", "is no URL"),
         ("http://", "", "is no URL"),
+        ("http://[::1", "", "is no URL"),
+        ("http://127.0.0.1:99999/v1", "", "is no URL"),
         ("http://127.0.0.1:1/v1", "sk-ключ", "characters that no key has"),
+        ("http://127.0.0.1:1/v1", "sk-two\nlines", "characters that no key has"),
     ],
 )
 def test_impossible_servers_are_told(url, key, told, monkeypatch):

@@ -479,6 +479,8 @@ def test_preview_shows_three_prompts_and_asks_nothing(tmp_path, examples):
         ({"max_cost": 3.0}, "needs --price-in"),
         ({"batch": True, "filter": ["judge"]}, "leave one of them out"),
         ({"timeout": 0.0}, "above 0 seconds"),
+        ({"temperature": float("nan")}, "--temperature must be a number from 0, got nan"),
+        ({"max_cost": float("inf"), "price_in": 1.0}, "--max-cost must be a number from 0, got inf"),
         ({"per_request": 2, "endpoint": "completions"}, "needs --endpoint chat"),
         ({"examples": None}, "give --examples"),
         ({"style": "vqa", "examples": None}, "missing or wrong for captions"),
