@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from close.embeddings import EmbeddingTable, Progress, embed_images, embed_texts, file_key, find_images
@@ -13,7 +14,7 @@ from close.encoders import ContrastiveEncoder
 from close.errors import DataError
 from close.rows import RowFile
 
-__all__ = ["cache_folder", "cached_table"]
+__all__ = ["cache_folder", "cached_images", "cached_table"]
 
 
 def cache_folder() -> Path:
@@ -33,21 +34,28 @@ def cached_table(
     Raises:
         DataError: a file of the second modality can't be read (named): a run is never trained or scored on less than asked.
     """
-    about = f"{rows.sha256} {encoder.name} {encoder.fingerprint} {encoder.precision} {modality} "
     if modality == "text":
+        about = f"{rows.sha256} {encoder.name} {encoder.fingerprint} {encoder.precision} {modality} "
         return embed_texts(rows, encoder, _folder(about), progress=progress)
-    images = find_images(rows.path, encoder.item_suffixes)
-    folder = _folder(about + "".join(f"{name} {file_key(path)} " for name, path in images))
-    table = embed_images(images, encoder, folder, progress=progress)
-    failures = folder / "failures.jsonl"
+    table = cached_images(find_images(rows.path, encoder.item_suffixes), encoder, progress=progress)
+    failures = table.path / "failures.jsonl"
     if failures.is_file():
         first = json.loads(failures.read_text(encoding="utf-8").splitlines()[0])
-        shutil.rmtree(folder)
+        shutil.rmtree(table.path)
         raise DataError(
             f"{rows.path}: {table.info['failed']} of the images can't be read, the first in row {first['id']!r}: "
             f"{first['reason']}"
         )
     return table
+
+
+def cached_images(
+    images: Sequence[tuple[str, Path]], encoder: ContrastiveEncoder, *, progress: Progress | None = None
+) -> EmbeddingTable:
+    """The embedding table of (id, file) pairs, made on first use; unreadable files as in `embed_images`."""
+    about = f"{encoder.name} {encoder.fingerprint} {encoder.precision} image "
+    folder = _folder(about + "".join(f"{name} {file_key(path)} " for name, path in images))
+    return embed_images(images, encoder, folder, progress=progress)
 
 
 def _folder(about: str) -> Path:

@@ -35,9 +35,9 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        from close.cli import adapter, gap, model, scoring, tables
+        from close.cli import adapter, gap, model, scoring, tables, zero_shot
 
-        for room in (tables, model, adapter, gap, scoring):
+        for room in (tables, model, adapter, gap, scoring, zero_shot):
             room.register(app)
         app(standalone_mode=True)
     except KeyboardInterrupt:

@@ -90,7 +90,8 @@ def evaluate(
     Returns:
         What `scores.json` says: scores (0–100) with intervals, settings, data hashes, seeds, versions.
     Raises:
-        RecipeError: unknown modality, settings that do not go together, or several tasks and none chosen. DataError: rows lack what the task needs. UnknownNameError: unknown task.
+        RecipeError: unknown modality, settings that do not go together, or several tasks and none chosen.
+        DataError: rows lack what the task needs. UnknownNameError: unknown task.
     """
     if modality not in ("image", "text"):
         raise RecipeError(f"modality is 'image' or 'text', not {modality!r}")
@@ -146,7 +147,7 @@ def predict(
     modality: Modality,
     count: int,
     batch_size: int = 64,
-    decoding: Decoding = Decoding(),  # noqa: B008 - frozen
+    decoding: Decoding = Decoding(),
     **generation: Any,
 ) -> list[Said]:
     """What the model says of the first `count` rows; rows of like context length share a batch."""

@@ -19,7 +19,7 @@ from close.readers.tables import json_lines
 from close.registry import unknown_name
 from close.rows import Row, RowFile
 
-__all__ = ["PRIMARY", "read_predictions", "read_references", "row_references", "score", "score_files"]
+__all__ = ["PRIMARY", "add_parts", "read_predictions", "read_references", "row_references", "score", "score_files"]
 
 PRIMARY = {"caption": "cider", "vqa": "accuracy", "entailment": "accuracy"}
 """The measure that each kind of task is known by."""
@@ -75,13 +75,19 @@ def score_files(
     said, truth = read_predictions(predictions, task), read_references(references, task)
     result = score(task, said, truth, **settings)
     if task == "caption":
-        result["diversity"] = diversity([said[key] for key in result.ids])
-        domains = _domains(Path(references))
-        for domain in sorted({domains[key] for key in result.ids if key in domains}):
-            ids = [key for key in result.ids if domains.get(key) == domain]
-            part = score(task, {key: said[key] for key in ids}, {key: truth[key] for key in ids}, **settings)
-            result.setdefault("per_domain", {})[domain] = dict(part)
+        add_parts(result, said, truth, _domains(Path(references)), **settings)
     return result
+
+
+def add_parts(
+    result: Scores, said: Mapping[str, str], truth: References, domains: Mapping[str, str], **settings: Any
+) -> None:
+    """Put `diversity`, and `per_domain` where images have a domain, beside a caption score."""
+    result["diversity"] = diversity([said[key] for key in result.ids])
+    for domain in sorted({domains[key] for key in result.ids if key in domains}):
+        ids = [key for key in result.ids if domains.get(key) == domain]
+        part = score("caption", {key: said[key] for key in ids}, {key: truth[key] for key in ids}, **settings)
+        result.setdefault("per_domain", {})[domain] = dict(part)
 
 
 def read_predictions(path: str | Path, task: str) -> dict[str, str]:

@@ -4,6 +4,18 @@ from close.tasks.base import TASKS, Task, get_task
 from close.tasks.caption import Caption
 from close.tasks.entailment import Entailment
 from close.tasks.news import News
+from close.tasks.vocabulary import answer_vocabulary
 from close.tasks.vqa import ExplainedVqa, Vqa, answers_to_learn
 
-__all__ = ["TASKS", "Caption", "Entailment", "ExplainedVqa", "News", "Task", "Vqa", "answers_to_learn", "get_task"]
+__all__ = [
+    "TASKS",
+    "Caption",
+    "Entailment",
+    "ExplainedVqa",
+    "News",
+    "Task",
+    "Vqa",
+    "answer_vocabulary",
+    "answers_to_learn",
+    "get_task",
+]

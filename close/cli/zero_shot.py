@@ -1,0 +1,118 @@
+"""close classify, close retrieve: what the bare encoder can do, for comparison on the same data."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from close.errors import PartialError, RecipeError
+
+__all__ = ["register"]
+
+Encoder = Annotated[
+    str, typer.Option("--encoder", help="mini, open_clip:NAME/TAG, open_clip:NAME@FILE, hf:ID or a folder.")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps …; without it, an accelerator if there is one.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    for verb in (classify, retrieve):
+        app.command()(verb)
+
+
+def classify(
+    data: Annotated[
+        Path, typer.Argument(help="A picture, a folder (one per class inside), or rows with 'image' (and 'label').")
+    ],
+    label: Annotated[
+        list[str] | None, typer.Option(help="A class, again for each; else the folders' names or rows' labels.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="Text file of the classes, one a line.")] = None,
+    template: Annotated[
+        list[str] | None,
+        typer.Option(help="Prompt with {} for the class, again for each (they are averaged); else 'a photo of a {}.'"),
+    ] = None,
+    templates: Annotated[Path | None, typer.Option(help="Text file of prompts, one a line.")] = None,
+    encoder: Encoder = "mini",
+    device: Device = None,
+    precision: Precision = "auto",
+    as_json: Json = False,
+) -> None:
+    """Zero-shot classification: the class whose prompt is nearest, and where the truth is known the accuracy."""
+    from close.encoders import load_encoder
+    from close.evaluation.classification import classify as run
+    from close.evaluation.classification import read_lines
+
+    classes = [*(label or []), *(read_lines(labels) if labels else [])]
+    prompts = [*(template or []), *(read_lines(templates) if templates else [])]
+    found = run(data, load_encoder(encoder, device=device, precision=precision), classes, templates=prompts)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), ensure_ascii=False))
+    else:
+        for item in found.items:
+            typer.echo(f"{item['item']}\t{item['probability']:.3f}\t{item['label']}")
+        if found.scores:
+            _accuracy(found.scores)
+    if found.failed:
+        raise PartialError(f"{len(found.failed)} pictures could not be read: {'; '.join(found.failed[:5])}")
+
+
+def _accuracy(scores: dict[str, Any]) -> None:
+    low, high = scores["ci"]["accuracy"]
+    typer.echo(f"accuracy {scores['accuracy']:.2f} [{low:.2f}, {high:.2f}], {scores['n']} pictures")
+    for name, row in scores["confusion"].items():
+        typer.echo(f"  {name}: " + ", ".join(f"{said} {count}" for said, count in row.items() if count))
+
+
+def retrieve(
+    data: Annotated[Path, typer.Argument(help="Where to look: pictures (a folder or rows), or texts (rows).")],
+    query: Annotated[
+        list[str] | None, typer.Option(help="A text that pictures are wanted for, again for each.")
+    ] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option(help="A picture that texts are wanted for, again for each.")
+    ] = None,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many to find.")] = 10,
+    encoder: Encoder = "mini",
+    device: Device = None,
+    precision: Precision = "auto",
+    as_json: Json = False,
+) -> None:
+    """Find pictures for texts or texts for pictures; without a query, R@k both ways over rows with image and source."""
+    from close.encoders import load_encoder
+    from close.evaluation.retrieval import pictures_for, recall, texts_for
+
+    if query and image:
+        raise RecipeError("ask for pictures (--query) or for texts (--image), not for both at once")
+    model = load_encoder(encoder, device=device, precision=precision)
+    about = {"encoder": model.name, "fingerprint": model.fingerprint}
+    if not query and not image:
+        scores = recall(data, model)
+        if as_json:
+            typer.echo(json.dumps(about | scores))
+            return
+        typer.echo(f"{scores['texts']} texts, {scores['images']} images, encoder {model.name}")
+        for way in ("text_to_image", "image_to_text"):
+            parts = (f"R@{rank} {scores[way][f'r@{rank}']:.2f}{_interval(scores[way], rank)}" for rank in (1, 5, 10))
+            typer.echo(f"{way.replace('_', ' '):<14}" + "   ".join(parts))
+        return
+    found = pictures_for(query, data, model, k) if query else texts_for(image or [], data, model, k)
+    if as_json:
+        typer.echo(json.dumps(about | {"results": found}, ensure_ascii=False))
+        return
+    for result in found:
+        typer.echo(result["query"])
+        for one in result["found"]:
+            typer.echo(f"  {one['cosine']:.3f}\t{one.get('item') or one.get('text')}")
+
+
+def _interval(scores: dict[str, Any], rank: int) -> str:
+    low, high = scores["ci"][f"r@{rank}"]
+    return f" [{low:.1f}, {high:.1f}]"

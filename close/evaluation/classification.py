@@ -1,0 +1,143 @@
+"""Zero-shot classification of files with the bare encoder: class names in, a probability of each for every picture out.
+
+Radford et al. (2021), "Learning Transferable Visual Models From Natural Language Supervision", section 3.1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from close.cache import cached_images
+from close.embeddings import find_images
+from close.encoders import ContrastiveEncoder
+from close.errors import DataError, RecipeError
+from close.evaluation.entailment import label_scores
+from close.evaluation.zero_shot import Vectors, class_embeddings, class_probabilities
+from close.progress import progress
+from close.rows import RowFile
+
+__all__ = ["TEMPLATES", "Classification", "classify", "read_lines"]
+
+TEMPLATES = ("a photo of a {}.",)
+"""CLIP's own prompt, where none is given."""
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What the pictures were taken for.
+
+    Attributes:
+        classes, templates: as used. encoder: its name and `fingerprint`.
+        items: per picture `item`, `label`, `probability`, `probabilities` (class to share), and `truth` where known.
+        scores: accuracy (0–100), confusion, recall per class and 95 % intervals, where the truth is known.
+        failed: unreadable files, each with its reason.
+    """
+
+    encoder: str
+    fingerprint: str
+    classes: list[str]
+    templates: list[str]
+    items: list[dict[str, Any]]
+    scores: dict[str, Any] | None = None
+    failed: list[str] = field(default_factory=list)
+
+
+def classify(
+    data: str | Path,
+    encoder: ContrastiveEncoder,
+    classes: Sequence[str] = (),
+    *,
+    templates: Sequence[str] = (),
+    scale: float = 100.0,
+) -> Classification:
+    """Classify every picture of `data`.
+
+    Args:
+        data: a picture, a folder of pictures (a folder per class gives the truth), or rows with an `image` (and `label`).
+        classes: names; without them, the names of the folders, or the labels of the rows.
+        templates: prompts with one `{}` for the name; the unit vectors of several are averaged (an ensemble).
+        scale: of the cosines before the softmax; 100 is what CLIP ends its training with.
+    Raises:
+        MissingError: no such data. DataError: no pictures; a folder or label that is no class.
+        RecipeError: fewer than two classes, a name twice, or a template without its place for the name.
+    """
+    images = find_images(data, encoder.item_suffixes)
+    truth = _truth(Path(data), images)
+    names = _checked(classes or sorted(set(truth.values())))
+    prompts = _prompts(names, templates or TEMPLATES)
+    if truth and set(truth.values()).isdisjoint(names):
+        truth = {}  # folders that have nothing to do with the classes
+    for item, label in truth.items():
+        if label not in names:
+            raise DataError(f"{data}: {item!r} is of class {label!r}, which is none of {', '.join(names)}")
+    with progress("embedding", "images") as update:
+        table = cached_images(images, encoder, progress=update)
+    vectors = class_embeddings([encoder.encode_text(texts).numpy() for texts in prompts])
+    items = _items(class_probabilities(np.asarray(table[:]), vectors, scale=scale), table.ids, names, truth)
+    failures = table.path / "failures.jsonl"
+    failed = [json.loads(line)["reason"] for line in failures.read_text().splitlines()] if failures.is_file() else []
+    scores = None
+    if truth:
+        scores = label_scores(
+            {item["item"]: item["label"] for item in items}, {item["item"]: item["truth"] for item in items}
+        )
+    return Classification(encoder.name, encoder.fingerprint, names, list(templates or TEMPLATES), items, scores, failed)
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """Class names or templates from a text file, one a line.
+
+    Raises:
+        MissingError, DataError: no such file; an empty line.
+    """
+    return [row.source[0] for row in RowFile(path)]
+
+
+def _truth(data: Path, images: Sequence[tuple[str, Path]]) -> dict[str, str]:
+    """Item to class: the first folder on the way to it, or the row's label; empty unless all have one."""
+    if data.is_dir():
+        found = {name: Path(name).parts[0].replace("_", " ").lower() for name, _ in images if "/" in name}
+    elif data.suffix.lower() in (".jsonl", ".csv"):
+        found = {row.id: row.label.strip().lower() for row in RowFile(data) if row.image and row.label}
+    else:
+        return {}
+    return found if len(found) == len(images) else {}
+
+
+def _checked(classes: Sequence[str]) -> list[str]:
+    names = [" ".join(name.split()).lower() for name in classes]
+    if len(names) < 2:
+        raise RecipeError(
+            "classification needs at least two classes; name them, or give a folder of pictures per class"
+        )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or "" in names:
+        raise RecipeError(f"class {twice[0]!r} is named twice" if twice else "a class has an empty name")
+    return names
+
+
+def _prompts(names: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
+    for template in templates:
+        if template.count("{}") != 1:
+            raise RecipeError(f"template {template!r}: expected one {{}} for the name, e.g. 'a photo of a {{}}.'")
+    return [[template.replace("{}", name) for template in templates] for name in names]
+
+
+def _items(
+    probabilities: Vectors, ids: Sequence[str], names: Sequence[str], truth: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    items = []
+    for item, shares in zip(ids, probabilities.tolist(), strict=True):
+        best = int(np.argmax(shares))
+        known = {"truth": truth[item]} if truth else {}
+        items.append(
+            {"item": item, "label": names[best], "probability": shares[best], **known,
+             "probabilities": dict(zip(names, shares, strict=True))}
+        )  # fmt: skip
+    return items

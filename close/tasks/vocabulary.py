@@ -1,0 +1,33 @@
+"""The closed set of answers that a VQA model may choose from."""
+
+from collections import Counter
+from pathlib import Path
+
+from close.errors import DataError
+from close.rows import RowFile
+from close.tasks.base import Task
+
+__all__ = ["answer_vocabulary"]
+
+
+def answer_vocabulary(path: str | Path, task: Task, top: int | None = None) -> list[str]:
+    """Answers from a file, each once, lower-cased.
+
+    Args:
+        path: `.txt`, one answer a line, kept in their order; or rows, whose training targets are taken, commonest first.
+        top: only the first so many.
+    Raises:
+        MissingError, DataError: no such file; a row that lacks what the task needs.
+    """
+    rows = RowFile(path)
+    if rows.kind == "txt":
+        found = list(dict.fromkeys(" ".join(row.source[0].lower().split()) for row in rows))
+    else:
+        counts: Counter[str] = Counter()
+        for row in rows:
+            try:
+                counts.update(" ".join(target.split()) for target in task.targets(row))
+            except DataError as error:
+                raise DataError(f"{rows.path}: {error}") from None
+        found = sorted(counts, key=lambda answer: (-counts[answer], answer))
+    return found[:top]
