@@ -84,9 +84,8 @@ def classify(
     failed = [json.loads(line)["reason"] for line in failures.read_text().splitlines()] if failures.is_file() else []
     scores = None
     if truth:
-        scores = label_scores(
-            {item["item"]: item["label"] for item in items}, {item["item"]: item["truth"] for item in items}
-        )
+        said, true = ({item["item"]: item[key] for item in items} for key in ("label", "truth"))
+        scores = dict(label_scores(said, true))
     return Classification(encoder.name, encoder.fingerprint, names, list(templates or TEMPLATES), items, scores, failed)
 
 

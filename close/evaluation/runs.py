@@ -104,7 +104,7 @@ def evaluate(
     count = min(limit or len(rows), len(rows))
     outputs = predict(captioner, rows, kind, modality, count, batch_size, decoding, **generation)
     chosen, texts = rows[:count], [said.text for said in outputs]
-    of_captions = [name for name in metrics if name != CLIP_SCORE]
+    of_captions = [name for name in metrics if name != CLIP_SCORE] or ["cider"]
     scores, examples = score_rows(kind, chosen, texts, tokenizer=tokenizer, metrics=of_captions)
     if kind.metric == "caption" and CLIP_SCORE in metrics:
         _add_clip_scores(scores, captioner, rows, chosen, texts)
@@ -185,8 +185,9 @@ def score_rows(
         add_parts(scores, predictions, references, domains, tokenizer=tokenizer, metrics=metrics)
         if all("facts" in row.meta for row in rows):
             scores |= _against_truth(rows, texts)
-    examples = pick_examples(scores, PRIMARY[task.metric], {row.id: row for row in rows}, predictions)
-    return scores, examples
+    measure = next((name for name in (PRIMARY[task.metric], *scores.measures) if name in scores.measures), None)
+    by_id = {row.id: row for row in rows}
+    return scores, pick_examples(scores, measure, by_id, predictions) if measure else {}
 
 
 def _task_of(rows: RowFile, captioner: CloseCaptioner) -> str:
