@@ -1,7 +1,7 @@
 """Frozen layers for the CPU: weights laid out once, as oneDNN's products want them.
 
-On the CPU torch hands a float32 product to MKL, and lays bfloat16 weights out anew for every product. Frozen weights need that
-only once: with AVX-512, fp32 then runs at twice the rate and more, bf16 at up to 1.3 times, and the result is the same up to rounding.
+On the CPU torch hands a float32 product to MKL, and lays bfloat16 weights out anew for each. Frozen weights need that only once:
+with AVX-512, fp32 then runs at twice the rate and more, bf16 at up to 1.3 times, and the result is the same up to rounding.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ class _PackedAttention(nn.Module):
 def pack(model: Any) -> None:
     """Replace the linear layers of a frozen model by packed ones, in place; whatever can't be packed stays."""
     for module in list(model.modules()):
+        if type(module).__name__ == "AttentionPool2d":  # open_clip's ResNets hand its weights to a function of torch
+            continue
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear and can_pack(child.weight):
                 setattr(module, name, PackedLinear(child.weight, child.bias))
