@@ -19,12 +19,14 @@ from close.files import read_json, write_json, write_text
 from close.recipe import Recipe
 from close.rows import RowFile
 from close.runs import RUN_FILE, versions
+from close.selection import best, saved_selection
 from close.training import train
 
 __all__ = ["Arm", "arms_of", "run_arm", "summarise", "sweep"]
 
 HEADLINES = ("cider", "accuracy", "attribute_accuracy", "attribute_recall")
 """Scores that a sweep reports, where the evaluation has them; the first that it has is plotted."""
+MODALITIES = {"image": "images in", "text": "text in", "selection": "stand-ins in"}
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,15 @@ class Arm:
     changes: dict[str, Any] = field(default_factory=dict)
 
 
-def arms_of(adapters: Sequence[Any], noises: Sequence[float], *, image: bool = True) -> list[Arm]:
+def arms_of(
+    adapters: Sequence[Any], noises: Sequence[float], *, epochs: Sequence[float] = (), image: bool = True
+) -> list[Arm]:
     """Every adapter at every noise, with the two that a comparison needs: `none` below and `image` above.
 
     Args:
         adapters: specs as in a recipe; "none" means noise alone.
         noises: cosines that the noise leaves; 1 means no noise.
+        epochs: every arm for each of these lengths of training; the recipe's where empty.
         image: include the image-supervised ceiling.
     """
     arms = [Arm("none", {"adapter": "none", "train_on": "text"})]
@@ -54,6 +59,12 @@ def arms_of(adapters: Sequence[Any], noises: Sequence[float], *, image: bool = T
                 arms.append(Arm(" + ".join(_label(stage) for stage in stages), {"adapter": stages, "train_on": "text"}))
     if image:
         arms.append(Arm("image", {"adapter": "none", "train_on": "image"}))
+    if epochs:
+        arms = [
+            Arm(f"{arm.name}, {length:g} epochs", arm.changes | {"training": {"epochs": length}})
+            for arm in arms
+            for length in epochs
+        ]
     return list({arm.name: arm for arm in arms}.values())
 
 
@@ -65,11 +76,21 @@ def _label(stage: Any) -> str:
     return name + (" " + " ".join(f"{key} {value}" for key, value in shown.items()) if shown else "")
 
 
-def run_arm(base: Recipe, arm: Arm, seed: int, test: Path, folder: Path) -> dict[str, Any]:
+def run_arm(
+    base: Recipe,
+    arm: Arm,
+    seed: int,
+    test: Path | None,
+    folder: Path,
+    *,
+    select: Path | None = None,
+    select_images: Path | None = None,
+) -> dict[str, Any]:
     """Train and score one arm with one seed; what is done already is read, not done again.
 
     Returns:
-        Score by name for images in ("image") and for text in ("text").
+        Score by name for images in ("image") and for text in ("text"), where there are test rows, and for texts that stand in for
+        images ("selection"), where there are rows to select by and the arm is trained on text.
     """
     recipe = Recipe.model_validate(_merge(base.dump(), arm.changes) | {"seed": seed})
     digest = hashlib.sha256(json.dumps(recipe.dump(), sort_keys=True).encode()).hexdigest()[:10]
@@ -77,13 +98,18 @@ def run_arm(base: Recipe, arm: Arm, seed: int, test: Path, folder: Path) -> dict
     if not (place / RUN_FILE).is_file():
         train(recipe, place, resume=(place / "checkpoints").is_dir(), overwrite=not (place / "checkpoints").is_dir())
     scores = {}
-    for modality in ("image", "text"):
+    for modality in ("image", "text") if test is not None else ():
         saved = place / "evaluations" / f"{test.stem}-{modality}" / "scores.json"
         if not (saved.is_file() and read_json(saved)["data_sha256"] == RowFile(test).sha256):
             evaluate(place, test, modality=modality, tokenizer="python")
-        found = read_json(saved)["scores"]
-        scores[modality] = {key: found[key] for key in HEADLINES if found.get(key) is not None}
+        scores[modality] = _headlines(read_json(saved)["scores"])
+    if select is not None and recipe.train_on == "text":
+        scores["selection"] = _headlines(saved_selection(place, select, image=select_images)["scores"])
     return scores
+
+
+def _headlines(scores: dict[str, Any]) -> dict[str, float]:
+    return {key: scores[key] for key in HEADLINES if scores.get(key) is not None}
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -98,31 +124,41 @@ def sweep(
     base: Recipe,
     arms: Sequence[Arm],
     seeds: Sequence[int],
-    test: str | Path,
+    test: str | Path | None,
     out: str | Path,
     *,
+    select: str | Path | None = None,
+    select_images: str | Path | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Train and score every arm with every seed; a stopped sweep continues where it was.
 
     Writes `sweep.json`, `sweep.md` (the table) and `sweep.png` (the plot) after every run.
 
+    Args:
+        test: rows with images to score on; None where there are none.
+        select: rows whose texts stand in for images (`close.selection`), to choose the best arm by.
+        select_images: a table of unpaired images, which makes these stand-ins more like them.
     Returns:
         What `sweep.json` says: for each arm, score and modality the values, their mean and its 95 % interval over seeds
-        (Student's t), and the recovered share (arm − none) / (image − none).
+        (Student's t), and the recovered share (arm − none) / (image − none); with `select`, the arm `selected` by it.
     Raises:
-        RecipeError: no seed or no arm.
+        RecipeError: no seed or no arm, or nothing to score on.
     """
     if not arms or not seeds:
         raise RecipeError("a sweep needs at least one adapter and one seed")
-    folder, data = Path(out), Path(test)
-    RowFile(data)
+    if test is None and select is None:
+        raise RecipeError("a sweep scores on test rows with images, or selects by text, or both: give --test, --select")
+    folder, data, chooser, images = Path(out), *(None if p is None else Path(p) for p in (test, select, select_images))
+    for path in (data, chooser):
+        if path is not None:
+            RowFile(path)
     results: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for number, seed in enumerate(seeds):
         for place, arm in enumerate(arms):
             tell(f"run {number * len(arms) + place + 1} of {len(arms) * len(seeds)}: {arm.name}, seed {seed}")
             results.setdefault(arm.name, {"runs": []})["runs"].append(
-                {"seed": seed, **run_arm(base, arm, seed, data, folder)}
+                {"seed": seed, **run_arm(base, arm, seed, data, folder, select=chooser, select_images=images)}
             )
             summary = summarise(results)
             summary |= {"recipe": base.dump(), "arms": {arm.name: arm.changes for arm in arms}, "versions": versions()}
@@ -131,17 +167,34 @@ def sweep(
 
 
 def summarise(results: dict[str, dict[str, list[dict[str, Any]]]]) -> dict[str, Any]:
-    """Means with intervals over seeds, and recovered shares."""
+    """Means with intervals over seeds, recovered shares, and what would be chosen by text alone."""
     table: dict[str, Any] = {}
     for name, arm in results.items():
         table[name] = {"seeds": [run["seed"] for run in arm["runs"]]}
-        for modality in ("image", "text"):
-            keys = arm["runs"][0][modality]
-            table[name][modality] = {key: interval([run[modality][key] for run in arm["runs"]]) for key in keys}
+        for modality in MODALITIES:
+            if keys := arm["runs"][0].get(modality):
+                table[name][modality] = {key: interval([run[modality][key] for run in arm["runs"]]) for key in keys}
     for name in table:
-        if "none" in table and "image" in table:
+        if "none" in table and "image" in table and "image" in table[name]:
             table[name]["recovered_share"] = _recovered(results, name)
-    return {"arms_scored": table}
+    return {"arms_scored": table} | _selected(table)
+
+
+def _selected(table: dict[str, Any]) -> dict[str, Any]:
+    """The arm chosen by stand-ins, and how much of the best score on images that gives."""
+    able = {name: arm for name, arm in table.items() if "selection" in arm}
+    if not able:
+        return {}
+    key = next(iter(next(iter(able.values()))["selection"]))
+    name = best({name: arm["selection"][key]["values"] for name, arm in able.items()})
+    if not all("image" in arm for arm in able.values()):
+        return {"selected": {"arm": name, "by": key}}
+    real = {name: arm["image"][key]["mean"] for name, arm in able.items()}
+    top = max(real, key=lambda name: real[name])
+    return {
+        "selected": {"arm": name, "by": key, "score": real[name], "best": top, "best_score": real[top]}
+        | {"share_of_best": real[name] / real[top] if real[top] > 0 else None}
+    }
 
 
 def _recovered(results: dict[str, Any], name: str) -> dict[str, Any]:
@@ -173,56 +226,80 @@ def _write(folder: Path, summary: dict[str, Any]) -> None:
 def table_of(summary: dict[str, Any]) -> str:
     """The table as Markdown."""
     arms = summary["arms_scored"]
-    keys = list(next(iter(arms.values()))["image"])
-    head = [
-        "method",
-        *(f"{key}, images in" for key in keys),
-        f"{keys[0]}, text in",
-        *(f"recovered {key}" for key in keys[:2]),
-    ]
+    first = next(iter(arms.values()))
+    columns = [(modality, key) for modality in MODALITIES if modality in _union(arms) for key in _keys(arms, modality)]
+    shares = list(first.get("recovered_share", {}))[:2]
+    head = ["method", *(f"{key}, {MODALITIES[modality]}" for modality, key in columns)]
+    head += [f"recovered {key}" for key in shares]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, arm in arms.items():
-        cells = [name, *(_cell(arm["image"][key]) for key in keys), _cell(arm["text"][keys[0]])]
-        shares = arm.get("recovered_share", {})
-        cells += [f"{shares[key]:.2f}" if shares.get(key) is not None else "–" for key in keys[:2]]
+        cells = [name, *(_cell(arm.get(modality, {}).get(key)) for modality, key in columns)]
+        found = arm.get("recovered_share", {})
+        cells += [f"{found[key]:.2f}" if found.get(key) is not None else "–" for key in shares]
         lines.append("| " + " | ".join(cells) + " |")
+    if chosen := summary.get("selected"):
+        lines += ["", f"Chosen by text: {chosen['arm']}" + _share_of_best(chosen)]
     return "\n".join(lines) + "\n"
 
 
-def _cell(score: dict[str, Any]) -> str:
+def _union(arms: dict[str, Any]) -> set[str]:
+    return {key for arm in arms.values() for key in arm}
+
+
+def _keys(arms: dict[str, Any], modality: str) -> list[str]:
+    """All scores for images in, the first one for the others."""
+    keys = next(list(arm[modality]) for arm in arms.values() if modality in arm)
+    return keys if modality == "image" else keys[:1]
+
+
+def _share_of_best(chosen: dict[str, Any]) -> str:
+    if chosen.get("share_of_best") is None:
+        return ""
+    return (
+        f"; {chosen['by']} {chosen['score']:.1f} on images, {100 * chosen['share_of_best']:.1f} % of the best "
+        f"({chosen['best']}: {chosen['best_score']:.1f})"
+    )
+
+
+def _cell(score: dict[str, Any] | None) -> str:
+    if score is None:
+        return "–"
     return f"{score['mean']:.1f}" + (f" ± {score['ci'][1] - score['mean']:.1f}" if score["ci"] else "")
 
 
+COLOURS = {"text": "#9aa8bb", "selection": "#c58b2a", "image": "#1f7a63"}
+
+
 def plot(summary: dict[str, Any], path: Path) -> None:
-    """The first score of every arm with its interval: images in, and text in."""
+    """The first score of every arm with its interval: images in, text in, and texts that stand in for images."""
     from matplotlib.figure import Figure
 
     arms = summary["arms_scored"]
-    key = next(iter(next(iter(arms.values()))["image"]))
-    figure = Figure(figsize=(8, 1.2 + 0.42 * len(arms)), layout="constrained")
+    shown = [modality for modality in COLOURS if modality in _union(arms)]
+    key = _keys(arms, shown[-1])[0]
+    figure = Figure(figsize=(8, 1.4 + 0.42 * len(arms)), layout="constrained")
     axes = figure.subplots()
-    for modality, colour, shift in (("text", "#9aa8bb", 0.15), ("image", "#1f7a63", -0.15)):
-        for row, arm in enumerate(arms.values()):
-            score = arm[modality][key]
-            half = 0 if score["ci"] is None else score["ci"][1] - score["mean"]
-            axes.errorbar(
-                score["mean"],
-                row + shift,
-                xerr=half,
-                fmt="o",
-                color=colour,
-                capsize=3,
-                label=f"{modality}s in" if row == 0 else None,
-            )
+    for place, modality in enumerate(shown):
+        rows = [row for row, arm in enumerate(arms.values()) if modality in arm]
+        scores = [arm[modality][key] for arm in arms.values() if modality in arm]
+        means = [score["mean"] for score in scores]
+        halves = [0 if score["ci"] is None else score["ci"][1] - score["mean"] for score in scores]
+        heights = [row + 0.15 * (len(shown) - 1) - 0.3 * place for row in rows]
+        style: dict[str, Any] = {"fmt": "o", "color": COLOURS[modality], "capsize": 3, "label": MODALITIES[modality]}
+        axes.errorbar(means, heights, xerr=halves, **style)
     for name, style in (("none", ":"), ("image", "--")):
-        if name in arms:
+        if name in arms and "image" in arms[name]:
             axes.axvline(arms[name]["image"][key]["mean"], color="#5d6b7e", linestyle=style, linewidth=1)
     axes.set_yticks(range(len(arms)), list(arms))
     axes.invert_yaxis()
-    axes.set_xlabel(f"{key} (mean and 95 % interval over seeds; dotted: no adapter, dashed: trained on images)")
-    axes.legend(frameon=False)
+    axes.grid(axis="x", color="#e3e7ee", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(f"{key}: mean and 95 % interval over seeds\nimages in: dotted no adapter, dashed trained on images")
+    figure.legend(loc="outside upper center", ncols=len(shown), frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    partial = path.with_name(path.name + ".partial")
+    figure.savefig(partial, dpi=130, format="png")
+    partial.replace(path)
 
 
 def parse_spec(text: str) -> Any:

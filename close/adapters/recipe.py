@@ -14,11 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from close.adapters.base import Adapted, Chain, GapAdapter, build_adapter, split_spec
 from close.adapters.storage import check_fingerprint, load_adapter, read_adapter_info, save_adapter
-from close.adapters.tables import open_rows
+from close.adapters.tables import Picked, open_rows
 from close.errors import MismatchError, MissingError, RecipeError
 from close.registry import unknown_name
 
@@ -69,11 +71,14 @@ def resolve_adapter(spec: Any, dim: int, fingerprint: str | None = None, *, text
     return adapter
 
 
-def fit_adapter(spec: Any, out: str | Path, *, text: Any = None, image: Any = None) -> GapAdapter:
+def fit_adapter(
+    spec: Any, out: str | Path, *, text: Any = None, image: Any = None, pairs: NDArray[np.int64] | None = None
+) -> GapAdapter:
     """Fit what a spec names on two tables, and save it.
 
     Args:
         text, image: embedding tables or `.npy` files; paired by row where the adapter needs pairs.
+        pairs: (P, 2) text and image rows that belong together, where not row by row; only these rows are fitted on.
         out: the folder to save it in.
     Raises:
         DataError: data that it needs is not given.
@@ -84,6 +89,10 @@ def fit_adapter(spec: Any, out: str | Path, *, text: Any = None, image: Any = No
     tables = {side: open_rows(path) for side, path in (("text", text), ("image", image)) if path is not None}
     if not tables:
         raise RecipeError("an adapter is fitted on embeddings: give --text, --image or both")
+    if pairs is not None:
+        if len(tables) < 2:
+            raise RecipeError("pairs are of two tables: give --text and --image")
+        tables = {side: Picked(rows, pairs[:, column]) for column, (side, rows) in enumerate(tables.items())}
     first = next((table for table in tables.values() if table.fingerprint), next(iter(tables.values())))
     for side, table in tables.items():
         check_fingerprint(f"{side} table", table.encoder, table.fingerprint, first.fingerprint)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from close.errors import DataError, MissingError
 
-__all__ = ["NpyRows", "open_rows"]
+__all__ = ["NpyRows", "Picked", "open_rows"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,12 +40,13 @@ class NpyRows:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index: slice) -> NDArray[np.float32]:
+    def __getitem__(self, index: Any) -> NDArray[np.float32]:
         rows = np.asarray(self._rows[index], dtype=np.float32)
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         for bad in np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))[:1]:
             kind = "zero" if norms[bad, 0] == 0 else "not finite (NaN or infinity)"
-            raise DataError(f"{self.path}: row {(index.start or 0) + bad} is {kind}")
+            row = (index.start or 0) + bad if isinstance(index, slice) else index[bad]
+            raise DataError(f"{self.path}: row {row} is {kind}")
         if np.abs(norms - 1).max(initial=0) < 1e-3:
             return rows
         if not self._told:
@@ -53,6 +54,26 @@ class NpyRows:
             self._told = True
         unit: NDArray[np.float32] = rows / norms
         return unit
+
+
+class Picked:
+    """Some rows of a table or `.npy`, in an order of their own, read block by block.
+
+    Args:
+        rows: as `open_rows` gives them. index: (P,) row numbers.
+    """
+
+    def __init__(self, rows: Any, index: NDArray[np.int64]) -> None:
+        self.rows, self.index = rows, index
+        self.path, self.encoder, self.fingerprint = rows.path, rows.encoder, rows.fingerprint
+        self.shape: tuple[int, int] = (len(index), rows.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: Any) -> NDArray[np.float32]:
+        picked: NDArray[np.float32] = self.rows[self.index[index]]
+        return picked
 
 
 def open_rows(path: Any) -> Any:

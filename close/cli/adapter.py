@@ -47,11 +47,20 @@ def fit(
     image: Annotated[
         Path | None, typer.Option(help="Image embeddings; row by row with --text where pairs are needed.")
     ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help='Rows {"text": id or row, "image": id or row}, or the data file the tables were made of.'),
+    ] = None,
 ) -> None:
     """Fit an adapter on embeddings and save it."""
     from close.adapters.recipe import fit_adapter
+    from close.errors import RecipeError
+    from close.gap.pairing import read_index
 
-    adapter = fit_adapter(_parse(spec), out, text=text, image=image)
+    if pairs and not (text and image):
+        raise RecipeError("--pairs says which rows of two tables belong together: give --text and --image")
+    index = read_index(pairs, text, image) if pairs and text and image else None
+    adapter = fit_adapter(_parse(spec), out, text=text, image=image, pairs=index)
     typer.echo(f"{out}: {json.dumps(adapter.spec(), ensure_ascii=False)}, {adapter.dim} dimensions")
 
 

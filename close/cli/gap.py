@@ -1,4 +1,4 @@
-"""`close gap`."""
+"""`close gap`, `close recommend`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
+    """Add the commands to `app`."""
     app.command("gap")(gap)
+    app.command("recommend")(recommend)
 
 
 def gap(
@@ -78,6 +79,50 @@ def gap(
         write_text(json_out, to_json(cases) + "\n")
     if not json_out and not html_out:
         _show(cases)
+
+
+def recommend(
+    text: Annotated[Path, typer.Option(help="Captions: a table's folder, .npy, or a data file (.jsonl, .txt, .csv).")],
+    image: Annotated[
+        Path | None, typer.Option(help="Images: the same; row by row with --text unless told otherwise.")
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help='Rows {"text": id or row, "image": id or row}, or the data file the tables were made of.'),
+    ] = None,
+    unpaired: Annotated[bool, typer.Option("--unpaired", help="No text belongs to an image.")] = False,
+    groups: Annotated[
+        Path | None, typer.Option(help="The data file of --text: captions that share a group are of one image.")
+    ] = None,
+    captions: Annotated[str, typer.Option(help="single or multiple, as in a recipe.")] = "single",
+    task: Annotated[str, typer.Option(help="What it is for.")] = "caption",
+    encoder: Annotated[str, typer.Option(help="Embeds what is given as a data file.")] = "mini",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    sample: Annotated[int, typer.Option(min=100, help="Captions to rest on at most.")] = 20_000,
+    seed: int = 0,
+) -> None:
+    """Say which adapter and how much noise to train with, before training: lines for a recipe, with the reasons."""
+    import json
+
+    from close.gap.advice import advise
+
+    with _telling() as tell:
+        advice, lines = advise(
+            text,
+            image,
+            pairs=pairs,
+            unpaired=unpaired,
+            groups=groups,
+            encoder=encoder,
+            captions=captions,
+            task=task,
+            sample=sample,
+            seed=seed,
+            progress=tell,
+        )
+    typer.echo(
+        json.dumps(advice.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) if as_json else lines.rstrip()
+    )
 
 
 def _sources(text: Path | None, image: Path | None, compare: list[str]) -> Iterator[tuple[str, Path, Path]]:

@@ -153,25 +153,44 @@ def evaluate(
 
 def sweep(
     recipe: Annotated[Path, typer.Argument(help="YAML file: what all runs share.")],
-    test: Annotated[Path, typer.Option("--test", help="Rows to score on; each has an image and a source.")],
+    test: Annotated[
+        Path | None, typer.Option("--test", help="Rows to score on; each has an image and a source.")
+    ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value")] = None,
     adapter: Annotated[list[str] | None, typer.Option(help="Adapter spec, again for each; none: noise alone.")] = None,
     noise: Annotated[
         list[float] | None, typer.Option(help="Cosine that the noise leaves, again for each; 1: none.")
     ] = None,
+    epochs: Annotated[list[float] | None, typer.Option(help="Length of training, again for each.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 3,
+    select: Annotated[
+        Path | None,
+        typer.Option(help="Choose the best run without images: rows with references, or captions in groups."),
+    ] = None,
+    select_image: Annotated[
+        Path | None, typer.Option(help="With --select: a table of unpaired images, to select by texts made like them.")
+    ] = None,
     image: Annotated[bool, typer.Option(help="Include the image-supervised ceiling.")] = True,
     out: Annotated[Path, typer.Option("--out", help="Folder of the sweep.")] = Path("sweep"),
 ) -> None:
-    """Train adapters × noise × seeds; one table and one plot with intervals. A stopped sweep continues."""
+    """Train adapters × noise × epochs × seeds; one table and one plot with intervals. A stopped sweep continues."""
     from close.recipe import load_recipe
     from close.sweep import arms_of, parse_spec, table_of
     from close.sweep import sweep as run
 
     base = load_recipe(recipe, overrides)
-    arms = arms_of([parse_spec(spec) for spec in adapter or ["none"]], noise or [1.0], image=image)
+    arms = arms_of([parse_spec(spec) for spec in adapter or ["none"]], noise or [1.0], epochs=epochs or [], image=image)
     first = list(range(base.seed, base.seed + seeds))
-    summary = run(base, arms, first, test, out, tell=lambda line: typer.echo(line, err=True))
+    summary = run(
+        base,
+        arms,
+        first,
+        test,
+        out,
+        select=select,
+        select_images=select_image,
+        tell=lambda line: typer.echo(line, err=True),
+    )
     typer.echo(table_of(summary))
 
 

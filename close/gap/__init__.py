@@ -8,11 +8,13 @@ side by side, and `render_html` draws the page. Each measure is also a function 
 from close.gap.cases import Case, measure_cases
 from close.gap.catalogue import CATALOGUE, Measure
 from close.gap.measure import GapReport, measure_gap, measure_sides
+from close.gap.recommend import Advice, recommend
 from close.gap.report import render_html
 from close.gap.sides import Sides
 
 __all__ = [
     "CATALOGUE",
+    "Advice",
     "Case",
     "GapReport",
     "Measure",
@@ -20,5 +22,6 @@ __all__ = [
     "measure_cases",
     "measure_gap",
     "measure_sides",
+    "recommend",
     "render_html",
 ]

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from close.errors import DataError, MismatchError, MissingError
-from close.gap.tables import Table
+from close.gap.tables import Table, open_table
 from close.gap.vectors import Ints
 from close.rows import Row, RowFile
 
-__all__ = ["Pairing", "read_pairs"]
+__all__ = ["Pairing", "read_groups", "read_index", "read_pairs"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,31 @@ def read_pairs(path: Path, text: Table, image: Table) -> Pairing:
         ]
         return Pairing(np.array(pairs, dtype=np.int64))
     return _from_data(RowFile(path), text, image)
+
+
+def read_index(path: Path, text: Path, image: Path) -> Ints:
+    """(P, 2) text and image rows of two tables or `.npy` files that belong together; see `read_pairs`."""
+    pairs = read_pairs(path, open_table(text), open_table(image)).pairs
+    assert pairs is not None
+    return pairs
+
+
+def read_groups(path: Path, text: Table) -> npt.NDArray[Any]:
+    """(N,) labels of a text table's rows from the data file that it was made of: captions of one image share theirs.
+
+    Raises:
+        MissingError, DataError: the file is not there, or wrong.
+        MismatchError: it does not have as many sources as a `.npy` has rows.
+    """
+    rows, texts = RowFile(path), _Finder(text)
+    labels = np.array([f"\0\0{t}" for t in range(len(text.rows))], dtype=object)
+    for row in rows:
+        for name, _ in _sources(row):
+            t = texts.row([name])
+            if t is not None and t < len(labels):
+                labels[t] = row.group or f"\0{row.id}"
+    texts.check_length(path)
+    return labels.astype(str)
 
 
 def _rows(path: Path, strict: bool) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from close.errors import DataError, MismatchError, MissingError
-from close.gap.vectors import Array
 
-__all__ = ["Table", "check_tables", "load_table"]
+__all__ = ["Table", "check_tables", "load_table", "open_table"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Table:
     """Rows of one modality; ids and encoder are known of embedding tables only."""
 
     path: Path
-    rows: Array
+    rows: Any  # (N, D) array, or rows as `open_rows` gives them
     ids: Sequence[str] | None = None
     encoder: str | None = None
     fingerprint: str | None = None
@@ -66,6 +65,18 @@ def load_table(path: Path, modality: str) -> Table:
     if not isinstance(rows, np.ndarray):
         raise DataError(f"{path}: an archive of several arrays; give one .npy array")
     return Table(path, rows)
+
+
+def open_table(path: Path) -> Table:
+    """The same without reading the vectors.
+
+    Raises:
+        what `open_rows` raises.
+    """
+    from close.adapters import open_rows
+
+    rows = open_rows(path)
+    return Table(path, rows, getattr(rows, "ids", None), rows.encoder, rows.fingerprint)
 
 
 def check_tables(text: Table, image: Table) -> None:
