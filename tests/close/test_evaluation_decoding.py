@@ -25,8 +25,8 @@ LABELS = ["entailment", "neutral", "contradiction"]
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tasks")
-    export(root / "train", "train", 16)
-    export(root / "test", "test", 4)
+    export(root / "train", "train", 8)
+    export(root / "test", "test", 3)
     return root
 
 
