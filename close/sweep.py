@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from close.runs import RUN_FILE, versions
 from close.selection import best, saved_selection
 from close.training import train
 
-__all__ = ["Arm", "arms_of", "run_arm", "summarise", "sweep"]
+__all__ = ["Arm", "arms_of", "run_arm", "run_folder", "summarise", "sweep"]
 
 HEADLINES = ("cider", "accuracy", "attribute_accuracy", "attribute_recall")
 """Scores that a sweep reports, where the evaluation has them; the first that it has is plotted."""
@@ -76,6 +77,13 @@ def _label(stage: Any) -> str:
     return name + (" " + " ".join(f"{key} {value}" for key, value in shown.items()) if shown else "")
 
 
+def run_folder(base: Recipe, arm: Arm, seed: int, folder: Path) -> tuple[Recipe, Path]:
+    """The recipe of one run, and where it lies: named by the arm, the seed and a hash of the recipe."""
+    recipe = Recipe.model_validate(_merge(base.dump(), arm.changes) | {"seed": seed})
+    digest = hashlib.sha256(json.dumps(recipe.dump(), sort_keys=True).encode()).hexdigest()[:10]
+    return recipe, folder / "runs" / f"{re.sub(r'[^-+.,=()A-Za-z0-9]', '_', arm.name)[:80]}-{seed}-{digest}"
+
+
 def run_arm(
     base: Recipe,
     arm: Arm,
@@ -92,9 +100,7 @@ def run_arm(
         Score by name for images in ("image") and for text in ("text"), where there are test rows, and for texts that stand in for
         images ("selection"), where there are rows to select by and the arm is trained on text.
     """
-    recipe = Recipe.model_validate(_merge(base.dump(), arm.changes) | {"seed": seed})
-    digest = hashlib.sha256(json.dumps(recipe.dump(), sort_keys=True).encode()).hexdigest()[:10]
-    place = folder / "runs" / f"{arm.name.replace(' ', '_').replace('/', '-')}-{seed}-{digest}"
+    recipe, place = run_folder(base, arm, seed, folder)
     if not (place / RUN_FILE).is_file():
         train(recipe, place, resume=(place / "checkpoints").is_dir(), overwrite=not (place / "checkpoints").is_dir())
     scores = {}
@@ -150,6 +156,10 @@ def sweep(
     if test is None and select is None:
         raise RecipeError("a sweep scores on test rows with images, or selects by text, or both: give --test, --select")
     folder, data, chooser, images = Path(out), *(None if p is None else Path(p) for p in (test, select, select_images))
+    if any(arm.changes.get("train_on") == "image" for arm in arms):
+        for part in base.parts():
+            if RowFile(part.train)[0].image is None:
+                raise RecipeError(f"{part.train}: no images to train the ceiling on; leave it out with --no-image")
     for path in (data, chooser):
         if path is not None:
             RowFile(path)

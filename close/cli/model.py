@@ -179,7 +179,12 @@ def sweep(
     from close.sweep import sweep as run
 
     base = load_recipe(recipe, overrides)
-    arms = arms_of([parse_spec(spec) for spec in adapter or ["none"]], noise or [1.0], epochs=epochs or [], image=image)
+    arms = arms_of(
+        [parse_spec(spec) for spec in adapter or ["none"]],
+        noise or [1.0],
+        epochs=epochs or [],
+        image=image and test is not None,
+    )
     first = list(range(base.seed, base.seed + seeds))
     summary = run(
         base,

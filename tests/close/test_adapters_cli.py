@@ -127,3 +127,24 @@ def test_a_member_of_ones_own_is_listed():
 
     info = _info("half", Half)
     assert (info.sides, info.formula, info.when) == ("text", "t/2, over two lines.", "never.")
+
+
+def test_fit_on_pairs_from_a_file(app, tables, tmp_path):
+    text, image = (np.load(tmp_path / f"{side}.npy") for side in ("text", "image"))
+    index = np.random.default_rng(1).permutation(50)[:40]
+    (tmp_path / "pairs.jsonl").write_text("".join(f'{{"text": {t}, "image": {v}}}\n' for v, t in enumerate(index)))
+    ran = CliRunner().invoke(app, ["adapter", "fit", "linear", *tables, "--pairs", str(tmp_path / "pairs.jsonl")])
+    assert ran.exit_code == 0, ran.output
+    order = np.argsort(index)  # pairs are read in the order of the texts; the fit does not care
+    expected = ADAPTERS["linear"](6).fit(text=text[index][order], image=image[:40][order])
+    found = load_adapter(tmp_path / "A")
+    for name, value in expected.state_dict().items():
+        assert np.allclose(found.state_dict()[name], value, atol=1e-5), name
+    refused = CliRunner().invoke(app, ["adapter", "fit", "mean_shift", *tables[2:], "--pairs", "x"])
+    assert isinstance(refused.exception, RecipeError)
+    np.save(tmp_path / "text.npy", np.where(np.arange(50)[:, None] == index[3], np.nan, text))
+    broken = CliRunner().invoke(
+        app, ["adapter", "fit", "linear", *tables[:-1], str(tmp_path / "B"), "--pairs", str(tmp_path / "pairs.jsonl")]
+    )
+    assert isinstance(broken.exception, DataError)
+    assert f"row {index[3]} " in str(broken.exception)

@@ -1,0 +1,246 @@
+"""The advice of `close recommend` and the choice by text alone, judged by sweeps: adapters × noise × caption settings × seeds.
+
+    python experiments/gap/advice.py                                     # on the embedded encoder, which the rule was made on
+    python experiments/mini_world/train_encoder.py --seed 1 --width 96 --logit-scale 50 --out runs/second
+    python experiments/gap/advice.py --encoder runs/second --out experiments/gap/advice_second.json      # the judgement
+    python experiments/gap/advice.py --only single                       # in one process …, and `multiple` in another
+    python experiments/gap/advice.py --record                            # only write down what is finished
+
+The rule is close/gap/recommend.py as committed; the record names the commit. The design is fractional: noise alone at eight
+strengths, the others where they may matter, and two lengths of training. What is advised (from groups of captions, from unpaired
+pictures as well, from pairs) is trained too, as one more arm. The best arm is the best *mean over seeds on test pictures*, which
+favours it; the advised arms count among them, the image-trained one does not. Every run is scored by stand-ins too
+(`close.selection`), and per seed the run that these choose is compared with the best run of that seed.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lab import CEILING, Lab, gather, noise, number, options, scored, tell, waiting
+
+from close.data import embeddings_of
+from close.embeddings import EmbeddingTable
+from close.files import read_json, write_json, write_text
+from close.gap import recommend
+from close.rows import RowFile
+from close.runs import versions
+from close.tasks import get_task
+
+SETTINGS = ("single", "multiple")
+ALONE = (0.98, 0.93, 0.84, 0.74, 0.63, 0.5, 0.35)
+BEHIND = {"mean_shift": (1.0, 0.96, 0.84), "centring": (0.9, 0.7, 0.5), "covariance": (1.0, 0.84)}
+WANTED = {"groups": 0.9, "unpaired": 0.95, "pairs": 0.95}
+"""Share of the best swept score that the advice is to reach, by what it rests on."""
+SCORE = "cider"
+
+
+def advised(lab: Lab, captions: str) -> dict[str, dict[str, Any]]:
+    """What the rule says from each kind of data, by kind; kept beside the runs."""
+    place = lab.place / f"advice-{captions}.json"
+    with waiting(Path(f"{place}.lock")):
+        if not place.is_file():
+            rows = RowFile(lab.rows("train"))
+            text = embeddings_of(rows, get_task("caption"), EmbeddingTable(lab.table("train", "text")))
+            groups = np.array([row.group for row in rows])
+            texts = text.batch(range(len(rows))).numpy()
+            images, own = (EmbeddingTable(lab.table("fit", modality))[:] for modality in ("image", "text"))
+            # pairs: the fit scenes' captions are more texts, each of which belongs to its picture
+            both = np.concatenate((texts, own))
+            index = np.stack((len(texts) + np.arange(len(own)), np.arange(len(own))), axis=1)
+            labels = np.concatenate((groups, [f"fit {i}" for i in range(len(own))]))
+            found = {
+                "groups": recommend(texts, groups=groups, captions=captions),
+                "unpaired": recommend(texts, images, pairs="unpaired", groups=groups, captions=captions),
+                "pairs": recommend(both, images, pairs=index, groups=labels, captions=captions),
+            }
+            write_json(place, {kind: advice.to_dict() for kind, advice in found.items()})
+    return dict(read_json(place))
+
+
+def changes_of(lab: Lab, advice: dict[str, Any]) -> dict[str, Any]:
+    """The recipe's part of an advice, with the tables that its adapter is fitted on."""
+    spec, stages = advice["adapter"], []
+    if spec is not None:
+        name, own = (spec, {}) if isinstance(spec, str) else next(iter(spec.items()))
+        kind = "paired" if name in ("covariance", "linear") else "unpaired"
+        stages = [{name: {**own, "fit": lab.fit[kind]}}]
+    return {"adapter": [*stages, *noise(advice["cosine"])] or "none", "captions": advice["captions"]}
+
+
+def sweep_arms(lab: Lab, captions: str) -> dict[str, dict[str, Any]]:
+    """The fractional design."""
+    short = {"training": {"max_steps": max(1, lab.steps // 2)}}
+    arms: dict[str, dict[str, Any]] = {"none": {"adapter": "none", "captions": captions}}
+    arms |= {f"noise {c:g}": {"adapter": noise(c), "captions": captions} for c in ALONE}
+    for name, cosines in BEHIND.items():
+        fit = lab.fit["paired" if name == "covariance" else "unpaired"]
+        arms |= {
+            f"{name} + {c:g}": {"adapter": [{name: {"fit": fit}}, *noise(c)], "captions": captions} for c in cosines
+        }
+    arms |= {f"noise {c:g}, half the steps": arms[f"noise {c:g}"] | short for c in (0.93, 0.63)}
+    return arms
+
+
+def judge(lab: Lab, captions: str) -> dict[str, Any]:
+    """Scores of all arms, the advice's share of the best, the selection's share of the best."""
+    advice = advised(lab, captions)
+    arms = sweep_arms(lab, captions)
+    for kind, said in advice.items():
+        arms[f"advised from {kind}"] = changes_of(lab, said)
+    found = gather(lab, arms | {"image": CEILING}, select=True)
+    table = scored(found)
+    able = {name: arm["image"][SCORE]["mean"] for name, arm in table.items() if name != "image"}
+    if not able:
+        return {}
+    best = max(able, key=lambda name: able[name])
+    result: dict[str, Any] = {"arms": table, "best": best, "best_score": able[best], "advice": {}, "selection": {}}
+    for kind, said in advice.items():
+        if (name := f"advised from {kind}") in able:
+            share = able[name] / able[best]
+            result["advice"][kind] = {
+                "adapter": said["adapter"] or "none",
+                "cosine": said["cosine"],
+                "score": able[name],
+            }
+            result["advice"][kind] |= {"share_of_best": share, "wanted": WANTED[kind], "reached": share >= WANTED[kind]}
+            result["advice"][kind] |= {"reasons": said["reasons"]}
+    for kind in ("text", "unpaired"):
+        result["selection"][kind] = chosen(found, f"selection_{kind}")
+    return result
+
+
+def chosen(found: dict[str, list[dict[str, Any]]], by: str) -> dict[str, Any]:
+    """Per seed the run with the best stand-in score, and what part of that seed's best on pictures it has."""
+    from scipy.stats import spearmanr
+
+    seeds: dict[int, list[tuple[str, float, float]]] = {}
+    for name, runs in found.items():
+        for run in runs:
+            if by in run:
+                seeds.setdefault(run["seed"], []).append((name, run[by][SCORE], run["image"][SCORE]))
+    out: list[dict[str, Any]] = []
+    for seed, runs_of in seeds.items():
+        name, _, score = max(runs_of, key=lambda run: run[1])
+        top = max(runs_of, key=lambda run: run[2])
+        rank = float(spearmanr([run[1] for run in runs_of], [run[2] for run in runs_of]).statistic)
+        share = score / top[2] if top[2] > 0 else 0.0
+        out.append({"seed": seed, "chosen": name, "score": score, "best": top[0], "best_score": top[2]})
+        out[-1] |= {"share_of_best": share, "rank_correlation": rank}
+    mean = float(np.mean([run["share_of_best"] for run in out])) if out else None
+    return {"seeds": out, "share_of_best": mean, "wanted": 0.97, "reached": mean is not None and mean >= 0.97}
+
+
+def markdown(record: dict[str, Any]) -> str:
+    """The verdicts, then every arm."""
+    lines = ["| captions | rests on | advice | CIDEr | best swept | share | wanted |", "|---|---|---|---|---|---|---|"]
+    for captions, found in record["settings"].items():
+        best = f"{found['best']} {found['best_score']:.1f}"
+        for kind, said in found["advice"].items():
+            adapter = said["adapter"] if isinstance(said["adapter"], str) else next(iter(said["adapter"]))
+            advice = f"{adapter} + {said['cosine']:g}" if adapter != "none" else f"noise {said['cosine']:g}"
+            lines.append(
+                f"| {captions} | {kind} | {advice} | {said['score']:.1f} | {best} | {said['share_of_best']:.3f} "
+                f"| {said['wanted']} {'✓' if said['reached'] else '✗'} |"
+            )
+    lines += ["", "| captions | selected by | share of the seed's best, mean | rank correlation, mean | wanted |"]
+    lines += ["|---|---|---|---|---|"]
+    for captions, found in record["settings"].items():
+        for kind, by in found["selection"].items():
+            if by["seeds"]:
+                rank = np.mean([run["rank_correlation"] for run in by["seeds"]])
+                mark = "✓" if by["reached"] else "✗"
+                lines.append(
+                    f"| {captions} | {kind} | {by['share_of_best']:.3f} | {rank:.2f} | {by['wanted']} {mark} |"
+                )
+    for captions, found in record["settings"].items():
+        lines += ["", f"### {captions} captioning", ""]
+        lines += [
+            "| | CIDEr, pictures in | attribute accuracy % | recovered CIDEr | CIDEr, text in |",
+            "|---|---|---|---|---|",
+        ]
+        for name, arm in found["arms"].items():
+            share = (arm.get("recovered_share") or {}).get(SCORE)
+            cells = [number(arm["image"][SCORE]), number(arm["image"]["attribute_accuracy"])]
+            cells += ["–" if share is None else f"{share:.2f}", number(arm["text"][SCORE])]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(record: dict[str, Any], path: Path) -> None:
+    """CIDEr on pictures against the noise, for every adapter, with the advice marked."""
+    from matplotlib.figure import Figure
+
+    settings = record["settings"]
+    figure = Figure(figsize=(5.2 * len(settings), 4), layout="constrained")
+    colours = {"noise": "#1f7a63", "mean_shift": "#c58b2a", "centring": "#5b6bb5", "covariance": "#a34f6b"}
+    marks = {"groups": "v", "unpaired": "s", "pairs": "D"}
+    for axes, (captions, found) in zip(
+        figure.subplots(1, len(settings), squeeze=False)[0], settings.items(), strict=True
+    ):
+        arms = found["arms"]
+        for family, colour in colours.items():
+            join = " " if family == "noise" else " + "
+            points = {1.0: arms["none"]} if family == "noise" and "none" in arms else {}
+            names = [n for n in arms if n.startswith(family + join) and "half" not in n]
+            points |= {float(name.removeprefix(family + join)): arms[name] for name in names}
+            if points:
+                scores = [points[c]["image"][SCORE] for c in sorted(points)]
+                halves = [s["ci"][1] - s["mean"] if s["ci"] else 0 for s in scores]
+                label = "noise alone" if family == "noise" else f"{family} + noise"
+                axes.errorbar(
+                    sorted(points),
+                    [s["mean"] for s in scores],
+                    yerr=halves,
+                    fmt="o-",
+                    capsize=2,
+                    color=colour,
+                    label=label,
+                )
+        for kind, said in found["advice"].items():
+            axes.plot(
+                said["cosine"], said["score"], marks[kind], ms=9, mfc="none", mec="black", label=f"advised: {kind}"
+            )
+        if "image" in arms:
+            axes.axhline(
+                arms["image"]["image"][SCORE]["mean"], color="#5d6b7e", ls="--", lw=1, label="trained on images"
+            )
+        axes.invert_xaxis()
+        axes.set_xlabel("cosine that the noise leaves (more noise →)")
+        axes.set_ylabel("CIDEr on pictures")
+        axes.set_title(f"{captions} captioning", fontsize=10)
+        axes.legend(frameon=False, fontsize=7)
+    figure.savefig(path, dpi=130)
+
+
+def rule() -> str:
+    """The commit that the rule was last changed in."""
+    here = Path(__file__).resolve().parents[2]
+    files = ["close/gap/recommend.py", "close/gap/standins.py"]
+    found = subprocess.run(
+        ["git", "log", "-1", "--format=%H %cI", "--", *files], cwd=here, capture_output=True, text=True
+    )
+    return found.stdout.strip() or "unknown"
+
+
+def main() -> None:
+    args = options(__doc__ or "", SETTINGS, "advice.json")
+    lab = Lab(args)
+    tell(f"{lab.steps} steps a run; rule of {rule()}")
+    if not args.record:
+        for captions in args.only:
+            judge(lab, captions)
+    args.record = True
+    settings = {captions: found for captions in SETTINGS if (found := judge(lab, captions))}
+    record = {"rule": rule(), "settings": settings, **lab.about(), "versions": versions()}
+    write_json(args.out, record)
+    write_text(args.out.with_suffix(".md"), markdown(record))
+    plot(record, args.out.with_suffix(".png"))
+    print(markdown(record))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""What the experiments on the gap share: the mini world's data and tables, runs that are made once, records."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from close.cache import cached_table
+from close.demo import TEST_SCENES, TRAIN_SCENES, TRAINING
+from close.encoders import load_encoder
+from close.mini import export
+from close.mini.export import CAPTIONS_PER_SCENE
+from close.recipe import Recipe
+from close.rows import RowFile
+from close.runs import RUN_FILE
+from close.selection import saved_selection
+from close.sweep import Arm, run_arm, run_folder, summarise
+
+SHARE_OF_DEMO = 0.5
+"""Steps of one run at --scale 1, as a share of those that `close demo` takes for each of its models."""
+FIT_SCENES = 1500
+"""Held-out scenes that adapters are fitted on, one caption each; adapters for unpaired data do not use the captions."""
+CEILING = {"adapter": "none", "train_on": "image", "captions": "single"}
+"""The image-supervised ceiling; a picture has no other captions."""
+
+
+def options(doc: str, parts: Sequence[str], name: str) -> argparse.Namespace:
+    """The command line of every experiment here."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--scale", type=float, default=1.0, help="of steps, and below 1 of scenes too")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--encoder", default="mini")
+    parser.add_argument("--work", type=Path, default=Path("runs/gap"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name(name))
+    parser.add_argument("--record", action="store_true", help="train nothing: write down what is finished")
+    return parser.parse_args()
+
+
+class Lab:
+    """Data, tables and runs of one encoder at one scale."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        torch.set_num_threads(args.threads)
+        self.args, shrink = args, min(args.scale, 1.0)
+        self.encoder = load_encoder(args.encoder)
+        steps = float(TRAINING.get("max_steps") or 0)  # type: ignore[arg-type]
+        steps = steps or TRAINING["epochs"] * TRAIN_SCENES * CAPTIONS_PER_SCENE / TRAINING["batch_size"]  # type: ignore[operator]
+        self.steps = max(1, round(steps * SHARE_OF_DEMO * args.scale))
+        sizes = {"train": TRAIN_SCENES, "test": TEST_SCENES, "val": TEST_SCENES, "fit": FIT_SCENES}
+        self.sizes = {name: max(20, round(count * shrink)) for name, count in sizes.items()}
+        self.place = args.work / f"{self.encoder.fingerprint[:8]}-{args.scale:g}"
+        with waiting(args.work / "data.lock"):
+            for name, count in self.sizes.items():
+                if not self.data(name).exists():
+                    export(self.data(name), "val" if name == "fit" else name, count, seed=int(name == "fit"))
+                for modality in ("text", "image"):
+                    cached_table(RowFile(self.rows(name)), self.encoder, modality)
+
+    def data(self, name: str) -> Path:
+        return self.args.work / "data" / f"{name}-{self.sizes[name]}"
+
+    def rows(self, name: str) -> Path:
+        return self.data(name) / ("captions.jsonl" if name == "train" else "eval.jsonl")
+
+    def table(self, name: str, modality: str) -> Path:
+        """Cached embeddings of a split; of fit and test scenes one caption each, row by row with their pictures."""
+        return cached_table(RowFile(self.rows(name)), self.encoder, modality).path
+
+    @cached_property
+    def fit(self) -> dict[str, dict[str, str]]:
+        """What a recipe's adapter is fitted on: unpaired pictures (with the training captions), and pairs."""
+        image = str(self.table("fit", "image"))
+        return {"unpaired": {"image": image}, "paired": {"image": image, "text": str(self.table("fit", "text"))}}
+
+    @cached_property
+    def base(self) -> Recipe:
+        """What all runs share."""
+        training = {key: value for key, value in TRAINING.items() if key not in ("epochs", "max_steps")}
+        data = {"train": self.rows("train").resolve()}
+        values = {"data": data, "encoder": self.args.encoder, "training": training | {"max_steps": self.steps}}
+        return Recipe.model_validate(values)
+
+    def scores(
+        self, title: str, changes: Mapping[str, Any], seed: int, *, select: bool = False
+    ) -> dict[str, Any] | None:
+        """One run's scores, from its folder where it is finished; None where it is not and nothing is to be trained."""
+        arm = Arm(title, dict(changes))
+        recipe, folder = run_folder(self.base, Arm("run", arm.changes), seed, self.place)
+        if self.args.record and not (folder / RUN_FILE).is_file():
+            return None
+        begun = time.perf_counter()
+        with waiting(Path(f"{folder}.lock")):
+            new = not (folder / RUN_FILE).is_file()
+            found = run_arm(self.base, Arm("run", arm.changes), seed, self.rows("test"), self.place)
+            if select and recipe.train_on == "text":
+                for kind, image in (("text", None), ("unpaired", self.table("fit", "image"))):
+                    by = saved_selection(folder, self.rows("val"), image=image)["scores"]
+                    found[f"selection_{kind}"] = {key: by[key] for key in ("cider", "attribute_accuracy")}
+        if new:
+            tell(f"{title}, seed {seed}: CIDEr {found['image']['cider']:.1f} in {time.perf_counter() - begun:.0f} s")
+        return found
+
+    def about(self) -> dict[str, Any]:
+        """What a record says of how it was made."""
+        return {
+            "encoder": {"reference": self.args.encoder, "fingerprint": self.encoder.fingerprint},
+            "scale": self.args.scale,
+            "scenes": self.sizes,
+            "recipe": self.base.dump(),
+        }
+
+
+def noise(cosine: float) -> list[dict[str, Any]]:
+    """The stage of a chain that leaves a cosine; none for 1."""
+    return [{"gaussian": {"cosine": cosine}}] if cosine < 1 else []
+
+
+def gather(lab: Lab, arms: Mapping[str, Mapping[str, Any]], *, select: bool = False) -> dict[str, list[dict[str, Any]]]:
+    """Every arm with every seed, seeds outermost, so that a stopped experiment has all arms with some of them."""
+    found: dict[str, list[dict[str, Any]]] = {title: [] for title in arms}
+    for seed in lab.args.seeds:
+        for title, changes in arms.items():
+            scores = lab.scores(title, changes, seed, select=select)
+            if scores is not None:
+                found[title].append({"seed": seed, **scores})
+    return {title: runs for title, runs in found.items() if runs}
+
+
+def scored(found: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Means, intervals, recovered shares by arm."""
+    table: dict[str, Any] = summarise({title: {"runs": runs} for title, runs in found.items()})["arms_scored"]
+    return table
+
+
+def number(score: Mapping[str, Any]) -> str:
+    """Mean ± half the 95 % interval over seeds."""
+    return f"{score['mean']:.1f}" + (f" ± {score['ci'][1] - score['mean']:.1f}" if score["ci"] else "")
+
+
+@contextmanager
+def waiting(lock: Path) -> Iterator[None]:
+    """One process at a time; the others wait."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def tell(line: str) -> None:
+    print(time.strftime("%H:%M:%S"), line, file=sys.stderr, flush=True)
