@@ -3,7 +3,7 @@
 A run is shown what stands in for images, through the same door: validation texts whose vectors are carried across the gap
 (`close.gap.standins`). What it says is scored against the *other* captions of the same image. A caption is about as far from the
 other captions of its image as the image is, so what helps here helps there. With unpaired images the texts are carried to
-those images' mean and covariance; without, each is shifted by a gap as long as CLIP's in a random direction.
+those images' mean and covariance; without, each is shifted by a gap as long as CLIP's.
 """
 
 from __future__ import annotations

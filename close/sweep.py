@@ -104,11 +104,12 @@ def run_arm(
     if not (place / RUN_FILE).is_file():
         train(recipe, place, resume=(place / "checkpoints").is_dir(), overwrite=not (place / "checkpoints").is_dir())
     scores = {}
-    for modality in ("image", "text") if test is not None else ():
-        saved = place / "evaluations" / f"{test.stem}-{modality}" / "scores.json"
-        if not (saved.is_file() and read_json(saved)["data_sha256"] == RowFile(test).sha256):
-            evaluate(place, test, modality=modality, tokenizer="python")
-        scores[modality] = _headlines(read_json(saved)["scores"])
+    if test is not None:
+        for modality in ("image", "text"):
+            saved = place / "evaluations" / f"{test.stem}-{modality}" / "scores.json"
+            if not (saved.is_file() and read_json(saved)["data_sha256"] == RowFile(test).sha256):
+                evaluate(place, test, modality=modality, tokenizer="python")
+            scores[modality] = _headlines(read_json(saved)["scores"])
     if select is not None and recipe.train_on == "text":
         scores["selection"] = _headlines(saved_selection(place, select, image=select_images)["scores"])
     return scores
@@ -295,8 +296,8 @@ def plot(summary: dict[str, Any], path: Path) -> None:
         means = [score["mean"] for score in scores]
         halves = [0 if score["ci"] is None else score["ci"][1] - score["mean"] for score in scores]
         heights = [row + 0.15 * (len(shown) - 1) - 0.3 * place for row in rows]
-        style: dict[str, Any] = {"fmt": "o", "color": COLOURS[modality], "capsize": 3, "label": MODALITIES[modality]}
-        axes.errorbar(means, heights, xerr=halves, **style)
+        look: dict[str, Any] = {"fmt": "o", "color": COLOURS[modality], "capsize": 3, "label": MODALITIES[modality]}
+        axes.errorbar(means, heights, xerr=halves, **look)
     for name, style in (("none", ":"), ("image", "--")):
         if name in arms and "image" in arms[name]:
             axes.axvline(arms[name]["image"][key]["mean"], color="#5d6b7e", linestyle=style, linewidth=1)
@@ -304,6 +305,9 @@ def plot(summary: dict[str, Any], path: Path) -> None:
     axes.invert_yaxis()
     axes.grid(axis="x", color="#e3e7ee", linewidth=0.8)
     axes.set_axisbelow(True)
+    top = max(arm[modality][key]["mean"] for arm in arms.values() for modality in shown if modality in arm)
+    low, high = axes.get_xlim()
+    axes.set_xlim(max(low, 0), min(high, 2 * top) if top > 0 else high)  # two seeds have intervals beyond any score
     axes.set_xlabel(f"{key}: mean and 95 % interval over seeds\nimages in: dotted no adapter, dashed trained on images")
     figure.legend(loc="outside upper center", ncols=len(shown), frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ learnt on the other, adapters included.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -38,30 +39,8 @@ from close.gap.vectors import Array, Floats, Ints, Pairs, distinct_rows, unit_ro
 
 __all__ = ["COSINES", "Advice", "Trial", "recommend"]
 
-COSINES = (
-    1.0,
-    0.99,
-    0.98,
-    0.96,
-    0.93,
-    0.9,
-    0.87,
-    0.84,
-    0.81,
-    0.78,
-    0.74,
-    0.7,
-    0.67,
-    0.63,
-    0.6,
-    0.57,
-    0.54,
-    0.5,
-    0.47,
-    0.44,
-)
-COSINES += (0.41, 0.38, 0.35, 0.32, 0.29, 0.26, 0.23, 0.2, 0.17)
-"""The noises that are tried, as cosines."""
+COSINES = tuple(round(math.cos(math.radians(angle)), 3) for angle in range(0, 81, 3))
+"""The noises that are tried, as cosines: every 3 degrees."""
 TOLERANCE = 0.02
 RIDGE = 1e-3  # of the mean variance: no trained network amplifies a direction that it has hardly seen
 TESTS = 1000
@@ -377,9 +356,10 @@ def _name(spec: Any) -> str:
 
 _BASIS = {
     "captions": "No images and one caption of each: every caption's nearest other caption, shifted by a gap as long as CLIP's "
-    f"({TYPICAL_GAP}) in a random direction, stands in for an image. Captions in groups, or some images, make this surer.",
+    f"({TYPICAL_GAP}), half of it against the captions' mean, stands in for an image. Captions in groups, or some images, make "
+    "this surer.",
     "groups": "No images: another caption of the same image, shifted by a gap as long as CLIP's "
-    f"({TYPICAL_GAP}) in a random direction, stands in for the image.",
+    f"({TYPICAL_GAP}), half of it against the captions' mean, stands in for the image.",
     "unpaired": "Images without captions: texts carried to the images' mean and covariance stand in for captioned images.",
     "pairs": "Captioned images: what is learnt on one half of them is tried on the other.",
 }

@@ -11,10 +11,13 @@ from close.errors import DataError
 from close.gap.retrieval import nearest_within
 from close.gap.vectors import Ints
 
-__all__ = ["TYPICAL_GAP", "across", "partners"]
+__all__ = ["AGAINST_MEAN", "TYPICAL_GAP", "across", "partners"]
 
 TYPICAL_GAP = 0.85
 """Distance of the means, where no image tells it: CLIP's towers end .8 to .9 apart, whatever their size and data."""
+AGAINST_MEAN = 0.5
+"""Cosine of the gap with the way back along the texts' mean: each modality fills a cone, and the cones point apart (.58 in CLIP
+ViT-B/16 on COCO, .48 in the mini world)."""
 
 
 def partners(text: Any, groups: npt.ArrayLike | None = None) -> Ints:
@@ -46,7 +49,8 @@ def across(rows: Any, text: Any, image: Any = None, *, seed: int = 0) -> npt.NDA
     """Text vectors carried to where images lie, as unit rows.
 
     With images, by the least movement that gives the texts the images' mean and covariance (`Transport`). Without any, by a
-    shift as long as the gap of CLIP, x + .85·u: each row in a random direction u of its own, since the gap's is not known.
+    shift as long as the gap of CLIP, x + .85·(u·√¾ − ½·μ̂): what is known of its direction is that half of it goes against the
+    texts' mean μ̂; the rest u is random, another one for each row.
 
     Args:
         rows: (P, D) what is carried. text: (N, D) the texts that they are from. image: (M, D) unpaired images.
@@ -54,8 +58,10 @@ def across(rows: Any, text: Any, image: Any = None, *, seed: int = 0) -> npt.NDA
     """
     x = np.asarray(rows, np.float32)
     if image is None:
-        direction = np.random.default_rng(seed).standard_normal(x.shape).astype(np.float32)
-        moved = x + TYPICAL_GAP * direction / np.linalg.norm(direction, axis=1, keepdims=True)
+        mean = _unit(np.asarray(text, np.float32).mean(axis=0, keepdims=True))
+        free = np.random.default_rng(seed).standard_normal(x.shape).astype(np.float32)
+        free = _unit(free - free @ mean.T * mean)
+        moved = x + TYPICAL_GAP * (np.sqrt(1 - AGAINST_MEAN**2) * free - AGAINST_MEAN * mean)
     else:
         import torch
 
@@ -63,5 +69,9 @@ def across(rows: Any, text: Any, image: Any = None, *, seed: int = 0) -> npt.NDA
 
         adapter = build_adapter("transport", x.shape[1]).fit(text=text, image=image)
         moved = adapter.text(torch.from_numpy(x), None).numpy()
-    unit: npt.NDArray[np.float32] = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+    return _unit(moved)
+
+
+def _unit(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    unit: npt.NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
     return unit
