@@ -96,6 +96,8 @@ class TextDataset(Dataset[dict[str, Any]]):
         return len(self.source_row)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        if index < 0:  # from a sampler that fills its last step
+            return self[~index] | {"counts": False}
         source, other = int(self.source_row[index]), int(self.target_row[index])
         row = self.rows[source]
         targets = self.task.targets(row if other == source else self.rows[other])
@@ -140,6 +142,8 @@ class MixedDataset(Dataset[dict[str, Any]]):
         return len(self.chosen)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        if index < 0:
+            return self[~index] | {"counts": False}
         place = int(self.chosen[index])
         part = int(np.searchsorted(self.starts, place, side="right")) - 1
         return self.parts[part][place - int(self.starts[part])] | {"row": index}
@@ -153,10 +157,12 @@ class LengthSampler(Sampler[int]):
 
     Args:
         dataset: with `lengths`. batch_size: of the whole optimizer step's device batches.
+        fill: complete the last step with examples that do not count, given as ~index. Several processes need steps of one
+            size, and would otherwise see rows of the first step twice.
     """
 
-    def __init__(self, dataset: TextDataset | MixedDataset, batch_size: int, seed: int) -> None:
-        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
+    def __init__(self, dataset: TextDataset | MixedDataset, batch_size: int, seed: int, *, fill: bool = False) -> None:
+        self.dataset, self.batch_size, self.seed, self.fill = dataset, batch_size, seed, fill
         self.epoch = 0
 
     def pin(self, epoch: int) -> None:
@@ -164,7 +170,11 @@ class LengthSampler(Sampler[int]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.dataset) + self._missing
+
+    @property
+    def _missing(self) -> int:
+        return -len(self.dataset) % self.batch_size if self.fill else 0
 
     def __iter__(self) -> Iterator[int]:
         lengths = self.dataset.lengths
@@ -175,6 +185,7 @@ class LengthSampler(Sampler[int]):
         whole = len(ordered) - len(ordered) % self.batch_size
         batches = ordered[:whole].reshape(-1, self.batch_size)
         yield from np.concatenate([rng.permutation(batches).ravel(), ordered[whole:]]).tolist()
+        yield from (~np.resize(ordered, self._missing)).tolist()
 
 
 def _pair_up(rows: RowFile, task: Task, captions: Captions) -> tuple[NDArray[np.int64], ...]:
@@ -254,7 +265,8 @@ class Collator:
             max_length=self.max_target_length,
             return_tensors="pt",
         )
-        labels = targets["input_ids"].masked_fill(targets["attention_mask"] == 0, IGNORED)
+        counts = torch.tensor([[example.get("counts", True)] for example in examples])
+        labels = targets["input_ids"].masked_fill((targets["attention_mask"] == 0) | ~counts, IGNORED)
         return {
             "embeds": torch.from_numpy(np.stack([example["embed"] for example in examples])),
             "modality": self.modality,

@@ -190,9 +190,9 @@ class CloseCaptioner:
         self, items: Sequence[Any], contexts: Sequence[str], *, batch_size: int = 32, **generation: Any
     ) -> Iterator[Output]:
         """The outputs one after the other, as batches finish."""
-        for start in range(0, len(items), batch_size):
+        ahead = self.encoder.image_batches(items, batch_size)  # reads the next pictures while texts are generated
+        for start, (features, errors) in zip(range(0, len(items), batch_size), ahead, strict=True):
             batch, texts = items[start : start + batch_size], contexts[start : start + batch_size]
-            features, errors = self.encoder.image_features(batch)
             good = [i for i in range(len(batch)) if i not in errors]
             said = (
                 self.answer(F.normalize(features[good], dim=-1), [texts[i] for i in good], **generation) if good else []

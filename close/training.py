@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -25,14 +25,16 @@ from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from close.adapters import resolve_adapter, row_seeds
+from close.allocator import keep_memory
 from close.cache import cached_table
 from close.configuration import CloseConfig
 from close.data import Collator, LengthSampler, MixedDataset, TextDataset
 from close.embeddings import EmbeddingTable
-from close.encoders import ContrastiveEncoder, encoder_name, load_encoder
+from close.encoders import ContrastiveEncoder, encoder_name, load_encoder, pick_device
 from close.errors import MismatchError, OutputExistsError, RecipeError, WeightsError
 from close.files import read_json, write_json, write_text
 from close.modeling import CloseModel
+from close.precision import pick_precision
 from close.progress import progress
 from close.recipe import LoraSection, Recipe, TrainingSection
 from close.rows import RowFile
@@ -47,12 +49,19 @@ STARTED = f"{CHECKPOINTS}/started.json"
 """Written first, so that a folder is known as a run's from its first moment on."""
 
 
-def train(recipe: Recipe, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> Path:
     """Train as the recipe says and save the run.
 
     Args:
         out: the run's folder. resume: continue a run that was stopped; a finished one is left as it is.
-        overwrite: remove what is there.
+        overwrite: remove what is there. callbacks: of transformers, told of every step.
     Returns:
         The run's folder: weights, configuration, tokenizer, recipe, log, versions, model card.
     Raises:
@@ -62,23 +71,23 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, overwrite: b
     folder = Path(out)
     if _is_finished(folder, recipe, resume=resume, overwrite=overwrite):
         return folder
-    arguments = _arguments(recipe.training, folder / CHECKPOINTS, recipe.seed, has_val=recipe.data.val is not None)
+    weights = _weights(recipe.language_model)
+    has_val = recipe.data.val is not None
+    arguments = _arguments(recipe.training, folder / CHECKPOINTS, recipe.seed, weights, has_val=has_val)
     parts = recipe.parts()
     tasks = [get_task(part.task) for part in parts]
     files = [RowFile(part.train) for part in parts]
     val_rows = RowFile(recipe.data.val) if recipe.data.val else None
     encoder = cache(lambda: load_encoder(recipe.encoder))
-    tables = [_table(rows, recipe, encoder, part.embeddings) for rows, part in zip(files, parts, strict=True)]
+    with arguments.main_process_first(local=False):  # of several processes one embeds, the others read
+        tables = [_table(rows, recipe, encoder, part.embeddings) for rows, part in zip(files, parts, strict=True)]
+        val_table = _table(val_rows, recipe, encoder) if val_rows else None
     datasets = [
         TextDataset(rows, task, table, part.captions, instruct=len(parts) > 1)
         for rows, task, table, part in zip(files, tasks, tables, parts, strict=True)
     ]
     dataset = datasets[0] if len(parts) == 1 else MixedDataset(datasets, [part.weight for part in parts], recipe.seed)
-    val = (
-        TextDataset(val_rows, tasks[0], _table(val_rows, recipe, encoder), instruct=len(parts) > 1)
-        if val_rows
-        else None
-    )
+    val = TextDataset(val_rows, tasks[0], val_table, instruct=len(parts) > 1) if val_rows and val_table else None
     longest = max(task.max_new_tokens for task in tasks)
     set_seed(recipe.seed)
     model = _build_model(recipe, longest, tables[0])
@@ -86,8 +95,9 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, overwrite: b
         _language_model_place(recipe.language_model), model.get_input_embeddings().num_embeddings
     )
     learner = _with_lora(model, recipe.lora) if recipe.lora else model
-    if arguments.should_save:
-        _begin(folder, recipe, files, tables[0].fingerprint, resume=resume)
+    with arguments.main_process_first(local=False):
+        if arguments.should_save:
+            _begin(folder, recipe, files, tables[0].fingerprint, resume=resume)
     with _told():
         trainer = CloseTrainer(
             model=learner,
@@ -99,8 +109,10 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False, overwrite: b
         )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
-    trainer.add_callback(_Epochs(trainer))
+    for callback in (_Epochs(trainer), *callbacks):
+        trainer.add_callback(callback)
     last = latest_checkpoint(folder / CHECKPOINTS)
+    keep_memory()
     with _told(), progress("training", "steps") as update:
         if trainer.is_world_process_zero():
             trainer.add_callback(_ProgressLine(update))
@@ -137,7 +149,9 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        self.sampler = LengthSampler(self.train_dataset, self._step_size(), self.args.seed)
+        self.sampler = LengthSampler(
+            self.train_dataset, self._step_size(), self.args.seed, fill=self.args.world_size > 1
+        )
         return self.sampler
 
     def _step_size(self) -> int:
@@ -146,6 +160,7 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process writes its own generators' state
         if self.args.should_save:
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
             sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.name != MANIFEST}
@@ -173,7 +188,9 @@ def _is_finished(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     own = folder / RECIPE_FILE
-    if not ((folder / RUN_FILE).is_file() or (folder / STARTED).is_file()):  # not by its recipe: anyone may keep one there
+    if not (
+        (folder / RUN_FILE).is_file() or (folder / STARTED).is_file()
+    ):  # not by its recipe: anyone may keep one there
         raise OutputExistsError(f"{folder} exists and is no run; choose another output")
     if overwrite or not own.is_file():
         return False
@@ -297,7 +314,20 @@ def _with_lora(model: CloseModel, lora: LoraSection) -> Any:
         raise RecipeError(f"lora.target_modules {lora.target_modules!r}: {error}") from error
 
 
-def _arguments(section: TrainingSection, folder: Path, seed: int, *, has_val: bool) -> Seq2SeqTrainingArguments:
+def _weights(reference: str) -> int:
+    """How many weights a language model has; 0 where its configuration can't be read, which loading it will tell."""
+    try:
+        with torch.device("meta"):
+            return AutoModelForSeq2SeqLM.from_config(
+                AutoConfig.from_pretrained(_language_model_place(reference))
+            ).num_parameters()
+    except (OSError, ValueError, KeyError):
+        return 0
+
+
+def _arguments(
+    section: TrainingSection, folder: Path, seed: int, weights: int, *, has_val: bool
+) -> Seq2SeqTrainingArguments:
     defaults = {
         "lr_scheduler_type": "linear",
         "warmup_steps": 0,
@@ -314,8 +344,7 @@ def _arguments(section: TrainingSection, folder: Path, seed: int, *, has_val: bo
         "dataloader_pin_memory": torch.cuda.is_available(),
         "use_cpu": not torch.accelerator.is_available(),
     }
-    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    precision = section.precision if section.precision != "auto" else "bf16" if bf16 else "fp32"
+    precision = pick_precision(section.precision, pick_device(None), weights) if weights else section.precision
     try:
         arguments = Seq2SeqTrainingArguments(
             output_dir=str(folder),

@@ -130,24 +130,35 @@ class ContrastiveEncoder(ABC):
             out[rows] = self.text_tower(self._place(batch)).float().cpu()
         return out
 
-    @torch.inference_mode()
     def image_features(self, items: Sequence[Any], batch_size: int = 64) -> tuple[Tensor, dict[int, CloseError]]:
-        """(N, D) raw float32 features on the CPU, and the error of every item that could not be read (its row is NaN).
-
-        Items are opened by threads while the model works on those before them.
-        """
+        """(N, D) raw float32 features on the CPU, and the error of every item that could not be read (its row is NaN)."""
         out = torch.full((len(items), self.embed_dim), torch.nan)
         errors: dict[int, CloseError] = {}
-        with ThreadPoolExecutor(max_workers=4) as pool:
-            ready = _ahead(pool, self._load, list(enumerate(items)), 2 * batch_size)
-            for window in windows(ready, batch_size):
-                errors |= {index: value for index, value in window if isinstance(value, CloseError)}
-                good = [(index, value) for index, value in window if not isinstance(value, CloseError)]
-                if good:
-                    batch = {key: torch.cat([value[key] for _, value in good]) for key in good[0][1]}
-                    rows = torch.tensor([index for index, _ in good])
-                    out[rows] = self.image_tower(self._place(batch)).float().cpu()
+        start = 0
+        for features, wrong in self.image_batches(items, batch_size):
+            out[start : start + len(features)] = features
+            errors |= {start + index: error for index, error in wrong.items()}
+            start += len(features)
         return out, errors
+
+    def image_batches(
+        self, items: Sequence[Any], batch_size: int = 64
+    ) -> Iterator[tuple[Tensor, dict[int, CloseError]]]:
+        """`image_features` of one batch after the other.
+
+        Threads open the items ahead, while the model, or whoever takes the batches, works on those before them.
+        """
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            for window in windows(_ahead(pool, self._load, list(items), 2 * batch_size), batch_size):
+                errors = {index: value for index, value in enumerate(window) if isinstance(value, CloseError)}
+                out = torch.full((len(window), self.embed_dim), torch.nan)
+                good = [index for index in range(len(window)) if index not in errors]
+                if good:
+                    batch = {key: torch.cat([window[index][key] for index in good]) for key in window[good[0]]}
+                    with torch.inference_mode():
+                        features = self.image_tower(self._place(batch)).float().cpu()
+                    out[good] = features
+                yield out, errors
 
     def encode_text(self, texts: str | Sequence[str], *, batch_size: int = 256) -> Tensor:
         """(N, D) unit float32 rows.
@@ -169,14 +180,13 @@ class ContrastiveEncoder(ABC):
             raise error
         return F.normalize(features, dim=-1)
 
-    def _load(self, numbered: tuple[int, Any]) -> tuple[int, dict[str, Tensor] | CloseError]:
-        index, item = numbered
+    def _load(self, item: Any) -> dict[str, Tensor] | CloseError:
         try:
-            return index, self.prepare(self.open(item))
+            return self.prepare(self.open(item))
         except CloseError as error:
-            return index, error
+            return error
         except Exception as error:  # decoders raise whatever they meet in a damaged file
-            return index, DataError(f"can't read {describe(item)}: {str(error) or type(error).__name__}")
+            return DataError(f"can't read {describe(item)}: {str(error) or type(error).__name__}")
 
     def _place(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return {

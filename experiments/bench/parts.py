@@ -1,0 +1,201 @@
+"""The parts that are timed: each a set of variants that do the same work, by name; `plain` is what the others are compared with.
+
+A variant is called once a round and returns (seconds, items, facts).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, TrainerCallback
+
+from close.configuration import CloseConfig
+from close.demo import TRAINING
+from close.encoders import load_encoder
+from close.mini import ENCODER_DIR, LANGUAGE_MODEL_DIR, export
+from close.modeling import CloseModel
+from close.pipeline import CloseCaptioner
+from close.precision import pick_dtype, pick_precision
+from close.recipe import Recipe
+from close.training import train
+from experiments.bench import plain
+from experiments.bench.models import World
+
+Timed = tuple[float, int, dict[str, Any]]
+Variants = dict[str, Callable[[int], Timed]]
+CPU = torch.device("cpu")
+BEAMS = {"num_beams": 5, "max_new_tokens": 32}
+BATCH = 32
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds and result."""
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
+
+
+def text_embedding(world: World, size: str) -> Variants:
+    """Captions to unit vectors; the plain way on a sample, its rate does not depend on the captions."""
+    sample = 128 if size == "full" else 64
+    reference = plain.embed(world.clip, world.tokenize, world.captions[:sample])
+
+    def plainly(number: int) -> Timed:
+        seconds, _ = timed(lambda: plain.embed(world.clip, world.tokenize, world.captions[:sample]))
+        return seconds, sample, {}
+
+    def with_precision(precision: str) -> Callable[[int], Timed]:
+        encoder = load_encoder(world.checkpoint, device="cpu", precision=precision)
+
+        def run(number: int) -> Timed:
+            seconds, features = timed(lambda: encoder.encode_text(world.captions))
+            cosine = (features[:sample] * reference).sum(-1)
+            difference = (features[:sample] - reference).abs().max()
+            return seconds, len(world.captions), {"difference": float(difference), "cosine": float(cosine.min())}
+
+        return run
+
+    return {"plain": plainly, "exact": with_precision("fp32"), "bf16": with_precision("bf16")}
+
+
+def captioner_of(world: World, precision: str, folder: Path) -> CloseCaptioner:
+    """The toolkit's captioner with the same weights as the plain way."""
+    encoder = load_encoder(world.checkpoint, device="cpu", precision=precision)
+    config = CloseConfig(
+        encoder=encoder.name,
+        encoder_fingerprint=encoder.fingerprint,
+        embed_dim=encoder.embed_dim,
+        prefix_length=world.prefix.out_features // world.t5.config.d_model,
+        adapter="none",
+        language_model=world.t5.config,
+    )
+    model = CloseModel(config, AutoModelForSeq2SeqLM.from_pretrained(world.language_model)).eval()
+    model.prefix.linear.load_state_dict(world.prefix.state_dict())
+    model.to(pick_dtype(pick_precision(precision, CPU, model.num_parameters())))
+    captioner = CloseCaptioner(model, world.tokenizer, tasks=["caption"])
+    captioner.use_encoder(encoder)
+    return captioner
+
+
+def captions_from_features(world: World, captioners: dict[str, CloseCaptioner]) -> Variants:
+    """Unit vectors to texts, beam 5, batch 8."""
+    embeds = F.normalize(torch.randn(8, world.prefix.in_features, generator=torch.Generator().manual_seed(1)), dim=-1)
+    said: dict[int, Any] = {}
+
+    def plainly(number: int) -> Timed:
+        seconds, said[0] = timed(lambda: plain.caption(world.t5, world.tokenizer, world.prefix, embeds, **BEAMS))
+        return seconds, len(embeds), {}
+
+    def with_captioner(captioner: CloseCaptioner) -> Callable[[int], Timed]:
+        def run(number: int) -> Timed:
+            seconds, found = timed(lambda: captioner.generate(embeds, [""] * len(embeds), **BEAMS))
+            texts, scores = said[0]
+            same = sum(text.strip() == one[0] for text, one in zip(texts, found, strict=True))
+            away = max(abs(float(score) - one[1]) for score, one in zip(scores, found, strict=True))
+            return seconds, len(embeds), {"same_text": same / len(embeds), "score_difference": away}
+
+        return run
+
+    return {"plain": plainly, **{name: with_captioner(captioner) for name, captioner in captioners.items()}}
+
+
+def photos_to_captions(world: World, captioner: CloseCaptioner) -> Variants:
+    """Files to texts, beam 5, batches of 8; pictures are decoded while the models work."""
+
+    def plainly(number: int) -> Timed:
+        some = world.photos[:8]
+        args = (world.clip, world.transform, world.t5, world.tokenizer, world.prefix, some)
+        return timed(lambda: plain.caption_photos(*args, **BEAMS))[0], len(some), {}
+
+    def ours(number: int) -> Timed:
+        return timed(lambda: captioner(world.photos, batch_size=8, **BEAMS))[0], len(world.photos), {}
+
+    return {"plain": plainly, "auto": ours}
+
+
+class Clock(TrainerCallback):
+    """When each optimizer step ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self.ends.append(time.perf_counter())
+
+
+def training_step(world: World, folder: Path) -> Variants:
+    """Optimizer steps of batch 32, from one step's end to the next's, so that loading data counts; the first ones warm up."""
+    t5 = AutoModelForSeq2SeqLM.from_pretrained(world.language_model)
+    loop = plain.Training(world.clip, world.tokenize, t5, world.tokenizer, world.prefix)
+    os.environ["CLOSE_CACHE"] = str(folder / "cache")
+
+    def plainly(number: int) -> Timed:
+        batches = [world.captions[start : start + BATCH] for start in range(number * 96, number * 96 + 96, BATCH)]
+        loop.step(batches[0])
+        return timed(lambda: [loop.step(batch) for batch in batches[1:]])[0], len(batches) - 1, {}
+
+    def ours(number: int) -> Timed:
+        clock, steps, warm = Clock(), 10, 3
+        recipe = {
+            "data": {"train": str(world.data)},
+            "encoder": world.checkpoint,
+            "language_model": str(world.language_model),
+            "training": {"batch_size": BATCH, "max_steps": steps, "save_strategy": "no", "learning_rate": 1e-4},
+        }
+        train(Recipe.model_validate(recipe), folder / "run", overwrite=True, callbacks=[clock])
+        return clock.ends[-1] - clock.ends[warm - 1], steps - warm, {}
+
+    return {"plain": plainly, "auto": ours}
+
+
+def step_flops(world: World) -> float:
+    """Floating-point operations of one training step of ours at the mean target length, forward and backward."""
+    ids = world.tokenizer(world.captions[:BATCH], padding=True, return_tensors="pt").input_ids
+    mean = round(sum(len(text.split()) + 1 for text in world.captions) / len(world.captions))
+    prompt = torch.zeros(BATCH, 4, world.t5.config.d_model)
+    with FlopCounterMode(display=False) as counter:
+        world.t5(inputs_embeds=prompt, labels=ids[:, :mean].contiguous()).loss.backward()
+    world.t5.zero_grad()
+    return float(counter.get_total_flops())
+
+
+def demo_training(folder: Path, scenes: int) -> Variants:
+    """The demo's training on the mini world, one epoch; ours embeds the captions first, once for the demo's four epochs."""
+    import open_clip
+
+    if not (folder / "data").exists():
+        export(folder / "data", "train", scenes, 0)
+    data = folder / "data" / "captions.jsonl"
+    captions = [json.loads(line)["source"] for line in data.read_text().splitlines()]
+    place = f"local-dir:{ENCODER_DIR}"
+    clip, tokenize = open_clip.create_model(place).eval(), open_clip.get_tokenizer(place)
+    tokenizer = AutoTokenizer.from_pretrained(LANGUAGE_MODEL_DIR)
+    batch_size = int(TRAINING["batch_size"])
+
+    def plainly(number: int) -> Timed:
+        t5 = AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(LANGUAGE_MODEL_DIR))
+        prefix = torch.nn.Linear(clip.text_projection.shape[1], 4 * t5.config.d_model)
+        loop = plain.Training(clip, tokenize, t5, tokenizer, prefix)
+        return timed(lambda: loop.epoch(captions, batch_size, number))[0], len(captions), {}
+
+    def ours(number: int) -> Timed:
+        encoder = load_encoder("mini", device="cpu")
+        embedding, _ = timed(lambda: encoder.encode_text(captions))
+        recipe = {"data": {"train": str(data)}, "training": TRAINING | {"epochs": 1}}
+        clock = Clock()
+        start = time.perf_counter()
+        train(Recipe.model_validate(recipe), folder / "run", overwrite=True, callbacks=[clock])
+        whole = time.perf_counter() - start
+        steps = clock.ends[-1] - clock.ends[0]
+        seconds = steps * len(clock.ends) / (len(clock.ends) - 1) + embedding / int(TRAINING["epochs"])
+        return seconds, len(captions), {"with_start_and_save": whole}
+
+    return {"plain": plainly, "auto": ours}
