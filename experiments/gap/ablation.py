@@ -14,12 +14,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lab import CEILING, Lab, gather, noise, number, options, scored
+from lab import CEILING, COSINES, Lab, gather, noise, number, options, scored
 
 from close.files import write_json, write_text
 from close.runs import versions
 
-COSINES = (0.98, 0.93, 0.84, 0.67, 0.54, 0.41, 0.29)
 BEHIND = 0.84
 """Noise behind the adapters; the same for all, so that adapters are compared and not their tuning."""
 SHIFTS = (0.2, 0.5, 0.8, 1.0, 2.0)
