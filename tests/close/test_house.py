@@ -1,0 +1,126 @@
+"""The house: what is public, which room may look into which, what starting up costs, and what the wheel holds."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import close
+
+FOLDER = Path(close.__file__).parent
+
+ROOMS = [
+    ["errors", "allocator", "packing", "progress"],
+    ["registry", "files", "precision", "tokenizer", "mini"],
+    ["rows", "encoders", "prefix", "configuration", "generation"],
+    ["embeddings"],
+    ["cache", "adapters", "tasks"],
+    ["readers"],
+    ["modeling", "recipe", "runs"],
+    ["data", "decoding"],
+    ["training", "pipeline"],
+    ["evaluation", "gap", "inspection"],
+    ["selection"],
+    ["sweep"],
+    ["demo_report"],
+    ["demo"],
+    ["cli"],
+    ["__main__", "__init__"],
+]
+"""From the ground floor up: a room imports from floors below its own, and from itself."""
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in FOLDER.rglob("*.py"):
+        yield path.relative_to(FOLDER).parts[0].removesuffix(".py"), path
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "close":
+            names = [node.module or ""] if "." in (node.module or "") else [f"close.{a.name}" for a in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.startswith("close.")]
+        else:
+            continue
+        yield from (name.split(".")[1] for name in names if "__" not in name)
+
+
+def test_imports_go_one_way() -> None:
+    floor = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
+    assert {room for room, _ in modules()} == set(floor)
+    wrong = [
+        f"{path.relative_to(FOLDER)} imports {name}"
+        for room, path in modules()
+        for name in imported(path)
+        if name != room and floor[name] >= floor[room]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_public_surface() -> None:
+    assert close.__all__ == [
+        "CloseCaptioner",
+        "CloseConfig",
+        "CloseError",
+        "CloseModel",
+        "ContrastiveEncoder",
+        "EmbeddingTable",
+        "GapAdapter",
+        "Recipe",
+        "build_adapter",
+        "load",
+        "load_encoder",
+        "load_recipe",
+        "train",
+    ]
+    for name in close.__all__:
+        assert getattr(close, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = close.nothing
+
+
+def python(code: str, folder: Path, **variables: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | variables,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_the_package_loads_nothing_heavy(tmp_path: Path) -> None:
+    code = "import sys, close; print([m for m in ('torch', 'transformers', 'open_clip', 'numpy') if m in sys.modules])"
+    assert python(code, tmp_path) == "[]"
+
+
+def test_the_wheel_alone_runs_the_main_job(tmp_path: Path) -> None:
+    """Built, installed where nothing else of the project is, and run on the data that it carries."""
+    pytest.importorskip("build")
+    root, site = FOLDER.parent, tmp_path / "site"
+    quiet = {"capture_output": True, "text": True, "check": True, "timeout": 300}
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist", root], **quiet
+    )
+    wheel = next((tmp_path / "dist").glob("*.whl"))
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, wheel], **quiet)
+    code = (
+        "import close, data_gen, sys; from close.demo import run_demo; "
+        "print(close.__file__, data_gen.__file__); run_demo('demo', scenes=30, epochs=1)"
+    )
+    out = python(code, tmp_path, PYTHONPATH=str(site), CLOSE_CACHE=str(tmp_path / "cache"))
+    assert out.splitlines()[0].count(str(site)) == 2
+    results = json.loads((tmp_path / "demo" / "results.json").read_text())
+    assert set(results["methods"]) == {"none", "close", "image"}
+    assert (tmp_path / "demo" / "report.html").stat().st_size > 10_000

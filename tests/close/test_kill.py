@@ -1,0 +1,95 @@
+"""kill −9 of real processes at random moments: going on gives, byte for byte, what was never killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+
+CLOSE = [sys.executable, "-m", "close"]
+
+
+def finish(arguments: list[str | Path], place: Path) -> None:
+    done = subprocess.run([*CLOSE, *arguments], cwd=place, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def kill_while_working(
+    arguments: list[str | Path], place: Path, work: Path, rng: random.Random, longest: float
+) -> bool:
+    """Start, wait until `work` exists, and kill up to `longest` seconds later; whether the work was still going on."""
+    process = subprocess.Popen([*CLOSE, *arguments], cwd=place, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while process.poll() is None and not work.exists():
+        time.sleep(0.001)
+    time.sleep(rng.random() * longest)
+    process.send_signal(signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file but the log, which holds times."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "log.jsonl"
+    }
+
+
+def embedding(place: Path, encoder: Path, kills: int) -> int:
+    tiny.write_jsonl(place / "captions.jsonl", [{"source": f"a thing number {i}"} for i in range(30_000)])
+    command: list[str | Path] = ["embed", "text", "captions.jsonl", "--encoder", encoder, "--out"]
+    rng, hits = random.Random(kills), 0
+    for _ in range(kills):
+        hits += kill_while_working([*command, "killed"], place, place / "killed.partial", rng, 1.0)
+    finish([*command, "killed"], place)
+    finish([*command, "whole"], place)
+    assert content(place / "killed") == content(place / "whole")
+    return hits
+
+
+def training(place: Path, encoder: Path, language_model: Path, kills: int) -> int:
+    tiny.write_jsonl(place / "captions.jsonl", tiny.caption_rows(48))
+    (place / "recipe.yaml").write_text(
+        f"data: {{train: captions.jsonl}}\nencoder: {encoder}\nlanguage_model: {language_model}\n"
+        "training: {epochs: 8, batch_size: 8, learning_rate: 1.0e-2, save_strategy: steps, save_steps: 3}\n"
+    )
+    command: list[str | Path] = ["train", "recipe.yaml", "--resume", "--out"]
+    rng, hits = random.Random(kills), 0
+    for _ in range(kills):
+        started = place / "killed" / "checkpoints" / "started.json"
+        hits += kill_while_working([*command, "killed"], place, started, rng, 2.0)
+    finish([*command, "killed"], place)
+    finish([*command, "whole"], place)
+    assert content(place / "killed") == content(place / "whole")
+    return hits
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())
+
+
+def test_embedding_goes_on(tmp_path, tiny_encoder):
+    assert embedding(tmp_path, tiny_encoder, 3) >= 1
+
+
+def test_training_goes_on(tmp_path, tiny_encoder, tiny_t5):
+    assert training(tmp_path, tiny_encoder, tiny_t5, 3) >= 1
+
+
+@pytest.mark.slow
+def test_embedding_goes_on_after_many_kills(tmp_path, tiny_encoder):
+    assert embedding(tmp_path, tiny_encoder, 20) >= 5
+
+
+@pytest.mark.slow
+def test_training_goes_on_after_many_kills(tmp_path, tiny_encoder, tiny_t5):
+    assert training(tmp_path, tiny_encoder, tiny_t5, 20) >= 5
