@@ -1,11 +1,11 @@
 """The embedded language model behind the same API as `data-gen serve-mini`, many requests to a batch.
 
-    python experiments/data_gen/batched_server.py [--port 8001] [--batch 64]
+    python experiments/data_gen/batched_server.py [--port 8001] [--batch 128]
 
 `transformers serve` answers one request after the other on a CPU, which takes too long for the tens of thousands of captions
 that the experiments need. This server speaks the part of the chat and legacy completions API that data-gen uses. A request's
-randomness comes from its own `seed`, so its answer depends on itself alone (up to the rounding of batched sums). It ends
-when its standard input is closed.
+randomness comes from its own `seed`, so its answer depends on itself alone (up to the rounding of batched sums). The
+temperature is the model's own, and an answer is one line. It ends when its standard input is closed.
 """
 
 from __future__ import annotations
@@ -42,18 +42,19 @@ class Generator:
     def __init__(self, folder: Path) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        lines = {number for token, number in self.tokenizer.get_vocab().items() if "Ċ" in token}  # byte-level "\n"
+        self._temperature = self.model.generation_config.temperature or 1.0
+        self._ends = {self.tokenizer.eos_token_id, *lines}
 
     @torch.inference_mode()
     def __call__(self, bodies: list[dict[str, Any]]) -> list[tuple[str, int, int]]:
         """Text, prompt tokens and answer tokens of each request."""
         prompts = [body["prompt"] if "prompt" in body else body["messages"][-1]["content"] for body in bodies]
-        stops = [(body.get("stop") or "\n\n") for body in bodies]
         draws = [random.Random(body.get("seed")) for body in bodies]
-        batch = self.tokenizer(prompts, return_tensors="pt", padding=True)
-        mask, ids = batch["attention_mask"], batch["input_ids"]
+        given = self.tokenizer(prompts, return_tensors="pt", padding=True)
         said: list[list[int]] = [[] for _ in bodies]
-        alive, cache = list(range(len(bodies))), None
-        for _ in range(max(body.get("max_tokens") or 64 for body in bodies)):
+        ids, mask, cache, rows = given["input_ids"], given["attention_mask"], None, list(range(len(bodies)))
+        while rows:
             out = self.model(
                 input_ids=ids,
                 attention_mask=mask,
@@ -61,31 +62,24 @@ class Generator:
                 past_key_values=cache,
                 logits_to_keep=1,
             )
-            cache = out.past_key_values
-            sums = out.logits[:, -1].softmax(-1).cumsum(-1)
-            at = torch.tensor([draw.random() for draw in draws])[:, None] * sums[:, -1:]
+            cache, sums = out.past_key_values, (out.logits[:, -1] / self._temperature).softmax(-1).cumsum(-1)
+            at = torch.tensor([[draws[row].random()] for row in rows]) * sums[:, -1:]
             ids = torch.searchsorted(sums, at).clamp(max=sums.shape[1] - 1)
             mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
-            for row in alive:
-                said[row].append(int(ids[row]))
-            alive = [row for row in alive if not self._ended(said[row], bodies[row], stops[row])]
-            if not alive:
-                break
+            for row, token in zip(rows, ids[:, 0].tolist(), strict=True):
+                said[row].append(token)
+            left = [n for n, row in enumerate(rows) if not self._ended(said[row], bodies[row])]
+            if len(left) < len(rows):  # those that have ended leave the batch
+                cache.batch_select_indices(torch.tensor(left, dtype=torch.long))
+                ids, mask, rows = ids[left], mask[left], [rows[n] for n in left]
         texts = self.tokenizer.batch_decode(said, skip_special_tokens=True)
-        for number, stop in enumerate(stops):
-            for mark in [stop] if isinstance(stop, str) else stop:
-                texts[number] = texts[number].split(mark)[0]
-        given = batch["attention_mask"].sum(1).tolist()
-        return [(text, number, len(tokens)) for text, number, tokens in zip(texts, given, said, strict=True)]
+        before = given["attention_mask"].sum(1).tolist()
+        return [
+            (text.split("\n")[0], number, len(tokens)) for text, number, tokens in zip(texts, before, said, strict=True)
+        ]
 
-    def _ended(self, tokens: list[int], body: dict[str, Any], stop: str | list[str]) -> bool:
-        text = self.tokenizer.decode(tokens[-4:])
-        marks = [stop] if isinstance(stop, str) else stop
-        return (
-            tokens[-1] == self.tokenizer.eos_token_id
-            or len(tokens) >= (body.get("max_tokens") or 64)
-            or any(mark in text for mark in marks)
-        )
+    def _ended(self, tokens: list[int], body: dict[str, Any]) -> bool:
+        return tokens[-1] in self._ends or len(tokens) >= (body.get("max_tokens") or 64)
 
 
 def _positions(mask: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -161,7 +155,7 @@ def _answers(url: str) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=8001)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=128)
     args = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     server = uvicorn.Server(

@@ -56,7 +56,7 @@ def write_captions(
         write_text(out, "".join(f"{text.text}\n" for text in read_texts(files["corpus"])[:count]))
     else:
         options = CaptionOptions(
-            out=out, count=count, model=MODEL, base_url=url, seed=seed, shots=SHOTS, concurrency=64, **files, **given
+            out=out, count=count, model=MODEL, base_url=url, seed=seed, shots=SHOTS, concurrency=200, **files, **given
         )
         summary = generate("captions", options)
         known = {"requests": summary.requests, "rejected": dict(summary.rejected)}

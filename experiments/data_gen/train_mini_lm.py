@@ -16,6 +16,7 @@ import math
 import random
 import re
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import permutations
@@ -40,13 +41,16 @@ INSTRUCTION = instruct(VERB, load_style("plain"), LANGUAGE, 0)
 END = "<|end|>"
 
 
-def keywords(caption: str, rng: random.Random) -> str:
-    """One to three words of a caption that carry content; half the time nouns and verbs only."""
+def keywords(caption: str, rng: random.Random, one: str = "") -> str:
+    """One to three words of a caption that carry content, `one` among them; half the time nouns and verbs only."""
     found = list(dict.fromkeys(words(caption)))
     content = [w for w in found if w not in LANGUAGE.function]
     nouns = [w for w in found if LANGUAGE.is_keyword(w)]
     pool = nouns if nouns and rng.random() < 0.5 else content
-    return ", ".join(rng.sample(pool, min(len(pool), rng.choices([1, 2, 3], [1, 6, 1])[0])))
+    asked = rng.sample(pool, min(len(pool), rng.choices([1, 2, 3], [1, 6, 1])[0]))
+    if one and one not in asked:
+        asked[rng.randrange(len(asked))] = one
+    return ", ".join(asked)
 
 
 def make_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
@@ -78,6 +82,11 @@ class Prompts:
 
     def __init__(self, texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
         self.texts, self.rng = texts, random.Random(seed)
+        self.texts_with: dict[str, list[str]] = defaultdict(list)
+        for text in texts:
+            for word in filter(LANGUAGE.is_keyword, set(words(text))):
+                self.texts_with[word].append(text)
+        self.nouns = sorted(self.texts_with)
         self._tokenizer = tokenizer
         self._encode = cache(lambda text: tuple(tokenizer(text)["input_ids"]))
 
@@ -85,8 +94,9 @@ class Prompts:
         ids = list(self._encode(INSTRUCTION))
         weights = [0.0] * len(ids)
         for _ in range(self.rng.randint(1, most_shots + 1)):
-            caption = self.rng.choice(self.texts)
-            asked = keywords(caption, self.rng)
+            one = self.rng.choice(self.nouns) if self.rng.random() < 0.5 else ""  # else rare words are learnt late
+            caption = self.rng.choice(self.texts_with[one] if one else self.texts)
+            asked = keywords(caption, self.rng, one)
             given, said = self._encode(f"\n\nkeywords: {asked}\ncaption:"), self._encode(f" {caption}")
             stressed = {self._encode(f" {word}")[0] for word in asked.split(", ")}
             ids += given + said
@@ -105,7 +115,7 @@ class Prompts:
 
 
 def train(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, steps: int, seed: int) -> LlamaForCausalLM:
-    """First short prompts in which the words asked for weigh heavily; the last eighth is as the prompts are."""
+    """First short prompts in which the words asked for weigh heavily, then more and more whole ones."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -127,8 +137,8 @@ def train(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, steps: int, 
     )
     prompts, start, losses = Prompts(texts, tokenizer, seed), time.monotonic(), []
     for step in range(steps):
-        late = 8 * step >= 7 * steps
-        ids, weights = prompts.batch(*((2048, 20, 2.0) if late else (1024, 2, 5.0)))
+        long = step > 0.9 * steps or (step > 0.3 * steps and step % 3 == 0)
+        ids, weights = prompts.batch(*((2048, 20, 2.0) if long else (1024, 2, 5.0)))
         logits = model(input_ids=ids).logits[:, :-1]
         each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
         loss = (each * weights[:, 1:].flatten()).sum() / weights[:, 1:].sum()
@@ -157,7 +167,7 @@ def grammar() -> re.Pattern[str]:
     return re.compile(rf"(?:{ground}, )?{one_of(language.OPENINGS)}{things}(?: {ground})?")
 
 
-def check(folder: Path, texts: Sequence[str], number: int) -> dict[str, float]:
+def check(folder: Path, texts: Sequence[str], number: int, shots: int = 20) -> dict[str, float]:
     """Shares among the captions that data-gen's default prompts get: 20 shots, two nouns or verbs, each equally likely."""
     rng, known, written = random.Random(1), set(texts), grammar()
     unseen = [caption for scene in scenes("val", 400, 7) for caption in captions(scene)]
@@ -165,8 +175,8 @@ def check(folder: Path, texts: Sequence[str], number: int) -> dict[str, float]:
     bodies, asked = [], []
     for seed in range(number):
         asked.append(sampler.draw(rng, 2))
-        shots = [show(VERB, Shot("", keywords(c, rng), ({"caption": c},))) for c in rng.sample(unseen, 20)]
-        prompt = compose(VERB, INSTRUCTION, shots, [", ".join(asked[-1])], structured=False)
+        shown = [show(VERB, Shot("", keywords(c, rng), ({"caption": c},))) for c in rng.sample(unseen, shots)]
+        prompt = compose(VERB, INSTRUCTION, shown, [", ".join(asked[-1])], structured=False)
         bodies.append({"prompt": prompt, "seed": seed, "max_tokens": 64, "stop": "\n"})
     generator = Generator(folder)
     said = [text.strip() for n in range(0, number, 50) for text, _, _ in generator(bodies[n : n + 50])]
@@ -191,7 +201,7 @@ def check(folder: Path, texts: Sequence[str], number: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--scenes", type=int, default=12_000)
-    parser.add_argument("--steps", type=int, default=4500)
+    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
@@ -201,7 +211,7 @@ def main() -> None:
     shown = [show(VERB, Shot("", keywords(c, random.Random(c)), ({"caption": c},))) for c in texts[:5000]]
     tokenizer = make_tokenizer([INSTRUCTION, *shown])
     model = train(texts, tokenizer, options.steps, options.seed)
-    model.generation_config.do_sample = True
+    model.generation_config.do_sample, model.generation_config.temperature = True, 0.7
     model.generation_config.max_new_tokens = 64
     model.save_pretrained(options.out)
     tokenizer.save_pretrained(options.out, save_jinja_files=False)

@@ -81,7 +81,7 @@ def main() -> None:
                 base_url=url,
                 sampling=sampling,
                 shots=SHOTS,
-                concurrency=64,
+                concurrency=200,
                 **files,
             )
             summaries[sampling] = generate("captions", options).as_json()

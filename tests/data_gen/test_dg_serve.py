@@ -1,0 +1,98 @@
+"""The embedded language model, as users start it: `data-gen serve-mini` in a process of its own, over real HTTP."""
+
+import importlib.util
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import command, environment, rows
+
+import data_gen
+from data_gen.serve_mini import MODEL
+from data_gen.texts import words
+
+needs_server = pytest.mark.skipif(not importlib.util.find_spec("fastapi"), reason="the serve extra is not installed")
+FOLDER = Path(data_gen.__file__).parent / MODEL
+SHOTS = ["a small red star on the left", "we see a ring and a large blue moon", "a green heart with a tiny black box"]
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+@contextmanager
+def served():
+    """The server's URL; it is ended by Ctrl-C, and must end by it."""
+    port = free_port()
+    line = command("serve-mini", "--port", port)
+    process = subprocess.Popen(line, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    try:
+        while not answers(f"http://127.0.0.1:{port}/health"):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/v1"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    finally:
+        process.kill()
+
+
+def answers(url):
+    try:
+        return urllib.request.urlopen(url, timeout=5).status == 200
+    except (urllib.error.URLError, ConnectionError):
+        return False
+
+
+@needs_server
+def test_plain_prompts_give_new_captions_with_the_keywords_asked(data_gen, tmp_path):
+    (tmp_path / "shots.txt").write_text("\n".join(SHOTS))
+    (tmp_path / "keywords.txt").write_text("star\nring\nmoon\nheart\nsnow\ndiamond\n")
+    files = ["--examples", tmp_path / "shots.txt", "--keywords", tmp_path / "keywords.txt"]
+    with served() as url:
+        for endpoint in ("chat", "completions"):
+            out = tmp_path / f"{endpoint}.jsonl"
+            asked = ["--out", out, "--count", 12, "--model", MODEL, "--base-url", url, "--endpoint", endpoint]
+            code, _, told = data_gen("captions", *asked, *files)
+            assert code == 0, told
+            found = rows(out)
+            assert len({row["target"] for row in found}) == 12
+            used = [word in words(row["target"]) for row in found for word in row["meta"]["keywords"]]
+            assert sum(used) >= 0.7 * len(used)
+            assert not {row["target"] for row in found} & set(SHOTS)
+        missing = ["--out", tmp_path / "no.jsonl", "--count", 1, "--model", "nothing", "--base-url", url]
+        code, _, told = data_gen("captions", *missing, *files)
+        assert code == 1
+        assert told.count("\n") == 1
+
+
+def test_the_model_is_small_and_in_the_wheel():
+    size = sum(path.stat().st_size for path in FOLDER.iterdir())
+    assert size < 4e6
+    suffixes = {path.suffix for path in FOLDER.iterdir()}
+    packed = re.findall(r'"\*\*/\*(\.\w+)"', (FOLDER.parents[1] / "pyproject.toml").read_text().split("data_gen = ")[1])
+    assert suffixes <= set(packed)
+
+
+def test_a_port_in_use_is_told(data_gen):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, _, told = data_gen("serve-mini", "--port", taken.getsockname()[1])
+    assert code == 1
+    assert told.count("\n") == 1
+    assert "in use" in told
+
+
+def test_without_its_extra_one_line_says_what_to_install():
+    hide = "import sys; sys.modules['fastapi'] = None; from data_gen.cli import main; sys.argv[1:] = ['serve-mini']; main()"
+    done = subprocess.run([sys.executable, "-c", hide], env=environment(), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: serve-mini needs fastapi: pip install 'close-toolkit[serve]'\n"
