@@ -129,7 +129,7 @@ def plot(record: dict[str, Any], path: Path) -> None:
                 [s["mean"] for s in scores], places, xerr=halves, fmt="o", color=colour, capsize=2, label=kind
             )
         panel.set_yticks(range(len(arms)), list(arms), fontsize=8)
-        panel.invert_yaxis()
+        panel.set_ylim(len(arms) - 0.5, -0.5)
         panel.set_title(TITLES[part], fontsize=9, loc="left")
         panel.grid(axis="x", color="#e3e7ee", linewidth=0.8)
         panel.set_axisbelow(True)

@@ -212,7 +212,8 @@ def plot(record: dict[str, Any], path: Path) -> None:
         axes.set_xlabel("cosine that the noise leaves (more noise →)")
         axes.set_ylabel("CIDEr on pictures")
         axes.set_title(f"{captions} captioning", fontsize=10)
-        axes.legend(frameon=False, fontsize=7)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     figure.savefig(path, dpi=130)
 
 
