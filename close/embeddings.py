@@ -37,6 +37,9 @@ __all__ = ["EmbeddingTable", "TableBuilder", "embed_images", "embed_texts", "fin
 
 Modality = Literal["text", "image"]
 Progress = Callable[[int, int], None]
+Encode = Callable[[NDArray[np.int64]], tuple[Tensor, dict[int, str]]]
+Engine = Callable[[Encode, Sequence[NDArray[np.int64]]], Iterable[tuple[Tensor, dict[int, str]]]]
+"""What runs the encoding of chunks: `map`, or something that spreads it and keeps its order (`close.ray_engine`)."""
 FORMAT = 1
 CHUNK = 4096
 IMAGE_CHUNK = 256
@@ -234,8 +237,9 @@ class TableBuilder:
     def build(
         self,
         rows: Iterable[tuple[str, int]],
-        encode: Callable[[NDArray[np.int64]], tuple[Tensor, dict[int, str]]],
+        encode: Encode,
         progress: Progress | None = None,
+        engine: Engine = map,
     ) -> EmbeddingTable:
         """Encode what is new and return the whole table.
 
@@ -243,6 +247,7 @@ class TableBuilder:
             rows: (id, key) of each row.
             encode: positions of rows → (n, D) raw features, and the reason of each (by position) that failed.
             progress: called with (done, all) distinct items, first before any work.
+            engine: runs `encode` over the chunks.
         Raises:
             OutputExistsError: the folder holds something else, or another process is building it.
             DataError: a vector is zero or not finite; every item failed.
@@ -255,9 +260,9 @@ class TableBuilder:
             state = self._prepare(ids, len(first))
             if progress:
                 progress(state["done"], len(first))
-            for start in range(state["done"], len(first), self.chunk):
-                chunk = first[start : start + self.chunk]
-                features, failures = encode(chunk)
+            starts = range(state["done"], len(first), self.chunk)
+            chunks = [first[start : start + self.chunk] for start in starts]
+            for start, chunk, (features, failures) in zip(starts, chunks, engine(encode, chunks), strict=True):
                 self._write(start, self._check(features, chunk, failures))
                 state["failures"] |= {str(position): reason for position, reason in failures.items()}
                 state["done"] = start + len(chunk)
@@ -407,6 +412,7 @@ def embed_texts(
     *,
     batch_size: int = 256,
     progress: Progress | None = None,
+    engine: Engine = map,
 ) -> EmbeddingTable:
     """The table of the rows' source texts; each distinct text is encoded once.
 
@@ -422,7 +428,7 @@ def embed_texts(
         return encoder.text_features(sources.texts(positions), batch_size), {}
 
     return TableBuilder(folder, _about(encoder, "text", batch_size), chunk=CHUNK).build(
-        sources.named(), encode, progress
+        sources.named(), encode, progress, engine
     )
 
 
@@ -433,6 +439,7 @@ def embed_images(
     *,
     batch_size: int = 64,
     progress: Progress | None = None,
+    engine: Engine = map,
 ) -> EmbeddingTable:
     """The table of files of the second modality, given as (id, path); each distinct file is encoded once.
 
@@ -449,7 +456,7 @@ def embed_images(
 
     named = ((name, file_key(path)) for name, path in images)
     builder = TableBuilder(folder, _about(encoder, "image", batch_size), chunk=IMAGE_CHUNK)
-    return builder.build(named, encode, progress)
+    return builder.build(named, encode, progress, engine)
 
 
 def find_images(path: str | Path, suffixes: Sequence[str]) -> list[tuple[str, Path]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -185,6 +186,18 @@ class CloseCaptioner:
         if single and outputs[0].error:
             raise DataError(outputs[0].error)
         return outputs[0] if single else outputs
+
+    def outputs(
+        self, items: Sequence[Any], *, context: str, batch_size: int, seed: int, **generation: Any
+    ) -> list[Output]:
+        """One part of a job that is spread over processes; sampling starts from the seed in each."""
+        torch.manual_seed(seed)
+        return list(self.stream(items, [context] * len(items), batch_size=batch_size, **generation))
+
+    def __reduce__(self) -> Any:
+        """Pickled as the run's folder: another process loads the same weights for itself."""
+        place, encoder = str(self.model.device), self._encoder.name if self._encoder else None
+        return partial(load, device=place, precision=self.precision, encoder=encoder), (str(Path(self.name).resolve()),)
 
     def stream(
         self, items: Sequence[Any], contexts: Sequence[str], *, batch_size: int = 32, **generation: Any

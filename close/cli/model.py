@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 
+from close.cli.tables import Address, EngineName, Workers, pick_engine
 from close.errors import PartialError
 
 __all__ = ["register"]
@@ -41,7 +45,9 @@ def train(
     from close.training import train as run
 
     checked = load_recipe(recipe, overrides)
-    typer.echo(run(checked, out or Path("runs") / recipe.stem, resume=resume, overwrite=overwrite))
+    folder = run(checked, out or Path("runs") / recipe.stem, resume=resume, overwrite=overwrite)
+    if os.environ.get("RANK", "0") == "0":  # under torchrun every process is here
+        typer.echo(folder)
 
 
 def caption(
@@ -58,12 +64,17 @@ def caption(
     precision: Precision = "auto",
     encoder: Annotated[str | None, typer.Option(help="Where the run's encoder is now, if it has moved.")] = None,
     as_json: Json = False,
+    engine: EngineName = "local",
+    workers: Workers = 2,
+    address: Address = None,
 ) -> None:
     """Say what the model says of each image; unreadable ones are named, the others still done."""
     from transformers import set_seed
 
+    from close.encoders.base import windows
     from close.pipeline import expand, load
 
+    spread = pick_engine(engine, workers, address)
     model = load(run, device=device, precision=precision, encoder=encoder)
     many, _ = expand(list(items), model.encoder.item_suffixes)
     settings: dict[str, Any] = {"num_beams": num_beams, "top_p": top_p, "temperature": temperature}
@@ -72,7 +83,12 @@ def caption(
         settings |= {"do_sample": True, "num_beams": num_beams or 1}
     settings = {key: value for key, value in settings.items() if value is not None}
     errors = []
-    for output in model.stream(many, [context] * len(many), batch_size=batch_size, **settings):
+    if engine == "local":
+        outputs = model.stream(many, [context] * len(many), batch_size=batch_size, **settings)
+    else:
+        work = partial(model.outputs, context=context, batch_size=batch_size, seed=seed, **settings)
+        outputs = chain.from_iterable(spread(work, list(windows(many, batch_size))))
+    for output in outputs:
         if output.error:
             errors.append(output.error)
         if as_json:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from close.errors import MissingError, PartialError
+from close.registry import unknown_name
 
 __all__ = ["register"]
 
@@ -23,6 +24,22 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps …; without it
 Precision = Annotated[
     str, typer.Option(help="fp32, bf16, fp16, or auto: bf16 for large models on hardware that has it.")
 ]
+EngineName = Annotated[str, typer.Option("--engine", help="local, or ray: spread over a Ray cluster.")]
+Workers = Annotated[int, typer.Option(min=1, help="With --engine ray: how many.")]
+Address = Annotated[
+    str | None, typer.Option(help="With --engine ray: of a running cluster; without it, one is started here.")
+]
+
+
+def pick_engine(name: str, workers: int, address: str | None) -> Any:
+    """What runs the parts of a job: `map`, or a Ray cluster."""
+    if name == "local":
+        return map
+    if name != "ray":
+        raise unknown_name("engine", name, ["local", "ray"])
+    from close.ray_engine import RayEngine
+
+    return RayEngine(workers, address)
 
 
 def register(app: typer.Typer) -> None:
@@ -41,6 +58,9 @@ def embed_text(
     precision: Precision = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 256,
     export: Annotated[Path | None, typer.Option(help="Also write the rows as a plain .npy.")] = None,
+    engine: EngineName = "local",
+    workers: Workers = 2,
+    address: Address = None,
 ) -> None:
     """Embed the source texts of a data file; a stopped run continues."""
     from close.embeddings import embed_texts
@@ -48,10 +68,11 @@ def embed_text(
     from close.progress import progress
     from close.rows import RowFile
 
+    spread = pick_engine(engine, workers, address)
     rows = RowFile(path)
     model = load_encoder(encoder, device=device, precision=precision)
     with progress(f"embedding {path.name}", "texts") as update:
-        table = embed_texts(rows, model, out, batch_size=batch_size, progress=update)
+        table = embed_texts(rows, model, out, batch_size=batch_size, progress=update, engine=spread)
     _report(table, export)
 
 
@@ -64,6 +85,9 @@ def embed_images(
     precision: Precision = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     export: Annotated[Path | None, typer.Option(help="Also write the rows as a plain .npy.")] = None,
+    engine: EngineName = "local",
+    workers: Workers = 2,
+    address: Address = None,
 ) -> None:
     """Embed images (or what the encoder's second tower takes); unreadable ones are named at the end."""
     from close.embeddings import embed_images as embed
@@ -73,10 +97,11 @@ def embed_images(
 
     if not path.exists():
         raise MissingError(f"{path}: no such file or folder")
+    spread = pick_engine(engine, workers, address)
     model = load_encoder(encoder, device=device, precision=precision)
     images = find_images(path, model.item_suffixes)
     with progress(f"embedding {path.name}", "images") as update:
-        table = embed(images, model, out, batch_size=batch_size, progress=update)
+        table = embed(images, model, out, batch_size=batch_size, progress=update, engine=spread)
     _report(table, export)
     if table.info["failed"]:
         lines = (out / "failures.jsonl").read_text(encoding="utf-8").splitlines()

@@ -6,6 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -78,6 +79,12 @@ class ContrastiveEncoder(ABC):
         self.fingerprint = fingerprint(model)
         self.model: Any = model.requires_grad_(False).eval().to(self.device, self.dtype)
         pack(self.model)
+
+    def __reduce__(self) -> Any:
+        """Pickled as its reference: another process loads the same weights for itself."""
+        from close.encoders import load_encoder
+
+        return partial(load_encoder, device=self.device.type, precision=self.precision), (self.name,)
 
     @property
     @abstractmethod

@@ -1,0 +1,96 @@
+"""Work spread over a Ray cluster by Ray Data: a pool of actors that hold the models; a killed actor's work is done again."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from close.errors import RecipeError
+
+__all__ = ["RayEngine"]
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+
+
+class RayEngine:
+    """Maps a function over parts on Ray actors; results come in the order of the parts.
+
+    The function is pickled once an actor; what it holds (an encoder, a captioner) says by itself how it is loaded there. Data and
+    weights are read by path, so every machine of a cluster must see the same files.
+
+    Args:
+        workers: actors. address: of a running cluster (`auto`, `host:6379`, `ray://host:10001`); without it, one is started
+            on this machine for as long as the work takes.
+    Raises:
+        RecipeError: Ray is not installed, or the cluster has too few CPUs to finish.
+    """
+
+    def __init__(self, workers: int = 2, address: str | None = None) -> None:
+        try:
+            import ray.data  # noqa: F401
+        except ImportError:
+            raise RecipeError("engine ray needs Ray: pip install 'close-toolkit[ray]'") from None
+        self.workers, self.address = workers, address
+
+    def __call__(self, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
+        """`map(work, parts)`."""
+        if not parts:
+            return
+        import ray
+
+        started = not ray.is_initialized()
+        if started:
+            self._start(ray)
+        try:
+            self._check(ray)
+            yield from self._run(ray, work, parts)
+        finally:
+            if started:
+                ray.shutdown()
+
+    def _start(self, ray: Any) -> None:
+        # an actor keeps its CPU to itself; those that read and hand on need others, or nothing ever moves
+        own = {"num_cpus": max(os.cpu_count() or 1, self.workers + 2), "include_dashboard": False}
+        try:
+            ray.init(**({"address": self.address} if self.address else own), logging_level="ERROR", log_to_driver=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise RecipeError(f"no Ray cluster at {self.address!r}: {str(error).splitlines()[0]}") from None
+
+    def _check(self, ray: Any) -> None:
+        found = ray.cluster_resources().get("CPU", 0)
+        if found < self.workers + 2:
+            raise RecipeError(
+                f"the Ray cluster has {found:g} logical CPUs; {self.workers} workers need {self.workers + 2} "
+                "(two read and hand on), else they would wait for ever: ask for fewer workers, or start it with more CPUs"
+            )
+
+    def _run(self, ray: Any, work: Any, parts: Sequence[Any]) -> Iterator[Any]:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.execution_options.preserve_order = True
+        rows = ray.data.from_items([{"part": pickle.dumps(part)} for part in parts], override_num_blocks=len(parts))
+        held = ray.put(work)  # for actors that start again
+        done = rows.map_batches(
+            _Worker,
+            fn_constructor_args=(held, os.getcwd()),
+            concurrency=self.workers,
+            batch_size=1,
+            batch_format="numpy",
+        )
+        for row in done.iter_rows():
+            yield pickle.loads(row["result"])
+
+
+class _Worker:
+    def __init__(self, held: Any, folder: str) -> None:
+        import ray
+
+        if os.path.isdir(folder):
+            os.chdir(folder)  # paths are relative to where the command was given
+        self.work = ray.get(held)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {"result": [pickle.dumps(self.work(pickle.loads(part))) for part in batch["part"]]}

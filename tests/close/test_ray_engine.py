@@ -1,0 +1,103 @@
+"""Ray Data as engine: the same files as the local one, whatever happens to a worker."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import pickle
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+
+from close.embeddings import embed_texts
+from close.encoders import load_encoder
+from close.errors import RecipeError
+from close.rows import RowFile
+
+ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'close-toolkit[ray]'")
+
+TABLE = ("vectors.npy", "norms.npy", "keys.npy", "index.npy", "ids.bin", "ids.npy", "table.json")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A local cluster of four logical CPUs: enough for two workers."""
+    ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def test_encoders_travel_as_their_reference(tiny_encoder):
+    encoder = load_encoder(str(tiny_encoder))
+    copy = pickle.loads(pickle.dumps(encoder))
+    assert copy.fingerprint == encoder.fingerprint
+    assert torch.equal(copy.encode_text("a dog"), encoder.encode_text("a dog"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+class TestCluster:
+    """Two workers."""
+
+    def test_embedding_gives_the_local_files(self, tiny_encoder, tmp_path, monkeypatch):
+        from close.ray_engine import RayEngine
+
+        monkeypatch.setattr("close.embeddings.CHUNK", 16)
+        rows = RowFile(tiny.write_jsonl(tmp_path / "captions.jsonl", tiny.caption_rows(100)))
+        encoder = load_encoder(str(tiny_encoder))
+        embed_texts(rows, encoder, tmp_path / "local")
+        embed_texts(rows, encoder, tmp_path / "ray", engine=RayEngine(2))
+        same, different, missing = filecmp.cmpfiles(tmp_path / "local", tmp_path / "ray", TABLE, shallow=False)
+        assert (sorted(same), different, missing) == (sorted(TABLE), [], [])
+
+    def test_captions_are_the_local_ones(self, cli, run, pictures):
+        local = cli("caption", run, pictures, "--json", "--batch-size", 4)
+        assert local.code == 0
+        spread = cli("caption", run, pictures, "--json", "--batch-size", 4, "--engine", "ray")
+        assert spread.out == local.out
+
+    def test_a_killed_worker_is_replaced(self, tmp_path):
+        from close.ray_engine import RayEngine
+
+        def work(part: int) -> tuple[int, int]:
+            marker = tmp_path / "killed"
+            if part == 5 and not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(0.05)
+            return part, part * part
+
+        found = list(RayEngine(2)(work, list(range(12))))
+        assert (tmp_path / "killed").exists()
+        assert found == [(part, part * part) for part in range(12)]
+
+    def test_too_few_cpus_are_told(self):
+        from close.ray_engine import RayEngine
+
+        with pytest.raises(RecipeError, match="4 logical CPUs; 3 workers need 5"):
+            list(RayEngine(3)(str, [1, 2]))
+
+
+@pytest.fixture(scope="module")
+def run(recipe_values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small trained run."""
+    from close.recipe import Recipe
+    from close.training import train
+
+    return train(Recipe.model_validate(recipe_values), tmp_path_factory.mktemp("ray") / "run")
+
+
+@pytest.fixture(scope="module")
+def recipe_values(captions: Path, tiny_encoder: Path, tiny_t5: Path) -> dict[str, Any]:
+    return {
+        "data": {"train": str(captions)},
+        "encoder": str(tiny_encoder),
+        "language_model": str(tiny_t5),
+        "training": {"epochs": 1, "batch_size": 16},
+    }
