@@ -215,7 +215,7 @@ def _recovered(results: dict[str, Any], name: str) -> dict[str, Any]:
         arm, none, image = (
             float(np.mean([run["image"][key] for run in results[which]["runs"]])) for which in (name, "none", "image")
         )
-        shares[key] = None if image == none else (arm - none) / (image - none)
+        shares[key] = None if image <= none else (arm - none) / (image - none)  # no ceiling, no share
     return shares
 
 
