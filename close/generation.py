@@ -47,10 +47,10 @@ class Search:
         """What a complete generation config asks for; None where this module does not cover it."""
         covered = ("num_beams", "max_new_tokens", "max_length", "length_penalty", "early_stopping", "use_cache")
         passed = ("transformers_version", "_from_model_config", "is_assistant", "disable_compile")
+        tokens = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
         default = config._get_default_generation_params()
         for key, value in config.to_dict().items():
-            free = key in covered + passed or key.endswith("_token_id")
-            if not free and value not in (None, False) and value != default.get(key):
+            if key not in covered + passed + tokens and value not in (None, False) and value != default.get(key):
                 return None
         end, start = config.eos_token_id, config.decoder_start_token_id
         end = end[0] if isinstance(end, list) and len(end) == 1 else end
