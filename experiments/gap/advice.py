@@ -40,7 +40,7 @@ SCORE = "cider"
 
 def advised(lab: Lab, captions: str) -> dict[str, dict[str, Any]]:
     """What the rule says from each kind of data, by kind; kept beside the runs."""
-    place = lab.place / f"advice-{captions}.json"
+    place = lab.place / f"advice-{captions}-{rule()[:8]}.json"
     with waiting(Path(f"{place}.lock")):
         if not place.is_file():
             rows = RowFile(lab.rows("train"))
