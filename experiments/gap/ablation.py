@@ -147,6 +147,8 @@ def main() -> None:
             gather(lab, arms[part])
     args.record = True
     found = {part: gather(lab, arms[part]) for part in TITLES}
+    if not any(found.values()):
+        raise SystemExit("no run is finished here yet")
     record = {
         "parts": {part: scored(runs) for part, runs in found.items() if runs},
         **lab.about(),

@@ -236,6 +236,8 @@ def main() -> None:
             judge(lab, captions)
     args.record = True
     settings = {captions: found for captions in SETTINGS if (found := judge(lab, captions))}
+    if not settings:
+        raise SystemExit("no run is finished here yet")
     record = {"rule": rule(), "settings": settings, **lab.about(), "versions": versions()}
     write_json(args.out, record)
     write_text(args.out.with_suffix(".md"), markdown(record))
