@@ -39,6 +39,7 @@ from close.progress import progress
 from close.recipe import LoraSection, Recipe, TrainingSection
 from close.rows import RowFile
 from close.runs import CARD, CHECKPOINTS, RECIPE_FILE, RUN_FILE, versions
+from close.shards import open_rows
 from close.tasks import get_task
 from close.tokenizer import load_tokenizer
 
@@ -76,8 +77,8 @@ def train(
     arguments = _arguments(recipe.training, folder / CHECKPOINTS, recipe.seed, weights, has_val=has_val)
     parts = recipe.parts()
     tasks = [get_task(part.task) for part in parts]
-    files = [RowFile(part.train) for part in parts]
-    val_rows = RowFile(recipe.data.val) if recipe.data.val else None
+    files = [open_rows(part.train) for part in parts]
+    val_rows = open_rows(recipe.data.val) if recipe.data.val else None
     encoder = cache(lambda: load_encoder(recipe.encoder))
     with arguments.main_process_first(local=False):  # of several processes one embeds, the others read
         tables = [_table(rows, recipe, encoder, part.embeddings) for rows, part in zip(files, parts, strict=True)]

@@ -51,7 +51,7 @@ def register(app: typer.Typer) -> None:
 
 @embed_app.command("text")
 def embed_text(
-    path: Annotated[Path, typer.Argument(help="Rows: .jsonl, .txt or .csv.")],
+    path: Annotated[Path, typer.Argument(help="Rows: .jsonl, .txt, .csv or .parquet, or a folder of these.")],
     out: Out,
     encoder: Encoder = "mini",
     device: Device = None,
@@ -66,10 +66,10 @@ def embed_text(
     from close.embeddings import embed_texts
     from close.encoders import load_encoder
     from close.progress import progress
-    from close.rows import RowFile
+    from close.shards import open_rows
 
     spread = pick_engine(engine, workers, address)
-    rows = RowFile(path)
+    rows = open_rows(path)
     model = load_encoder(encoder, device=device, precision=precision)
     with progress(f"embedding {path.name}", "texts") as update:
         table = embed_texts(rows, model, out, batch_size=batch_size, progress=update, engine=spread)
