@@ -34,7 +34,7 @@ __all__ = [
 SIDE = 64
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "ring", "diamond", "moon", "arrow")
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "black")
-SIZES = {"small": 6.0, "medium": 7.8, "large": 10.0}
+SIZES = {"small": 6.0, "medium": 8.0, "large": 10.5}
 """Size to mean radius in pixels; the jitter stays within 8 %, so sizes never meet."""
 GROUNDS = ("grass", "sand", "snow", "water", "wood", "stone")
 CELLS = tuple((row, column) for row in range(3) for column in range(3))

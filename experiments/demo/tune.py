@@ -2,7 +2,7 @@
 
     python experiments/demo/tune.py
 
-Each method gets six trials, learning rate × one of its own: noise strength for CLOSE, length of training for the other two
+Each method gets four trials, learning rate × one of its own: noise strength for CLOSE, length of training for the other two
 (CLOSE is trained for the longer of the two). The best by CIDEr is what `close demo` uses; test pictures are not touched.
 Writes tuning.json beside this file. A stopped run continues.
 """
@@ -21,11 +21,11 @@ from close.recipe import Recipe
 from close.runs import versions
 from close.sweep import Arm, run_arm
 
-RATES = (1e-3, 2e-3, 4e-3)
+RATES = (2e-3, 4e-3)
 OWN: dict[str, list[dict[str, Any]]] = {
-    "none": [{"adapter": "none", "training": {"epochs": epochs}} for epochs in (2, 4)],
+    "none": [{"adapter": "none", "training": {"epochs": epochs}} for epochs in (3, 5)],
     "close": [{"adapter": [{"gaussian": {"cosine": cosine}}]} for cosine in (0.41, 0.67)],
-    "image": [{"adapter": "none", "train_on": "image", "training": {"epochs": epochs}} for epochs in (2, 4)],
+    "image": [{"adapter": "none", "train_on": "image", "training": {"epochs": epochs}} for epochs in (3, 5)],
 }
 
 

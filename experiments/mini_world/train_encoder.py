@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 
 from close.mini.draw import pixels
 from close.mini.language import captions
-from close.mini.scene import SIDE, Scene, scenes
+from close.mini.scene import CELLS, COLOURS, GROUNDS, SHAPES, SIDE, SIZES, Scene, scenes
 from close.mini.vocabulary import save_encoder_tokenizer
 
 CONTEXT_LENGTH = 32
@@ -37,10 +37,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of the encoder")
     parser.add_argument("--record", type=Path, help="JSON of settings and measures (default: none)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scenes", type=int, default=20_000)
-    parser.add_argument("--steps", type=int, default=1_300)
-    parser.add_argument("--batch-size", type=int, default=192)
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--scenes", type=int, default=25_000)
+    parser.add_argument("--steps", type=int, default=2_300)
+    parser.add_argument("--warm-start", type=int, default=1_200, help="steps of the image tower on labels, before")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--learning-rate", type=float, default=2.5e-3)
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--warmup", type=int, default=100)
     parser.add_argument("--logit-scale", type=float, default=100.0, help="fixed 1/temperature of the loss")
@@ -49,6 +50,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--image-width", type=int, default=16, help="channels of the image tower (a small ResNet)")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16", help="of the matrix products")
     return parser.parse_args()
 
 
@@ -92,10 +94,12 @@ def train(model: Any, tokenizer: Any, args: argparse.Namespace) -> list[float]:
     pictures = draw_all(pool)
     print(f"drew {len(pool)} scenes in {time.time() - start:.0f} s", file=sys.stderr, flush=True)
     model.logit_scale.requires_grad_(False)
+    model.visual.to(memory_format=torch.channels_last)
+    warm_start(model.visual, pool, pictures, args)
     decayed = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
     free = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": args.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=args.learning_rate, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(groups, lr=args.learning_rate, betas=(0.9, 0.98), fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, args.warmup, args.steps))
     loss_of, rng = ClipLoss(), random.Random(args.seed)
     losses: list[float] = []
@@ -103,8 +107,11 @@ def train(model: Any, tokenizer: Any, args: argparse.Namespace) -> list[float]:
     for step in range(args.steps):
         chosen = rng.sample(range(len(pool)), args.batch_size)
         texts = tokenizer([captions(pool[index], 1, rng)[0] for index in chosen])
-        images = model.encode_image(normalise(pictures[chosen]), normalize=True)
-        loss = loss_of(images, model.encode_text(texts, normalize=True), model.logit_scale.exp())
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "bf16"):
+            images = model.encode_image(normalise(pictures[chosen]).to(memory_format=torch.channels_last))
+            vectors = model.encode_text(texts)
+        unit = (torch.nn.functional.normalize(rows.float(), dim=-1) for rows in (images, vectors))
+        loss = loss_of(*unit, model.logit_scale.exp())
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -121,6 +128,41 @@ def train(model: Any, tokenizer: Any, args: argparse.Namespace) -> list[float]:
                 flush=True,
             )
     return losses
+
+
+def warm_start(tower: Any, pool: list[Scene], pictures: torch.Tensor, args: argparse.Namespace) -> None:
+    """Train the image tower to name what is there, before it meets any text.
+
+    Towers that start together learn colours and grounds, and then neither learns shapes: the captions' vectors hold none while
+    the pictures' don't, and the other way round. An image tower that can see is where LiT (Zhai et al., 2022) starts as well.
+    """
+    truth = torch.tensor([labels(scene) for scene in pool])
+    head = torch.nn.Linear(args.embed_dim, truth.shape[1])
+    parameters = [*tower.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=3e-3, weight_decay=args.weight_decay, fused=True)
+    rng = random.Random(args.seed)
+    for step in range(args.warm_start):
+        for group in optimizer.param_groups:
+            group["lr"] = 3e-3 * rate(step, 30, args.warm_start)
+        chosen = rng.sample(range(len(pool)), 96)
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "bf16"):
+            logits = head(tower(normalise(pictures[chosen]).to(memory_format=torch.channels_last)))
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), truth[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        if (step + 1) % 100 == 0:
+            print(f"warm start {step + 1}/{args.warm_start} loss {loss.item():.3f}", file=sys.stderr, flush=True)
+
+
+def labels(scene: Scene) -> list[float]:
+    """1 for each tellable fact of a scene that holds: shapes, their colours, sizes and cells, and the ground."""
+    found = {scene.ground}
+    for thing in scene.things:
+        found |= {f"{thing.shape} {fact}" for fact in ("there", thing.colour, thing.size, thing.cell)}
+    facts = [f"{shape} {fact}" for shape in SHAPES for fact in ("there", *COLOURS, *SIZES, *CELLS)]
+    return [float(fact in found) for fact in (*GROUNDS, *facts)]
 
 
 def rate(step: int, warmup: int, steps: int) -> float:

@@ -140,8 +140,8 @@ def test_the_encoder_has_clips_gap() -> None:
     """CLIP's situation: pairs far apart, each modality in its own narrow cone (measured table in experiments/mini_world)."""
     images, texts = embedded()
     off = ~torch.eye(len(images), dtype=torch.bool)
-    assert 0.2 < (images * texts).sum(1).mean() < 0.55
-    assert 0.1 < (texts @ images.T)[off].mean() < 0.45
+    assert 0.2 < (images * texts).sum(1).mean() < 0.65
+    assert 0.1 < (texts @ images.T)[off].mean() < 0.5
     assert (texts @ texts.T)[off].mean() > 0.6
     assert (images @ images.T)[off].mean() > 0.6
-    assert 0.8 < (images.mean(0) - texts.mean(0)).norm() < 1.25
+    assert 0.75 < (images.mean(0) - texts.mean(0)).norm() < 1.25
