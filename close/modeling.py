@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from pathlib import Path
@@ -201,8 +202,7 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         """
         prompt, mask = self.prompt(embeds, modality, context_ids, context_mask)
         kwargs = {key: value for key, value in kwargs.items() if key not in ("labels", "seeds")}
-        config = generation_config or self.generation_config
-        search = self._search(config, kwargs)
+        config, kwargs, search = self._search(generation_config, kwargs)
         if search:
             return lean_search(self.language_model, prompt, mask, search)[0]
         return self.language_model.generate(
@@ -219,7 +219,7 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
         """`generate`, and the (B,) scores of what it finds: mean log-probability of the tokens; with beams, as they rank."""
-        search = self._search(self.generation_config, kwargs)
+        search = self._search(None, kwargs)[2]
         if search:
             prompt, mask = self.prompt(embeds, modality, context_ids, context_mask)
             return lean_search(self.language_model, prompt, mask, search)
@@ -231,10 +231,14 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         chosen = output.sequences[:, 1:] != self.config.language_model.pad_token_id
         return output.sequences, (steps * chosen).nan_to_num(neginf=0.0).sum(1) / chosen.sum(1).clamp(min=1)
 
-    def _search(self, config: GenerationConfig, kwargs: dict[str, Any]) -> Search | None:
-        """The search that `close.generation` can do for this call; None where transformers must."""
-        merged, rest = self.language_model._prepare_generation_config(config, **kwargs)
-        return None if rest else Search.of(self.language_model, merged)
+    def _search(
+        self, config: GenerationConfig | None, kwargs: dict[str, Any]
+    ) -> tuple[GenerationConfig, dict[str, Any], Search | None]:
+        """The settings of a call, what is none, and the search that `close.generation` can do; None where transformers must."""
+        merged = copy.deepcopy(config or self.generation_config)
+        rest = merged.update(**kwargs)
+        whole = self.language_model._prepare_generation_config(merged)[0]
+        return merged, rest, None if rest else Search.of(self.language_model, whole)
 
 
 AutoConfig.register("close", CloseConfig)

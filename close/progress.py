@@ -21,7 +21,7 @@ def progress(what: str, unit: str = "items") -> Iterator[Callable[..., None]]:
 
     def update(done: int, total: int, note: str = "") -> None:
         if not bars:
-            options = {"smoothing": 0.1, "mininterval": _interval(), "dynamic_ncols": True}
+            options: dict[str, Any] = {"smoothing": 0.1, "mininterval": _interval(), "dynamic_ncols": True}
             bars.append(tqdm(total=total, initial=done, desc=what, unit=f" {unit}", **options))
         bars[0].set_postfix_str(note, refresh=False)
         bars[0].update(done - bars[0].n)
