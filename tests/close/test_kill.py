@@ -78,11 +78,11 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_embedding_goes_on(tmp_path, tiny_encoder):
-    assert embedding(tmp_path, tiny_encoder, 3) >= 1
+    assert embedding(tmp_path, tiny_encoder, 2) >= 1
 
 
 def test_training_goes_on(tmp_path, tiny_encoder, tiny_t5):
-    assert training(tmp_path, tiny_encoder, tiny_t5, 3) >= 1
+    assert training(tmp_path, tiny_encoder, tiny_t5, 2) >= 1
 
 
 @pytest.mark.slow
