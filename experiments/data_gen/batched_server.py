@@ -4,8 +4,8 @@
 
 `transformers serve` answers one request after the other on a CPU, which takes too long for the tens of thousands of captions
 that the experiments need. This server speaks the part of the chat and legacy completions API that data-gen uses. A request's
-randomness comes from its own `seed`, so its answer depends on itself alone (up to the rounding of batched sums). The
-temperature is the model's own, and an answer is one line. It ends when its standard input is closed.
+randomness comes from its own `seed`, so its answer depends on itself alone (up to the rounding of batched sums). An
+answer is one line. It ends when its standard input is closed.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Generator:
         """Text, prompt tokens and answer tokens of each request."""
         prompts = [body["prompt"] if "prompt" in body else body["messages"][-1]["content"] for body in bodies]
         draws = [random.Random(body.get("seed")) for body in bodies]
+        heat = torch.tensor([[body.get("temperature") or self._temperature] for body in bodies])
         given = self.tokenizer(prompts, return_tensors="pt", padding=True)
         said: list[list[int]] = [[] for _ in bodies]
         ids, mask, cache, rows = given["input_ids"], given["attention_mask"], None, list(range(len(bodies)))
@@ -62,7 +63,7 @@ class Generator:
                 past_key_values=cache,
                 logits_to_keep=1,
             )
-            cache, sums = out.past_key_values, (out.logits[:, -1] / self._temperature).softmax(-1).cumsum(-1)
+            cache, sums = out.past_key_values, (out.logits[:, -1] / heat[rows]).softmax(-1).cumsum(-1)
             at = torch.tensor([[draws[row].random()] for row in rows]) * sums[:, -1:]
             ids = torch.searchsorted(sums, at).clamp(max=sums.shape[1] - 1)
             mask = torch.cat([mask, torch.ones_like(ids)], dim=1)

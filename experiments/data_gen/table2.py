@@ -56,7 +56,16 @@ def write_captions(
         write_text(out, "".join(f"{text.text}\n" for text in read_texts(files["corpus"])[:count]))
     else:
         options = CaptionOptions(
-            out=out, count=count, model=MODEL, base_url=url, seed=seed, shots=SHOTS, concurrency=200, **files, **given
+            out=out,
+            count=count,
+            model=MODEL,
+            base_url=url,
+            seed=seed,
+            shots=SHOTS,
+            temperature=1.0,
+            concurrency=200,
+            **files,
+            **given,
         )
         summary = generate("captions", options)
         known = {"requests": summary.requests, "rejected": dict(summary.rejected)}

@@ -115,7 +115,7 @@ class Prompts:
 
 
 def train(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, steps: int, seed: int) -> LlamaForCausalLM:
-    """First short prompts in which the words asked for weigh heavily, then more and more whole ones."""
+    """First short prompts in which the words asked for weigh heavily, then whole ones with true weights."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -137,8 +137,8 @@ def train(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, steps: int, 
     )
     prompts, start, losses = Prompts(texts, tokenizer, seed), time.monotonic(), []
     for step in range(steps):
-        long = step > 0.9 * steps or (step > 0.3 * steps and step % 3 == 0)
-        ids, weights = prompts.batch(*((2048, 20, 2.0) if long else (1024, 2, 5.0)))
+        whole = step > 0.85 * steps or (step > 0.3 * steps and step % 3 == 0)
+        ids, weights = prompts.batch(*((2048, 20, 1.0) if whole else (1024, 2, 5.0)))
         logits = model(input_ids=ids).logits[:, :-1]
         each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
         loss = (each * weights[:, 1:].flatten()).sum() / weights[:, 1:].sum()

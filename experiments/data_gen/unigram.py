@@ -81,6 +81,7 @@ def main() -> None:
                 base_url=url,
                 sampling=sampling,
                 shots=SHOTS,
+                temperature=1.0,
                 concurrency=200,
                 **files,
             )
@@ -94,6 +95,7 @@ def main() -> None:
         "server": "experiments/data_gen/batched_server.py around data_gen/mini_model",
         "count": args.count,
         "shots": SHOTS,
+        "temperature": 1.0,
         "kl": last,
         "ratio": last["unigram"] / last["uniform"],
         "falls": curves["unigram"][-1][1] < curves["unigram"][len(curves["unigram"]) // 4][1] < curves["unigram"][0][1],
