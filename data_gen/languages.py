@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import tomllib
 
 from data_gen.errors import InputError
 from data_gen.texts import words

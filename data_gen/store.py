@@ -56,7 +56,7 @@ class Answer:
 
 def now() -> str:
     """The time in UTC, to the second."""
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 class Journal:

@@ -10,6 +10,7 @@ record (settings, loss, gap, retrieval, time) goes to --record.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import random
@@ -38,10 +39,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--record", type=Path, help="JSON of settings and measures (default: none)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scenes", type=int, default=25_000)
-    parser.add_argument("--steps", type=int, default=2_300)
+    parser.add_argument("--steps", type=int, default=1_600)
     parser.add_argument("--warm-start", type=int, default=1_200, help="steps of the image tower on labels, before")
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=2.5e-3)
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--warmup", type=int, default=100)
     parser.add_argument("--logit-scale", type=float, default=100.0, help="fixed 1/temperature of the loss")
@@ -135,8 +136,10 @@ def warm_start(tower: Any, pool: list[Scene], pictures: torch.Tensor, args: argp
 
     Towers that start together learn colours and grounds, and then neither learns shapes: the captions' vectors hold none while
     the pictures' don't, and the other way round. An image tower that can see is where LiT (Zhai et al., 2022) starts as well.
+    Only the convolutions are kept: the pooling that leads into the shared space begins at random, as any CLIP's does.
     """
     truth = torch.tensor([labels(scene) for scene in pool])
+    fresh = copy.deepcopy(tower.attnpool.state_dict())
     head = torch.nn.Linear(args.embed_dim, truth.shape[1])
     parameters = [*tower.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=3e-3, weight_decay=args.weight_decay, fused=True)
@@ -154,6 +157,7 @@ def warm_start(tower: Any, pool: list[Scene], pictures: torch.Tensor, args: argp
         optimizer.step()
         if (step + 1) % 100 == 0:
             print(f"warm start {step + 1}/{args.warm_start} loss {loss.item():.3f}", file=sys.stderr, flush=True)
+    tower.attnpool.load_state_dict(fresh)
 
 
 def labels(scene: Scene) -> list[float]:

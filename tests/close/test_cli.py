@@ -350,7 +350,10 @@ class TestProcess:
     """As a process of its own."""
 
     def test_help_is_quick_and_loads_no_torch(self, place):
-        code = "import sys; sys.argv = ['close', '--help']\nfrom close.cli import main\ntry: main()\nfinally: print('torch' in sys.modules, 'transformers' in sys.modules)"
+        code = (
+            "import sys; sys.argv = ['close', '--help']\nfrom close.cli import main\n"
+            "try: main()\nfinally: print('torch' in sys.modules, 'transformers' in sys.modules)"
+        )
         started = time.process_time(), os.times()
         ran = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True
