@@ -21,7 +21,7 @@ class AttributeScore:
             thing that is not there is false, and so is all that no picture can show. 0 where nothing is claimed.
         hallucination: mentioned things that are not there (CHAIR_i; Rohrbach et al., 2018).
         recall: tellable attributes of the scenes that are claimed; an attribute is each thing, its colour, its size unless
-            medium, its place, and the ground. Saying little can't hide here. A reference caption tells 43 %.
+            medium, its place, and the ground. Saying little can't hide here. A reference caption tells 40 %.
         claims: claims per caption.
         by_kind: accuracy by kind of claim (thing, colour, size, place, ground), for the kinds that occur.
     """
