@@ -25,7 +25,6 @@ from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from close.adapters import resolve_adapter, row_seeds
-from close.allocator import keep_memory
 from close.cache import cached_table
 from close.configuration import CloseConfig
 from close.data import Collator, LengthSampler, MixedDataset, TextDataset
@@ -113,7 +112,6 @@ def train(
     for callback in (_Epochs(trainer), *callbacks):
         trainer.add_callback(callback)
     last = latest_checkpoint(folder / CHECKPOINTS)
-    keep_memory()
     with _told(), progress("training", "steps") as update:
         if trainer.is_world_process_zero():
             trainer.add_callback(_ProgressLine(update))
