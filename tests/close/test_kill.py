@@ -47,7 +47,7 @@ def embedding(place: Path, encoder: Path, kills: int) -> int:
     command: list[str | Path] = ["embed", "text", "captions.jsonl", "--encoder", encoder, "--out"]
     rng, hits = random.Random(kills), 0
     for _ in range(kills):
-        hits += kill_while_working([*command, "killed"], place, place / "killed.partial", rng, 1.0)
+        hits += kill_while_working([*command, "killed"], place, place / "killed.partial", rng, 0.4)
     finish([*command, "killed"], place)
     finish([*command, "whole"], place)
     assert content(place / "killed") == content(place / "whole")
@@ -64,7 +64,7 @@ def training(place: Path, encoder: Path, language_model: Path, kills: int) -> in
     rng, hits = random.Random(kills), 0
     for _ in range(kills):
         started = place / "killed" / "checkpoints" / "started.json"
-        hits += kill_while_working([*command, "killed"], place, started, rng, 2.0)
+        hits += kill_while_working([*command, "killed"], place, started, rng, 0.6)
     finish([*command, "killed"], place)
     finish([*command, "whole"], place)
     assert content(place / "killed") == content(place / "whole")
