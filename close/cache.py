@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -38,9 +37,8 @@ def cached_table(
         about = f"{rows.sha256} {encoder.name} {encoder.fingerprint} {encoder.precision} {modality} "
         return embed_texts(rows, encoder, _folder(about), progress=progress)
     table = cached_images(find_images(rows.path, encoder.item_suffixes), encoder, progress=progress)
-    failures = table.path / "failures.jsonl"
-    if failures.is_file():
-        first = json.loads(failures.read_text(encoding="utf-8").splitlines()[0])
+    if table.failures:
+        first = table.failures[0]
         shutil.rmtree(table.path)
         raise DataError(
             f"{rows.path}: {table.info['failed']} of the images can't be read, the first in row {first['id']!r}: "

@@ -43,6 +43,7 @@ Engine = Callable[[Encode, Sequence[NDArray[np.int64]]], Iterable[tuple[Tensor, 
 FORMAT = 1
 CHUNK = 4096
 IMAGE_CHUNK = 256
+FAILURES = "failures.jsonl"
 
 
 def text_key(text: str) -> int:
@@ -129,6 +130,12 @@ class EmbeddingTable:
     def shape(self) -> tuple[int, int]:
         """(N, D)."""
         return len(self.index), self.dim
+
+    @property
+    def failures(self) -> list[dict[str, str]]:
+        """What could not be embedded and is left out: {"id", "reason"} each."""
+        path = self.path / FAILURES
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
     def __getitem__(self, rows: Any) -> NDArray[np.float32]:
         return self.vectors[self.index[rows]]
@@ -377,7 +384,7 @@ class TableBuilder:
         ids = Ids(self.partial)
         reasons = [{"id": ids[row], "reason": failures[row]} for row in sorted(failures)]
         lines = "".join(json.dumps(reason, ensure_ascii=False) + "\n" for reason in reasons)
-        (whole / "failures.jsonl").write_text(lines, encoding="utf-8")
+        (whole / FAILURES).write_text(lines, encoding="utf-8")
         names = [ids[int(row)].encode() for row in np.flatnonzero(rows)]
         (whole / "ids.bin").write_bytes(b"".join(names))
         np.save(whole / "ids.npy", np.cumsum([0, *map(len, names)], dtype=np.int64))

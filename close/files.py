@@ -12,7 +12,7 @@ from typing import Any
 
 from close.errors import DataError, MissingError, OutputExistsError
 
-__all__ = ["locked", "read_json", "write_json", "write_text"]
+__all__ = ["locked", "read_json", "waiting", "write_json", "write_text"]
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -45,6 +45,15 @@ def read_json(path: str | Path) -> Any:
         raise MissingError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
         raise DataError(f"{path}: not a JSON file ({error})") from None
+
+
+@contextmanager
+def waiting(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock during the block; wait as long as another process holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -19,10 +19,15 @@ def can_pack(weight: Tensor) -> bool:
     """Whether products with this weight gain from packing."""
     return (
         weight.device.type == "cpu"
-        and weight.dtype in (torch.float32, torch.bfloat16)
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+        and (weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and _packs_bf16()))
     )
+
+
+def _packs_bf16() -> bool:
+    """Whether oneDNN takes bf16 on this processor at all; torch itself does, slowly."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class PackedLinear(nn.Linear):

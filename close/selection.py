@@ -23,13 +23,13 @@ from close.data import embeddings_of
 from close.errors import DataError
 from close.evaluation.runs import METRICS, score_rows
 from close.evaluation.scores import PRIMARY
-from close.files import write_json
+from close.files import read_json, write_json
 from close.gap.standins import across
 from close.pipeline import CloseCaptioner, load
 from close.rows import Row, RowFile
 from close.tasks import Task
 
-__all__ = ["best", "select_rows", "selection_score"]
+__all__ = ["best", "saved_selection", "select_rows", "selection_score"]
 
 
 def select_rows(rows: RowFile, task: Task) -> tuple[list[int], list[Row]]:
@@ -110,8 +110,6 @@ def selection_score(
 
 def saved_selection(run: Path, data: Path, *, image: Path | None = None) -> dict[str, Any]:
     """`selection_score` of a run's folder, kept in it, and made only once for the same rows."""
-    from close.files import read_json
-
     place = run / "evaluations" / f"{data.stem}-{'unpaired' if image else 'text'}-selection" / "scores.json"
     if place.is_file():
         found: dict[str, Any] = read_json(place)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from close.runs import RUN_FILE, versions
 from close.selection import best, saved_selection
 from close.training import train
 
-__all__ = ["Arm", "arms_of", "run_arm", "run_folder", "summarise", "sweep"]
+__all__ = ["Arm", "arms_of", "cell", "interval", "run_arm", "run_folder", "summarise", "sweep"]
 
 HEADLINES = ("cider", "accuracy", "attribute_accuracy", "attribute_recall")
 """Scores that a sweep reports, where the evaluation has them; the first that it has is plotted."""
@@ -244,7 +244,7 @@ def table_of(summary: dict[str, Any]) -> str:
     head += [f"recovered {key}" for key in shares]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, arm in arms.items():
-        cells = [name, *(_cell(arm.get(modality, {}).get(key)) for modality, key in columns)]
+        cells = [name, *(cell(arm.get(modality, {}).get(key)) for modality, key in columns)]
         found = arm.get("recovered_share", {})
         cells += [f"{found[key]:.2f}" if found.get(key) is not None else "–" for key in shares]
         lines.append("| " + " | ".join(cells) + " |")
@@ -272,7 +272,8 @@ def _share_of_best(chosen: dict[str, Any]) -> str:
     )
 
 
-def _cell(score: dict[str, Any] | None) -> str:
+def cell(score: Mapping[str, Any] | None) -> str:
+    """`interval` as text: mean ± half the interval."""
     if score is None:
         return "–"
     return f"{score['mean']:.1f}" + (f" ± {score['ci'][1] - score['mean']:.1f}" if score["ci"] else "")

@@ -71,9 +71,8 @@ def train(
     folder = Path(out)
     if _is_finished(folder, recipe, resume=resume, overwrite=overwrite):
         return folder
-    weights = _weights(recipe.language_model)
     has_val = recipe.data.val is not None
-    arguments = _arguments(recipe.training, folder / CHECKPOINTS, recipe.seed, weights, has_val=has_val)
+    arguments = _arguments(recipe.training, folder / CHECKPOINTS, recipe.seed, recipe.language_model, has_val=has_val)
     parts = recipe.parts()
     tasks = [get_task(part.task) for part in parts]
     files = [open_rows(part.train) for part in parts]
@@ -187,9 +186,8 @@ def _is_finished(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     own = folder / RECIPE_FILE
-    if not (
-        (folder / RUN_FILE).is_file() or (folder / STARTED).is_file()
-    ):  # not by its recipe: anyone may keep one there
+    # not by its recipe: anyone may keep one there
+    if not ((folder / RUN_FILE).is_file() or (folder / STARTED).is_file()):
         raise OutputExistsError(f"{folder} exists and is no run; choose another output")
     if overwrite or not own.is_file():
         return False
@@ -325,7 +323,7 @@ def _weights(reference: str) -> int:
 
 
 def _arguments(
-    section: TrainingSection, folder: Path, seed: int, weights: int, *, has_val: bool
+    section: TrainingSection, folder: Path, seed: int, language_model: str, *, has_val: bool
 ) -> Seq2SeqTrainingArguments:
     defaults = {
         "lr_scheduler_type": "linear",
@@ -343,7 +341,9 @@ def _arguments(
         "dataloader_pin_memory": torch.cuda.is_available(),
         "use_cpu": not torch.accelerator.is_available(),
     }
-    precision = pick_precision(section.precision, pick_device(None), weights) if weights else section.precision
+    precision: str = section.precision
+    if precision == "auto":
+        precision = pick_precision(precision, pick_device(None), _weights(language_model))
     try:
         arguments = Seq2SeqTrainingArguments(
             output_dir=str(folder),

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from close.cli.gap import Pairs
+
 __all__ = ["register"]
 
 
@@ -47,10 +49,7 @@ def fit(
     image: Annotated[
         Path | None, typer.Option(help="Image embeddings; row by row with --text where pairs are needed.")
     ] = None,
-    pairs: Annotated[
-        Path | None,
-        typer.Option(help='Rows {"text": id or row, "image": id or row}, or the data file the tables were made of.'),
-    ] = None,
+    pairs: Pairs = None,
 ) -> None:
     """Fit an adapter on embeddings and save it."""
     from close.adapters.recipe import fit_adapter

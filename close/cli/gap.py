@@ -14,7 +14,13 @@ from close.errors import RecipeError
 if TYPE_CHECKING:
     from close.gap.cases import Case
 
-__all__ = ["register"]
+__all__ = ["Pairs", "register"]
+
+Pairs = Annotated[
+    Path | None,
+    typer.Option(help='Rows {"text": id or row, "image": id or row}, or the data file the tables were made of.'),
+]
+Unpaired = Annotated[bool, typer.Option("--unpaired", help="No text belongs to an image.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -28,11 +34,8 @@ def gap(
     image: Annotated[
         Path | None, typer.Option(help="Image embeddings; row by row with --text unless told otherwise.")
     ] = None,
-    pairs: Annotated[
-        Path | None,
-        typer.Option(help='Rows {"text": id or row, "image": id or row}, or the data file the tables were made of.'),
-    ] = None,
-    unpaired: Annotated[bool, typer.Option("--unpaired", help="No text belongs to an image.")] = False,
+    pairs: Pairs = None,
+    unpaired: Unpaired = False,
     compare: Annotated[
         list[str] | None, typer.Option(metavar="NAME=T,V", help="One more pair of tables beside these; repeatable.")
     ] = None,
@@ -86,11 +89,8 @@ def recommend(
     image: Annotated[
         Path | None, typer.Option(help="Images: the same; row by row with --text unless told otherwise.")
     ] = None,
-    pairs: Annotated[
-        Path | None,
-        typer.Option(help='Rows {"text": id or row, "image": id or row}, or the data file the tables were made of.'),
-    ] = None,
-    unpaired: Annotated[bool, typer.Option("--unpaired", help="No text belongs to an image.")] = False,
+    pairs: Pairs = None,
+    unpaired: Unpaired = False,
     groups: Annotated[
         Path | None, typer.Option(help="The data file of --text: captions that share a group are of one image.")
     ] = None,

@@ -103,14 +103,10 @@ def embed_images(
     with progress(f"embedding {path.name}", "images") as update:
         table = embed(images, model, out, batch_size=batch_size, progress=update, engine=spread)
     _report(table, export)
-    if table.info["failed"]:
-        lines = (out / "failures.jsonl").read_text(encoding="utf-8").splitlines()
-        raise PartialError(f"{len(lines)} images could not be read and are left out: {_first(lines)}")
-
-
-def _first(lines: list[str]) -> str:
-    named = "; ".join(json.loads(line)["reason"] for line in lines[:3])
-    return named + ("; … (all in failures.jsonl)" if len(lines) > 3 else "")
+    if failed := table.failures:
+        named = "; ".join(failure["reason"] for failure in failed[:3])
+        more = "; … (all in failures.jsonl)" if len(failed) > 3 else ""
+        raise PartialError(f"{len(failed)} images could not be read and are left out: {named}{more}")
 
 
 def _report(table: Any, export: Path | None) -> None:

@@ -5,7 +5,6 @@ Radford et al. (2021), "Learning Transferable Visual Models From Natural Languag
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,8 +79,7 @@ def classify(
         table = cached_images(images, encoder, progress=update)
     vectors = class_embeddings([encoder.encode_text(texts).numpy() for texts in prompts])
     items = _items(class_probabilities(np.asarray(table[:]), vectors, scale=scale), table.ids, names, truth)
-    failures = table.path / "failures.jsonl"
-    failed = [json.loads(line)["reason"] for line in failures.read_text().splitlines()] if failures.is_file() else []
+    failed = [failure["reason"] for failure in table.failures]
     scores = None
     if truth:
         said, true = ({item["item"]: item[key] for item in items} for key in ("label", "truth"))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from batched_server import running
-from unigram import SHOTS, prepare
+from unigram import caption_options, prepare
 
 from close.demo import METHODS, TRAINING
 from close.files import write_json, write_text
@@ -26,8 +26,6 @@ from close.runs import versions
 from close.sweep import Arm, interval, run_arm
 from data_gen.divergence import smoothed_kl
 from data_gen.keywords import count_words
-from data_gen.options import CaptionOptions
-from data_gen.serve_mini import MODEL
 from data_gen.synthesis import generate
 from data_gen.texts import read_texts
 
@@ -55,19 +53,7 @@ def write_captions(
         out = out.with_suffix(".txt")
         write_text(out, "".join(f"{text.text}\n" for text in read_texts(files["corpus"])[:count]))
     else:
-        options = CaptionOptions(
-            out=out,
-            count=count,
-            model=MODEL,
-            base_url=url,
-            seed=seed,
-            shots=SHOTS,
-            temperature=1.0,
-            concurrency=200,
-            **files,
-            **given,
-        )
-        summary = generate("captions", options)
+        summary = generate("captions", caption_options(out, url, files, count=count, seed=seed, **given))
         known = {"requests": summary.requests, "rejected": dict(summary.rejected)}
     target, texts = (read_texts(path) for path in (files["corpus"], out))
     seen = {text.text for text in target}

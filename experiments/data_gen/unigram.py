@@ -62,6 +62,12 @@ def draw(curves: dict[str, list[tuple[int, float]]], path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
+def caption_options(out: Path, url: str, files: dict[str, Path], **given: Any) -> CaptionOptions:
+    """How the embedded model is asked in all these experiments."""
+    fixed = {"model": MODEL, "shots": SHOTS, "temperature": 1.0, "concurrency": 200}
+    return CaptionOptions(out=out, base_url=url, **fixed, **files, **given)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=10_000)
@@ -74,17 +80,7 @@ def main() -> None:
     with running() as url:
         for sampling in ("uniform", "unigram"):
             out = args.work / f"{sampling}.jsonl"
-            options = CaptionOptions(
-                out=out,
-                count=args.count,
-                model=MODEL,
-                base_url=url,
-                sampling=sampling,
-                shots=SHOTS,
-                temperature=1.0,
-                concurrency=200,
-                **files,
-            )
+            options = caption_options(out, url, files, count=args.count, sampling=sampling)
             summaries[sampling] = generate("captions", options).as_json()
             texts = [text.text for text in read_texts(out)]
             curves[sampling] = curve(target, texts)

@@ -14,10 +14,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lab import CEILING, COSINES, Lab, gather, noise, number, options, scored
+from lab import CEILING, COSINES, Lab, finish, gather, noise, options, scored
 
-from close.files import write_json, write_text
-from close.runs import versions
+from close.sweep import cell
 
 BEHIND = 0.84
 """Noise behind the adapters; the same for all, so that adapters are compared and not their tuning."""
@@ -104,8 +103,8 @@ def markdown(record: dict[str, Any]) -> str:
         rows += ["|---|---|---|---|---|---|"]
         for title, arm in arms.items():
             share = (arm.get("recovered_share") or {}).get("cider")
-            cells = [number(arm["image"]["cider"]), number(arm["image"]["attribute_accuracy"])]
-            cells += ["–" if share is None else f"{share:.2f}", number(arm["text"]["cider"])]
+            cells = [cell(arm["image"]["cider"]), cell(arm["image"]["attribute_accuracy"])]
+            cells += ["–" if share is None else f"{share:.2f}", cell(arm["text"]["cider"])]
             rows.append(f"| {title} | " + " | ".join(cells) + f" | {PAPER[part].get(title, '')} |")
         lines += [*rows, ""]
     return "\n".join(lines)
@@ -149,15 +148,8 @@ def main() -> None:
     found = {part: gather(lab, arms[part]) for part in TITLES}
     if not any(found.values()):
         raise SystemExit("no run is finished here yet")
-    record = {
-        "parts": {part: scored(runs) for part, runs in found.items() if runs},
-        **lab.about(),
-        "versions": versions(),
-    }
-    write_json(args.out, record)
-    write_text(args.out.with_suffix(".md"), markdown(record))
-    plot(record, args.out.with_suffix(".png"))
-    print(markdown(record))
+    record = {"parts": {part: scored(runs) for part, runs in found.items() if runs}, **lab.about()}
+    finish(args, record, markdown, plot)
 
 
 if __name__ == "__main__":

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lab import CEILING, COSINES, Lab, gather, noise, number, options, scored, tell, waiting
+from lab import CEILING, COSINES, Lab, finish, gather, noise, options, scored, tell
 
 from close.data import embeddings_of
 from close.embeddings import EmbeddingTable
-from close.files import read_json, write_json, write_text
+from close.files import read_json, waiting, write_json
 from close.gap import recommend
 from close.rows import RowFile
-from close.runs import versions
+from close.sweep import cell
 from close.tasks import get_task
 
 SETTINGS = ("single", "multiple")
@@ -164,8 +164,8 @@ def markdown(record: dict[str, Any]) -> str:
         ]
         for name, arm in found["arms"].items():
             share = (arm.get("recovered_share") or {}).get(SCORE)
-            cells = [number(arm["image"][SCORE]), number(arm["image"]["attribute_accuracy"])]
-            cells += ["–" if share is None else f"{share:.2f}", number(arm["text"][SCORE])]
+            cells = [cell(arm["image"][SCORE]), cell(arm["image"]["attribute_accuracy"])]
+            cells += ["–" if share is None else f"{share:.2f}", cell(arm["text"][SCORE])]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -238,11 +238,7 @@ def main() -> None:
     settings = {captions: found for captions in SETTINGS if (found := judge(lab, captions))}
     if not settings:
         raise SystemExit("no run is finished here yet")
-    record = {"rule": rule(), "settings": settings, **lab.about(), "versions": versions()}
-    write_json(args.out, record)
-    write_text(args.out.with_suffix(".md"), markdown(record))
-    plot(record, args.out.with_suffix(".png"))
-    print(markdown(record))
+    finish(args, {"rule": rule(), "settings": settings, **lab.about()}, markdown, plot)
 
 
 if __name__ == "__main__":

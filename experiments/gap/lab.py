@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,12 @@ import torch
 from close.cache import cached_table
 from close.demo import TEST_SCENES, TRAIN_SCENES, TRAINING
 from close.encoders import load_encoder
+from close.files import waiting, write_json, write_text
 from close.mini import export
 from close.mini.export import CAPTIONS_PER_SCENE
 from close.recipe import Recipe
 from close.rows import RowFile
-from close.runs import RUN_FILE
+from close.runs import RUN_FILE, versions
 from close.selection import saved_selection
 from close.sweep import Arm, run_arm, run_folder, summarise
 
@@ -147,18 +146,18 @@ def scored(found: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
     return table
 
 
-def number(score: Mapping[str, Any]) -> str:
-    """Mean ± half the 95 % interval over seeds."""
-    return f"{score['mean']:.1f}" + (f" ± {score['ci'][1] - score['mean']:.1f}" if score["ci"] else "")
-
-
-@contextmanager
-def waiting(lock: Path) -> Iterator[None]:
-    """One process at a time; the others wait."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+def finish(
+    args: argparse.Namespace,
+    record: dict[str, Any],
+    markdown: Callable[[dict[str, Any]], str],
+    plot: Callable[[dict[str, Any], Path], None],
+) -> None:
+    """Write the record, its table and its plot, and print the table."""
+    record = record | {"versions": versions()}
+    write_json(args.out, record)
+    write_text(args.out.with_suffix(".md"), markdown(record))
+    plot(record, args.out.with_suffix(".png"))
+    print(markdown(record))
 
 
 def tell(line: str) -> None:

@@ -18,13 +18,10 @@ Writes mini_table1.json, .md and .png beside this file from all tasks that are f
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +32,13 @@ from close.cache import cached_table
 from close.demo import TEST_SCENES, TRAIN_SCENES, TRAINING
 from close.encoders import load_encoder
 from close.evaluation.runs import evaluate
-from close.files import read_json, write_json, write_text
+from close.files import read_json, waiting, write_json, write_text
 from close.mini import export
 from close.mini.export import CAPTIONS_PER_SCENE
 from close.recipe import Recipe
 from close.rows import RowFile
 from close.runs import RUN_FILE, versions
-from close.sweep import interval
+from close.sweep import cell, interval
 from close.training import train
 
 GRID = (0.29, 0.41, 0.55, 0.67, 0.85)
@@ -190,9 +187,9 @@ class Lab:
             runs = [self.run(name, method, seed, noise[method]) for seed in seeds]
             methods[method] = self.cell(runs, name)
             tell(f"{name}, {METHODS[method]}: {methods[method]['image']['mean']:.1f}")
-        means = {method: cell["image"]["mean"] for method, cell in methods.items()}
-        for method, cell in methods.items():
-            cell["recovered_share"] = recovered(means, method)
+        means = {method: found["image"]["mean"] for method, found in methods.items()}
+        for method, found in methods.items():
+            found["recovered_share"] = recovered(means, method)
         return {
             "measure": COLUMNS[name].measure,
             "tuned_cosine": cosine,
@@ -239,15 +236,6 @@ def recovered(means: dict[str, float], method: str) -> float | None:
     return None if gap == 0 else (means[method] - means["none"]) / gap
 
 
-@contextmanager
-def waiting(lock: Path) -> Iterator[None]:
-    """One process at a time; the others wait."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
 def tell(line: str) -> None:
     print(time.strftime("%H:%M:%S"), line, file=sys.stderr, flush=True)
 
@@ -281,26 +269,22 @@ def table(summary: dict[str, Any]) -> str:
         cells = []
         for column in columns.values():
             note = f" (cosine {column['tuned_cosine']})" if method == "tuned" else ""
-            cells.append(number(column["methods"][method]["image"]) + note)
+            cells.append(cell(column["methods"][method]["image"]) + note)
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     if summary["mixed"]:
         parts = summary["mixed"]["tasks"]
-        cells = [number(parts[name]["image"]) if name in parts else "" for name in columns]
+        cells = [cell(parts[name]["image"]) if name in parts else "" for name in columns]
         lines.append(f"| all tasks in one model (cosine {summary['mixed']['cosine']}) | " + " | ".join(cells) + " |")
     for method in ("default", "tuned"):
         shares = [column["methods"][method]["recovered_share"] for column in columns.values()]
         cells = ["–" if share is None else f"{share:.2f}" for share in shares]
         lines.append(f"| recovered share, {METHODS[method]} | " + " | ".join(cells) + " |")
-    cells = [number(column["methods"]["tuned"]["text"]) for column in columns.values()]
+    cells = [cell(column["methods"]["tuned"]["text"]) for column in columns.values()]
     lines.append("| tuned, fed text | " + " | ".join(cells) + " |")
     for place, title in enumerate(METHODS.values()):
         cells = [str(COLUMNS[name].paper[place]) for name in columns]
         lines.append(f"| *paper, {title}* | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-def number(score: dict[str, Any]) -> str:
-    return f"{score['mean']:.1f}" + (f" ± {score['ci'][1] - score['mean']:.1f}" if score["ci"] else "")
 
 
 def plot(summary: dict[str, Any], path: Path) -> None:

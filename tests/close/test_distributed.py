@@ -51,8 +51,8 @@ def recipe(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def torchrun(recipe: Path, out: Path, *more: str) -> subprocess.Popen[str]:
     """`close train` in two processes of half the batch each."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
-    command += ["--rdzv-endpoint=localhost:0", "-m", "close", "train", str(recipe), "--out", str(out)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command += ["--rdzv-endpoint=127.0.0.1:0", "-m", "close", "train", str(recipe), "--out", str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}  # whatever the network
     return subprocess.Popen(
         [*command, "training.batch_size=8", *more],
         env=environment,
@@ -64,7 +64,12 @@ def torchrun(recipe: Path, out: Path, *more: str) -> subprocess.Popen[str]:
 
 
 def finished(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=300)
+    try:
+        out, err = process.communicate(timeout=180)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        raise AssertionError(f"still at it after three minutes: {err[-3000:]}") from None
     assert process.returncode == 0, err[-3000:]
     return out
 

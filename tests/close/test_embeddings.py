@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -269,22 +268,26 @@ def test_another_encoder_is_refused(tmp_path):
     assert all(word in str(told.value) for word in ("'one'", "11111111", "'two'", "22222222", "the run"))
 
 
-def _hold(path: Path, ready: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event) -> None:
-    with locked(path, "it is built"):
-        ready.set()
-        done.wait()
+HOLD = """
+import sys, time
+from pathlib import Path
+from close.files import locked
+
+with locked(Path(sys.argv[1]), "it is built"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
 
 
 def test_one_process_at_a_time(tmp_path):
-    spawn = multiprocessing.get_context("fork")
-    ready, done = spawn.Event(), spawn.Event()
-    holder = spawn.Process(target=_hold, args=(tmp_path / "t.partial.lock", ready, done))
-    holder.start()
-    ready.wait()
+    command = [sys.executable, "-c", HOLD, tmp_path / "t.partial.lock"]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
     with pytest.raises(OutputExistsError, match="by another process right now"):
         EmbeddingTable.from_numpy(np.eye(3), tmp_path / "t")
     holder.kill()  # a lock dies with its process
-    holder.join()
+    holder.communicate()
     assert len(EmbeddingTable.from_numpy(np.eye(3), tmp_path / "t")) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["t"]
 
