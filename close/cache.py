@@ -11,6 +11,7 @@ from pathlib import Path
 from close.embeddings import EmbeddingTable, Progress, embed_images, embed_texts, file_key, find_images
 from close.encoders import ContrastiveEncoder
 from close.errors import DataError
+from close.files import waiting
 from close.rows import RowFile
 
 __all__ = ["cache_folder", "cached_images", "cached_table"]
@@ -35,7 +36,9 @@ def cached_table(
     """
     if modality == "text":
         about = f"{rows.sha256} {encoder.name} {encoder.fingerprint} {encoder.precision} {modality} "
-        return embed_texts(rows, encoder, _folder(about), progress=progress)
+        folder = _folder(about)
+        with waiting(Path(f"{folder}.lock")):  # two runs on the same data: one embeds, the other reads
+            return embed_texts(rows, encoder, folder, progress=progress)
     table = cached_images(find_images(rows.path, encoder.item_suffixes), encoder, progress=progress)
     if table.failures:
         first = table.failures[0]
@@ -53,7 +56,8 @@ def cached_images(
     """The embedding table of (id, file) pairs, made on first use; unreadable files as in `embed_images`."""
     about = f"{encoder.name} {encoder.fingerprint} {encoder.precision} image "
     folder = _folder(about + "".join(f"{name} {file_key(path)} " for name, path in images))
-    return embed_images(images, encoder, folder, progress=progress)
+    with waiting(Path(f"{folder}.lock")):
+        return embed_images(images, encoder, folder, progress=progress)
 
 
 def _folder(about: str) -> Path:

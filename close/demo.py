@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
+import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,22 +16,22 @@ import yaml
 from numpy.typing import NDArray
 
 from close.cache import cached_table
-from close.demo_report import NAMES, write_report
+from close.demo_report import write_report
 from close.encoders import ContrastiveEncoder, load_encoder
-from close.errors import OutputExistsError
+from close.errors import CloseError, OutputExistsError
 from close.evaluation.runs import evaluate
-from close.files import read_json, write_json
+from close.files import read_json, write_json, write_text
 from close.mini import export
-from close.recipe import Recipe
+from close.progress import progress
+from close.recipe import Recipe, TrainingSection
 from close.rows import RowFile
-from close.runs import RUN_FILE, versions
-from close.training import train
+from close.runs import RECIPE_FILE, RUN_FILE, versions
 
 __all__ = ["METHODS", "recovered_share", "run_demo"]
 
 SCORES = ("cider", "attribute_accuracy")
 TRAIN_SCENES, TEST_SCENES = 3000, 300
-TRAINING = {"epochs": 5, "batch_size": 64, "learning_rate": 4.0e-3, "save_strategy": "no", "warmup_steps": 50}
+TRAINING = {"epochs": 8, "batch_size": 64, "learning_rate": 4.0e-3, "save_strategy": "no", "warmup_steps": 50}
 
 METHODS: dict[str, dict[str, Any]] = {
     "none": {"adapter": "none"},
@@ -56,13 +60,16 @@ def run_demo(
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "data").is_dir():
         raise OutputExistsError(f"{folder} exists and holds no demo; choose another folder with --out")
     started = time.perf_counter()
-    train_data, test_data = _data(folder / "data", scenes, seed)
+    train_data, test_data = _data(folder.resolve() / "data", scenes, seed)
     training = TRAINING | ({"epochs": epochs} if epochs else {})
-    methods = {}
-    for number, (name, differs) in enumerate(METHODS.items(), 1):
-        print(f"{number} of {len(METHODS)}: {NAMES[name]}", file=sys.stderr)
-        recipe = Recipe.model_validate({"data": {"train": train_data}, "training": training, "seed": seed, **differs})
-        methods[name] = _run(folder / "runs" / name, recipe, test_data)
+    recipes = {}
+    cached_table(RowFile(train_data), load_encoder("mini"), "text")
+    for name, differs in METHODS.items():
+        recipes[name] = Recipe.model_validate(
+            {"data": {"train": train_data}, "training": training, "seed": seed, **differs}
+        )
+    _train(folder / "runs", recipes, scenes * 5)
+    methods = {name: _scores(folder / "runs" / name, test_data) for name in recipes}
     results = {
         "methods": methods,
         "recovered_share": {score: recovered_share(methods, score) for score in SCORES},
@@ -95,11 +102,55 @@ def _data(folder: Path, scenes: int, seed: int) -> tuple[Path, Path]:
     return folder / f"train-{scenes}-{seed}" / "captions.jsonl", folder / f"test-{TEST_SCENES}-{seed}" / "eval.jsonl"
 
 
-def _run(folder: Path, recipe: Recipe, test: Path) -> dict[str, Any]:
-    own = folder / "recipe.yaml"
+def _train(folder: Path, recipes: dict[str, Recipe], examples: int) -> None:
+    """`close train` for each that is not finished, as many at a time as there are cores: a model this small can't use two."""
+    left = {name: recipe for name, recipe in recipes.items() if not _is_done(folder / name, recipe)}
+    cores = len(os.sched_getaffinity(0))
+    at_once = max(1, min(cores, len(left)))
+    environment = os.environ | {"OMP_NUM_THREADS": str(cores // at_once)}
+    size = {name: _steps(recipe.training, examples) for name, recipe in left.items()}
+    done: dict[str, int] = {}
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        with progress("training " + ", ".join(SHORT[name] for name in left), "steps") as update:
+            while len(done) < len(left) or running:
+                for name in [name for name in left if name not in done][: at_once - len(running)]:
+                    running[name], done[name] = _start(folder, name, left[name], environment), 0
+                time.sleep(0.2)
+                for name, process in list(running.items()):
+                    told = (folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+                    if process.poll() is not None:
+                        del running[name]
+                        done[name] = size[name]
+                    elif found := re.findall(r"training: [^\r]* (\d+)/\d+ \[", told):
+                        done[name] = int(found[-1])
+                    if process.returncode:
+                        raise CloseError(f"{SHORT[name]}: {told.strip().splitlines()[-1]}")
+                update(sum(done.values()), sum(size.values()))
+    finally:
+        for process in running.values():
+            process.terminate()
+
+
+def _start(folder: Path, name: str, recipe: Recipe, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    file = folder / f"{name}.yaml"
+    write_text(file, yaml.safe_dump(recipe.dump(), sort_keys=False))
+    command = [sys.executable, "-m", "close", "train", str(file), "--overwrite", "--out", str(folder / name)]
+    with (folder / f"{name}.log").open("w") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+
+
+def _steps(training: TrainingSection, examples: int) -> int:
+    return math.ceil(examples / training.batch_size) * math.ceil(training.epochs)
+
+
+def _is_done(folder: Path, recipe: Recipe) -> bool:
+    own = folder / RECIPE_FILE
     same = own.is_file() and yaml.safe_load(own.read_text(encoding="utf-8")) == recipe.dump()
-    if not (same and (folder / RUN_FILE).is_file()):
-        train(recipe, folder, overwrite=True)
+    return same and (folder / RUN_FILE).is_file()
+
+
+def _scores(folder: Path, test: Path) -> dict[str, Any]:
     scores = {}
     for modality in ("image", "text"):
         saved = folder / "evaluations" / f"{test.stem}-{modality}" / "scores.json"

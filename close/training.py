@@ -33,7 +33,7 @@ from close.encoders import ContrastiveEncoder, encoder_name, load_encoder, pick_
 from close.errors import MismatchError, OutputExistsError, RecipeError, WeightsError
 from close.files import read_json, write_json, write_text
 from close.modeling import CloseModel
-from close.precision import pick_precision
+from close.precision import LARGE_IN_TRAINING, pick_precision
 from close.progress import progress
 from close.recipe import LoraSection, Recipe, TrainingSection
 from close.rows import RowFile
@@ -343,7 +343,7 @@ def _arguments(
     }
     precision: str = section.precision
     if precision == "auto":
-        precision = pick_precision(precision, pick_device(None), _weights(language_model))
+        precision = pick_precision(precision, pick_device(None), _weights(language_model), large=LARGE_IN_TRAINING)
     try:
         arguments = Seq2SeqTrainingArguments(
             output_dir=str(folder),

@@ -23,9 +23,9 @@ from close.sweep import Arm, run_arm
 
 RATES = (2e-3, 4e-3)
 OWN: dict[str, list[dict[str, Any]]] = {
-    "none": [{"adapter": "none", "training": {"epochs": epochs}} for epochs in (3, 5)],
+    "none": [{"adapter": "none", "training": {"epochs": epochs}} for epochs in (4, 8)],
     "close": [{"adapter": [{"gaussian": {"cosine": cosine}}]} for cosine in (0.41, 0.67)],
-    "image": [{"adapter": "none", "train_on": "image", "training": {"epochs": epochs}} for epochs in (3, 5)],
+    "image": [{"adapter": "none", "train_on": "image", "training": {"epochs": epochs}} for epochs in (4, 8)],
 }
 
 
