@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from close.encoders import ContrastiveEncoder
-from close.errors import DataError, MismatchError, MissingError, OutputExistsError
+from close.errors import DataError, MismatchError, MissingError, OutputExistsError, RecipeError
 from close.files import locked, read_json, write_json, write_text
 from close.rows import RowFile
 
@@ -175,16 +175,41 @@ class EmbeddingTable:
             )
 
     def export(self, path: str | Path) -> None:
-        """Write the (N, D) rows as a plain `.npy`, block by block, and the ids beside it as `.ids.txt`."""
+        """Write the (N, D) rows block by block: as a plain `.npy`, with the ids in `.ids.txt`, or as `.parquet` (id, vector).
+
+        Raises:
+            RecipeError: the name ends otherwise.
+        """
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(target.name + ".partial")
+        if target.suffix == ".parquet":
+            self._write_parquet(partial)
+            os.replace(partial, target)
+            return
+        if target.suffix != ".npy":
+            raise RecipeError(f"{target}: rows are exported to a name that ends in .npy or .parquet")
         out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=self.shape)
         for start in range(0, len(self), CHUNK):
             out[start : start + CHUNK] = self[start : start + CHUNK]
         out.flush()
         write_text(target.with_suffix(".ids.txt"), "".join(f"{name}\n" for name in self.ids))
         os.replace(partial, target)
+
+    def _write_parquet(self, path: Path) -> None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        vector = pa.list_(pa.float32(), self.dim)
+        schema = pa.schema(
+            {"id": pa.string(), "vector": vector}, {"encoder": self.encoder, "fingerprint": self.fingerprint}
+        )
+        with parquet.ParquetWriter(path, schema) as writer:
+            for start in range(0, len(self), CHUNK):
+                rows = self[start : start + CHUNK]
+                ids = [self.ids[i] for i in range(start, start + len(rows))]
+                vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), type=vector)
+                writer.write_table(pa.table([pa.array(ids), vectors], schema=schema))
 
     @classmethod
     def from_numpy(

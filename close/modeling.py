@@ -51,7 +51,6 @@ class CloseModel(PreTrainedModel, GenerationMixin):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _keep_in_fp32_modules_strict = {"adapter"}  # noqa: RUF012
-    _no_split_modules = ["T5Block", "BartEncoderLayer", "BartDecoderLayer"]  # noqa: RUF012
 
     def __init__(self, config: CloseConfig, language_model: PreTrainedModel | None = None) -> None:
         super().__init__(config)

@@ -104,7 +104,7 @@ class TrainingSection(BaseModel):
         known = {field.name for field in fields(Seq2SeqTrainingArguments)} - set(_OURS) | set(cls.model_fields)
         wrong = [f"key {key!r} is {_OURS[key]!r} here" for key in values if key in _OURS]
         wrong += [str(unknown_name("key", str(key), known)) for key in values if key not in known | set(_OURS)]
-        kinds = get_type_hints(Seq2SeqTrainingArguments)
+        kinds = get_type_hints(Seq2SeqTrainingArguments) | {"fsdp": bool | str}  # annotated as str, documented as bool
         wrong += [
             f"{key}: expected {_kind_name(kinds[key])}, not {value!r}"
             for key, value in values.items()

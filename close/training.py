@@ -73,6 +73,8 @@ def train(
         return folder
     has_val = recipe.data.val is not None
     arguments = _arguments(recipe.training, folder / CHECKPOINTS, recipe.seed, recipe.language_model, has_val=has_val)
+    if recipe.lora and arguments.fsdp:
+        raise RecipeError("lora and training.fsdp do not go together: what LoRA trains is too little to shard")
     parts = recipe.parts()
     tasks = [get_task(part.task) for part in parts]
     files = [open_rows(part.train) for part in parts]
@@ -115,6 +117,7 @@ def train(
         if trainer.is_world_process_zero():
             trainer.add_callback(_ProgressLine(update))
         result = trainer.train(resume_from_checkpoint=last)
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None  # all gather
     if recipe.lora:
         model = trainer.model.merge_and_unload()
     if trainer.is_world_process_zero():
@@ -123,7 +126,7 @@ def train(
             for part, rows, examples in zip(parts, files, datasets, strict=True)
         ]
         about = {"tasks": [part.task for part in parts], "train": data, "steps": result.global_step}
-        _save(folder, model, tokenizer, recipe, about, trainer.state.log_history)
+        _save(folder, model, state, tokenizer, recipe, about, trainer.state.log_history)
     return folder
 
 
@@ -135,6 +138,10 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
             super().__init__(*args, **kwargs)
         except (RuntimeError, ValueError) as error:  # options that do not go together, or lack their package
             raise RecipeError(f"training: {' '.join(str(error).split())}") from error
+        if self.args.fsdp and not self.is_fsdp_enabled:
+            raise RecipeError(
+                "training: fsdp: nothing to shard over; it needs several GPUs, started by torchrun or accelerate"
+            )
         self.label_smoother = None  # the model smooths, over all tokens of the step
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -338,6 +345,7 @@ def _arguments(
         "log_level": "error",
         "remove_unused_columns": False,
         "label_names": ["labels"],
+        "ddp_find_unused_parameters": False,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "use_cpu": not torch.accelerator.is_available(),
     }
@@ -396,13 +404,19 @@ class _ProgressLine(TrainerCallback):  # type: ignore[misc,unused-ignore]
 
 
 def _save(
-    folder: Path, model: CloseModel, tokenizer: Any, recipe: Recipe, about: dict[str, Any], log: list[dict[str, Any]]
+    folder: Path,
+    model: CloseModel,
+    state: dict[str, Any] | None,
+    tokenizer: Any,
+    recipe: Recipe,
+    about: dict[str, Any],
+    log: list[dict[str, Any]],
 ) -> None:
     """Everything that the run needs; `run.json` last, so that it says that the run is whole."""
     logs = folder / CHECKPOINTS / "runs"  # where tensorboard writes
     if logs.is_dir():
         shutil.copytree(logs, folder / "runs", dirs_exist_ok=True)
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict=state)
     tokenizer.save_pretrained(folder)
     write_text(folder / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in log))
     write_text(

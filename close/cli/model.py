@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from close.cli.tables import Address, EngineName, Workers, pick_engine
 from close.errors import PartialError
+
+if TYPE_CHECKING:
+    from close.pipeline import Output
 
 __all__ = ["register"]
 
@@ -64,6 +69,9 @@ def caption(
     precision: Precision = "auto",
     encoder: Annotated[str | None, typer.Option(help="Where the run's encoder is now, if it has moved.")] = None,
     as_json: Json = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write to this .jsonl or .parquet; the same command continues a stopped one.")
+    ] = None,
     engine: EngineName = "local",
     workers: Workers = 2,
     address: Address = None,
@@ -73,6 +81,9 @@ def caption(
 
     from close.encoders.base import windows
     from close.pipeline import expand, load
+    from close.progress import progress
+    from close.results import ResultFile
+    from close.runs import RUN_FILE
 
     spread = pick_engine(engine, workers, address)
     model = load(run, device=device, precision=precision, encoder=encoder)
@@ -82,13 +93,27 @@ def caption(
         set_seed(seed)
         settings |= {"do_sample": True, "num_beams": num_beams or 1}
     settings = {key: value for key, value in settings.items() if value is not None}
-    errors = []
-    if engine == "local":
-        outputs = model.stream(many, [context] * len(many), batch_size=batch_size, **settings)
-    else:
+
+    def say(items: list[Any]) -> Iterator[Output]:
+        if engine == "local":
+            return model.stream(items, [context] * len(items), batch_size=batch_size, **settings)
         work = partial(model.outputs, context=context, batch_size=batch_size, seed=seed, **settings)
-        outputs = chain.from_iterable(spread(work, list(windows(many, batch_size))))
-    for output in outputs:
+        return chain.from_iterable(spread(work, list(windows(items, batch_size))))
+
+    errors = []
+    if out is not None:
+        names = hashlib.sha256("\n".join(map(str, many)).encode()).hexdigest()
+        made_by = {"run": str(run), "run_sha256": hashlib.sha256((run / RUN_FILE).read_bytes()).hexdigest()}
+        about = {**made_by, "items": names, "context": context, "batch_size": batch_size, "seed": seed, **settings}
+        with ResultFile(out, about, unit=batch_size)() as results, progress("captioning", "images") as update:
+            errors += results.failed
+            update(results.done, len(many))
+            for done, output in enumerate(say(many[results.done :]), results.done + 1):
+                results.write(_plain(output.to_dict()))
+                errors += [output.error] if output.error else []
+                update(done, len(many))
+        typer.echo(f"{out}: {len(many)} rows")
+    for output in say(many) if out is None else ():
         if output.error:
             errors.append(output.error)
         if as_json:

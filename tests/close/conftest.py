@@ -54,6 +54,21 @@ def captions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.write_jsonl(tmp_path_factory.mktemp("captions") / "captions.jsonl", tiny.caption_rows(48))
 
 
+@pytest.fixture(scope="module")
+def run(captions: Path, tiny_encoder: Path, tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small trained run."""
+    from close.recipe import Recipe
+    from close.training import train
+
+    values = {
+        "data": {"train": str(captions)},
+        "encoder": str(tiny_encoder),
+        "language_model": str(tiny_t5),
+        "training": {"epochs": 2, "batch_size": 16, "save_strategy": "no"},
+    }
+    return train(Recipe.model_validate(values), tmp_path_factory.mktemp("runs") / "run")
+
+
 @dataclass(frozen=True)
 class Ran:
     """What a command left behind."""

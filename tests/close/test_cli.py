@@ -19,8 +19,6 @@ import pytest
 import tiny
 
 from close.embeddings import EmbeddingTable
-from close.recipe import Recipe
-from close.training import train
 
 MODULE = [sys.executable, "-m", "close"]
 
@@ -41,17 +39,6 @@ def recipe_file(place: Path, tiny_encoder: Path, tiny_t5: Path) -> Path:
     )
     (place / "recipe.yaml").write_text(text)
     return place / "recipe.yaml"
-
-
-@pytest.fixture(scope="module")
-def run(captions: Path, tiny_encoder: Path, tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    values = {
-        "data": {"train": str(captions)},
-        "encoder": str(tiny_encoder),
-        "language_model": str(tiny_t5),
-        "training": {"epochs": 2, "batch_size": 16, "save_strategy": "no"},
-    }
-    return train(Recipe.model_validate(values), tmp_path_factory.mktemp("runs") / "run")
 
 
 def names(folder: Path) -> set[str]:

@@ -20,7 +20,7 @@ FOLDER = Path(close.__file__).parent
 ROOMS = [
     ["errors", "packing", "progress"],
     ["registry", "files", "precision", "tokenizer", "mini"],
-    ["rows", "encoders", "prefix", "configuration", "generation"],
+    ["results", "rows", "encoders", "prefix", "configuration", "generation"],
     ["embeddings"],
     ["cache", "adapters", "tasks"],
     ["readers", "ray_engine"],

@@ -8,8 +8,6 @@ import pickle
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny
@@ -62,6 +60,24 @@ class TestCluster:
         spread = cli("caption", run, pictures, "--json", "--batch-size", 4, "--engine", "ray")
         assert spread.out == local.out
 
+    def test_parquet_in_parquet_out(self, cli, run, pictures, captions, tiny_encoder, tmp_path):
+        from pyarrow import json as arrow
+        from pyarrow import parquet
+
+        parquet.write_table(arrow.read_json(captions), tmp_path / "captions.parquet")
+        commands = {
+            "vectors": ("embed", "text", tmp_path / "captions.parquet", "--encoder", tiny_encoder, "--export"),
+            "captions": ("caption", run, pictures, "--batch-size", 4, "--out"),
+        }
+        for name, command in commands.items():
+            for engine in ("local", "ray"):
+                out = [tmp_path / f"{name}-{engine}.parquet", "--engine", engine]
+                out += ["--out", tmp_path / engine] if name == "vectors" else []
+                assert cli(*command, *out).code == 0
+            local, spread = (parquet.read_table(tmp_path / f"{name}-{engine}.parquet") for engine in ("local", "ray"))
+            assert len(local)
+            assert spread.equals(local)
+
     def test_a_killed_worker_is_replaced(self, tmp_path):
         from close.ray_engine import RayEngine
 
@@ -82,22 +98,3 @@ class TestCluster:
 
         with pytest.raises(RecipeError, match="4 logical CPUs; 3 workers need 5"):
             list(RayEngine(3)(str, [1, 2]))
-
-
-@pytest.fixture(scope="module")
-def run(recipe_values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small trained run."""
-    from close.recipe import Recipe
-    from close.training import train
-
-    return train(Recipe.model_validate(recipe_values), tmp_path_factory.mktemp("ray") / "run")
-
-
-@pytest.fixture(scope="module")
-def recipe_values(captions: Path, tiny_encoder: Path, tiny_t5: Path) -> dict[str, Any]:
-    return {
-        "data": {"train": str(captions)},
-        "encoder": str(tiny_encoder),
-        "language_model": str(tiny_t5),
-        "training": {"epochs": 1, "batch_size": 16},
-    }

@@ -522,6 +522,7 @@ class TestArguments:
             {"gradient_accumulation_steps": "two"},
             {"precision": "fp16", "half_precision_backend": "apex"},
             {"fsdp": "nonsense"},
+            {"fsdp": True},
             {"deepspeed": "gone.json"},
         ],
         ids=str,
