@@ -31,7 +31,7 @@ __all__ = ["METHODS", "recovered_share", "run_demo"]
 
 SCORES = ("cider", "attribute_accuracy")
 TRAIN_SCENES, TEST_SCENES = 3000, 300
-TRAINING = {"epochs": 8, "batch_size": 64, "learning_rate": 4.0e-3, "save_strategy": "no", "warmup_steps": 50}
+TRAINING = {"epochs": 8, "batch_size": 64, "learning_rate": 2.0e-3, "save_strategy": "no", "warmup_steps": 50}
 
 METHODS: dict[str, dict[str, Any]] = {
     "none": {"adapter": "none"},
