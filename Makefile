@@ -17,7 +17,7 @@ demo: install
 	$(BIN)/close demo
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 10
 
 lint: install
 	$(BIN)/ruff check .

@@ -159,23 +159,38 @@ def test_numbers(value, shown):
 # in a browser
 
 
+def chromium(folder, *options):
+    without = (
+        "background-networking",
+        "component-update",
+        "sync",
+        "gpu",
+        "quic",
+        "dev-shm-usage",
+        "extensions",
+        "breakpad",
+    )
+    headless = ("--headless", "--no-sandbox", "--no-first-run", "--hide-scrollbars", "--enable-logging=stderr")
+    alone = (f"--user-data-dir={folder / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND")
+    command = [BROWSER, *(f"--disable-{name}" for name in without), *headless, *alone, *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Skips where there is no Chromium that shows a page."""
+    if BROWSER is None:
+        pytest.skip("no Chromium on this machine")
+    try:
+        chromium(tmp_path_factory.mktemp("probe"), "--dump-dom", "about:blank")
+    except (OSError, subprocess.SubprocessError) as error:
+        pytest.skip(f"Chromium does not run here: {error}")
+
+
 def browse(folder, name, *options):
     """Console lines and requested addresses of a page."""
     log = folder / f"{name}.net.json"
-    background = ("background-networking", "component-update", "sync", "gpu", "quic")
-    done = subprocess.run(
-        [
-            BROWSER,
-            *(f"--disable-{name}" for name in background),
-            *("--headless", "--no-sandbox", "--no-first-run", "--hide-scrollbars", "--enable-logging=stderr"),
-            *(f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}", "--host-resolver-rules=MAP * ~NOTFOUND"),
-            *(*options, (folder / f"{name}.html").as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=True,
-    )
+    done = chromium(folder, f"--log-net-log={log}", *options, (folder / f"{name}.html").as_uri())
     wanted = set(re.findall(r'"url":"((?:https?|wss?|ftp):[^"]*)', log.read_text(errors="replace")))
     own = re.compile(r"//[^/]*\b(google|googleapis|gstatic|gvt1)\.com")  # the browser's own affairs
     return [line for line in done.stderr.splitlines() if ":CONSOLE" in line], [
@@ -183,7 +198,7 @@ def browse(folder, name, *options):
     ]
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+@pytest.mark.usefixtures("browser")
 def test_a_browser_shows_it_without_errors_or_requests(folder, page):
     (folder / "report.html").write_text(page, encoding="utf-8")
     picture = folder / "report.png"
@@ -194,7 +209,7 @@ def test_a_browser_shows_it_without_errors_or_requests(folder, page):
     print(f"screenshot: {picture}")
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+@pytest.mark.usefixtures("browser")
 def test_the_browser_would_have_told(folder):
     (folder / "bad.html").write_text('<script>nope()</script><img src="http://example.com/x.png">', encoding="utf-8")
     console, requests = browse(folder, "bad", f"--screenshot={folder / 'bad.png'}")

@@ -30,14 +30,16 @@ def free_port():
 
 
 @contextmanager
-def served():
+def served(log):
     """The server's URL; it is ended by Ctrl-C, and must end by it."""
     port = free_port()
     line = command("serve-mini", "--port", port)
-    process = subprocess.Popen(line, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    log, end = log.open("w+"), time.monotonic() + 90
+    process = subprocess.Popen(line, env=environment(), stderr=log, stdout=subprocess.DEVNULL)
     try:
         while not answers(f"http://127.0.0.1:{port}/health"):
-            assert process.poll() is None, process.stderr.read()
+            assert process.poll() is None, Path(log.name).read_text()
+            assert time.monotonic() < end, f"no answer in 90 s: {Path(log.name).read_text()}"
             time.sleep(0.1)
         yield f"http://127.0.0.1:{port}/v1"
         process.send_signal(signal.SIGINT)
@@ -49,7 +51,7 @@ def served():
 def answers(url):
     try:
         return urllib.request.urlopen(url, timeout=5).status == 200
-    except (urllib.error.URLError, ConnectionError):
+    except OSError:
         return False
 
 
@@ -58,7 +60,7 @@ def test_plain_prompts_give_new_captions_with_the_keywords_asked(data_gen, tmp_p
     (tmp_path / "shots.txt").write_text("\n".join(SHOTS))
     (tmp_path / "keywords.txt").write_text("star\nring\nmoon\nheart\nsnow\ndiamond\n")
     files = ["--examples", tmp_path / "shots.txt", "--keywords", tmp_path / "keywords.txt"]
-    with served() as url:
+    with served(tmp_path / "server.log") as url:
         for endpoint in ("chat", "completions"):
             out = tmp_path / f"{endpoint}.jsonl"
             asked = ["--out", out, "--count", 12, "--model", MODEL, "--base-url", url, "--endpoint", endpoint]
