@@ -109,7 +109,7 @@ def _train(folder: Path, recipes: dict[str, Recipe], examples: int) -> None:
     left = {name: recipe for name, recipe in recipes.items() if not _is_done(folder / name, recipe)}
     cores = len(os.sched_getaffinity(0))
     at_once = max(1, min(cores, len(left)))
-    environment = os.environ | {"OMP_NUM_THREADS": str(cores // at_once)}
+    environment = os.environ | {"OMP_NUM_THREADS": str(cores // at_once), "TQDM_MININTERVAL": "1"}
     size = {name: _steps(recipe.training, examples) for name, recipe in left.items()}
     done: dict[str, int] = {}
     running: dict[str, subprocess.Popen[bytes]] = {}

@@ -13,7 +13,7 @@ __all__ = ["progress"]
 def progress(what: str, unit: str = "items") -> Iterator[Callable[..., None]]:
     """A progress line; yields `update(done, all, note="")`, whose first call says where the work begins.
 
-    Where stderr is no terminal, a line is written every ten seconds or so.
+    Where stderr is no terminal, a line is written every ten seconds or so (`TQDM_MININTERVAL`).
     """
     from tqdm import tqdm
 
@@ -34,6 +34,7 @@ def progress(what: str, unit: str = "items") -> Iterator[Callable[..., None]]:
 
 
 def _interval() -> float:
+    import os
     import sys
 
-    return 0.2 if sys.stderr.isatty() else 10.0
+    return float(os.environ.get("TQDM_MININTERVAL") or (0.2 if sys.stderr.isatty() else 10.0))
