@@ -80,6 +80,8 @@ COLUMNS = {
 }
 METHODS = {"none": "no noise", "default": f"cosine {DEFAULT}", "tuned": "tuned", "image": "trained on images"}
 MIXED = ("caption", "vqa", "entailment")
+ASKED = ("vqa", "entailment")
+"""Tasks with a context. They are scored with the *wrong* pictures too: what the context alone gives away."""
 ALSO = ("attribute_accuracy", "attribute_recall", "hallucination", "per_answer_type", "per_label")
 
 
@@ -107,6 +109,9 @@ class Lab:
                     export(folder, split, count, 0)
                 if not self.file(split, "entailment-pictures").exists():
                     _relabel(self.file(split, "entailment"), self.file(split, "entailment-pictures"))
+                for name in ("vqa", "entailment-pictures"):
+                    if not self.file(split, f"{name}-wrong").exists():
+                        _exchange(self.file(split, name))
                 captions = "captions" if split == "train" else "eval"
                 for name in (captions, "vqa", "entailment", "entailment-pictures"):
                     rows = RowFile(self.file(split, name))
@@ -155,7 +160,10 @@ class Lab:
         """Scores of a run on one task's file, made once."""
         column = COLUMNS[name]
         by_picture = name == "entailment" and modality == "image"
-        data = self.file(split, "entailment-pictures" if by_picture else column.test)
+        file = "entailment-pictures" if by_picture else column.test
+        if modality == "wrong":
+            file = f"{'entailment-pictures' if name == 'entailment' else file}-wrong"
+        data = self.file(split, file)
         folder = run / "evaluations" / f"{split}-{column.task}-{modality}"
         with waiting(Path(f"{run}.lock")):
             if not (folder / "scores.json").is_file():
@@ -163,7 +171,7 @@ class Lab:
                     run,
                     data,
                     task=column.task,
-                    modality=modality,
+                    modality="image" if modality == "wrong" else modality,
                     decode=column.decode,
                     tokenizer="python",
                     folder=folder,
@@ -208,7 +216,7 @@ class Lab:
     def cell(self, runs: list[Path], name: str) -> dict[str, Any]:
         """Mean over seeds with its interval, each seed's bootstrap interval over examples, and what else is told."""
         measure, found = COLUMNS[name].measure, {}
-        for modality in ("image", "text"):
+        for modality in ("image", "text", "wrong") if name in ASKED else ("image", "text"):
             scores = [self.scores(run, name, "test", modality) for run in runs]
             found[modality] = interval([score[measure] for score in scores])
             found[modality]["bootstrap"] = [score["ci"][measure] for score in scores]
@@ -228,6 +236,15 @@ def _relabel(rows: Path, out: Path) -> None:
         row = json.loads(line)
         lines.append(json.dumps(row | dict.fromkeys(("label", "target"), row["meta"]["picture_label"])) + "\n")
     write_text(out, "".join(lines))
+
+
+def _exchange(rows: Path) -> None:
+    """The same rows, each with the picture of the scene after next."""
+    found = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
+    images = list(dict.fromkeys(row["image"] for row in found))
+    other = dict(zip(images, images[2:] + images[:2], strict=True))
+    lines = (json.dumps(row | {"image": other[row["image"]]}) + "\n" for row in found)
+    write_text(rows.with_name(f"{rows.stem}-wrong.jsonl"), "".join(lines))
 
 
 def recovered(means: dict[str, float], method: str) -> float | None:
@@ -281,6 +298,9 @@ def table(summary: dict[str, Any]) -> str:
         lines.append(f"| recovered share, {METHODS[method]} | " + " | ".join(cells) + " |")
     cells = [cell(column["methods"]["tuned"]["text"]) for column in columns.values()]
     lines.append("| tuned, fed text | " + " | ".join(cells) + " |")
+    for method in ("tuned", "image"):
+        cells = [cell(column["methods"][method].get("wrong")) for column in columns.values()]
+        lines.append(f"| {METHODS[method]}, the wrong picture | " + " | ".join(cells) + " |")
     for place, title in enumerate(METHODS.values()):
         cells = [str(COLUMNS[name].paper[place]) for name in columns]
         lines.append(f"| *paper, {title}* | " + " | ".join(cells) + " |")
