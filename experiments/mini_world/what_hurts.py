@@ -3,9 +3,9 @@
     close demo
     python experiments/mini_world/what_hurts.py demo
 
-Takes the demo's runs and changes only the pictures' vectors. "shift": all move along the line between the two means, by a share of
-its length (−1: no distance is left). "mixed": each picture's deviation from the mean gets a share of another picture's, so that it
-holds things that its captions don't. Writes what_hurts.json beside this file.
+Takes the demo's runs and changes only the pictures' vectors. "shift": all move along the line between the two means, by a
+share of its length (−1: no distance is left). "mixed": each picture's deviation from the mean gets a share of another
+picture's, so that it holds things that its captions don't. Writes what_hurts.json beside this file.
 """
 
 from __future__ import annotations
