@@ -120,13 +120,12 @@ class MixedDataset(Dataset[dict[str, Any]]):
     def __init__(self, parts: Sequence[TextDataset], weights: Sequence[float], seed: int) -> None:
         self.parts, self.weights, self.seed = parts, weights, seed
         self.starts = np.cumsum([0, *map(len, parts)])
-        self._lengths = np.concatenate([part.lengths for part in parts])
         self.set_epoch(0)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Characters of each example's target, this epoch."""
-        return self._lengths[self.chosen]
+        """The same for all examples: sorted by length, a batch would hold one task, and the tasks pull to and fro."""
+        return np.zeros(len(self), np.int64)
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the epoch's examples."""
@@ -147,6 +146,10 @@ class MixedDataset(Dataset[dict[str, Any]]):
         place = int(self.chosen[index])
         part = int(np.searchsorted(self.starts, place, side="right")) - 1
         return self.parts[part][place - int(self.starts[part])] | {"row": index}
+
+
+SHORT = 24
+"""Characters up to which targets count as alike. Sorted further, a batch would hold one label or one answer only."""
 
 
 class LengthSampler(Sampler[int]):
@@ -177,7 +180,7 @@ class LengthSampler(Sampler[int]):
         return -len(self.dataset) % self.batch_size if self.fill else 0
 
     def __iter__(self) -> Iterator[int]:
-        lengths = self.dataset.lengths
+        lengths = np.maximum(self.dataset.lengths, SHORT)
         rng = np.random.default_rng((self.seed, self.epoch))
         order, run = rng.permutation(len(lengths)), 50 * self.batch_size
         runs = [order[start : start + run] for start in range(0, len(order), run)]

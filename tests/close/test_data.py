@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer
 
-from close.data import Collator, MixedDataset, Prompter, TextDataset, embeddings_of
+from close.data import Collator, LengthSampler, MixedDataset, Prompter, TextDataset, embeddings_of
 from close.embeddings import EmbeddingTable, embed_texts
 from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import DataError
@@ -186,3 +186,19 @@ def test_mixed_tasks_by_weight(made):
     again = MixedDataset([one, two], [2, 0.5], seed=3)
     again.set_epoch(5)
     assert (again.chosen == mixed.chosen).all()
+
+
+class Labels:
+    """Answers whose length gives them away, as those of entailment do."""
+
+    lengths = np.tile([7, 10, 13], 640)
+
+    def __len__(self):
+        return len(self.lengths)
+
+
+def test_a_batch_holds_all_labels():
+    order = np.array(list(LengthSampler(Labels(), 64, seed=0)))
+    shares = [np.bincount(Labels.lengths[batch], minlength=14)[[7, 10, 13]] / 64 for batch in order.reshape(-1, 64)]
+    assert np.min(shares) > 0.1
+    assert np.max(shares) < 0.6
