@@ -350,7 +350,7 @@ class TestProcess:
         assert used.children_user + used.children_system - started[1].children_user - started[1].children_system < 1.5
 
     def test_interrupted_and_continued(self, place, recipe_file, cli):
-        more = ("training.epochs=400", "training.save_strategy=steps", "training.save_steps=10")
+        more = ("training.epochs=4000", "training.save_strategy=steps", "training.save_steps=10")
         process = command("train", "recipe.yaml", *more, "--out", "r")
         for _ in range(1200):
             if list((place / "r").glob("checkpoints/checkpoint-*/manifest.json")) or process.poll() is not None:

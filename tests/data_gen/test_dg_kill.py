@@ -82,7 +82,7 @@ def test_ctrl_c_tells_and_continues(tmp_path, examples):
         while size(out) < 3000:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=200)
     assert process.returncode == 130
     assert "the same command continues" in told
     assert "Traceback" not in told
