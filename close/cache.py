@@ -40,8 +40,8 @@ def cached_table(
         with waiting(Path(f"{folder}.lock")):  # two runs on the same data: one embeds, the other reads
             return embed_texts(rows, encoder, folder, progress=progress)
     table = cached_images(find_images(rows.path, encoder.item_suffixes), encoder, progress=progress)
-    if table.failures:
-        first = table.failures[0]
+    if failed := table.failures:
+        first = failed[0]
         shutil.rmtree(table.path)
         raise DataError(
             f"{rows.path}: {table.info['failed']} of the images can't be read, the first in row {first['id']!r}: "

@@ -65,7 +65,6 @@ def run_demo(
     train_data, test_data = _data(folder.resolve() / "data", scenes, seed)
     training = {name: TRAINING | {"epochs": epochs or EPOCHS[name]} for name in METHODS}
     recipes = {}
-    cached_table(RowFile(train_data), load_encoder("mini"), "text")
     for name, differs in METHODS.items():
         recipes[name] = Recipe.model_validate(
             {"data": {"train": train_data}, "training": training[name], "seed": seed, **differs}

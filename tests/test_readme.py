@@ -6,16 +6,12 @@ import importlib.util
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from mini_server import served
 
 README = Path(__file__).parents[1] / "README.md"
 SMALL = [
@@ -69,34 +65,8 @@ def test_training_text_from_a_language_model(shell):
     shell("\n".join(first))
     start, rest = section("Training text from a language model", "sh").split("\n", 1)
     assert start.startswith("data-gen serve-mini &")
-    with served():
+    with served(["data-gen", "serve-mini"], 8000, Path("server.log")):
         shell(rest)
     rows = Path("written.jsonl").read_text().splitlines()
     assert len(rows) == len(set(rows)) >= 30
     assert list(Path("runs/written/evaluations").glob("*/scores.json"))
-
-
-@contextmanager
-def served() -> Iterator[None]:
-    with Path("server.log").open("w") as log:
-        process = subprocess.Popen(["data-gen", "serve-mini"], stdout=log, stderr=log)
-    try:
-        end = time.monotonic() + 120
-        while not answers():
-            assert process.poll() is None, Path("server.log").read_text()
-            assert time.monotonic() < end, Path("server.log").read_text()
-            time.sleep(0.2)
-        yield
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(20)
-        finally:
-            process.kill()
-
-
-def answers() -> bool:
-    try:
-        return urllib.request.urlopen("http://127.0.0.1:8000/health", timeout=5).status == 200
-    except OSError:
-        return False

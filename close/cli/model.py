@@ -113,13 +113,14 @@ def caption(
                 errors += [output.error] if output.error else []
                 update(done, len(many))
         typer.echo(f"{out}: {len(many)} rows")
-    for output in say(many) if out is None else ():
-        if output.error:
-            errors.append(output.error)
-        if as_json:
-            typer.echo(json.dumps(_plain(output.to_dict()), ensure_ascii=False))
-        elif not output.error:
-            typer.echo(f"{output.item}\t{output.score:.3f}\t{output.text}")
+    else:
+        for output in say(many):
+            if output.error:
+                errors.append(output.error)
+            if as_json:
+                typer.echo(json.dumps(_plain(output.to_dict()), ensure_ascii=False))
+            elif not output.error:
+                typer.echo(f"{output.item}\t{output.score:.3f}\t{output.text}")
     if errors:
         raise PartialError(f"{len(errors)} of {len(many)} items could not be read: {'; '.join(errors[:5])}")
 

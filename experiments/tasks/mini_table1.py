@@ -159,11 +159,9 @@ class Lab:
     def scores(self, run: Path, name: str, split: str, modality: str) -> dict[str, Any]:
         """Scores of a run on one task's file, made once."""
         column = COLUMNS[name]
-        by_picture = name == "entailment" and modality == "image"
+        by_picture = name == "entailment" and modality != "text"
         file = "entailment-pictures" if by_picture else column.test
-        if modality == "wrong":
-            file = f"{'entailment-pictures' if name == 'entailment' else file}-wrong"
-        data = self.file(split, file)
+        data = self.file(split, f"{file}-wrong" if modality == "wrong" else file)
         folder = run / "evaluations" / f"{split}-{column.task}-{modality}"
         with waiting(Path(f"{run}.lock")):
             if not (folder / "scores.json").is_file():

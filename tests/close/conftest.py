@@ -54,19 +54,27 @@ def captions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.write_jsonl(tmp_path_factory.mktemp("captions") / "captions.jsonl", tiny.caption_rows(48))
 
 
-@pytest.fixture(scope="module")
-def run(captions: Path, tiny_encoder: Path, tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small trained run."""
+@pytest.fixture(scope="session")
+def train_small(
+    captions: Path, tiny_encoder: Path, tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """`train_small(epochs=2)`: a run of small models, in a folder whose parent is not there yet."""
     from close.recipe import Recipe
     from close.training import train
 
-    values = {
-        "data": {"train": str(captions)},
-        "encoder": str(tiny_encoder),
-        "language_model": str(tiny_t5),
-        "training": {"epochs": 2, "batch_size": 16, "save_strategy": "no"},
-    }
-    return train(Recipe.model_validate(values), tmp_path_factory.mktemp("runs") / "run")
+    models = {"encoder": str(tiny_encoder), "language_model": str(tiny_t5)}
+
+    def build(**training: Any) -> Path:
+        values = {"data": {"train": str(captions)}, **models, "training": {"batch_size": 16, **training}}
+        return train(Recipe.model_validate(values), tmp_path_factory.mktemp("runs") / "new" / "run")
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def run(train_small: Callable[..., Path]) -> Path:
+    """A small trained run."""
+    return train_small(epochs=2, save_strategy="no")
 
 
 @dataclass(frozen=True)

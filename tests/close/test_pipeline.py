@@ -23,14 +23,8 @@ TEXTS = tiny.sentences(8)
 
 
 @pytest.fixture(scope="module")
-def run(captions: Path, tiny_encoder: Path, tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    values = {
-        "data": {"train": str(captions)},
-        "encoder": str(tiny_encoder),
-        "language_model": str(tiny_t5),
-        "training": {"epochs": 4, "batch_size": 16, "learning_rate": 2e-2, "save_strategy": "no"},
-    }
-    return train(Recipe.model_validate(values), tmp_path_factory.mktemp("runs") / "run")
+def run(train_small) -> Path:
+    return train_small(epochs=4, learning_rate=2e-2, save_strategy="no")
 
 
 @pytest.fixture(scope="module")

@@ -53,14 +53,8 @@ def log(run: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def run(captions: Path, tiny_encoder: Path, tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    values = {
-        "data": {"train": str(captions)},
-        "encoder": str(tiny_encoder),
-        "language_model": str(tiny_t5),
-        "training": {"epochs": 2, "batch_size": 16, "learning_rate": 1e-2},
-    }
-    return train(Recipe.model_validate(values), tmp_path_factory.mktemp("runs") / "new" / "run")
+def run(train_small: Callable[..., Path]) -> Path:
+    return train_small(epochs=2, learning_rate=1e-2)
 
 
 class TestRun:

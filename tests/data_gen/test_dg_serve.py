@@ -2,18 +2,14 @@
 
 import importlib.util
 import re
-import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import command, environment, rows
+from mini_server import served
 
 import data_gen
 from data_gen.serve_mini import MODEL
@@ -29,38 +25,13 @@ def free_port():
         return taken.getsockname()[1]
 
 
-@contextmanager
-def served(log):
-    """The server's URL; it is ended by Ctrl-C, and must end by it."""
-    port = free_port()
-    line = command("serve-mini", "--port", port)
-    log, end = log.open("w+"), time.monotonic() + 90
-    process = subprocess.Popen(line, env=environment(), stderr=log, stdout=subprocess.DEVNULL)
-    try:
-        while not answers(f"http://127.0.0.1:{port}/health"):
-            assert process.poll() is None, Path(log.name).read_text()
-            assert time.monotonic() < end, f"no answer in 90 s: {Path(log.name).read_text()}"
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}/v1"
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
-    finally:
-        process.kill()
-
-
-def answers(url):
-    try:
-        return urllib.request.urlopen(url, timeout=5).status == 200
-    except OSError:
-        return False
-
-
 @needs_server
 def test_plain_prompts_give_new_captions_with_the_keywords_asked(data_gen, tmp_path):
     (tmp_path / "shots.txt").write_text("\n".join(SHOTS))
     (tmp_path / "keywords.txt").write_text("star\nring\nmoon\nheart\nsnow\ndiamond\n")
     files = ["--examples", tmp_path / "shots.txt", "--keywords", tmp_path / "keywords.txt"]
-    with served(tmp_path / "server.log") as url:
+    port = free_port()
+    with served(command("serve-mini", "--port", port), port, tmp_path / "server.log", environment()) as url:
         for endpoint in ("chat", "completions"):
             out = tmp_path / f"{endpoint}.jsonl"
             asked = ["--out", out, "--count", 12, "--model", MODEL, "--base-url", url, "--endpoint", endpoint]
