@@ -20,6 +20,8 @@ from close.sweep import cell
 
 BEHIND = 0.84
 """Noise behind the adapters; the same for all, so that adapters are compared and not their tuning."""
+MORE = (0.67, 0.55, 0.41)
+"""More noise behind a shift, or behind centring."""
 SHIFTS = (0.2, 0.5, 0.8, 1.0, 2.0)
 TITLES = {
     "noise_single": "Noise, single captioning (cosine that it leaves)",
@@ -27,6 +29,7 @@ TITLES = {
     "adapters": f"Adapters, multiple captioning (with noise of cosine {BEHIND})",
     "translation": f"Translations of the text vectors, multiple captioning (with noise of cosine {BEHIND})",
     "data": f"What data the adapter takes, single captioning (with noise of cosine {BEHIND})",
+    "unpaired": "Unpaired adapters and the noise behind them, single captioning",
 }
 PAPER = {
     "noise_single": {"none": 16.4, "cosine 0.41": 80.5, "cosine 0.29": 95.4, "image": 113.2},
@@ -35,6 +38,7 @@ PAPER = {
     "translation": {"none moved": 94.4, "+Δ": 92.8, "−Δ": 84.3}
     | dict(zip((f"random {norm:g}" for norm in SHIFTS), (93.5, 92.5, 89.3, 87.2, 73.7), strict=True)),
     "data": {},
+    "unpaired": {},
 }
 """CIDEr on COCO with ViT-L/14 and T5-base, where the paper has the row. Its noise cosines are .41, .29, .67 at d = 768."""
 
@@ -46,8 +50,8 @@ def parts(lab: Lab) -> dict[str, dict[str, dict[str, Any]]]:
     multiple = {"none": {"adapter": "none", "captions": "multiple"}}
     image = {"image": CEILING}
 
-    def behind(spec: Any, captions: str = "multiple") -> dict[str, Any]:
-        return {"adapter": [*([spec] if spec else []), *noise(BEHIND)], "captions": captions}
+    def behind(spec: Any, captions: str = "multiple", cosine: float = BEHIND) -> dict[str, Any]:
+        return {"adapter": [*([spec] if spec else []), *noise(cosine)], "captions": captions}
 
     def fitted(name: str, fit: dict[str, str], **own: Any) -> dict[str, Any]:
         return {name: {**own, "fit": fit}}
@@ -89,6 +93,13 @@ def parts(lab: Lab) -> dict[str, dict[str, dict[str, Any]]]:
             "unpaired: realign": behind(fitted("realign", unpaired), "single"),
             "pairs: covariance": behind(fitted("covariance", paired), "single"),
             "pairs: ridge": behind(fitted("linear", paired, method="ridge"), "single"),
+        }
+        | image,
+        "unpaired": single
+        | {
+            f"{title} + {c:g}": behind(fitted(name, unpaired), "single", c)
+            for title, name in (("mean shift", "mean_shift"), ("centring", "centring"))
+            for c in (BEHIND, *MORE)
         }
         | image,
     }

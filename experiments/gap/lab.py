@@ -120,7 +120,7 @@ class Lab:
             "encoder": {"reference": self.args.encoder, "fingerprint": self.encoder.fingerprint},
             "scale": self.args.scale,
             "scenes": self.sizes,
-            "recipe": self.base.dump(),
+            "recipe": self.base.dump() | {"data": {"train": str(self.rows("train"))}},
         }
 
 

@@ -39,6 +39,7 @@ def test_encoders_travel_as_their_reference(tiny_encoder):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("cluster")
 class TestCluster:
     """Two workers."""
