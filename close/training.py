@@ -32,8 +32,9 @@ from close.embeddings import EmbeddingTable
 from close.encoders import ContrastiveEncoder, encoder_name, load_encoder, pick_device
 from close.errors import MismatchError, OutputExistsError, RecipeError, WeightsError
 from close.files import read_json, write_json, write_text
+from close.lean import make_lean
 from close.modeling import CloseModel
-from close.precision import LARGE_IN_TRAINING, pick_precision
+from close.precision import pick_precision
 from close.progress import progress
 from close.recipe import LoraSection, Recipe, TrainingSection
 from close.rows import RowFile
@@ -95,6 +96,8 @@ def train(
     tokenizer = load_tokenizer(
         _language_model_place(recipe.language_model), model.get_input_embeddings().num_embeddings
     )
+    if arguments.device.type == "cpu":
+        make_lean(model)
     learner = _with_lora(model, recipe.lora) if recipe.lora else model
     with arguments.main_process_first(local=False):
         if arguments.should_save:
@@ -351,7 +354,7 @@ def _arguments(
     }
     precision: str = section.precision
     if precision == "auto":
-        precision = pick_precision(precision, pick_device(None), _weights(language_model), large=LARGE_IN_TRAINING)
+        precision = pick_precision(precision, pick_device(None), _weights(language_model))
     try:
         arguments = Seq2SeqTrainingArguments(
             output_dir=str(folder),

@@ -1,4 +1,4 @@
-"""`python -m experiments.bench.precision`: does training in bf16 cost quality? CLOSE on the mini world, three seeds each.
+"""`python -m experiments.bench.precision`: does training in bf16 cost quality? CLOSE on the mini world, six seeds each.
 
 The demo's recipe with half its steps, as in experiments/tasks/mini_table1.py. Writes precision.json, .md and .png.
 """
@@ -22,7 +22,7 @@ from close.sweep import Arm, sweep
 def main() -> None:
     """Both precisions with every seed."""
     parser = argparse.ArgumentParser(prog="python -m experiments.bench.precision")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--work", type=Path, default=Path("runs/precision"))
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(""), help="without an ending")
     options = parser.parse_args()

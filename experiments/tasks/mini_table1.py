@@ -80,6 +80,7 @@ COLUMNS = {
 }
 METHODS = {"none": "no noise", "default": f"cosine {DEFAULT}", "tuned": "tuned", "image": "trained on images"}
 MIXED = ("caption", "vqa", "entailment")
+MIXED_METHODS = {"none": "no noise", "noise": "noise", "image": "trained on images"}
 ASKED = ("vqa", "entailment")
 """Tasks with a context. They are scored with the *wrong* pictures too: what the context alone gives away."""
 ALSO = ("attribute_accuracy", "attribute_recall", "hallucination", "per_answer_type", "per_label")
@@ -123,24 +124,27 @@ class Lab:
         training = {key: value for key, value in TRAINING.items() if key not in ("epochs", "max_steps")}
         values: dict[str, Any] = {"seed": seed, "adapter": [{"gaussian": {"cosine": cosine}}] if cosine else "none"}
         if name == "mixed":
-            sizes = {part: len(RowFile(self.file("train", COLUMNS[part].rows))) for part in MIXED}
+            files = {part: self.file("train", self.rows(part, method)) for part in MIXED}
+            sizes = {part: len(RowFile(file)) for part, file in files.items()}
             values["task"] = [
                 {
                     "task": COLUMNS[part].task,
-                    "train": self.file("train", COLUMNS[part].rows),
+                    "train": file,
                     "weight": round(max(sizes.values()) / sizes[part], 3),
                 }
-                for part in MIXED
+                for part, file in files.items()
             ]
+            values |= {"train_on": "image"} if method == "image" else {}
             return Recipe.model_validate(values | {"training": training | {"max_steps": len(MIXED) * self.steps}})
-        column, rows = COLUMNS[name], COLUMNS[name].rows
-        if method == "image":  # a picture has no "other captions": one ceiling for both, as in the paper
-            values |= {"train_on": "image"}
-            rows = "entailment-pictures" if name == "entailment" else rows
-        else:
-            values |= column.changes
-        values |= {"task": column.task, "data": {"train": self.file("train", rows)}}
+        column = COLUMNS[name]
+        # a picture has no "other captions": one ceiling for both, as in the paper
+        values |= {"train_on": "image"} if method == "image" else column.changes
+        values |= {"task": column.task, "data": {"train": self.file("train", self.rows(name, method))}}
         return Recipe.model_validate(values | {"training": training | {"max_steps": self.steps}})
+
+    def rows(self, name: str, method: str) -> str:
+        """The file that a task is trained on."""
+        return "entailment-pictures" if (name, method) == ("entailment", "image") else COLUMNS[name].rows
 
     def run(self, name: str, method: str, seed: int, cosine: float | None = None) -> Path:
         """The folder of the trained cell."""
@@ -208,8 +212,11 @@ class Lab:
         """One model of several tasks, told apart by their instructions."""
         chosen = {name: self.tuned(name, seeds[0])[0] for name in MIXED}
         cosine = round(sum(chosen.values()) / len(chosen), 3)
-        runs = [self.run("mixed", "noise", seed, cosine) for seed in seeds]
-        return {"cosine": cosine, "tasks": {name: self.cell(runs, name) for name in MIXED}}
+        methods = {}
+        for method, own in (("noise", cosine), ("none", None), ("image", None)):
+            runs = [self.run("mixed", method, seed, own) for seed in seeds]
+            methods[MIXED_METHODS[method]] = {name: self.cell(runs, name) for name in MIXED}
+        return {"cosine": cosine, "methods": methods}
 
     def cell(self, runs: list[Path], name: str) -> dict[str, Any]:
         """Mean over seeds with its interval, each seed's bootstrap interval over examples, and what else is told."""
@@ -286,10 +293,10 @@ def table(summary: dict[str, Any]) -> str:
             note = f" (cosine {column['tuned_cosine']})" if method == "tuned" else ""
             cells.append(cell(column["methods"][method]["image"]) + note)
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    if summary["mixed"]:
-        parts = summary["mixed"]["tasks"]
+    for method, parts in (summary["mixed"] or {"methods": {}})["methods"].items():
         cells = [cell(parts[name]["image"]) if name in parts else "" for name in columns]
-        lines.append(f"| all tasks in one model (cosine {summary['mixed']['cosine']}) | " + " | ".join(cells) + " |")
+        note = f" (cosine {summary['mixed']['cosine']})" if method == MIXED_METHODS["noise"] else ""
+        lines.append(f"| all tasks in one model, {method}{note} | " + " | ".join(cells) + " |")
     for method in ("default", "tuned"):
         shares = [column["methods"][method]["recovered_share"] for column in columns.values()]
         cells = ["–" if share is None else f"{share:.2f}" for share in shares]
@@ -313,8 +320,9 @@ def plot(summary: dict[str, Any], path: Path) -> None:
     colours = {"none": "#9aa8bb", "default": "#7fb8a4", "tuned": "#1f7a63", "image": "#c77f3a", "mixed": "#5b6bb5"}
     for axes, (name, column) in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True):
         bars = {method: column["methods"][method]["image"] for method in METHODS}
-        if summary["mixed"] and name in summary["mixed"]["tasks"]:
-            bars["mixed"] = summary["mixed"]["tasks"][name]["image"]
+        mixed = (summary["mixed"] or {"methods": {}})["methods"].get(MIXED_METHODS["noise"], {})
+        if name in mixed:
+            bars["mixed"] = mixed[name]["image"]
         for place, (method, score) in enumerate(bars.items()):
             half = score["ci"][1] - score["mean"] if score["ci"] else 0
             axes.bar(place, score["mean"], yerr=half, color=colours[method], capsize=4)

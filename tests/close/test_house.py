@@ -19,7 +19,7 @@ FOLDER = Path(close.__file__).parent
 
 ROOMS = [
     ["errors", "packing", "progress"],
-    ["registry", "files", "precision", "tokenizer", "mini"],
+    ["lean", "registry", "files", "precision", "tokenizer", "mini"],
     ["results", "rows", "encoders", "prefix", "configuration", "generation"],
     ["embeddings"],
     ["cache", "adapters", "tasks"],
