@@ -69,7 +69,11 @@ class _PackedAttention(nn.Module):
         q, k, v = self.qkv(query).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if attn_mask is not None and attn_mask.ndim == 3:  # (B·heads, L, L)
             attn_mask = attn_mask.unflatten(0, (-1, self.heads))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
+        if attn_mask is None and q.dtype == torch.bfloat16:  # torch's own kernel takes twice as long
+            q, k, v = (part.contiguous() for part in (q, k, v))
+            out = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1), dim=-1) @ v
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
         return self.out(out.transpose(1, 2).flatten(2)), None
 
 
