@@ -25,10 +25,13 @@ TABLE = ("vectors.npy", "norms.npy", "keys.npy", "index.npy", "ids.bin", "ids.np
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """A local cluster of four logical CPUs: enough for two workers."""
+    """A local cluster of four logical CPUs: enough for two workers, with a thread each, as what they are compared with."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     yield
     ray.shutdown()
+    torch.set_num_threads(threads)
 
 
 def test_encoders_travel_as_their_reference(tiny_encoder):
