@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from close.packing import can_pack
+from close.packing import can_pack, product
 
 __all__ = ["LeanLinear", "make_lean"]
 
@@ -21,21 +21,17 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(input, weight)
-        return _product(input, weight, bias)
+        return product(input, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
         rows = grad.flatten(0, -2)
         return (
-            _product(grad, weight.t()) if ctx.needs_input_grad[0] else None,
-            _product(rows.t(), input.flatten(0, -2).t()) if ctx.needs_input_grad[1] else None,
+            product(grad, weight.t()) if ctx.needs_input_grad[0] else None,
+            product(rows.t(), input.flatten(0, -2).t()) if ctx.needs_input_grad[1] else None,
             rows.sum(0) if ctx.needs_input_grad[2] else None,
         )
-
-
-def _product(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
 
 
 class LeanLinear(nn.Linear):
@@ -43,10 +39,10 @@ class LeanLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """(…, in) → (…, out)."""
-        rows = input.dtype == torch.float32 and input.ndim > 1 and input.numel() > 0
-        if not rows or torch.is_autocast_enabled("cpu") or not can_pack(self.weight):
-            return super().forward(input)
-        return _Linear.apply(input, self.weight, self.bias)
+        is_float = input.dtype == torch.float32 and input.is_cpu and not torch.is_autocast_enabled("cpu")
+        if is_float and input.ndim > 1 and input.numel():
+            return _Linear.apply(input, self.weight, self.bias)
+        return super().forward(input)
 
 
 def make_lean(model: nn.Module) -> None:
@@ -54,5 +50,5 @@ def make_lean(model: nn.Module) -> None:
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         return
     for module in model.modules():
-        if type(module) is nn.Linear:
+        if type(module) is nn.Linear and can_pack(module.weight):
             module.__class__ = LeanLinear

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["PackedLinear", "can_pack", "pack"]
+__all__ = ["PackedLinear", "can_pack", "pack", "product"]
 
 
 def can_pack(weight: Tensor) -> bool:
@@ -28,6 +28,11 @@ def can_pack(weight: Tensor) -> bool:
 def _packs_bf16() -> bool:
     """Whether oneDNN takes bf16 on this processor at all; torch itself does, slowly."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def product(input: Tensor, weight: Any, bias: Tensor | None = None) -> Tensor:
+    """`F.linear` by oneDNN; the weight may be packed."""
+    return torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
 
 
 class PackedLinear(nn.Linear):
@@ -50,7 +55,7 @@ class PackedLinear(nn.Linear):
         """(…, in) → (…, out)."""
         if not self.packed:
             return F.linear(input, self.weight, self.bias)
-        return torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
+        return product(input, self.weight, self.bias)
 
 
 class _PackedAttention(nn.Module):

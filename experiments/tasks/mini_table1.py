@@ -267,7 +267,7 @@ def record(lab: Lab, out: Path, about: dict[str, Any]) -> dict[str, Any]:
     done = {path.stem: read_json(path) for path in sorted((lab.work / "columns").glob("*.json"))}
     summary = {
         "columns": {name: done[name] for name in COLUMNS if name in done},
-        "mixed": done.get("mixed"),
+        "mixed": done.get("mixed", {"methods": {}}),
         "notes": [
             "entailment on pictures is scored by meta.picture_label; text-trained models learn the premise's label",
             "interval: 95 % of the mean over seeds (Student's t); bootstrap: 95 % over examples, one per seed",
@@ -293,7 +293,7 @@ def table(summary: dict[str, Any]) -> str:
             note = f" (cosine {column['tuned_cosine']})" if method == "tuned" else ""
             cells.append(cell(column["methods"][method]["image"]) + note)
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    for method, parts in (summary["mixed"] or {"methods": {}})["methods"].items():
+    for method, parts in summary["mixed"]["methods"].items():
         cells = [cell(parts[name]["image"]) if name in parts else "" for name in columns]
         note = f" (cosine {summary['mixed']['cosine']})" if method == MIXED_METHODS["noise"] else ""
         lines.append(f"| all tasks in one model, {method}{note} | " + " | ".join(cells) + " |")
@@ -320,7 +320,7 @@ def plot(summary: dict[str, Any], path: Path) -> None:
     colours = {"none": "#9aa8bb", "default": "#7fb8a4", "tuned": "#1f7a63", "image": "#c77f3a", "mixed": "#5b6bb5"}
     for axes, (name, column) in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True):
         bars = {method: column["methods"][method]["image"] for method in METHODS}
-        mixed = (summary["mixed"] or {"methods": {}})["methods"].get(MIXED_METHODS["noise"], {})
+        mixed = summary["mixed"]["methods"].get(MIXED_METHODS["noise"], {})
         if name in mixed:
             bars["mixed"] = mixed[name]["image"]
         for place, (method, score) in enumerate(bars.items()):
