@@ -21,7 +21,7 @@ from close.sweep import cell
 BEHIND = 0.84
 """Noise behind the adapters; the same for all, so that adapters are compared and not their tuning."""
 MORE = (0.67, 0.55, 0.41)
-"""More noise behind a shift, or behind centring."""
+"""More noise behind a shift; the first of it also behind centring."""
 SHIFTS = (0.2, 0.5, 0.8, 1.0, 2.0)
 TITLES = {
     "noise_single": "Noise, single captioning (cosine that it leaves)",
@@ -57,6 +57,8 @@ def parts(lab: Lab) -> dict[str, dict[str, dict[str, Any]]]:
         return {name: {**own, "fit": fit}}
 
     shift = fitted("mean_shift", unpaired)
+    ridge = fitted("linear", paired, method="ridge", alpha=0.1)
+    residual = [ridge, fitted("covariance", paired)]  # the map, and noise like what it leaves of the gap
     return {
         "noise_single": single | {f"cosine {c:g}": {"adapter": noise(c)} for c in COSINES} | image,
         "noise_multiple": multiple
@@ -76,6 +78,7 @@ def parts(lab: Lab) -> dict[str, dict[str, dict[str, Any]]]:
             "linear": behind(fitted("linear", paired)),
             "ridge": behind(fitted("linear", paired, method="ridge")),
             "procrustes": behind(fitted("linear", paired, method="procrustes")),
+            "ridge and its residual": {"adapter": residual, "captions": "multiple"},
             "memory (DeCap)": {"adapter": "memory", "captions": "multiple"},
         }
         | image,
@@ -93,13 +96,15 @@ def parts(lab: Lab) -> dict[str, dict[str, dict[str, Any]]]:
             "unpaired: realign": behind(fitted("realign", unpaired), "single"),
             "pairs: covariance": behind(fitted("covariance", paired), "single"),
             "pairs: ridge": behind(fitted("linear", paired, method="ridge"), "single"),
+            "pairs: ridge and its residual": {"adapter": residual},
+            "pairs: noise of the pairs alone": {"adapter": fitted("covariance", paired)},
         }
         | image,
         "unpaired": single
         | {
             f"{title} + {c:g}": behind(fitted(name, unpaired), "single", c)
-            for title, name in (("mean shift", "mean_shift"), ("centring", "centring"))
-            for c in (BEHIND, *MORE)
+            for title, name, more in (("mean shift", "mean_shift", MORE), ("centring", "centring", MORE[:1]))
+            for c in (BEHIND, *more)
         }
         | image,
     }
