@@ -1,6 +1,7 @@
-"""Layers for training in float32 on the CPU, that give torch's own results sooner.
+"""Layers for training on the CPU, that give torch's own results sooner.
 
-On the CPU torch hands a float32 product to MKL, which leaves AVX-512 unused on AMD's processors: oneDNN is twice as fast.
+On the CPU torch hands a float32 product to MKL, which leaves AVX-512 unused on AMD's processors: oneDNN is twice as fast. And it
+draws a whole number for every element that dropout may drop, where bfloat16 has 16 bits.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from close.packing import can_pack, product
 
-__all__ = ["LeanLinear", "make_lean"]
+__all__ = ["LeanDropout", "LeanLinear", "make_lean"]
 
 
 class _Linear(torch.autograd.Function):
@@ -45,10 +46,26 @@ class LeanLinear(nn.Linear):
         return super().forward(input)
 
 
+class LeanDropout(nn.Dropout):
+    """`nn.Dropout` that draws 16 random bits an element for bfloat16 on the CPU: p in steps of 2⁻¹⁶, a quarter of the time."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape."""
+        dropped = round(self.p * 2**16)
+        is_bf16 = input.dtype == torch.bfloat16 and input.is_cpu
+        if not (is_bf16 and self.training and 0 < dropped < 2**16) or self.inplace:
+            return super().forward(input)
+        words = torch.empty(-(-input.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        bits = words.view(torch.int16)[: input.numel()].view(input.shape)
+        scale = torch.ge(bits, dropped - 2**15, out=torch.empty_like(input)).mul_(2**16 / (2**16 - dropped))
+        return input * scale
+
+
 def make_lean(model: nn.Module) -> None:
-    """Let all linear layers of a model be `LeanLinear` where that may be faster, in place; weights, names and ties stay."""
-    if torch.backends.cpu.get_cpu_capability() != "AVX512":
-        return
+    """Let a model's linear layers and dropout be lean where that may be faster, in place; weights, names and ties stay."""
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
     for module in model.modules():
-        if type(module) is nn.Linear and can_pack(module.weight):
+        if type(module) is nn.Linear and wide and can_pack(module.weight):
             module.__class__ = LeanLinear
+        elif type(module) is nn.Dropout:
+            module.__class__ = LeanDropout

@@ -25,6 +25,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from close.adapters import resolve_adapter, row_seeds
+from close.allocator import kept_memory
 from close.cache import cached_table
 from close.configuration import CloseConfig
 from close.data import Collator, LengthSampler, MixedDataset, TextDataset
@@ -116,7 +117,7 @@ def train(
     for callback in (_Epochs(trainer), *callbacks):
         trainer.add_callback(callback)
     last = latest_checkpoint(folder / CHECKPOINTS)
-    with _told(), progress("training", "steps") as update:
+    with _told(), kept_memory(), progress("training", "steps") as update:
         if trainer.is_world_process_zero():
             trainer.add_callback(_ProgressLine(update))
         result = trainer.train(resume_from_checkpoint=last)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from close.allocator import kept_memory
 from close.errors import CloseError, DataError, RecipeError
 from close.packing import pack
 from close.precision import pick_dtype, pick_precision
@@ -155,7 +156,7 @@ class ContrastiveEncoder(ABC):
 
         Threads open the items ahead, while the model, or whoever takes the batches, works on those before them.
         """
-        with ThreadPoolExecutor(max_workers=4) as pool:
+        with kept_memory(), ThreadPoolExecutor(max_workers=4) as pool:
             for window in windows(_ahead(pool, self._load, list(items), 2 * batch_size), batch_size):
                 errors = {index: value for index, value in enumerate(window) if isinstance(value, CloseError)}
                 out = torch.full((len(window), self.embed_dim), torch.nan)

@@ -143,7 +143,7 @@ def training_step(world: World, folder: Path) -> Variants:
         return timed(lambda: [loop.step(batch) for batch in batches[1:]])[0], len(batches) - 1, {}
 
     def ours(number: int) -> Timed:
-        clock, steps, warm = Clock(), 10, 3
+        clock, steps, warm = Clock(), 24, 14
         recipe = {
             "data": {"train": str(world.data)},
             "encoder": world.checkpoint,
