@@ -6,6 +6,8 @@ import filecmp
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -20,12 +22,21 @@ from close.rows import RowFile
 
 ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'close-toolkit[ray]'")
 
+PROBE = """
+import ray
+ray.init(num_cpus=1, include_dashboard=False)
+assert ray.get(ray.remote(lambda: 1).remote()) == 1
+"""
 TABLE = ("vectors.npy", "norms.npy", "keys.npy", "index.npy", "ids.bin", "ids.npy", "table.json")
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """A local cluster of four logical CPUs: enough for two workers, with a thread each, as what they are compared with."""
+    try:
+        subprocess.run([sys.executable, "-c", PROBE], check=True, capture_output=True, timeout=120)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        pytest.skip(f"Ray can't start a cluster here: {error}")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
@@ -41,8 +52,7 @@ def test_encoders_travel_as_their_reference(tiny_encoder):
     assert torch.equal(copy.encode_text("a dog"), encoder.encode_text("a dog"))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("cluster")
 class TestCluster:
     """Two workers."""
