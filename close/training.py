@@ -129,7 +129,9 @@ def train(
             {"task": part.task, "rows": len(rows), "sha256": rows.sha256, "examples": len(examples)}
             for part, rows, examples in zip(parts, files, datasets, strict=True)
         ]
+        precision = "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32"
         about = {"tasks": [part.task for part in parts], "train": data, "steps": result.global_step}
+        about |= {"precision": precision, "device": str(arguments.device), "processes": arguments.world_size}
         _save(folder, model, state, tokenizer, recipe, about, trainer.state.log_history)
     return folder
 

@@ -96,7 +96,6 @@ def test_two_processes_equal_one(recipe, tmp_path):
     assert {path.name for path in (tmp_path / "two").iterdir()} == {path.name for path in (tmp_path / "one").iterdir()}
 
 
-@pytest.mark.slow
 def test_goes_on_after_one_process_was_killed(recipe, tmp_path):
     more = ["training.epochs=12"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"

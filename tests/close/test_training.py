@@ -77,7 +77,7 @@ class TestRun:
         encoder = load_encoder(str(tiny_encoder))
         assert about["encoder"] == encoder.name
         assert about["fingerprint"] == encoder.fingerprint
-        assert about["steps"] == 6
+        assert (about["steps"], about["precision"], about["processes"]) == (6, "fp32", 1)
         assert about["train"][0]["sha256"] == RowFile(captions).sha256
         assert (about["train"][0]["rows"], about["train"][0]["examples"]) == (48, 48)
         assert torch.__version__.startswith(about["versions"]["torch"])
