@@ -22,6 +22,7 @@ BEHIND = 0.84
 """Noise behind the adapters; the same for all, so that adapters are compared and not their tuning."""
 MORE = (0.67, 0.55, 0.41)
 """More noise behind a shift; the first of it also behind centring."""
+BEHIND_RIDGE = (BEHIND, 0.75, 0.67)
 SHIFTS = (0.2, 0.5, 0.8, 1.0, 2.0)
 TITLES = {
     "noise_single": "Noise, single captioning (cosine that it leaves)",
@@ -30,6 +31,7 @@ TITLES = {
     "translation": f"Translations of the text vectors, multiple captioning (with noise of cosine {BEHIND})",
     "data": f"What data the adapter takes, single captioning (with noise of cosine {BEHIND})",
     "unpaired": "Unpaired adapters and the noise behind them, single captioning",
+    "paired": "Linear maps and the noise behind them, single captioning",
 }
 PAPER = {
     "noise_single": {"none": 16.4, "cosine 0.41": 80.5, "cosine 0.29": 95.4, "image": 113.2},
@@ -39,6 +41,7 @@ PAPER = {
     | dict(zip((f"random {norm:g}" for norm in SHIFTS), (93.5, 92.5, 89.3, 87.2, 73.7), strict=True)),
     "data": {},
     "unpaired": {},
+    "paired": {},
 }
 """CIDEr on COCO with ViT-L/14 and T5-base, where the paper has the row. Its noise cosines are .41, .29, .67 at d = 768."""
 
@@ -105,6 +108,14 @@ def parts(lab: Lab) -> dict[str, dict[str, dict[str, Any]]]:
             f"{title} + {c:g}": behind(fitted(name, unpaired), "single", c)
             for title, name, more in (("mean shift", "mean_shift", MORE), ("centring", "centring", MORE[:1]))
             for c in (BEHIND, *more)
+        }
+        | image,
+        "paired": single
+        | {f"ridge + {c:g}": behind(fitted("linear", paired, method="ridge"), "single", c) for c in BEHIND_RIDGE}
+        | {
+            "procrustes + 0.84": behind(fitted("linear", paired, method="procrustes"), "single"),
+            "least squares + 0.84": behind(fitted("linear", paired), "single"),
+            "ridge and its residual": {"adapter": residual},
         }
         | image,
     }
