@@ -5,7 +5,8 @@
     python experiments/gap/ablation.py --only adapters data             # … and at the same time in another
     python experiments/gap/ablation.py --record                         # only write down what is finished
 
-Every run takes the same number of steps. After a change of the mini world's captions start in another --work folder.
+Every run takes the same number of steps, and is scored by texts that stand in for images too (`close.selection`).
+After a change of the mini world's captions start in another --work folder.
 Writes ablation.json, .md and .png beside this file from all runs that are finished.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lab import CEILING, COSINES, Lab, finish, gather, noise, options, scored
+from lab import CEILING, COSINES, Lab, chosen, finish, gather, noise, options, scored, selection_table
 
 from close.sweep import cell
 
@@ -122,8 +123,8 @@ def parts(lab: Lab) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """One table a part."""
-    lines = []
+    """Selection by text, then one table a part."""
+    lines = [*selection_table(record["selection"]), ""]
     for part, arms in record["parts"].items():
         rows = [f"### {TITLES[part]}", ""]
         rows += ["| | CIDEr, pictures in | attribute accuracy % | recovered CIDEr | CIDEr, text in | paper |"]
@@ -172,10 +173,19 @@ def main() -> None:
         for part in args.only:
             gather(lab, arms[part])
     args.record = True
-    found = {part: gather(lab, arms[part]) for part in TITLES}
+    found = {part: gather(lab, arms[part], select=True) for part in TITLES}
     if not any(found.values()):
         raise SystemExit("no run is finished here yet")
-    record = {"parts": {part: scored(runs) for part, runs in found.items() if runs}, **lab.about()}
+    record = {"parts": {part: scored(runs) for part, runs in found.items() if runs}, "selection": {}, **lab.about()}
+    for captions in ("single", "multiple"):
+        runs, known = {}, []
+        for part in TITLES:
+            for title, changes in arms[part].items():
+                # parts share arms: each counts once
+                if title in found[part] and changes.get("captions", "single") == captions and changes not in known:
+                    known.append(changes)
+                    runs[f"{part}: {title}"] = found[part][title]
+        record["selection"][captions] = {kind: chosen(runs, kind) for kind in ("text", "unpaired")}
     finish(args, record, markdown, plot)
 
 

@@ -10,7 +10,8 @@ The rule is close/gap/recommend.py as committed; the record names the commit. Th
 strengths, the others where they may matter, and two lengths of training. What is advised (from groups of captions, from unpaired
 pictures as well, from pairs) is trained too, as one more arm. The best arm is the best *mean over seeds on test pictures*, which
 favours it; the advised arms count among them, the image-trained one does not. Every run is scored by stand-ins too
-(`close.selection`), and per seed the run that these choose is compared with the best run of that seed.
+(`close.selection`), and the run
+that these choose for a seed is compared with that seed's best, the arm that they choose with the best arm.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lab import CEILING, COSINES, Lab, finish, gather, noise, options, scored, tell
+from lab import CEILING, COSINES, Lab, chosen, finish, gather, noise, options, scored, selection_table, tell
 
 from close.data import embeddings_of
 from close.embeddings import EmbeddingTable
@@ -109,29 +110,8 @@ def judge(lab: Lab, captions: str) -> dict[str, Any]:
             result["advice"][kind] |= {"share_of_best": share, "wanted": WANTED[kind], "reached": share >= WANTED[kind]}
             result["advice"][kind] |= {"reasons": said["reasons"]}
     for kind in ("text", "unpaired"):
-        result["selection"][kind] = chosen(found, f"selection_{kind}")
+        result["selection"][kind] = chosen(found, kind)
     return result
-
-
-def chosen(found: dict[str, list[dict[str, Any]]], by: str) -> dict[str, Any]:
-    """Per seed the run with the best stand-in score, and what part of that seed's best on pictures it has."""
-    from scipy.stats import spearmanr
-
-    seeds: dict[int, list[tuple[str, float, float]]] = {}
-    for name, runs in found.items():
-        for run in runs:
-            if by in run:
-                seeds.setdefault(run["seed"], []).append((name, run[by][SCORE], run["image"][SCORE]))
-    out: list[dict[str, Any]] = []
-    for seed, runs_of in seeds.items():
-        name, _, score = max(runs_of, key=lambda run: run[1])
-        top = max(runs_of, key=lambda run: run[2])
-        rank = float(spearmanr([run[1] for run in runs_of], [run[2] for run in runs_of]).statistic)
-        share = score / top[2] if top[2] > 0 else 0.0
-        out.append({"seed": seed, "chosen": name, "score": score, "best": top[0], "best_score": top[2]})
-        out[-1] |= {"share_of_best": share, "rank_correlation": rank}
-    mean = float(np.mean([run["share_of_best"] for run in out])) if out else None
-    return {"seeds": out, "share_of_best": mean, "wanted": 0.97, "reached": mean is not None and mean >= 0.97}
 
 
 def markdown(record: dict[str, Any]) -> str:
@@ -146,16 +126,7 @@ def markdown(record: dict[str, Any]) -> str:
                 f"| {captions} | {kind} | {advice} | {said['score']:.1f} | {best} | {said['share_of_best']:.3f} "
                 f"| {said['wanted']} {'✓' if said['reached'] else '✗'} |"
             )
-    lines += ["", "| captions | selected by | share of the seed's best, mean | rank correlation, mean | wanted |"]
-    lines += ["|---|---|---|---|---|"]
-    for captions, found in record["settings"].items():
-        for kind, by in found["selection"].items():
-            if by["seeds"]:
-                rank = np.mean([run["rank_correlation"] for run in by["seeds"]])
-                mark = "✓" if by["reached"] else "✗"
-                lines.append(
-                    f"| {captions} | {kind} | {by['share_of_best']:.3f} | {rank:.2f} | {by['wanted']} {mark} |"
-                )
+    lines += ["", *selection_table({captions: found["selection"] for captions, found in record["settings"].items()})]
     for captions, found in record["settings"].items():
         lines += ["", f"### {captions} captioning", ""]
         lines += [

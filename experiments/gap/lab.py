@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from close.cache import cached_table
@@ -21,7 +22,7 @@ from close.mini.export import CAPTIONS_PER_SCENE
 from close.recipe import Recipe
 from close.rows import RowFile
 from close.runs import RUN_FILE, versions
-from close.selection import saved_selection
+from close.selection import STAND_IN, saved_selection
 from close.sweep import Arm, run_arm, run_folder, summarise
 
 SHARE_OF_DEMO = 0.5
@@ -30,6 +31,9 @@ FIT_SCENES = 1500
 """Held-out scenes that adapters are fitted on, one caption each; adapters for unpaired data do not use the captions."""
 COSINES = (0.95, 0.84, 0.67, 0.41, 0.29)
 """Noises that are swept, the same in every experiment, so that runs are shared; the paper's are .67, .41 and .29."""
+SCORE = "cider"
+SELECTED = 0.97
+"""Share of the best that selection by text is to reach."""
 CEILING = {"adapter": "none", "train_on": "image", "captions": "single"}
 """The image-supervised ceiling; a picture has no other captions."""
 
@@ -144,6 +148,57 @@ def scored(found: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Means, intervals, recovered shares by arm."""
     table: dict[str, Any] = summarise({title: {"runs": runs} for title, runs in found.items()})["arms_scored"]
     return table
+
+
+def chosen(found: Mapping[str, list[dict[str, Any]]], kind: str) -> dict[str, Any]:
+    """What selection by stand-ins is worth: the run chosen for a seed as a share of that seed's best; the same of arms' means.
+
+    Args:
+        found: the runs of every arm. kind: of stand-ins, "text" or "unpaired".
+    """
+    from scipy.stats import spearmanr
+
+    by = f"selection_{kind}"
+    scored = {
+        name: {run["seed"]: (run[by][SCORE], run["image"][SCORE]) for run in runs if by in run}
+        for name, runs in found.items()
+    }
+    scored = {name: runs for name, runs in scored.items() if runs}
+    if not scored:
+        return {}
+    seeds = sorted(set.intersection(*(set(runs) for runs in scored.values())))
+
+    def pick(pairs: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
+        name, top = max(pairs, key=lambda n: pairs[n][0]), max(pairs, key=lambda n: pairs[n][1])
+        rank = float(spearmanr(*zip(*pairs.values(), strict=True)).statistic)
+        (_, score), (_, best) = pairs[name], pairs[top]
+        told = {"chosen": name, "score": score, "best": top, "best_score": best}
+        return told | {"share_of_best": score / best if best > 0 else 0.0, "rank_correlation": rank}
+
+    each = [{"seed": seed} | pick({name: runs[seed] for name, runs in scored.items()}) for seed in seeds]
+    means = {name: tuple(np.mean([runs[seed] for seed in seeds], axis=0).tolist()) for name, runs in scored.items()}
+    share = float(np.mean([run["share_of_best"] for run in each]))
+    told = {"stand_in": STAND_IN, "seeds": each, "arms": pick(means)}
+    return told | {"share_of_best": share, "wanted": SELECTED, "reached": share >= SELECTED}
+
+
+def selection_table(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Lines of markdown: settings by kinds of stand-ins."""
+    lines = [
+        "| captions | runs chosen by stand-ins made of | share of the seed's best, mean | rank correlation, mean | wanted |"
+    ]
+    lines[0] += " chosen by means over seeds | share of the best arm |"
+    lines += ["|---|---|---|---|---|---|---|"]
+    for captions, kinds in settings.items():
+        for kind, found in kinds.items():
+            if found:
+                rank = np.mean([run["rank_correlation"] for run in found["seeds"]])
+                wanted = f"{found['wanted']} {'✓' if found['reached'] else '✗'}"
+                arm = found["arms"]
+                cells = [captions, kind, f"{found['share_of_best']:.3f}", f"{rank:.2f}", wanted]
+                cells += [arm["chosen"], f"{arm['share_of_best']:.3f}"]
+                lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def finish(
