@@ -7,8 +7,10 @@ covariance S), target vectors y (covariance with the sources C) and noise w, tra
     ŷ(z) = ȳ + C (S + w²I)⁻¹ (n·z − x̄),        n² = E‖x‖² + w²d,
 
 and what counts is its *agreement* on images: the mean cosine of ŷ(z) − ȳ with y − ȳ, y the mean vector of the image's captions.
-The advice is the least noise, behind the simplest adapter, that comes within 2 % of the best agreement: a language model pays
-for noise in ways that a linear decoder does not feel.
+Noise alone: the least that comes within 2 % of its best agreement, since a language model pays for noise in ways that a linear
+decoder does not feel. With images, a linear decoder makes up for any shift, and so hardly tells one adapter from another; a
+language model does not, and is best fed where it was trained. So the first adapter of `PREFERRED` that comes within 2 % of the
+best is taken, with the noise of its best agreement; none where nothing is to be gained.
 
 Why single captioning wants more noise than multiple: noise shrinks a direction in which the sources vary by λ to λ/(λ + w²) of
 itself. With the source as its own target, C = S, and without noise the decoder copies everything, also what tells one caption
@@ -44,8 +46,15 @@ COSINES = tuple(round(math.cos(math.radians(angle)), 3) for angle in range(0, 81
 TOLERANCE = 0.02
 RIDGE = 1e-3  # of the mean variance: no trained network amplifies a direction that it has hardly seen
 TESTS = 1000
+RIDGE_MAP = {"linear": {"method": "ridge"}}
 UNPAIRED = ("mean_shift", "centring", "realign")
-PAIRED = ("covariance", {"linear": {"method": "ridge"}})
+PAIRED = ("covariance", RIDGE_MAP)
+PREFERRED: dict[str, tuple[Any, ...]] = {
+    "single": (RIDGE_MAP, "mean_shift", "realign", "centring"),
+    "multiple": ("centring", "realign", "mean_shift"),
+}
+"""In the order of what trained models scored (experiments/gap). Ridge maps a text to the mean of its images, which drops its
+wording: needed where the source is its own target, and too much where it is not."""
 SHARED = ("vqa", "vqa_e")
 """Tasks whose target is never the source's own wording, and rests on what captions of an image share."""
 
@@ -173,9 +182,11 @@ def recommend(
         curves.append(np.mean([curve for curve, _ in found], axis=0))
         lengths.append(np.mean([length for _, length in found]))
     enough = (1 - TOLERANCE) * max(float(curve.max()) for curve in curves)
-    which = next(i for i, curve in enumerate(curves) if curve.max() >= enough)
-    spec, curve = specs[which], curves[which]
-    at = int(np.argmax(curve >= enough))
+    able = [spec for spec, curve in zip(specs, curves, strict=True) if curve.max() >= enough]
+    spec = None if curves[0][0] >= enough else next((spec for spec in PREFERRED[setting] if spec in able), able[0])
+    which = specs.index(spec)
+    curve = curves[which]
+    at = int(np.argmax(curve >= (1 - TOLERANCE) * curve.max())) if spec is None else int(curve.argmax())
     ceiling = np.mean([_ceiling(half) for half in halves]) if data == "pairs" else None
     without, agreement = float(curves[0][0]), float(curve[at])
     advice = Advice(
@@ -383,8 +394,14 @@ def _reasons(found: Advice, setting: str, alone: Floats) -> Iterator[str]:
     at = COSINES[int(alone.argmax())]
     yield (
         f"Linear decoder on images, noise alone: agreement {alone[0]:.2f} without noise, {alone.max():.2f} at the best "
-        f"cosine {at:.2f}. The least noise behind the simplest adapter within {TOLERANCE:.0%} of the best: "
-        f"{_name(found.adapter)}, cosine {found.cosine:.2f}, agreement {found.agreement:.2f}."
+        f"cosine {at:.2f}."
     )
+    if found.adapter is None:
+        yield f"The least noise within {TOLERANCE:.0%} of the best: cosine {found.cosine:.2f}, agreement {found.agreement:.2f}."
+    else:
+        yield (
+            f"Of the adapters within {TOLERANCE:.0%} of the best, {_name(found.adapter)} is the one that trained models did best "
+            f"with for {setting} targets; its best noise: cosine {found.cosine:.2f}, agreement {found.agreement:.2f}."
+        )
     if found.ceiling is not None:
         yield f"Trained on these images instead, it reaches {found.ceiling:.2f}."

@@ -10,8 +10,8 @@ The rule is close/gap/recommend.py as committed; the record names the commit. Th
 strengths, the others where they may matter, and two lengths of training. What is advised (from groups of captions, from unpaired
 pictures as well, from pairs) is trained too, as one more arm. The best arm is the best *mean over seeds on test pictures*, which
 favours it; the advised arms count among them, the image-trained one does not. Every run is scored by stand-ins too
-(`close.selection`), and the run
-that these choose for a seed is compared with that seed's best, the arm that they choose with the best arm.
+(`close.selection`), and the run that these choose for a seed is compared with that seed's best, the arm that they choose with the
+best arm.
 """
 
 from __future__ import annotations
