@@ -63,7 +63,7 @@ def run_parts(folder: Path, size: str, only: tuple[str, ...], rounds: int) -> di
     runs: dict[str, Any] = {}
     full = size == "full"
     if set(only) - {"demo"}:
-        world = models.build(folder, size, captions=2048 if full else 512, photos=48 if full else 16)
+        world = models.build(folder, size, captions=2048 if full else 512, photos=24 if full else 16)
     if "text" in only:
         runs["text_embedding"] = interleave(parts.text_embedding(world, size), rounds)
     if {"features", "photos"} & set(only):

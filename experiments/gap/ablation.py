@@ -15,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lab import CEILING, COSINES, Lab, chosen, finish, gather, noise, options, scored, selection_table
+from lab import CEILING, COSINES, Lab, finish, gather, noise, options, scored, selection, selection_table
 
 from close.sweep import cell
 
@@ -178,14 +178,15 @@ def main() -> None:
         raise SystemExit("no run is finished here yet")
     record = {"parts": {part: scored(runs) for part, runs in found.items() if runs}, "selection": {}, **lab.about()}
     for captions in ("single", "multiple"):
-        runs, known = {}, []
+        runs, known = {}, {}
         for part in TITLES:
-            for title, changes in arms[part].items():
+            for title, own in arms[part].items():
+                changes = {"captions": "single"} | own
                 # parts share arms: each counts once
-                if title in found[part] and changes.get("captions", "single") == captions and changes not in known:
-                    known.append(changes)
+                if title in found[part] and changes["captions"] == captions and changes not in known.values():
+                    known[f"{part}: {title}"] = changes
                     runs[f"{part}: {title}"] = found[part][title]
-        record["selection"][captions] = {kind: chosen(runs, kind) for kind in ("text", "unpaired")}
+        record["selection"][captions] = selection(known, runs)
     finish(args, record, markdown, plot)
 
 

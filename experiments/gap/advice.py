@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lab import CEILING, COSINES, Lab, chosen, finish, gather, noise, options, scored, selection_table, tell
+from lab import CEILING, COSINES, Lab, finish, gather, noise, options, scored, selection, selection_table, tell
 
 from close.data import embeddings_of
 from close.embeddings import EmbeddingTable
@@ -109,8 +109,7 @@ def judge(lab: Lab, captions: str) -> dict[str, Any]:
             }
             result["advice"][kind] |= {"share_of_best": share, "wanted": WANTED[kind], "reached": share >= WANTED[kind]}
             result["advice"][kind] |= {"reasons": said["reasons"]}
-    for kind in ("text", "unpaired"):
-        result["selection"][kind] = chosen(found, kind)
+    result["selection"] = selection(arms | {"image": CEILING}, found)
     return result
 
 

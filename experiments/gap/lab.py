@@ -150,6 +150,23 @@ def scored(found: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
     return table
 
 
+def needs(changes: Mapping[str, Any]) -> str:
+    """What an arm's adapter takes beside text: nothing ("text"), "unpaired" pictures, or "pairs"."""
+    fits = [
+        own["fit"] for stage in changes["adapter"] if isinstance(stage, dict) for own in stage.values() if "fit" in own
+    ]
+    return "pairs" if any("text" in fit for fit in fits) else "unpaired" if fits else "text"
+
+
+def selection(arms: Mapping[str, Mapping[str, Any]], found: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """`chosen` by either kind of stand-ins: among the arms that these data can train, and among all."""
+    out = {}
+    for kind, allowed in (("text", ("text",)), ("unpaired", ("text", "unpaired"))):
+        able = {name: runs for name, runs in found.items() if needs(arms[name]) in allowed}
+        out |= {kind: chosen(able, kind), f"{kind}, among all arms": chosen(found, kind)}
+    return out
+
+
 def chosen(found: Mapping[str, list[dict[str, Any]]], kind: str) -> dict[str, Any]:
     """What selection by stand-ins is worth: the run chosen for a seed as a share of that seed's best; the same of arms' means.
 
@@ -164,38 +181,51 @@ def chosen(found: Mapping[str, list[dict[str, Any]]], kind: str) -> dict[str, An
         for name, runs in found.items()
     }
     scored = {name: runs for name, runs in scored.items() if runs}
-    if not scored:
+    if len(scored) < 2:
         return {}
+    told: dict[str, Any] = {"stand_in": STAND_IN, "arms_compared": len(scored)}
     seeds = sorted(set.intersection(*(set(runs) for runs in scored.values())))
 
     def pick(pairs: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
         name, top = max(pairs, key=lambda n: pairs[n][0]), max(pairs, key=lambda n: pairs[n][1])
         rank = float(spearmanr(*zip(*pairs.values(), strict=True)).statistic)
         (_, score), (_, best) = pairs[name], pairs[top]
-        told = {"chosen": name, "score": score, "best": top, "best_score": best}
-        return told | {"share_of_best": score / best if best > 0 else 0.0, "rank_correlation": rank}
+        share = score / best if best > 0 else 0.0
+        return {
+            "chosen": name,
+            "score": score,
+            "best": top,
+            "best_score": best,
+            "share_of_best": share,
+            "rank_correlation": rank,
+        }
 
     each = [{"seed": seed} | pick({name: runs[seed] for name, runs in scored.items()}) for seed in seeds]
     means = {name: tuple(np.mean([runs[seed] for seed in seeds], axis=0).tolist()) for name, runs in scored.items()}
     share = float(np.mean([run["share_of_best"] for run in each]))
-    told = {"stand_in": STAND_IN, "seeds": each, "arms": pick(means)}
+    told |= {"seeds": each, "arms": pick(means)}
     return told | {"share_of_best": share, "wanted": SELECTED, "reached": share >= SELECTED}
 
 
 def selection_table(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Lines of markdown: settings by kinds of stand-ins."""
-    lines = [
-        "| captions | runs chosen by stand-ins made of | share of the seed's best, mean | rank correlation, mean | wanted |"
-    ]
+    lines = ["| captions | chosen by stand-ins made of | arms | share of the seed's best | rank correlation | wanted |"]
     lines[0] += " chosen by means over seeds | share of the best arm |"
-    lines += ["|---|---|---|---|---|---|---|"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
     for captions, kinds in settings.items():
         for kind, found in kinds.items():
             if found:
                 rank = np.mean([run["rank_correlation"] for run in found["seeds"]])
                 wanted = f"{found['wanted']} {'✓' if found['reached'] else '✗'}"
                 arm = found["arms"]
-                cells = [captions, kind, f"{found['share_of_best']:.3f}", f"{rank:.2f}", wanted]
+                cells = [
+                    captions,
+                    kind,
+                    str(found["arms_compared"]),
+                    f"{found['share_of_best']:.3f}",
+                    f"{rank:.2f}",
+                    wanted,
+                ]
                 cells += [arm["chosen"], f"{arm['share_of_best']:.3f}"]
                 lines.append(f"| {' | '.join(cells)} |")
     return lines
