@@ -18,7 +18,7 @@ import close
 FOLDER = Path(close.__file__).parent
 
 ROOMS = [
-    ["errors", "packing", "progress"],
+    ["allocator", "errors", "packing", "progress"],
     ["lean", "registry", "files", "precision", "tokenizer", "mini"],
     ["results", "rows", "encoders", "prefix", "configuration", "generation"],
     ["embeddings"],
