@@ -21,7 +21,7 @@ _inside = 0
 def kept_memory() -> Iterator[None]:
     """Within it, glibc keeps what is freed for the next step; afterwards that goes back to the system.
 
-    A step of training frees gigabytes and takes them again. Each fresh page costs a fault: a quarter of T5-base's step. Nothing
+    A step of training frees gigabytes and takes them again. Each fresh page costs a fault: a fifth of T5-base's step. Nothing
     happens where the C library is another one.
     """
     global _inside
