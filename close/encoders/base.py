@@ -6,6 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -156,7 +157,8 @@ class ContrastiveEncoder(ABC):
 
         Threads open the items ahead, while the model, or whoever takes the batches, works on those before them.
         """
-        with kept_memory(), ThreadPoolExecutor(max_workers=4) as pool:
+        several = len(items) > batch_size  # one batch leaves nothing for a next one
+        with kept_memory() if several else nullcontext(), ThreadPoolExecutor(max_workers=4) as pool:
             for window in windows(_ahead(pool, self._load, list(items), 2 * batch_size), batch_size):
                 errors = {index: value for index, value in enumerate(window) if isinstance(value, CloseError)}
                 out = torch.full((len(window), self.embed_dim), torch.nan)
