@@ -114,8 +114,8 @@ def parts(lab: Lab) -> dict[str, dict[str, dict[str, Any]]]:
         "paired": single
         | {f"ridge + {c:g}": behind(fitted("linear", paired, method="ridge"), "single", c) for c in BEHIND_RIDGE}
         | {
-            "procrustes + 0.84": behind(fitted("linear", paired, method="procrustes"), "single"),
-            "least squares + 0.84": behind(fitted("linear", paired), "single"),
+            f"procrustes + {BEHIND:g}": behind(fitted("linear", paired, method="procrustes"), "single"),
+            f"least squares + {BEHIND:g}": behind(fitted("linear", paired), "single"),
             "ridge and its residual": {"adapter": residual},
         }
         | image,

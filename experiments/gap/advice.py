@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lab import CEILING, COSINES, Lab, finish, gather, noise, options, scored, selection, selection_table, tell
+from lab import CEILING, COSINES, SCORE, Lab, finish, gather, noise, options, scored, selection, selection_table, tell
 
 from close.data import embeddings_of
 from close.embeddings import EmbeddingTable
@@ -36,7 +36,6 @@ BEHIND = {"mean_shift": (0.95, 0.84), "centring": (0.84, 0.6), "covariance": (0.
 SHORTER = (0.84, 0.67)
 WANTED = {"groups": 0.9, "unpaired": 0.95, "pairs": 0.95}
 """Share of the best swept score that the advice is to reach, by what it rests on."""
-SCORE = "cider"
 
 
 def advised(lab: Lab, captions: str) -> dict[str, dict[str, Any]]:
