@@ -25,6 +25,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from close.adapters import resolve_adapter, row_seeds
+from close.adapters.tables import read_groups
 from close.allocator import kept_memory
 from close.cache import cached_table
 from close.configuration import CloseConfig
@@ -93,7 +94,7 @@ def train(
     val = TextDataset(val_rows, tasks[0], val_table, instruct=len(parts) > 1) if val_rows and val_table else None
     longest = max(task.max_new_tokens for task in tasks)
     set_seed(recipe.seed)
-    model = _build_model(recipe, longest, tables[0])
+    model = _build_model(recipe, longest, tables[0], files[0])
     tokenizer = load_tokenizer(
         _language_model_place(recipe.language_model), model.get_input_embeddings().num_embeddings
     )
@@ -270,10 +271,16 @@ def _language_model_place(reference: str) -> str:
     return str(LANGUAGE_MODEL_DIR)
 
 
-def _build_model(recipe: Recipe, max_new_tokens: int, table: EmbeddingTable) -> CloseModel:
+def _build_model(recipe: Recipe, max_new_tokens: int, table: EmbeddingTable, rows: RowFile) -> CloseModel:
     language_model = _language_model(recipe.language_model)
     text = table if recipe.train_on == "text" else None
-    adapter = resolve_adapter(recipe.adapter, table.dim, table.fingerprint, text=text)
+    adapter = resolve_adapter(
+        recipe.adapter,
+        table.dim,
+        table.fingerprint,
+        text=text,
+        groups=lambda: read_groups(rows, table.path, len(table), table.ids),
+    )
     config = CloseConfig(
         encoder=table.encoder,
         encoder_fingerprint=table.fingerprint,

@@ -13,6 +13,7 @@ from close.adapters.memory import Memory, Nearest
 from close.adapters.moments import Moments, ReAlign, Transport
 from close.adapters.noise import RowNoise, row_seeds
 from close.adapters.recipe import check_adapter, fit_adapter, resolve_adapter
+from close.adapters.shared import Shared
 from close.adapters.shift import MeanShift, RandomShift
 from close.adapters.storage import load_adapter, save_adapter
 from close.adapters.tables import open_rows
@@ -37,6 +38,7 @@ __all__ = [
     "RandomShift",
     "ReAlign",
     "RowNoise",
+    "Shared",
     "Transport",
     "UniformBall",
     "blocks",

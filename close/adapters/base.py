@@ -19,7 +19,14 @@ from close.registry import Registry, unknown_name
 __all__ = ["ADAPTERS", "Chain", "GapAdapter", "Modality", "Needs", "blocks", "build_adapter", "split_spec"]
 
 Modality = Literal["text", "image"]
-Needs = Literal["nothing", "text", "unpaired", "paired"]
+Needs = Literal["nothing", "text", "groups", "unpaired", "paired"]
+_WANTED: dict[Needs, tuple[str, ...]] = {
+    "nothing": (),
+    "text": ("text",),
+    "groups": ("text", "groups"),
+    "unpaired": ("text", "image"),
+    "paired": ("text", "image"),
+}
 
 ADAPTERS: Registry[type[GapAdapter]] = Registry("adapter")
 
@@ -64,36 +71,36 @@ class GapAdapter(nn.Module):
         """Test side: (B, dim) → (B, dim)."""
         return x
 
-    def fit(self, *, text: Any = None, image: Any = None) -> GapAdapter:
+    def fit(self, *, text: Any = None, image: Any = None, groups: Any = None) -> GapAdapter:
         """Learn from embeddings what `needs` names; returns self.
 
         Args:
             text, image: (N, dim) and (M, dim) unit rows: array, tensor or `EmbeddingTable`; N = M and paired by row
                 where `needs` is "paired".
+            groups: (N,) labels of the texts: captions of one image share theirs.
         Raises:
             DataError: data that `needs` names is not given, or is too little.
-            MismatchError: widths differ, or pairs are of different lengths.
+            MismatchError: widths differ, or pairs or groups are of different lengths.
         """
-        self._check_fit(text, image)
-        self.learn(Checked(text, "text", self.name), Checked(image, "image", self.name))
+        self._check_fit(text, image, groups)
+        self.learn(Checked(text, "text", self.name, groups), Checked(image, "image", self.name))
         self.fitted.fill_(True)
         return self
 
     def learn(self, text: Any, image: Any) -> None:
-        """Fill the buffers; `fit` has checked the data."""
+        """Fill the buffers; `fit` has checked the data, and `text.groups` are the texts' labels where they are given."""
 
-    def _check_fit(self, text: Any, image: Any) -> None:
-        wanted = {"nothing": (), "text": ("text",), "unpaired": ("text", "image"), "paired": ("text", "image")}[
-            self.needs
-        ]
-        given = {"text": text, "image": image}
-        missing = [side for side in wanted if given[side] is None]
+    def _check_fit(self, text: Any, image: Any, groups: Any) -> None:
+        wanted = _WANTED[self.needs]
+        given = {"text": text, "image": image, "groups": groups}
+        missing = [f"{side} embeddings" if side != "groups" else "groups" for side in wanted if given[side] is None]
         if missing:
+            call = ", ".join(f"{side}=…" for side in wanted)
             raise DataError(
-                f"adapter {self.name!r} needs {self.needs} data, and {' and '.join(missing)} embeddings are missing: "
-                f"fit(text=…, image=…), or in a recipe {{{self.name}: {{fit: {{text: TABLE, image: TABLE}}}}}}"
+                f"adapter {self.name!r} needs {self.needs} data, and {' and '.join(missing)} are missing: "
+                f"fit({call}), or in a recipe {self.how_to_fit()}"
             )
-        for side in wanted:
+        for side in [side for side in wanted if side != "groups"]:
             if len(given[side].shape) != 2:
                 raise DataError(f"adapter {self.name!r}: {side} embeddings are (N, D), not {tuple(given[side].shape)}")
             rows, dim = given[side].shape
@@ -101,10 +108,20 @@ class GapAdapter(nn.Module):
                 raise MismatchError(f"adapter {self.name!r}: {side} embeddings have {dim} columns, expected {self.dim}")
             if rows < 2:
                 raise DataError(f"adapter {self.name!r}: {rows} {side} rows, at least 2 are needed")
+        if self.needs == "groups" and np.shape(groups) != (len(text),):
+            raise MismatchError(
+                f"adapter {self.name!r}: expected a label for each of {len(text)} texts, got groups of shape {np.shape(groups)}"
+            )
         if self.needs == "paired" and len(text) != len(image):
             raise MismatchError(
                 f"adapter {self.name!r} needs pairs: {len(text)} text rows and {len(image)} image rows are not paired by row"
             )
+
+    @classmethod
+    def how_to_fit(cls) -> str:
+        """How a recipe has it fitted."""
+        sides = ", ".join(f"{side}: {'DATA_FILE' if side == 'groups' else 'TABLE'}" for side in _WANTED[cls.needs])
+        return f"{{{cls.name}: {{fit: {{{sides}}}}}}}"
 
     def forward(self, x: Tensor, modality: Modality, seeds: Tensor | None = None) -> Tensor:
         """Unit rows, adapted on the side that `modality` names.
@@ -142,8 +159,8 @@ class GapAdapter(nn.Module):
 class Checked:
     """Rows that must be finite and not zero, checked block by block as they are read."""
 
-    def __init__(self, rows: Any, side: Modality, adapter: str) -> None:
-        self.rows, self.side, self.adapter = rows, side, adapter
+    def __init__(self, rows: Any, side: Modality, adapter: str, groups: Any = None) -> None:
+        self.rows, self.side, self.adapter, self.groups = rows, side, adapter, groups
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -153,12 +170,13 @@ class Checked:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index: slice) -> Tensor:
+    def __getitem__(self, index: Any) -> Tensor:
         x = _as_tensor(self.rows[index]).cpu()
         norms = x.norm(dim=-1)
         for bad in torch.nonzero(~(norms.isfinite() & (norms > 0)))[:1].flatten().tolist():
             kind = "zero" if norms[bad] == 0 else "not finite (NaN or infinity)"
-            raise DataError(f"adapter {self.adapter!r}: {self.side} row {(index.start or 0) + bad} is {kind}")
+            row = (index.start or 0) + bad if isinstance(index, slice) else index[bad]
+            raise DataError(f"adapter {self.adapter!r}: {self.side} row {row} is {kind}")
         return x
 
 
@@ -207,11 +225,11 @@ class Chain(GapAdapter):
         """Whether every stage may be used."""
         return all(stage.is_fitted for stage in self.members)
 
-    def fit(self, *, text: Any = None, image: Any = None) -> GapAdapter:
+    def fit(self, *, text: Any = None, image: Any = None, groups: Any = None) -> GapAdapter:
         """Fit the stages in turn, each on what the stages before it make of the data (noise left out)."""
         for stage in self.members:
             if not stage.is_fitted:
-                stage.fit(text=text, image=image)
+                stage.fit(text=text, image=image, groups=groups)
             text = None if text is None else Adapted(text, stage, "text")
             image = None if image is None else Adapted(image, stage, "image")
         return self

@@ -3,14 +3,15 @@
 mean_shift                                          a name
 {gaussian: {cosine: 0.41}}                          with options
 {mean_shift: {fit: {text: T, image: V}}}            fitted on tables (or `.npy`), beside its options
-{mean_shift: {fit: {image: V}}}, memory             text that is not named is that of the training data
+{mean_shift: {fit: {image: V}}}, memory, shared     text (and groups) that are not named are those of the training data
+{shared: {fit: {text: T, groups: F}}}               groups are those of the data file F that T was made of
 {load: A}                                           saved by `close adapter fit`
 [A, B, …]                                           a chain; a stage is fitted on what the stages before it make of the data
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ from numpy.typing import NDArray
 
 from close.adapters.base import Adapted, Chain, GapAdapter, build_adapter, split_spec
 from close.adapters.storage import check_fingerprint, load_adapter, read_adapter_info, save_adapter
-from close.adapters.tables import Picked, open_rows
+from close.adapters.tables import Picked, open_rows, read_groups
 from close.errors import MismatchError, MissingError, RecipeError
 from close.registry import unknown_name
+from close.rows import RowFile
 
 __all__ = ["check_adapter", "fit_adapter", "resolve_adapter"]
+
+SIDES = ("text", "image", "groups")
 
 
 def check_adapter(spec: Any) -> None:
@@ -48,37 +52,52 @@ def check_adapter(spec: Any) -> None:
                 raise MissingError(f"{path}: no such embedding table, named by `fit` of adapter {spec!r}")
 
 
-def resolve_adapter(spec: Any, dim: int, fingerprint: str | None = None, *, text: Any = None) -> GapAdapter:
+def resolve_adapter(
+    spec: Any,
+    dim: int,
+    fingerprint: str | None = None,
+    *,
+    text: Any = None,
+    groups: Callable[[], NDArray[Any]] | None = None,
+) -> GapAdapter:
     """The fitted adapter that a recipe asks for; its own `spec()` has plain options only.
 
     Args:
         dim: width of the encoder's embeddings.
         fingerprint: of the encoder's weights.
         text: (N, dim) embeddings of the training text, for adapters whose `fit` names none and which need no pairs.
+        groups: gives the (N,) labels of `text`, for an adapter that needs them.
     Raises:
         what `check_adapter` raises, and
         MismatchError: a table or saved adapter belongs to another encoder, or its width is not `dim`.
         RecipeError: an adapter needs data and says neither `fit` nor `load`.
     """
     check_adapter(spec)
-    adapter = _resolve(spec, dim, fingerprint, text, [])
+    adapter = _resolve(spec, dim, fingerprint, text, groups, [])
     for stage in _flat(adapter):
         if not stage.is_fitted:
             raise RecipeError(
-                f"adapter {stage.name!r} needs {stage.needs} data: {{{stage.name}: {{fit: {{text: TABLE, image: TABLE}}}}}}, "
-                "or {load: FOLDER} after `close adapter fit`"
+                f"adapter {stage.name!r} needs {stage.needs} data: {stage.how_to_fit()}, or "
+                "{load: FOLDER} after `close adapter fit`"
             )
     return adapter
 
 
 def fit_adapter(
-    spec: Any, out: str | Path, *, text: Any = None, image: Any = None, pairs: NDArray[np.int64] | None = None
+    spec: Any,
+    out: str | Path,
+    *,
+    text: Any = None,
+    image: Any = None,
+    pairs: NDArray[np.int64] | None = None,
+    groups: str | Path | None = None,
 ) -> GapAdapter:
     """Fit what a spec names on two tables, and save it.
 
     Args:
         text, image: embedding tables or `.npy` files; paired by row where the adapter needs pairs.
         pairs: (P, 2) text and image rows that belong together, where not row by row; only these rows are fitted on.
+        groups: the data file that `text` was made of, where the adapter needs to know which captions are of one image.
         out: the folder to save it in.
     Raises:
         DataError: data that it needs is not given.
@@ -87,26 +106,35 @@ def fit_adapter(
     """
     check_adapter(spec)
     tables = {side: open_rows(path) for side, path in (("text", text), ("image", image)) if path is not None}
+    labels = None if groups is None or text is None else _groups(groups, tables["text"])
     if not tables:
         raise RecipeError("an adapter is fitted on embeddings: give --text, --image or both")
     if pairs is not None:
         if len(tables) < 2:
             raise RecipeError("pairs are of two tables: give --text and --image")
+        labels = None if labels is None else labels[pairs[:, 0]]
         tables = {side: Picked(rows, pairs[:, column]) for column, (side, rows) in enumerate(tables.items())}
     first = next((table for table in tables.values() if table.fingerprint), next(iter(tables.values())))
     for side, table in tables.items():
         check_fingerprint(f"{side} table", table.encoder, table.fingerprint, first.fingerprint)
-    adapter = _resolve(spec, first.shape[1], first.fingerprint, None, [])
-    adapter.fit(**tables)
+    adapter = _resolve(spec, first.shape[1], first.fingerprint, None, None, [])
+    adapter.fit(**tables, groups=labels)
     save_adapter(adapter, out, encoder=first.encoder, fingerprint=first.fingerprint)
     return adapter
 
 
-def _resolve(spec: Any, dim: int, fingerprint: str | None, text: Any, before: Sequence[GapAdapter]) -> GapAdapter:
+def _resolve(
+    spec: Any,
+    dim: int,
+    fingerprint: str | None,
+    text: Any,
+    groups: Callable[[], NDArray[Any]] | None,
+    before: Sequence[GapAdapter],
+) -> GapAdapter:
     if isinstance(spec, (list, tuple)) and spec:
         stages: list[GapAdapter] = []
         for stage in spec:
-            stages.append(_resolve(stage, dim, fingerprint, text, [*before, *stages]))
+            stages.append(_resolve(stage, dim, fingerprint, text, groups, [*before, *stages]))
         return Chain(dim, stages)
     if _is_load(spec):
         adapter = load_adapter(spec["load"], fingerprint=fingerprint)
@@ -114,10 +142,16 @@ def _resolve(spec: Any, dim: int, fingerprint: str | None, text: Any, before: Se
             raise MismatchError(f"{spec['load']}: the adapter is for {adapter.dim} dimensions, the encoder has {dim}")
         return adapter
     adapter, fit = _stage(spec, dim)
-    if text is not None and (adapter.needs == "text" or (fit and adapter.needs == "unpaired")):
+    labels = None
+    if adapter.needs == "groups" and fit is None and groups is not None:
+        labels = groups()
+    elif fit and "groups" in fit and "text" in fit:
+        labels = _groups(fit["groups"], open_rows(fit["text"]))
+    if text is not None and (adapter.needs in ("text", "groups") or (fit and adapter.needs == "unpaired")):
         fit = {"text": text, **(fit or {})}
     if fit is not None:
-        adapter.fit(**{side: _rows(fit[side], side, fingerprint, before) for side in fit})
+        rows = {side: _rows(fit[side], side, fingerprint, before) for side in fit if side != "groups"}
+        adapter.fit(**rows, groups=labels)
     return adapter
 
 
@@ -130,9 +164,13 @@ def _stage(spec: Any, dim: int) -> tuple[GapAdapter, Mapping[str, Any] | None]:
     if fit is not None and not (isinstance(fit, Mapping) and fit):
         raise RecipeError(f"adapter {name!r}: fit is {{text: TABLE, image: TABLE}}, not {fit!r}")
     for side in fit or ():
-        if side not in ("text", "image"):
-            raise unknown_name(f"side in `fit` of adapter {name!r}", str(side), ("text", "image"))
+        if side not in SIDES:
+            raise unknown_name(f"side in `fit` of adapter {name!r}", str(side), SIDES)
     return build_adapter({name: options}, dim), fit
+
+
+def _groups(path: Any, table: Any) -> NDArray[Any]:
+    return read_groups(RowFile(path), table.path, len(table), table.ids)
 
 
 def _rows(source: Any, side: str, fingerprint: str | None, before: Sequence[GapAdapter]) -> Any:

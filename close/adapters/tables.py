@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from close.errors import DataError, MissingError
+from close.errors import DataError, MismatchError, MissingError
+from close.rows import Row, RowFile
 
-__all__ = ["NpyRows", "Picked", "open_rows"]
+__all__ = ["Finder", "NpyRows", "Picked", "open_rows", "read_groups", "sources_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +28,7 @@ class NpyRows:
 
     encoder = None
     fingerprint = None
+    ids = None
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -94,3 +98,55 @@ def open_rows(path: Any) -> Any:
     if place.suffix == ".npy":
         return NpyRows(place)
     raise DataError(f"{place}: embeddings are a table's folder or a .npy file")
+
+
+def read_groups(rows: RowFile, text: Path, size: int, ids: Sequence[str] | None) -> NDArray[Any]:
+    """(N,) labels of a text table's rows from the data file that it was made of: captions of one image share theirs.
+
+    Args:
+        rows: the data file. text: of the table or `.npy`. size: N, its rows. ids: of the rows, or None for a `.npy`.
+    Raises:
+        MissingError, DataError: the file is not there, or wrong.
+        MismatchError: it does not have as many sources as a `.npy` has rows.
+    """
+    texts = Finder(text, size, ids)
+    labels = np.array([f"\0\0{t}" for t in range(size)], dtype=object)
+    for row in rows:
+        for name, _ in sources_of(row):
+            t = texts.row([name])
+            if t is not None and t < size:
+                labels[t] = row.group or f"\0{row.id}"
+    texts.check_length(rows.path)
+    return labels.astype(str)
+
+
+class Finder:
+    """Rows by id in an embedding table; in a `.npy`, one after the other."""
+
+    def __init__(self, path: Path, rows: int, ids: Sequence[str] | None) -> None:
+        self.path, self.rows = path, rows
+        self.by_id = None if ids is None else {name: row for row, name in enumerate(ids)}
+        self.counter = count()
+        self.used = 0
+
+    def row(self, names: list[str]) -> int | None:
+        """The row of the first name that is there, or in a `.npy` the next one."""
+        self.used += 1
+        if self.by_id is None:
+            return next(self.counter)
+        return next((self.by_id[name] for name in names if name in self.by_id), None)
+
+    def check_length(self, path: Path) -> None:
+        """Refuse a `.npy` of another length than the data file, which has been read to its end."""
+        if self.by_id is None and self.used != self.rows:
+            raise MismatchError(
+                f"{path} has {self.used} items for the {self.rows} rows of {self.path}: "
+                "it is not the data file that this was made of"
+            )
+
+
+def sources_of(row: Row) -> list[tuple[str, str]]:
+    """(id, text) of a row's sources, named as embedding tables name them."""
+    if len(row.source) == 1:
+        return [(row.id, row.source[0])]
+    return [(f"{row.id}#{number}", text) for number, text in enumerate(row.source)]

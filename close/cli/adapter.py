@@ -50,6 +50,9 @@ def fit(
         Path | None, typer.Option(help="Image embeddings; row by row with --text where pairs are needed.")
     ] = None,
     pairs: Pairs = None,
+    groups: Annotated[
+        Path | None, typer.Option(help="The data file that --text was made of, where the adapter needs its groups.")
+    ] = None,
 ) -> None:
     """Fit an adapter on embeddings and save it."""
     from close.adapters.recipe import fit_adapter
@@ -59,7 +62,7 @@ def fit(
     if pairs and not (text and image):
         raise RecipeError("--pairs says which rows of two tables belong together: give --text and --image")
     index = read_index(pairs, text, image) if pairs and text and image else None
-    adapter = fit_adapter(_parse(spec), out, text=text, image=image, pairs=index)
+    adapter = fit_adapter(_parse(spec), out, text=text, image=image, pairs=index, groups=groups)
     typer.echo(f"{out}: {json.dumps(adapter.spec(), ensure_ascii=False)}, {adapter.dim} dimensions")
 
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import yaml
 
+from close.adapters.tables import read_groups
 from close.errors import RecipeError
-from close.gap.pairing import read_groups, read_pairs
+from close.gap.pairing import read_pairs
 from close.gap.recommend import Advice, recommend
 from close.gap.tables import Table, check_tables, load_table
+from close.rows import RowFile
 
 __all__ = ["advise", "to_yaml"]
 
@@ -56,7 +58,8 @@ def advise(
     own = text if text.suffix.lower() in ROW_FILES else None
     if own and image == text and not unpaired:
         pairs = pairs or own
-    labels: Any = read_groups(groups or own, texts) if groups or own else None  # type: ignore[arg-type]
+    named = groups or own
+    labels: Any = read_groups(RowFile(named), texts.path, len(texts.rows), texts.ids) if named else None
     index: Any = "unpaired" if unpaired else None
     if pairs and images is not None:
         found = read_pairs(pairs, texts, images)
@@ -81,7 +84,6 @@ def _table(path: Path, modality: str, encoder: str) -> Table:
     from close.cache import cached_table
     from close.encoders import load_encoder
     from close.progress import progress
-    from close.rows import RowFile
 
     with progress(f"embedding {path.name}") as update:
         made = cached_table(RowFile(path), load_encoder(encoder), modality, progress=update)
@@ -96,7 +98,8 @@ def to_yaml(advice: Advice, text: Path, image: Path | None = None, pairs: Path |
     lines = [f"what is advised for {advice.captions} captioning, from {advice.data}:", *advice.reasons]
     fit = load = None
     if advice.adapter is not None:
-        paired = ADAPTERS[split_spec(advice.adapter)[0]].needs == "paired"
+        stages = advice.adapter if isinstance(advice.adapter, list) else [advice.adapter]
+        paired = any(ADAPTERS[split_spec(stage)[0]].needs == "paired" for stage in stages)
         if paired and pairs:
             load = FITTED
             spec = yaml.safe_dump(advice.adapter, default_flow_style=True, width=1000).strip().removesuffix("\n...")
@@ -104,7 +107,7 @@ def to_yaml(advice: Advice, text: Path, image: Path | None = None, pairs: Path |
                 f"First: close adapter fit '{spec}' --text {text} --image {image} --pairs {pairs} --out {load}"
             )
         else:
-            fit = ({"text": str(text)} if paired else {}) | {"image": str(image)}
+            fit = ({"text": str(text)} if paired else {}) | ({"image": str(image)} if image else {})
     comments = [f"# {part}" for line in lines for part in textwrap.wrap(line, 110, break_long_words=False)]
     snippet = {"adapter": advice.stages(fit, load), "train_on": "text", "captions": advice.captions}
     noise = f"# noise: cosine {advice.cosine:g} is a std of {advice.std:.4g} at {advice.dim} dimensions"

@@ -6,19 +6,19 @@ import csv
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from close.errors import DataError, MismatchError, MissingError
+from close.adapters.tables import Finder, sources_of
+from close.errors import DataError, MissingError
 from close.gap.tables import Table, open_table
 from close.gap.vectors import Ints
-from close.rows import Row, RowFile
+from close.rows import RowFile
 
-__all__ = ["Pairing", "read_groups", "read_index", "read_pairs"]
+__all__ = ["Pairing", "read_index", "read_pairs"]
 
 
 @dataclass(frozen=True)
@@ -73,24 +73,6 @@ def read_index(path: Path, text: Path, image: Path) -> Ints:
     return pairs
 
 
-def read_groups(path: Path, text: Table) -> npt.NDArray[Any]:
-    """(N,) labels of a text table's rows from the data file that it was made of: captions of one image share theirs.
-
-    Raises:
-        MissingError, DataError: the file is not there, or wrong.
-        MismatchError: it does not have as many sources as a `.npy` has rows.
-    """
-    rows, texts = RowFile(path), _Finder(text)
-    labels = np.array([f"\0\0{t}" for t in range(len(text.rows))], dtype=object)
-    for row in rows:
-        for name, _ in _sources(row):
-            t = texts.row([name])
-            if t is not None and t < len(labels):
-                labels[t] = row.group or f"\0{row.id}"
-    texts.check_length(path)
-    return labels.astype(str)
-
-
 def _rows(path: Path, strict: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """(file and line, object) of a JSONL or CSV file; ends silently at what is neither unless `strict`."""
     with path.open(encoding="utf-8-sig", newline="") as lines:
@@ -121,13 +103,13 @@ def _place(key: Any, find: Any, where: str, side: str, table: Table) -> int:
 
 
 def _from_data(rows: RowFile, text: Table, image: Table) -> Pairing:
-    texts, images = _Finder(text), _Finder(image)
+    texts, images = (Finder(table.path, len(table.rows), table.ids) for table in (text, image))
     pairs, captions, pictures, groups, left_out = [], {}, {}, {}, 0
     for row in rows:
         v = images.row([row.id, *_tails(row.image)]) if row.image else None
         if v is not None and row.image:
             pictures[v] = row.image
-        for name, source in _sources(row):
+        for name, source in sources_of(row):
             t = texts.row([name])
             if t is None:
                 left_out += 1
@@ -143,36 +125,6 @@ def _from_data(rows: RowFile, text: Table, image: Table) -> Pairing:
         raise DataError(f"{rows.path}: no row has both a source and an image whose vectors are in the tables")
     labels = np.array([groups.get(t, f"\0\0{t}") for t in range(len(text.rows))])
     return Pairing(np.array(pairs, dtype=np.int64), labels, captions, pictures, left_out)
-
-
-class _Finder:
-    """Rows by id in an embedding table; in a `.npy`, one after the other."""
-
-    def __init__(self, table: Table) -> None:
-        self.table = table
-        self.by_id = None if table.ids is None else {name: row for row, name in enumerate(table.ids)}
-        self.counter = count()
-        self.used = 0
-
-    def row(self, names: list[str]) -> int | None:
-        self.used += 1
-        if self.by_id is None:
-            return next(self.counter)
-        return next((self.by_id[name] for name in names if name in self.by_id), None)
-
-    def check_length(self, path: Path) -> None:
-        if self.by_id is None and self.used != len(self.table.rows):
-            raise MismatchError(
-                f"{path} has {self.used} items for the {len(self.table.rows)} rows of {self.table.path}: "
-                "it is not the data file that this was made of"
-            )
-
-
-def _sources(row: Row) -> list[tuple[str, str]]:
-    """(id, text) of a row's sources, named as embedding tables name them."""
-    if len(row.source) == 1:
-        return [(row.id, row.source[0])]
-    return [(f"{row.id}#{number}", text) for number, text in enumerate(row.source)]
 
 
 def _tails(path: Path | None) -> list[str]:

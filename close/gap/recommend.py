@@ -8,9 +8,10 @@ covariance S), target vectors y (covariance with the sources C) and noise w, tra
 
 and what counts is its *agreement* on images: the mean cosine of ŷ(z) − ȳ with y − ȳ, y the mean vector of the image's captions.
 Noise alone: the least that comes within 2 % of its best agreement, since a language model pays for noise in ways that a linear
-decoder does not feel. With images, a linear decoder makes up for any shift, and so hardly tells one adapter from another; a
-language model does not, and is best fed where it was trained. So the first adapter of `PREFERRED` that comes within 2 % of the
-best is taken, with the noise of its best agreement; none where nothing is to be gained.
+decoder does not feel. A linear decoder makes up for any shift, and so hardly tells one adapter from another; a language model
+does not, and is best fed where it was trained. So the first adapter of `PREFERRED` that comes within 2 % of the best is taken;
+none where nothing is to be gained. Behind a mere shift the noise is that of its best agreement. Behind what takes the wording
+away (`shared`, ridge onto pairs) it is noise alone's: the agreement is flat there, and the images are as far as before.
 
 Why single captioning wants more noise than multiple: noise shrinks a direction in which the sources vary by λ to λ/(λ + w²) of
 itself. With the source as its own target, C = S, and without noise the decoder copies everything, also what tells one caption
@@ -47,14 +48,18 @@ TOLERANCE = 0.02
 RIDGE = 1e-3  # of the mean variance: no trained network amplifies a direction that it has hardly seen
 TESTS = 1000
 RIDGE_MAP = {"linear": {"method": "ridge"}}
+GROUPED = ("shared",)
 UNPAIRED = ("mean_shift", "centring", "realign")
+BOTH = (["shared", "mean_shift"],)
 PAIRED = ("covariance", RIDGE_MAP)
 PREFERRED: dict[str, tuple[Any, ...]] = {
-    "single": (RIDGE_MAP, "mean_shift", "realign", "centring"),
+    "single": (*BOTH, RIDGE_MAP, "shared", "mean_shift", "realign", "centring"),
     "multiple": ("centring", "realign", "mean_shift"),
 }
-"""In the order of what trained models scored (experiments/gap). Ridge maps a text to the mean of its images, which drops its
-wording: needed where the source is its own target, and too much where it is not."""
+"""In the order of what trained models scored (experiments/gap). `shared` maps a text to the mean of its image's captions, and
+ridge to that of its images, which drops the wording: needed where the source is its own target, and unlearnt anyway elsewhere."""
+WORDLESS = (None, *GROUPED, *BOTH, RIDGE_MAP)
+"""Behind which noise has the same work as alone."""
 SHARED = ("vqa", "vqa_e")
 """Tasks whose target is never the source's own wording, and rests on what captions of an image share."""
 
@@ -105,15 +110,8 @@ class Advice:
         Args:
             fit: the tables that the adapter is to be fitted on, as a recipe names them. load: or the folder of a fitted one.
         """
-        stages: list[Any] = []
-        if load is not None and self.adapter is not None:
-            stages.append({"load": load})
-        elif self.adapter is not None:
-            name, options = (
-                (self.adapter, {}) if isinstance(self.adapter, str) else next(iter(dict(self.adapter).items()))
-            )
-            options = {**options, **({"fit": dict(fit)} if fit else {})}
-            stages.append({name: options} if options else name)
+        stages = [] if self.adapter is None else self.adapter if isinstance(self.adapter, list) else [self.adapter]
+        stages = [_fitted_on(stage, fit) for stage in stages] if load is None or not stages else [{"load": load}]
         return stages + ([{"gaussian": {"cosine": self.cosine}}] if self.cosine < 1 else []) or ["none"]
 
     def to_dict(self) -> dict[str, Any]:
@@ -174,7 +172,9 @@ def recommend(
         )
     halves = list(_halves(rows, images, index, labels, setting, seed))
     tell = progress or (lambda _: None)
-    specs: list[Any] = [None] + [*UNPAIRED] * (images is not None) + [*PAIRED] * bool(len(index))
+    grouped, shown = labels is not None, images is not None
+    specs: list[Any] = [None] + [*GROUPED] * grouped + [*UNPAIRED] * shown + [*BOTH] * (grouped and shown)
+    specs += [*PAIRED] * bool(len(index))
     curves, lengths = [], []
     for spec in specs:
         tell(f"trying {_name(spec)}")
@@ -185,8 +185,8 @@ def recommend(
     able = [spec for spec, curve in zip(specs, curves, strict=True) if curve.max() >= enough]
     spec = None if curves[0][0] >= enough else next((spec for spec in PREFERRED[setting] if spec in able), able[0])
     which = specs.index(spec)
-    curve = curves[which]
-    at = int(np.argmax(curve >= (1 - TOLERANCE) * curve.max())) if spec is None else int(curve.argmax())
+    curve, alone = curves[which], curves[0]
+    at = int(np.argmax(alone >= (1 - TOLERANCE) * alone.max())) if spec in WORDLESS else int(curve.argmax())
     ceiling = np.mean([_ceiling(half) for half in halves]) if data == "pairs" else None
     without, agreement = float(curves[0][0]), float(curve[at])
     advice = Advice(
@@ -205,7 +205,7 @@ def recommend(
         calibrations=_calibrations(rows, images, index, labels),
         trials=[_trial(s, c) for s, c in zip(specs, curves, strict=True)],
     )
-    return replace(advice, reasons=tuple(_reasons(advice, setting, curves[0])))
+    return replace(advice, reasons=tuple(_reasons(advice, setting, alone)))
 
 
 def _read(
@@ -256,7 +256,7 @@ def _halves(
         test = test[rng.permutation(len(test))[:TESTS]]
         if len(train) < 4 or not len(test):
             raise DataError("too few images or groups of captions to learn from one half and try on the other")
-        fit = {"text": rows[side == learn]}
+        fit = {"text": rows[side == learn], "groups": names[side == learn]}
         if images is not None:
             fit["image"] = images[image_side == learn]
         if len(index):
@@ -298,8 +298,10 @@ def _adapted(half: _Half, spec: Any, seed: int) -> tuple[Floats, Floats]:
     from close.adapters import RowNoise, build_adapter, row_seeds
 
     adapter = build_adapter(spec, half.sources.shape[1])
-    kind = "paired_" if adapter.needs == "paired" else ""
-    adapter.fit(text=half.fit[f"{kind}text"], image=half.fit[f"{kind}image"])
+    if adapter.needs == "paired":
+        adapter.fit(text=half.fit["paired_text"], image=half.fit["paired_image"])
+    else:
+        adapter.fit(text=half.fit["text"], image=half.fit.get("image"), groups=half.fit["groups"])
     seeds = row_seeds(seed, 0, torch.arange(len(half.sources)))
     with torch.no_grad():
         sources = adapter.text(torch.from_numpy(half.sources), RowNoise(seeds)).double().numpy()
@@ -362,7 +364,19 @@ def _trial(spec: Any, curve: Floats) -> Trial:
 
 
 def _name(spec: Any) -> str:
+    if isinstance(spec, list):
+        return " and ".join(map(_name, spec))
     return "noise alone" if spec is None else spec if isinstance(spec, str) else str(next(iter(spec)))
+
+
+def _fitted_on(stage: Any, fit: Mapping[str, str] | None) -> Any:
+    """A stage with the tables for it; what learns from text alone takes the training data's."""
+    from close.adapters.base import ADAPTERS, split_spec
+
+    name, options = split_spec(stage)
+    if fit and ADAPTERS[name].needs in ("unpaired", "paired"):
+        options["fit"] = dict(fit)
+    return {name: options} if options else name
 
 
 _BASIS = {
@@ -401,7 +415,9 @@ def _reasons(found: Advice, setting: str, alone: Floats) -> Iterator[str]:
     else:
         yield (
             f"Of the adapters within {TOLERANCE:.0%} of the best, {_name(found.adapter)} is the one that trained models did best "
-            f"with for {setting} targets; its best noise: cosine {found.cosine:.2f}, agreement {found.agreement:.2f}."
+            f"with for {setting} targets. Noise of cosine {found.cosine:.2f}, "
+            + ("the least within 2 % of the best alone" if found.adapter in WORDLESS else "the best behind it")
+            + f": agreement {found.agreement:.2f}."
         )
     if found.ceiling is not None:
         yield f"Trained on these images instead, it reaches {found.ceiling:.2f}."

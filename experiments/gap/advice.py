@@ -23,16 +23,29 @@ from typing import Any
 import numpy as np
 from lab import CEILING, COSINES, SCORE, Lab, finish, gather, noise, options, scored, selection, selection_table, tell
 
+from close.adapters import ADAPTERS
+from close.adapters.base import split_spec
 from close.data import embeddings_of
 from close.embeddings import EmbeddingTable
 from close.files import read_json, waiting, write_json
 from close.gap import recommend
+from close.gap.recommend import RIDGE_MAP
 from close.rows import RowFile
 from close.sweep import cell
 from close.tasks import get_task
 
 SETTINGS = ("single", "multiple")
-BEHIND = {"mean_shift": (0.95, 0.84), "centring": (0.84, 0.6), "covariance": (0.84,)}
+BEHIND: dict[str, tuple[list[Any], tuple[float, ...]]] = {
+    "mean_shift": (["mean_shift"], (0.95, 0.84)),
+    "centring": (["centring"], (0.84, 0.6)),
+    "realign": (["realign"], (0.84,)),
+    "shared": (["shared"], (0.84, 0.67)),
+    "shared, mean_shift": (["shared", "mean_shift"], (0.84, 0.67)),
+    "shared, centring": (["shared", "centring"], (0.84,)),
+    "covariance": (["covariance"], (0.84,)),
+    "ridge": ([RIDGE_MAP], (0.84,)),
+}
+"""Adapters by title, and the noises that are swept behind them."""
 SHORTER = (0.84, 0.67)
 WANTED = {"groups": 0.9, "unpaired": 0.95, "pairs": 0.95}
 """Share of the best swept score that the advice is to reach, by what it rests on."""
@@ -63,12 +76,19 @@ def advised(lab: Lab, captions: str) -> dict[str, dict[str, Any]]:
 
 def changes_of(lab: Lab, advice: dict[str, Any]) -> dict[str, Any]:
     """The recipe's part of an advice, with the tables that its adapter is fitted on."""
-    spec, stages = advice["adapter"], []
-    if spec is not None:
-        name, own = (spec, {}) if isinstance(spec, str) else next(iter(spec.items()))
-        kind = "paired" if name in ("covariance", "linear") else "unpaired"
-        stages = [{name: {**own, "fit": lab.fit[kind]}}]
+    spec = advice["adapter"]
+    stages = fitted_on(lab, [] if spec is None else spec if isinstance(spec, list) else [spec])
     return {"adapter": [*stages, *noise(advice["cosine"])] or "none", "captions": advice["captions"]}
+
+
+def fitted_on(lab: Lab, stages: list[Any]) -> list[Any]:
+    """The stages, each with the tables that it learns from beside the training text."""
+    found = []
+    for stage in stages:
+        name, own = split_spec(stage)
+        fit = {"unpaired": "unpaired", "paired": "paired"}.get(ADAPTERS[name].needs)
+        found.append({name: {**own, "fit": lab.fit[fit]}} if fit else stage)
+    return found
 
 
 def sweep_arms(lab: Lab, captions: str) -> dict[str, dict[str, Any]]:
@@ -76,11 +96,9 @@ def sweep_arms(lab: Lab, captions: str) -> dict[str, dict[str, Any]]:
     short = {"training": {"max_steps": max(1, lab.steps // 2)}}
     arms: dict[str, dict[str, Any]] = {"none": {"adapter": "none", "captions": captions}}
     arms |= {f"noise {c:g}": {"adapter": noise(c), "captions": captions} for c in COSINES}
-    for name, cosines in BEHIND.items():
-        fit = lab.fit["paired" if name == "covariance" else "unpaired"]
-        arms |= {
-            f"{name} + {c:g}": {"adapter": [{name: {"fit": fit}}, *noise(c)], "captions": captions} for c in cosines
-        }
+    for title, (stages, cosines) in BEHIND.items():
+        own = fitted_on(lab, stages)
+        arms |= {f"{title} + {c:g}": {"adapter": [*own, *noise(c)], "captions": captions} for c in cosines}
     arms |= {f"noise {c:g}, half the steps": arms[f"noise {c:g}"] | short for c in SHORTER}
     return arms
 
@@ -118,7 +136,8 @@ def markdown(record: dict[str, Any]) -> str:
     for captions, found in record["settings"].items():
         best = f"{found['best']} {found['best_score']:.1f}"
         for kind, said in found["advice"].items():
-            adapter = said["adapter"] if isinstance(said["adapter"], str) else next(iter(said["adapter"]))
+            stages = said["adapter"] if isinstance(said["adapter"], list) else [said["adapter"]]
+            adapter = ", ".join(split_spec(stage)[0] for stage in stages)
             advice = f"{adapter} + {said['cosine']:g}" if adapter != "none" else f"noise {said['cosine']:g}"
             lines.append(
                 f"| {captions} | {kind} | {advice} | {said['score']:.1f} | {best} | {said['share_of_best']:.3f} "
@@ -146,6 +165,13 @@ def plot(record: dict[str, Any], path: Path) -> None:
     settings = record["settings"]
     figure = Figure(figsize=(5.2 * len(settings), 4), layout="constrained")
     colours = {"noise": "#1f7a63", "mean_shift": "#c58b2a", "centring": "#5b6bb5", "covariance": "#a34f6b"}
+    colours |= {
+        "realign": "#7f8c3a",
+        "shared": "#c0392b",
+        "shared, mean_shift": "#e07b39",
+        "shared, centring": "#8e5bb5",
+    }
+    colours |= {"ridge": "#34495e"}
     marks = {"groups": "v", "unpaired": "s", "pairs": "D"}
     for axes, (captions, found) in zip(
         figure.subplots(1, len(settings), squeeze=False)[0], settings.items(), strict=True

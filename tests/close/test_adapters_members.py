@@ -9,10 +9,12 @@ from scipy.linalg import sqrtm
 from sklearn.linear_model import LinearRegression, Ridge
 
 from close.adapters import ADAPTERS, Chain, RowNoise, build_adapter, cosine_to_std, row_seeds
+from close.adapters.shared import group_blocks
 from close.adapters.statistics import covariance
 from close.errors import DataError, MismatchError, NotFittedError, RecipeError, UnknownNameError
 
 DIM = 16
+GROUPS = np.random.default_rng(5).integers(0, 120, 400)  # of one text to eight
 OPTIONS = {"gaussian": {"std": 0.1}, "uniform": {"radius": 0.3}, "random_shift": {"norm": 0.5}}
 
 
@@ -43,7 +45,7 @@ def probe():
 
 def fitted(spec, pairs, dim=DIM):
     adapter = build_adapter(spec, dim)
-    return adapter.fit(text=pairs[0], image=pairs[1])
+    return adapter.fit(text=pairs[0], image=pairs[1], groups=GROUPS[: len(pairs[0])])
 
 
 def run(adapter, x, modality="text"):
@@ -190,6 +192,46 @@ def test_ridge_toward_identity(pairs, probe):
     close_to(run(far, probe[0]), run(fitted("mean_shift", pairs), probe[0]))
 
 
+@pytest.mark.parametrize("size", [8192, 50])
+def test_shared_is_scikit_learns_ridge_onto_the_others_of_the_group(pairs, probe, size, monkeypatch):
+    monkeypatch.setattr(group_blocks, "__defaults__", (size,))
+    text = pairs[0].astype(np.float64)
+    own = np.array([i for i in range(400) if (GROUPS[i] == GROUPS).sum() > 1])
+    others = np.array([text[(GROUPS[i] == GROUPS) & (np.arange(400) != i)].mean(0) for i in own])
+    penalty = 0.3 * np.trace(np.cov(text[own].T)) / DIM * (len(own) - 1)
+    model = Ridge(alpha=penalty).fit(text[own], others)
+    close_to(run(fitted({"shared": {"alpha": 0.3}}, pairs), probe[0]), unit(model.predict(probe[0])))
+    close_to(run(fitted("shared", pairs), probe[1], "image"), probe[1])
+
+
+def test_shared_finds_what_the_captions_have_in_common():
+    """Content in half of the dimensions, wording in all: content is shrunk as by Wiener's filter, and the rest goes."""
+    rng = np.random.default_rng(1)
+    content, wording = rng.normal(size=(4000, 1, DIM)), rng.normal(size=(4000, 5, DIM))
+    content[:, :, DIM // 2 :] = 0
+    text = (content + wording).reshape(-1, DIM)
+    adapter = build_adapter({"shared": {"alpha": 0}}, DIM).fit(text=text, groups=np.repeat(np.arange(4000), 5))
+    np.testing.assert_allclose(adapter.matrix.numpy(), np.diag([0.5] * 8 + [0] * 8), atol=0.02)
+
+
+def test_shared_does_not_care_for_order_names_and_turns(pairs, probe):
+    order = np.random.default_rng(2).permutation(400)
+    names = np.array([f"image {label}" for label in GROUPS])
+    first = fitted("shared", pairs)
+    second = build_adapter("shared", DIM).fit(text=pairs[0][order], groups=names[order])
+    close_to(run(first, probe[0]), run(second, probe[0]))
+    turn = np.linalg.qr(np.random.default_rng(3).normal(size=(DIM, DIM)))[0].astype(np.float32)
+    turned = build_adapter("shared", DIM).fit(text=pairs[0] @ turn, groups=GROUPS)
+    close_to(run(turned, probe[0] @ turn), run(first, probe[0]) @ turn)
+
+
+def test_shared_says_what_is_wrong_with_groups(pairs):
+    with pytest.raises(MismatchError, match=r"a label for each of 400 texts, got groups of shape \(3,\)"):
+        build_adapter("shared", DIM).fit(text=pairs[0], groups=[1, 2, 3])
+    with pytest.raises(DataError, match="0 groups have two texts or more"):
+        build_adapter("shared", DIM).fit(text=pairs[0], groups=np.arange(400))
+
+
 def test_procrustes_finds_a_rotation_again(probe):
     text, _ = make_pairs(300)
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(DIM, DIM)))[0]
@@ -288,8 +330,8 @@ def test_unit_rows_of_the_same_shape_and_dtype(name, pairs, probe):
 @pytest.mark.parametrize("name", [*ADAPTERS])
 def test_fit_says_what_is_missing(name, pairs):
     adapter = build_adapter({name: OPTIONS.get(name)}, DIM)
-    sides = {"nothing": [], "text": ["text"]}.get(adapter.needs, ["text", "image"])
-    data = dict(zip(("text", "image"), pairs, strict=True))
+    sides = {"nothing": [], "text": ["text"], "groups": ["text", "groups"]}.get(adapter.needs, ["text", "image"])
+    data = {"text": pairs[0], "image": pairs[1], "groups": GROUPS}
     assert adapter.is_fitted == (not sides)
     for side in sides:
         with pytest.raises(DataError, match=rf"{name}.*needs {adapter.needs} data, and .*{side}.* missing"):
@@ -315,13 +357,13 @@ def test_bad_rows_are_named(name, pairs):
         text = np.tile(pairs[0], (30, 1))
         text[9123] = value
         with pytest.raises(DataError, match=f"text row 9123 is {what}"):
-            build_adapter(name, DIM).fit(text=text, image=np.tile(pairs[1], (30, 1)))
+            build_adapter(name, DIM).fit(text=text, image=np.tile(pairs[1], (30, 1)), groups=np.tile(GROUPS, 30))
 
 
-@pytest.mark.parametrize("name", ["moments", "realign", "transport", "linear"])
+@pytest.mark.parametrize("name", ["moments", "realign", "transport", "linear", "shared"])
 def test_constant_text_is_refused(name, pairs):
     with pytest.raises(DataError, match="all text embeddings are the same"):
-        build_adapter(name, DIM).fit(text=np.tile(pairs[0][:1], (400, 1)), image=pairs[1])
+        build_adapter(name, DIM).fit(text=np.tile(pairs[0][:1], (400, 1)), image=pairs[1], groups=GROUPS)
 
 
 def test_wrong_shapes_are_refused(pairs):

@@ -35,6 +35,12 @@ def same(one, other):
     return all(torch.equal(value, state[key]) for key, value in one.state_dict().items())
 
 
+def alike(one, other):
+    """The same but for the rounding of unit rows."""
+    state = other.state_dict()
+    return all(torch.allclose(value.float(), state[key].float(), atol=1e-5) for key, value in one.state_dict().items())
+
+
 @pytest.mark.parametrize("ending", ["", ".npy"])
 def test_fit_in_place(folder, rows, ending):
     files = {side: f"{folder / side}{ending}" for side in ("text", "image")}
@@ -74,6 +80,31 @@ def test_training_text_stands_in(folder, rows):
         resolve_adapter("mean_shift", DIM, text=rows[0])
     with pytest.raises(DataError, match="text embeddings are missing"):
         resolve_adapter({"linear": {"fit": {"image": folder / "image.npy"}}}, DIM, text=rows[0])
+
+
+def test_groups_come_from_a_data_file_or_from_the_training_data(folder, rows):
+    labels = [f"image {number // 3}" for number in range(60)]
+    lines = [{"id": str(i), "source": f"caption {i}", "group": label} for i, label in enumerate(labels)]
+    (folder / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    expected = build_adapter("shared", DIM).fit(text=rows[0], groups=labels)
+    for text in ("text", "text.npy"):
+        fit = {"text": str(folder / text), "groups": str(folder / "captions.jsonl")}
+        assert alike(resolve_adapter({"shared": {"fit": fit}}, DIM, "aaaa"), expected)
+    chain = resolve_adapter(
+        ["shared", {"gaussian": {"cosine": 0.8}}], DIM, text=rows[0], groups=lambda: np.array(labels)
+    )
+    assert same(chain.members[0], expected)
+    own = fit_adapter("shared", folder / "A", text=folder / "text", groups=folder / "captions.jsonl")
+    assert alike(own, expected)
+    with pytest.raises(
+        DataError, match=r"needs groups data, and groups are missing.*shared: \{fit: \{text: TABLE, groups: DATA"
+    ):
+        fit_adapter("shared", folder / "B", text=folder / "text")
+    with pytest.raises(RecipeError, match=r"needs groups data: \{shared: "):
+        resolve_adapter("shared", DIM, "aaaa")
+    (folder / "captions.jsonl").write_text(json.dumps(lines[0]) + "\n")
+    with pytest.raises(MismatchError, match="1 items for the 60 rows"):
+        fit_adapter("shared", folder / "B", text=folder / "text.npy", groups=folder / "captions.jsonl")
 
 
 def test_another_encoders_table_is_refused(folder):

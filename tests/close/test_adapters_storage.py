@@ -11,6 +11,7 @@ from close.adapters import ADAPTERS, build_adapter, load_adapter, row_seeds, sav
 from close.errors import DataError, MismatchError, MissingError, NotFittedError, OutputExistsError
 
 DIM = 8
+GROUPS = np.arange(60) // 3
 SPECS = {
     "gaussian": {"cosine": 0.41},
     "uniform": {"radius": 0.3},
@@ -32,14 +33,14 @@ def data():
 @pytest.fixture
 def saved(data, tmp_path):
     folder = tmp_path / "saved"
-    save_adapter(build_adapter("linear", DIM).fit(**data), folder, encoder="mini", fingerprint="f" * 64)
+    save_adapter(build_adapter("linear", DIM).fit(**data, groups=GROUPS), folder, encoder="mini", fingerprint="f" * 64)
     return folder
 
 
 @pytest.mark.parametrize("name", [*ADAPTERS, "chain"])
 def test_saved_and_loaded_is_the_same_to_the_bit(name, data, tmp_path):
     spec = ["centring", {"linear": {"renorm": True}}, {"gaussian": {"std": 0.1}}] if name == "chain" else name
-    adapter = build_adapter({name: SPECS[name]} if name in SPECS else spec, DIM).fit(**data)
+    adapter = build_adapter({name: SPECS[name]} if name in SPECS else spec, DIM).fit(**data, groups=GROUPS)
     save_adapter(adapter, tmp_path / "a" / "b")
     again = load_adapter(tmp_path / "a" / "b")
     assert again.spec() == adapter.spec()
@@ -67,12 +68,12 @@ def test_another_encoder_is_refused(saved):
 def test_nothing_is_overwritten(saved, data):
     before = (saved / "adapter.safetensors").read_bytes()
     with pytest.raises(OutputExistsError, match="there already"):
-        save_adapter(build_adapter("linear", DIM).fit(**data), saved)
+        save_adapter(build_adapter("linear", DIM).fit(**data, groups=GROUPS), saved)
     assert (saved / "adapter.safetensors").read_bytes() == before
 
 
 def test_a_failed_save_leaves_nothing(data, tmp_path, monkeypatch):
-    adapter = build_adapter("centring", DIM).fit(**data)
+    adapter = build_adapter("centring", DIM).fit(**data, groups=GROUPS)
     monkeypatch.setattr("close.adapters.storage.write_json", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         save_adapter(adapter, tmp_path / "a")
