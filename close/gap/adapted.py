@@ -79,7 +79,7 @@ def _fitted(adapter: Any, sides: Sides, texts: Ints, images: Ints) -> Any:
                 f"adapter {adapter.spec()!r} learns from pairs, and there are none; leave it out or give --pairs"
             )
         texts, images = inside.T
-    return adapter.fit(text=sides.text[texts], image=sides.image[images])
+    return adapter.fit(text=sides.text[texts], image=sides.image[images], groups=sides.groups[texts])
 
 
 def _through(adapter: Any, rows: Array, chosen: Ints, modality: str, seed: int) -> Array:

@@ -24,6 +24,7 @@ BEHIND = 0.84
 MORE = (0.67, 0.55, 0.41)
 """More noise behind a shift; the first of it also behind centring."""
 BEHIND_RIDGE = (BEHIND, 0.75, 0.67)
+BEHIND_SHARED = (0.95, BEHIND, 0.75, 0.67)
 SHIFTS = (0.2, 0.5, 0.8, 1.0, 2.0)
 TITLES = {
     "noise_single": "Noise, single captioning (cosine that it leaves)",
@@ -33,6 +34,8 @@ TITLES = {
     "data": f"What data the adapter takes, single captioning (with noise of cosine {BEHIND})",
     "unpaired": "Unpaired adapters and the noise behind them, single captioning",
     "paired": "Linear maps and the noise behind them, single captioning",
+    "shared": "What captions of one image share, and the noise behind it, single captioning",
+    "shared_multiple": f"The same in multiple captioning (with noise of cosine {BEHIND})",
 }
 PAPER = {
     "noise_single": {"none": 16.4, "cosine 0.41": 80.5, "cosine 0.29": 95.4, "image": 113.2},
@@ -43,6 +46,8 @@ PAPER = {
     "data": {},
     "unpaired": {},
     "paired": {},
+    "shared": {},
+    "shared_multiple": {},
 }
 """CIDEr on COCO with ViT-L/14 and T5-base, where the paper has the row. Its noise cosines are .41, .29, .67 at d = 768."""
 
@@ -117,6 +122,23 @@ def parts(lab: Lab) -> dict[str, dict[str, dict[str, Any]]]:
             f"procrustes + {BEHIND:g}": behind(fitted("linear", paired, method="procrustes"), "single"),
             f"least squares + {BEHIND:g}": behind(fitted("linear", paired), "single"),
             "ridge and its residual": {"adapter": residual},
+        }
+        | image,
+        "shared": single
+        | {
+            f"{title} + {c:g}": {"adapter": ["shared", *then, *noise(c)]}
+            for title, then in (("shared", []), ("shared, mean shift", [shift]))
+            for c in BEHIND_SHARED
+        }
+        | image,
+        "shared_multiple": multiple
+        | {
+            title: {"adapter": ["shared", *then, *noise(BEHIND)], "captions": "multiple"}
+            for title, then in (
+                ("shared", []),
+                ("shared, mean shift", [shift]),
+                ("shared, centring", [fitted("centring", unpaired)]),
+            )
         }
         | image,
     }

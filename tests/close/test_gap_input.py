@@ -179,6 +179,18 @@ def test_a_fitted_adapter_is_judged_on_rows_it_did_not_see():
     assert abs(np.einsum("ij,ij->i", after.text, after.image).mean()) < 0.2
 
 
+def test_what_captions_share_lies_nearer_to_their_images():
+    rng = np.random.default_rng(4)
+    content = rng.normal(size=(300, 16)) + 1
+    text = np.repeat(content, 4, axis=0) + rng.normal(size=(1200, 16))
+    index = np.stack((np.arange(1200), np.arange(1200) // 4), axis=1)
+    sides = Sides.of(text, content, index)
+    before, after = (measure_gap(s.text, s.image, pairs=index, bootstrap=0) for s in (sides, adapt(sides, "shared")))
+    assert after["cosine.paired.mean"] > before["cosine.paired.mean"] + 0.03
+    with pytest.raises(DataError, match="0 groups have two texts or more"):
+        adapt(Sides.of(content, content), "shared")
+
+
 def test_an_adapter_that_needs_pairs_says_so():
     with pytest.raises(DataError, match="learns from pairs, and there are none"):
         adapt(Sides.of(TEXT, IMAGE, "unpaired"), "linear")

@@ -22,7 +22,7 @@ from transformers import AutoTokenizer
 
 import close
 from close import training
-from close.adapters import row_seeds
+from close.adapters import build_adapter, row_seeds
 from close.data import Collator, TextDataset
 from close.embeddings import EmbeddingTable, embed_texts
 from close.encoders import load_encoder
@@ -165,6 +165,18 @@ def test_the_rate_falls_to_nothing_over_optimizer_steps(recipe, tmp_path, accumu
     rates = [entry["learning_rate"] for entry in entries if "learning_rate" in entry]
     steps = {1: 6, 2: 4}[accumulation]  # 48 rows: three batches of 16 an epoch
     assert rates == pytest.approx([1e-2 * (1 - step / steps) for step in range(steps)])
+
+
+def test_shared_takes_the_groups_of_the_training_data(recipe, captions, tiny_encoder, tmp_path):
+    run = train(recipe({"max_steps": 1}, adapter=["shared", {"gaussian": {"cosine": 0.8}}]), tmp_path / "run")
+    rows = list(RowFile(captions))
+    vectors = F.normalize(load_encoder(str(tiny_encoder)).text_features([row.source[0] for row in rows]), dim=-1)
+    expected = build_adapter("shared", vectors.shape[1]).fit(text=vectors, groups=[row.group for row in rows])
+    torch.testing.assert_close(weights(run)["adapter.stages.0.matrix"], expected.matrix, atol=1e-3, rtol=1e-3)
+    lone = tmp_path / "lone.txt"
+    lone.write_text("".join(f"{row.source[0]}\n" for row in rows))
+    with pytest.raises(DataError, match="0 groups have two texts or more"):
+        train(recipe({"max_steps": 1}, data={"train": str(lone)}, adapter="shared"), tmp_path / "lone")
 
 
 class TestAccumulation:
