@@ -106,7 +106,7 @@ def fit_adapter(
     """
     check_adapter(spec)
     tables = {side: open_rows(path) for side, path in (("text", text), ("image", image)) if path is not None}
-    labels = None if groups is None or text is None else _groups(groups, tables["text"])
+    labels = None if groups is None or text is None else _groups(groups, text)
     if not tables:
         raise RecipeError("an adapter is fitted on embeddings: give --text, --image or both")
     if pairs is not None:
@@ -142,15 +142,15 @@ def _resolve(
             raise MismatchError(f"{spec['load']}: the adapter is for {adapter.dim} dimensions, the encoder has {dim}")
         return adapter
     adapter, fit = _stage(spec, dim)
-    labels = None
-    if adapter.needs == "groups" and fit is None and groups is not None:
-        labels = groups()
-    elif fit and "groups" in fit and "text" in fit:
-        labels = _groups(fit["groups"], open_rows(fit["text"]))
     if text is not None and (adapter.needs in ("text", "groups") or (fit and adapter.needs == "unpaired")):
         fit = {"text": text, **(fit or {})}
     if fit is not None:
         rows = {side: _rows(fit[side], side, fingerprint, before) for side in fit if side != "groups"}
+        labels = None
+        if "groups" in fit and "text" in fit:
+            labels = _groups(fit["groups"], fit["text"])
+        elif adapter.needs == "groups" and groups is not None and fit.get("text") is text:
+            labels = groups()
         adapter.fit(**rows, groups=labels)
     return adapter
 
@@ -169,17 +169,22 @@ def _stage(spec: Any, dim: int) -> tuple[GapAdapter, Mapping[str, Any] | None]:
     return build_adapter({name: options}, dim), fit
 
 
-def _groups(path: Any, table: Any) -> NDArray[Any]:
+def _groups(path: Any, text: Any) -> NDArray[Any]:
+    table = _opened(text)
     return read_groups(RowFile(path), table.path, len(table), table.ids)
 
 
 def _rows(source: Any, side: str, fingerprint: str | None, before: Sequence[GapAdapter]) -> Any:
-    rows = source if hasattr(source, "shape") else open_rows(source)
+    rows = _opened(source)
     found = getattr(rows, "fingerprint", None)
     check_fingerprint(f"{side} table {source}", getattr(rows, "encoder", None), found, fingerprint)
     for stage in before:
         rows = Adapted(rows, stage, "text" if side == "text" else "image")
     return rows
+
+
+def _opened(source: Any) -> Any:
+    return source if hasattr(source, "shape") else open_rows(source)
 
 
 def _is_load(spec: Any) -> bool:
