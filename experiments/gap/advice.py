@@ -1,8 +1,8 @@
 """The advice of `close recommend` and the choice by text alone, judged by sweeps: adapters × noise × caption settings × seeds.
 
     python experiments/gap/advice.py                                     # on the embedded encoder, which the rule was made on
-    python experiments/mini_world/train_encoder.py --seed 1 --width 96 --logit-scale 50 --out runs/second
-    python experiments/gap/advice.py --encoder runs/second --out experiments/gap/advice_second.json      # the judgement
+    python experiments/mini_world/train_encoder.py --seed 2 --width 160 --logit-scale 70 --out runs/third
+    python experiments/gap/advice.py --encoder runs/third --out experiments/gap/advice_third.json       # the judgement
     python experiments/gap/advice.py --only single                       # in one process …, and `multiple` in another
     python experiments/gap/advice.py --record                            # only write down what is finished
 
@@ -177,7 +177,7 @@ def plot(record: dict[str, Any], path: Path) -> None:
         figure.subplots(1, len(settings), squeeze=False)[0], settings.items(), strict=True
     ):
         arms = found["arms"]
-        for family, colour in colours.items():
+        for place, (family, colour) in enumerate(colours.items()):
             join = " " if family == "noise" else " + "
             points = {1.0: arms["none"]} if family == "noise" and "none" in arms else {}
             names = [n for n in arms if n.startswith(family + join) and "half" not in n]
@@ -187,7 +187,7 @@ def plot(record: dict[str, Any], path: Path) -> None:
                 halves = [s["ci"][1] - s["mean"] if s["ci"] else 0 for s in scores]
                 label = "noise alone" if family == "noise" else f"{family} + noise"
                 axes.errorbar(
-                    sorted(points),
+                    [c + 0.006 * (place - 4) * (place > 0) for c in sorted(points)],  # side by side
                     [s["mean"] for s in scores],
                     yerr=halves,
                     fmt="o-",
