@@ -3,8 +3,12 @@
 A run is shown what stands in for images, through the same door: the mean of all captions of an image, carried across the gap
 (`close.gap.standins`). An image is like that mean: it lies between its captions, as near to one as to another. (One caption is
 not: shown it, models that were trained with little noise look better than they are.) What the run says is scored against
-the image's captions. With unpaired images the means are carried to those images' mean and covariance; without, each is
-shifted by a gap as long as CLIP's.
+the image's captions.
+
+Without images each mean is shifted by a gap as long as CLIP's. With unpaired images, the means are carried to those images' mean
+and covariance. But an image also holds what none of its captions tells, and a mean of captions holds no such thing: shown it
+alone, models that lean on everything they are shown look better than they are. So what sets one caption of *another* image
+apart from that image's others is added first, which is as large, and as irrelevant.
 """
 
 from __future__ import annotations
@@ -17,7 +21,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from close.adapters import open_rows
 from close.adapters.storage import check_fingerprint
@@ -28,14 +34,15 @@ from close.evaluation.runs import METRICS, score_rows
 from close.evaluation.scores import PRIMARY
 from close.files import read_json, write_json, write_text
 from close.gap.standins import across
+from close.gap.vectors import Ints
 from close.pipeline import CloseCaptioner, load
 from close.rows import Row, RowFile
 from close.tasks import Task
 
 __all__ = ["best", "saved_selection", "select_rows", "selection_score"]
 
-STAND_IN = "mean of the captions"
-"""What a record says of its stand-ins; scores by others are not comparable."""
+STAND_INS = {"text": "mean of the captions", "unpaired": "mean of the captions, and another image's wording"}
+"""What a record says of its stand-ins, by what they are made of; scores by others are not comparable."""
 
 
 def select_rows(rows: RowFile, task: Task) -> list[Row]:
@@ -103,9 +110,11 @@ def selection_score(
     told = select_rows(rows, task)
     known = _known(told, task)
     table = cached_table(known, captioner.encoder, "text")
-    scenes = embeddings_of(known, task, table).batch(range(len(told))).numpy()
     images = None
-    if image is not None:
+    if image is None:
+        scenes = embeddings_of(known, task, table).batch(range(len(told))).numpy()
+    else:
+        scenes = _worded(table[:], np.array([len(row.source) for row in known]), seed)
         images = open_rows(image)
         check_fingerprint(f"image table {image}", images.encoder, images.fingerprint, captioner.encoder.fingerprint)
     shown = torch.from_numpy(across(scenes, table.vectors[:], images, seed=seed))
@@ -122,10 +131,27 @@ def selection_score(
         "rows": len(told),
         "image": None if image is None else str(image),
         "seed": seed,
-        "stand_in": STAND_IN,
+        "stand_in": STAND_INS["text" if image is None else "unpaired"],
         "primary": PRIMARY[task.metric],
         "scores": scores,
     }
+
+
+def _worded(rows: NDArray[np.float32], counts: Ints, seed: int) -> NDArray[np.float32]:
+    """(M, D) the mean of each image's texts, and what sets one text of another image apart from its others.
+
+    Args:
+        rows: (N, D) unit rows, image by image. counts: (M,) texts of each image.
+    """
+    rng = np.random.default_rng(seed)
+    starts = np.cumsum(counts) - counts
+    means = np.add.reduceat(rows, starts, axis=0) / counts[:, None]
+    order = rng.permutation(len(counts))
+    other = np.empty_like(order)
+    other[order] = np.roll(order, 1)
+    one = rows[starts[other] + rng.integers(counts[other])]
+    worded: NDArray[np.float32] = (means + one - means[other]).astype(np.float32)
+    return worded
 
 
 def saved_selection(run: Path, data: Path, *, image: Path | None = None) -> dict[str, Any]:
@@ -133,7 +159,8 @@ def saved_selection(run: Path, data: Path, *, image: Path | None = None) -> dict
     place = run / "evaluations" / f"{data.stem}-{'unpaired' if image else 'text'}-selection" / "scores.json"
     if place.is_file():
         found: dict[str, Any] = read_json(place)
-        wanted = (RowFile(data).sha256, None if image is None else str(image), STAND_IN)
+        stand_in = STAND_INS["text" if image is None else "unpaired"]
+        wanted = (RowFile(data).sha256, None if image is None else str(image), stand_in)
         if (found["data_sha256"], found["image"], found.get("stand_in")) == wanted:
             return found
     found = selection_score(run, data, image=image)

@@ -22,7 +22,7 @@ from close.mini.export import CAPTIONS_PER_SCENE
 from close.recipe import Recipe
 from close.rows import RowFile
 from close.runs import RUN_FILE, versions
-from close.selection import STAND_IN, saved_selection
+from close.selection import STAND_INS, saved_selection
 from close.sweep import Arm, run_arm, run_folder, summarise
 
 SHARE_OF_DEMO = 0.5
@@ -183,7 +183,7 @@ def chosen(found: Mapping[str, list[dict[str, Any]]], kind: str) -> dict[str, An
     scored = {name: runs for name, runs in scored.items() if runs}
     if len(scored) < 2:
         return {}
-    told: dict[str, Any] = {"stand_in": STAND_IN, "arms_compared": len(scored)}
+    told: dict[str, Any] = {"stand_in": STAND_INS[kind], "arms_compared": len(scored)}
     seeds = sorted(set.intersection(*(set(runs) for runs in scored.values())))
 
     def pick(pairs: Mapping[str, tuple[float, float]]) -> dict[str, Any]:

@@ -137,7 +137,12 @@ def test_stand_ins_go_through_the_images_door(recipe, rows, pictures, tmp_path):
     found = selection_score(run, rows, image=tmp_path / "V")
     texts = [[row.source[0], *row.references] for row in RowFile(rows)]
     features = {text: run.encoder.text_features([text])[0].numpy() for many in texts for text in many}
-    scenes = unit(np.stack([np.mean([features[text] for text in many], axis=0) for many in texts]))
+    vectors = [unit(np.stack([features[text] for text in many])) for many in texts]
+    rng = np.random.default_rng(0)
+    order, scenes = rng.permutation(12).tolist(), [rows.mean(axis=0) for rows in vectors]
+    other = [vectors[order[order.index(i) - 1]] for i in range(12)]  # the one before it in a random circle
+    draws = rng.integers([len(rows) for rows in other])
+    scenes = np.stack([s + o[d] - o.mean(axis=0) for s, o, d in zip(scenes, other, draws, strict=True)])
     import torch
 
     shown = torch.from_numpy(across(scenes, unit(np.stack(list(features.values()))), EmbeddingTable(table.path)))
