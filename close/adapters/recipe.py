@@ -47,9 +47,10 @@ def check_adapter(spec: Any) -> None:
     else:
         with torch.device("meta"):
             _, fit = _stage(spec, dim=8)
-        for path in (fit or {}).values():
+        for side, path in (fit or {}).items():
             if not hasattr(path, "shape") and not Path(path).exists():
-                raise MissingError(f"{path}: no such embedding table, named by `fit` of adapter {spec!r}")
+                kind = "data file" if side == "groups" else "embedding table"
+                raise MissingError(f"{path}: no such {kind}, named by `fit` of adapter {spec!r}")
 
 
 def resolve_adapter(

@@ -78,7 +78,8 @@ def group_blocks(text: Any, groups: Any, size: int = 8192) -> Iterator[tuple[Ten
     counts = counts[counts > 1]
     if len(counts) < 2:
         raise DataError(
-            f"{len(counts)} groups have two texts or more, at least 2 are needed: captions of one image share their 'group'"
+            f"adapter 'shared': {len(counts)} groups have two texts or more, at least 2 are needed: rows of captions of one "
+            "image share their 'group' (`data-gen paraphrase` writes such groups)"
         )
     ends = np.cumsum(counts)
     first = row = 0
