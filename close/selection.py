@@ -156,11 +156,11 @@ def _worded(rows: NDArray[np.float32], counts: Ints, seed: int) -> NDArray[np.fl
 
 def saved_selection(run: Path, data: Path, *, image: Path | None = None) -> dict[str, Any]:
     """`selection_score` of a run's folder, kept in it, and made only once for the same rows."""
-    place = run / "evaluations" / f"{data.stem}-{'unpaired' if image else 'text'}-selection" / "scores.json"
+    kind = "unpaired" if image else "text"
+    place = run / "evaluations" / f"{data.stem}-{kind}-selection" / "scores.json"
     if place.is_file():
         found: dict[str, Any] = read_json(place)
-        stand_in = STAND_INS["text" if image is None else "unpaired"]
-        wanted = (RowFile(data).sha256, None if image is None else str(image), stand_in)
+        wanted = (RowFile(data).sha256, None if image is None else str(image), STAND_INS[kind])
         if (found["data_sha256"], found["image"], found.get("stand_in")) == wanted:
             return found
     found = selection_score(run, data, image=image)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from close.adapters.base import stages_of
 from close.errors import RecipeError
 from close.evaluation.runs import evaluate
 from close.files import read_json, write_json, write_text
@@ -52,9 +53,7 @@ def arms_of(
     arms = [Arm("none", {"adapter": "none", "train_on": "text"})]
     for spec in adapters:
         for cosine in noises:
-            stages = [*(spec if isinstance(spec, list) else [spec])] + (
-                [{"gaussian": {"cosine": cosine}}] if cosine < 1 else []
-            )
+            stages = stages_of(spec) + ([{"gaussian": {"cosine": cosine}}] if cosine < 1 else [])
             stages = [stage for stage in stages if stage != "none"]
             if stages:
                 arms.append(Arm(" + ".join(_label(stage) for stage in stages), {"adapter": stages, "train_on": "text"}))

@@ -279,7 +279,7 @@ def _build_model(recipe: Recipe, max_new_tokens: int, table: EmbeddingTable, row
         table.dim,
         table.fingerprint,
         text=text,
-        groups=lambda: read_groups(rows, table.path, len(table), table.ids),
+        groups=lambda: read_groups(rows, table),
     )
     config = CloseConfig(
         encoder=table.encoder,

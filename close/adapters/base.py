@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from close.adapters.noise import RowNoise
+from close.adapters.tables import refuse_bad_rows
 from close.errors import DataError, MismatchError, NotFittedError, RecipeError
 from close.registry import Registry, unknown_name
 
-__all__ = ["ADAPTERS", "Chain", "GapAdapter", "Modality", "Needs", "blocks", "build_adapter", "split_spec"]
+__all__ = ["ADAPTERS", "Chain", "GapAdapter", "Modality", "Needs", "blocks", "build_adapter", "split_spec", "stages_of"]
 
 Modality = Literal["text", "image"]
 Needs = Literal["nothing", "text", "groups", "unpaired", "paired"]
@@ -172,11 +173,7 @@ class Checked:
 
     def __getitem__(self, index: Any) -> Tensor:
         x = _as_tensor(self.rows[index]).cpu()
-        norms = x.norm(dim=-1)
-        for bad in torch.nonzero(~(norms.isfinite() & (norms > 0)))[:1].flatten().tolist():
-            kind = "zero" if norms[bad] == 0 else "not finite (NaN or infinity)"
-            row = (index.start or 0) + bad if isinstance(index, slice) else index[bad]
-            raise DataError(f"adapter {self.adapter!r}: {self.side} row {row} is {kind}")
+        refuse_bad_rows(x.detach().norm(dim=-1).numpy(), index, f"adapter {self.adapter!r}: {self.side}")
         return x
 
 
@@ -284,6 +281,11 @@ def build_adapter(spec: Any, dim: int) -> GapAdapter:
         if parameter.default is parameter.empty and key not in options:
             raise RecipeError(f"adapter {name!r} needs the option {key!r}")
     return kind(dim, **options)
+
+
+def stages_of(spec: Any) -> list[Any]:
+    """The stages that a spec names: of a list its members, of anything else itself, of None nothing."""
+    return [] if spec is None else list(spec) if isinstance(spec, (list, tuple)) else [spec]
 
 
 def split_spec(spec: Any) -> tuple[str, dict[str, Any]]:

@@ -146,13 +146,12 @@ def _resolve(
     if text is not None and (adapter.needs in ("text", "groups") or (fit and adapter.needs == "unpaired")):
         fit = {"text": text, **(fit or {})}
     if fit is not None:
-        rows = {side: _rows(fit[side], side, fingerprint, before) for side in fit if side != "groups"}
-        labels = None
+        sides = {side: _rows(fit[side], side, fingerprint, before) for side in fit if side != "groups"}
         if "groups" in fit and "text" in fit:
-            labels = _groups(fit["groups"], fit["text"])
+            sides["groups"] = _groups(fit["groups"], fit["text"])
         elif adapter.needs == "groups" and groups is not None and fit.get("text") is text:
-            labels = groups()
-        adapter.fit(**rows, groups=labels)
+            sides["groups"] = groups()
+        adapter.fit(**sides)
     return adapter
 
 
@@ -171,8 +170,7 @@ def _stage(spec: Any, dim: int) -> tuple[GapAdapter, Mapping[str, Any] | None]:
 
 
 def _groups(path: Any, text: Any) -> NDArray[Any]:
-    table = _opened(text)
-    return read_groups(RowFile(path), table.path, len(table), table.ids)
+    return read_groups(RowFile(path), _opened(text))
 
 
 def _rows(source: Any, side: str, fingerprint: str | None, before: Sequence[GapAdapter]) -> Any:

@@ -13,7 +13,7 @@ from close.adapters.base import ADAPTERS, GapAdapter, Needs
 from close.adapters.moments import require_spread
 from close.adapters.noise import RowNoise
 from close.adapters.options import number
-from close.adapters.statistics import covariance, cross_covariance, symmetric_power
+from close.adapters.statistics import cross_covariance, symmetric_power
 from close.errors import DataError
 
 __all__ = ["Shared", "group_blocks"]
@@ -49,9 +49,10 @@ class Shared(GapAdapter):
 
     def learn(self, text: Any, image: Any) -> None:
         """μ_t and Aᵀ, from the texts that are not alone in their group."""
-        mean, within = covariance(own for own, _ in group_blocks(text, text.groups))
+        pairs = ((own, torch.cat((own, others), dim=1)) for own, others in group_blocks(text, text.groups))
+        mean, _, both = cross_covariance(pairs)  # in one pass over rows that lie anywhere
+        within, across = both.split(self.dim, dim=1)
         require_spread(self.name, "text", within.trace())
-        across = cross_covariance(group_blocks(text, text.groups))[2]
         ridge = torch.eye(self.dim, dtype=within.dtype) * self.options["alpha"] * within.trace() / self.dim
         self.mean.copy_(mean)
         self.matrix.copy_(symmetric_power(within + ridge, -1) @ across)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from close.errors import DataError, MismatchError, MissingError
 from close.rows import Row, RowFile
 
-__all__ = ["Finder", "NpyRows", "Picked", "open_rows", "read_groups", "sources_of"]
+__all__ = ["Finder", "NpyRows", "Picked", "open_rows", "read_groups", "refuse_bad_rows", "sources_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -47,10 +46,7 @@ class NpyRows:
     def __getitem__(self, index: Any) -> NDArray[np.float32]:
         rows = np.asarray(self._rows[index], dtype=np.float32)
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        for bad in np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))[:1]:
-            kind = "zero" if norms[bad, 0] == 0 else "not finite (NaN or infinity)"
-            row = (index.start or 0) + bad if isinstance(index, slice) else index[bad]
-            raise DataError(f"{self.path}: row {row} is {kind}")
+        refuse_bad_rows(norms[:, 0], index, f"{self.path}:")
         if np.abs(norms - 1).max(initial=0) < 1e-3:
             return rows
         if not self._told:
@@ -58,6 +54,20 @@ class NpyRows:
             self._told = True
         unit: NDArray[np.float32] = rows / norms
         return unit
+
+
+def refuse_bad_rows(norms: NDArray[Any], index: Any, where: str) -> None:
+    """Name the first row that is zero or not finite.
+
+    Args:
+        norms: (B,) of the rows that `index`, a slice or row numbers, took. where: what the message begins with.
+    Raises:
+        DataError: there is one.
+    """
+    for bad in np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))[:1]:
+        kind = "zero" if norms[bad] == 0 else "not finite (NaN or infinity)"
+        row = (index.start or 0) + bad if isinstance(index, slice) else index[bad]
+        raise DataError(f"{where} row {row} is {kind}")
 
 
 class Picked:
@@ -100,21 +110,21 @@ def open_rows(path: Any) -> Any:
     raise DataError(f"{place}: embeddings are a table's folder or a .npy file")
 
 
-def read_groups(rows: RowFile, text: Path, size: int, ids: Sequence[str] | None) -> NDArray[Any]:
+def read_groups(rows: RowFile, table: Any) -> NDArray[Any]:
     """(N,) labels of a text table's rows from the data file that it was made of: captions of one image share theirs.
 
     Args:
-        rows: the data file. text: of the table or `.npy`. size: N, its rows. ids: of the rows, or None for a `.npy`.
+        rows: the data file. table: N texts, with `path`, and `ids` (None for a `.npy`).
     Raises:
         MissingError, DataError: the file is not there, or wrong.
         MismatchError: it does not have as many sources as a `.npy` has rows.
     """
-    texts = Finder(text, size, ids)
-    labels = np.array([f"\0\0{t}" for t in range(size)], dtype=object)
+    texts = Finder(table)
+    labels = np.array([f"\0\0{t}" for t in range(len(table))], dtype=object)
     for row in rows:
         for name, _ in sources_of(row):
             t = texts.row([name])
-            if t is not None and t < size:
+            if t is not None and t < len(labels):
                 labels[t] = row.group or f"\0{row.id}"
     texts.check_length(rows.path)
     return labels.astype(str)
@@ -123,9 +133,9 @@ def read_groups(rows: RowFile, text: Path, size: int, ids: Sequence[str] | None)
 class Finder:
     """Rows by id in an embedding table; in a `.npy`, one after the other."""
 
-    def __init__(self, path: Path, rows: int, ids: Sequence[str] | None) -> None:
-        self.path, self.rows = path, rows
-        self.by_id = None if ids is None else {name: row for row, name in enumerate(ids)}
+    def __init__(self, table: Any) -> None:
+        self.table = table
+        self.by_id = None if table.ids is None else {name: row for row, name in enumerate(table.ids)}
         self.counter = count()
         self.used = 0
 
@@ -138,9 +148,9 @@ class Finder:
 
     def check_length(self, path: Path) -> None:
         """Refuse a `.npy` of another length than the data file, which has been read to its end."""
-        if self.by_id is None and self.used != self.rows:
+        if self.by_id is None and self.used != len(self.table):
             raise MismatchError(
-                f"{path} has {self.used} items for the {self.rows} rows of {self.path}: "
+                f"{path} has {self.used} items for the {len(self.table)} rows of {self.table.path}: "
                 "it is not the data file that this was made of"
             )
 

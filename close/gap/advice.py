@@ -59,7 +59,7 @@ def advise(
     if own and image == text and not unpaired:
         pairs = pairs or own
     named = groups or own
-    labels: Any = read_groups(RowFile(named), texts.path, len(texts.rows), texts.ids) if named else None
+    labels: Any = read_groups(RowFile(named), texts) if named else None
     index: Any = "unpaired" if unpaired else None
     if pairs and images is not None:
         found = read_pairs(pairs, texts, images)
@@ -93,13 +93,12 @@ def _table(path: Path, modality: str, encoder: str) -> Table:
 def to_yaml(advice: Advice, text: Path, image: Path | None = None, pairs: Path | None = None) -> str:
     """Lines for a recipe, with the reasons as comments."""
     from close.adapters import ADAPTERS
-    from close.adapters.base import split_spec
+    from close.adapters.base import split_spec, stages_of
 
     lines = [f"what is advised for {advice.captions} captioning, from {advice.data}:", *advice.reasons]
     fit = load = None
     if advice.adapter is not None:
-        stages = advice.adapter if isinstance(advice.adapter, list) else [advice.adapter]
-        paired = any(ADAPTERS[split_spec(stage)[0]].needs == "paired" for stage in stages)
+        paired = any(ADAPTERS[split_spec(stage)[0]].needs == "paired" for stage in stages_of(advice.adapter))
         if paired and pairs:
             load = FITTED
             spec = yaml.safe_dump(advice.adapter, default_flow_style=True, width=1000).strip().removesuffix("\n...")

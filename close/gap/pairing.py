@@ -103,7 +103,7 @@ def _place(key: Any, find: Any, where: str, side: str, table: Table) -> int:
 
 
 def _from_data(rows: RowFile, text: Table, image: Table) -> Pairing:
-    texts, images = (Finder(table.path, len(table.rows), table.ids) for table in (text, image))
+    texts, images = Finder(text), Finder(image)
     pairs, captions, pictures, groups, left_out = [], {}, {}, {}, 0
     for row in rows:
         v = images.row([row.id, *_tails(row.image)]) if row.image else None

@@ -110,8 +110,11 @@ class Advice:
         Args:
             fit: the tables that the adapter is to be fitted on, as a recipe names them. load: or the folder of a fitted one.
         """
-        stages = [] if self.adapter is None else self.adapter if isinstance(self.adapter, list) else [self.adapter]
-        stages = [_fitted_on(stage, fit) for stage in stages] if load is None or not stages else [{"load": load}]
+        from close.adapters.base import stages_of
+
+        stages = [_fitted_on(stage, fit) for stage in stages_of(self.adapter)]
+        if stages and load is not None:
+            stages = [{"load": load}]
         return stages + ([{"gaussian": {"cosine": self.cosine}}] if self.cosine < 1 else []) or ["none"]
 
     def to_dict(self) -> dict[str, Any]:
@@ -183,12 +186,13 @@ def recommend(
         lengths.append(np.mean([length for _, length in found]))
     enough = (1 - TOLERANCE) * max(float(curve.max()) for curve in curves)
     able = [spec for spec, curve in zip(specs, curves, strict=True) if curve.max() >= enough]
-    spec = None if curves[0][0] >= enough else next((spec for spec in PREFERRED[setting] if spec in able), able[0])
+    alone = curves[0]
+    spec = None if alone[0] >= enough else next((spec for spec in PREFERRED[setting] if spec in able), able[0])
     which = specs.index(spec)
-    curve, alone = curves[which], curves[0]
+    curve = curves[which]
     at = int(np.argmax(alone >= (1 - TOLERANCE) * alone.max())) if spec in WORDLESS else int(curve.argmax())
     ceiling = np.mean([_ceiling(half) for half in halves]) if data == "pairs" else None
-    without, agreement = float(curves[0][0]), float(curve[at])
+    without, agreement = float(alone[0]), float(curve[at])
     advice = Advice(
         data=data,
         captions=captions,

@@ -24,6 +24,9 @@ class Table:
     encoder: str | None = None
     fingerprint: str | None = None
 
+    def __len__(self) -> int:
+        return len(self.rows)
+
     def finder(self) -> Callable[[Any], int | None]:
         """From an id, or else a row number, to the row; None if there is no such row."""
         by_id = {name: row for row, name in enumerate(self.ids or ())}
@@ -76,7 +79,7 @@ def open_table(path: Path) -> Table:
     from close.adapters import open_rows
 
     rows = open_rows(path)
-    return Table(path, rows, getattr(rows, "ids", None), rows.encoder, rows.fingerprint)
+    return Table(path, rows, rows.ids, rows.encoder, rows.fingerprint)
 
 
 def check_tables(text: Table, image: Table) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from lab import CEILING, COSINES, SCORE, Lab, finish, gather, noise, options, scored, selection, selection_table, tell
 
 from close.adapters import ADAPTERS
-from close.adapters.base import split_spec
+from close.adapters.base import split_spec, stages_of
 from close.data import embeddings_of
 from close.embeddings import EmbeddingTable
 from close.files import read_json, waiting, write_json
@@ -76,8 +76,7 @@ def advised(lab: Lab, captions: str) -> dict[str, dict[str, Any]]:
 
 def changes_of(lab: Lab, advice: dict[str, Any]) -> dict[str, Any]:
     """The recipe's part of an advice, with the tables that its adapter is fitted on."""
-    spec = advice["adapter"]
-    stages = fitted_on(lab, [] if spec is None else spec if isinstance(spec, list) else [spec])
+    stages = fitted_on(lab, stages_of(advice["adapter"]))
     return {"adapter": [*stages, *noise(advice["cosine"])] or "none", "captions": advice["captions"]}
 
 
@@ -86,8 +85,8 @@ def fitted_on(lab: Lab, stages: list[Any]) -> list[Any]:
     found = []
     for stage in stages:
         name, own = split_spec(stage)
-        fit = {"unpaired": "unpaired", "paired": "paired"}.get(ADAPTERS[name].needs)
-        found.append({name: {**own, "fit": lab.fit[fit]}} if fit else stage)
+        fit = lab.fit.get(ADAPTERS[name].needs)
+        found.append({name: {**own, "fit": fit}} if fit else stage)
     return found
 
 
@@ -136,8 +135,7 @@ def markdown(record: dict[str, Any]) -> str:
     for captions, found in record["settings"].items():
         best = f"{found['best']} {found['best_score']:.1f}"
         for kind, said in found["advice"].items():
-            stages = said["adapter"] if isinstance(said["adapter"], list) else [said["adapter"]]
-            adapter = ", ".join(split_spec(stage)[0] for stage in stages)
+            adapter = ", ".join(split_spec(stage)[0] for stage in stages_of(said["adapter"]))
             advice = f"{adapter} + {said['cosine']:g}" if adapter != "none" else f"noise {said['cosine']:g}"
             lines.append(
                 f"| {captions} | {kind} | {advice} | {said['score']:.1f} | {best} | {said['share_of_best']:.3f} "
@@ -164,14 +162,17 @@ def plot(record: dict[str, Any], path: Path) -> None:
 
     settings = record["settings"]
     figure = Figure(figsize=(5.2 * len(settings), 4), layout="constrained")
-    colours = {"noise": "#1f7a63", "mean_shift": "#c58b2a", "centring": "#5b6bb5", "covariance": "#a34f6b"}
-    colours |= {
+    colours = {
+        "noise": "#1f7a63",
+        "mean_shift": "#c58b2a",
+        "centring": "#5b6bb5",
+        "covariance": "#a34f6b",
         "realign": "#7f8c3a",
         "shared": "#c0392b",
         "shared, mean_shift": "#e07b39",
         "shared, centring": "#8e5bb5",
+        "ridge": "#34495e",
     }
-    colours |= {"ridge": "#34495e"}
     marks = {"groups": "v", "unpaired": "s", "pairs": "D"}
     for axes, (captions, found) in zip(
         figure.subplots(1, len(settings), squeeze=False)[0], settings.items(), strict=True

@@ -33,7 +33,7 @@ def data():
 @pytest.fixture
 def saved(data, tmp_path):
     folder = tmp_path / "saved"
-    save_adapter(build_adapter("linear", DIM).fit(**data, groups=GROUPS), folder, encoder="mini", fingerprint="f" * 64)
+    save_adapter(build_adapter("linear", DIM).fit(**data), folder, encoder="mini", fingerprint="f" * 64)
     return folder
 
 
@@ -68,12 +68,12 @@ def test_another_encoder_is_refused(saved):
 def test_nothing_is_overwritten(saved, data):
     before = (saved / "adapter.safetensors").read_bytes()
     with pytest.raises(OutputExistsError, match="there already"):
-        save_adapter(build_adapter("linear", DIM).fit(**data, groups=GROUPS), saved)
+        save_adapter(build_adapter("linear", DIM).fit(**data), saved)
     assert (saved / "adapter.safetensors").read_bytes() == before
 
 
 def test_a_failed_save_leaves_nothing(data, tmp_path, monkeypatch):
-    adapter = build_adapter("centring", DIM).fit(**data, groups=GROUPS)
+    adapter = build_adapter("centring", DIM).fit(**data)
     monkeypatch.setattr("close.adapters.storage.write_json", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         save_adapter(adapter, tmp_path / "a")
