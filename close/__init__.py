@@ -16,31 +16,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from close.adapters import GapAdapter, build_adapter
-    from close.configuration import CloseConfig
-    from close.embeddings import EmbeddingTable
     from close.encoders import ContrastiveEncoder, load_encoder
     from close.errors import CloseError
-    from close.modeling import CloseModel
-    from close.pipeline import CloseCaptioner, load
-    from close.recipe import Recipe, load_recipe
-    from close.training import train
+    from close.model.configuration import CloseConfig
+    from close.model.modeling import CloseModel
+    from close.runs.pipeline import CloseCaptioner, load
+    from close.runs.recipe import Recipe, load_recipe
+    from close.runs.train import train
+    from close.vectors.table import EmbeddingTable
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "CloseCaptioner": "pipeline",
-    "CloseConfig": "configuration",
+    "CloseCaptioner": "runs.pipeline",
+    "CloseConfig": "model.configuration",
     "CloseError": "errors",
-    "CloseModel": "modeling",
+    "CloseModel": "model.modeling",
     "ContrastiveEncoder": "encoders",
-    "EmbeddingTable": "embeddings",
+    "EmbeddingTable": "vectors.table",
     "GapAdapter": "adapters",
-    "Recipe": "recipe",
+    "Recipe": "runs.recipe",
     "build_adapter": "adapters",
-    "load": "pipeline",
+    "load": "runs.pipeline",
     "load_encoder": "encoders",
-    "load_recipe": "recipe",
-    "train": "training",
+    "load_recipe": "runs.recipe",
+    "train": "runs.train",
 }
 
 __all__ = [

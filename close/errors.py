@@ -25,6 +25,7 @@ __all__ = [
     "RecipeError",
     "UnknownNameError",
     "WeightsError",
+    "reason",
 ]
 
 
@@ -66,3 +67,13 @@ class NotFittedError(CloseError, RuntimeError):
 
 class PartialError(CloseError, RuntimeError):
     """The work is done but for some inputs, which the message names."""
+
+
+def reason(error: BaseException, *, whole: bool = True) -> str:
+    """What another library's exception says, in one line; its kind where it says nothing.
+
+    Args:
+        whole: all of it; else its first line, where libraries go on with advice of their own.
+    """
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines) if whole else lines[0]

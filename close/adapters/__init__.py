@@ -3,21 +3,21 @@
 `close adapters` lists them; a new one is a class in a file of its own here, registered by name.
 """
 
-from close.adapters.base import ADAPTERS, Chain, GapAdapter, Modality, Needs, blocks, build_adapter
+from close.adapters.base import ADAPTERS, Chain, GapAdapter, Needs, build_adapter
 from close.adapters.catalogue import AdapterInfo, list_adapters
 from close.adapters.centring import Centring
 from close.adapters.covariance import CovarianceNoise
+from close.adapters.distribution import Moments, ReAlign, Transport
 from close.adapters.gaussian import Gaussian, Identity, cosine_to_std, std_to_cosine
 from close.adapters.linear import LinearMap
 from close.adapters.memory import Memory, Nearest
-from close.adapters.moments import Moments, ReAlign, Transport
 from close.adapters.noise import RowNoise, row_seeds
-from close.adapters.recipe import check_adapter, fit_adapter, resolve_adapter
+from close.adapters.resolve import check_adapter, fit_adapter, resolve_adapter
 from close.adapters.shared import Shared
 from close.adapters.shift import MeanShift, RandomShift
 from close.adapters.storage import load_adapter, save_adapter
-from close.adapters.tables import open_rows
 from close.adapters.uniform import UniformBall
+from close.vectors.open import open_rows
 
 __all__ = [
     "ADAPTERS",
@@ -31,7 +31,6 @@ __all__ = [
     "LinearMap",
     "MeanShift",
     "Memory",
-    "Modality",
     "Moments",
     "Nearest",
     "Needs",
@@ -41,7 +40,6 @@ __all__ = [
     "Shared",
     "Transport",
     "UniformBall",
-    "blocks",
     "build_adapter",
     "check_adapter",
     "cosine_to_std",

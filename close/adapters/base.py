@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from close.adapters.noise import RowNoise
-from close.adapters.tables import refuse_bad_rows
+from close.data.rows import Modality
 from close.errors import DataError, MismatchError, NotFittedError, RecipeError
 from close.registry import Registry, unknown_name
+from close.vectors.blocks import as_tensor
+from close.vectors.open import refuse_bad_rows
 
-__all__ = ["ADAPTERS", "Chain", "GapAdapter", "Modality", "Needs", "blocks", "build_adapter", "split_spec", "stages_of"]
+__all__ = ["ADAPTERS", "Chain", "GapAdapter", "Needs", "build_adapter", "split_spec", "stages_of"]
 
-Modality = Literal["text", "image"]
 Needs = Literal["nothing", "text", "groups", "unpaired", "paired"]
 _WANTED: dict[Needs, tuple[str, ...]] = {
     "nothing": (),
@@ -172,7 +173,7 @@ class Checked:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> Tensor:
-        x = _as_tensor(self.rows[index]).cpu()
+        x = as_tensor(self.rows[index]).cpu()
         refuse_bad_rows(x.detach().norm(dim=-1).numpy(), index, f"adapter {self.adapter!r}: {self.side}")
         return x
 
@@ -188,19 +189,9 @@ class Adapted:
         return int(self.shape[0])
 
     def __getitem__(self, index: Any) -> Tensor:
-        x = _as_tensor(self.rows[index])
+        x = as_tensor(self.rows[index])
         x = self.stage.text(x, None) if self.side == "text" else self.stage.image(x)
         return F.normalize(x, dim=-1) if self.stage.renorm else x
-
-
-def _as_tensor(x: Any) -> Tensor:
-    return x.float() if isinstance(x, Tensor) else torch.tensor(np.asarray(x, dtype=np.float32))
-
-
-def blocks(rows: Any, size: int = 8192) -> Iterator[Tensor]:
-    """The rows of an array, tensor, memory map or table as (≤ size, dim) float32 tensors, one block in memory at a time."""
-    for start in range(0, len(rows), size):
-        yield _as_tensor(rows[start : start + size])
 
 
 class Chain(GapAdapter):

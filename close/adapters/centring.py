@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from close.adapters.base import ADAPTERS, GapAdapter, Needs, blocks
+from close.adapters.base import ADAPTERS, GapAdapter, Needs
 from close.adapters.noise import RowNoise
-from close.adapters.statistics import mean
+from close.vectors.blocks import blocks
+from close.vectors.moments import mean
 
 __all__ = ["Centring"]
 

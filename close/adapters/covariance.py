@@ -10,7 +10,7 @@ from torch import Tensor
 from close.adapters.base import ADAPTERS, GapAdapter, Needs
 from close.adapters.noise import RowNoise
 from close.adapters.options import number
-from close.adapters.statistics import covariance, paired_blocks, symmetric_power
+from close.vectors.moments import covariance, paired_blocks, symmetric_power
 
 __all__ = ["CovarianceNoise"]
 

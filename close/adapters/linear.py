@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from close.adapters.base import ADAPTERS, GapAdapter, Needs, blocks
-from close.adapters.moments import require_spread
+from close.adapters.base import ADAPTERS, GapAdapter, Needs
+from close.adapters.distribution import require_spread
 from close.adapters.noise import RowNoise
 from close.adapters.options import choice, number
-from close.adapters.statistics import covariance, cross_covariance, paired_blocks, symmetric_power
 from close.errors import RecipeError
+from close.vectors.blocks import blocks
+from close.vectors.moments import covariance, cross_covariance, paired_blocks, symmetric_power
 
 __all__ = ["LinearMap"]
 

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from close.adapters.base import ADAPTERS, GapAdapter, Needs, blocks
+from close.adapters.base import ADAPTERS, GapAdapter, Needs
 from close.adapters.options import number, whole
 from close.errors import DataError, MissingError, RecipeError
+from close.vectors.blocks import blocks
 
 __all__ = ["Memory", "Nearest", "TextMemory"]
 

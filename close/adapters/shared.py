@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from close.adapters.base import ADAPTERS, GapAdapter, Needs
-from close.adapters.moments import require_spread
+from close.adapters.distribution import require_spread
 from close.adapters.noise import RowNoise
 from close.adapters.options import number
-from close.adapters.statistics import cross_covariance, symmetric_power
 from close.errors import DataError
+from close.vectors.moments import cross_covariance, symmetric_power
 
 __all__ = ["Shared", "group_blocks"]
 

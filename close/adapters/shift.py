@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from close.adapters.base import ADAPTERS, GapAdapter, Needs, blocks
+from close.adapters.base import ADAPTERS, GapAdapter, Needs
 from close.adapters.noise import RowNoise
 from close.adapters.options import number, whole
-from close.adapters.statistics import mean
+from close.vectors.blocks import blocks
+from close.vectors.moments import mean
 
 __all__ = ["MeanShift", "RandomShift"]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from close import __version__
 from close.adapters.base import GapAdapter, build_adapter
 from close.errors import CloseError, DataError, MismatchError, MissingError, NotFittedError, OutputExistsError
-from close.files import read_json, write_json
+from close.io.files import read_json, write_json
+from close.io.versions import own_version
 
 __all__ = ["load_adapter", "read_adapter_info", "save_adapter"]
 
@@ -43,7 +43,7 @@ def save_adapter(
         "dim": adapter.dim,
         "encoder": encoder,
         "fingerprint": fingerprint,
-        "versions": {"close": __version__, "torch": str(torch.__version__)},
+        "versions": {"close": own_version(), "torch": str(torch.__version__)},
     }
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     partial.mkdir(parents=True)

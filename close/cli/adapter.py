@@ -55,7 +55,7 @@ def fit(
     ] = None,
 ) -> None:
     """Fit an adapter on embeddings and save it."""
-    from close.adapters.recipe import fit_adapter
+    from close.adapters.resolve import fit_adapter
     from close.errors import RecipeError
     from close.gap.pairing import read_index
 

@@ -12,7 +12,7 @@ import typer
 from close.errors import RecipeError
 
 if TYPE_CHECKING:
-    from close.gap.cases import Case
+    from close.gap.measured import Case
 
 __all__ = ["Pairs", "register"]
 
@@ -54,8 +54,8 @@ def gap(
     seed: int = 0,
 ) -> None:
     """Measure the gap between texts and images, and say what to do about it."""
-    from close.files import write_text
-    from close.gap.cases import measure_cases, to_json
+    from close.gap.measured import measure_cases, to_json
+    from close.io.files import write_text
 
     sources = list(_sources(text, image, compare or []))
     if pairs and unpaired:
@@ -72,7 +72,7 @@ def gap(
             seed=seed,
         )
         if html_out:
-            from close.gap.report import render_html
+            from close.gap.report.page import render_html
 
             tell("drawing")
             write_text(html_out, render_html(cases, seed=seed))
@@ -104,7 +104,7 @@ def recommend(
     """Say which adapter and how much noise to train with, before training: lines for a recipe, with the reasons."""
     import json
 
-    from close.gap.advice import advise
+    from close.gap.advice.advise import advise
 
     with _telling() as tell:
         advice, lines = advise(
@@ -164,8 +164,8 @@ def _show(cases: Sequence[Case]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from close.gap.catalogue import CATALOGUE
-    from close.gap.verdict import verdict
+    from close.gap.measures.catalogue import CATALOGUE
+    from close.gap.report.words import verdict
 
     console = Console(soft_wrap=False)
     table = Table("", *(case.name for case in cases), "healthy", box=None, pad_edge=False)

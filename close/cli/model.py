@@ -17,7 +17,7 @@ from close.cli.tables import Address, EngineName, Workers, pick_engine
 from close.errors import PartialError
 
 if TYPE_CHECKING:
-    from close.pipeline import Output
+    from close.runs.pipeline import Output
 
 __all__ = ["register"]
 
@@ -46,8 +46,8 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in the folder.")] = False,
 ) -> None:
     """Train as a recipe says; the whole recipe is checked before work starts."""
-    from close.recipe import load_recipe
-    from close.training import train as run
+    from close.runs.recipe import load_recipe
+    from close.runs.train import train as run
 
     checked = load_recipe(recipe, overrides)
     folder = run(checked, out or Path("runs") / recipe.stem, resume=resume, overwrite=overwrite)
@@ -80,10 +80,10 @@ def caption(
     from transformers import set_seed
 
     from close.encoders.base import windows
-    from close.pipeline import expand, load
-    from close.progress import progress
-    from close.results import ResultFile
-    from close.runs import RUN_FILE
+    from close.io.progress import progress
+    from close.io.results import ResultFile
+    from close.runs.folder import RUN_FILE
+    from close.runs.pipeline import expand, load
 
     spread = pick_engine(engine, workers, address)
     model = load(run, device=device, precision=precision, encoder=encoder)
@@ -161,9 +161,9 @@ def evaluate(
     encoder: Annotated[str | None, typer.Option(help="Where the run's encoder is now, if it has moved.")] = None,
 ) -> None:
     """Score a run on a data file; predictions and scores are saved with the run."""
-    from close.evaluation.runs import METRICS as DEFAULT_METRICS
-    from close.evaluation.runs import evaluate as score
-    from close.files import write_json
+    from close.evaluation.evaluate import METRICS as DEFAULT_METRICS
+    from close.evaluation.evaluate import evaluate as score
+    from close.io.files import write_json
 
     settings: dict[str, Any] = {"num_beams": num_beams} if num_beams else {}
     result = score(
@@ -216,9 +216,9 @@ def sweep(
     out: Annotated[Path, typer.Option("--out", help="Folder of the sweep.")] = Path("sweep"),
 ) -> None:
     """Train adapters × noise × epochs × seeds; one table and one plot with intervals. A stopped sweep continues."""
-    from close.recipe import load_recipe
-    from close.sweep import arms_of, parse_spec, table_of
-    from close.sweep import sweep as run
+    from close.runs.recipe import load_recipe
+    from close.study.sweep import arms_of, parse_spec, table_of
+    from close.study.sweep import sweep as run
 
     base = load_recipe(recipe, overrides)
     arms = arms_of(

@@ -35,7 +35,7 @@ def score(
 ) -> None:
     """Score a file of predictions the official way, with 95 % intervals."""
     from close.evaluation.scores import score_files
-    from close.files import write_json
+    from close.io.files import write_json
 
     chosen = [name.strip() for name in metrics.split(",") if name.strip()]
     result = score_files(predictions, references, task, tokenizer=tokenizer, metrics=chosen, samples=samples, seed=seed)
@@ -92,7 +92,7 @@ def compare(
 ) -> None:
     """Compare two runs on identical examples: difference B − A, its 95 % interval, and a paired test."""
     from close.evaluation.compare import compare as run
-    from close.files import write_json
+    from close.io.files import write_json
 
     result = run(
         run_a, run_b, name=name, references=references, task=task, tokenizer=tokenizer, samples=samples, seed=seed
@@ -127,9 +127,9 @@ def convert(
     as_json: Annotated[bool, typer.Option("--json", help="The counts as JSON on stdout.")] = False,
 ) -> None:
     """Write a real format as the project's JSONL; says what was skipped and why."""
+    from close.data.readers import ReadOptions
+    from close.data.readers import convert as run
     from close.errors import RecipeError
-    from close.readers import ReadOptions
-    from close.readers import convert as run
 
     if per not in (None, "caption", "image"):
         raise RecipeError(f"--per is caption or image, not {per!r}")

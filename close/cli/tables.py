@@ -37,7 +37,7 @@ def pick_engine(name: str, workers: int, address: str | None) -> Any:
         return map
     if name != "ray":
         raise unknown_name("engine", name, ["local", "ray"])
-    from close.ray_engine import RayEngine
+    from close.io.cluster import RayEngine
 
     return RayEngine(workers, address)
 
@@ -63,10 +63,10 @@ def embed_text(
     address: Address = None,
 ) -> None:
     """Embed the source texts of a data file; a stopped run continues."""
-    from close.embeddings import embed_texts
+    from close.data.shards import open_rows
     from close.encoders import load_encoder
-    from close.progress import progress
-    from close.shards import open_rows
+    from close.io.progress import progress
+    from close.vectors.table import embed_texts
 
     spread = pick_engine(engine, workers, address)
     rows = open_rows(path)
@@ -90,10 +90,10 @@ def embed_images(
     address: Address = None,
 ) -> None:
     """Embed images (or what the encoder's second tower takes); unreadable ones are named at the end."""
-    from close.embeddings import embed_images as embed
-    from close.embeddings import find_images
     from close.encoders import load_encoder
-    from close.progress import progress
+    from close.io.progress import progress
+    from close.vectors.table import embed_images as embed
+    from close.vectors.table import find_images
 
     if not path.exists():
         raise MissingError(f"{path}: no such file or folder")
@@ -138,7 +138,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     """Say what a thing is, and whether it is whole."""
-    from close.inspection import describe
+    from close.runs.inspection import describe
 
     about = describe(thing)
     if as_json:

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from close.allocator import kept_memory
 from close.errors import CloseError, DataError, RecipeError
-from close.packing import pack
-from close.precision import pick_dtype, pick_precision
+from close.fast.memory import kept_memory
+from close.fast.packing import pack
+from close.fast.precision import pick_dtype, pick_precision
 
 __all__ = ["ContrastiveEncoder", "fingerprint", "pick_device", "windows"]
 

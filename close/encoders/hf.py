@@ -15,7 +15,7 @@ from torch import Tensor
 from close.encoders.base import ContrastiveEncoder, describe
 from close.encoders.pictures import open_picture
 from close.errors import DataError, MissingError, WeightsError
-from close.tokenizer import load_tokenizer
+from close.io.pretrained import load_tokenizer
 
 __all__ = ["ClapEncoder", "TransformersEncoder", "load_transformers_encoder"]
 

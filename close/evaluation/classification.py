@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from close.cache import cached_images
-from close.embeddings import find_images
+from close.data.rows import RowFile
 from close.encoders import ContrastiveEncoder
 from close.errors import DataError, RecipeError
-from close.evaluation.entailment import label_scores
+from close.evaluation.metrics.entailment import label_scores
 from close.evaluation.zero_shot import Vectors, class_embeddings, class_probabilities
-from close.progress import progress
-from close.rows import RowFile
+from close.io.progress import progress
+from close.vectors.cache import cached_images
+from close.vectors.table import find_images
 
 __all__ = ["TEMPLATES", "Classification", "classify", "read_lines"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from close.data.rows import RowFile
 from close.errors import MismatchError, MissingError, RecipeError
 from close.evaluation.bootstrap import Scores, compare_measures
-from close.evaluation.captions import METRICS
+from close.evaluation.metrics.captions import METRICS
 from close.evaluation.scores import read_predictions, read_references, row_references, score
-from close.files import read_json
-from close.rows import RowFile
+from close.io.files import read_json
 from close.tasks import get_task
 
 __all__ = ["compare", "compare_scores"]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from close.data.rows import Row
 from close.evaluation.bootstrap import Scores
-from close.rows import Row
 
 __all__ = ["pick_examples"]
 

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from close.cache import cached_images, cached_table
-from close.embeddings import find_images
+from close.data.rows import RowFile
 from close.encoders import ContrastiveEncoder
 from close.errors import DataError
 from close.evaluation.bootstrap import intervals, mean_measure
 from close.evaluation.zero_shot import Vectors, nearest
-from close.progress import progress
-from close.rows import RowFile
+from close.io.progress import progress
+from close.vectors.cache import cached_images, cached_table
+from close.vectors.table import find_images
 
 __all__ = ["first_hits", "pictures_for", "recall", "texts_for"]
 

@@ -6,18 +6,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from close.data.readers.base import get
+from close.data.readers.coco import captions_by_image
+from close.data.readers.json_stream import json_items
+from close.data.readers.tables import json_lines
+from close.data.rows import Row, RowFile
 from close.errors import DataError, MissingError
 from close.evaluation.bootstrap import Scores
-from close.evaluation.captions import METRICS, caption_scores
-from close.evaluation.diversity import diversity
-from close.evaluation.entailment import label_scores
-from close.evaluation.vqa import Question, vqa_scores
-from close.readers.base import get
-from close.readers.coco import captions_by_image
-from close.readers.json_stream import json_items
-from close.readers.tables import json_lines
+from close.evaluation.metrics.captions import METRICS, caption_scores
+from close.evaluation.metrics.diversity import diversity
+from close.evaluation.metrics.entailment import label_scores
+from close.evaluation.metrics.vqa import Question, vqa_scores
 from close.registry import unknown_name
-from close.rows import Row, RowFile
 
 __all__ = ["PRIMARY", "add_parts", "read_predictions", "read_references", "row_references", "score", "score_files"]
 

@@ -5,12 +5,12 @@ side by side, and `render_html` draws the page. Each measure is also a function 
 `centroid`, `cosine`, `distance`, `distribution`, `landscape`, `residual`, `retrieval`, `separability`, `structure`, `transfer`.
 """
 
-from close.gap.cases import Case, measure_cases
-from close.gap.catalogue import CATALOGUE, Measure
+from close.gap.advice.recommend import Advice, recommend
 from close.gap.measure import GapReport, measure_gap, measure_sides
-from close.gap.recommend import Advice, recommend
-from close.gap.report import render_html
-from close.gap.sides import Sides
+from close.gap.measured import Case, measure_cases
+from close.gap.measures.catalogue import CATALOGUE, Measure
+from close.gap.modalities import Sides
+from close.gap.report.page import render_html
 
 __all__ = [
     "CATALOGUE",

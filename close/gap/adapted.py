@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from close.errors import DataError
-from close.gap.sides import Sides
-from close.gap.vectors import Array, Ints
+from close.gap.modalities import Sides
+from close.vectors.checked import Array, Ints
 
 __all__ = ["adapt"]
 

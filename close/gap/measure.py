@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from close.errors import DataError
-from close.gap.bootstrap import bootstrap_intervals
-from close.gap.catalogue import NAMES
-from close.gap.centroid import centroid_gap, cone, constancy, dimension_gap, trace_ratio
-from close.gap.cosine import group_cosine, paired_cosine, unpaired_cosine, within_cosine
-from close.gap.distance import alignment, cross_uniformity, pair_distance, relative_gap, uniformity
-from close.gap.distribution import coral, frechet, mmd, sliced_w2
-from close.gap.residual import (
+from close.gap.measures.catalogue import NAMES
+from close.gap.measures.centroid import centroid_gap, cone, constancy, dimension_gap, trace_ratio
+from close.gap.measures.cosine import group_cosine, paired_cosine, unpaired_cosine, within_cosine
+from close.gap.measures.distance import alignment, cross_uniformity, pair_distance, relative_gap, uniformity
+from close.gap.measures.distribution import coral, frechet, mmd, sliced_w2
+from close.gap.measures.intervals import bootstrap_intervals
+from close.gap.measures.residual import (
     caption_spread,
     consecutive_cosine,
     noise_from_pairs,
@@ -27,11 +27,11 @@ from close.gap.residual import (
     residual_size,
     residual_spectrum,
 )
-from close.gap.retrieval import hubness, neighbour_agreement, recall
-from close.gap.separability import split_accuracy
-from close.gap.sides import Sides, as_pairing
-from close.gap.structure import cka, procrustes_residual
-from close.gap.vectors import Ints, Pairs
+from close.gap.measures.retrieval import hubness, neighbour_agreement, recall
+from close.gap.measures.separability import split_accuracy
+from close.gap.measures.structure import cka, procrustes_residual
+from close.gap.modalities import Sides, as_pairing
+from close.vectors.checked import Ints, Pairs
 
 __all__ = ["GapReport", "measure_gap", "measure_sides"]
 

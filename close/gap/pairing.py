@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from close.adapters.tables import Finder, sources_of
+from close.data.rows import RowFile
 from close.errors import DataError, MissingError
 from close.gap.tables import Table, open_table
-from close.gap.vectors import Ints
-from close.rows import RowFile
+from close.vectors.checked import Ints
+from close.vectors.open import Finder, sources_of
 
 __all__ = ["Pairing", "read_index", "read_pairs"]
 

@@ -55,7 +55,7 @@ def load_table(path: Path, modality: str) -> Table:
     if not path.exists():
         raise MissingError(f"{path}: no such .npy file or embedding table (`close embed` makes one)")
     if path.is_dir():
-        from close.embeddings import EmbeddingTable
+        from close.vectors.table import EmbeddingTable
 
         table = EmbeddingTable.load(path)
         if table.modality != modality:

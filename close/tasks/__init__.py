@@ -5,7 +5,7 @@ from close.tasks.caption import Caption
 from close.tasks.entailment import Entailment
 from close.tasks.news import News
 from close.tasks.vocabulary import answer_vocabulary
-from close.tasks.vqa import ExplainedVqa, Vqa, answers_to_learn
+from close.tasks.vqa import ExplainedVqa, Vqa
 
 __all__ = [
     "TASKS",
@@ -16,6 +16,5 @@ __all__ = [
     "Task",
     "Vqa",
     "answer_vocabulary",
-    "answers_to_learn",
     "get_task",
 ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from close.data.rows import Row
 from close.errors import DataError
 from close.registry import Registry
-from close.rows import Row
 
 __all__ = ["TASKS", "Task", "get_task"]
 

@@ -1,7 +1,7 @@
 """Visual entailment: a premise (text in training, an image at test time), a hypothesis, one of three labels."""
 
+from close.data.rows import Row
 from close.errors import DataError
-from close.rows import Row
 from close.tasks.base import TASKS, Task, need
 
 __all__ = ["Entailment"]

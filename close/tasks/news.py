@@ -1,6 +1,6 @@
 """News captioning: a caption with its article as context (VisualNews)."""
 
-from close.rows import Row
+from close.data.rows import Row
 from close.tasks.base import TASKS, Task, need
 
 __all__ = ["News"]

@@ -3,8 +3,8 @@
 from collections import Counter
 from pathlib import Path
 
+from close.data.rows import RowFile
 from close.errors import DataError
-from close.rows import RowFile
 from close.tasks.base import Task
 
 __all__ = ["answer_vocabulary"]

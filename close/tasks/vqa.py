@@ -1,18 +1,10 @@
 """Visual question answering: captions of the image, the question, its answers."""
 
-from collections import Counter
-
-from close.rows import Row
+from close.data.answers import answers_to_learn
+from close.data.rows import Row
 from close.tasks.base import TASKS, Task, need
 
-__all__ = ["ExplainedVqa", "Vqa", "answers_to_learn"]
-
-
-def answers_to_learn(answers: tuple[str, ...]) -> tuple[str, ...]:
-    """The commonest answer, its ties, and every answer given at least 3 times (CLOSE, ICCV 2023)."""
-    counts = Counter(answer.lower() for answer in answers)
-    best = max(counts.values())
-    return tuple(answer for answer, count in counts.items() if count == best or count >= 3)
+__all__ = ["ExplainedVqa", "Vqa"]
 
 
 @TASKS.register("vqa")

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from close.precision import has_bf16
+from close.fast.precision import has_bf16
 
 GOALS = {
     "text_embedding_exact": 4.0,

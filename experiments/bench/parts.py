@@ -17,15 +17,15 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, TrainerCallback
 
-from close.configuration import CloseConfig
-from close.demo import TRAINING
+from close.demo.run import TRAINING
 from close.encoders import load_encoder
+from close.fast.precision import pick_dtype, pick_precision
 from close.mini import ENCODER_DIR, LANGUAGE_MODEL_DIR, export
-from close.modeling import CloseModel
-from close.pipeline import CloseCaptioner
-from close.precision import pick_dtype, pick_precision
-from close.recipe import Recipe
-from close.training import train
+from close.model.configuration import CloseConfig
+from close.model.modeling import CloseModel
+from close.runs.pipeline import CloseCaptioner
+from close.runs.recipe import Recipe
+from close.runs.train import train
 from experiments.bench import plain
 from experiments.bench.models import World
 

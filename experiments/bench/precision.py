@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 
-from close.demo import METHODS, TEST_SCENES, TRAIN_SCENES, TRAINING
+from close.demo.run import METHODS, TEST_SCENES, TRAIN_SCENES, TRAINING
+from close.fast.precision import has_bf16
 from close.mini import export
-from close.precision import has_bf16
-from close.recipe import Recipe
-from close.sweep import Arm, sweep
+from close.runs.recipe import Recipe
+from close.study.sweep import Arm, sweep
 
 
 def main() -> None:

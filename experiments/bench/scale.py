@@ -41,11 +41,11 @@ def main() -> None:
 
 def one(size: int) -> dict[str, Any]:
     """Peak memory and rate at one size."""
-    from close.data import LengthSampler, TextDataset
-    from close.embeddings import embed_texts
+    from close.data.rows import RowFile
     from close.encoders import load_encoder
-    from close.rows import RowFile
+    from close.runs.examples import LengthSampler, TextDataset
     from close.tasks import get_task
+    from close.vectors.table import embed_texts
 
     with tempfile.TemporaryDirectory() as place:
         data = write_captions(Path(place) / "captions.jsonl", size)

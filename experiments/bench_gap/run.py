@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from close.files import write_json
 from close.gap import measure_gap
+from close.io.files import write_json
 
 QUADRATIC = ("uniformity.text", "uniformity.image", "uniformity.cross", "mmd", "neighbour_agreement")
 RETRIEVAL = ("recall.image_to_text.at_1", "hubness.text")

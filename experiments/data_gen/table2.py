@@ -18,12 +18,12 @@ from typing import Any
 from batched_server import running
 from unigram import caption_options, prepare
 
-from close.demo import METHODS, TRAINING
-from close.files import write_json, write_text
+from close.demo.run import METHODS, TRAINING
+from close.io.files import write_json, write_text
+from close.io.versions import versions
 from close.mini import export
-from close.recipe import Recipe
-from close.runs import versions
-from close.sweep import Arm, interval, run_arm
+from close.runs.recipe import Recipe
+from close.study.sweep import Arm, interval, run_arm
 from data_gen.divergence import smoothed_kl
 from data_gen.keywords import count_words
 from data_gen.synthesis import generate

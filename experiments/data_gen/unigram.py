@@ -19,9 +19,9 @@ from typing import Any
 from batched_server import running
 from matplotlib.figure import Figure
 
-from close.files import write_json
+from close.io.files import write_json
+from close.io.versions import versions
 from close.mini import captions, scenes
-from close.runs import versions
 from data_gen.divergence import smoothed_kl
 from data_gen.keywords import count_words
 from data_gen.options import CaptionOptions

@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from close.demo import TRAINING
-from close.files import write_json
+from close.demo.run import TRAINING
+from close.io.files import write_json
+from close.io.versions import versions
 from close.mini import export
-from close.recipe import Recipe
-from close.runs import versions
-from close.sweep import Arm, run_arm
+from close.runs.recipe import Recipe
+from close.study.sweep import Arm, run_arm
 
 RATES = (2e-3, 4e-3)
 OWN: dict[str, list[dict[str, Any]]] = {

@@ -5,7 +5,7 @@
     python experiments/gap/ablation.py --only adapters data             # … and at the same time in another
     python experiments/gap/ablation.py --record                         # only write down what is finished
 
-Every run takes the same number of steps, and is scored by texts that stand in for images too (`close.selection`).
+Every run takes the same number of steps, and is scored by texts that stand in for images too (`close.study.selection`).
 After a change of the mini world's captions start in another --work folder.
 Writes ablation.json, .md and .png beside this file from all runs that are finished.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 from lab import CEILING, COSINES, Lab, finish, gather, noise, options, scored, selection, selection_table
 
-from close.sweep import cell
+from close.study.sweep import cell
 
 BEHIND = 0.84
 """Noise behind the adapters; the same for all, so that adapters are compared and not their tuning."""

@@ -6,12 +6,12 @@
     python experiments/gap/advice.py --only single                       # in one process …, and `multiple` in another
     python experiments/gap/advice.py --record                            # only write down what is finished
 
-The rule is close/gap/recommend.py as committed; the record names the commit. The design is fractional: noise alone at six
+The rule is close/gap/advice/recommend.py as committed; the record names the commit. The design is fractional: noise alone at six
 strengths, the others where they may matter, and two lengths of training. What is advised (from groups of captions, from unpaired
 pictures as well, from pairs) is trained too, as one more arm. The best arm is the best *mean over seeds on test pictures*, which
 favours it; the advised arms count among them, the image-trained one does not. Every run is scored by stand-ins too
-(`close.selection`), and the run that these choose for a seed is compared with that seed's best, the arm that they choose with the
-best arm.
+(`close.study.selection`), and the run that these choose for a seed is compared with that seed's best, the arm that they choose
+with the best arm.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from lab import CEILING, COSINES, SCORE, Lab, finish, gather, noise, options, sc
 
 from close.adapters import ADAPTERS
 from close.adapters.base import split_spec, stages_of
-from close.data import embeddings_of
-from close.embeddings import EmbeddingTable
-from close.files import read_json, waiting, write_json
+from close.data.rows import RowFile
 from close.gap import recommend
-from close.gap.recommend import RIDGE_MAP
-from close.rows import RowFile
-from close.sweep import cell
+from close.gap.advice.recommend import RIDGE_MAP
+from close.io.files import read_json, waiting, write_json
+from close.runs.examples import embeddings_of
+from close.study.sweep import cell
 from close.tasks import get_task
+from close.vectors.table import EmbeddingTable
 
 SETTINGS = ("single", "multiple")
 BEHIND: dict[str, tuple[list[Any], tuple[float, ...]]] = {
@@ -216,7 +216,7 @@ def plot(record: dict[str, Any], path: Path) -> None:
 def rule() -> str:
     """The commit that the rule was last changed in."""
     here = Path(__file__).resolve().parents[2]
-    files = ["close/gap/recommend.py", "close/gap/standins.py"]
+    files = ["close/gap/advice/recommend.py", "close/gap/advice/pseudo_images.py"]
     found = subprocess.run(
         ["git", "log", "-1", "--format=%H %cI", "--", *files], cwd=here, capture_output=True, text=True
     )

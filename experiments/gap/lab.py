@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from close.cache import cached_table
-from close.demo import TEST_SCENES, TRAIN_SCENES, TRAINING
+from close.data.rows import RowFile
+from close.demo.run import TEST_SCENES, TRAIN_SCENES, TRAINING
 from close.encoders import load_encoder
-from close.files import waiting, write_json, write_text
+from close.io.files import waiting, write_json, write_text
+from close.io.versions import versions
 from close.mini import export
 from close.mini.export import CAPTIONS_PER_SCENE
-from close.recipe import Recipe
-from close.rows import RowFile
-from close.runs import RUN_FILE, versions
-from close.selection import STAND_INS, saved_selection
-from close.sweep import Arm, run_arm, run_folder, summarise
+from close.runs.folder import RUN_FILE
+from close.runs.recipe import Recipe
+from close.study.selection import STAND_INS, saved_selection
+from close.study.sweep import Arm, run_arm, run_folder, summarise
+from close.vectors.cache import cached_table
 
 SHARE_OF_DEMO = 0.5
 """Steps of one run at --scale 1, as a share of those that `close demo` takes for each of its models."""

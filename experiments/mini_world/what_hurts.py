@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 import close
-from close.cache import cached_table
-from close.evaluation.runs import score_rows
-from close.files import write_json
-from close.rows import RowFile
-from close.runs import versions
+from close.data.rows import RowFile
+from close.evaluation.evaluate import score_rows
+from close.io.files import write_json
+from close.io.versions import versions
+from close.vectors.cache import cached_table
 
 SHIFTS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
 SHARES = (0.0, 0.7, 1.0, 1.5)

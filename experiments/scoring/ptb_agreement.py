@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from close.evaluation.captions import CaptionScores, caption_scores, java_tokens, python_tokens
+from close.evaluation.metrics.captions import CaptionScores, caption_scores, java_tokens, python_tokens
 from close.evaluation.scores import read_references
-from close.files import write_json
+from close.io.files import write_json
 
 NO_JAVA = ("bleu", "rouge_l", "cider")
 

@@ -28,18 +28,19 @@ from typing import Any
 
 import torch
 
-from close.cache import cached_table
-from close.demo import TEST_SCENES, TRAIN_SCENES, TRAINING
+from close.data.rows import RowFile
+from close.demo.run import TEST_SCENES, TRAIN_SCENES, TRAINING
 from close.encoders import load_encoder
-from close.evaluation.runs import evaluate
-from close.files import read_json, waiting, write_json, write_text
+from close.evaluation.evaluate import evaluate
+from close.io.files import read_json, waiting, write_json, write_text
+from close.io.versions import versions
 from close.mini import export
 from close.mini.export import CAPTIONS_PER_SCENE
-from close.recipe import Recipe
-from close.rows import RowFile
-from close.runs import RUN_FILE, versions
-from close.sweep import cell, interval
-from close.training import train
+from close.runs.folder import RUN_FILE
+from close.runs.recipe import Recipe
+from close.runs.train import train
+from close.study.sweep import cell, interval
+from close.vectors.cache import cached_table
 
 GRID = (0.29, 0.41, 0.55, 0.67, 0.85)
 """Cosines that tuning tries; .29, .41 and .67 are the paper's w of .12, .08 and .04 at its dimension."""

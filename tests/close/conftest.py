@@ -59,8 +59,8 @@ def train_small(
     captions: Path, tiny_encoder: Path, tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
     """`train_small(epochs=2)`: a run of small models, in a folder whose parent is not there yet."""
-    from close.recipe import Recipe
-    from close.training import train
+    from close.runs.recipe import Recipe
+    from close.runs.train import train
 
     models = {"encoder": str(tiny_encoder), "language_model": str(tiny_t5)}
 
@@ -129,7 +129,7 @@ def told(cli: Callable[..., Ran]) -> Callable[..., str]:
 @pytest.fixture
 def recipe(captions: Path, tiny_encoder: Path, tiny_t5: Path) -> Callable[..., Any]:
     """A recipe of tiny models on 48 captions: two epochs of three steps, unless told otherwise."""
-    from close.recipe import Recipe
+    from close.runs.recipe import Recipe
 
     def make(training: dict[str, Any] | None = None, **changes: Any) -> Recipe:
         values: dict[str, Any] = {

@@ -4,7 +4,7 @@ import pytest
 from conftest import EXAMPLES
 from dg_server import Do, Server, digest
 
-from close.rows import RowFile
+from close.data.rows import RowFile
 from close.tasks import get_task
 from data_gen.options import CaptionOptions, TextOptions
 from data_gen.synthesis import generate

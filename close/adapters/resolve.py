@@ -1,0 +1,198 @@
+"""Adapters as recipes name them: with options, fitted in place, or loaded.
+
+mean_shift                                          a name
+{gaussian: {cosine: 0.41}}                          with options
+{mean_shift: {fit: {text: T, image: V}}}            fitted on tables (or `.npy`), beside its options
+{mean_shift: {fit: {image: V}}}, memory, shared     text (and groups) that are not named are those of the training data
+{shared: {fit: {text: T, groups: F}}}               groups are those of the data file F that T was made of
+{load: A}                                           saved by `close adapter fit`
+[A, B, …]                                           a chain; a stage is fitted on what the stages before it make of the data
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from close.adapters.base import Adapted, Chain, GapAdapter, build_adapter, split_spec
+from close.adapters.storage import check_fingerprint, load_adapter, read_adapter_info, save_adapter
+from close.data.rows import RowFile
+from close.errors import MismatchError, MissingError, RecipeError
+from close.registry import unknown_name
+from close.vectors.open import Picked, open_rows, read_groups
+
+__all__ = ["check_adapter", "fit_adapter", "resolve_adapter"]
+
+SIDES = ("text", "image", "groups")
+
+
+def check_adapter(spec: Any) -> None:
+    """Check a spec without reading data: names, options, and that the files it names are there.
+
+    Raises:
+        UnknownNameError: an adapter, option or side is unknown; the nearest is told.
+        RecipeError: an option is wrong.
+        MissingError: a table or a saved adapter is not there.
+    """
+    if isinstance(spec, (list, tuple)):
+        for stage in spec:
+            check_adapter(stage)
+    elif _is_load(spec):
+        read_adapter_info(spec["load"])
+    else:
+        with torch.device("meta"):
+            _, fit = _stage(spec, dim=8)
+        for side, path in (fit or {}).items():
+            if not hasattr(path, "shape") and not Path(path).exists():
+                kind = "data file" if side == "groups" else "embedding table"
+                raise MissingError(f"{path}: no such {kind}, named by `fit` of adapter {spec!r}")
+
+
+def resolve_adapter(
+    spec: Any,
+    dim: int,
+    fingerprint: str | None = None,
+    *,
+    text: Any = None,
+    groups: Callable[[], NDArray[Any]] | None = None,
+) -> GapAdapter:
+    """The fitted adapter that a recipe asks for; its own `spec()` has plain options only.
+
+    Args:
+        dim: width of the encoder's embeddings.
+        fingerprint: of the encoder's weights.
+        text: (N, dim) embeddings of the training text, for adapters whose `fit` names none and which need no pairs.
+        groups: gives the (N,) labels of `text`, for an adapter that needs them.
+    Raises:
+        what `check_adapter` raises, and
+        MismatchError: a table or saved adapter belongs to another encoder, or its width is not `dim`.
+        RecipeError: an adapter needs data and says neither `fit` nor `load`.
+    """
+    check_adapter(spec)
+    adapter = _resolve(spec, dim, fingerprint, text, groups, [])
+    for stage in _flat(adapter):
+        if not stage.is_fitted:
+            raise RecipeError(
+                f"adapter {stage.name!r} needs {stage.needs} data: {stage.how_to_fit()}, or "
+                "{load: FOLDER} after `close adapter fit`"
+            )
+    return adapter
+
+
+def fit_adapter(
+    spec: Any,
+    out: str | Path,
+    *,
+    text: Any = None,
+    image: Any = None,
+    pairs: NDArray[np.int64] | None = None,
+    groups: str | Path | None = None,
+) -> GapAdapter:
+    """Fit what a spec names on two tables, and save it.
+
+    Args:
+        text, image: embedding tables or `.npy` files; paired by row where the adapter needs pairs.
+        pairs: (P, 2) text and image rows that belong together, where not row by row; only these rows are fitted on.
+        groups: the data file that `text` was made of, where the adapter needs to know which captions are of one image.
+        out: the folder to save it in.
+    Raises:
+        DataError: data that it needs is not given.
+        MismatchError: the tables are of different encoders, or widths.
+        OutputExistsError: `out` is there already.
+    """
+    check_adapter(spec)
+    tables = {side: open_rows(path) for side, path in (("text", text), ("image", image)) if path is not None}
+    labels = None if groups is None or text is None else _groups(groups, text)
+    if not tables:
+        raise RecipeError("an adapter is fitted on embeddings: give --text, --image or both")
+    if pairs is not None:
+        if len(tables) < 2:
+            raise RecipeError("pairs are of two tables: give --text and --image")
+        labels = None if labels is None else labels[pairs[:, 0]]
+        tables = {side: Picked(rows, pairs[:, column]) for column, (side, rows) in enumerate(tables.items())}
+    first = next((table for table in tables.values() if table.fingerprint), next(iter(tables.values())))
+    for side, table in tables.items():
+        check_fingerprint(f"{side} table", table.encoder, table.fingerprint, first.fingerprint)
+    adapter = _resolve(spec, first.shape[1], first.fingerprint, None, None, [])
+    adapter.fit(**tables, groups=labels)
+    save_adapter(adapter, out, encoder=first.encoder, fingerprint=first.fingerprint)
+    return adapter
+
+
+def _resolve(
+    spec: Any,
+    dim: int,
+    fingerprint: str | None,
+    text: Any,
+    groups: Callable[[], NDArray[Any]] | None,
+    before: Sequence[GapAdapter],
+) -> GapAdapter:
+    if isinstance(spec, (list, tuple)) and spec:
+        stages: list[GapAdapter] = []
+        for stage in spec:
+            stages.append(_resolve(stage, dim, fingerprint, text, groups, [*before, *stages]))
+        return Chain(dim, stages)
+    if _is_load(spec):
+        adapter = load_adapter(spec["load"], fingerprint=fingerprint)
+        if adapter.dim != dim:
+            raise MismatchError(f"{spec['load']}: the adapter is for {adapter.dim} dimensions, the encoder has {dim}")
+        return adapter
+    adapter, fit = _stage(spec, dim)
+    if text is not None and (adapter.needs in ("text", "groups") or (fit and adapter.needs == "unpaired")):
+        fit = {"text": text, **(fit or {})}
+    if fit is not None:
+        sides = {side: _rows(fit[side], side, fingerprint, before) for side in fit if side != "groups"}
+        if "groups" in fit and "text" in fit:
+            sides["groups"] = _groups(fit["groups"], fit["text"])
+        elif adapter.needs == "groups" and groups is not None and fit.get("text") is text:
+            sides["groups"] = groups()
+        adapter.fit(**sides)
+    return adapter
+
+
+def _stage(spec: Any, dim: int) -> tuple[GapAdapter, Mapping[str, Any] | None]:
+    """One adapter, not fitted, and the tables that its `fit` names."""
+    if isinstance(spec, (GapAdapter, list, tuple)):
+        return build_adapter(spec, dim), None
+    name, options = split_spec(spec)
+    fit = options.pop("fit", None)
+    if fit is not None and not (isinstance(fit, Mapping) and fit):
+        raise RecipeError(f"adapter {name!r}: fit is {{text: TABLE, image: TABLE}}, not {fit!r}")
+    for side in fit or ():
+        if side not in SIDES:
+            raise unknown_name(f"side in `fit` of adapter {name!r}", str(side), SIDES)
+    return build_adapter({name: options}, dim), fit
+
+
+def _groups(path: Any, text: Any) -> NDArray[Any]:
+    return read_groups(RowFile(path), _opened(text))
+
+
+def _rows(source: Any, side: str, fingerprint: str | None, before: Sequence[GapAdapter]) -> Any:
+    rows = _opened(source)
+    found = getattr(rows, "fingerprint", None)
+    check_fingerprint(f"{side} table {source}", getattr(rows, "encoder", None), found, fingerprint)
+    for stage in before:
+        rows = Adapted(rows, stage, "text" if side == "text" else "image")
+    return rows
+
+
+def _opened(source: Any) -> Any:
+    return source if hasattr(source, "shape") else open_rows(source)
+
+
+def _is_load(spec: Any) -> bool:
+    return isinstance(spec, Mapping) and set(spec) == {"load"}
+
+
+def _flat(adapter: GapAdapter) -> Iterator[GapAdapter]:
+    if isinstance(adapter, Chain):
+        for stage in adapter.members:
+            yield from _flat(stage)
+    else:
+        yield adapter

@@ -1,0 +1,1 @@
+"""Rows: what every task reads, from files, folders of files, and the formats that people have."""

@@ -1,0 +1,215 @@
+"""What every reader of a real format shares: options, checked rows, and the count of what was skipped and why."""
+
+from __future__ import annotations
+
+import codecs
+import os
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from close.data.rows import parse_row
+from close.errors import DataError, MissingError, RecipeError
+from close.registry import Registry
+
+__all__ = ["READERS", "ReadOptions", "ReadSummary", "Reader", "Skip", "decoded_lines", "get", "read_rows", "text"]
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """What a format leaves open.
+
+    Attributes:
+        images: folder that image names are relative to, and then each image must exist; without it, the folder of the
+            file. For tar shards and Parquet with pictures inside: the folder to write them to.
+        per: "caption" for one row a caption (training), "image" for one row an image (evaluation); None as the format
+            is used (NoCaps: image, others: caption).
+        split: splits to keep, where the file has several; all without it.
+        annotations: VQA 2.0, the answers; test questions have none.
+        captions: VQA 2.0, the COCO captions of the images, which become the sources.
+        encoding: of text; UTF-8 with or without a byte-order mark, unless said otherwise.
+    """
+
+    images: Path | None = None
+    per: Literal["caption", "image"] | None = None
+    split: tuple[str, ...] = ()
+    annotations: Path | None = None
+    captions: Path | None = None
+    encoding: str = "utf-8"
+
+    def __post_init__(self) -> None:
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            raise RecipeError(f"unknown encoding {self.encoding!r}; usual ones are utf-8, latin-1, cp1252") from None
+
+
+@dataclass
+class ReadSummary:
+    """What came of a file: records read, rows given, records skipped by reason, the first messages."""
+
+    read: int = 0
+    written: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    messages: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {
+            "read": self.read,
+            "written": self.written,
+            "skipped": dict(self.skipped.most_common()),
+            "messages": self.messages,
+        }
+
+
+class Skip(Exception):  # noqa: N818 - no error: a record that the format itself marks as unusable
+    """A record that is left out and counted; its text is the reason."""
+
+
+class Reader(ABC):
+    """A format: how its records are found, and what row one of them is.
+
+    Subclass, register in `READERS`, done. `records` raises `DataError` for what makes the file unreadable from there
+    on; `row` raises it for one record.
+    """
+
+    uses: ClassVar[tuple[str, ...]] = ("images",)
+    """The options that say something to this format, besides the encoding."""
+    default_per: ClassVar[Literal["caption", "image"]] = "caption"
+
+    def __init__(self, path: Path, options: ReadOptions) -> None:
+        self.path, self.options = path, options
+        for name in ("images", "per", "split", "annotations", "captions"):
+            if getattr(options, name) and name not in self.uses:
+                raise RecipeError(f"{path}: the option {name!r} means nothing to this format; it takes {self.uses}")
+        self.per = options.per or self.default_per
+        self.pictures = os.path.abspath(options.images or path.parent)
+
+    @abstractmethod
+    def records(self) -> Iterator[tuple[str, Any]]:
+        """Yield (where, record); `where` names file and line or record."""
+
+    @abstractmethod
+    def row(self, record: Any, where: str) -> Values:
+        """The row of one record: the keys of `close.data.rows.Row`, `image` a path from `self.image`."""
+
+    def image(self, name: str, where: str) -> str:
+        """Path of an image named in the file."""
+        path = os.path.join(self.pictures, name)
+        if self.options.images and not os.path.isfile(path):
+            raise DataError(f"{where}: image {name!r} is not in {self.options.images}")
+        return path
+
+    def in_split(self, split: str) -> None:
+        """Leave out records of other splits than those asked for."""
+        if self.options.split and split not in self.options.split:
+            raise Skip(f"split {split}")
+
+
+READERS: Registry[type[Reader]] = Registry("format")
+
+
+def read_rows(
+    name: str,
+    path: str | Path,
+    *,
+    options: ReadOptions | None = None,
+    summary: ReadSummary | None = None,
+    skip_errors: bool = False,
+    folder: str | Path = ".",
+) -> Iterator[Values]:
+    """Yield the rows of a file in a real format, each checked, as JSON-ready values.
+
+    Args:
+        name: of the format, in `READERS`.
+        summary: filled while rows are read.
+        skip_errors: count a bad record and go on, instead of stopping at it.
+        folder: where the rows will lie; image paths are made relative to it.
+
+    Raises:
+        UnknownNameError: no such format. MissingError: no such file.
+        DataError: what is wrong, with file and line or record; two rows have one id; the file holds no row.
+    """
+    kind, summary, ids = READERS[name], summary or ReadSummary(), set[int]()
+    if not Path(path).exists():
+        raise MissingError(f"{path}: no such file or folder")
+    reader, home = kind(Path(path), options or ReadOptions()), Path(os.path.abspath(folder))
+    for where, record in reader.records():
+        summary.read += 1
+        try:
+            row = _checked(reader.row(record, where), where, ids, home)
+        except Skip as reason:
+            summary.skipped[str(reason)] += 1
+            continue
+        except DataError as error:
+            if not skip_errors:
+                raise
+            summary.skipped["error"] += 1
+            summary.messages.extend([str(error)] if len(summary.messages) < 10 else [])
+            continue
+        summary.written += 1
+        yield row
+    if not summary.written:
+        raise DataError(f"{path}: not one row; read {summary.read}, skipped {dict(summary.skipped) or 'none'}")
+
+
+def _checked(values: Values, where: str, ids: set[int], folder: Path) -> Values:
+    values = {key: value for key, value in values.items() if value is not None and value != {}}
+    if "image" in values and os.path.isabs(values["image"]):
+        values["image"] = os.path.relpath(values["image"], folder)
+    row = parse_row(values, where, folder=folder, default_id="")
+    if hash(row.id) in ids:
+        raise DataError(f"{where}: a second row has the id {row.id!r}")
+    ids.add(hash(row.id))
+    return values | {"id": row.id} | ({"group": row.group} if row.group is not None else {})
+
+
+def get(record: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
+    """A value that a record must have, of the type that the format says."""
+    if not isinstance(record, Mapping):
+        raise DataError(f"{where}: expected an object, found {type(record).__name__}")
+    if key not in record:
+        raise DataError(f"{where}: no {key!r}; it has {', '.join(map(repr, record)) or 'nothing'}")
+    value = record[key]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        raise DataError(f"{where}: {key!r} is {value!r}, expected {' or '.join(_NAMES[k] for k in kinds)}")
+    return value
+
+
+def text(record: Any, key: str, where: str) -> str:
+    """A text that a record must have, without white space around it."""
+    value: str = get(record, key, str, where).strip()
+    if not value:
+        raise DataError(f"{where}: {key!r} is an empty text")
+    return value
+
+
+_NAMES = {str: "a text", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
+
+
+def decoded_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
+    """Yield (number, line) of a text file; a byte-order mark is taken off.
+
+    Raises:
+        DataError: a line is not in `encoding`.
+    """
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder, expected a file")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")) and encoding == "utf-8":
+                raise DataError(f"{path}:1: this is UTF-16, expected UTF-8; save it as UTF-8")
+            try:
+                yield number, line.decode("utf-8-sig" if number == 1 and encoding == "utf-8" else encoding)
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{path}:{number}: not {encoding.upper()} at byte {error.start} of the line;"
+                    " say which encoding it is, e.g. latin-1"
+                ) from None

@@ -1,0 +1,53 @@
+"""A folder of images, with or without a text file of captions beside each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from close.data.readers.base import READERS, Reader, Values
+from close.errors import DataError
+
+__all__ = ["IMAGE_SUFFIXES", "Folder"]
+
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
+
+
+@READERS.register("folder")
+class Folder(Reader):
+    """A row for each image below the folder, by name; `dog.txt` beside `dog.jpg` holds its captions, one a line.
+
+    Each image's header is read, so that a broken file is told here and not in the middle of a long job. The first
+    caption is the source, all are references.
+    """
+
+    uses = ()
+
+    def records(self) -> Iterator[tuple[str, Any]]:
+        if not self.path.is_dir():
+            raise DataError(f"{self.path}: is a file, expected a folder of images")
+        for path in sorted(self.path.rglob("*")):
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+                yield str(path), path
+
+    def row(self, record: Any, where: str) -> Values:
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with Image.open(record):
+                pass
+        except (UnidentifiedImageError, OSError) as error:
+            raise DataError(f"{where}: not an image ({error.__class__.__name__})") from None
+        values = {"id": record.relative_to(self.path).as_posix(), "image": str(record.absolute())}
+        beside = record.with_suffix(".txt")
+        if beside.is_file():
+            try:
+                captions = [
+                    line.strip() for line in beside.read_text(encoding="utf-8-sig").splitlines() if line.strip()
+                ]
+            except UnicodeDecodeError:
+                raise DataError(f"{beside}: not UTF-8; save the file as UTF-8") from None
+            if not captions:
+                raise DataError(f"{beside}: no caption in it")
+            values |= {"source": captions[0], "references": captions}
+        return values

@@ -1,0 +1,44 @@
+"""VisualNews: a list of `{"id", "caption", "image_path", "article_path", "topic", "source"}`, each article in a text file.
+
+Liu et al. (2021), "Visual News: Benchmark and Challenges in News Image Captioning".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from close.data.readers.base import READERS, Reader, Values, get, text
+from close.data.readers.json_stream import json_items
+from close.errors import DataError
+
+__all__ = ["VisualNews"]
+
+
+@READERS.register("visualnews")
+class VisualNews(Reader):
+    """Source and target the caption, context the article, white space made single. Streams.
+
+    Articles are looked for beside the JSON file, or in `images`, where the pictures are.
+    """
+
+    def records(self) -> Iterator[tuple[str, Any]]:
+        yield from json_items(self.path, None, encoding=self.options.encoding)
+
+    def row(self, record: Any, where: str) -> Values:
+        article = (self.options.images or self.path.parent) / get(record, "article_path", str, where)
+        try:
+            content = " ".join(article.read_text(encoding="utf-8-sig").split())
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{where}: the article {article} can't be read ({error.__class__.__name__})") from None
+        if not content:
+            raise DataError(f"{where}: the article {article} is empty")
+        caption = text(record, "caption", where)
+        return {
+            "id": get(record, "id", (int, str), where),
+            "source": caption,
+            "context": content,
+            "target": caption,
+            "image": self.image(get(record, "image_path", str, where).removeprefix("./"), where),
+            "meta": {key: record[key] for key in ("topic", "source") if key in record},
+        }

@@ -1,0 +1,95 @@
+"""The demo's page: what was done, the table, pictures with what each model says, and the gap."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+
+from close.data.rows import RowFile
+from close.io.files import write_text
+from close.mini import claims
+from close.mini.language import Claim, is_true
+
+__all__ = ["write_report"]
+
+PICTURES = 18
+NAMES = {"none": "Text only, no noise", "close": "CLOSE: text only, with noise", "image": "Trained on images (ceiling)"}
+WIDTH, HEIGHT = 640, 220
+
+
+def write_report(folder: Path, results: dict[str, Any], test: RowFile) -> None:
+    """Write `report.html`, one file that needs nothing else."""
+    environment = Environment(
+        loader=PackageLoader("close.demo", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template("report.html.j2").render(
+        results=results,
+        names=NAMES,
+        pictures=_pictures(folder, test),
+        histogram=_histogram(results["gap"]["cosines"]),
+        size=(WIDTH, HEIGHT),
+        passed=[key for key, value in results["recovered_share"].items() if value is not None and value > 1],
+        best=max(scores["cider"] for scores in results["methods"].values()) or 1.0,
+    )
+    write_text(folder / "report.html", page)
+
+
+def _pictures(folder: Path, test: RowFile) -> list[dict[str, Any]]:
+    said = {name: _predictions(folder / "runs" / name / "evaluations" / f"{test.path.stem}-image") for name in NAMES}
+    chosen = []
+    for row in test[:PICTURES]:
+        facts = row.meta["facts"]
+        assert row.image is not None
+        chosen.append(
+            {
+                "png": base64.b64encode(row.image.read_bytes()).decode(),
+                "reference": row.references[0],
+                "captions": [
+                    {"name": NAMES[name], "text": texts[row.id], "false": _false_claims(texts[row.id], facts)}
+                    for name, texts in said.items()
+                ],
+            }
+        )
+    return chosen
+
+
+def _predictions(folder: Path) -> dict[str, str]:
+    lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    return {row["id"]: row["text"] for row in map(json.loads, lines)}
+
+
+def _false_claims(text: str, facts: Any) -> list[str]:
+    return sorted(_say(claim) for claim in claims(text) if not is_true(claim, facts))
+
+
+def _say(claim: Claim) -> str:
+    if claim.kind == "ground":
+        return f"ground: {claim.value}"
+    return f"no {claim.shape} there" if claim.kind == "thing" else f"{claim.shape}: not {claim.value}"
+
+
+def _histogram(cosines: dict[str, Any]) -> list[dict[str, Any]]:
+    """One filled outline a kind of pair, in the page's pixels."""
+    top = max(max(kind["share"]) for kind in cosines.values())
+    outlines = []
+    for name, kind in cosines.items():
+        edges, span = kind["edges"], kind["edges"][-1] - kind["edges"][0]
+        points = [(0.0, HEIGHT)]
+        for left, right, share in zip(edges[:-1], edges[1:], kind["share"], strict=True):
+            y = HEIGHT * (1 - 0.94 * share / top)
+            points += [((left - edges[0]) / span * WIDTH, y), ((right - edges[0]) / span * WIDTH, y)]
+        points.append((WIDTH, HEIGHT))
+        mean_x = (kind["mean"] - edges[0]) / span * WIDTH
+        outlines.append(
+            {
+                "name": name.replace("_", "–"),
+                "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in points),
+                "mean": kind["mean"],
+                "mean_x": round(mean_x, 1),
+            }
+        )
+    return outlines

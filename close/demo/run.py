@@ -1,0 +1,210 @@
+"""The main job on the embedded mini world, start to finish: train on text, caption pictures never seen, compare."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from close.data.rows import RowFile
+from close.demo.report import write_report
+from close.encoders import ContrastiveEncoder, load_encoder
+from close.errors import CloseError, OutputExistsError
+from close.evaluation.evaluate import evaluate
+from close.io.files import read_json, write_json, write_text
+from close.io.progress import progress
+from close.io.versions import versions
+from close.mini import export
+from close.runs.folder import RECIPE_FILE, RUN_FILE
+from close.runs.recipe import Recipe, TrainingSection
+from close.vectors.cache import cached_table
+
+__all__ = ["METHODS", "recovered_share", "run_demo"]
+
+SCORES = ("cider", "attribute_accuracy")
+TRAIN_SCENES, TEST_SCENES = 3000, 300
+TRAINING = {"epochs": 8, "batch_size": 64, "learning_rate": 2.0e-3, "save_strategy": "no", "warmup_steps": 50}
+
+EPOCHS = {"none": 4, "close": 8, "image": 4}
+"""How long each is trained: tuned as the rest, by experiments/demo/tune.py. Noise makes longer training pay."""
+METHODS: dict[str, dict[str, Any]] = {
+    "none": {"adapter": "none"},
+    "close": {"adapter": [{"gaussian": {"cosine": 0.67}}]},
+    "image": {"adapter": "none", "train_on": "image"},
+}
+"""What differs between the three runs; everything else is the same."""
+SHORT = {"none": "no noise", "close": "CLOSE", "image": "trained on images"}
+
+
+def run_demo(
+    out: str | Path = "demo", *, seed: int = 0, scenes: int = TRAIN_SCENES, epochs: float | None = None
+) -> Path:
+    """Train the three methods, score them on pictures, write `results.json` and `report.html`.
+
+    Runs that are finished already, with the same settings, are kept.
+
+    Args:
+        out: the folder. scenes: training scenes (5 captions each). epochs: of all methods, instead of each one's own.
+    Returns:
+        The report's path.
+    Raises:
+        OutputExistsError: the folder holds something else.
+    """
+    folder = Path(out)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "data").is_dir():
+        raise OutputExistsError(f"{folder} exists and holds no demo; choose another folder with --out")
+    started = time.perf_counter()
+    train_data, test_data = _data(folder.resolve() / "data", scenes, seed)
+    training = {name: TRAINING | {"epochs": epochs or EPOCHS[name]} for name in METHODS}
+    recipes = {}
+    for name, differs in METHODS.items():
+        recipes[name] = Recipe.model_validate(
+            {"data": {"train": train_data}, "training": training[name], "seed": seed, **differs}
+        )
+    _train(folder / "runs", recipes, scenes * 5)
+    methods = {name: _scores(folder / "runs" / name, test_data) for name in recipes}
+    results = {
+        "methods": methods,
+        "recovered_share": {score: recovered_share(methods, score) for score in SCORES},
+        "recovered_share_note": "(close − none) / (image − none); above 1 where text-only training passes the ceiling",
+        "train_captions": scenes * 5,
+        "test_pictures": TEST_SCENES,
+        "seed": seed,
+        "recipes": METHODS,
+        "training": training,
+        "gap": _gap(load_encoder("mini"), RowFile(test_data)),
+        "seconds": round(time.perf_counter() - started, 1),
+        "versions": versions(),
+    }
+    write_json(folder / "results.json", results)
+    write_report(folder, results, RowFile(test_data))
+    _print(results)
+    return folder / "report.html"
+
+
+def recovered_share(methods: dict[str, dict[str, Any]], score: str) -> float | None:
+    """(close − none) / (image − none); None where image and none are equal."""
+    none, close, image = (methods[name][score] for name in ("none", "close", "image"))
+    return None if image == none else (close - none) / (image - none)
+
+
+def _data(folder: Path, scenes: int, seed: int) -> tuple[Path, Path]:
+    for split, count in (("train", scenes), ("test", TEST_SCENES)):
+        if not (folder / f"{split}-{count}-{seed}").exists():
+            export(folder / f"{split}-{count}-{seed}", split, count, seed)
+    return folder / f"train-{scenes}-{seed}" / "captions.jsonl", folder / f"test-{TEST_SCENES}-{seed}" / "eval.jsonl"
+
+
+def _train(folder: Path, recipes: dict[str, Recipe], examples: int) -> None:
+    """`close train` for each that is not finished, as many at a time as there are cores: a model this small can't use two."""
+    left = {name: recipe for name, recipe in recipes.items() if not _is_done(folder / name, recipe)}
+    cores = len(os.sched_getaffinity(0))
+    at_once = max(1, min(cores, len(left)))
+    environment = os.environ | {"OMP_NUM_THREADS": str(cores // at_once), "TQDM_MININTERVAL": "1"}
+    size = {name: _steps(recipe.training, examples) for name, recipe in left.items()}
+    done: dict[str, int] = {}
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        with progress("training " + ", ".join(SHORT[name] for name in left), "steps") as update:
+            while len(done) < len(left) or running:
+                for name in [name for name in left if name not in done][: at_once - len(running)]:
+                    running[name], done[name] = _start(folder, name, left[name], environment), 0
+                time.sleep(0.2)
+                for name, process in list(running.items()):
+                    told = (folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+                    if process.poll() is not None:
+                        del running[name]
+                        done[name] = size[name]
+                    elif found := re.findall(r"training: [^\r]* (\d+)/\d+ \[", told):
+                        done[name] = int(found[-1])
+                    if process.returncode:
+                        raise CloseError(f"{SHORT[name]}: {told.strip().splitlines()[-1]}")
+                update(sum(done.values()), sum(size.values()))
+    finally:
+        for process in running.values():
+            process.terminate()
+
+
+def _start(folder: Path, name: str, recipe: Recipe, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    file = folder / f"{name}.yaml"
+    write_text(file, yaml.safe_dump(recipe.dump(), sort_keys=False))
+    command = [sys.executable, "-m", "close", "train", str(file), "--overwrite", "--out", str(folder / name)]
+    with (folder / f"{name}.log").open("w") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+
+
+def _steps(training: TrainingSection, examples: int) -> int:
+    return math.ceil(examples / training.batch_size) * math.ceil(training.epochs)
+
+
+def _is_done(folder: Path, recipe: Recipe) -> bool:
+    own = folder / RECIPE_FILE
+    same = own.is_file() and yaml.safe_load(own.read_text(encoding="utf-8")) == recipe.dump()
+    return same and (folder / RUN_FILE).is_file()
+
+
+def _scores(folder: Path, test: Path) -> dict[str, Any]:
+    scores = {}
+    for modality in ("image", "text"):
+        saved = folder / "evaluations" / f"{test.stem}-{modality}" / "scores.json"
+        fresh = saved.is_file() and read_json(saved)["data_sha256"] == RowFile(test).sha256
+        scores[modality] = (
+            read_json(saved) if fresh else evaluate(folder, test, modality=modality, tokenizer="python")
+        )["scores"]
+    text = {key: scores["text"][key] for key in (*SCORES, "attribute_recall")}
+    return {**scores["image"], "fed_text": text}
+
+
+def _gap(encoder: ContrastiveEncoder, rows: RowFile) -> dict[str, Any]:
+    """Cosines of test pictures and captions, and the distance of the two means."""
+    image, text = (cached_table(rows, encoder, modality)[:] for modality in ("image", "text"))
+    cross = image @ text.T
+    return {
+        "cosines": {
+            "paired": _histogram(np.diagonal(cross)),
+            "unpaired": _histogram(_off_diagonal(cross)),
+            "text_text": _histogram(_off_diagonal(text @ text.T)),
+            "image_image": _histogram(_off_diagonal(image @ image.T)),
+        },
+        "centroid_gap": float(np.linalg.norm(image.mean(0) - text.mean(0))),
+        "fingerprint": encoder.fingerprint,
+    }
+
+
+def _off_diagonal(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    return matrix[~np.eye(len(matrix), dtype=bool)]
+
+
+def _histogram(values: NDArray[np.float32]) -> dict[str, Any]:
+    counts, edges = np.histogram(values, bins=60, range=(-0.2, 1.0))
+    share = (counts / counts.sum()).round(6).tolist()
+    return {"mean": float(values.mean()), "std": float(values.std()), "edges": edges.round(4).tolist(), "share": share}
+
+
+def _print(results: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"{results['test_pictures']} pictures never seen; trained on {results['train_captions']} captions"
+    )
+    for column in ("method", "CIDEr", "95 %", "attribute accuracy", "attribute recall", "CIDEr when fed text"):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for name, scores in results["methods"].items():
+        low, high = scores["ci"]["cider"]
+        table.add_row(
+            SHORT[name], f"{scores['cider']:.1f}", f"{low:.1f}–{high:.1f}", f"{scores['attribute_accuracy']:.1f}",
+            f"{scores['attribute_recall']:.1f}", f"{scores['fed_text']['cider']:.1f}",
+        )  # fmt: skip
+    Console().print(table)
+    shares = ", ".join(f"{key} {value:.2f}" for key, value in results["recovered_share"].items() if value is not None)
+    Console().print(f"recovered share of (image − none): {shares}")

@@ -1,0 +1,291 @@
+"""A saved run, scored on a data file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from close.data.rows import Modality, Row, RowFile
+from close.errors import MismatchError, RecipeError
+from close.evaluation.bootstrap import Scores, intervals
+from close.evaluation.examples import pick_examples
+from close.evaluation.metrics.clipscore import clip_scores
+from close.evaluation.page import write_evaluation_page
+from close.evaluation.scores import PRIMARY, add_parts, row_references, score
+from close.io.files import write_json, write_text
+from close.io.progress import progress
+from close.io.versions import versions
+from close.runs.examples import embeddings_of
+from close.runs.folder import RECIPE_FILE, RUN_FILE, open_run
+from close.runs.pipeline import CloseCaptioner, Decode, Said, load
+from close.runs.recipe import Recipe
+from close.tasks import Task, answer_vocabulary
+from close.vectors.cache import cached_table
+
+METRICS = ("bleu", "rouge_l", "cider")
+"""Caption scores that need no Java."""
+CLIP_SCORE = "clip_score"
+TOP_ANSWERS = 3000
+SHOWN = 10
+"""Probabilities kept with a prediction."""
+
+__all__ = ["Decoding", "evaluate", "predict", "score_rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How answers are found; see `CloseCaptioner.answer`.
+
+    Attributes:
+        how: tree, score or free; without it, tree where the task has a closed set of answers, else free.
+        normalise: with "score", by the labels' lengths.
+        labels: the closed set; without it, the task's own.
+    """
+
+    how: Decode | None = None
+    normalise: bool = False
+    labels: tuple[str, ...] | None = None
+
+
+def evaluate(
+    run: str | Path | CloseCaptioner,
+    data: str | Path,
+    *,
+    modality: Modality = "image",
+    task: str | None = None,
+    batch_size: int = 64,
+    tokenizer: str = "auto",
+    metrics: Sequence[str] = METRICS,
+    decode: Decode | None = None,
+    normalise: bool = False,
+    answers: str | Path | Sequence[str] | None = None,
+    top_answers: int | None = None,
+    limit: int | None = None,
+    folder: str | Path | None = None,
+    device: str | None = None,
+    precision: str = "auto",
+    encoder: str | None = None,
+    **generation: Any,
+) -> dict[str, Any]:
+    """Predict every row, score the predictions, save both.
+
+    Args:
+        run: a run's folder, or a loaded one (then `folder` says where to save).
+        data: rows to score on; for `modality="image"` each has an image, for "text" a source.
+        task: what to do; without it, the run's task, and where it learnt several, the one that the rows name.
+        tokenizer, metrics: of caption scores: auto, java or python; of bleu, rouge_l, cider, meteor, spice, clip_score.
+        decode: "tree", "score" or "free" for answers from a closed set. normalise: with "score", by their lengths.
+        answers: the closed set: the answers themselves, or a file for `answer_vocabulary`. Without it, the task's labels;
+            for VQA decoded by "tree" or "score", the commonest targets that the run was trained on.
+        top_answers: how many of a file's answers; of training targets, 3,000 without it.
+        limit: only the first rows.
+        folder: where predictions and scores go; `RUN/evaluations/DATA-MODALITY` without it (and `-DECODE` where that is given).
+        generation: overrides of the run's generation settings.
+    Returns:
+        What `scores.json` says: scores (0–100) with intervals, settings, data hashes, seeds, versions.
+    Raises:
+        RecipeError: unknown modality, settings that do not go together, or several tasks and none chosen.
+        DataError: rows lack what the task needs. UnknownNameError: unknown task.
+    """
+    if modality not in ("image", "text"):
+        raise RecipeError(f"modality is 'image' or 'text', not {modality!r}")
+    rows = RowFile(data)
+    captioner = (
+        run if isinstance(run, CloseCaptioner) else load(run, device=device, precision=precision, encoder=encoder)
+    )
+    kind = captioner.use_task(task or _task_of(rows, captioner)).task
+    decoding = _decoding(captioner, kind, decode, normalise, answers, top_answers)
+    count = min(limit or len(rows), len(rows))
+    outputs = predict(captioner, rows, kind, modality, count, batch_size, decoding, **generation)
+    chosen, texts = rows[:count], [said.text for said in outputs]
+    of_captions = [name for name in metrics if name != CLIP_SCORE] or ["cider"]
+    scores, examples = score_rows(kind, chosen, texts, tokenizer=tokenizer, metrics=of_captions)
+    if kind.metric == "caption" and CLIP_SCORE in metrics:
+        _add_clip_scores(scores, captioner, rows, chosen, texts)
+    result = {
+        "run": captioner.name,
+        "data": str(data),
+        "data_sha256": rows.sha256,
+        "rows": count,
+        "limit": limit,
+        "task": kind.name,
+        "modality": modality,
+        "generation": captioner.model.generation_config.to_diff_dict() | generation,
+        "decoding": {
+            "how": decoding.how or ("tree" if kind.labels or decoding.labels else "free"),
+            "normalise": normalise,
+            "answers": str(answers) if isinstance(answers, (str, Path)) else None,
+            "labels": len(decoding.labels or kind.labels),
+        },
+        "trained": _trained(captioner.name),
+        "bootstrap": {"samples": 1000, "seed": 0},
+        "scores": scores,
+        "examples": examples,
+        "versions": versions(),
+    }
+    name = "-".join([Path(data).stem, modality, *([decode] if decode else [])])
+    place = Path(folder) if folder is not None else Path(captioner.name) / "evaluations" / name
+    result["folder"] = str(place)
+    write_text(
+        place / "predictions.jsonl", "".join(_line(row, said) for row, said in zip(chosen, outputs, strict=True))
+    )
+    write_json(place / "scores.json", result)
+    write_evaluation_page(result, place / "report.html")
+    return result
+
+
+def predict(
+    captioner: CloseCaptioner,
+    rows: RowFile,
+    task: Task,
+    modality: Modality,
+    count: int,
+    batch_size: int = 64,
+    decoding: Decoding = Decoding(),
+    **generation: Any,
+) -> list[Said]:
+    """What the model says of the first `count` rows; rows of like context length share a batch."""
+    with progress(f"embedding {rows.path.name}", f"{modality}s") as update:
+        embeds = embeddings_of(rows, task, cached_table(rows, captioner.encoder, modality, progress=update))
+    contexts = [task.context(rows[index]) for index in range(count)]
+    order = sorted(range(count), key=lambda index: len(contexts[index]))
+    said: dict[int, Said] = {}
+    with progress(f"predicting {rows.path.name}", "rows") as update:
+        for start in range(0, count, batch_size):
+            batch = order[start : start + batch_size]
+            found = captioner.answer(
+                embeds.batch(batch),
+                [contexts[i] for i in batch],
+                modality=modality,
+                labels=decoding.labels,
+                decode=decoding.how,
+                normalise=decoding.normalise,
+                **generation,
+            )
+            said |= dict(zip(batch, found, strict=True))
+            update(len(said), count)
+    return [said[index] for index in range(count)]
+
+
+def score_rows(
+    task: Task, rows: Sequence[Row], texts: Sequence[str], *, tokenizer: str = "auto", metrics: Sequence[str] = METRICS
+) -> tuple[Scores, dict[str, Any]]:
+    """The task's official scores of one text a row, and examples of the best, the worst and any."""
+    predictions = {row.id: text for row, text in zip(rows, texts, strict=True)}
+    references = row_references(rows, task.metric)
+    scores = score(task.metric, predictions, references, tokenizer=tokenizer, metrics=metrics)
+    if task.metric == "caption":
+        domains = {row.id: row.meta["domain"] for row in rows if "domain" in row.meta}
+        add_parts(scores, predictions, references, domains, tokenizer=tokenizer, metrics=metrics)
+        if all("facts" in row.meta for row in rows):
+            scores |= _against_truth(rows, texts)
+    measure = next((name for name in (PRIMARY[task.metric], *scores.measures) if name in scores.measures), None)
+    by_id = {row.id: row for row in rows}
+    return scores, pick_examples(scores, measure, by_id, predictions) if measure else {}
+
+
+def _task_of(rows: RowFile, captioner: CloseCaptioner) -> str:
+    """The run's task; of several, the one that all rows name."""
+    if not captioner.instructs:
+        return captioner.tasks[0]
+    named = {row.task for row in rows}
+    chosen = named.pop() if len(named) == 1 else None
+    if chosen not in captioner.tasks:
+        raise RecipeError(
+            f"{captioner.name} learnt {', '.join(captioner.tasks)}, and the rows of {rows.path} do not all name one of "
+            "them ('task'); say which with --task"
+        )
+    return chosen
+
+
+def _decoding(
+    captioner: CloseCaptioner,
+    task: Task,
+    decode: Decode | None,
+    normalise: bool,
+    answers: str | Path | Sequence[str] | None,
+    top: int | None,
+) -> Decoding:
+    """The closed set that an evaluation chooses from, if any."""
+    if answers is not None and decode == "free":
+        raise RecipeError("decoding 'free' takes no closed set of answers; leave them out, or decode by tree or score")
+    if isinstance(answers, (str, Path)):
+        return Decoding(decode, normalise, tuple(answer_vocabulary(answers, task, top)))
+    if answers is not None:
+        return Decoding(decode, normalise, tuple(answers))
+    if task.metric == "vqa" and decode in ("tree", "score"):
+        return Decoding(decode, normalise, _learnt_answers(captioner.name, task, top or TOP_ANSWERS))
+    if top is not None:
+        raise RecipeError("the number of answers goes with a file of answers, or with VQA decoded by tree or score")
+    return Decoding(decode, normalise)
+
+
+def _learnt_answers(run: str, task: Task, top: int) -> tuple[str, ...]:
+    """The commonest targets of the data that the run was trained on, which must still be there unchanged."""
+    trained = open_run(run)["train"]
+    recipe = Recipe.model_validate(yaml.safe_load((Path(run) / RECIPE_FILE).read_text(encoding="utf-8")))
+    for part, facts in zip(recipe.parts(), trained, strict=True):
+        if part.task == task.name:
+            if not Path(part.train).is_file() or RowFile(part.train).sha256 != facts["sha256"]:
+                raise MismatchError(f"{part.train}, which {run} was trained on, has changed or gone; give the answers")
+            return tuple(answer_vocabulary(part.train, task, top))
+    raise RecipeError(f"{run} was not trained on {task.name!r}, so it has no answers of its own; give them")
+
+
+def _trained(run: str) -> dict[str, Any] | None:
+    """Seed, data hashes and versions of the training, where the run lies in a folder."""
+    if not (Path(run) / RUN_FILE).is_file():
+        return None
+    info = open_run(run)
+    return {key: info.get(key) for key in ("seed", "encoder", "fingerprint", "tasks", "train", "steps", "versions")}
+
+
+def _add_clip_scores(
+    scores: Scores, captioner: CloseCaptioner, rows: RowFile, chosen: Sequence[Row], texts: Sequence[str]
+) -> None:
+    """CLIPScore and RefCLIPScore by the run's own encoder, with the authors' words before each text."""
+    table = cached_table(rows, captioner.encoder, "image")
+    place = {name: index for index, name in enumerate(table.ids)}
+    references = [row.references or row.target or row.source for row in chosen]
+    said = list(dict.fromkeys([*texts, *(text for several in references for text in several)]))
+    vectors = captioner.encoder.encode_text([f"A photo depicts {text}".strip() for text in said]).numpy()
+    of = {text: index for index, text in enumerate(said)}
+    measures = clip_scores(
+        np.asarray(table[[place[row.id] for row in chosen]]),
+        vectors[[of[text] for text in texts]],
+        [vectors[[of[text] for text in several]] for several in references],
+    )
+    by_id = {row.id: index for index, row in enumerate(chosen)}
+    if scores.ids != [row.id for row in chosen]:  # measures go with the scores' own order
+        order = [by_id[key] for key in scores.ids]
+        measures = {name: type(m)(m.per_example[order], m.statistics[order], m.combine) for name, m in measures.items()}
+    scores.measures |= measures
+    scores |= {name: measure.value for name, measure in measures.items()}
+    scores["ci"] |= intervals(measures)
+    scores["clip_score_encoder"] = captioner.encoder.name
+
+
+def _against_truth(rows: Sequence[Row], texts: Sequence[str]) -> dict[str, float]:
+    """What only the mini world knows: which claims are true."""
+    from close.mini import attribute_accuracy
+
+    truth = attribute_accuracy(texts, [row.meta["facts"] for row in rows])
+    return {
+        "attribute_accuracy": truth.accuracy,
+        "attribute_recall": truth.recall,
+        "hallucination": truth.hallucination,
+        "claims": truth.claims,
+    }
+
+
+def _line(row: Row, said: Said) -> str:
+    values: dict[str, Any] = {"id": row.id, "text": said.text, "score": round(said.score, 6)}
+    if said.probabilities is not None:
+        values["probabilities"] = {label: round(share, 6) for label, share in list(said.probabilities.items())[:SHOWN]}
+    return json.dumps(values | {"image": str(row.image) if row.image else None}, ensure_ascii=False) + "\n"

@@ -1,0 +1,150 @@
+"""One finished evaluation as one HTML page that needs no other file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from close.errors import DataError
+from close.io.files import read_json, write_text
+
+__all__ = ["evaluation_page", "write_evaluation_page"]
+
+NAMES = {
+    "cider": "CIDEr",
+    "bleu_1": "BLEU-1",
+    "bleu_2": "BLEU-2",
+    "bleu_3": "BLEU-3",
+    "bleu_4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "meteor": "METEOR",
+    "spice": "SPICE",
+    "accuracy": "Accuracy",
+    "clip_score": "CLIPScore",
+    "ref_clip_score": "RefCLIPScore",
+    "attribute_accuracy": "Attributes right",
+    "attribute_recall": "Attributes named",
+    "hallucination": "Attributes made up",
+}
+_PARTS = {
+    "per_answer_type": "By answer type",
+    "per_question_type": "By question type",
+    "per_label": "Recall of each label",
+}
+_THUMBNAIL = 320
+
+
+def write_evaluation_page(result: Mapping[str, Any] | str | Path, out: str | Path) -> Path:
+    """Write the page of an evaluation, given as what `scores.json` says or as that file.
+
+    Raises:
+        MissingError, DataError: no such file; not an evaluation.
+    """
+    values = read_json(result) if isinstance(result, (str, Path)) else result
+    if not isinstance(values, Mapping) or not isinstance(values.get("scores"), Mapping):
+        raise DataError(
+            f"{result if isinstance(result, (str, Path)) else 'the result'}: not an evaluation, no 'scores'"
+        )
+    write_text(out, evaluation_page(values))
+    return Path(out)
+
+
+def evaluation_page(result: Mapping[str, Any]) -> str:
+    """The page as text: scores with intervals, parts, examples with pictures, settings; everything escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("close.evaluation", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["number"] = lambda value: "–" if value is None else f"{value:.1f}"
+    scores = result["scores"]
+    return environment.get_template("page.html.j2").render(
+        result=result,
+        scores=scores,
+        names=NAMES,
+        bars=_bars(scores),
+        parts={title: scores[key] for key, title in _PARTS.items() if scores.get(key)},
+        confusion=_confusion(scores.get("confusion")),
+        examples=_examples(result.get("examples") or {}),
+        settings=_flat({key: value for key, value in result.items() if key not in ("scores", "examples")}),
+    )
+
+
+def _bars(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Scores in the order of `NAMES`, each with its interval, placed on a scale of 0–100 or wider."""
+    intervals = scores.get("ci", {})
+    shown = {key: scores[key] for key in NAMES if scores.get(key) is not None}
+    ends = [*shown.values(), *(end for key in shown for end in intervals.get(key, ()))]
+    top = max([100.0, *ends])
+    return [
+        {
+            "name": NAMES[key],
+            "value": value,
+            "interval": intervals.get(key),
+            "width": 100 * value / top,
+            "from": 100 * intervals[key][0] / top if key in intervals else None,
+            "to": 100 * intervals[key][1] / top if key in intervals else None,
+        }
+        for key, value in shown.items()
+    ]
+
+
+def _confusion(table: Mapping[str, Mapping[str, int]] | None) -> dict[str, Any] | None:
+    """Rows of (label, cells of (predicted, count, share of the row))."""
+    if not table:
+        return None
+    columns = list(dict.fromkeys(column for row in table.values() for column in row))
+    rows = [
+        (label, [(column, row.get(column, 0), row.get(column, 0) / max(1, sum(row.values()))) for column in columns])
+        for label, row in table.items()
+    ]
+    return {"columns": columns, "rows": rows}
+
+
+def _examples(chosen: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
+    titles = {"best": "Best", "worst": "Worst", "random": "At random"}
+    return [
+        (
+            titles[key],
+            [dict(one) | _picture(one.get("image")) | {"said": _counted(one["references"])} for one in chosen[key]],
+        )
+        for key in titles
+        if chosen.get(key)
+    ]
+
+
+def _counted(references: list[str]) -> list[tuple[str, int]]:
+    """References in order, equal ones together (the ten answers of VQA)."""
+    return list(Counter(references).items())
+
+
+def _picture(path: str | None) -> dict[str, str]:
+    """A small copy of a picture inside the page, or why there is none."""
+    from PIL import Image, UnidentifiedImageError
+
+    if not path:
+        return {}
+    try:
+        with Image.open(path) as image:
+            small = image.convert("RGB")
+            small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        return {"absent": f"{Path(path).name}: not found, or no picture"}
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=85)
+    return {"data": base64.b64encode(buffer.getvalue()).decode()}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested settings as lines of dotted names."""
+    lines: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            lines += _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            lines.append((f"{prefix}{key}", value))
+    return lines

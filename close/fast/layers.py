@@ -1,0 +1,71 @@
+"""Layers for training on the CPU, that give torch's own results sooner.
+
+On the CPU torch hands a float32 product to MKL, which leaves AVX-512 unused on AMD's processors: oneDNN is twice as fast. And it
+draws a whole number for every element that dropout may drop, where bfloat16 has 16 bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from close.fast.packing import can_pack, product
+
+__all__ = ["LeanDropout", "LeanLinear", "make_lean"]
+
+
+class _Linear(torch.autograd.Function):
+    """x Wᵀ + b and its gradients, by oneDNN."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(input, weight)
+        return product(input, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        input, weight = ctx.saved_tensors
+        rows = grad.flatten(0, -2)
+        return (
+            product(grad, weight.t()) if ctx.needs_input_grad[0] else None,
+            product(rows.t(), input.flatten(0, -2).t()) if ctx.needs_input_grad[1] else None,
+            rows.sum(0) if ctx.needs_input_grad[2] else None,
+        )
+
+
+class LeanLinear(nn.Linear):
+    """`nn.Linear` whose products in float32 are oneDNN's, forward and backward."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(…, in) → (…, out)."""
+        is_float = input.dtype == torch.float32 and input.is_cpu and not torch.is_autocast_enabled("cpu")
+        if is_float and input.ndim > 1 and input.numel():
+            return _Linear.apply(input, self.weight, self.bias)
+        return super().forward(input)
+
+
+class LeanDropout(nn.Dropout):
+    """`nn.Dropout` that draws 16 random bits an element for bfloat16 on the CPU: p in steps of 2⁻¹⁶, a quarter of the time."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape."""
+        dropped = round(self.p * 2**16)
+        is_bf16 = input.dtype == torch.bfloat16 and input.is_cpu
+        if not (is_bf16 and self.training and 0 < dropped < 2**16) or self.inplace:
+            return super().forward(input)
+        words = torch.empty(-(-input.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        bits = words.view(torch.int16)[: input.numel()].view(input.shape)
+        scale = torch.ge(bits, dropped - 2**15, out=torch.empty_like(input)).mul_(2**16 / (2**16 - dropped))
+        return input * scale
+
+
+def make_lean(model: nn.Module) -> None:
+    """Let a model's linear layers and dropout be lean where that may be faster, in place; weights, names and ties stay."""
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    for module in model.modules():
+        if type(module) is nn.Linear and wide and can_pack(module.weight):
+            module.__class__ = LeanLinear
+        elif type(module) is nn.Dropout:
+            module.__class__ = LeanDropout

@@ -1,0 +1,1 @@
+"""Which adapter and how much noise, before anything is trained."""

@@ -1,0 +1,113 @@
+"""Advice for files: from tables or captions on disk to a recipe's lines."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from close.data.rows import RowFile
+from close.errors import RecipeError
+from close.gap.advice.recommend import Advice, recommend
+from close.gap.pairing import read_pairs
+from close.gap.tables import Table, check_tables, load_table
+from close.vectors.open import read_groups
+
+__all__ = ["advise", "to_yaml"]
+
+ROW_FILES = (".jsonl", ".txt", ".csv")
+FITTED = "adapters/advised"
+"""Where the lines expect an adapter that a recipe can't fit by itself."""
+
+
+def advise(
+    text: Path,
+    image: Path | None = None,
+    *,
+    pairs: Path | None = None,
+    unpaired: bool = False,
+    groups: Path | None = None,
+    encoder: str = "mini",
+    captions: str = "single",
+    task: str = "caption",
+    sample: int = 20_000,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[Advice, str]:
+    """What to train with, and the same as lines for a recipe.
+
+    Args:
+        text, image: embedding tables, `.npy` files, or data files, whose captions and images are then embedded (and cached).
+        pairs: which text belongs to which image (see `close.gap.pairing.read_pairs`); row by row without it.
+        unpaired: no text belongs to an image.
+        groups: the data file that `text` was made of, whose `group`s say which captions are of one image; that of `pairs`, or
+            `text` itself where it is one, without it.
+        encoder: for data files.
+    Raises:
+        CloseError: what is wrong with a file, a row or an option.
+    """
+    if pairs and (unpaired or image is None):
+        raise RecipeError("--pairs " + ("and --unpaired exclude each other" if unpaired else "needs --image"))
+    texts = _table(text, "text", encoder)
+    images = None if image is None else _table(image, "image", encoder)
+    if images is not None:
+        check_tables(texts, images)
+    own = text if text.suffix.lower() in ROW_FILES else None
+    if own and image == text and not unpaired:
+        pairs = pairs or own
+    named = groups or own
+    labels: Any = read_groups(RowFile(named), texts) if named else None
+    index: Any = "unpaired" if unpaired else None
+    if pairs and images is not None:
+        found = read_pairs(pairs, texts, images)
+        index, labels = found.pairs, labels if labels is not None else found.groups
+    advice = recommend(
+        texts.rows,
+        None if images is None else images.rows,
+        pairs=index,
+        groups=labels,
+        captions=captions,
+        task=task,
+        sample=sample,
+        seed=seed,
+        progress=progress,
+    )
+    return advice, to_yaml(advice, texts.path, None if images is None else images.path, pairs)
+
+
+def _table(path: Path, modality: str, encoder: str) -> Table:
+    if path.suffix.lower() not in ROW_FILES:
+        return load_table(path, modality)
+    from close.encoders import load_encoder
+    from close.io.progress import progress
+    from close.vectors.cache import cached_table
+
+    with progress(f"embedding {path.name}") as update:
+        made = cached_table(RowFile(path), load_encoder(encoder), modality, progress=update)
+    return load_table(made.path, modality)
+
+
+def to_yaml(advice: Advice, text: Path, image: Path | None = None, pairs: Path | None = None) -> str:
+    """Lines for a recipe, with the reasons as comments."""
+    from close.adapters import ADAPTERS
+    from close.adapters.base import split_spec, stages_of
+
+    lines = [f"what is advised for {advice.captions} captioning, from {advice.data}:", *advice.reasons]
+    fit = load = None
+    if advice.adapter is not None:
+        paired = any(ADAPTERS[split_spec(stage)[0]].needs == "paired" for stage in stages_of(advice.adapter))
+        if paired and pairs:
+            load = FITTED
+            spec = yaml.safe_dump(advice.adapter, default_flow_style=True, width=1000).strip().removesuffix("\n...")
+            lines.append(
+                f"First: close adapter fit '{spec}' --text {text} --image {image} --pairs {pairs} --out {load}"
+            )
+        else:
+            fit = ({"text": str(text)} if paired else {}) | ({"image": str(image)} if image else {})
+    comments = [f"# {part}" for line in lines for part in textwrap.wrap(line, 110, break_long_words=False)]
+    snippet = {"adapter": advice.stages(fit, load), "train_on": "text", "captions": advice.captions}
+    noise = f"# noise: cosine {advice.cosine:g} is a std of {advice.std:.4g} at {advice.dim} dimensions"
+    return "\n".join([*comments, noise, yaml.safe_dump(snippet, sort_keys=False)])

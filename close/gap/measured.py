@@ -1,0 +1,116 @@
+"""What one report shows side by side: encoders, and adapters behind the first of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from close.gap.adapted import adapt
+from close.gap.measure import GapReport, measure_sides
+from close.gap.modalities import Sides
+from close.gap.pairing import Pairing, read_pairs
+from close.gap.tables import Table, check_tables, load_table
+
+__all__ = ["Case", "measure_cases", "to_json"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pair of tables, measured.
+
+    Attributes:
+        name: as the report calls it.
+        sides, report: the embeddings and their measures.
+        captions: text row → caption. pictures: row of the image table → file.
+        names: ids of the texts and of the image table's rows, where known.
+        encoder: its name, where known.
+        adapter: the spec through which the first case is seen here; None for a case of its own.
+    """
+
+    name: str
+    sides: Sides
+    report: GapReport
+    captions: Mapping[int, str] = field(default_factory=dict)
+    pictures: Mapping[int, Path] = field(default_factory=dict)
+    names: tuple[Sequence[str] | None, Sequence[str] | None] = (None, None)
+    encoder: str | None = None
+    adapter: Any = None
+
+
+def measure_cases(
+    sources: Sequence[tuple[str, Path, Path]],
+    *,
+    pairs: Path | None = None,
+    unpaired: bool = False,
+    adapters: Mapping[str, Any] | None = None,
+    progress: Callable[[str], None] | None = None,
+    sample: int = 20_000,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> list[Case]:
+    """Measure tables from files, and the first of them behind every adapter.
+
+    Args:
+        sources: (name, text, image) files; `pairs` and `unpaired` hold for all of them.
+        adapters: name → spec.
+        sample, bootstrap, seed: see `measure_gap`.
+        progress: called with what is being done.
+    Raises:
+        CloseError: a file, a row, a pair or a spec is wrong.
+    """
+
+    def measured(name: str, sides: Sides) -> GapReport:
+        tell = (lambda step: progress(f"{name}: {step}")) if progress else None
+        return measure_sides(sides, sample=sample, bootstrap=bootstrap, seed=seed, progress=tell)
+
+    cases, fingerprint = [], None
+    for name, text_path, image_path in sources:
+        text, image = load_table(text_path, "text"), load_table(image_path, "image")
+        check_tables(text, image)
+        found = read_pairs(pairs, text, image) if pairs else Pairing(None)
+        sides = Sides.of(text.rows, image.rows, "unpaired" if unpaired else found.pairs, found.groups)
+        sides = replace(sides, notes={**sides.notes, **_remark(text, image, found, unpaired)})
+        fingerprint = fingerprint or text.fingerprint or image.fingerprint
+        cases.append(
+            Case(
+                name=name,
+                sides=sides,
+                report=measured(name, sides),
+                captions=found.captions,
+                pictures=found.pictures,
+                names=(text.ids, image.ids),
+                encoder=text.encoder or image.encoder,
+            )
+        )
+    first = cases[0]
+    for name, spec in (adapters or {}).items():
+        sides = adapt(first.sides, spec, fingerprint=fingerprint, seed=seed)
+        cases.append(replace(first, name=name, sides=sides, report=measured(name, sides), adapter=spec))
+    return cases
+
+
+def _remark(text: Table, image: Table, found: Pairing, unpaired: bool) -> dict[str, str]:
+    """What is odd about the pairing, if anything."""
+    if found.left_out:
+        return {
+            "pairs": f"{found.left_out} sources or images of the file have no vector in the tables and are left out"
+        }
+    if unpaired or found.pairs is not None or text.ids is None or image.ids is None:
+        return {}
+    for row, (t, v) in enumerate(zip(text.ids, image.ids, strict=False)):
+        if t != v:
+            return {
+                "pairs": f"paired by row, though ids differ: row {row} is {t!r} and {v!r}; --pairs says which belong together"
+            }
+    return {}
+
+
+def to_json(cases: Sequence[Case]) -> str:
+    """The first case's measures by their stable names; those of all others under `cases`, by name."""
+    out = cases[0].report.to_dict()
+    if len(cases) > 1:
+        out["cases"] = {case.name: case.report.to_dict() for case in cases[1:]}
+    return json.dumps(out, indent=2, ensure_ascii=False, allow_nan=False)

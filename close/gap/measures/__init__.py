@@ -1,0 +1,1 @@
+"""What the gap is, in numbers: one file a family."""

@@ -1,0 +1,1 @@
+"""A report that people like to look at: page, figures, words."""

@@ -1,0 +1,88 @@
+"""Files that appear whole or not at all, and locks between processes."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from close.errors import DataError, MissingError, OutputExistsError
+
+__all__ = ["locked", "read_json", "waiting", "whole", "write_json", "write_text"]
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """A name to write a file or a folder under; when the block ends without an error it gets its own, else it is gone."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        yield partial
+        os.replace(partial, target)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON, indented, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        MissingError: no such file.
+        DataError: not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise DataError(f"{path}: not a JSON file ({error})") from None
+
+
+@contextmanager
+def waiting(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock during the block; wait as long as another process holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Hold an exclusive lock for as long as the process lives or the block lasts.
+
+    Raises:
+        OutputExistsError: another process holds it; `busy` says what that means.
+    """
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = os.path.samestat(os.fstat(handle.fileno()), path.stat())  # not removed since it was opened
+        except (BlockingIOError, FileNotFoundError):
+            held = False
+        if not held:
+            raise OutputExistsError(f"{busy} by another process right now; wait for it, or choose another output")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,25 @@
+"""Names for what is kept between runs: hashes of texts and files, and the folder where it lies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+__all__ = ["cache_folder", "file_key", "text_key"]
+
+
+def cache_folder() -> Path:
+    """`$CLOSE_CACHE`, or `~/.cache/close`."""
+    return Path(os.environ.get("CLOSE_CACHE") or Path.home() / ".cache" / "close")
+
+
+def text_key(text: str) -> int:
+    """The 64-bit hash by which a text is found in a table."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def file_key(path: Path) -> int:
+    """The 64-bit hash of a file's path, size and time of change."""
+    about = path.stat() if path.is_file() else None
+    return text_key(f"{path}\0{about.st_size}\0{about.st_mtime_ns}" if about else str(path))

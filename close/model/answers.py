@@ -1,0 +1,106 @@
+"""Answers from a closed set: decoded over a prefix tree, or scored exactly one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutput
+
+from close.data.rows import Modality
+from close.errors import RecipeError
+from close.model.modeling import IGNORED, CloseModel
+
+__all__ = ["LabelTree", "label_scores"]
+
+
+class LabelTree:
+    """Keeps generation inside a set of texts, through generate's own `prefix_allowed_tokens_fn` (as OFA's trie does).
+
+    Args:
+        tokenizer: the language model's. labels: the texts that may come out.
+    Raises:
+        RecipeError: no labels, or two that the tokenizer can't tell apart.
+    """
+
+    def __init__(self, tokenizer: Any, labels: Sequence[str]) -> None:
+        self.sequences = _token_ids(tokenizer, labels)
+        self.root: dict[int, Any] = {}
+        for ids in self.sequences:
+            node = self.root
+            for token in ids:
+                node = node.setdefault(token, {})
+        self.end = [tokenizer.pad_token_id]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest label, its end token included."""
+        return max(map(len, self.sequences))
+
+    def __call__(self, batch: int, generated: Tensor) -> list[int]:
+        """Tokens that may follow what has been generated (the decoder's start token first)."""
+        node = self.root
+        for token in generated[1:].tolist():
+            if token not in node:
+                return self.end
+            node = node[token]
+        return list(node) or self.end
+
+
+def _token_ids(tokenizer: Any, labels: Sequence[str]) -> list[list[int]]:
+    if not labels:
+        raise RecipeError("a closed set of answers needs at least one label")
+    sequences: list[list[int]] = tokenizer(text_target=list(labels))["input_ids"]
+    seen: dict[tuple[int, ...], str] = {}
+    for label, ids in zip(labels, sequences, strict=True):
+        other = seen.setdefault(tuple(ids), label)
+        if other != label:
+            raise RecipeError(f"the tokenizer makes the same tokens of the labels {other!r} and {label!r}")
+    return sequences
+
+
+@torch.inference_mode()
+def label_scores(
+    model: CloseModel,
+    tokenizer: Any,
+    embeds: Tensor,
+    labels: Sequence[str],
+    *,
+    modality: Modality = "image",
+    normalise: bool = False,
+    batch_size: int = 512,
+    context: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """Log-likelihood of every label for every row; the softmax over labels gives probabilities.
+
+    The language model's encoder runs once a row, its decoder once a row and label.
+
+    Args:
+        embeds: (B, D) unit rows. context: `context_ids` and `context_mask`, (B, L).
+        normalise: divide by the label's length in tokens.
+        batch_size: decoder rows at a time.
+    Returns:
+        (B, number of labels) float32: summed log-probabilities of the label's tokens, its end token included.
+    """
+    sequences = _token_ids(tokenizer, labels)
+    device = model.device
+    targets = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in sequences], True, IGNORED).to(device)
+    prompt, mask = model.prompt(embeds, modality, **(context or {}))
+    language_model = model.language_model
+    hidden = language_model.get_encoder()(inputs_embeds=prompt, attention_mask=mask).last_hidden_state
+    rows = torch.arange(len(embeds), device=device).repeat_interleave(len(labels))
+    columns = torch.arange(len(labels), device=device).repeat(len(embeds))
+    scores = []
+    for row, column in zip(rows.split(batch_size), columns.split(batch_size), strict=True):
+        wanted = targets[column]
+        logits = language_model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=hidden[row]),
+            attention_mask=mask[row],
+            decoder_input_ids=language_model.prepare_decoder_input_ids_from_labels(labels=wanted),
+        ).logits
+        counts = wanted != IGNORED
+        chosen = logits.float().log_softmax(-1).gather(-1, wanted.clamp(min=0)[..., None])[..., 0] * counts
+        scores.append(chosen.sum(-1) / counts.sum(-1) if normalise else chosen.sum(-1))
+    return torch.cat(scores).view(len(embeds), len(labels)).cpu()

@@ -1,0 +1,246 @@
+"""The model: an embedding, adapted and projected to a prefix, in front of an encoder–decoder language model."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSeq2SeqLM,
+    GenerationConfig,
+    GenerationMixin,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import Seq2SeqLMOutput
+
+from close.adapters import GapAdapter, build_adapter
+from close.data.rows import Modality
+from close.errors import MismatchError, WeightsError
+from close.fast.search import Search, lean_search
+from close.model.configuration import CloseConfig
+from close.model.prefixes.linear import PrefixProjector
+
+__all__ = ["CloseModel"]
+
+IGNORED = -100
+
+
+class CloseModel(PreTrainedModel, GenerationMixin):
+    """CLOSE (Gu, Clark, Kembhavi; ICCV 2023): train on text embeddings, run on image embeddings.
+
+    The contrastive encoder is not part of the model: it takes embeddings, and `config.encoder` says whose. A checkpoint holds
+    the adapter, the prefix and the language model.
+
+    Args:
+        config: the configuration.
+        language_model: a loaded encoder–decoder model; random weights of `config.language_model` without it.
+    """
+
+    config_class = CloseConfig
+    base_model_prefix = ""
+    main_input_name = "embeds"
+    accepts_loss_kwargs = True
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _keep_in_fp32_modules_strict = {"adapter"}  # noqa: RUF012
+
+    def __init__(self, config: CloseConfig, language_model: PreTrainedModel | None = None) -> None:
+        super().__init__(config)
+        self.language_model = language_model or AutoModelForSeq2SeqLM.from_config(config.language_model)
+        hidden = self.language_model.get_input_embeddings().embedding_dim
+        self.prefix = PrefixProjector(config.embed_dim, hidden, config.prefix_length)
+        self.adapter: GapAdapter = build_adapter(config.adapter, config.embed_dim)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """The prefix's linear layer starts as torch starts it (post_init would override that); the rest is loaded."""
+        if isinstance(module, PrefixProjector):
+            module.linear.reset_parameters()
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
+        """Load a checkpoint.
+
+        Raises:
+            WeightsError: weights are missing or of another shape (transformers alone would only print that).
+        """
+        wants_report = kwargs.pop("output_loading_info", False)
+        try:
+            model, report = super().from_pretrained(
+                folder, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+            )
+        except (OSError, RuntimeError, SafetensorError, ValueError) as error:
+            reason = re.sub(r"\s+", " ", str(error)).strip()
+            raise WeightsError(f"{folder}: the model can't be loaded: {reason}") from None
+        if os.path.isdir(folder):
+            model.adapter.load_files(Path(folder))
+        for kind in ("missing_keys", "mismatched_keys"):
+            for key in sorted(map(str, report[kind]))[:1]:
+                raise WeightsError(f"{folder}: {len(report[kind])} {kind.replace('_keys', '')} weights, {key!r} first")
+        return (model, report) if wants_report else model
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Save a checkpoint; an adapter that keeps files beside its tensors puts them there too."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        self.adapter.save_files(Path(save_directory))
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The language model's token embeddings."""
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the language model's token embeddings."""
+        self.language_model.set_input_embeddings(value)
+
+    def get_encoder(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """The language model's encoder."""
+        return self.language_model.get_encoder()
+
+    def get_decoder(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """The language model's decoder."""
+        return self.language_model.get_decoder()
+
+    def prompt(
+        self,
+        embeds: Tensor,
+        modality: Modality,
+        context_ids: Tensor | None = None,
+        context_mask: Tensor | None = None,
+        seeds: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """What the language model reads: [prefix ; context].
+
+        Args:
+            embeds: (B, D) unit rows of the encoder that `config.encoder` names.
+            modality: which side of the adapter they pass, "text" or "image".
+            context_ids, context_mask: (B, L) token ids after the prefix, and which of them count.
+            seeds: (B,) int64 noise seeds (`close.adapters.row_seeds`); training only.
+        Returns:
+            (B, k + L, hidden) input embeddings and their (B, k + L) attention mask.
+        Raises:
+            MismatchError: embeds are not (B, D).
+        """
+        if embeds.ndim != 2 or embeds.shape[1] != self.config.embed_dim:
+            raise MismatchError(
+                f"embeddings of shape {tuple(embeds.shape)} for a model of encoder {self.config.encoder!r}: "
+                f"expected (batch, {self.config.embed_dim})"
+            )
+        weight = self.prefix.linear.weight
+        adapted = self.adapter(embeds.to(weight.device, torch.float32), modality, seeds)
+        prompt = self.prefix(adapted.to(weight.dtype))
+        mask = torch.ones(prompt.shape[:2], dtype=torch.long, device=prompt.device)
+        if context_ids is not None and context_ids.shape[1]:
+            tokens = self.get_input_embeddings()(context_ids)
+            prompt = torch.cat([prompt, tokens.to(prompt.dtype)], dim=1)
+            mask = torch.cat([mask, torch.ones_like(context_ids) if context_mask is None else context_mask], dim=1)
+        return prompt, mask
+
+    def forward(
+        self,
+        embeds: Tensor,
+        modality: Modality = "text",
+        context_ids: Tensor | None = None,
+        context_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        seeds: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        label_smoothing: float = 0.0,
+        decoder_input_ids: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Seq2SeqLMOutput:
+        """Logits, and the loss where there are labels.
+
+        Args:
+            embeds, modality, context_ids, context_mask, seeds: see `prompt`.
+            labels: (B, T) target ids, −100 where they do not count.
+            num_items_in_batch: target tokens of the whole optimizer step; the loss is the summed cross-entropy over it, so
+                that accumulated gradients equal those of one big batch. Without it, the mean over these labels.
+            label_smoothing: share of the target's probability that is spread over all tokens.
+        """
+        prompt, mask = self.prompt(embeds, modality, context_ids, context_mask, seeds)
+        if decoder_input_ids is None and labels is not None:
+            decoder_input_ids = self.language_model.prepare_decoder_input_ids_from_labels(labels=labels)
+        output = self.language_model(
+            inputs_embeds=prompt, attention_mask=mask, decoder_input_ids=decoder_input_ids, **kwargs
+        )
+        if labels is not None:
+            total = F.cross_entropy(
+                output.logits.flatten(0, 1).float(),
+                labels.flatten(),
+                ignore_index=IGNORED,
+                reduction="sum",
+                label_smoothing=label_smoothing,
+            )
+            output["loss"] = total / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+        return output
+
+    @torch.no_grad()
+    def generate(
+        self,
+        embeds: Tensor,
+        modality: Modality = "image",
+        context_ids: Tensor | None = None,
+        context_mask: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Generated ids: the language model's own `generate` behind the prompt, with all that it accepts.
+
+        Greedy and beam search of a T5 run in `close.fast.search`, faster and with the same result; all else in transformers.
+
+        Args:
+            embeds, modality, context_ids, context_mask: see `prompt`.
+        """
+        prompt, mask = self.prompt(embeds, modality, context_ids, context_mask)
+        kwargs = {key: value for key, value in kwargs.items() if key not in ("labels", "seeds")}
+        config, kwargs, search = self._search(generation_config, kwargs)
+        if search:
+            return lean_search(self.language_model, prompt, mask, search)[0]
+        return self.language_model.generate(
+            inputs_embeds=prompt, attention_mask=mask, generation_config=config, **kwargs
+        )
+
+    @torch.no_grad()
+    def generate_scored(
+        self,
+        embeds: Tensor,
+        modality: Modality = "image",
+        context_ids: Tensor | None = None,
+        context_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor]:
+        """`generate`, and the (B,) scores of what it finds: mean log-probability of the tokens; with beams, as they rank."""
+        search = self._search(None, kwargs)[2]
+        if search:
+            prompt, mask = self.prompt(embeds, modality, context_ids, context_mask)
+            return lean_search(self.language_model, prompt, mask, search)
+        kwargs |= {"return_dict_in_generate": True, "output_scores": True}
+        output = self.generate(embeds, modality, context_ids, context_mask, **kwargs)
+        if getattr(output, "sequences_scores", None) is not None:
+            return output.sequences, output.sequences_scores
+        steps = self.language_model.compute_transition_scores(output.sequences, output.scores, normalize_logits=True)
+        chosen = output.sequences[:, 1:] != self.config.language_model.pad_token_id
+        return output.sequences, (steps * chosen).nan_to_num(neginf=0.0).sum(1) / chosen.sum(1).clamp(min=1)
+
+    def _search(
+        self, config: GenerationConfig | None, kwargs: dict[str, Any]
+    ) -> tuple[GenerationConfig, dict[str, Any], Search | None]:
+        """The settings of a call, what is none, and the search that `close.fast.search` can do; None where transformers must."""
+        merged = copy.deepcopy(config or self.generation_config)
+        rest = merged.update(**kwargs)
+        whole = self.language_model._prepare_generation_config(merged)[0]
+        return merged, rest, None if rest else Search.of(self.language_model, whole)
+
+
+AutoConfig.register("close", CloseConfig)
+AutoModel.register(CloseConfig, CloseModel)
+AutoModelForSeq2SeqLM.register(CloseConfig, CloseModel)

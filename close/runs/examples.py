@@ -1,0 +1,278 @@
+"""From rows and embedding tables to batches."""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from close.data.rows import Modality, RowFile
+from close.errors import DataError
+from close.model.modeling import IGNORED
+from close.tasks import Task
+from close.vectors.table import EmbeddingTable
+
+__all__ = ["Collator", "LengthSampler", "MixedDataset", "Prompter", "TextDataset", "embeddings_of"]
+
+Captions = Literal["single", "multiple"]
+
+
+def embeddings_of(rows: RowFile, task: Task, table: EmbeddingTable) -> _RowVectors:
+    """The unit vector of each row: of its file in an image table, of its source texts in a text table.
+
+    Raises:
+        DataError: a row's text or file is not in the table.
+    """
+    starts, vectors = array("q", [0]), array("q")
+    if table.modality == "image":
+        place = {name: int(vector) for name, vector in zip(table.ids, table.index, strict=True)}
+        for row in rows:
+            if row.id not in place:
+                raise DataError(f"{rows.path}: row {row.id!r} has no vector in {table.path} (no image, or unreadable)")
+            vectors.append(place[row.id])
+            starts.append(len(vectors))
+        return _RowVectors(table, starts, vectors)
+    for row in rows:
+        sources = task.source(row)
+        if not sources:
+            raise DataError(f"{rows.path}: row {row.id!r} has no 'source' text")
+        vectors.extend(table.locate(sources).tolist())
+        starts.append(len(vectors))
+    return _RowVectors(table, starts, vectors)
+
+
+class _RowVectors:
+    """The unit vector of a row; of several sources, the unit mean of the raw vectors (the paper's VQA)."""
+
+    def __init__(self, table: EmbeddingTable, starts: array[int], vectors: array[int]) -> None:
+        self.table = table
+        self.starts = np.frombuffer(starts, dtype=np.int64)
+        self.vectors = np.frombuffer(vectors, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, row: int) -> NDArray[np.float32]:
+        places = self.vectors[self.starts[row] : self.starts[row + 1]]
+        if len(places) == 1:
+            return np.array(self.table.vectors[places[0]])
+        mean = self.table.raw(places).mean(axis=0)
+        return mean / np.linalg.norm(mean)
+
+    def batch(self, rows: Sequence[int]) -> Tensor:
+        """(B, D) unit rows."""
+        return torch.from_numpy(np.stack([self[row] for row in rows]))
+
+
+class TextDataset(Dataset[dict[str, Any]]):
+    """Examples to train on: every target of every row, or with `captions="multiple"` every other caption of the group.
+
+    Args:
+        rows: the data file. task: how to read it. table: embeddings of its sources (or of its files).
+        captions: "single": a row's own targets. "multiple": those of the other rows of its `group`.
+        instruct: put the task's instruction before the context.
+    Attributes:
+        lengths: characters of each example's target.
+    Raises:
+        DataError: a row lacks what the task needs; a group with one caption only, where "multiple" needs two.
+    """
+
+    def __init__(
+        self, rows: RowFile, task: Task, table: EmbeddingTable, captions: Captions = "single", *, instruct: bool = False
+    ) -> None:
+        self.rows, self.task, self.instruct = rows, task, instruct
+        self.embeds = embeddings_of(rows, task, table)
+        self.source_row, self.target_row, self.target, self.lengths = _pair_up(rows, task, captions)
+
+    def __len__(self) -> int:
+        return len(self.source_row)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index < 0:  # from a sampler that fills its last step
+            return self[~index] | {"counts": False}
+        source, other = int(self.source_row[index]), int(self.target_row[index])
+        row = self.rows[source]
+        targets = self.task.targets(row if other == source else self.rows[other])
+        return {
+            "row": index,
+            "embed": self.embeds[source],
+            "context": self.task.prompt(self.task.context(row), self.instruct),
+            "target": targets[int(self.target[index])],
+        }
+
+
+class MixedDataset(Dataset[dict[str, Any]]):
+    """Several tasks in one epoch, each example as often as its task's weight says.
+
+    Args:
+        parts: the tasks' examples. weights: 1 is once an epoch, 2 twice, 0.5 a half drawn anew for every epoch.
+        seed: of those draws.
+    """
+
+    def __init__(self, parts: Sequence[TextDataset], weights: Sequence[float], seed: int) -> None:
+        self.parts, self.weights, self.seed = parts, weights, seed
+        self.starts = np.cumsum([0, *map(len, parts)])
+        self.set_epoch(0)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """The same for all examples: sorted by length, a batch would hold one task, and the tasks pull to and fro."""
+        return np.zeros(len(self), np.int64)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the epoch's examples."""
+        rng = np.random.default_rng((self.seed, epoch))
+        chosen = []
+        for part, weight, start in zip(self.parts, self.weights, self.starts[:-1], strict=True):
+            whole = int(weight)
+            rest = rng.permutation(len(part))[: round((weight - whole) * len(part))]
+            chosen.append(start + np.concatenate([np.tile(np.arange(len(part)), whole), np.sort(rest)]))
+        self.chosen = np.concatenate(chosen)
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index < 0:
+            return self[~index] | {"counts": False}
+        place = int(self.chosen[index])
+        part = int(np.searchsorted(self.starts, place, side="right")) - 1
+        return self.parts[part][place - int(self.starts[part])] | {"row": index}
+
+
+SHORT = 24
+"""Characters up to which targets count as alike. Sorted further, a batch would hold one label or one answer only."""
+
+
+class LengthSampler(Sampler[int]):
+    """A shuffled order in which batches hold targets of like length, so that little of a batch is padding.
+
+    Examples are shuffled, cut into runs of 50 batches, sorted by length inside each run, and the batches shuffled. The order
+    follows from (seed, epoch) alone.
+
+    Args:
+        dataset: with `lengths`. batch_size: of the whole optimizer step's device batches.
+        fill: complete the last step with examples that do not count, given as ~index. Several processes need steps of one
+            size, and would otherwise see rows of the first step twice.
+    """
+
+    def __init__(self, dataset: TextDataset | MixedDataset, batch_size: int, seed: int, *, fill: bool = False) -> None:
+        self.dataset, self.batch_size, self.seed, self.fill = dataset, batch_size, seed, fill
+        self.epoch = 0
+
+    def pin(self, epoch: int) -> None:
+        """Which epoch's order comes next. (Not `set_epoch`: a loader would call that with its own, wrong after a resume.)"""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.dataset) + self._missing
+
+    @property
+    def _missing(self) -> int:
+        return -len(self.dataset) % self.batch_size if self.fill else 0
+
+    def __iter__(self) -> Iterator[int]:
+        lengths = np.maximum(self.dataset.lengths, SHORT)
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order, run = rng.permutation(len(lengths)), 50 * self.batch_size
+        runs = [order[start : start + run] for start in range(0, len(order), run)]
+        ordered = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in runs])
+        whole = len(ordered) - len(ordered) % self.batch_size
+        batches = ordered[:whole].reshape(-1, self.batch_size)
+        yield from np.concatenate([rng.permutation(batches).ravel(), ordered[whole:]]).tolist()
+        yield from (~np.resize(ordered, self._missing)).tolist()
+
+
+def _pair_up(rows: RowFile, task: Task, captions: Captions) -> tuple[NDArray[np.int64], ...]:
+    sources, others, targets = array("q"), array("q"), array("q")
+    groups: dict[str, list[int]] = defaultdict(list)
+    counts, lengths = array("q"), array("q")
+    for index, row in enumerate(rows):
+        try:
+            task.context(row)  # checks the row
+            found = [len(target) for target in task.targets(row)]
+            counts.append(len(found))
+            lengths.extend(found)
+        except DataError as error:
+            raise DataError(f"{rows.path}: {error}") from None
+        if captions == "multiple":
+            groups[row.group if row.group is not None else f"\0{index}"].append(index)
+    for source in range(len(counts)):
+        if captions == "single":
+            _extend(sources, others, targets, source, source, counts[source])
+    for members in groups.values():
+        for source in members:
+            for other in members:
+                if other != source:
+                    _extend(sources, others, targets, source, other, counts[other])
+    if not sources:
+        raise DataError(f"{rows.path}: captions: multiple needs rows that share a 'group'; none do")
+    pairs = [np.frombuffer(a, dtype=np.int64) for a in (sources, others, targets)]
+    starts = np.cumsum([0, *counts])
+    return *pairs, np.frombuffer(lengths, dtype=np.int64)[starts[pairs[1]] + pairs[2]]
+
+
+def _extend(sources: array[int], others: array[int], targets: array[int], source: int, other: int, count: int) -> None:
+    for target in range(count):
+        sources.append(source)
+        others.append(other)
+        targets.append(target)
+
+
+class Prompter:
+    """Tokenised contexts as a model takes them.
+
+    Args:
+        tokenizer: the language model's. max_length: longest context in tokens; longer ones are cut.
+    """
+
+    def __init__(self, tokenizer: Any, max_length: int = 512) -> None:
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+
+    def __call__(self, contexts: Sequence[str]) -> dict[str, Tensor]:
+        """`context_ids` and `context_mask`, (B, L); nothing where every context is empty."""
+        if not any(contexts):
+            return {}
+        batch = self.tokenizer(
+            list(contexts), padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
+        )
+        said = torch.tensor([[bool(context)] for context in contexts])  # none is none, whoever shares the batch
+        return {"context_ids": batch["input_ids"], "context_mask": batch["attention_mask"] * said}
+
+
+class Collator:
+    """Examples of a `TextDataset` → the inputs of `CloseModel.forward`, and the row numbers that noise is drawn by."""
+
+    def __init__(
+        self, tokenizer: Any, modality: Modality, max_target_length: int, max_context_length: int = 512
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.modality = modality
+        self.max_target_length = max_target_length
+        self.prompt = Prompter(tokenizer, max_context_length)
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        targets = self.tokenizer(
+            text_target=[example["target"] for example in examples],
+            padding=True,
+            truncation=True,
+            max_length=self.max_target_length,
+            return_tensors="pt",
+        )
+        counts = torch.tensor([[example.get("counts", True)] for example in examples])
+        labels = targets["input_ids"].masked_fill((targets["attention_mask"] == 0) | ~counts, IGNORED)
+        return {
+            "embeds": torch.from_numpy(np.stack([example["embed"] for example in examples])),
+            "modality": self.modality,
+            "labels": labels,
+            "rows": torch.tensor([example["row"] for example in examples]),
+            **self.prompt([example["context"] for example in examples]),
+        }

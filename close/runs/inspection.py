@@ -1,0 +1,89 @@
+"""What a folder or a reference is, and whether it is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from close.errors import MissingError
+from close.io.files import read_json
+from close.runs.folder import RUN_FILE
+
+__all__ = ["describe"]
+
+
+def describe(thing: str) -> dict[str, Any]:
+    """What a run, table, adapter or encoder says of itself; loading it is the proof that it is whole.
+
+    Raises:
+        MissingError: no such thing.
+        DataError, WeightsError: it is damaged.
+    """
+    place = Path(thing)
+    if (place / "table.json").is_file():
+        return _table(place)
+    if (place / "adapter.json").is_file():
+        return {"kind": "adapter", "whole": True, **read_json(place / "adapter.json")}
+    if (place / RUN_FILE).is_file():
+        return _run(place)
+    if (place / "recipe.yaml").is_file():
+        steps = sorted(int(path.name.split("-")[1]) for path in place.glob("checkpoints/checkpoint-*"))
+        return {
+            "kind": "run",
+            "whole": False,
+            "checkpoints": steps,
+            "next": "continue it with `close train … --resume`",
+        }
+    if place.with_name(place.name + ".partial.json").is_file():
+        state = read_json(place.with_name(place.name + ".partial.json"))
+        return {
+            "kind": "embedding table",
+            "whole": False,
+            "vectors done": state["done"],
+            "next": "run the same `close embed` again",
+        }
+    if place.is_file():
+        raise MissingError(
+            f"{thing} is a file; expected the folder of a run, table or adapter, or an encoder's reference"
+        )
+    return _encoder(thing)
+
+
+def _table(place: Path) -> dict[str, Any]:
+    from close.vectors.table import EmbeddingTable
+
+    return {"kind": "embedding table", "whole": True, **EmbeddingTable(place).info}
+
+
+def _run(place: Path) -> dict[str, Any]:
+    from close.model.modeling import CloseModel
+    from close.runs.folder import open_run
+
+    about = open_run(place)
+    model = CloseModel.from_pretrained(place)
+    config = model.config
+    return {
+        "kind": "run",
+        "whole": True,
+        **about,
+        "embed_dim": config.embed_dim,
+        "prefix_length": config.prefix_length,
+        "adapter": config.adapter,
+        "language_model": config.language_model.model_type,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+
+
+def _encoder(reference: str) -> dict[str, Any]:
+    from close.encoders import load_encoder
+
+    encoder = load_encoder(reference, device="cpu")
+    return {
+        "kind": "encoder",
+        "whole": True,
+        "name": encoder.name,
+        "embed_dim": encoder.embed_dim,
+        "fingerprint": encoder.fingerprint,
+        "family": type(encoder).__name__,
+        "parameters": encoder.weights,
+    }

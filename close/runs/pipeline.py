@@ -1,0 +1,347 @@
+"""A saved run in use: files of the second modality in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from close.data.rows import Modality
+from close.encoders import ContrastiveEncoder, load_encoder, pick_device
+from close.encoders.base import describe
+from close.errors import CloseError, DataError, MismatchError, RecipeError
+from close.fast.precision import pick_dtype, pick_precision
+from close.io.pretrained import load_tokenizer
+from close.model.answers import LabelTree, label_scores
+from close.model.modeling import CloseModel
+from close.registry import unknown_name
+from close.runs.examples import Prompter
+from close.runs.folder import open_run
+from close.tasks import get_task
+
+__all__ = ["CloseCaptioner", "Decode", "Output", "Said", "load"]
+
+Decode = Literal["tree", "score", "free"]
+"""How an answer from a closed set is found: generated along a prefix tree, the likeliest of all, or generated freely."""
+
+
+class Said(NamedTuple):
+    """What the model says of one embedding.
+
+    Attributes:
+        text: the output.
+        score: mean log-probability of its tokens (with beams, of the best beam); of a scored label, its log-likelihood.
+        probabilities: of every label, likeliest first, where labels were scored.
+    """
+
+    text: str
+    score: float
+    probabilities: dict[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the model says of one item; `str(output)` is the text.
+
+    Attributes:
+        text: the output; empty where there is an error.
+        score: as in `Said`.
+        item: the file, or what stood in for it.
+        error: why there is no text.
+        probabilities: of every label, likeliest first, where labels were scored (`decode="score"`).
+    """
+
+    text: str
+    score: float
+    item: str
+    error: str | None = None
+    probabilities: Mapping[str, float] | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        values = asdict(self)
+        return values if self.probabilities else {key: values[key] for key in values if key != "probabilities"}
+
+
+def load(
+    run: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    precision: str = "auto",
+    encoder: ContrastiveEncoder | str | None = None,
+) -> CloseCaptioner:
+    """A run made by `close train`, ready for use.
+
+    Args:
+        run: its folder. device: without one, the accelerator if there is one.
+        precision: fp32, bf16, fp16, or auto: bf16 for large models where the hardware multiplies it, else fp32.
+        encoder: where the encoder's weights are now, if elsewhere than when the run was trained; the same weights.
+    Raises:
+        MissingError: no finished run there.
+        MismatchError: another encoder than the run was trained with; names both.
+        WeightsError: weights can't be loaded.
+    """
+    info = open_run(run)
+    place = pick_device(device)
+    model = CloseModel.from_pretrained(run).eval()
+    dtype = pick_dtype(pick_precision(precision, place, model.num_parameters()))
+    for part in (model.language_model, model.prefix):  # the adapter keeps float32
+        part.to(dtype)
+    model.to(place)
+    tokenizer = load_tokenizer(str(run), model.get_input_embeddings().num_embeddings)
+    captioner = CloseCaptioner(model, tokenizer, tasks=info["tasks"], name=str(run))
+    captioner.precision = precision
+    if encoder is not None:
+        captioner.use_encoder(encoder)
+    return captioner
+
+
+class CloseCaptioner:
+    """`captioner("photo.jpg")`; also lists, PIL images, arrays and folders. Any task of the run, with `context` where it has one.
+
+    The encoder is loaded when the first item needs it.
+    """
+
+    def __init__(self, model: CloseModel, tokenizer: Any, *, tasks: Sequence[str], name: str = "this model") -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.tasks = tuple(tasks)
+        self.task = get_task(tasks[0])
+        self.name = name
+        self.precision = "auto"
+        self.prompter = Prompter(tokenizer)
+        self._encoder: ContrastiveEncoder | None = None
+        self._trees: dict[tuple[str, ...], LabelTree] = {}
+
+    def use_task(self, name: str) -> CloseCaptioner:
+        """Do this task from now on; where the run learnt several, its instruction tells the model which. Returns self.
+
+        Raises:
+            UnknownNameError: no such task.
+        """
+        self.task = get_task(name)
+        return self
+
+    @property
+    def instructs(self) -> bool:
+        """Whether the run learnt several tasks, told apart by their instructions."""
+        return len(self.tasks) > 1
+
+    def prompts(self, contexts: Sequence[str]) -> dict[str, Tensor]:
+        """`context_ids` and `context_mask` of contexts, behind the task's instruction where the run needs it."""
+        texts = [self.task.prompt(context, self.instructs) for context in contexts]
+        return {key: value.to(self.model.device) for key, value in self.prompter(texts).items()}
+
+    @property
+    def encoder(self) -> ContrastiveEncoder:
+        """The contrastive encoder that the run was trained with."""
+        if self._encoder is None:
+            self.use_encoder(self.model.config.encoder)
+        assert self._encoder is not None
+        return self._encoder
+
+    def use_encoder(self, encoder: ContrastiveEncoder | str) -> None:
+        """Take this encoder, if its weights are those of the run.
+
+        Raises:
+            MismatchError: they are not; names both.
+        """
+        if isinstance(encoder, str):
+            encoder = load_encoder(encoder, device=self.model.device, precision=self.precision)
+        config = self.model.config
+        if encoder.fingerprint != config.encoder_fingerprint:
+            raise MismatchError(
+                f"{self.name} was trained with encoder {config.encoder!r} (weights {config.encoder_fingerprint[:8]}), not with "
+                f"{encoder.name!r} (weights {encoder.fingerprint[:8]}): load it with the former"
+            )
+        self._encoder = encoder
+
+    def __call__(
+        self, items: Any, context: str | Sequence[str] = "", *, batch_size: int = 32, **generation: Any
+    ) -> Output | list[Output]:
+        """One output for one item, a list for a list or a folder.
+
+        Args:
+            items: a file, folder, PIL image or array, or a list of these.
+            context: the question, hypothesis or article: one for all, or one for each.
+            generation: what `answer` takes (labels, decode, normalise), and anything that transformers' generate takes:
+                num_beams, do_sample, top_p, max_new_tokens …
+        Raises:
+            CloseError: a single item can't be read; in a list, that item's output carries the error.
+        """
+        many, single = expand(items, self.encoder.item_suffixes)
+        contexts = [context] * len(many) if isinstance(context, str) else list(context)
+        if len(contexts) != len(many):
+            raise DataError(f"{len(contexts)} contexts for {len(many)} items: give one for all, or one for each")
+        outputs = list(self.stream(many, contexts, batch_size=batch_size, **generation))
+        if single and outputs[0].error:
+            raise DataError(outputs[0].error)
+        return outputs[0] if single else outputs
+
+    def outputs(
+        self, items: Sequence[Any], *, context: str, batch_size: int, seed: int, **generation: Any
+    ) -> list[Output]:
+        """One part of a job that is spread over processes; sampling starts from the seed in each."""
+        torch.manual_seed(seed)
+        return list(self.stream(items, [context] * len(items), batch_size=batch_size, **generation))
+
+    def __reduce__(self) -> Any:
+        """Pickled as the run's folder: another process loads the same weights for itself."""
+        place, encoder = str(self.model.device), self._encoder.name if self._encoder else None
+        return partial(load, device=place, precision=self.precision, encoder=encoder), (str(Path(self.name).resolve()),)
+
+    def stream(
+        self, items: Sequence[Any], contexts: Sequence[str], *, batch_size: int = 32, **generation: Any
+    ) -> Iterator[Output]:
+        """The outputs one after the other, as batches finish."""
+        ahead = self.encoder.image_batches(items, batch_size)  # reads the next pictures while texts are generated
+        for start, (features, errors) in zip(range(0, len(items), batch_size), ahead, strict=True):
+            batch, texts = items[start : start + batch_size], contexts[start : start + batch_size]
+            good = [i for i in range(len(batch)) if i not in errors]
+            said = (
+                self.answer(F.normalize(features[good], dim=-1), [texts[i] for i in good], **generation) if good else []
+            )
+            spoken = dict(zip(good, said, strict=True))
+            for index, item in enumerate(batch):
+                if index in errors:
+                    yield Output("", float("nan"), describe(item), str(errors[index]))
+                else:
+                    text, score, probabilities = spoken[index]
+                    yield Output(text, score, describe(item), probabilities=probabilities)
+
+    def answer(
+        self,
+        embeds: Tensor,
+        contexts: Sequence[str],
+        *,
+        modality: Modality = "image",
+        labels: Sequence[str] | None = None,
+        decode: Decode | None = None,
+        normalise: bool = False,
+        **generation: Any,
+    ) -> list[Said]:
+        """What the model says of unit embeddings (B, D).
+
+        Args:
+            labels: the closed set of answers; without it, the task's own if it has one.
+            decode: "tree": generated, kept inside the labels. "score": every label's exact likelihood, the likeliest is
+                said. "free": anything may come out. Without it, "tree" where there are labels, else "free".
+            normalise: with "score", divide log-likelihoods by the labels' lengths in tokens.
+        Raises:
+            RecipeError: no labels to choose from, or settings that do not go together.
+        """
+        labels = self.task.labels if labels is None else labels
+        how = decode or ("tree" if labels else "free")
+        if how not in get_args(Decode):
+            raise unknown_name("decoding", how, get_args(Decode))
+        if how != "free" and not labels:
+            raise RecipeError(f"decoding {how!r} needs a closed set of answers, and task {self.task.name!r} has none")
+        if how != "score":
+            if normalise:
+                raise RecipeError(f"lengths are normalised where labels are scored (decoding 'score', not {how!r})")
+            said = self.generate(
+                embeds, contexts, modality=modality, labels=() if how == "free" else labels, **generation
+            )
+            return [Said(*one) for one in said]
+        if generation:
+            raise RecipeError(f"decoding 'score' generates nothing; leave out {', '.join(generation)}")
+        scores = self._label_scores(embeds, contexts, labels, modality, normalise)
+        return [_likeliest(labels, row, shares) for row, shares in zip(scores, scores.softmax(-1), strict=True)]
+
+    def generate(
+        self,
+        embeds: Tensor,
+        contexts: Sequence[str],
+        *,
+        modality: Modality = "image",
+        labels: Sequence[str] | None = None,
+        **generation: Any,
+    ) -> list[tuple[str, float]]:
+        """Text and score of unit embeddings (B, D).
+
+        Args:
+            labels: only these may come out (a prefix tree keeps generation among them). Without them, the task's own
+                closed set if it has one; an empty list decodes freely.
+        """
+        device = self.model.device
+        labels = self.task.labels if labels is None else labels
+        if labels:
+            tree = self._tree(tuple(labels))
+            generation = {"max_new_tokens": tree.longest, "prefix_allowed_tokens_fn": tree, **generation}
+        try:
+            ids, scores = self.model.generate_scored(
+                embeds.to(device), modality, **self.prompts(contexts), **generation
+            )
+        except (ArithmeticError, TypeError, ValueError) as error:
+            if isinstance(error, CloseError):
+                raise
+            raise RecipeError(f"generation settings: {' '.join(str(error).split())}") from None
+        if len(ids) != len(embeds):
+            raise RecipeError("generation settings: one text comes out for one item, leave num_return_sequences at 1")
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return list(zip((text.strip() for text in texts), scores.tolist(), strict=True))
+
+    def _tree(self, labels: tuple[str, ...]) -> LabelTree:
+        if labels not in self._trees:
+            self._trees[labels] = LabelTree(self.tokenizer, labels)
+        return self._trees[labels]
+
+    def label_probabilities(
+        self,
+        embeds: Tensor,
+        contexts: Sequence[str],
+        labels: Sequence[str] | None = None,
+        *,
+        modality: Modality = "image",
+        normalise: bool = False,
+    ) -> Tensor:
+        """(B, number of labels) probabilities of each label, from its exact likelihood (`close.model.answers.label_scores`).
+
+        Args:
+            labels: without them, the task's own. normalise: divide log-likelihoods by the labels' lengths first.
+        """
+        return self._label_scores(embeds, contexts, labels or self.task.labels, modality, normalise).softmax(-1)
+
+    def _label_scores(
+        self, embeds: Tensor, contexts: Sequence[str], labels: Sequence[str], modality: Modality, normalise: bool
+    ) -> Tensor:
+        return label_scores(
+            self.model,
+            self.tokenizer,
+            embeds.to(self.model.device),
+            labels,
+            modality=modality,
+            normalise=normalise,
+            context=self.prompts(contexts),
+        )
+
+
+def _likeliest(labels: Sequence[str], scores: Tensor, shares: Tensor) -> Said:
+    order = shares.argsort(descending=True, stable=True).tolist()
+    return Said(labels[order[0]], float(scores[order[0]]), {labels[i]: float(shares[i]) for i in order})
+
+
+def expand(items: Any, suffixes: Sequence[str]) -> tuple[list[Any], bool]:
+    """A list of items, and whether a single one was meant; folders are replaced by their files, in order."""
+    single = not isinstance(items, (list, tuple)) and not (isinstance(items, (str, Path)) and Path(items).is_dir())
+    found: list[Any] = []
+    for item in items if isinstance(items, (list, tuple)) else [items]:
+        if isinstance(item, (str, Path)) and Path(item).is_dir():
+            files = sorted(file for file in Path(item).rglob("*") if file.suffix.lower() in suffixes)
+            if not files:
+                raise DataError(f"{item}: no file in this folder ends in {', '.join(suffixes)}")
+            found.extend(files)
+        else:
+            found.append(item)
+    if not found:
+        raise DataError("no items given: expected files, images or folders")
+    return found, single

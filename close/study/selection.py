@@ -1,0 +1,174 @@
+"""Choosing among runs (adapter, noise, epochs) without a single image.
+
+A run is shown what stands in for images, through the same door: the mean of all captions of an image, carried across the gap
+(`close.gap.advice.pseudo_images`). An image is like that mean: it lies between its captions, as near to one as to another. (One
+caption is not: shown it, models that were trained with little noise look better than they are.) What the run says is scored
+against the image's captions.
+
+Without images each mean is shifted by a gap as long as CLIP's. With unpaired images, the means are carried to those images' mean
+and covariance. But an image also holds what none of its captions tells, and a mean of captions holds no such thing: shown it
+alone, models that lean on everything they are shown look better than they are. So what sets one caption of *another* image
+apart from that image's others is added first, which is as large, and as irrelevant.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from close.adapters import open_rows
+from close.adapters.storage import check_fingerprint
+from close.data.rows import Row, RowFile
+from close.errors import DataError
+from close.evaluation.evaluate import METRICS, score_rows
+from close.evaluation.scores import PRIMARY
+from close.gap.advice.pseudo_images import across
+from close.io.files import read_json, write_json, write_text
+from close.io.keys import cache_folder
+from close.runs.examples import embeddings_of
+from close.runs.pipeline import CloseCaptioner, load
+from close.tasks import Task
+from close.vectors.cache import cached_table
+from close.vectors.checked import Ints
+
+__all__ = ["best", "saved_selection", "select_rows", "selection_score"]
+
+STAND_INS = {"text": "mean of the captions", "unpaired": "mean of the captions, and another image's wording"}
+"""What a record says of its stand-ins, by what they are made of; scores by others are not comparable."""
+
+
+def select_rows(rows: RowFile, task: Task) -> list[Row]:
+    """What stands in for images, a row each: its source, and what is to be said of it.
+
+    Rows with references (or answers, or a label) are taken as they are. Of captions that share a `group` the first is the source,
+    and the others are its references.
+
+    Raises:
+        DataError: captions without references, and no two of one group.
+    """
+    if task.metric != "caption" or any(row.references for row in rows):
+        return [row for row in rows if row.source and (task.metric != "caption" or row.references)]
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.group is not None:
+            groups[row.group].append(row)
+    told = [
+        replace(members[0], references=tuple(row.source[0] for row in members[1:]))
+        for members in groups.values()
+        if len(members) > 1
+    ]
+    if not told:
+        raise DataError(
+            f"{rows.path}: to select by text, rows need 'references', or captions of one image a common 'group'; neither is there"
+        )
+    return told
+
+
+def _known(told: Sequence[Row], task: Task) -> RowFile:
+    """A data file in the cache whose row i has as its sources all captions of image i; their vectors are averaged."""
+    lines = []
+    for i, row in enumerate(told):
+        texts = [*row.source, *(row.references if task.metric == "caption" else ())]
+        lines.append(json.dumps({"id": str(i), "source": texts}, ensure_ascii=False) + "\n")
+    content = "".join(lines)
+    path = cache_folder() / "selection" / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.jsonl"
+    if not path.is_file():
+        write_text(path, content)
+    return RowFile(path)
+
+
+def selection_score(
+    run: str | Path | CloseCaptioner,
+    data: str | Path,
+    *,
+    image: str | Path | None = None,
+    seed: int = 0,
+    batch_size: int = 64,
+    **generation: Any,
+) -> dict[str, Any]:
+    """Score a run on texts that stand in for images.
+
+    Args:
+        run: a run's folder, or a loaded one. data: validation rows (see `select_rows`), best with several captions an image.
+        image: a table (or `.npy`) of images that nothing is known of; without it, no image is needed.
+        seed: of the directions of the gap, where images don't tell it.
+    Returns:
+        `scores` as `evaluate` gives them, beside data, hash, number of rows and `image`.
+    Raises:
+        DataError: rows that tell nothing of an image but their source. MismatchError: the images are of another encoder.
+    """
+    captioner = run if isinstance(run, CloseCaptioner) else load(run)
+    rows, task = RowFile(data), captioner.task
+    told = select_rows(rows, task)
+    known = _known(told, task)
+    table = cached_table(known, captioner.encoder, "text")
+    images = None
+    if image is None:
+        scenes = embeddings_of(known, task, table).batch(range(len(told))).numpy()
+    else:
+        scenes = _worded(table[:], np.array([len(row.source) for row in known]), seed)
+        images = open_rows(image)
+        check_fingerprint(f"image table {image}", images.encoder, images.fingerprint, captioner.encoder.fingerprint)
+    shown = torch.from_numpy(across(scenes, table.vectors[:], images, seed=seed))
+    said: dict[int, str] = {}
+    order = sorted(range(len(told)), key=lambda i: len(task.context(told[i])))
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        outputs = captioner.generate(shown[batch], [task.context(told[i]) for i in batch], **generation)
+        said |= {i: text for i, (text, _) in zip(batch, outputs, strict=True)}
+    scores, _ = score_rows(task, told, [said[i] for i in range(len(told))], tokenizer="python", metrics=METRICS)
+    return {
+        "data": str(data),
+        "data_sha256": rows.sha256,
+        "rows": len(told),
+        "image": None if image is None else str(image),
+        "seed": seed,
+        "stand_in": STAND_INS["text" if image is None else "unpaired"],
+        "primary": PRIMARY[task.metric],
+        "scores": scores,
+    }
+
+
+def _worded(rows: NDArray[np.float32], counts: Ints, seed: int) -> NDArray[np.float32]:
+    """(M, D) the mean of each image's texts, and what sets one text of another image apart from its others.
+
+    Args:
+        rows: (N, D) unit rows, image by image. counts: (M,) texts of each image.
+    """
+    rng = np.random.default_rng(seed)
+    starts = np.cumsum(counts) - counts
+    means = np.add.reduceat(rows, starts, axis=0) / counts[:, None]
+    order = rng.permutation(len(counts))
+    other = np.empty_like(order)
+    other[order] = np.roll(order, 1)
+    one = rows[starts[other] + rng.integers(counts[other])]
+    worded: NDArray[np.float32] = (means + one - means[other]).astype(np.float32)
+    return worded
+
+
+def saved_selection(run: Path, data: Path, *, image: Path | None = None) -> dict[str, Any]:
+    """`selection_score` of a run's folder, kept in it, and made only once for the same rows."""
+    kind = "unpaired" if image else "text"
+    place = run / "evaluations" / f"{data.stem}-{kind}-selection" / "scores.json"
+    if place.is_file():
+        found: dict[str, Any] = read_json(place)
+        wanted = (RowFile(data).sha256, None if image is None else str(image), STAND_INS[kind])
+        if (found["data_sha256"], found["image"], found.get("stand_in")) == wanted:
+            return found
+    found = selection_score(run, data, image=image)
+    write_json(place, found)
+    return found
+
+
+def best(scores: Mapping[str, Sequence[float]]) -> str:
+    """The name whose mean over seeds is highest; the first of equals."""
+    return max(scores, key=lambda name: sum(scores[name]) / len(scores[name]))

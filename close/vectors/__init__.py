@@ -1,0 +1,1 @@
+"""Tables of unit vectors: made once, kept on disk, read by whoever measures, adapts or trains."""

@@ -1,0 +1,431 @@
+"""The command line: every bad input is one line and an exit code, and leaves nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+
+from close.vectors.table import EmbeddingTable
+
+MODULE = [sys.executable, "-m", "close"]
+
+
+@pytest.fixture
+def place(tmp_path: Path, captions: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with captions and a recipe, whose content must be as before after an error."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(captions, tmp_path / "captions.jsonl")
+    return tmp_path
+
+
+@pytest.fixture
+def recipe_file(place: Path, tiny_encoder: Path, tiny_t5: Path) -> Path:
+    training = "{epochs: 2, batch_size: 16, learning_rate: 1.0e-2}"
+    text = (
+        f"data: {{train: captions.jsonl}}\nencoder: {tiny_encoder}\nlanguage_model: {tiny_t5}\ntraining: {training}\n"
+    )
+    (place / "recipe.yaml").write_text(text)
+    return place / "recipe.yaml"
+
+
+def names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+class TestJob:
+    """The main job through files and commands."""
+
+    def test_from_captions_to_scores(self, cli, recipe_file, place, pictures, tiny_encoder):
+        ran = cli(
+            "embed", "text", "captions.jsonl", "--encoder", tiny_encoder, "--out", "table", "--export", "out/t.npy"
+        )
+        assert ran.code == 0, ran
+        assert "48 rows, 48 distinct text vectors × 16" in ran.out
+        assert np.load("out/t.npy").shape == (48, 16)
+        ran = cli("train", "recipe.yaml", "data.embeddings=table", "training.epochs=1", "--out", "runs/a")
+        assert (ran.code, ran.out) == (0, "runs/a\n"), ran
+        ran = cli("caption", "runs/a", pictures, pictures / "p00.png", "--json", "--num-beams", "2")
+        assert ran.code == 0, ran
+        said = [json.loads(line) for line in ran.out.splitlines()]
+        assert len(said) == 13
+        assert all(set(line) == {"text", "score", "item", "error"} for line in said)
+        plain = cli("caption", "runs/a", pictures / "p03.png", "--num-beams", "2").out.rstrip("\n").split("\t")
+        assert plain == [said[3]["item"], f"{said[3]['score']:.3f}", said[3]["text"]]
+        rows = [row | {"image": str(pictures / f"p{i:02}.png")} for i, row in enumerate(tiny.caption_rows(12))]
+        tiny.write_jsonl(place / "eval.jsonl", rows)
+        for modality in ("image", "text"):
+            ran = cli("evaluate", "runs/a", "eval.jsonl", "--modality", modality, "--json", f"out/{modality}.json")
+            assert ran.code == 0, ran
+            scores = json.loads((place / "out" / f"{modality}.json").read_text())["scores"]
+            assert scores["cider"] >= 0
+            assert len((place / f"runs/a/evaluations/eval-{modality}/predictions.jsonl").read_text().splitlines()) == 12
+        ran = cli("embed", "images", pictures, "--encoder", tiny_encoder, "--out", "images")
+        assert ran.code == 0, ran
+        assert len(EmbeddingTable("images")) == 12
+        for thing, kind in (("table", "embedding table"), ("runs/a", "run"), (tiny_encoder, "encoder")):
+            about = json.loads(cli("info", thing, "--json").out)
+            assert (about["kind"], about["whole"]) == (kind, True)
+            assert kind in cli("info", thing).out
+
+    def test_sampling_has_a_seed(self, cli, run, pictures):
+        command = ("caption", run, pictures, "--sample", "--temperature", "5.0", "--seed")
+        assert cli(*command, 1).out == cli(*command, 1).out
+        assert cli(*command, 1).out != cli(*command, 2).out
+
+    def test_mini_export(self, cli, place):
+        ran = cli("mini", "export", "--out", "world", "--split", "test", "--count", "3", "--seed", "5")
+        assert ran.code == 0, ran
+        assert {"images", "captions.jsonl", "eval.jsonl", "vqa.jsonl", "entailment.jsonl"} <= names(place / "world")
+
+
+BAD_ROWS = [
+    ("gone.jsonl", None, "gone.jsonl: no such file"),
+    ("empty.jsonl", "", "empty.jsonl: the file is empty"),
+    ("c.jsonl", '{"source": "a"}\n{"source": "b"}\n{"sour', "c.jsonl:3: not JSON"),
+    ("c.jsonl", '{"source": "a"}\n{"target": "b"}\n', "c.jsonl:2: missing key 'source'"),
+    ("c.jsonl", '{"source": "a"}\n{"source": 7}\n', "c.jsonl:2: 'source' is 7, expected a string"),
+    ("c.jsonl", '{"source": "a"}\n{"source": ""}\n', "c.jsonl:2: 'source' is an empty text"),
+    ("c.jsonl", '{"source": "a"}\n{"sorce": "b"}\n', "c.jsonl:2: unknown key 'sorce': did you mean 'source'?"),
+    ("c.txt", "a\n\nb\n", "c.txt:2: empty caption"),
+    ("c.csv", "a,b\n1,2\n", "c.csv:1: no column named source"),
+    ("c.xml", "<a/>", "c.xml: rows are read from .jsonl, .txt or .csv"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"), BAD_ROWS, ids=[f"{i}-{row[0]}" for i, row in enumerate(BAD_ROWS)]
+)
+@pytest.mark.parametrize("verb", ["embed", "train", "evaluate"])
+def test_bad_rows(told, place, recipe_file, run, tiny_encoder, verb, name, content, words):
+    if content is not None:
+        (place / name).write_text(content)
+    before, saved = names(place), names(run)
+    arguments = {
+        "embed": ("embed", "text", name, "--encoder", tiny_encoder, "--out", "new/t"),
+        "train": ("train", "recipe.yaml", f"data.train={name}", "--out", "new/r"),
+        "evaluate": ("evaluate", run, name, "--json", "new/s.json"),
+    }
+    assert words in told(*arguments[verb])
+    assert names(place) == before
+    assert names(run) == saved
+
+
+class TestEmbed:
+    """close embed."""
+
+    def test_unreadable_images_are_named_and_the_others_embedded(self, told, place, pictures, tiny_encoder):
+        folder = shutil.copytree(pictures, place / "images")
+        (folder / "bad.png").write_text("no picture")
+        message = told("embed", "images", "images", "--encoder", tiny_encoder, "--out", "t")
+        assert "1 images could not be read and are left out" in message
+        assert "images/bad.png" in message
+        assert len(EmbeddingTable("t")) == 12
+
+    def test_what_is_no_picture_folder(self, told, place, tiny_encoder):
+        before = names(place)
+        assert "gone: no such file or folder" in told(
+            "embed", "images", "gone", "--encoder", tiny_encoder, "--out", "t"
+        )
+        assert "no image in it" in told("embed", "images", ".", "--encoder", tiny_encoder, "--out", "t")
+        assert "no image in it" in told("embed", "images", "captions.jsonl", "--encoder", tiny_encoder, "--out", "t")
+        assert names(place) == before
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            (["--encoder", "mimi"], "did you mean 'mini'?"),
+            (["--encoder", "open_clip:ViT-L14/openai"], "did you mean 'ViT-L-14'?"),
+            (["--encoder", "gone/away"], "gone/away: no such directory"),
+            (["--encoder", "hf:gone/away"], "gone/away"),
+            (["--encoder", "."], "neither open_clip_config.json nor config.json"),
+            (["--precision", "fp8"], "precision is one of auto, fp32, bf16, fp16, not 'fp8'"),
+            (["--device", "gpu"], "device 'gpu' can't be used"),
+        ],
+        ids=str,
+    )
+    def test_options(self, told, place, tiny_encoder, options, words):
+        before = names(place)
+        given = [] if "--encoder" in options else ["--encoder", tiny_encoder]
+        assert words in told("embed", "text", "captions.jsonl", *given, *options, "--out", "t")
+        assert names(place) == before
+
+    def test_output_that_holds_something_else(self, told, cli, place, tiny_encoder):
+        command = ("embed", "text", "captions.jsonl", "--encoder", tiny_encoder, "--out", "t")
+        assert cli(*command).code == 0
+        assert cli(*command).code == 0  # the same table is whole already
+        before = {path: path.read_bytes() for path in (place / "t").iterdir()}
+        (place / "other.txt").write_text("a dog\n")
+        message = told("embed", "text", "other.txt", "--encoder", tiny_encoder, "--out", "t")
+        assert "t exists and holds something else" in message
+        assert before == {path: path.read_bytes() for path in (place / "t").iterdir()}
+
+    def test_an_output_that_can_not_be_made(self, told, place, tiny_encoder):
+        (place / "file").touch()
+        assert "file" in told("embed", "text", "captions.jsonl", "--encoder", tiny_encoder, "--out", "file/t")
+
+
+class TestTrain:
+    """close train."""
+
+    @pytest.mark.parametrize(
+        ("overrides", "words"),
+        [
+            (["encodr=mini"], "recipe.yaml: unknown key 'encodr': did you mean 'encoder'?"),
+            (["training.epoch=3"], "unknown key 'epoch': did you mean 'epochs'?"),
+            (["adapter=gausian"], "unknown adapter 'gausian': did you mean 'gaussian'?"),
+            (["task=captoin"], "unknown task 'captoin': did you mean 'caption'?"),
+            (["encoder=mimi"], "did you mean 'mini'?"),
+            (["language_model=gone/away"], "language model 'gone/away'"),
+            (["data.val=gone.jsonl"], "gone.jsonl: no such file"),
+            (["data.embeddings=gone"], "gone: no embedding table there"),
+            (["training.optim=adamw"], "training: "),
+            (["training.report_to=wandb"], "wandb"),
+            (["train_on=image"], "no image in it"),
+            (["captions=multiple", "data.train=plain.txt"], "share a 'group'"),
+            (["task=vqa"], "needs 'context'"),
+            (["seed=x"], "seed: "),
+            (["epochs"], "an override is key=value"),
+        ],
+        ids=str,
+    )
+    def test_recipes(self, told, place, recipe_file, overrides, words):
+        (place / "plain.txt").write_text("a dog\na cat\n")
+        before = names(place)
+        assert words in told("train", "recipe.yaml", *overrides, "--out", "new/run")
+        assert names(place) == before
+
+    def test_recipe_files(self, told, place):
+        assert "recipe gone.yaml: no such file" in told("train", "gone.yaml")
+        (place / "r.yaml").write_text("a: [")
+        assert "r.yaml: not YAML" in told("train", "r.yaml")
+
+    def test_output_that_holds_another_run(self, told, cli, place, recipe_file):
+        assert cli("train", "recipe.yaml", "--out", "r").code == 0
+        before = {path: path.read_bytes() for path in (place / "r").iterdir()}
+        assert "already holds a run" in told("train", "recipe.yaml", "--out", "r")
+        assert "another recipe (seed differ)" in told("train", "recipe.yaml", "seed=1", "--out", "r", "--resume")
+        assert "captions.jsonl" in told("train", "recipe.yaml", "--out", "captions.jsonl")
+        assert ". exists and is no run" in told("train", "recipe.yaml", "--out", ".", "--overwrite")
+        assert before == {path: path.read_bytes() for path in (place / "r").iterdir()}
+        assert cli("train", "recipe.yaml", "--out", "r", "--resume").code == 0
+        assert cli("train", "recipe.yaml", "seed=1", "--out", "r", "--overwrite").code == 0
+
+    def test_a_table_of_another_encoder(self, told, place, recipe_file, tiny_encoder):
+        EmbeddingTable.from_numpy(np.eye(8), "t", encoder="other", fingerprint="0" * 32)
+        message = told("train", "recipe.yaml", "data.embeddings=t", "--out", "r")
+        assert "'other'" in message
+        assert str(tiny_encoder) in message
+
+
+class TestCaption:
+    """close caption."""
+
+    def test_one_bad_picture_of_three(self, cli, run, place, pictures):
+        (place / "bad.png").write_text("no picture")
+        ran = cli("caption", run, pictures / "p00.png", "bad.png", "gone.png", pictures / "p01.png", "--json")
+        assert ran.code == 1
+        assert "2 of 4 items could not be read: " in ran.messages[0]
+        assert "bad.png" in ran.messages[0]
+        assert "gone.png" in ran.messages[0]
+        assert len(ran.messages) == 1
+        said = [json.loads(line) for line in ran.out.splitlines()]
+        assert [line["error"] is None for line in said] == [True, False, False, True]
+        assert [line["score"] is None for line in said] == [False, True, True, False]
+        assert len(cli("caption", run, pictures / "p00.png", "bad.png").out.splitlines()) == 1
+
+    def test_what_is_no_run(self, told, place, pictures):
+        picture = pictures / "p00.png"
+        assert "gone: no run there" in told("caption", "gone", picture)
+        (place / "r").mkdir()
+        (place / "r" / "recipe.yaml").touch()
+        assert "not finished; continue it with `close train … --resume`" in told("caption", "r", picture)
+
+    @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "generation_config.json"])
+    def test_a_damaged_run(self, told, run, place, pictures, name):
+        copy = shutil.copytree(run, place / "r")
+        (copy / name).write_bytes((copy / name).read_bytes()[:60])
+        message = told("caption", "r", pictures / "p00.png")
+        assert message.startswith("error: r")
+
+    def test_an_encoder_that_has_gone_or_is_another(self, told, cli, run, place, pictures, tiny_encoder):
+        copy = shutil.copytree(run, place / "r")
+        config = json.loads((copy / "config.json").read_text())
+        (copy / "config.json").write_text(json.dumps(config | {"encoder": "/gone/away"}))
+        assert "/gone/away: no such directory" in told("caption", "r", pictures / "p00.png")
+        assert cli("caption", "r", pictures / "p00.png", "--encoder", tiny_encoder).code == 0
+        other = tiny.open_clip_dir(place / "other", seed=1)
+        message = told("caption", "r", pictures / "p00.png", "--encoder", other)
+        assert "'/gone/away'" in message
+        assert f"'{other}'" in message
+
+    def test_folders_without_pictures(self, told, run, place):
+        (place / "empty").mkdir()
+        assert "empty: no file in this folder ends in .jpg" in told("caption", run, "empty")
+
+
+class TestEvaluate:
+    """close evaluate."""
+
+    def test_rows_without_what_is_needed(self, told, run, place, pictures):
+        saved = names(run)
+        assert "no image in it" in told("evaluate", run, "captions.jsonl")
+        (place / "c.jsonl").write_text('{"id": "a", "image": "gone.png", "references": ["a dog"]}\n')
+        assert "gone.png" in told("evaluate", run, "c.jsonl")
+        assert "'source'" in told("evaluate", run, "c.jsonl", "--modality", "text")
+        assert "'audio'" in told("evaluate", run, "captions.jsonl", "--modality", "audio")
+        assert "did you mean 'caption'" in told("evaluate", run, "captions.jsonl", "--task", "captoin")
+        assert names(run) == saved
+
+
+class TestOthers:
+    """close info, close mini."""
+
+    def test_info(self, told, place):
+        assert "did you mean 'mini'" in told("info", "mimi")
+        assert "captions.jsonl is a file" in told("info", "captions.jsonl")
+
+    def test_mini_export(self, told, cli, place):
+        assert "captions.jsonl exists already" in told("mini", "export", "--out", "captions.jsonl")
+        assert "'trian'" in told("mini", "export", "--out", "world", "--split", "trian")
+        assert not (place / "world").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["embd"],
+        ["embed"],
+        ["embed", "text"],
+        ["embed", "text", "a.txt"],
+        ["embed", "text", "a.txt", "--out", "t", "--batch-size", "0"],
+        ["embed", "text", "a.txt", "--out", "t", "--batch-size", "many"],
+        ["train"],
+        ["train", "r.yaml", "--resum"],
+        ["caption", "run"],
+        ["caption", "run", "a.png", "--num-beams", "0"],
+        ["mini", "export", "--out", "w", "--count", "0"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage(cli, place, arguments):
+    ran = cli(*arguments)
+    assert ran.code == 2
+    assert "Traceback" not in ran.err
+    assert names(place) == {"captions.jsonl"}
+
+
+def command(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*MODULE, *map(str, arguments)], env=environment, **pipes, **options)
+
+
+class TestProcess:
+    """As a process of its own."""
+
+    def test_help_is_quick_and_loads_no_torch(self, place):
+        code = (
+            "import sys; sys.argv = ['close', '--help']\nfrom close.cli import main\n"
+            "try: main()\nfinally: print('torch' in sys.modules, 'transformers' in sys.modules)"
+        )
+        started = time.process_time(), os.times()
+        ran = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[3], check=True
+        )
+        used = os.times()
+        assert ran.stdout.rstrip().endswith("False False")
+        assert used.children_user + used.children_system - started[1].children_user - started[1].children_system < 1.5
+
+    def test_interrupted_and_continued(self, place, recipe_file, cli):
+        more = ("training.epochs=4000", "training.save_strategy=steps", "training.save_steps=10")
+        process = command("train", "recipe.yaml", *more, "--out", "r")
+        for _ in range(1200):
+            if list((place / "r").glob("checkpoints/checkpoint-*/manifest.json")) or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 130, err
+        assert err.rstrip().splitlines()[-1] == "interrupted; what is finished is kept"
+        assert "Traceback" not in err
+        ran = cli("info", "r")
+        assert "False" in ran.out  # not whole
+        assert "continue it with" in ran.out
+
+    def test_a_pipe_that_closes(self, place, run, pictures):
+        process = command("caption", run, *sorted(pictures.iterdir()) * 3, "--batch-size", "1")
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert "Traceback" not in (process.stderr.read() if process.stderr else "")
+        assert process.wait() in (0, 1)
+
+
+class TestDiskFull:
+    """A full disk is told, and nothing is lost."""
+
+    @pytest.fixture
+    def limited(self) -> Iterator[Callable[[int], None]]:
+        """Lets files of this process grow to so many bytes only."""
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+    @pytest.mark.parametrize("size", [500, 2_000])
+    def test_embed(self, cli, place, tiny_encoder, limited, size):
+        command = ("embed", "text", "captions.jsonl", "--encoder", tiny_encoder, "--out")
+        assert cli(*command, "whole").code == 0
+        limited(size)
+        ran = cli(*command, "t")
+        limited(resource.RLIM_INFINITY)
+        assert ran.code == 1
+        assert ran.messages == [
+            "error: writing failed, the disk is full; free some space, and continue as after an interruption"
+        ]
+        assert not (place / "t").exists()
+        assert cli(*command, "t").code == 0
+        files = {path.name: path.read_bytes() for path in (place / "t").iterdir()}
+        assert files == {path.name: path.read_bytes() for path in (place / "whole").iterdir()}
+
+    @pytest.mark.parametrize("size", [2_000, 20_000, 60_000])
+    def test_train(self, cli, place, recipe_file, limited, size):
+        assert cli("train", "recipe.yaml", "--out", "whole").code == 0
+        limited(size)
+        ran = cli("train", "recipe.yaml", "--out", "r")
+        limited(resource.RLIM_INFINITY)
+        assert ran.code == 1
+        assert ran.messages[-1].startswith("error: writing failed, the disk is full")
+        assert "Traceback" not in ran.err
+        assert not (place / "r" / "run.json").exists()
+        assert cli("train", "recipe.yaml", "--out", "r", "--resume").code == 0
+        name = "model.safetensors"
+        assert (place / "r" / name).read_bytes() == (place / "whole" / name).read_bytes()
+
+    def test_a_disk_that_is_really_full(self, cli, place, tiny_encoder):
+        (place / "disk").mkdir()
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=16k", "none", place / "disk"], capture_output=True
+        )
+        if mounted.returncode:
+            pytest.skip("no small disk can be mounted here")
+        try:
+            ran = cli("embed", "text", "captions.jsonl", "--encoder", tiny_encoder, "--out", "disk/t")
+            assert ran.code == 1
+            assert ran.messages[0].startswith("error: writing failed, the disk is full")
+        finally:
+            subprocess.run(["umount", place / "disk"], check=True)

@@ -1,0 +1,92 @@
+"""Training from shards: the same run as from one file, and the same again after a stop in the middle of an epoch."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from close.data.shards import RowShards, open_rows
+from close.errors import DataError, MissingError
+from close.runs.examples import Collator
+from close.runs.train import train
+
+COUNT = 50
+
+
+@pytest.fixture(scope="module", params=["jsonl", "parquet"])
+def shards(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fifty captions in three shards."""
+    folder = tmp_path_factory.mktemp("shards") / request.param
+    folder.mkdir()
+    rows = tiny.caption_rows(COUNT)
+    for number, part in enumerate((rows[:7], rows[7:30], rows[30:])):
+        if request.param == "jsonl":
+            tiny.write_jsonl(folder / f"part-{number}.jsonl", part)
+        else:
+            pq.write_table(
+                pa.Table.from_pylist([{"text": row["source"]} for row in part]), folder / f"part-{number}.parquet"
+            )
+    return folder
+
+
+def test_rows_are_those_of_the_shards(shards):
+    rows = open_rows(shards)
+    assert isinstance(rows, RowShards)
+    assert [row.source[0] for row in rows] == tiny.sentences(COUNT)
+    assert len({row.id for row in rows}) == COUNT
+    assert rows[-1].source == rows[COUNT - 1].source
+    assert [row.id for row in rows[5:9]] == [rows[i].id for i in range(5, 9)]
+    with pytest.raises(IndexError):
+        rows[COUNT]
+
+
+def test_what_is_no_shard_is_told(tmp_path):
+    with pytest.raises(DataError, match="no shard in this folder"):
+        open_rows(tmp_path)
+    with pytest.raises(MissingError, match="no such file"):
+        open_rows(tmp_path / "gone.parquet")
+    (tmp_path / "a.jsonl").write_text('{"source": "a dog"}\n{"source": 3}\n')
+    with pytest.raises(DataError, match=r"a\.jsonl:2"):
+        open_rows(tmp_path)
+
+
+class Stop(TrainerCallback):
+    """Stops in the middle of the second epoch, as a kill would leave it."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 6:
+            raise KeyboardInterrupt
+
+
+def test_every_row_once_an_epoch_also_after_a_stop_in_the_middle(shards, recipe, tmp_path, monkeypatch):
+    seen: list[int] = []
+    collate = Collator.__call__
+
+    def watch(self: Any, examples: list[dict[str, Any]]) -> Any:
+        seen.extend(example["row"] for example in examples)
+        return collate(self, examples)
+
+    monkeypatch.setattr(Collator, "__call__", watch)
+    settings = {"save_strategy": "steps", "save_steps": 1}
+    values = recipe(settings, data={"train": str(shards)})
+    train(values, tmp_path / "whole")
+    assert Counter(seen) == dict.fromkeys(range(COUNT), 2)
+    assert seen[:COUNT] != seen[COUNT:] != sorted(seen[COUNT:])
+
+    with pytest.raises(KeyboardInterrupt):
+        train(values, tmp_path / "cut", callbacks=[Stop()])
+    train(values, tmp_path / "cut", resume=True)
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    about = json.loads((tmp_path / "cut" / "run.json").read_text())
+    assert about["train"][0]["examples"] == COUNT

@@ -1,0 +1,118 @@
+"""The HTML page: everything in it, everything escaped, nothing outside of it."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from close.errors import DataError, MissingError
+from close.evaluation.page import evaluation_page, write_evaluation_page
+
+EVIL = "</style><script>alert(1)</script><img src=x onerror='x'>\"'&"
+
+
+class Page(HTMLParser):
+    """Elements, attributes and visible text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def result(tmp_path: Path, **more: Any) -> dict[str, Any]:
+    Image.new("RGB", (1000, 500), "red").save(tmp_path / "a.png")
+    example = {"id": EVIL, "context": EVIL, "prediction": EVIL, "references": [EVIL, "b", "b"], "score": 12.5}
+    return {
+        "run": EVIL,
+        "data": EVIL,
+        "rows": 1234,
+        "task": "caption",
+        "modality": "image",
+        "generation": {"num_beams": 5},
+        "versions": {EVIL: EVIL},
+        "scores": {"cider": 95.44, "bleu_4": None, "ci": {"cider": [90.1, 101.26]}, "tokenizer": "python", "missing": 3,
+                   "notes": {"meteor": EVIL}, "per_domain": {EVIL: {"n": 5, "cider": 1.0}}},
+        "examples": {
+            "measure": "cider",
+            "best": [example | {"image": str(tmp_path / "a.png")}],
+            "worst": [example | {"image": str(tmp_path / "gone.png")}],
+            "random": [example | {"image": None, "prediction": " ", "source": EVIL}],
+        },
+    } | more  # fmt: skip
+
+
+def test_everything_is_there_and_escaped(tmp_path: Path) -> None:
+    html = evaluation_page(result(tmp_path))
+    page = Page(html)
+    assert "script" not in {tag for tag, _ in page.elements}
+    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
+    assert page.text.count(EVIL) >= 12
+    for said in (
+        "95.4",
+        "90.1 to 101.3",
+        "python Penn Treebank",
+        "3 references have no prediction",
+        "× 2",
+        "said nothing",
+    ):
+        assert said in page.text, said
+    assert "gone.png: not found" in page.text
+    assert "num_beams" in page.text.replace("generation.", "")
+
+
+def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
+    html = evaluation_page(result(tmp_path))
+    for _, attributes in Page(html).elements:
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "data:").startswith("data:")
+    assert "@import" not in html
+    assert "url(" not in html
+
+
+def test_pictures_are_small_copies(tmp_path: Path) -> None:
+    pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', evaluation_page(result(tmp_path)))
+    assert len(pictures) == 1
+    with Image.open(io.BytesIO(base64.b64decode(pictures[0]))) as image:
+        assert image.size == (320, 160)
+        assert image.getpixel((5, 5)) == pytest.approx((254, 0, 0), abs=4)
+
+
+def test_confusion_and_types(tmp_path: Path) -> None:
+    scores = {
+        "accuracy": 75.0,
+        "n": 4,
+        "ci": {"accuracy": [25.0, 100.0]},
+        "confusion": {"neutral": {"neutral": 1, "maybe": 3}, "entailment": {"neutral": 0, "maybe": 0}},
+        "per_answer_type": {"yes/no": 50.0},
+    }
+    text = " ".join(Page(evaluation_page({"scores": scores})).text.replace("\xa0", "").split())
+    assert "is neutral 1 25% 3 75%" in text.replace("neutral1", "neutral 1").replace("%3", "% 3")
+    assert "said maybe" in text
+    assert "By answer type" in text
+
+
+def test_written_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps(result(tmp_path)), encoding="utf-8")
+    out = write_evaluation_page(path, tmp_path / "deep" / "page.html")
+    assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert [p.name for p in out.parent.iterdir()] == ["page.html"]
+    path.write_text("{}", encoding="utf-8")
+    with pytest.raises(DataError, match="not an evaluation"):
+        write_evaluation_page(path, out)
+    with pytest.raises(MissingError):
+        write_evaluation_page(tmp_path / "gone.json", out)

@@ -1,0 +1,205 @@
+"""`close gap`: tables and pairs from files, JSON, the table on the terminal, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from close.cli.gap import register
+from close.errors import CloseError, DataError, MismatchError, MissingError, RecipeError
+from close.gap import measure_gap
+from close.gap.pairing import read_pairs
+from close.gap.tables import Table, load_table
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def close_gap():
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.callback()(lambda: None)
+    register(app)
+
+    def call(*arguments):
+        result = RUNNER.invoke(app, ["gap", *map(str, arguments), "--bootstrap", "20"])
+        if isinstance(result.exception, CloseError):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    content = rng.normal(size=(40, 12))
+    owner = np.repeat(np.arange(40), 2)
+    np.save(tmp_path / "image.npy", (content + 0.3 * rng.normal(size=content.shape) - 0.5).astype(np.float32))
+    np.save(tmp_path / "text.npy", (content[owner] + 0.3 * rng.normal(size=(80, 12)) + 0.5).astype(np.float32))
+    np.save(tmp_path / "one.npy", np.load(tmp_path / "text.npy")[::2])
+    np.save(tmp_path / "thin.npy", rng.normal(size=(40, 6)))
+    (tmp_path / "pairs.jsonl").write_text("".join(f'{{"text": {i}, "image": {owner[i]}}}\n' for i in range(80)))
+    (tmp_path / "pairs.csv").write_text("text,image\n" + "".join(f"{i},{owner[i]}\n" for i in range(80)))
+    rows = [{"id": f"r{i}", "source": [f"first <b> of {i}", f"second of {i}"], "image": f"{i}.png"} for i in range(40)]
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def test_json_is_the_report(close_gap, folder):
+    said = json.loads(close_gap("--text", folder / "one.npy", "--image", folder / "image.npy", "--json", "-"))
+    expected = measure_gap(np.load(folder / "one.npy"), np.load(folder / "image.npy"), bootstrap=20).to_dict()
+    assert said == json.loads(json.dumps(expected))
+    assert {"n_text", "n_image", "dim", "centroid_gap", "intervals", "notes"} <= set(said)
+
+
+def test_files_appear_whole(close_gap, folder):
+    out = folder / "out" / "gap.json"
+    assert close_gap("--text", folder / "one.npy", "--image", folder / "image.npy", "--json", out) == ""
+    assert json.loads(out.read_text())["n_text"] == 40
+    assert [path.name for path in out.parent.iterdir()] == ["gap.json"]
+
+
+def test_table_and_verdict_on_the_terminal(close_gap, folder):
+    shown = close_gap("--text", folder / "one.npy", "--image", folder / "image.npy", "--adapter", "mean_shift")
+    for word in ("Centroid gap", "mean_shift", "Hubness of images", "A wide gap"):
+        assert word in shown
+
+
+@pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.csv", "rows.jsonl"])
+def test_pairs_from_a_file(close_gap, folder, name):
+    arguments = ("--text", folder / "text.npy", "--image", folder / "image.npy", "--json", "-")
+    said = json.loads(close_gap(*arguments, "--pairs", folder / name))
+    assert said["cosine"]["same_image_captions"]["mean"] > 0.5
+    unpaired = json.loads(close_gap(*arguments, "--unpaired"))
+    assert unpaired["pair_distance"] is None
+    assert unpaired["centroid_gap"] == said["centroid_gap"]
+
+
+def test_several_encoders_and_adapters(close_gap, folder):
+    said = json.loads(
+        close_gap(
+            *("--text", folder / "one.npy", "--image", folder / "image.npy"),
+            *("--compare", f"thin={folder / 'thin.npy'},{folder / 'thin.npy'}"),
+            *("--adapter", "[centring, {gaussian: {cosine: 0.9}}]", "--json", "-"),
+        )
+    )
+    assert list(said["cases"]) == ["thin", "[centring, {gaussian: {cosine: 0.9}}]"]
+    assert said["cases"]["thin"]["dim"] == 6
+    assert said["cases"]["[centring, {gaussian: {cosine: 0.9}}]"]["centroid_gap"] < 0.2 < said["centroid_gap"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ((), RecipeError, "give --text and --image"),
+        (("--text", "one.npy"), RecipeError, "both --text and --image"),
+        (("--text", "one.npy", "--image", "no.npy"), MissingError, "no.npy: no such"),
+        (("--text", "one.npy", "--image", "pairs.csv"), DataError, "pairs.csv: not a plain .npy"),
+        (("--text", "one.npy", "--image", "empty"), MissingError, "no embedding table there"),
+        (("--text", "one.npy", "--image", "thin.npy"), MismatchError, "12 dimensions and image 6"),
+        (("--text", "text.npy", "--image", "image.npy"), MismatchError, "80 texts and 40 images"),
+        (("--text", "one.npy", "--image", "image.npy", "--pairs", "x.jsonl"), MissingError, "x.jsonl"),
+        (
+            ("--text", "one.npy", "--image", "image.npy", "--pairs", "pairs.csv"),
+            DataError,
+            "pairs.csv:42: text is '40'",
+        ),
+        (
+            ("--text", "one.npy", "--image", "image.npy", "--pairs", "rows.jsonl"),
+            MismatchError,
+            "has 80 items for the 40",
+        ),
+        (("--text", "one.npy", "--image", "image.npy", "--pairs", "pairs.csv", "--unpaired"), RecipeError, "exclude"),
+        (("--text", "one.npy", "--image", "image.npy", "--adapter", "mean_shft"), CloseError, "mean_shift"),
+        (("--text", "one.npy", "--image", "image.npy", "--adapter", "{a: ["), RecipeError, "not YAML"),
+        (("--text", "one.npy", "--image", "image.npy", "--compare", "x=y"), RecipeError, "NAME=TEXT,IMAGE"),
+    ],
+)
+def test_refused_in_one_line(close_gap, folder, monkeypatch, arguments, error, said):
+    monkeypatch.chdir(folder)
+    with pytest.raises(error) as told:
+        close_gap(*arguments)
+    assert said in str(told.value)
+    assert "\n" not in str(told.value)
+    assert not list(folder.glob("*.html"))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"text": 0}', "pairs.jsonl:2: image is None"),
+        ('{"text": 0, "image": -1}', "pairs.jsonl:2: image is -1"),
+        ('{"text": true, "image": 1}', "pairs.jsonl:2: text is True"),
+        ('{"text": 0.5, "image": 1}', "text is 0.5"),
+        ('{"text": "cat", "image": 1}', "text is 'cat', expected a row number from 0 to 79"),
+        ("[0, 1]", "pairs.jsonl:2: expected"),
+        ('{"text": 0, ', "pairs.jsonl:2: expected"),
+    ],
+)
+def test_a_wrong_pair_is_named_by_line(folder, line, said):
+    path = folder / "pairs.jsonl"
+    path.write_text('{"text": 1, "image": 0}\n' + line + "\n")
+    with pytest.raises(DataError) as told:
+        read_pairs(path, load_table(folder / "text.npy", "text"), load_table(folder / "image.npy", "image"))
+    assert said in str(told.value)
+
+
+def test_ids_come_before_row_numbers(folder):
+    text = Table(folder, np.zeros((3, 2)), ids=["2", "b", "c"])
+    image = Table(folder, np.zeros((3, 2)), ids=["x", "y", "z"])
+    path = folder / "ids.jsonl"
+    path.write_text('{"text": "2", "image": "z"}\n{"text": "b", "image": 0}\n{"text": 1, "image": "y"}\n')
+    assert read_pairs(path, text, image).pairs.tolist() == [[0, 2], [1, 0], [1, 1]]
+
+
+def test_a_data_file_brings_captions_groups_and_pictures(folder):
+    text = Table(folder, np.zeros((5, 2)), ids=["a#0", "a#1", "b", "c", "gone"])
+    image = Table(folder, np.zeros((2, 2)), ids=["a", "sub/b.png"])
+    rows = [
+        {"id": "a", "source": ["one", "two"], "image": "a.png", "group": "g"},
+        {"id": "b", "source": "three", "image": "pics/sub/b.png"},
+        {"id": "c", "source": "four", "group": "g"},
+        {"id": "lost", "source": "no vector", "image": "lost.png"},
+    ]
+    path = folder / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_pairs(path, text, image)
+    assert found.pairs.tolist() == [[0, 0], [1, 0], [2, 1]]
+    assert found.captions == {0: "one", 1: "two", 2: "three", 3: "four"}
+    assert {row: picture.name for row, picture in found.pictures.items()} == {0: "a.png", 1: "b.png"}
+    assert found.left_out == 2
+    labels = found.groups.tolist()
+    assert labels[0] == labels[1] == labels[3]
+    assert len(set(labels)) == 3
+
+
+def test_real_embedding_tables(close_gap, folder):
+    from close.vectors.table import EmbeddingTable
+
+    about = {"encoder": "some/encoder", "fingerprint": "ab" * 16}
+    one, image = np.load(folder / "one.npy"), np.load(folder / "image.npy")
+    EmbeddingTable.from_numpy(one, folder / "T", modality="text", ids=[f"r{i}" for i in range(40)], **about)
+    EmbeddingTable.from_numpy(image, folder / "V", modality="image", ids=[f"r{i}" for i in range(40)], **about)
+    EmbeddingTable.from_numpy(
+        image[::-1], folder / "W", modality="image", ids=[f"r{39 - i}" for i in range(40)], **about
+    )
+    tables = json.loads(close_gap("--text", folder / "T", "--image", folder / "V", "--json", "-"))
+    plain = json.loads(close_gap("--text", folder / "one.npy", "--image", folder / "image.npy", "--json", "-"))
+    assert tables["centroid_gap"] == pytest.approx(plain["centroid_gap"], rel=1e-6)
+    assert "pairs" not in tables["notes"]
+    turned = json.loads(close_gap("--text", folder / "T", "--image", folder / "W", "--json", "-"))
+    assert "row 0 is 'r0' and 'r39'" in turned["notes"]["pairs"]
+    (folder / "by_id.jsonl").write_text("".join(f'{{"text": "r{i}", "image": "r{i}"}}\n' for i in range(40)))
+    by_id = json.loads(
+        close_gap("--text", folder / "T", "--image", folder / "W", "--pairs", folder / "by_id.jsonl", "--json", "-")
+    )
+    assert by_id["pair_distance"] == pytest.approx(tables["pair_distance"], rel=1e-6)
+    with pytest.raises(MismatchError, match="holds image embeddings, but is given as --text"):
+        close_gap("--text", folder / "V", "--image", folder / "V")
+    EmbeddingTable.from_numpy(image, folder / "X", modality="image", encoder="other", fingerprint="cd" * 16)
+    with pytest.raises(MismatchError, match=r"'some/encoder'.*'other'"):
+        close_gap("--text", folder / "T", "--image", folder / "X")

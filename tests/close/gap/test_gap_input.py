@@ -1,0 +1,196 @@
+"""What measure_gap refuses, in one line that names what and where, and what it takes with a remark."""
+
+import json
+
+import numpy as np
+import pytest
+
+from close.errors import DataError, MismatchError
+from close.gap import measure_gap
+from close.gap.adapted import adapt
+from close.gap.measures.catalogue import NAMES
+from close.gap.modalities import Sides
+from close.gap.report.words import verdict
+
+
+def rows(count, dim=12, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, dim))
+
+
+def spoilt(index, value):
+    out = rows(30)
+    out[index] = value
+    return out
+
+
+TEXT, IMAGE = rows(30, seed=1), rows(30, seed=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "image", "options", "error", "said"),
+    [
+        (rows(30, 8), IMAGE, {}, MismatchError, "text has 8 dimensions and image 12"),
+        (rows(1), IMAGE, {}, DataError, "text: 1 rows"),
+        (TEXT, rows(1), {"pairs": "unpaired"}, DataError, "image: 1 rows"),
+        (rows(20), IMAGE, {}, MismatchError, "20 texts and 30 images can't be paired by row"),
+        (spoilt(7, np.nan), IMAGE, {}, DataError, "text: 1 of 30 rows is NaN or infinite (row 7)"),
+        (TEXT, spoilt([3, 4], np.inf), {}, DataError, "image: 2 of 30 rows are NaN or infinite (row 3, 4)"),
+        (TEXT, spoilt(range(9), 0), {}, DataError, "image: 9 of 30 rows are all zeros (row 0, 1, 2, 3, 4, …)"),
+        (TEXT, np.ones((30, 12)), {}, DataError, "image: all 30 rows are the same vector"),
+        (np.outer(np.arange(1, 31), np.ones(12)), IMAGE, {}, DataError, "text: all 30 rows are the same vector"),
+        (TEXT[0], IMAGE, {}, DataError, "expected an (N, D) array of real numbers, got shape (12,)"),
+        (TEXT.astype(complex), IMAGE, {}, DataError, "complex128"),
+        (np.array([["a"] * 12] * 30), IMAGE, {}, DataError, "expected an (N, D) array of real numbers"),
+        (
+            TEXT,
+            IMAGE,
+            {"pairs": [[0, 0], [1, 30]]},
+            DataError,
+            "pair 1 points at image 30, but image rows go from 0 to 29",
+        ),
+        (TEXT, IMAGE, {"pairs": [[-1, 0], [1, 1]]}, DataError, "pair 0 points at text -1"),
+        (TEXT, IMAGE, {"pairs": [[99, 0], [98, 1]]}, DataError, "(2 such pairs)"),
+        (TEXT, IMAGE, {"pairs": [0, 1]}, DataError, "expected (P, 2) integers"),
+        (TEXT, IMAGE, {"pairs": [[0.0, 1.0]]}, DataError, "float64"),
+        (TEXT, IMAGE, {"pairs": np.empty((0, 2), int)}, DataError, "P ≥ 1"),
+        (TEXT, IMAGE, {"pairs": "none"}, DataError, "'unpaired'"),
+        (TEXT, IMAGE, {"groups": [1, 2]}, DataError, "a label for each of 30 texts"),
+    ],
+)
+def test_refused_in_one_line(text, image, options, error, said):
+    with pytest.raises(error) as told:
+        measure_gap(text, image, **options)
+    assert said in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_memory_map_of_halves_is_fine(tmp_path):
+    np.save(tmp_path / "text.npy", TEXT.astype(np.float16))
+    mapped = np.load(tmp_path / "text.npy", mmap_mode="r")
+    report = measure_gap(mapped, IMAGE, bootstrap=0)
+    assert report["centroid_gap"] == pytest.approx(measure_gap(TEXT, IMAGE, bootstrap=0)["centroid_gap"], abs=1e-3)
+    assert "30 of 30 rows were not of unit length" in report.notes["text"]
+
+
+def test_anything_with_an_array_inside():
+    class Table:
+        def __array__(self, dtype=None, copy=None):
+            return TEXT
+
+    assert measure_gap(Table(), IMAGE, bootstrap=0).values == measure_gap(TEXT, IMAGE, bootstrap=0).values
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 12, 25])
+def test_few_rows_give_a_number_or_a_reason(count):
+    report = measure_gap(TEXT[:count], IMAGE[:count], bootstrap=20)
+    json.loads(report.to_json())
+    for name in NAMES:
+        assert (report[name] is None) <= (name in report.notes), name
+    assert report["centroid_gap"] is not None
+    assert verdict(report).headline
+
+
+def test_unpaired_needs_no_equal_lengths_and_says_what_is_missing():
+    report = measure_gap(TEXT, IMAGE[:20], pairs="unpaired", bootstrap=20)
+    for name in ("pair_distance", "rmg", "recall.image_to_text.at_1", "noise.std", "cka"):
+        assert report[name] is None
+        assert "needs pairs" in report.notes[name]
+    for name in (
+        "centroid_gap",
+        "frechet.raw",
+        "mmd",
+        "cosine.unpaired.mean",
+        "separability",
+        "hubness.text",
+        "uniformity.cross",
+    ):
+        assert report[name] is not None
+    assert not {name for name in report.intervals if report[name] is None}
+    assert verdict(report).findings
+
+
+def test_one_pair_is_not_enough_for_pairs():
+    report = measure_gap(TEXT, IMAGE, pairs=[[0, 0]], bootstrap=20)
+    assert report["pair_distance"] is None
+    assert "at least 2; there are 1" in report.notes["pair_distance"]
+
+
+def test_groups_without_pairs_give_the_captions_their_place():
+    report = measure_gap(TEXT, IMAGE, pairs="unpaired", groups=np.arange(30) // 3, bootstrap=0)
+    assert report["cosine.same_image_captions.mean"] is not None
+    assert report["caption_spread.std"] is not None
+
+
+def test_a_text_of_several_images():
+    pairs = [[t, v] for t in range(10) for v in (t, t + 10)]
+    report = measure_gap(TEXT, IMAGE, pairs=pairs, bootstrap=50)
+    assert report["recall.text_to_image.at_10"] is not None
+
+
+def test_a_pair_that_is_equal_to_the_bit_is_no_gap():
+    report = measure_gap(TEXT, TEXT, bootstrap=20)
+    assert report["centroid_gap"] == 0
+    assert report["residual.participation_ratio"] is None
+    assert "exactly one shift" in report.notes["residual.participation_ratio"]
+    json.loads(report.to_json())
+
+
+def test_wrongly_paired_rows_are_noticed():
+    rng = np.random.default_rng(0)
+    content = rng.normal(size=(200, 12))
+    text, image = content + 1, content + 0.3 * rng.normal(size=content.shape) - 1
+    assert "gap" in verdict(measure_gap(text, image, bootstrap=0)).headline
+    shuffled = verdict(measure_gap(text, rng.permutation(image), bootstrap=0))
+    assert shuffled.headline.startswith("The pairs do not belong together")
+
+
+# behind an adapter
+
+
+@pytest.fixture(scope="module")
+def gapped():
+    rng = np.random.default_rng(3)
+    content = rng.normal(size=(400, 16))
+    return Sides.of(
+        content + 0.5 * rng.normal(size=content.shape) + 1, content + 0.5 * rng.normal(size=content.shape) - 1
+    )
+
+
+def test_mean_shift_closes_the_gap_and_leaves_the_images(gapped):
+    before, after = (measure_gap(s.text, s.image, bootstrap=0) for s in (gapped, adapt(gapped, "mean_shift")))
+    assert before["centroid_gap"] > 1
+    assert after["centroid_gap"] < 0.1
+    assert np.allclose(adapt(gapped, "none").text, gapped.text, atol=1e-6)
+    assert np.allclose(adapt(gapped, "mean_shift").image, gapped.image, atol=1e-6)
+
+
+def test_noise_is_as_strong_as_asked_and_seeded(gapped):
+    noised = adapt(gapped, {"gaussian": {"cosine": 0.6}})
+    assert np.einsum("ij,ij->i", noised.text, gapped.text).mean() == pytest.approx(0.6, abs=0.05)
+    assert np.array_equal(noised.text, adapt(gapped, {"gaussian": {"cosine": 0.6}}).text)
+    assert not np.array_equal(noised.text, adapt(gapped, {"gaussian": {"cosine": 0.6}}, seed=1).text)
+
+
+def test_a_fitted_adapter_is_judged_on_rows_it_did_not_see():
+    """In 64 dimensions, a linear map fits 40 unrelated pairs exactly; on unseen ones it does nothing."""
+    rng = np.random.default_rng(0)
+    sides = Sides.of(rng.normal(size=(40, 64)), rng.normal(size=(40, 64)))
+    after = adapt(sides, "linear")
+    assert abs(np.einsum("ij,ij->i", after.text, after.image).mean()) < 0.2
+
+
+def test_what_captions_share_lies_nearer_to_their_images():
+    rng = np.random.default_rng(4)
+    content = rng.normal(size=(300, 16)) + 1
+    text = np.repeat(content, 4, axis=0) + rng.normal(size=(1200, 16))
+    index = np.stack((np.arange(1200), np.arange(1200) // 4), axis=1)
+    sides = Sides.of(text, content, index)
+    before, after = (measure_gap(s.text, s.image, pairs=index, bootstrap=0) for s in (sides, adapt(sides, "shared")))
+    assert after["cosine.paired.mean"] > before["cosine.paired.mean"] + 0.03
+    with pytest.raises(DataError, match="0 groups have two texts or more"):
+        adapt(Sides.of(content, content), "shared")
+
+
+def test_an_adapter_that_needs_pairs_says_so():
+    with pytest.raises(DataError, match="learns from pairs, and there are none"):
+        adapt(Sides.of(TEXT, IMAGE, "unpaired"), "linear")

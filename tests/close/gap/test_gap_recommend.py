@@ -1,0 +1,230 @@
+"""`recommend`: against a decoder that is really trained on noise, and in worlds whose truth is known."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from close.errors import CloseError, DataError, MismatchError, RecipeError
+from close.gap import recommend
+from close.gap.advice.pseudo_images import AGAINST_MEAN, TYPICAL_GAP, across, partners
+from close.gap.advice.recommend import COSINES, agreement
+from close.runs.recipe import load_recipe
+
+COCO = Path(__file__).parents[4] / "shared" / "data" / "coco250_clip_vitb16"
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def world(scenes=160, per=4, dim=24, gap=0.9, detail=0.5, seed=0):
+    """Captions that share a scene and add words of their own, images of the scene beyond a gap, their pairs and groups."""
+    rng = np.random.default_rng(seed)
+    spread = np.linspace(1, 0.1, dim)
+    scene = rng.normal(size=(scenes, dim)) * spread
+    cone = np.full(dim, 1.5)
+    own = np.repeat(np.arange(scenes), per)
+    text = unit(cone + scene[own] + detail * rng.normal(size=(len(own), dim)) * spread[::-1])
+    shift = gap * unit(rng.normal(size=(1, dim)))
+    image = unit(unit(cone + scene + 0.3 * rng.normal(size=(scenes, dim))) + shift)
+    return text, image, np.stack((np.arange(len(own)), own), axis=1), own
+
+
+TEXT, IMAGE, PAIRS, GROUPS = world()
+
+
+@pytest.mark.parametrize("cosine", [COSINES[9], COSINES[19], COSINES[24]])
+def test_agreement_is_that_of_a_decoder_trained_on_noise(cosine):
+    rng = np.random.default_rng(1)
+    text, image, *_ = world(scenes=300, per=2, dim=64)
+    target = text[np.arange(len(text)) ^ 1]  # the other caption of the scene
+    truth = target[::2]
+    draws = 150
+    x = np.repeat(text, draws, axis=0)
+    x = unit(x + np.sqrt((cosine**-2 - 1) / 64) * rng.normal(size=x.shape))
+    weights, *_ = np.linalg.lstsq(np.c_[x, np.ones(len(x))], np.repeat(target, draws, axis=0), rcond=None)
+    said = np.c_[image, np.ones(len(image))] @ weights
+    middle = target.mean(axis=0)
+    slow = (unit(said - middle) * unit(truth - middle)).sum(axis=1).mean()
+    fast = agreement(text, target, image, truth)[COSINES.index(cosine)]
+    assert fast == pytest.approx(slow, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"groups": GROUPS},
+        {"image": IMAGE, "pairs": "unpaired"},
+        {"image": IMAGE, "pairs": "unpaired", "groups": GROUPS},
+        {"image": IMAGE, "pairs": PAIRS},
+    ],
+)
+def test_every_kind_of_data_gets_advice_that_it_allows(given):
+    advice = recommend(TEXT, **given)
+    tried = {str(trial.adapter) for trial in advice.trials}
+    expected = {"none"} | ({"shared"} if "groups" in given or given.get("pairs") is PAIRS else set())
+    if "image" in given:
+        expected |= {"mean_shift", "centring", "realign"} | (
+            {"['shared', 'mean_shift']"} if "shared" in expected else set()
+        )
+    if given.get("pairs") is PAIRS:
+        expected |= {"covariance", "{'linear': {'method': 'ridge'}}"}
+    assert tried == expected
+    data = (
+        "pairs"
+        if "pairs" in given and given["pairs"] is PAIRS
+        else "unpaired"
+        if given.get("image") is not None
+        else None
+    )
+    assert advice.data == (data or ("groups" if given else "captions"))
+    assert advice.cosine in COSINES
+    assert (advice.ceiling is not None) == (data == "pairs")
+    best = {str(trial.adapter): trial.agreement for trial in advice.trials}
+    assert best[str(advice.adapter or "none")] >= 0.98 * max(best.values())
+    assert advice.agreement > advice.without
+    json.dumps(advice.to_dict(), allow_nan=False)
+
+
+def test_single_captioning_wants_more_noise_than_multiple():
+    for given in (
+        {"groups": GROUPS},
+        {"image": IMAGE, "pairs": "unpaired", "groups": GROUPS},
+        {"image": IMAGE, "pairs": PAIRS},
+    ):
+        single, multiple = (recommend(TEXT, captions=captions, **given) for captions in ("single", "multiple"))
+        alone = [advice.trials[0].cosine for advice in (single, multiple)]
+        assert alone[0] < alone[1], given.keys()
+    assert single.calibrations["pair_residual"]["cosine"] > alone[0]
+
+
+def test_without_details_and_gap_no_noise_is_wanted():
+    text, image, pairs, _ = world(gap=0.0, detail=0.0)
+    advice = recommend(text, image, pairs=pairs)
+    assert advice.adapter is None
+    assert advice.cosine > 0.9
+    assert recommend(TEXT, IMAGE, pairs=PAIRS).trials[0].cosine < advice.trials[0].cosine
+
+
+def test_rotation_changes_nothing():
+    turn = np.linalg.qr(np.random.default_rng(3).normal(size=(24, 24)))[0]
+    here, there = (recommend(TEXT @ by, IMAGE @ by, pairs=PAIRS) for by in (np.eye(24), turn))
+    assert [t.cosine for t in here.trials] == [t.cosine for t in there.trials]
+    for before, after in zip(here.trials, there.trials, strict=True):
+        if before.adapter != "covariance":  # its noise is drawn
+            assert after.agreement == pytest.approx(before.agreement, abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_advice_and_a_sample_is_enough():
+    assert recommend(TEXT, groups=GROUPS, seed=4) == recommend(TEXT, groups=GROUPS, seed=4)
+    few = recommend(TEXT, groups=GROUPS, sample=300)
+    assert few.agreement == pytest.approx(recommend(TEXT, groups=GROUPS).agreement, abs=0.1)
+
+
+def test_answers_to_questions_count_as_multiple():
+    assert (
+        recommend(TEXT, groups=GROUPS, task="vqa").cosine == recommend(TEXT, groups=GROUPS, captions="multiple").cosine
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "error", "said"),
+    [
+        (TEXT, {"captions": "many"}, RecipeError, "'single' or 'multiple'"),
+        (TEXT, {"captions": "multiple"}, DataError, "share a group"),
+        (TEXT, {"task": "captions"}, CloseError, "caption"),
+        (TEXT, {"groups": GROUPS[:5]}, DataError, "a label for each of 640"),
+        (TEXT, {"image": IMAGE[:, :3], "pairs": "unpaired"}, MismatchError, "24 dimensions and image 3"),
+        (TEXT, {"image": IMAGE}, MismatchError, "can't be paired by row"),
+        (TEXT[:6], {}, DataError, "at least 8"),
+        (np.where(np.arange(640)[:, None] == 3, np.nan, TEXT), {}, DataError, "(row 3)"),
+    ],
+)
+def test_refused_in_one_line(text, given, error, said):
+    with pytest.raises(error) as told:
+        recommend(text, **given)
+    assert said in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.skipif(not COCO.is_dir(), reason=f"{COCO} is not there")
+def test_on_real_clip_the_noise_is_what_the_papers_tuned():
+    """Noise alone: .29 to .41 in CLOSE, CapDec and C3 (single captions), though the pair residual says .78."""
+    text, image = np.load(COCO / "text.npy"), np.load(COCO / "image.npy")
+    advice = recommend(text, image)
+    assert 0.17 <= advice.trials[0].cosine <= 0.41
+    assert advice.calibrations["pair_residual"]["cosine"] == pytest.approx(0.78, abs=0.02)
+    assert advice.adapter == "centring"  # as C3 found: both beat noise alone
+
+
+def test_partners():
+    assert partners(TEXT[:5], [7, 8, 7, 9, 7]).tolist() == [[0, 2], [2, 4], [4, 0]]
+    rows = unit(np.array([[1, 0.0], [1, 0.1], [0, 1], [0.1, 1]]))
+    assert dict(partners(rows)) == {0: 1, 1: 0, 2: 3, 3: 2}
+    with pytest.raises(DataError, match="share a group"):
+        partners(TEXT[:3], [0, 1, 2])
+
+
+def test_stand_ins_lie_where_images_do():
+    rng = np.random.default_rng(0)
+    small = 0.05 * rng.normal(size=(4000, 6)) @ np.diag([4, 3, 2, 1, 1, 1])  # so small that the sphere is flat
+    text, image = unit(small + 1), unit(small[::-1] @ np.diag([1, 1, 2, 3, 1, 1]) + [1, -1, 1, 1, 1, 1])
+    moved = across(text, text, image)
+    assert np.abs(moved.mean(axis=0) - image.mean(axis=0)).max() < 0.01
+    assert np.abs(np.cov(moved.T) - np.cov(image.T)).max() < 0.15 * np.abs(np.cov(image.T)).max()
+    # without images: unit(x + g·(√(1 − h²)·u − h·μ)) with u ⊥ μ, and here x ≈ μ
+    text = unit(0.02 * small + 1)
+    along = (across(text, text) * unit(text.mean(axis=0, keepdims=True))).sum(axis=1)
+    expected = (1 - TYPICAL_GAP * AGAINST_MEAN) / np.sqrt(1 + TYPICAL_GAP**2 - 2 * TYPICAL_GAP * AGAINST_MEAN)
+    assert along.mean() == pytest.approx(expected, abs=0.02)
+
+
+@pytest.fixture
+def tables(tmp_path):
+    np.save(tmp_path / "text.npy", TEXT.astype(np.float32))
+    np.save(tmp_path / "image.npy", IMAGE.astype(np.float32))
+    np.save(tmp_path / "one.npy", TEXT[::4].astype(np.float32))
+    (tmp_path / "pairs.jsonl").write_text("".join(f'{{"text": {t}, "image": {v}}}\n' for t, v in PAIRS))
+    rows = [{"id": f"r{i}", "source": f"caption {i}", "group": f"g{g}"} for i, g in enumerate(GROUPS)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "adapter"),
+    [
+        (("--text", "text.npy", "--groups", "rows.jsonl", "--captions", "multiple"), None),
+        (("--text", "text.npy", "--image", "image.npy", "--unpaired"), {"image": "image.npy"}),
+        (("--text", "one.npy", "--image", "image.npy"), {"image": "image.npy"}),
+    ],
+)
+def test_the_lines_are_a_recipe(cli, tables, monkeypatch, arguments, adapter):
+    monkeypatch.chdir(tables)
+    ran = cli("recommend", *arguments)
+    assert ran.code == 0, ran.err
+    lines = yaml.safe_load(ran.out)
+    assert list(lines) == ["adapter", "train_on", "captions"]
+    (tables / "captions.txt").write_text("a\nb\n")
+    (tables / "r.yaml").write_text(ran.out + "data: {train: captions.txt}\n")
+    recipe = load_recipe(tables / "r.yaml")
+    assert recipe.captions == ("multiple" if "multiple" in arguments else "single")
+    said = json.loads(cli("recommend", *arguments, "--json").out)
+    noise = [stage["gaussian"]["cosine"] for stage in lines["adapter"] if "gaussian" in stage]
+    assert noise == ([said["cosine"]] if said["cosine"] < 1 else [])
+    fitted = [options["fit"] for stage in lines["adapter"] for options in stage.values() if "fit" in options]
+    assert fitted == ([adapter] if said["adapter"] else [])
+    assert "# " in ran.out
+    assert max(map(len, ran.out.splitlines())) < 120
+
+
+def test_data_files_are_embedded(cli, told, captions, tiny_encoder):
+    ran = cli("recommend", "--text", captions, "--encoder", tiny_encoder, "--json")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["data"] == "groups"
+    assert "needs --image" in told("recommend", "--text", captions, "--pairs", captions)
+    assert "exclude" in told("recommend", "--text", "T", "--image", "V", "--pairs", "P", "--unpaired")
+    assert "no such" in told("recommend", "--text", "gone.npy")

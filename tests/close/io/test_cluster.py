@@ -1,0 +1,114 @@
+"""Ray Data as engine: the same files as the local one, whatever happens to a worker."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+import tiny
+import torch
+
+from close.data.rows import RowFile
+from close.encoders import load_encoder
+from close.errors import RecipeError
+from close.vectors.table import embed_texts
+
+ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'close-toolkit[ray]'")
+
+PROBE = """
+import ray
+ray.init(num_cpus=1, include_dashboard=False)
+assert ray.get(ray.remote(lambda: 1).remote()) == 1
+"""
+TABLE = ("vectors.npy", "norms.npy", "keys.npy", "index.npy", "ids.bin", "ids.npy", "table.json")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A local cluster of four logical CPUs: enough for two workers, with a thread each, as what they are compared with."""
+    try:
+        subprocess.run([sys.executable, "-c", PROBE], check=True, capture_output=True, timeout=120)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        pytest.skip(f"Ray can't start a cluster here: {error}")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    yield
+    ray.shutdown()
+    torch.set_num_threads(threads)
+
+
+def test_encoders_travel_as_their_reference(tiny_encoder):
+    encoder = load_encoder(str(tiny_encoder))
+    copy = pickle.loads(pickle.dumps(encoder))
+    assert copy.fingerprint == encoder.fingerprint
+    assert torch.equal(copy.encode_text("a dog"), encoder.encode_text("a dog"))
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("cluster")
+class TestCluster:
+    """Two workers."""
+
+    def test_embedding_gives_the_local_files(self, tiny_encoder, tmp_path, monkeypatch):
+        from close.io.cluster import RayEngine
+
+        monkeypatch.setattr("close.vectors.table.CHUNK", 16)
+        rows = RowFile(tiny.write_jsonl(tmp_path / "captions.jsonl", tiny.caption_rows(100)))
+        encoder = load_encoder(str(tiny_encoder))
+        embed_texts(rows, encoder, tmp_path / "local")
+        embed_texts(rows, encoder, tmp_path / "ray", engine=RayEngine(2))
+        same, different, missing = filecmp.cmpfiles(tmp_path / "local", tmp_path / "ray", TABLE, shallow=False)
+        assert (sorted(same), different, missing) == (sorted(TABLE), [], [])
+
+    def test_captions_are_the_local_ones(self, cli, run, pictures):
+        local = cli("caption", run, pictures, "--json", "--batch-size", 4)
+        assert local.code == 0
+        spread = cli("caption", run, pictures, "--json", "--batch-size", 4, "--engine", "ray")
+        assert spread.out == local.out
+
+    def test_parquet_in_parquet_out(self, cli, run, pictures, captions, tiny_encoder, tmp_path):
+        from pyarrow import json as arrow
+        from pyarrow import parquet
+
+        parquet.write_table(arrow.read_json(captions), tmp_path / "captions.parquet")
+        commands = {
+            "vectors": ("embed", "text", tmp_path / "captions.parquet", "--encoder", tiny_encoder, "--export"),
+            "captions": ("caption", run, pictures, "--batch-size", 4, "--out"),
+        }
+        for name, command in commands.items():
+            for engine in ("local", "ray"):
+                out = [tmp_path / f"{name}-{engine}.parquet", "--engine", engine]
+                out += ["--out", tmp_path / engine] if name == "vectors" else []
+                assert cli(*command, *out).code == 0
+            local, spread = (parquet.read_table(tmp_path / f"{name}-{engine}.parquet") for engine in ("local", "ray"))
+            assert len(local)
+            assert spread.equals(local)
+
+    def test_a_killed_worker_is_replaced(self, tmp_path):
+        from close.io.cluster import RayEngine
+
+        def work(part: int) -> tuple[int, int]:
+            marker = tmp_path / "killed"
+            if part == 5 and not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(0.05)
+            return part, part * part
+
+        found = list(RayEngine(2)(work, list(range(12))))
+        assert (tmp_path / "killed").exists()
+        assert found == [(part, part * part) for part in range(12)]
+
+    def test_too_few_cpus_are_told(self):
+        from close.io.cluster import RayEngine
+
+        with pytest.raises(RecipeError, match="4 logical CPUs; 3 workers need 5"):
+            list(RayEngine(3)(str, [1, 2]))

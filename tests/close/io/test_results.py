@@ -1,0 +1,88 @@
+"""Results that are written row by row: whole or not at all, and continued."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from pyarrow import parquet
+
+from close.errors import OutputExistsError, RecipeError
+from close.io.results import ResultFile
+from close.vectors.table import EmbeddingTable
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_goes_on_after_the_last_whole_unit(tmp_path):
+    path = tmp_path / "out.jsonl"
+
+    def stopped():
+        with ResultFile(path, {"run": "a"}, unit=2)() as results:
+            for number in range(5):
+                results.write({"number": number, "error": "broken" if number == 1 else None})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert not path.exists()
+    with (tmp_path / "out.jsonl.partial").open("a") as file:
+        file.write('{"number": 5')  # torn
+    with pytest.raises(OutputExistsError, match="another job"), ResultFile(path, {"run": "b"}, unit=2)():
+        pass
+    with ResultFile(path, {"run": "a"}, unit=2)() as results:
+        assert (results.done, results.failed) == (4, ["broken"])
+        results.write({"number": 4, "error": None})
+    assert [row["number"] for row in lines(path)] == [0, 1, 2, 3, 4]
+    assert [file.name for file in tmp_path.iterdir()] == ["out.jsonl"]
+    with pytest.raises(OutputExistsError, match="exists"):
+        ResultFile(path, {"run": "a"})
+
+
+def test_other_names_are_refused(tmp_path):
+    with pytest.raises(RecipeError, match=r"\.jsonl or \.parquet"):
+        ResultFile(tmp_path / "out.csv", {})
+    table = EmbeddingTable.from_numpy([[1.0, 0.0], [0.0, 1.0]], tmp_path / "table")
+    with pytest.raises(RecipeError, match=r"\.npy or \.parquet"):
+        table.export(tmp_path / "out.txt")
+
+
+def test_vectors_as_parquet(tmp_path):
+    table = EmbeddingTable.from_numpy([[1.0, 0.0], [0.6, 0.8]], tmp_path / "table", ids=["a", "b"])
+    table.export(tmp_path / "out.parquet")
+    rows = parquet.read_table(tmp_path / "out.parquet")
+    assert rows["id"].to_pylist() == ["a", "b"]
+    assert rows["vector"].to_numpy()[1] == pytest.approx([0.6, 0.8])
+
+
+def test_captions_to_a_file(cli, run, pictures, tmp_path):
+    (tmp_path / "broken.png").write_text("no picture")
+    items = [pictures, tmp_path / "broken.png"]
+    told = cli("caption", run, *items, "--json", "--batch-size", 4)
+    for name in ("out.jsonl", "out.parquet"):
+        ran = cli("caption", run, *items, "--out", tmp_path / name, "--batch-size", 4)
+        assert ran.code == 1
+        assert "1 of" in ran.messages[-1]
+    expected = [json.loads(line) for line in told.out.splitlines()]
+    assert lines(tmp_path / "out.jsonl") == expected
+    assert parquet.read_table(tmp_path / "out.parquet").to_pylist() == expected
+
+
+def test_a_killed_caption_run_goes_on(cli, run, pictures, tmp_path):
+    many = [*sorted(pictures.iterdir())] * 30
+    command = [sys.executable, "-m", "close", "caption", run, *many, "--batch-size", "2", "--out"]
+    process = subprocess.Popen([*command, tmp_path / "out.jsonl"])
+    partial = tmp_path / "out.jsonl.partial"
+    while process.poll() is None and not (partial.exists() and partial.stat().st_size):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for name in ("out.jsonl", "whole.jsonl"):
+        assert cli("caption", run, *many, "--batch-size", "2", "--out", tmp_path / name).code == 0
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()

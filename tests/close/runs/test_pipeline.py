@@ -1,0 +1,203 @@
+"""A saved run in use: every kind of item, honest scores, errors that name the item."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+import close
+from close.encoders import load_encoder
+from close.errors import CloseError, DataError, MissingError, RecipeError, UnknownNameError
+from close.runs.pipeline import CloseCaptioner
+from close.runs.recipe import Recipe
+from close.runs.train import train
+from close.vectors.table import EmbeddingTable
+
+TEXTS = tiny.sentences(8)
+
+
+@pytest.fixture(scope="module")
+def run(train_small) -> Path:
+    return train_small(epochs=4, learning_rate=2e-2, save_strategy="no")
+
+
+@pytest.fixture(scope="module")
+def captioner(run: Path) -> CloseCaptioner:
+    return close.load(run, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def questions(tiny_encoder: Path, zoo, tmp_path_factory: pytest.TempPathFactory) -> CloseCaptioner:
+    folder = tmp_path_factory.mktemp("vqa")
+    rows = [
+        {"source": text, "context": f"what {kind}?", "target": text.split()[place]}
+        for text in TEXTS
+        for kind, place in (("colour", 1), ("thing", 2))
+    ]
+    values = {
+        "task": "vqa",
+        "data": {"train": str(tiny.write_jsonl(folder / "vqa.jsonl", rows))},
+        "encoder": str(tiny_encoder),
+        "language_model": str(zoo("t5_still_dir")),
+        "adapter": "none",
+        "training": {"epochs": 150, "batch_size": 16, "learning_rate": 2e-2, "save_strategy": "no"},
+    }
+    return close.load(train(Recipe.model_validate(values), folder / "run"))
+
+
+def test_every_form_of_one_picture(captioner, pictures):
+    path = pictures / "p00.png"
+    picture = Image.open(path)
+    wanted = captioner(path)
+    assert wanted.item == str(path)
+    for same in (str(path), picture, np.asarray(picture)):
+        assert (captioner(same).text, captioner(same).score) == (wanted.text, pytest.approx(wanted.score, abs=1e-5))
+    assert str(wanted) == wanted.text
+    assert wanted.to_dict() == {"text": wanted.text, "score": wanted.score, "item": str(path), "error": None}
+
+
+def test_lists_and_folders(captioner, pictures):
+    paths = sorted(pictures.iterdir())
+    outputs = captioner(pictures)
+    assert [output.item for output in outputs] == [str(path) for path in paths]
+    for listed in (captioner(paths), captioner([str(pictures)]), captioner(paths, batch_size=5)):
+        assert [output.text for output in listed] == [output.text for output in outputs]
+        assert np.allclose([o.score for o in listed], [o.score for o in outputs], atol=1e-4)
+    assert [type(captioner([paths[0]])), len(captioner([paths[0]]))] == [list, 1]
+    assert captioner(tuple(paths[:2])) == captioner(paths[:2])
+
+
+def log_probability(captioner: CloseCaptioner, path: Path, ids: torch.Tensor) -> torch.Tensor:
+    """Of each token after the first, by a forward pass over the whole sequence."""
+    embeds = captioner.encoder.encode_image(path)
+    with torch.inference_mode():
+        logits = captioner.model(embeds, "image", decoder_input_ids=ids[None, :-1]).logits[0]
+    return logits.log_softmax(-1).gather(-1, ids[1:, None])[:, 0]
+
+
+@pytest.mark.parametrize("settings", [{"num_beams": 1}, {"num_beams": 4}, {"do_sample": True, "num_beams": 1}])
+def test_the_score_is_the_mean_log_probability(captioner, pictures, settings):
+    for path in sorted(pictures.iterdir())[:4]:
+        torch.manual_seed(0)
+        output = captioner(path, **settings)
+        torch.manual_seed(0)
+        embeds = captioner.encoder.encode_image(path)
+        ids = captioner.model.generate(embeds, **settings)[0]
+        ends = (ids == captioner.tokenizer.eos_token_id).nonzero().flatten().tolist()
+        ids = ids[: ends[0] + 1] if ends else ids
+        found = log_probability(captioner, path, ids)
+        assert output.score == pytest.approx(found.mean().item(), abs=1e-4)
+        assert output.text == captioner.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_scores_do_not_know_the_batch(captioner, pictures):
+    together = captioner(pictures, num_beams=1)
+    alone = [captioner(path, num_beams=1) for path in sorted(pictures.iterdir())]
+    assert [output.text for output in together] == [output.text for output in alone]
+    assert np.allclose([o.score for o in together], [o.score for o in alone], atol=1e-4)
+
+
+def test_generation_settings(captioner, pictures):
+    path = pictures / "p00.png"
+    assert len(captioner(path, max_new_tokens=2, num_beams=1).text.split()) <= 2
+    torch.manual_seed(1)
+    sampled = {captioner(path, do_sample=True, num_beams=1, temperature=5.0).text for _ in range(5)}
+    assert len(sampled) > 1
+    for wrong in (
+        {"num_beam": 3},
+        {"num_beams": 0},
+        {"num_return_sequences": 3},
+        {"do_sample": True, "num_beams": 1, "temperature": 0.0},
+    ):
+        with pytest.raises(RecipeError) as told:
+            captioner(path, **wrong)
+        assert "\n" not in str(told.value)
+
+
+def test_one_bad_item_of_many(captioner, pictures, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    paths = [pictures / "p00.png", tmp_path / "gone.png", pictures / "p01.png", tmp_path / "text.png"]
+    outputs = captioner(paths, batch_size=2)
+    assert [output.error is None for output in outputs] == [True, False, True, False]
+    assert [output.text for output in outputs[::2]] == [captioner(path).text for path in paths[::2]]
+    assert "gone.png" in str(outputs[1].error)
+    assert "text.png" in str(outputs[3].error)
+    assert (outputs[1].text, np.isnan(outputs[1].score)) == ("", True)
+    with pytest.raises(DataError, match=r"gone\.png"):
+        captioner(tmp_path / "gone.png")
+
+
+def test_nothing_to_do(captioner, tmp_path):
+    with pytest.raises(DataError, match="no items given"):
+        captioner([])
+    with pytest.raises(DataError, match="no file in this folder"):
+        captioner(tmp_path)
+
+
+def test_contexts(questions, pictures):
+    paths = sorted(pictures.iterdir())[:3]
+    asked = questions(paths, ["what colour?", "what thing?", "what colour?"])
+    assert [output.text for output in asked] == [
+        questions(path, question).text
+        for path, question in zip(paths, ["what colour?", "what thing?", "what colour?"], strict=True)
+    ]
+    with pytest.raises(DataError, match="2 contexts for 3 items"):
+        questions(paths, ["what?", "where?"])
+
+
+def test_it_says_what_it_has_learnt(questions, tiny_encoder):
+    """Fed the embeddings it was trained on, the other side of the gap; the question decides what is said of them."""
+    embeds = load_encoder(str(tiny_encoder)).encode_text(TEXTS)
+    for question, place in (("what colour?", 1), ("what thing?", 2)):
+        said = questions.generate(embeds, [question] * 8, modality="text")
+        assert sum(text == wanted.split()[place] for (text, _), wanted in zip(said, TEXTS, strict=True)) >= 7
+
+
+def test_half_precision(run, captioner, pictures):
+    half = close.load(run, precision="bf16")
+    assert next(half.model.language_model.parameters()).dtype == torch.bfloat16
+    assert all(output.error is None for output in half(pictures))
+    with pytest.raises(RecipeError, match="precision"):
+        close.load(run, precision="int8")
+    with pytest.raises(RecipeError, match="device"):
+        close.load(run, device="gpu")
+
+
+def test_a_fitted_adapter_travels_with_the_run(recipe, captions, tiny_encoder, tmp_path, pictures):
+    encoder = load_encoder(str(tiny_encoder))
+    about = {"encoder": encoder.name, "fingerprint": encoder.fingerprint}
+    sides = {
+        "text": encoder.encode_text(tiny.sentences(30)),
+        "image": encoder.encode_image(sorted(pictures.iterdir())),
+    }
+    fit = {
+        side: str(EmbeddingTable.from_numpy(rows.numpy(), tmp_path / side, modality=side, **about).path)
+        for side, rows in sides.items()
+    }
+    run = train(recipe(adapter=[{"centring": {"fit": fit}}, {"gaussian": {"cosine": 0.5}}]), tmp_path / "run")
+    for side in fit:
+        (tmp_path / side / "vectors.npy").unlink()  # nothing but the run is needed
+    for precision in ("fp32", "bf16"):
+        model = close.load(run, precision=precision).model
+        prompt, _ = model.prompt(sides["image"], "image")
+        centred = F.normalize(sides["image"] - sides["image"].mean(0), dim=-1)
+        weight, bias = model.prefix.linear.weight.float(), model.prefix.linear.bias.float()
+        wanted = (centred @ weight.T + bias).view(12, 4, -1)
+        assert torch.allclose(prompt.float(), wanted, atol=1e-5 if precision == "fp32" else 2e-2)
+
+
+def test_tasks_by_name(questions, pictures):
+    with pytest.raises(UnknownNameError, match="did you mean 'caption'"):
+        questions.use_task("captoin")
+
+
+def test_errors_belong_to_the_family(tmp_path):
+    with pytest.raises(CloseError) as told:
+        close.load(tmp_path / "gone")
+    assert told.type is MissingError

@@ -1,0 +1,157 @@
+"""Recipes: defaults, places, overrides, and every wrong key told with the nearest right one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from close.errors import CloseError, MissingError, RecipeError
+from close.runs.recipe import Recipe, load_recipe
+
+DATA = "data: {train: c.txt}\n"
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(text: str, *overrides: str) -> Recipe:
+        (tmp_path / "r.yaml").write_text(text, encoding="utf-8")
+        return load_recipe(tmp_path / "r.yaml", list(overrides))
+
+    return load
+
+
+def test_the_defaults_are_the_papers(load):
+    recipe = load(DATA)
+    assert recipe.dump() == {
+        "task": "caption",
+        "data": {"train": str(recipe.data.train), "val": None, "embeddings": None},
+        "encoder": "mini",
+        "language_model": "mini",
+        "prefix_length": 4,
+        "adapter": [{"gaussian": {"cosine": 0.41}}],
+        "train_on": "text",
+        "captions": "single",
+        "lora": None,
+        "training": {"epochs": 8, "batch_size": 128, "learning_rate": 3e-4, "precision": "auto", "report_to": "none"},
+        "seed": 0,
+    }
+    assert Recipe.model_validate(yaml.safe_load(yaml.safe_dump(recipe.dump()))) == recipe
+
+
+def test_places_are_relative_to_the_recipe(tmp_path, monkeypatch):
+    folder = tmp_path / "recipes"
+    (folder / "encoder").mkdir(parents=True)
+    (folder / "mini").mkdir()
+    (folder / "weights.pt").touch()
+    (folder / "r.yaml").write_text(
+        "data: {train: c.txt, val: /v.txt}\nencoder: encoder\nlanguage_model: mini\n", encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe("recipes/r.yaml")
+    assert (recipe.data.train, recipe.data.val) == (Path("recipes/c.txt"), Path("/v.txt"))
+    assert (recipe.encoder, recipe.language_model) == ("recipes/encoder", "mini")
+    given = load_recipe("recipes/r.yaml", ["data.train=mine.txt", "encoder=open_clip:ViT-B-32/openai"])
+    assert (given.data.train, given.encoder) == (Path("mine.txt"), "open_clip:ViT-B-32/openai")
+    (folder / "r.yaml").write_text(DATA + "encoder: open_clip:ViT-B-32@weights.pt\n")
+    assert load_recipe("recipes/r.yaml").encoder == "open_clip:ViT-B-32@recipes/weights.pt"
+
+
+def test_overrides(load):
+    recipe = load(
+        DATA + "training: {epochs: 2}\n",
+        "training.learning_rate=3e-4",
+        "training.gradient_accumulation_steps=4",
+        "adapter={gaussian: {std: 0.1}}",
+        "lora.r=8",
+        "seed=5",
+    )
+    assert recipe.training.learning_rate == 3e-4
+    assert recipe.training.epochs == 2
+    assert recipe.training.model_extra == {"gradient_accumulation_steps": 4}
+    assert recipe.adapter == {"gaussian": {"std": 0.1}}
+    assert recipe.lora is not None
+    assert (recipe.lora.r, recipe.lora.alpha, recipe.seed) == (8, 32, 5)
+    assert load(DATA + "lora: {}\n", "lora=null").lora is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (DATA + "adaptor: none", ["unknown key 'adaptor': did you mean 'adapter'?"]),
+        ("data: {tran: c.txt}", ["unknown key 'data.tran': did you mean 'data.train'?"]),
+        (DATA + "lora: {rank: 2}", ["unknown key 'lora.rank'"]),
+        (DATA + "training: {epoch: 3}", ["unknown key 'epoch': did you mean 'epochs'?"]),
+        (DATA + "training: {num_train_epochs: 3}", ["key 'num_train_epochs' is 'training.epochs' here"]),
+        (DATA + "training: {output_dir: x}", ["key 'output_dir' is '--out' here"]),
+        (DATA + "training: {warmup: 3, epohcs: 2}", ["'warmup'", "'epohcs': did you mean 'epochs'?"]),
+        (DATA + "training: {logging_steps: often}", ["training: logging_steps: expected float, not 'often'"]),
+        (DATA + "training: {gradient_accumulation_steps: 2.5}", ["gradient_accumulation_steps: expected int, not 2.5"]),
+        (DATA + "training: {3: 4}", ["unknown key '3'"]),
+        (DATA + "training: 3", ["training: ", "not 3"]),
+        (DATA + "training: [a]", ["training: ", "not ['a']"]),
+        (DATA + "training: {epochs: x}", ["training.epochs", "'x'"]),
+        (DATA + "training: {epochs: 0}", ["training.epochs", "greater than 0"]),
+        (DATA + "training: {precision: fp8}", ["training.precision", "'fp8'", "'bf16'"]),
+        (DATA + "task: captoin", ["unknown task 'captoin': did you mean 'caption'?"]),
+        (DATA + "task: 3", ["task: ", "not 3"]),
+        ("task: []", ["task: "]),
+        ("task: [{task: captoin, train: c.txt}]", ["unknown task 'captoin': did you mean 'caption'?"]),
+        ("task: [{task: caption, trian: c.txt}]", ["'task.0.train' is missing", "did you mean 'task.0.train'?"]),
+        (DATA + "adapter: gausian", ["unknown adapter 'gausian': did you mean 'gaussian'?"]),
+        (DATA + "adapter: {gaussian: {cosin: 0.4}}", ["'cosin': did you mean 'cosine'?"]),
+        (DATA + "adapter: {gaussian: {std: 1}, none: {}}", ["adapter"]),
+        (DATA + "adapter: 3", ["adapter", "not 3"]),
+        (DATA + "train_on: images", ["train_on", "'text' or 'image'", "'images'"]),
+        (DATA + "captions: many", ["captions", "'single' or 'multiple'", "'many'"]),
+        (DATA + "seed: -1", ["seed", "-1"]),
+        (DATA + "seed: true", ["seed", "True"]),
+        (DATA + "seed: 1.5", ["seed", "1.5"]),
+        (DATA + "prefix_length: 0", ["prefix_length", "0"]),
+        (DATA + "lora: {r: 0}", ["lora.r", "0"]),
+        (DATA + "encoder:", ["encoder", "None"]),
+        (DATA + "3: 4", ["3"]),
+        ("seed: 3", ["'data.train' is missing"]),
+        ("data:", ["data: "]),
+        ("data: {train: 3}", ["data.train", "3"]),
+        ("", ["a recipe is a mapping"]),
+        ("- a", ["a recipe is a mapping of keys to values, not list"]),
+        ("a: [", ["not YAML"]),
+        ("a: \x01", ["not YAML"]),
+    ],
+)
+def test_what_is_wrong_is_told(load, tmp_path, text, words):
+    with pytest.raises(CloseError) as told:
+        load(text)
+    message = str(told.value)
+    assert message.startswith(f"{tmp_path / 'r.yaml'}: ")
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("training.epochs", "an override is key=value"),
+        ("=3", "an override is key=value"),
+        ("seed=[1", "'[1' is not a YAML value"),
+        ("encoder.name=x", "'encoder' is no section"),
+        ("sed=3", "did you mean 'seed'?"),
+    ],
+)
+def test_wrong_overrides(load, override, words):
+    with pytest.raises(RecipeError) as told:
+        load(DATA + "encoder: mini\n", override)
+    assert words in str(told.value)
+
+
+def test_files_that_are_no_recipe(tmp_path):
+    with pytest.raises(MissingError, match="no such file"):
+        load_recipe(tmp_path / "gone.yaml")
+    with pytest.raises(MissingError):
+        load_recipe(tmp_path)
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeError, match="not YAML"):
+        load_recipe(tmp_path / "b.yaml")

@@ -1,0 +1,175 @@
+"""Sweeps and selection without images: real runs of tiny models, their resumption, the table, the choice."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+from scipy import stats
+
+from close.data.rows import RowFile
+from close.errors import DataError, MismatchError, RecipeError
+from close.evaluation.evaluate import score_rows
+from close.runs.pipeline import load
+from close.runs.train import train
+from close.study.selection import best, select_rows, selection_score
+from close.study.sweep import Arm, arms_of, interval, summarise, sweep, table_of
+from close.tasks import get_task
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Twelve rows with picture, source and references of their own."""
+    folder = tmp_path_factory.mktemp("rows")
+    texts = tiny.sentences(36, seed=5)
+    return tiny.write_jsonl(
+        folder / "eval.jsonl",
+        [
+            {
+                "id": f"e{i}",
+                "source": texts[3 * i],
+                "references": texts[3 * i + 1 : 3 * i + 3],
+                "image": tiny.picture(folder / f"{i}.png", i).name,
+            }
+            for i in range(12)
+        ],
+    )
+
+
+def test_arms_are_the_grid_with_its_two_references():
+    arms = arms_of(["none", {"random_shift": {"norm": 0.5}}], [1.0, 0.67])
+    assert [arm.name for arm in arms] == [
+        "none",
+        "gaussian cosine 0.67",
+        "random_shift norm 0.5",
+        "random_shift norm 0.5 + gaussian cosine 0.67",
+        "image",
+    ]
+    assert arms[-1].changes["train_on"] == "image"
+    longer = arms_of(["none"], [0.67], epochs=[1, 2], image=False)
+    assert [arm.changes["training"]["epochs"] for arm in longer] == [1, 2, 1, 2]
+
+
+def test_intervals_and_shares_are_students():
+    values = [3.0, 5.0, 4.5]
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    assert interval(values)["ci"] == pytest.approx([low, high])
+    assert interval([2.0])["ci"] is None
+    scores = {"none": (10, 20), "a": (30, 50), "b": (40, 30), "image": (50, None)}
+    found = summarise(
+        {
+            name: {
+                "runs": [
+                    {"seed": 0, "image": {"cider": float(image)}, "text": {"cider": 1.0}}
+                    | ({} if by is None else {"selection": {"cider": float(by)}})
+                ]
+            }
+            for name, (image, by) in scores.items()
+        }
+    )
+    assert found["arms_scored"]["a"]["recovered_share"]["cider"] == 0.5
+    assert (found["selected"]["arm"], found["selected"]["best"]) == ("a", "b")
+    assert found["selected"]["share_of_best"] == 0.75
+    assert best({"a": [1, 2], "b": [2, 2], "c": [2, 2]}) == "b"
+    assert "75.0 % of the best" in table_of(found)
+
+
+def test_a_sweep_scores_resumes_and_chooses(recipe, rows, captions, tmp_path):
+    base = recipe({"max_steps": 2, "save_strategy": "no"}, data={"train": str(rows)})
+    arms = arms_of([{"random_shift": {"norm": 0.5}}], [0.67])
+    first = sweep(base, arms, [0, 1], rows, tmp_path / "s", select=captions)
+    table = first["arms_scored"]
+    assert list(table) == ["none", "random_shift norm 0.5 + gaussian cosine 0.67", "image"]
+    assert set(table["none"]) == {"seeds", "image", "text", "selection", "recovered_share"}
+    assert "selection" not in table["image"]  # it has never seen a text
+    assert first["selected"]["arm"] in ("none", "random_shift norm 0.5 + gaussian cosine 0.67")
+    assert (tmp_path / "s" / "sweep.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "s" / "sweep.md").read_text() == table_of(
+        json.loads((tmp_path / "s" / "sweep.json").read_text())
+    )
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "s").rglob("*.safetensors")}
+    assert len(made) == 6
+    again = sweep(base, arms, [0, 1], rows, tmp_path / "s", select=captions)
+    assert again == first
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "s").rglob("*.safetensors")} == made
+    text_only = sweep(base, arms[:2], [0], None, tmp_path / "s", select=captions)
+    assert set(text_only["selected"]) == {"arm", "by"}
+    assert "images in" not in table_of(text_only)
+
+
+def test_a_sweep_needs_something_to_do(recipe, rows, tmp_path):
+    with pytest.raises(RecipeError, match="at least one"):
+        sweep(recipe(), [], [0], None, tmp_path)
+    with pytest.raises(RecipeError, match="--select"):
+        sweep(recipe(), [Arm("none")], [0], None, tmp_path)
+    with pytest.raises(RecipeError, match=r"captions.jsonl: no images .* --no-image"):
+        sweep(recipe(), arms_of([], []), [0], rows, tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_rows_to_select_by(rows, captions, tmp_path):
+    task = get_task("caption")
+    assert select_rows(RowFile(rows), task) == list(RowFile(rows))
+    told = select_rows(RowFile(captions), task)
+    assert [row.id for row in told] == [row.id for row in RowFile(captions)][::4]
+    assert told[1].references == tuple(row.source[0] for row in RowFile(captions)[5:8])
+    alone = tmp_path / "alone.txt"
+    alone.write_text("a red dog\na blue cat\n")
+    with pytest.raises(DataError, match=r"alone.txt: to select by text, rows need 'references'"):
+        select_rows(RowFile(alone), task)
+
+
+def test_stand_ins_go_through_the_images_door(recipe, rows, pictures, tmp_path):
+    """Centring treats the two sides differently: what is scored is what the model says on the image side."""
+    from close.encoders import load_encoder
+    from close.gap.advice.pseudo_images import across
+    from close.vectors.table import EmbeddingTable, embed_images, find_images
+
+    base = recipe({"max_steps": 2, "save_strategy": "no"})
+    encoder = load_encoder(base.encoder)
+    table = embed_images(find_images(pictures, encoder.item_suffixes), encoder, tmp_path / "V")
+    centred = base.model_copy(update={"adapter": {"centring": {"fit": {"image": str(tmp_path / "V")}}}})
+    run = load(train(centred, tmp_path / "run"))
+    found = selection_score(run, rows, image=tmp_path / "V")
+    texts = [[row.source[0], *row.references] for row in RowFile(rows)]
+    features = {text: run.encoder.text_features([text])[0].numpy() for many in texts for text in many}
+    vectors = [unit(np.stack([features[text] for text in many])) for many in texts]
+    rng = np.random.default_rng(0)
+    order, scenes = rng.permutation(12).tolist(), [rows.mean(axis=0) for rows in vectors]
+    other = [vectors[order[order.index(i) - 1]] for i in range(12)]  # the one before it in a random circle
+    draws = rng.integers([len(rows) for rows in other])
+    scenes = np.stack([s + o[d] - o.mean(axis=0) for s, o, d in zip(scenes, other, draws, strict=True)])
+    import torch
+
+    shown = torch.from_numpy(across(scenes, unit(np.stack(list(features.values()))), EmbeddingTable(table.path)))
+    said = [text for text, _ in run.generate(shown, [""] * 12, modality="image")]
+    expected, _ = score_rows(run.task, list(RowFile(rows)), said, tokenizer="python")
+    assert found["scores"]["bleu_1"] == expected["bleu_1"]
+    assert found["scores"]["cider"] == expected["cider"]
+    assert selection_score(run, rows)["image"] is None
+    EmbeddingTable.from_numpy(table[:], tmp_path / "other", encoder="x", fingerprint="ab" * 16, modality="image")
+    with pytest.raises(MismatchError, match="x"):
+        selection_score(run, rows, image=tmp_path / "other")
+
+
+def test_sweep_command(cli, told, tiny_encoder, tiny_t5, captions, rows, tmp_path):
+    import yaml
+
+    base = {
+        "data": {"train": str(captions)},
+        "encoder": str(tiny_encoder),
+        "language_model": str(tiny_t5),
+        "training": {"max_steps": 1, "batch_size": 16, "save_strategy": "no"},
+    }
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(base))
+    ran = cli(
+        *("sweep", tmp_path / "r.yaml", "--noise", 0.67, "--seeds", 1, "--no-image", "--out", tmp_path / "s"),
+        *("--select", captions),
+    )
+    assert ran.code == 0, ran.err
+    assert "Chosen by text" in ran.out
+    assert "give --test, --select" in told("sweep", tmp_path / "r.yaml", "--out", tmp_path / "t")
