@@ -10,7 +10,7 @@ Nothing here imports torch or `close`; the two meet in JSONL files only.
 """
 
 from data_gen.errors import BudgetError, DataGenError, InputError, OutputError, ServerError, StuckError
-from data_gen.options import CaptionOptions, Options, TextOptions
+from data_gen.verbs.options import CaptionOptions, Options, TextOptions
 
 __all__ = [
     "BudgetError",

@@ -17,7 +17,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 import typer
 
 from data_gen.errors import DataGenError
-from data_gen.options import CaptionOptions, Options, TextOptions
+from data_gen.verbs.options import CaptionOptions, Options, TextOptions
 
 __all__ = ["app", "main"]
 
@@ -66,7 +66,7 @@ def _verb(name: str, kind: type[Options]) -> Callable[..., None]:
 
 
 def _run(name: str, options: Options, dry_run: bool, as_json: bool) -> None:
-    from data_gen.synthesis import generate, preview
+    from data_gen.run.synthesis import generate, preview
 
     if dry_run:
         print(preview(name, options))
@@ -90,7 +90,7 @@ def merge(
     out: Annotated[Path, typer.Option(help="the JSONL file to write")],
 ) -> None:
     """Join the outputs of a run's shards, without duplicates."""
-    from data_gen.merge import merge_shards
+    from data_gen.run.merge import merge_shards
 
     kept, dropped = merge_shards(inputs, out)
     print(f"{out}: {kept} rows, {dropped} duplicates left out")
@@ -105,7 +105,7 @@ def report(
     ] = None,
 ) -> None:
     """Show how far a file has drifted from a target corpus, as HTML and JSON."""
-    from data_gen.report import write_report
+    from data_gen.report.page import write_report
 
     print(write_report(file, target, out or Path(f"{file}.report.html")))
 
@@ -116,7 +116,7 @@ def serve_mini(
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
 ) -> None:
     """Serve the small built-in language model of the mini world over HTTP, without any network."""
-    from data_gen.serve_mini import serve
+    from data_gen.mini.serve import serve
 
     serve(host, port)
 

@@ -30,9 +30,9 @@ from fastapi import FastAPI
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import data_gen
-from data_gen.serve_mini import MODEL
+from data_gen.mini.serve import MODEL
 
-FOLDER = Path(data_gen.__file__).parent / MODEL
+FOLDER = Path(data_gen.__file__).parent / "mini" / MODEL
 Request = tuple[dict[str, Any], "asyncio.Future[tuple[str, int, int]]"]
 
 

@@ -22,12 +22,12 @@ from matplotlib.figure import Figure
 from close.io.files import write_json
 from close.io.versions import versions
 from close.mini import captions, scenes
-from data_gen.divergence import smoothed_kl
-from data_gen.keywords import count_words
-from data_gen.options import CaptionOptions
-from data_gen.serve_mini import MODEL
-from data_gen.synthesis import generate
-from data_gen.texts import read_texts
+from data_gen.mini.serve import MODEL
+from data_gen.prompts.keywords import count_words
+from data_gen.report.divergence import smoothed_kl
+from data_gen.run.synthesis import generate
+from data_gen.text.files import read_texts
+from data_gen.verbs.options import CaptionOptions
 
 SCENES, EXAMPLES, SHOTS, POINTS = 2000, 50, 5, 40
 
@@ -88,7 +88,7 @@ def main() -> None:
             print(f"{sampling}: KL {curves[sampling][-1][1]:.4f}", file=sys.stderr)
     last = {sampling: points[-1][1] for sampling, points in curves.items()}
     record: dict[str, Any] = {
-        "server": "experiments/data_gen/batched_server.py around data_gen/mini_model",
+        "server": "experiments/data_gen/batched_server.py around data_gen/mini/mini_model",
         "count": args.count,
         "shots": SHOTS,
         "temperature": 1.0,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from data_gen.errors import InputError
-from data_gen.filters import Candidate, default_filters, make_filter
-from data_gen.languages import load_language
-from data_gen.prompts import Shot, Style
-from data_gen.texts import words
+from data_gen.filters.plain import Candidate, default_filters, make_filter
+from data_gen.prompts.shots import Shot, Style
+from data_gen.text.files import words
+from data_gen.text.language import load_language
 
 STYLE, ENGLISH = Style(min_words=3, max_words=5), load_language("en")
 

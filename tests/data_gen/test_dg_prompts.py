@@ -5,10 +5,20 @@ import json
 import pytest
 
 from data_gen.errors import InputError
-from data_gen.languages import load_language
-from data_gen.prompts import Shot, compose, instruct, json_schema, load_style, parse, read_shots, show, style_shots
-from data_gen.texts import clean, read_texts, words
-from data_gen.verbs import VERBS
+from data_gen.prompts.shots import (
+    Shot,
+    compose,
+    instruct,
+    json_schema,
+    load_style,
+    parse,
+    read_shots,
+    show,
+    style_shots,
+)
+from data_gen.text.files import clean, read_texts, words
+from data_gen.text.language import load_language
+from data_gen.verbs.base import VERBS
 
 ENGLISH = load_language("en")
 CAPTIONS, VQA = VERBS["captions"], VERBS["vqa"]

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from data_gen.divergence import jensen_shannon, smoothed_kl, word_use
-from data_gen.report import drift, write_report
+from data_gen.report.divergence import jensen_shannon, smoothed_kl, word_use
+from data_gen.report.page import drift, write_report
 
 
 def test_smoothed_kl_by_hand():

@@ -9,13 +9,13 @@ import pytest
 from conftest import EXAMPLES, rows
 from dg_server import Do, Server, asked_keywords, caption, digest, good, prompt_of
 
-from data_gen.divergence import smoothed_kl
 from data_gen.errors import BudgetError, InputError, ServerError, StuckError
-from data_gen.keywords import count_words
-from data_gen.merge import merge_shards
-from data_gen.options import CaptionOptions, TextOptions
-from data_gen.synthesis import generate, preview
-from data_gen.texts import words
+from data_gen.prompts.keywords import count_words
+from data_gen.report.divergence import smoothed_kl
+from data_gen.run.merge import merge_shards
+from data_gen.run.synthesis import generate, preview
+from data_gen.text.files import words
+from data_gen.verbs.options import CaptionOptions, TextOptions
 
 
 @pytest.fixture

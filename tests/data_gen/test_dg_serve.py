@@ -12,11 +12,11 @@ from conftest import command, environment, rows
 from mini_server import served
 
 import data_gen
-from data_gen.serve_mini import MODEL
-from data_gen.texts import words
+from data_gen.mini.serve import MODEL
+from data_gen.text.files import words
 
 needs_server = pytest.mark.skipif(not importlib.util.find_spec("fastapi"), reason="the serve extra is not installed")
-FOLDER = Path(data_gen.__file__).parent / MODEL
+FOLDER = Path(data_gen.__file__).parent / "mini" / MODEL
 SHOTS = ["a small red star on the left", "we see a ring and a large blue moon", "a green heart with a tiny black box"]
 
 
@@ -52,7 +52,7 @@ def test_the_model_is_small_and_in_the_wheel():
     size = sum(path.stat().st_size for path in FOLDER.iterdir())
     assert size < 4e6
     suffixes = {path.suffix for path in FOLDER.iterdir()}
-    packed = re.findall(r'"\*\*/\*(\.\w+)"', (FOLDER.parents[1] / "pyproject.toml").read_text().split("data_gen = ")[1])
+    packed = re.findall(r'"\*\*/\*(\.\w+)"', (FOLDER.parents[2] / "pyproject.toml").read_text().split("data_gen = ")[1])
     assert suffixes <= set(packed)
 
 

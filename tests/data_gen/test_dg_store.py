@@ -6,7 +6,7 @@ import random
 import pytest
 
 from data_gen.errors import OutputError
-from data_gen.store import Answer, Store
+from data_gen.run.store import Answer, Store
 
 PARAMS = {"verb": "captions", "seed": 1, "text": "é"}
 

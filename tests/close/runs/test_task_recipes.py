@@ -68,5 +68,5 @@ def test_every_file_is_a_recipe_whose_data_it_says_how_to_make(path: Path) -> No
 
 def test_the_styles_exist() -> None:
     text = (FOLDER / "stylistic.yaml").read_text(encoding="utf-8")
-    styles = {path.stem for path in (FOLDER.parents[1] / "data_gen" / "styles").glob("*.toml")}
+    styles = {path.stem for path in (FOLDER.parents[1] / "data_gen" / "prompts" / "styles").glob("*.toml")}
     assert {Path(name).stem for name in re.findall(r"data/([\w-]+)\.jsonl", text)} - {"coco_test"} <= styles

@@ -12,15 +12,15 @@ import sys
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from data_gen.client import Client, RequestError
+from data_gen.client.client import Client, RequestError
 from data_gen.errors import BudgetError, ServerError
-from data_gen.plan import Request
-from data_gen.store import Answer, now
+from data_gen.run.plan import Request
+from data_gen.run.store import Answer, now
 
 if TYPE_CHECKING:
     from openai.types import Batch
 
-    from data_gen.synthesis import Synthesis
+    from data_gen.run.synthesis import Synthesis
 
 __all__ = ["run_batches"]
 

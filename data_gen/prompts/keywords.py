@@ -9,8 +9,8 @@ from random import Random
 from typing import Protocol
 
 from data_gen.errors import InputError
-from data_gen.languages import Language
-from data_gen.texts import words
+from data_gen.text.files import words
+from data_gen.text.language import Language
 
 __all__ = ["Sampler", "Uniform", "UnigramMatched", "count_words", "extract_keywords"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from data_gen.errors import InputError, OutputError
-from data_gen.filters import digest, same_text
-from data_gen.texts import read_rows
+from data_gen.filters.plain import digest, same_text
+from data_gen.text.files import read_rows
 
 __all__ = ["merge_shards"]
 

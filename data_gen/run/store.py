@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any
 
 from data_gen.errors import OutputError
-from data_gen.verbs import Row
+from data_gen.verbs.base import Row
 
 __all__ = ["Answer", "Journal", "RowFile", "Store", "now"]
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from data_gen.charts import bars, lines
-from data_gen.divergence import WordUse, jensen_shannon, smoothed_kl, word_use
 from data_gen.errors import OutputError
-from data_gen.filters import Candidate, Duplicate, NearDuplicate, same_text
-from data_gen.keywords import count_words
-from data_gen.texts import read_rows, read_texts, words
+from data_gen.filters.plain import Candidate, Duplicate, NearDuplicate, same_text
+from data_gen.prompts.keywords import count_words
+from data_gen.report.charts import bars, lines
+from data_gen.report.divergence import WordUse, jensen_shannon, smoothed_kl, word_use
+from data_gen.text.files import read_rows, read_texts, words
 
 __all__ = ["drift", "write_report"]
 
@@ -212,7 +212,9 @@ def write_report(file: Path, target: Path, out: Path) -> Path:
 
     written, wanted = ([text.text for text in read_texts(path, _KEYS)] for path in (file, target))
     figures = {"file": file.name, "target": target.name, **drift(written, wanted), "cost": _cost(file)}
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("data_gen", "."), autoescape=True, trim_blocks=True)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("data_gen.report", "."), autoescape=True, trim_blocks=True
+    )
     environment.filters["figure"] = _figure
     html = environment.get_template("report.html.j2").render(
         **figures,

@@ -11,9 +11,9 @@ from random import Random
 from typing import Any
 
 from data_gen.errors import InputError
-from data_gen.languages import Language, read_toml
-from data_gen.texts import clean, read_rows, read_texts, words
-from data_gen.verbs import Record, Verb
+from data_gen.text.files import clean, read_rows, read_texts, words
+from data_gen.text.language import Language, read_toml
+from data_gen.verbs.base import Record, Verb
 
 __all__ = [
     "Shot",
@@ -28,6 +28,7 @@ __all__ = [
     "style_shots",
 ]
 
+_FOLDER = Path(__file__).parent / "styles"
 _SAMPLING = {"temperature", "top_p", "frequency_penalty", "presence_penalty", "best_of", "top_k", "min_p"}
 
 
@@ -69,7 +70,7 @@ def load_style(name: str) -> Style:
     Raises:
         InputError: unknown, not TOML, an unknown entry, or a value of the wrong kind.
     """
-    data = read_toml("styles", name)
+    data = read_toml(_FOLDER, name)
     limits, sampling = data.pop("limits", {}), data.pop("sampling", {})
     for part, known in ((data, {"instruction", "shots", "names"}), (sampling, _SAMPLING)):
         if unknown := sorted(set(part) - known):

@@ -12,13 +12,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from data_gen.client import Prompt
+from data_gen.client.client import Prompt
 from data_gen.errors import InputError
-from data_gen.filters import Candidate, Filter, default_filters, make_filter
-from data_gen.keywords import Sampler, Uniform, UnigramMatched, count_words, extract_keywords
-from data_gen.languages import load_language
-from data_gen.options import CaptionOptions, Options, TextOptions
-from data_gen.prompts import (
+from data_gen.filters.plain import Candidate, Filter, default_filters, make_filter
+from data_gen.prompts.keywords import Sampler, Uniform, UnigramMatched, count_words, extract_keywords
+from data_gen.prompts.shots import (
     Shot,
     compose,
     instruct,
@@ -29,8 +27,10 @@ from data_gen.prompts import (
     show,
     style_shots,
 )
-from data_gen.texts import Text, read_lines, read_texts
-from data_gen.verbs import VERBS, Record, Row, Verb
+from data_gen.text.files import Text, read_lines, read_texts
+from data_gen.text.language import load_language
+from data_gen.verbs.base import VERBS, Record, Row, Verb
+from data_gen.verbs.options import CaptionOptions, Options, TextOptions
 
 __all__ = ["Given", "Plan", "Request", "Unit"]
 

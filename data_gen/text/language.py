@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from data_gen.errors import InputError
-from data_gen.texts import words
+from data_gen.text.files import words
 
 __all__ = ["Language", "load_language", "read_toml"]
 
-_HERE = Path(__file__).parent
+_FOLDER = Path(__file__).parent / "languages"
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,18 @@ class Language:
         return len(found) < 5 or 4 * sum(word in self.function for word in found) >= len(found)
 
 
-def read_toml(folder: str, name: str) -> dict[str, Any]:
-    """The content of the file `name`, or of the built-in `data_gen/<folder>/<name>.toml`.
+def read_toml(folder: Path, name: str) -> dict[str, Any]:
+    """The content of the file `name`, or of the built-in `<name>.toml` of a folder.
 
     Raises:
         InputError: there is no such file or built-in name, or it is not TOML.
     """
-    kind = folder.removesuffix("s")
-    path = Path(name) if name.endswith(".toml") else _HERE / folder / f"{name}.toml"
+    kind = folder.name.removesuffix("s")
+    path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        known = ", ".join(sorted(p.stem for p in (_HERE / folder).glob("*.toml")))
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
         raise InputError(f"no {kind} {name!r}: give a TOML file or one of {known}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"can't read the {kind} {path}: {error}") from None
@@ -92,7 +92,7 @@ def load_language(name: str) -> Language:
     Raises:
         InputError: unknown, broken, or an entry is missing or of the wrong kind.
     """
-    data = read_toml("languages", name)
+    data = read_toml(_FOLDER, name)
     try:
         return Language(
             name=str(data["name"]),

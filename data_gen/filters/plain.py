@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from data_gen.errors import InputError
-from data_gen.languages import Language
-from data_gen.prompts import Shot, Style
-from data_gen.texts import read_lines, words
+from data_gen.prompts.shots import Shot, Style
+from data_gen.text.files import read_lines, words
+from data_gen.text.language import Language
 
 __all__ = ["Candidate", "Filter", "default_filters", "digest", "make_filter", "same_text"]
 

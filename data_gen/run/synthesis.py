@@ -7,14 +7,14 @@ import time
 from collections import Counter, deque
 from typing import Any
 
-from data_gen.batch import run_batches
-from data_gen.client import Client, Reply, RequestError, find_server
+from data_gen.client.client import Client, Reply, RequestError, find_server
 from data_gen.errors import BudgetError, DataGenError, OutputError, ServerError, StuckError
-from data_gen.filters import Filter
-from data_gen.options import Options
-from data_gen.plan import Plan, Request, Unit
-from data_gen.progress import Progress, Summary
-from data_gen.store import Answer, Store, now
+from data_gen.filters.plain import Filter
+from data_gen.run.batches import run_batches
+from data_gen.run.plan import Plan, Request, Unit
+from data_gen.run.progress import Progress, Summary
+from data_gen.run.store import Answer, Store, now
+from data_gen.verbs.options import Options
 
 __all__ = ["Synthesis", "generate", "preview"]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from data_gen.errors import InputError, ServerError
-from data_gen.texts import clean
+from data_gen.text.files import clean
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI

@@ -1,0 +1,1 @@
+"""Filters: what an accepted row must not be."""

@@ -1,0 +1,1 @@
+"""How far what was written is from what was wanted."""

@@ -1,0 +1,1 @@
+"""Texts: their words, the languages that these belong to, and the files that hold them."""
