@@ -73,7 +73,7 @@ class TextMemory(GapAdapter):
         handle, name = tempfile.mkstemp(prefix="close-memory-", suffix=".npy")
         os.close(handle)
         self.file = Path(name)
-        atexit.register(self.file.unlink, missing_ok=True)
+        atexit.register(_remove, self.file, os.getpid())
         out = np.lib.format.open_memmap(self.file, mode="w+", dtype=np.float32, shape=(len(text), self.dim))
         digest, start = hashlib.sha256(), 0
         for block in blocks(text):
@@ -123,6 +123,12 @@ class TextMemory(GapAdapter):
         except ValueError as error:
             raise DataError(f"{self.file}: the memory's file is damaged ({error}); fit the adapter again") from None
         yield from blocks(stored)
+
+
+def _remove(file: Path, owner: int) -> None:
+    """Remove a file, unless in a process that was forked from its owner."""
+    if os.getpid() == owner:
+        file.unlink(missing_ok=True)
 
 
 def _take(text: Any, kept: Tensor) -> Iterator[Tensor]:

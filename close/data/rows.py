@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, BinaryIO, Literal, overload
 
 import numpy as np
 
@@ -116,7 +117,8 @@ def _check_unicode(text: str, key: str, where: str) -> None:
 class RowFile(Sequence[Row]):
     """The rows of one file: checked once from start to end, then read by position.
 
-    A line-based file is indexed by byte offsets (8 bytes a row in memory); rows are parsed when asked for.
+    A line-based file is indexed by byte offsets (16 bytes a row in memory); rows are parsed when asked for. Forked processes and
+    threads may read at once: no read moves a position that others share.
 
     Args:
         path: `.jsonl`, `.txt` (one caption a line) or `.csv` (a header with a column source, caption, text or sentence).
@@ -134,7 +136,7 @@ class RowFile(Sequence[Row]):
             raise DataError(
                 f"{self.path}: rows are read from .jsonl, .txt or .csv; `close convert` makes JSONL of other formats"
             )
-        self._handle: Any = None
+        self._handle: BinaryIO | None = None
         self._table: list[Row] = []
         self._hashes = array("q")
         digest = hashlib.sha256()
@@ -167,6 +169,7 @@ class RowFile(Sequence[Row]):
                 elif self.kind == "txt" and lines.peek(1):
                     raise DataError(f"{self.path}:{number}: empty caption")
                 position += len(line)
+        offsets.extend((position, 0))
         return offsets.tobytes()
 
     def _parse(self, line: bytes, number: int) -> Row:
@@ -211,7 +214,7 @@ class RowFile(Sequence[Row]):
                 raise DataError(f"{self.path}: not a CSV file in UTF-8 ({error})") from None
 
     def __len__(self) -> int:
-        return len(self._table) if self._offsets is None else len(self._offsets) // 2
+        return len(self._table) if self._offsets is None else len(self._offsets) // 2 - 1
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
@@ -224,11 +227,29 @@ class RowFile(Sequence[Row]):
             return self._table[index]
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        position, number = self._offsets.reshape(-1, 2)[index].tolist()
-        if self._handle is None:
-            self._handle = self.path.open("rb")
-        self._handle.seek(position)
-        return self._parse(self._handle.readline(), number)
+        place = 2 * (index % len(self))
+        start, number, end = self._offsets[place : place + 3].tolist()
+        line, _, _ = self._read(start, end).partition(b"\n")  # empty lines may follow
+        return self._parse(line, number)
+
+    def _read(self, start: int, end: int) -> bytes:
+        """Bytes of the file, without the position of a file object, which processes share after a fork."""
+        if hasattr(os, "pread"):
+            handle = self._handle = self._handle or self.path.open("rb")
+            found = os.pread(handle.fileno(), end - start, start)
+        else:
+            with self.path.open("rb") as handle:
+                handle.seek(start)
+                found = handle.read(end - start)
+        if len(found) < end - start:
+            raise DataError(f"{self.path}: the file has become shorter while it was read")
+        return found
+
+    def close(self) -> None:
+        """Give the open file back; the next row opens it again."""
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_handle": None}  # each worker process opens the file for itself
+        return self.__dict__ | {"_handle": None}  # each process opens the file for itself

@@ -119,7 +119,7 @@ class MixedDataset(Dataset[dict[str, Any]]):
     def __init__(self, parts: Sequence[TextDataset], weights: Sequence[float], seed: int) -> None:
         self.parts, self.weights, self.seed = parts, weights, seed
         self.starts = np.cumsum([0, *map(len, parts)])
-        self.set_epoch(0)
+        self.chosen = torch.from_numpy(self._draw(0)).share_memory_()  # workers may outlive an epoch
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -128,13 +128,16 @@ class MixedDataset(Dataset[dict[str, Any]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the epoch's examples."""
+        self.chosen.copy_(torch.from_numpy(self._draw(epoch)))
+
+    def _draw(self, epoch: int) -> NDArray[np.int64]:
         rng = np.random.default_rng((self.seed, epoch))
         chosen = []
         for part, weight, start in zip(self.parts, self.weights, self.starts[:-1], strict=True):
             whole = int(weight)
             rest = rng.permutation(len(part))[: round((weight - whole) * len(part))]
             chosen.append(start + np.concatenate([np.tile(np.arange(len(part)), whole), np.sort(rest)]))
-        self.chosen = np.concatenate(chosen)
+        return np.concatenate(chosen)
 
     def __len__(self) -> int:
         return len(self.chosen)

@@ -50,11 +50,15 @@ class Ids(Sequence[str]):
     """Row ids, memory-mapped."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._offsets = np.load(folder / "ids.npy", mmap_mode="r")
         blob = folder / "ids.bin"
         self._blob = np.memmap(blob, dtype=np.uint8, mode="r") if blob.stat().st_size else np.empty(0, np.uint8)
         if self._offsets[-1] != len(self._blob):
             raise ValueError("ids.bin is cut off")
+
+    def __reduce__(self) -> Any:
+        return Ids, (self._folder,)
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -101,6 +105,9 @@ class EmbeddingTable:
         if not whole or len(self.index) != len(self.ids) or not len(self.norms) == len(self.keys) == len(self.vectors):
             raise DataError(f"{self.path}: the embedding table's files do not fit together; make it again")
         self._order: NDArray[np.int64] | None = None
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.path,)  # other processes map the files for themselves
 
     @classmethod
     def load(cls, folder: str | Path) -> EmbeddingTable:

@@ -182,3 +182,18 @@ def test_any_object_is_a_row_or_a_told_error(values):
     else:
         assert all(isinstance(text, str) and text.strip() for text in row.source)
         assert " ".join([row.id, *row.source, *row.target, row.context]).encode() is not None
+
+
+@pytest.mark.parametrize("anywhere", [True, False])
+def test_rows_are_read_by_position_on_every_system(tmp_path, monkeypatch, anywhere):
+    if not anywhere:
+        monkeypatch.delattr("os.pread")  # Windows has none
+    path = jsonl(tmp_path, *(json.dumps({"source": f"dog {i}"}) for i in range(50)))
+    rows = RowFile(path)
+    assert [rows[i].source[0] for i in (49, 3, -1, 0)] == ["dog 49", "dog 3", "dog 49", "dog 0"]
+    rows.close()
+    assert rows[7].source == ("dog 7",)
+    path.write_bytes(path.read_bytes()[:-4])
+    assert rows[7].source == ("dog 7",)
+    with pytest.raises(DataError, match="has become shorter"):
+        rows[49]
