@@ -14,19 +14,27 @@ import sys
 import typer
 
 from close.errors import CloseError
+from close.plugins import load_installed
 
-__all__ = ["app", "main"]
+__all__ = ["commands", "main"]
 
-app = typer.Typer(
-    name="close",
-    help="Train on text, run on images: text-only cross-modal transfer.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+USAGE, INTERRUPTED = 2, 130
 
 
-INTERRUPTED = 130
+def commands() -> typer.Typer:
+    """Every verb."""
+    from close.cli import adapters, caption, convert, embed, gap, info, score, train, zero_shot
+
+    app = typer.Typer(
+        name="close",
+        help="Train on text, run on images: text-only cross-modal transfer.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for room in (embed, info, train, caption, score, adapters, gap, convert, zero_shot):
+        room.register(app)
+    return app
 
 
 def main() -> None:
@@ -35,16 +43,15 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        from close.cli import adapter, gap, model, scoring, tables, zero_shot
-
-        for room in (tables, model, adapter, gap, scoring, zero_shot):
-            room.register(app)
-        app(standalone_mode=True)
+        load_installed()
+        commands()(standalone_mode=True)
     except KeyboardInterrupt:
         _interrupted()
     except SystemExit as stop:
         if stop.code == INTERRUPTED:  # what Typer makes of a KeyboardInterrupt
             _interrupted()
+        if stop.code == USAGE and _names_json_file(sys.argv):
+            print("error: --json prints JSON on stdout; to write a file, add --out FILE", file=sys.stderr)
         raise
     except CloseError as error:
         _stop(str(error))
@@ -57,6 +64,14 @@ def main() -> None:
         if not isinstance(error, OSError) or error.errno is None:
             raise
         _stop(f"{error.filename or 'a file'}: {error.strerror}")
+
+
+def _names_json_file(arguments: list[str]) -> bool:
+    """Whether `--json` was given a file, as older versions took it."""
+    following = zip(arguments, [*arguments[1:], ""], strict=True)
+    return any(flag == "--json" and value and (value == "-" or value[0] != "-") for flag, value in following) or any(
+        argument.startswith("--json=") for argument in arguments
+    )
 
 
 def _is_disk_full(error: Exception) -> bool:

@@ -9,24 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from close.cli.options import Captions, Encoder, Json, Pairs, Unpaired, print_json, verb
 from close.errors import RecipeError
 
 if TYPE_CHECKING:
     from close.gap.measured import Case
 
-__all__ = ["Pairs", "register"]
-
-Pairs = Annotated[
-    Path | None,
-    typer.Option(help='Rows {"text": id or row, "image": id or row}, or the data file the tables were made of.'),
-]
-Unpaired = Annotated[bool, typer.Option("--unpaired", help="No text belongs to an image.")]
+__all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    app.command("gap")(gap)
-    app.command("recommend")(recommend)
+    app.command()(verb(gap))
+    app.command()(verb(recommend))
 
 
 def gap(
@@ -43,12 +38,9 @@ def gap(
         list[str] | None,
         typer.Option(metavar="SPEC", help="Measure again behind an adapter, as in a recipe; repeatable."),
     ] = None,
-    json_out: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the measures; - is stdout.")
-    ] = None,
-    html_out: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write the report as one page.")
-    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as one page.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the measures as JSON.")] = None,
+    as_json: Json = False,
     sample: Annotated[int, typer.Option(min=100, help="Rows a side for what is quadratic in them.")] = 20_000,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the intervals; 0 for none.")] = 1000,
     seed: int = 0,
@@ -71,16 +63,16 @@ def gap(
             bootstrap=bootstrap,
             seed=seed,
         )
-        if html_out:
+        if html:
             from close.gap.report.page import render_html
 
             tell("drawing")
-            write_text(html_out, render_html(cases, seed=seed))
-    if str(json_out) == "-":
+            write_text(html, render_html(cases, seed=seed))
+    if out:
+        write_text(out, to_json(cases) + "\n")
+    if as_json:
         typer.echo(to_json(cases))
-    elif json_out:
-        write_text(json_out, to_json(cases) + "\n")
-    if not json_out and not html_out:
+    elif not out and not html:
         _show(cases)
 
 
@@ -94,16 +86,14 @@ def recommend(
     groups: Annotated[
         Path | None, typer.Option(help="The data file of --text: captions that share a group are of one image.")
     ] = None,
-    captions: Annotated[str, typer.Option(help="single or multiple, as in a recipe.")] = "single",
+    captions: Annotated[Captions, typer.Option(help="As in a recipe.")] = "single",
     task: Annotated[str, typer.Option(help="What it is for.")] = "caption",
-    encoder: Annotated[str, typer.Option(help="Embeds what is given as a data file.")] = "mini",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    encoder: Encoder = "mini",
+    as_json: Json = False,
     sample: Annotated[int, typer.Option(min=100, help="Captions to rest on at most.")] = 20_000,
     seed: int = 0,
 ) -> None:
     """Say which adapter and how much noise to train with, before training: lines for a recipe, with the reasons."""
-    import json
-
     from close.gap.advice.advise import advise
 
     with _telling() as tell:
@@ -120,9 +110,10 @@ def recommend(
             seed=seed,
             progress=tell,
         )
-    typer.echo(
-        json.dumps(advice.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) if as_json else lines.rstrip()
-    )
+    if as_json:
+        print_json(advice.to_dict())
+    else:
+        typer.echo(lines.rstrip())
 
 
 def _sources(text: Path | None, image: Path | None, compare: list[str]) -> Iterator[tuple[str, Path, Path]]:

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from close.cli.options import Device, Encoder, Json, Precision, print_json, verb
 from close.errors import PartialError, RecipeError
 
 __all__ = ["register"]
 
-Encoder = Annotated[
-    str, typer.Option("--encoder", help="mini, open_clip:NAME/TAG, open_clip:NAME@FILE, hf:ID or a folder.")
-]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps …; without it, an accelerator if there is one.")]
-Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    for verb in (classify, retrieve):
-        app.command()(verb)
+    for function in (classify, retrieve):
+        app.command()(verb(function))
 
 
 def classify(
@@ -54,7 +47,7 @@ def classify(
     prompts = [*(template or []), *(read_lines(templates) if templates else [])]
     found = run(data, load_encoder(encoder, device=device, precision=precision), classes, templates=prompts)
     if as_json:
-        typer.echo(json.dumps(asdict(found), ensure_ascii=False))
+        print_json(asdict(found))
     else:
         for item in found.items:
             typer.echo(f"{item['item']}\t{item['probability']:.3f}\t{item['label']}")
@@ -96,7 +89,7 @@ def retrieve(
     if not query and not image:
         scores = recall(data, model)
         if as_json:
-            typer.echo(json.dumps(about | scores))
+            print_json(about | scores)
             return
         typer.echo(f"{scores['texts']} texts, {scores['images']} images, encoder {model.name}")
         for way in ("text_to_image", "image_to_text"):
@@ -105,7 +98,7 @@ def retrieve(
         return
     found = pictures_for(query, data, model, k) if query else texts_for(image or [], data, model, k)
     if as_json:
-        typer.echo(json.dumps(about | {"results": found}, ensure_ascii=False))
+        print_json(about | {"results": found})
         return
     for result in found:
         typer.echo(result["query"])

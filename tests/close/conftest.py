@@ -127,6 +127,20 @@ def told(cli: Callable[..., Ran]) -> Callable[..., str]:
 
 
 @pytest.fixture
+def refused(cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run a command whose usage is wrong: exit code 2 and a message, which is returned on one line."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*args: Any) -> str:
+        ran = cli(*args)
+        assert "Traceback" not in ran.err
+        assert (ran.code, ran.out) == (2, ""), ran
+        return " ".join(ran.err.split())
+
+    return run
+
+
+@pytest.fixture
 def recipe(captions: Path, tiny_encoder: Path, tiny_t5: Path) -> Callable[..., Any]:
     """A recipe of tiny models on 48 captions: two epochs of three steps, unless told otherwise."""
     from close.runs.recipe import Recipe

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from close.adapters import ADAPTERS, GapAdapter, list_adapters, load_adapter
-from close.cli.adapter import register
+from close.cli.adapters import register
 from close.errors import DataError, RecipeError
 
 

@@ -67,7 +67,7 @@ class TestJob:
         rows = [row | {"image": str(pictures / f"p{i:02}.png")} for i, row in enumerate(tiny.caption_rows(12))]
         tiny.write_jsonl(place / "eval.jsonl", rows)
         for modality in ("image", "text"):
-            ran = cli("evaluate", "runs/a", "eval.jsonl", "--modality", modality, "--json", f"out/{modality}.json")
+            ran = cli("evaluate", "runs/a", "eval.jsonl", "--modality", modality, "--out", f"out/{modality}.json")
             assert ran.code == 0, ran
             scores = json.loads((place / "out" / f"{modality}.json").read_text())["scores"]
             assert scores["cider"] >= 0
@@ -116,7 +116,7 @@ def test_bad_rows(told, place, recipe_file, run, tiny_encoder, verb, name, conte
     arguments = {
         "embed": ("embed", "text", name, "--encoder", tiny_encoder, "--out", "new/t"),
         "train": ("train", "recipe.yaml", f"data.train={name}", "--out", "new/r"),
-        "evaluate": ("evaluate", run, name, "--json", "new/s.json"),
+        "evaluate": ("evaluate", run, name, "--out", "new/s.json"),
     }
     assert words in told(*arguments[verb])
     assert names(place) == before
@@ -151,7 +151,6 @@ class TestEmbed:
             (["--encoder", "gone/away"], "gone/away: no such directory"),
             (["--encoder", "hf:gone/away"], "gone/away"),
             (["--encoder", "."], "neither open_clip_config.json nor config.json"),
-            (["--precision", "fp8"], "precision is one of auto, fp32, bf16, fp16, not 'fp8'"),
             (["--device", "gpu"], "device 'gpu' can't be used"),
         ],
         ids=str,
@@ -279,15 +278,56 @@ class TestCaption:
 class TestEvaluate:
     """close evaluate."""
 
-    def test_rows_without_what_is_needed(self, told, run, place, pictures):
+    def test_rows_without_what_is_needed(self, told, refused, run, place, pictures):
         saved = names(run)
         assert "no image in it" in told("evaluate", run, "captions.jsonl")
         (place / "c.jsonl").write_text('{"id": "a", "image": "gone.png", "references": ["a dog"]}\n')
         assert "gone.png" in told("evaluate", run, "c.jsonl")
         assert "'source'" in told("evaluate", run, "c.jsonl", "--modality", "text")
-        assert "'audio'" in told("evaluate", run, "captions.jsonl", "--modality", "audio")
+        assert "'audio'" in refused("evaluate", run, "captions.jsonl", "--modality", "audio")
         assert "did you mean 'caption'" in told("evaluate", run, "captions.jsonl", "--task", "captoin")
         assert names(run) == saved
+
+
+CHOICES = [
+    (("embed", "text", "a.txt", "--out", "t", "--precision", "fp8"), "'auto', 'fp32', 'bf16', 'fp16'"),
+    (("caption", "run", "a.png", "--engine", "rya"), "'local', 'ray'"),
+    (("evaluate", "run", "a.jsonl", "--decode", "forest"), "'tree', 'score', 'free'"),
+    (("evaluate", "run", "a.jsonl", "--tokenizer", "perl"), "'auto', 'java', 'python'"),
+    (("score", "a.json", "b.json", "--task", "captions"), "'caption', 'vqa', 'entailment'"),
+    (("recommend", "--text", "t", "--captions", "many"), "'single', 'multiple'"),
+    (("convert", "coco", "a.json", "b.jsonl", "--per", "picture"), "'caption', 'image'"),
+]
+
+
+@pytest.mark.parametrize(("command", "choices"), CHOICES, ids=[" ".join(c[:1]) + c[-2] for c, _ in CHOICES])
+def test_choices_are_told_before_any_work(refused, cli, command, choices):
+    assert choices in refused(*command)
+    words = choices.replace("'", "").replace(", ", "|")
+    assert words in "".join(cli(command[0], *(["text"] if command[0] == "embed" else []), "--help").out.split())
+
+
+@pytest.mark.parametrize("given", [("--json", "s.json"), ("--json=s.json",), ("--json", "-")], ids=" ".join)
+@pytest.mark.parametrize("command", [("gap",), ("evaluate", "run", "a.jsonl"), ("score", "a", "b", "--task", "vqa")])
+def test_a_file_after_json_is_told(refused, place, command, given):
+    before = names(place)
+    assert "--json prints JSON on stdout; to write a file, add --out FILE" in refused(*command, *given)
+    assert names(place) == before
+
+
+VERBS = (
+    "embed text|embed images|info|mini export|train|sweep|demo|caption|evaluate|score|compare|adapters|adapter fit|gap|recommend|"
+    "convert|classify|retrieve"
+)
+
+
+@pytest.mark.parametrize("verb", VERBS.split("|"))
+def test_every_verb_prints_json_and_takes_plugins(cli, monkeypatch, verb):
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = cli(*verb.split(), "--help")
+    assert shown.code == 0
+    assert "--json" in shown.out
+    assert "--plugin" in shown.out
 
 
 class TestOthers:
@@ -297,9 +337,9 @@ class TestOthers:
         assert "did you mean 'mini'" in told("info", "mimi")
         assert "captions.jsonl is a file" in told("info", "captions.jsonl")
 
-    def test_mini_export(self, told, cli, place):
+    def test_mini_export(self, told, refused, place):
         assert "captions.jsonl exists already" in told("mini", "export", "--out", "captions.jsonl")
-        assert "'trian'" in told("mini", "export", "--out", "world", "--split", "trian")
+        assert "'trian'" in refused("mini", "export", "--out", "world", "--split", "trian")
         assert not (place / "world").exists()
 
 

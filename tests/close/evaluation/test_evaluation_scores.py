@@ -11,7 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from close.cli import scoring
+from close.cli import convert as convert_verb
+from close.cli import score as score_verbs
 from close.data.rows import RowFile
 from close.errors import CloseError, DataError, MismatchError, MissingError, RecipeError, UnknownNameError
 from close.evaluation.compare import compare
@@ -25,7 +26,8 @@ from close.io.files import write_json
 NO_JAVA = ("bleu", "rouge_l", "cider")
 
 app = typer.Typer()
-scoring.register(app)
+for verbs in (score_verbs, convert_verb):
+    verbs.register(app)
 
 CAPTIONS = {
     "images": [{"id": i, "file_name": f"{i}.jpg", "domain": "in-domain" if i % 2 else "out-domain"} for i in range(8)],
@@ -65,8 +67,8 @@ def call(*arguments: object) -> Any:
 def test_captions_in_the_coco_formats(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     files = put(tmp_path / "results.json", RESULTS), put(tmp_path / "captions.json", CAPTIONS)
-    done = call("score", *files, "--task", "caption", "--tokenizer", "python", "--json", out,
-                "--metrics", "bleu, rouge_l,cider")  # fmt: skip
+    done = call("score", *files, "--task", "caption", "--tokenizer", "python", "--out", out,
+                *("--metric", "bleu", "--metric", "rouge_l", "--metric", "cider"))  # fmt: skip
     assert done.exit_code == 0, done.output
     scores = json.loads(out.read_text())
     references: dict[str, list[str]] = {}
@@ -88,7 +90,7 @@ def test_captions_in_the_coco_formats(tmp_path: Path) -> None:
 def test_vqa_in_the_official_formats(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     files = put(tmp_path / "r.json", ANSWERS), put(tmp_path / "a.json", QUESTIONS)
-    done = call("score", *files, "--task", "vqa", "--json", out)
+    done = call("score", *files, "--task", "vqa", "--out", out)
     assert done.exit_code == 0, done.output
     scores = json.loads(out.read_text())
     assert scores["accuracy"] == pytest.approx(200 / 3)
@@ -123,7 +125,7 @@ def test_entailment(tmp_path: Path) -> None:
     said = [{"id": str(n), "label": "neutral" if n else "contradiction"} for n in range(4)]
     out = tmp_path / "out.json"
     done = call("score", put(tmp_path / "p.jsonl", said), put(tmp_path / "r.jsonl", truth), "--task", "entailment",
-                "--json", out)  # fmt: skip
+                "--out", out)  # fmt: skip
     assert done.exit_code == 0, done.output
     scores = json.loads(out.read_text())
     assert scores["accuracy"] == 50
@@ -207,7 +209,7 @@ def test_compare_two_runs(tmp_path: Path) -> None:
     good = evaluated(tmp_path / "good", data, [f"a {w} sits here" for w in words])
     bad = evaluated(tmp_path / "bad", data, ["a dog runs"] * 20 + [f"a {w} sits here" for w in words[20:]])
     out = tmp_path / "out.json"
-    done = call("compare", bad, good, "--tokenizer", "python", "--json", out)
+    done = call("compare", bad, good, "--tokenizer", "python", "--out", out)
     assert done.exit_code == 0, done.output
     result = json.loads(out.read_text())
     assert result["n"] == 24
@@ -270,7 +272,7 @@ def test_convert_says_what_it_skipped(tmp_path: Path) -> None:
     again = call("convert", "snli", source, tmp_path / "out.jsonl", "--overwrite", "--json")
     assert json.loads(again.stdout) == {"read": 2, "written": 1, "skipped": {"label '-'": 1}, "messages": []}
     assert isinstance(call("convert", "snli", source, tmp_path / "out.jsonl").exception, CloseError)
-    assert isinstance(call("convert", "coco", source, tmp_path / "o", "--per", "x").exception, RecipeError)
+    assert isinstance(call("convert", "cocoa", source, tmp_path / "o").exception, CloseError)
 
 
 def test_examples_are_the_best_the_worst_and_some(tmp_path: Path) -> None:
@@ -291,7 +293,6 @@ def test_examples_are_the_best_the_worst_and_some(tmp_path: Path) -> None:
 def test_scoring_imports_no_torch() -> None:
     import subprocess
 
-    code = (
-        "import sys, close.cli.scoring, close.evaluation.scores, close.data.readers; sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys, close.cli.score, close.cli.convert\nimport close.evaluation.scores, close.data.readers\n"
+        "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -50,7 +50,7 @@ def folder(tmp_path):
 
 
 def test_json_is_the_report(close_gap, folder):
-    said = json.loads(close_gap("--text", folder / "one.npy", "--image", folder / "image.npy", "--json", "-"))
+    said = json.loads(close_gap("--text", folder / "one.npy", "--image", folder / "image.npy", "--json"))
     expected = measure_gap(np.load(folder / "one.npy"), np.load(folder / "image.npy"), bootstrap=20).to_dict()
     assert said == json.loads(json.dumps(expected))
     assert {"n_text", "n_image", "dim", "centroid_gap", "intervals", "notes"} <= set(said)
@@ -58,7 +58,7 @@ def test_json_is_the_report(close_gap, folder):
 
 def test_files_appear_whole(close_gap, folder):
     out = folder / "out" / "gap.json"
-    assert close_gap("--text", folder / "one.npy", "--image", folder / "image.npy", "--json", out) == ""
+    assert close_gap("--text", folder / "one.npy", "--image", folder / "image.npy", "--out", out) == ""
     assert json.loads(out.read_text())["n_text"] == 40
     assert [path.name for path in out.parent.iterdir()] == ["gap.json"]
 
@@ -71,7 +71,7 @@ def test_table_and_verdict_on_the_terminal(close_gap, folder):
 
 @pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.csv", "rows.jsonl"])
 def test_pairs_from_a_file(close_gap, folder, name):
-    arguments = ("--text", folder / "text.npy", "--image", folder / "image.npy", "--json", "-")
+    arguments = ("--text", folder / "text.npy", "--image", folder / "image.npy", "--json")
     said = json.loads(close_gap(*arguments, "--pairs", folder / name))
     assert said["cosine"]["same_image_captions"]["mean"] > 0.5
     unpaired = json.loads(close_gap(*arguments, "--unpaired"))
@@ -84,7 +84,7 @@ def test_several_encoders_and_adapters(close_gap, folder):
         close_gap(
             *("--text", folder / "one.npy", "--image", folder / "image.npy"),
             *("--compare", f"thin={folder / 'thin.npy'},{folder / 'thin.npy'}"),
-            *("--adapter", "[centring, {gaussian: {cosine: 0.9}}]", "--json", "-"),
+            *("--adapter", "[centring, {gaussian: {cosine: 0.9}}]", "--json"),
         )
     )
     assert list(said["cases"]) == ["thin", "[centring, {gaussian: {cosine: 0.9}}]"]
@@ -187,15 +187,15 @@ def test_real_embedding_tables(close_gap, folder):
     EmbeddingTable.from_numpy(
         image[::-1], folder / "W", modality="image", ids=[f"r{39 - i}" for i in range(40)], **about
     )
-    tables = json.loads(close_gap("--text", folder / "T", "--image", folder / "V", "--json", "-"))
-    plain = json.loads(close_gap("--text", folder / "one.npy", "--image", folder / "image.npy", "--json", "-"))
+    tables = json.loads(close_gap("--text", folder / "T", "--image", folder / "V", "--json"))
+    plain = json.loads(close_gap("--text", folder / "one.npy", "--image", folder / "image.npy", "--json"))
     assert tables["centroid_gap"] == pytest.approx(plain["centroid_gap"], rel=1e-6)
     assert "pairs" not in tables["notes"]
-    turned = json.loads(close_gap("--text", folder / "T", "--image", folder / "W", "--json", "-"))
+    turned = json.loads(close_gap("--text", folder / "T", "--image", folder / "W", "--json"))
     assert "row 0 is 'r0' and 'r39'" in turned["notes"]["pairs"]
     (folder / "by_id.jsonl").write_text("".join(f'{{"text": "r{i}", "image": "r{i}"}}\n' for i in range(40)))
     by_id = json.loads(
-        close_gap("--text", folder / "T", "--image", folder / "W", "--pairs", folder / "by_id.jsonl", "--json", "-")
+        close_gap("--text", folder / "T", "--image", folder / "W", "--pairs", folder / "by_id.jsonl", "--json")
     )
     assert by_id["pair_distance"] == pytest.approx(tables["pair_distance"], rel=1e-6)
     with pytest.raises(MismatchError, match="holds image embeddings, but is given as --text"):

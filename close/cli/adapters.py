@@ -9,20 +9,20 @@ from typing import Annotated, Any
 
 import typer
 
-from close.cli.gap import Pairs
+from close.cli.options import Json, Pairs, print_json, verb
 
 __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    app.command("adapters")(adapters)
+    app.command()(verb(adapters))
     group = typer.Typer(help="Fit an adapter once, to be named in recipes.", no_args_is_help=True)
-    group.command("fit")(fit)
+    group.command("fit")(verb(fit))
     app.add_typer(group, name="adapter")
 
 
-def adapters(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def adapters(as_json: Json = False) -> None:
     """List the ways across the gap: formula, needs, when to use them."""
     from rich.console import Console
     from rich.table import Table
@@ -32,7 +32,7 @@ def adapters(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")
 
     listed = [asdict(info) for info in list_adapters()]
     if as_json:
-        typer.echo(json.dumps(listed, indent=2, ensure_ascii=False))
+        print_json(listed)
         return
     table = Table(*(field.name for field in fields(AdapterInfo)), show_lines=True)
     for info in listed:
@@ -53,6 +53,7 @@ def fit(
     groups: Annotated[
         Path | None, typer.Option(help="The data file that --text was made of, where the adapter needs its groups.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Fit an adapter on embeddings and save it."""
     from close.adapters.resolve import fit_adapter
@@ -63,6 +64,9 @@ def fit(
         raise RecipeError("--pairs says which rows of two tables belong together: give --text and --image")
     index = read_index(pairs, text, image) if pairs and text and image else None
     adapter = fit_adapter(_parse(spec), out, text=text, image=image, pairs=index, groups=groups)
+    if as_json:
+        print_json({"folder": str(out), "adapter": adapter.spec(), "dim": adapter.dim})
+        return
     typer.echo(f"{out}: {json.dumps(adapter.spec(), ensure_ascii=False)}, {adapter.dim} dimensions")
 
 

@@ -1,0 +1,53 @@
+"""close convert."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from close.cli.options import Json, print_json, verb
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb of this file."""
+    app.command()(verb(convert))
+
+
+def convert(
+    format: Annotated[
+        str, typer.Argument(help="coco, karpathy, snli, snli-ve, vqa, vqa-e, visualnews, nocaps, csv, …")
+    ],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="File or folder in that format.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="JSONL to write.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images; for tar and Parquet, where to put them.")
+    ] = None,
+    per: Annotated[Literal["caption", "image"] | None, typer.Option(help="What a row is made for.")] = None,
+    split: Annotated[str, typer.Option(help="Splits to keep, e.g. train,restval.")] = "",
+    annotations: Annotated[Path | None, typer.Option(help="VQA 2.0: the answers.")] = None,
+    captions: Annotated[Path | None, typer.Option(help="VQA 2.0: COCO captions of the images, the sources.")] = None,
+    encoding: Annotated[str, typer.Option(help="Of the text, e.g. latin-1.")] = "utf-8",
+    skip_errors: Annotated[bool, typer.Option("--skip-errors", help="Count bad records instead of stopping.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a real format as the project's JSONL; says what was skipped and why."""
+    from close.data.readers import ReadOptions
+    from close.data.readers import convert as run
+
+    options = ReadOptions(
+        images=images, per=per, split=tuple(s.strip() for s in split.split(",") if s.strip()),
+        annotations=annotations, captions=captions, encoding=encoding,
+    )  # fmt: skip
+    summary = run(format, source, out, options=options, skip_errors=skip_errors, overwrite=overwrite).to_dict()
+    if as_json:
+        print_json(summary)
+        return
+    reasons = "".join(f", {count} × {reason}" for reason, count in summary["skipped"].items())
+    typer.echo(f"{out}: {summary['written']} rows of {summary['read']} records{reasons and '; skipped' + reasons[1:]}")
+    for message in summary["messages"]:
+        typer.echo(f"skipped: {message}", err=True)

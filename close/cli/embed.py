@@ -1,0 +1,109 @@
+"""close embed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from close.cli.options import (
+    Address,
+    Device,
+    Encoder,
+    EngineName,
+    Json,
+    Precision,
+    Workers,
+    pick_engine,
+    print_json,
+    verb,
+)
+from close.errors import MissingError, PartialError
+
+__all__ = ["register"]
+
+Out = Annotated[Path, typer.Option("--out", help="Folder of the table.")]
+Export = Annotated[Path | None, typer.Option(help="Also write the rows as a plain .npy, or .parquet.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    group = typer.Typer(no_args_is_help=True, help="Make an embedding table of texts or images.")
+    group.command("text")(verb(embed_text))
+    group.command("images")(verb(embed_images))
+    app.add_typer(group, name="embed")
+
+
+def embed_text(
+    path: Annotated[Path, typer.Argument(help="Rows: .jsonl, .txt, .csv or .parquet, or a folder of these.")],
+    out: Out,
+    encoder: Encoder = "mini",
+    device: Device = None,
+    precision: Precision = "auto",
+    batch_size: Annotated[int, typer.Option(min=1)] = 256,
+    export: Export = None,
+    engine: EngineName = "local",
+    workers: Workers = 2,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Embed the source texts of a data file; a stopped run continues."""
+    from close.data.shards import open_rows
+    from close.encoders import load_encoder
+    from close.io.progress import progress
+    from close.vectors.table import embed_texts
+
+    spread = pick_engine(engine, workers, address)
+    rows = open_rows(path)
+    model = load_encoder(encoder, device=device, precision=precision)
+    with progress(f"embedding {path.name}", "texts") as update:
+        table = embed_texts(rows, model, out, batch_size=batch_size, progress=update, engine=spread)
+    _finish(table, export, as_json)
+
+
+def embed_images(
+    path: Annotated[Path, typer.Argument(help="A folder of images, or rows with an image each.")],
+    out: Out,
+    encoder: Encoder = "mini",
+    device: Device = None,
+    precision: Precision = "auto",
+    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    export: Export = None,
+    engine: EngineName = "local",
+    workers: Workers = 2,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Embed images (or what the encoder's second tower takes); unreadable ones are named at the end."""
+    from close.encoders import load_encoder
+    from close.io.progress import progress
+    from close.vectors.table import embed_images as embed
+    from close.vectors.table import find_images
+
+    if not path.exists():
+        raise MissingError(f"{path}: no such file or folder")
+    spread = pick_engine(engine, workers, address)
+    model = load_encoder(encoder, device=device, precision=precision)
+    images = find_images(path, model.item_suffixes)
+    with progress(f"embedding {path.name}", "images") as update:
+        table = embed(images, model, out, batch_size=batch_size, progress=update, engine=spread)
+    _finish(table, export, as_json)
+    if failed := table.failures:
+        named = "; ".join(failure["reason"] for failure in failed[:3])
+        more = "; … (all in failures.jsonl)" if len(failed) > 3 else ""
+        raise PartialError(f"{len(failed)} images could not be read and are left out: {named}{more}")
+
+
+def _finish(table: Any, export: Path | None, as_json: bool) -> None:
+    """Export what was made, and say what it is."""
+    if export is not None:
+        table.export(export)
+    about = table.info
+    if as_json:
+        print_json({"table": str(table.path)} | about)
+        return
+    typer.echo(
+        f"{table.path}: {about['rows']} rows, {about['vectors']} distinct {about['modality']} vectors × {about['dim']}, "
+        f"encoder {about['encoder']}"
+    )

@@ -1,0 +1,56 @@
+"""close info, close mini export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from close.cli.options import Json, print_json, verb
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    app.command()(verb(info))
+    group = typer.Typer(no_args_is_help=True, help="The mini world that the package ships.")
+    group.command("export")(verb(mini_export))
+    app.add_typer(group, name="mini")
+
+
+def info(
+    thing: Annotated[str, typer.Argument(help="A run, an embedding table, an encoder or an adapter.")],
+    as_json: Json = False,
+) -> None:
+    """Say what a thing is, and whether it is whole."""
+    from close.runs.inspection import describe
+
+    about = describe(thing)
+    if as_json:
+        print_json(about)
+        return
+    width = max(map(len, about))
+    for key, value in about.items():
+        typer.echo(f"{key:<{width}}  {value if not isinstance(value, (dict, list)) else json.dumps(value)}")
+
+
+def mini_export(
+    out: Annotated[Path, typer.Option("--out", help="New folder.")],
+    split: Annotated[
+        Literal["train", "val", "test"], typer.Option(help="Scenes of different splits differ.")
+    ] = "train",
+    count: Annotated[int, typer.Option(min=1, help="Number of scenes.")] = 1000,
+    seed: int = 0,
+    as_json: Json = False,
+) -> None:
+    """Write scenes as files: images/*.png, captions.jsonl, eval.jsonl, vqa.jsonl, entailment.jsonl."""
+    from close.mini import export
+
+    counts = export(out, split, count, seed)
+    if as_json:
+        print_json({"folder": str(out), **counts})
+        return
+    typer.echo(f"{out}: " + ", ".join(f"{number} {name}" for name, number in counts.items()))

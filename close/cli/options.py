@@ -1,0 +1,119 @@
+"""Options that several verbs take, each described once."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import typer
+
+from close.plugins import load_plugins
+
+__all__ = [
+    "Address",
+    "BatchSize",
+    "Beams",
+    "Captions",
+    "Device",
+    "Encoder",
+    "EngineName",
+    "Json",
+    "MetricNames",
+    "MovedEncoder",
+    "Pairs",
+    "Precision",
+    "Samples",
+    "TaskKind",
+    "Tokenizer",
+    "Unpaired",
+    "Workers",
+    "pick_engine",
+    "print_json",
+    "verb",
+]
+
+Address = Annotated[
+    str | None, typer.Option(help="With --engine ray: of a running cluster; without it, one is started here.")
+]
+BatchSize = Annotated[int, typer.Option(min=1)]
+Beams = Annotated[int | None, typer.Option("--num-beams", min=1, help="Beams; without it, as the run says (5).")]
+Captions = Literal["single", "multiple"]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps …; without it, an accelerator if there is one.")]
+Encoder = Annotated[
+    str, typer.Option("--encoder", help="mini, open_clip:NAME/TAG, open_clip:NAME@FILE, hf:ID or a folder.")
+]
+EngineName = Annotated[Literal["local", "ray"], typer.Option("--engine", help="ray: spread over a Ray cluster.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+MetricNames = Annotated[
+    list[str] | None,
+    typer.Option("--metric", help="One of the task's metrics, again for each; `close list metrics` names them."),
+]
+MovedEncoder = Annotated[str | None, typer.Option("--encoder", help="Where the run's encoder is now, if it has moved.")]
+Pairs = Annotated[
+    Path | None,
+    typer.Option(help='Rows {"text": id or row, "image": id or row}, or the data file the tables were made of.'),
+]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],
+    typer.Option(help="auto: bf16 for large models on hardware that has it, else fp32."),
+]
+Samples = Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for no intervals.")]
+TaskKind = Literal["caption", "vqa", "entailment"]
+Tokenizer = Annotated[
+    Literal["auto", "java", "python"], typer.Option(help="PTB tokenizer of caption scores; auto: java if it is there.")
+]
+Unpaired = Annotated[bool, typer.Option("--unpaired", help="No text belongs to an image.")]
+Workers = Annotated[int, typer.Option(min=1, help="With --engine ray: how many.")]
+
+_PLUGIN = inspect.Parameter(
+    "plugin",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=None,
+    annotation=Annotated[
+        list[str] | None,
+        typer.Option(help="A module or file with own parts (adapters, metrics, …); repeatable. Its code is run."),
+    ],
+)
+
+
+def verb(function: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes `--plugin` beside its own options, and loads what it names before anything else."""
+
+    @wraps(function)
+    def command(*args: Any, plugin: list[str] | None = None, **kwargs: Any) -> None:
+        load_plugins(plugin or [])
+        function(*args, **kwargs)
+
+    hints = get_type_hints(function, include_extras=True)
+    own = inspect.signature(function).parameters.values()
+    parameters = [parameter.replace(annotation=hints[parameter.name]) for parameter in own]
+    command.__signature__ = inspect.Signature([*parameters, _PLUGIN])  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in [*parameters, _PLUGIN]}
+    return command
+
+
+def pick_engine(name: str, workers: int, address: str | None) -> Any:
+    """What runs the parts of a job: `map`, or a Ray cluster."""
+    if name == "local":
+        return map
+    from close.io.cluster import RayEngine
+
+    return RayEngine(workers, address)
+
+
+def print_json(value: Any) -> None:
+    """A result on stdout, indented; NaN and infinity become null, which JSON has no other word for."""
+    typer.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

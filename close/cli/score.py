@@ -1,0 +1,191 @@
+"""close evaluate, close score, close compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from close.cli.options import (
+    BatchSize,
+    Beams,
+    Device,
+    Json,
+    MetricNames,
+    MovedEncoder,
+    Precision,
+    Samples,
+    TaskKind,
+    Tokenizer,
+    print_json,
+    verb,
+)
+
+__all__ = ["register"]
+
+Out = Annotated[Path | None, typer.Option("--out", help="Write the result to this JSON file.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    for function in (evaluate, score, compare):
+        app.command()(verb(function))
+
+
+def _written(result: Any, out: Path | None, as_json: bool) -> bool:
+    """Write or print a result as JSON; whether it was printed, so that nothing else is to be."""
+    from close.io.files import write_json
+
+    if out is not None:
+        write_json(out, result)
+    if as_json:
+        print_json(result)
+    return as_json
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    data: Annotated[Path, typer.Argument(help="Rows to score on.")],
+    modality: Annotated[
+        Literal["image", "text"], typer.Option(help="text: feed the sources' own embeddings.")
+    ] = "image",
+    task: Annotated[str | None, typer.Option(help="Without it, the run's.")] = None,
+    num_beams: Beams = None,
+    batch_size: BatchSize = 64,
+    tokenizer: Tokenizer = "auto",
+    metrics: MetricNames = None,
+    decode: Annotated[
+        Literal["tree", "score", "free"] | None,
+        typer.Option(help="tree, score: an answer from a closed set (score gives probabilities); free: any text."),
+    ] = None,
+    normalise: Annotated[
+        bool, typer.Option("--length-normalise", help="With --decode score: by the answers' lengths.")
+    ] = False,
+    answers: Annotated[
+        Path | None, typer.Option(help="The closed set: .txt, an answer a line, or rows whose targets are taken.")
+    ] = None,
+    top_answers: Annotated[
+        int | None, typer.Option(min=1, help="Only the commonest; without --answers, of the run's training targets.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows; said in the result.")] = None,
+    device: Device = None,
+    precision: Precision = "auto",
+    encoder: MovedEncoder = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Score a run on a data file; predictions and scores are saved with the run."""
+    from close.evaluation.evaluate import evaluate as score
+
+    settings: dict[str, Any] = {"num_beams": num_beams} if num_beams else {}
+    settings |= {"metrics": tuple(metrics)} if metrics else {}
+    result = score(
+        run,
+        data,
+        modality=modality,
+        task=task,
+        batch_size=batch_size,
+        tokenizer=tokenizer,
+        decode=decode,
+        normalise=normalise,
+        answers=answers,
+        top_answers=top_answers,
+        limit=limit,
+        device=device,
+        precision=precision,
+        encoder=encoder,
+        **settings,
+    )
+    if _written(result, out, as_json):
+        return
+    for name, value in result["scores"].items():
+        if isinstance(value, (int, float)):
+            low, high = result["scores"].get("ci", {}).get(name, (None, None))
+            typer.echo(f"{name:<22}{value:8.2f}" + (f"   [{low:.2f}, {high:.2f}]" if low is not None else ""))
+    typer.echo(f"saved in {result['folder']}")
+
+
+def score(
+    predictions: Annotated[Path, typer.Argument(help="Results in the task's official format, or predictions.jsonl.")],
+    references: Annotated[Path, typer.Argument(help="Annotations in the task's official format, or rows.")],
+    task: Annotated[TaskKind, typer.Option(help="What kind of text they are.")],
+    tokenizer: Tokenizer = "auto",
+    metrics: MetricNames = None,
+    samples: Samples = 1000,
+    seed: int = 0,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Score a file of predictions the official way, with 95 % intervals."""
+    from close.evaluation.scores import score_files
+
+    settings: dict[str, Any] = {"metrics": metrics} if metrics else {}
+    result = score_files(predictions, references, task, tokenizer=tokenizer, samples=samples, seed=seed, **settings)
+    if _written(result, out, as_json):
+        return
+    for line in _lines(result):
+        typer.echo(line)
+    if result.get("missing"):
+        typer.echo(f"note: {result['missing']} references have no prediction and are left out", err=True)
+    for name, reason in result.get("notes", {}).items():
+        typer.echo(f"note: no {name}: {reason}", err=True)
+
+
+def _lines(result: dict[str, Any]) -> list[str]:
+    """Names and numbers, one a line; tables of parts indented below their name."""
+    lines = []
+    for name, value in result.items():
+        low, high = result.get("ci", {}).get(name, (None, None))
+        interval = "" if low is None else f"   [{low:.2f}, {high:.2f}]"
+        if isinstance(value, float):
+            lines.append(f"{name:<14}{value:8.2f}{interval}")
+        elif isinstance(value, (int, str)):
+            lines.append(f"{name:<14}{value:>8}")
+        elif isinstance(value, dict) and name not in ("ci", "notes"):
+            lines.append(name)
+            lines += [f"  {key:<22}{_short(part)}" for key, part in value.items()]
+    return lines
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:8.2f}"
+    if isinstance(value, dict):
+        return "  ".join(f"{key} {_short(part).strip()}" for key, part in value.items() if _is_number(part))
+    return f"{'-' if value is None else value:>8}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))
+
+
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="Folder of a run or an evaluation, or a file of predictions.")],
+    run_b: Annotated[Path, typer.Argument(help="The other one.")],
+    name: Annotated[str | None, typer.Option(help="Which evaluation, if both runs have several in common.")] = None,
+    references: Annotated[
+        Path | None, typer.Option(help="With files of predictions; or where the data is now.")
+    ] = None,
+    task: Annotated[TaskKind | None, typer.Option(help="With files of predictions: what they are.")] = None,
+    tokenizer: Tokenizer = "auto",
+    samples: Annotated[int, typer.Option(min=100, help="Bootstrap and exchange samples.")] = 1000,
+    seed: int = 0,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two runs on identical examples: difference B − A, its 95 % interval, and a paired test."""
+    from close.evaluation.compare import compare as run
+
+    result = run(
+        run_a, run_b, name=name, references=references, task=task, tokenizer=tokenizer, samples=samples, seed=seed
+    )
+    if _written(result, out, as_json):
+        return
+    typer.echo(f"{'':<14}{'A':>8}{'B':>8}{'B − A':>8}   {'95 % interval':<18}{'p':>7}")
+    for measure, row in result["measures"].items():
+        interval = f"[{row['ci'][0]:+.2f}, {row['ci'][1]:+.2f}]"
+        typer.echo(
+            f"{measure:<14}{row['a']:8.2f}{row['b']:8.2f}{row['difference']:+8.2f}   {interval:<18}{row['p']:7.3f}"
+        )
+    typer.echo(f"{result['n']} examples of {result['data']}")

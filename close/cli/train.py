@@ -1,0 +1,111 @@
+"""close train, close sweep, close demo."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from close.cli.options import Json, print_json, verb
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    for function in (train, sweep, demo):
+        app.command()(verb(function))
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="YAML file.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, e.g. training.epochs=3")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the run; without it, runs/NAME_OF_RECIPE.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in the folder.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train as a recipe says; the whole recipe is checked before work starts."""
+    from close.runs.folder import open_run
+    from close.runs.recipe import load_recipe
+    from close.runs.train import train as run
+
+    checked = load_recipe(recipe, overrides)
+    folder = run(checked, out or Path("runs") / recipe.stem, resume=resume, overwrite=overwrite)
+    if os.environ.get("RANK", "0") == "0":  # under torchrun every process is here
+        if as_json:
+            print_json({"run": str(folder)} | open_run(folder))
+        else:
+            typer.echo(folder)
+
+
+def sweep(
+    recipe: Annotated[Path, typer.Argument(help="YAML file: what all runs share.")],
+    test: Annotated[
+        Path | None, typer.Option("--test", help="Rows to score on; each has an image and a source.")
+    ] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value")] = None,
+    adapter: Annotated[list[str] | None, typer.Option(help="Adapter spec, again for each; none: noise alone.")] = None,
+    noise: Annotated[
+        list[float] | None, typer.Option(help="Cosine that the noise leaves, again for each; 1: none.")
+    ] = None,
+    epochs: Annotated[list[float] | None, typer.Option(help="Length of training, again for each.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 3,
+    select: Annotated[
+        Path | None,
+        typer.Option(help="Choose the best run without images: rows with references, or captions in groups."),
+    ] = None,
+    select_image: Annotated[
+        Path | None, typer.Option(help="With --select: a table of unpaired images, to select by texts made like them.")
+    ] = None,
+    image: Annotated[bool, typer.Option(help="Include the image-supervised ceiling.")] = True,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the sweep.")] = Path("sweep"),
+    as_json: Json = False,
+) -> None:
+    """Train adapters × noise × epochs × seeds; one table and one plot with intervals. A stopped sweep continues."""
+    from close.runs.recipe import load_recipe
+    from close.study.sweep import arms_of, parse_spec, table_of
+    from close.study.sweep import sweep as run
+
+    base = load_recipe(recipe, overrides)
+    arms = arms_of(
+        [parse_spec(spec) for spec in adapter or ["none"]],
+        noise or [1.0],
+        epochs=epochs or [],
+        image=image and test is not None,
+    )
+    first = list(range(base.seed, base.seed + seeds))
+    summary = run(
+        base,
+        arms,
+        first,
+        test,
+        out,
+        select=select,
+        select_images=select_image,
+        tell=lambda line: typer.echo(line, err=True),
+    )
+    if as_json:
+        print_json(summary)
+    else:
+        typer.echo(table_of(summary))
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the report.")] = Path("demo"),
+    seed: int = 0,
+    as_json: Json = False,
+) -> None:
+    """The main job on the embedded mini world: train on text, caption pictures, compare; writes report.html."""
+    from close.demo import run_demo
+    from close.io.files import read_json
+
+    page = run_demo(out, seed=seed)
+    if as_json:
+        print_json(read_json(out / "results.json"))
+    else:
+        typer.echo(page)
