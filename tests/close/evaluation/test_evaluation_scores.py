@@ -293,6 +293,6 @@ def test_examples_are_the_best_the_worst_and_some(tmp_path: Path) -> None:
 def test_scoring_imports_no_torch() -> None:
     import subprocess
 
-    code = "import sys, close.cli.score, close.cli.convert\nimport close.evaluation.scores, close.data.readers\n"
-        "sys.exit('torch' in sys.modules)"
+    rooms = ("close.cli.score", "close.cli.convert", "close.evaluation.scores", "close.data.readers")
+    code = f"import sys, {', '.join(rooms)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
