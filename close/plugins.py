@@ -17,10 +17,11 @@ from pathlib import Path
 
 from close.errors import MissingError
 
-__all__ = ["GROUP", "check_plugins", "load_installed", "load_plugins", "loaded"]
+__all__ = ["GROUP", "check_plugins", "is_file", "load_installed", "load_plugins", "loaded", "loading"]
 
 GROUP = "close.plugins"
 _loaded: dict[str, None] = {}
+_loading: list[str] = []
 
 
 def load_plugins(names: Iterable[str]) -> None:
@@ -32,7 +33,11 @@ def load_plugins(names: Iterable[str]) -> None:
     for name in names:
         key = _key(name)
         if key not in _loaded:
-            _import(name, key)
+            _loading.append(key)
+            try:
+                _import(name, key)
+            finally:
+                _loading.pop()
             _loaded[key] = None
 
 
@@ -44,6 +49,11 @@ def load_installed() -> None:
 def loaded() -> list[str]:
     """The plug-ins that are loaded, as `load_plugins` takes them: files by their whole path."""
     return list(_loaded)
+
+
+def loading() -> str | None:
+    """The plug-in that is being imported right now, which registries keep with what it brings."""
+    return _loading[-1] if _loading else None
 
 
 def check_plugins(names: Iterable[str], user: str) -> None:
@@ -61,16 +71,17 @@ def check_plugins(names: Iterable[str], user: str) -> None:
         )
 
 
-def _is_file(name: str) -> bool:
+def is_file(name: str) -> bool:
+    """Whether a plug-in's name is that of a file, and not of a module."""
     return name.endswith(".py") or "/" in name or "\\" in name
 
 
 def _key(name: str) -> str:
-    return str(Path(name).resolve()) if _is_file(name) else name
+    return str(Path(name).resolve()) if is_file(name) else name
 
 
 def _import(name: str, key: str) -> None:
-    if not _is_file(name):
+    if not is_file(name):
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:

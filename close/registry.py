@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from close.errors import UnknownNameError
+from close.plugins import loading
 
 __all__ = ["Registry", "unknown_name"]
 
@@ -22,11 +23,17 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
 
 
 class Registry(Generic[T]):
-    """A mapping from a name to a class, filled by a decorator."""
+    """A mapping from a name to a class, filled by a decorator.
+
+    Attributes:
+        kind: what its items are, for messages.
+        origins: name to the plug-in that brought it; what the package itself brings is not in it.
+    """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._items: dict[str, T] = {}
+        self.origins: dict[str, str] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator: put the decorated object under `name`; a name is given once."""
@@ -35,6 +42,8 @@ class Registry(Generic[T]):
             if name in self._items:
                 raise ValueError(f"{self.kind} {name!r} is registered already")
             self._items[name] = item
+            if plugin := loading():
+                self.origins[name] = plugin
             return item
 
         return put
@@ -43,6 +52,10 @@ class Registry(Generic[T]):
         if name not in self._items:
             raise unknown_name(self.kind, name, self._items)
         return self._items[name]
+
+    def items(self) -> list[tuple[str, T]]:
+        """Names and items, by name."""
+        return sorted(self._items.items())
 
     def __contains__(self, name: object) -> bool:
         return name in self._items

@@ -19,7 +19,7 @@ from close.registry import Registry, unknown_name
 from close.vectors.blocks import as_tensor
 from close.vectors.open import refuse_bad_rows
 
-__all__ = ["ADAPTERS", "Chain", "GapAdapter", "Needs", "build_adapter", "split_spec", "stages_of"]
+__all__ = ["ADAPTERS", "Chain", "GapAdapter", "Needs", "build_adapter", "names_in", "split_spec", "stages_of"]
 
 Needs = Literal["nothing", "text", "groups", "unpaired", "paired"]
 _WANTED: dict[Needs, tuple[str, ...]] = {
@@ -277,6 +277,15 @@ def build_adapter(spec: Any, dim: int) -> GapAdapter:
 def stages_of(spec: Any) -> list[Any]:
     """The stages that a spec names: of a list its members, of anything else itself, of None nothing."""
     return [] if spec is None else list(spec) if isinstance(spec, (list, tuple)) else [spec]
+
+
+def names_in(spec: Any) -> list[str]:
+    """The adapters that a spec names, those of chains within chains too."""
+    return [
+        name
+        for stage in stages_of(spec)
+        for name in (names_in(stage) if isinstance(stage, (list, tuple)) else [split_spec(stage)[0]])
+    ]
 
 
 def split_spec(spec: Any) -> tuple[str, dict[str, Any]]:

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from close.adapters.base import GapAdapter, build_adapter
+from close.adapters.base import ADAPTERS, GapAdapter, build_adapter, names_in
 from close.errors import CloseError, DataError, MismatchError, MissingError, NotFittedError, OutputExistsError
 from close.io.files import read_json, write_json
 from close.io.versions import own_version
+from close.plugins import check_plugins
 
 __all__ = ["load_adapter", "read_adapter_info", "save_adapter"]
 
@@ -43,6 +44,7 @@ def save_adapter(
         "dim": adapter.dim,
         "encoder": encoder,
         "fingerprint": fingerprint,
+        "plugins": sorted({ADAPTERS.origins[name] for name in names_in(adapter.spec()) if name in ADAPTERS.origins}),
         "versions": {"close": own_version(), "torch": str(torch.__version__)},
     }
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -97,6 +99,7 @@ def load_adapter(path: str | Path, *, fingerprint: str | None = None) -> GapAdap
     tensors = folder / "adapter.safetensors"
     if not tensors.is_file():
         raise MissingError(f"{tensors}: no such file; copy the whole folder, or fit the adapter again")
+    check_plugins(info.get("plugins", []), f"adapter {folder}")
     try:
         adapter = build_adapter(info["adapter"], info["dim"])
         adapter.load_state_dict(load_file(tensors))

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from close.encoders.base import ContrastiveEncoder, fingerprint, pick_device
+from close.encoders.base import ENCODERS, ContrastiveEncoder, fingerprint, pick_device
+from close.encoders.hf import TransformersEncoder
+from close.encoders.mini import MiniEncoder
+from close.encoders.openclip import OpenClipEncoder
 from close.errors import MissingError
 from close.registry import unknown_name
 
-__all__ = ["ContrastiveEncoder", "encoder_name", "fingerprint", "load_encoder", "pick_device"]
-
-_FORMS = "mini, open_clip:NAME/TAG, open_clip:NAME@CHECKPOINT, hf:ORG/MODEL, or a local directory"
+__all__ = [
+    "ENCODERS",
+    "ContrastiveEncoder",
+    "MiniEncoder",
+    "OpenClipEncoder",
+    "TransformersEncoder",
+    "encoder_name",
+    "fingerprint",
+    "load_encoder",
+    "pick_device",
+]
 
 
 def encoder_name(reference: str) -> str:
@@ -43,26 +55,20 @@ def load_encoder(
         MissingError: no such file or directory.
         WeightsError: weights are missing or do not fit; nothing is ever replaced by random weights.
     """
-    from close.encoders.hf import load_transformers_encoder
-    from close.encoders.openclip import OpenClipEncoder
-
     name = encoder_name(reference)
-    scheme, _, rest = name.partition(":")
-    if name == "mini":
-        from close.mini import ENCODER_DIR
-
-        return OpenClipEncoder(str(ENCODER_DIR), name=name, device=device, precision=precision)
-    if scheme == "open_clip" and rest:
-        return OpenClipEncoder(rest, name=name, device=device, precision=precision)
-    if scheme == "hf" and rest:
-        return load_transformers_encoder(rest, name=name, device=device, precision=precision)
-    path = Path(name)
-    if name and path.is_dir():
-        if (path / "open_clip_config.json").is_file():
-            return OpenClipEncoder(name, name=name, device=device, precision=precision)
-        if (path / "config.json").is_file():
-            return load_transformers_encoder(name, name=name, device=device, precision=precision)
-        raise MissingError(f"encoder {reference}: neither open_clip_config.json nor config.json is in that directory")
-    if "/" in reference and scheme == reference:
-        raise MissingError(f"encoder {reference}: no such directory (an encoder is {_FORMS})")
-    raise unknown_name(f"encoder (expected {_FORMS})", reference, ["mini", "open_clip:", "hf:"])
+    word, colon, rest = name.partition(":")
+    settings: Any = {"name": name, "device": device, "precision": precision}
+    if word in ENCODERS and bool(rest) == (":" in ENCODERS[word].form):
+        return ENCODERS[word].load(rest, **settings)
+    kinds = [kind for _, kind in ENCODERS.items()]
+    markers = {kind.marker: kind for kind in kinds if kind.marker}
+    if name and Path(name).is_dir():
+        for marker in sorted(markers, key=len, reverse=True):  # "config.json" last: others have one too
+            if (Path(name) / marker).is_file():
+                return markers[marker].load(name, **settings)
+        raise MissingError(f"encoder {reference}: none of {', '.join(sorted(markers))} is in that directory")
+    forms = ", ".join(kind.form for kind in kinds) + ", or a local directory"
+    if "/" in reference and not colon:
+        raise MissingError(f"encoder {reference}: no such directory (an encoder is {forms})")
+    known = [kind.form.partition(":")[0] + ":" * (":" in kind.form) for kind in kinds]
+    raise unknown_name(f"encoder (expected {forms})", reference, known)

@@ -20,8 +20,10 @@ from close.errors import CloseError, DataError, RecipeError
 from close.fast.memory import kept_memory
 from close.fast.packing import pack
 from close.fast.precision import pick_dtype, pick_precision
+from close.plugins import load_plugins, loaded
+from close.registry import Registry
 
-__all__ = ["ContrastiveEncoder", "fingerprint", "pick_device", "windows"]
+__all__ = ["ENCODERS", "ContrastiveEncoder", "fingerprint", "pick_device", "windows"]
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
@@ -57,12 +59,18 @@ def windows(items: Any, size: int) -> Iterator[list[Any]]:
         yield window
 
 
+ENCODERS: Registry[type[ContrastiveEncoder]] = Registry("encoder")
+
+
 class ContrastiveEncoder(ABC):
     """A frozen contrastive model: text and a second modality ("image") in one space.
 
     The encoder owns the loader of its second modality (pictures for CLIP, audio for CLAP); nothing else opens such a file.
+    A family is registered under the word that its references begin with: `@ENCODERS.register("open_clip")`.
 
     Attributes:
+        form: how its references look, for messages. marker: a file that its local directories have; None if it has none.
+        item_suffixes: of the files that its second tower takes.
         name: the reference it was loaded by (`load_encoder`), stored in tables and runs.
         embed_dim: width D of the shared space.
         fingerprint: of the weights; decides whether tables, adapters and runs fit together.
@@ -70,7 +78,22 @@ class ContrastiveEncoder(ABC):
         precision: fp32, bf16 or fp16: what `auto` came to.
     """
 
+    form: ClassVar[str]
+    marker: ClassVar[str | None] = None
     item_suffixes: ClassVar[tuple[str, ...]] = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+    @classmethod
+    @abstractmethod
+    def load(
+        cls, reference: str, *, name: str, device: str | torch.device | None = None, precision: str = "auto"
+    ) -> ContrastiveEncoder:
+        """The encoder of a reference, without the word that it begins with; or of a local directory.
+
+        Args:
+            name: what tables and runs store.
+        Raises:
+            UnknownNameError, MissingError, WeightsError: see `load_encoder`.
+        """
 
     def __init__(self, name: str, model: nn.Module, *, device: str | torch.device | None, precision: str) -> None:
         self.name = name
@@ -84,9 +107,7 @@ class ContrastiveEncoder(ABC):
 
     def __reduce__(self) -> Any:
         """Pickled as its reference: another process loads the same weights for itself."""
-        from close.encoders import load_encoder
-
-        return partial(load_encoder, device=self.device.type, precision=self.precision), (self.name,)
+        return partial(_load_again, device=self.device.type, precision=self.precision), (self.name, loaded())
 
     @property
     @abstractmethod
@@ -203,6 +224,14 @@ class ContrastiveEncoder(ABC):
             key: value.to(self.device, self.dtype if torch.is_floating_point(value) else None, non_blocking=True)
             for key, value in inputs.items()
         }
+
+
+def _load_again(name: str, plugins: list[str], **settings: Any) -> ContrastiveEncoder:
+    """In another process, with the plug-ins that this one was told to load."""
+    from close.encoders import load_encoder
+
+    load_plugins(plugins)
+    return load_encoder(name, **settings)
 
 
 def describe(item: Any) -> str:

@@ -12,17 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from close.encoders.base import ContrastiveEncoder, describe
+from close.encoders.base import ENCODERS, ContrastiveEncoder, describe
 from close.encoders.pictures import open_picture
-from close.errors import DataError, MissingError, WeightsError
+from close.errors import DataError, MissingError, WeightsError, reason
 from close.io.pretrained import load_tokenizer
 
-__all__ = ["ClapEncoder", "TransformersEncoder", "load_transformers_encoder"]
+__all__ = ["ClapEncoder", "TransformersEncoder"]
 
 
 _NUMPY_RANDOM = Lock()
 
 
+@ENCODERS.register("hf")
 class TransformersEncoder(ContrastiveEncoder):
     """A two-tower model of transformers with `get_text_features` and `get_image_features`: CLIP, SigLIP, SigLIP 2 and alike.
 
@@ -32,6 +33,35 @@ class TransformersEncoder(ContrastiveEncoder):
     Raises:
         WeightsError: its tokenizer or image processor can't be loaded.
     """
+
+    form = "hf:ORG/MODEL"
+    marker = "config.json"
+
+    @classmethod
+    def load(
+        cls, reference: str, *, name: str, device: str | torch.device | None = None, precision: str = "auto"
+    ) -> TransformersEncoder:
+        """From a hub id or a local directory; a model with an audio tower is a `ClapEncoder`.
+
+        Raises:
+            WeightsError: the model can't be loaded, weights are missing, or it is no two-tower model.
+        """
+        from transformers import AutoModel
+
+        try:
+            model, report = AutoModel.from_pretrained(reference, dtype=torch.float32, output_loading_info=True)
+        except Exception as error:  # many kinds; each means that the weights can't be had
+            raise WeightsError(f"transformers can't load {reference!r}: {reason(error, whole=False)}") from None
+        missing = sorted(report["missing_keys"])
+        if missing:
+            raise WeightsError(
+                f"{reference}: {len(missing)} weights are missing, {missing[0]!r} first; the file is not whole"
+            )
+        audio = hasattr(model, "get_audio_features")
+        if not hasattr(model, "get_text_features") or not (audio or hasattr(model, "get_image_features")):
+            raise WeightsError(f"{reference}: {type(model).__name__} is no contrastive encoder (CLIP, SigLIP, CLAP, …)")
+        kind = ClapEncoder if audio else TransformersEncoder
+        return kind(reference, model, name=name, device=device, precision=precision)
 
     def __init__(
         self, reference: str, model: Any, *, name: str, device: str | torch.device | None, precision: str
@@ -127,42 +157,13 @@ class ClapEncoder(TransformersEncoder):
         return _pooled(self.model.get_audio_features(**inputs))
 
 
-def load_transformers_encoder(
-    reference: str, *, name: str, device: str | torch.device | None = None, precision: str = "auto"
-) -> TransformersEncoder:
-    """A transformers encoder from a hub id or a local directory.
-
-    Args:
-        name: what tables and runs store.
-    Raises:
-        WeightsError: the model can't be loaded, weights are missing, or it is no two-tower model.
-    """
-    from transformers import AutoModel
-
-    try:
-        model, report = AutoModel.from_pretrained(reference, dtype=torch.float32, output_loading_info=True)
-    except Exception as error:  # many kinds; each means that the weights can't be had
-        raise WeightsError(f"transformers can't load {reference!r}: {str(error).strip().splitlines()[0]}") from None
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise WeightsError(
-            f"{reference}: {len(missing)} weights are missing, {missing[0]!r} first; the file is not whole"
-        )
-    audio = hasattr(model, "get_audio_features")
-    if not hasattr(model, "get_text_features") or not (audio or hasattr(model, "get_image_features")):
-        raise WeightsError(f"{reference}: {type(model).__name__} is no contrastive encoder (CLIP, SigLIP, CLAP, …)")
-    kind = ClapEncoder if audio else TransformersEncoder
-    return kind(reference, model, name=name, device=device, precision=precision)
-
-
 def _load_part(loader: str, reference: str) -> Any:
     import transformers
 
     try:
         return getattr(transformers, loader).from_pretrained(reference)
     except Exception as error:  # many kinds; each means that the part is not there
-        line = str(error).strip().splitlines()[0]
-        raise WeightsError(f"{reference}: {loader} can't be loaded: {line}") from None
+        raise WeightsError(f"{reference}: {loader} can't be loaded: {reason(error, whole=False)}") from None
 
 
 def _pooled(output: Any) -> Tensor:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from close.encoders.base import ContrastiveEncoder
+from close.encoders.base import ENCODERS, ContrastiveEncoder
 from close.encoders.pictures import open_picture
 from close.errors import MissingError, WeightsError
 from close.registry import unknown_name
@@ -17,6 +17,7 @@ from close.registry import unknown_name
 __all__ = ["OpenClipEncoder"]
 
 
+@ENCODERS.register("open_clip")
 class OpenClipEncoder(ContrastiveEncoder):
     """An open_clip model.
 
@@ -28,6 +29,16 @@ class OpenClipEncoder(ContrastiveEncoder):
         MissingError: no such checkpoint or directory.
         WeightsError: the weights are missing or do not fit.
     """
+
+    form = "open_clip:NAME/TAG, open_clip:NAME@CHECKPOINT"
+    marker: ClassVar[str | None] = "open_clip_config.json"
+
+    @classmethod
+    def load(
+        cls, reference: str, *, name: str, device: str | torch.device | None = None, precision: str = "auto"
+    ) -> OpenClipEncoder:
+        """From a tag, a checkpoint file or a local directory."""
+        return OpenClipEncoder(reference, name=name, device=device, precision=precision)
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from close.fast.precision import pick_dtype, pick_precision
 from close.io.pretrained import load_tokenizer
 from close.model.answers import LabelTree, label_scores
 from close.model.modeling import CloseModel
+from close.plugins import load_plugins, loaded
 from close.registry import unknown_name
 from close.runs.examples import Prompter
 from close.runs.folder import open_run
@@ -103,6 +104,12 @@ def load(
     if encoder is not None:
         captioner.use_encoder(encoder)
     return captioner
+
+
+def _load_again(run: str, plugins: list[str], **settings: Any) -> CloseCaptioner:
+    """In another process, with the plug-ins that this one was told to load."""
+    load_plugins(plugins)
+    return load(run, **settings)
 
 
 class CloseCaptioner:
@@ -197,7 +204,8 @@ class CloseCaptioner:
     def __reduce__(self) -> Any:
         """Pickled as the run's folder: another process loads the same weights for itself."""
         place, encoder = str(self.model.device), self._encoder.name if self._encoder else None
-        return partial(load, device=place, precision=self.precision, encoder=encoder), (str(Path(self.name).resolve()),)
+        again = partial(_load_again, device=place, precision=self.precision, encoder=encoder)
+        return again, (str(Path(self.name).resolve()), loaded())
 
     def stream(
         self, items: Sequence[Any], contexts: Sequence[str], *, batch_size: int = 32, **generation: Any

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from close.adapters import check_adapter
 from close.errors import CloseError, MissingError, RecipeError
+from close.plugins import is_file, load_plugins
 from close.registry import unknown_name
 from close.tasks import TASKS
 
@@ -124,6 +125,7 @@ class Recipe(_Section):
         prefix_length: number of prefix tokens.
         adapter: how the gap is crossed: a name, `{name: options}`, or a list of these.
         train_on: "text", or "image" for the image-supervised ceiling.
+        plugins: modules and files with one's own parts; `load_recipe` imports them before it looks at the rest.
         captions: "single": the caption itself is the target; "multiple": every other caption of its group.
     """
 
@@ -138,6 +140,7 @@ class Recipe(_Section):
     lora: LoraSection | None = None
     training: TrainingSection = Field(default_factory=lambda: TrainingSection())
     seed: int = Field(0, ge=0, lt=2**32, strict=True)
+    plugins: list[str] = Field(default_factory=list)
 
     @field_validator("task")
     @classmethod
@@ -193,6 +196,7 @@ def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> 
     values = _read(Path(path)) if path is not None else {}
     for override in overrides or []:
         _set(values, override)
+    load_plugins(_plugins(values.get("plugins"), path))
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
@@ -201,6 +205,16 @@ def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> 
         raise RecipeError(where + "; ".join(map(_explain, items))) from None
     except CloseError as error:
         raise RecipeError(f"{path or 'recipe'}: {error}") from None
+
+
+def _plugins(given: Any, path: str | Path | None) -> list[str]:
+    if given is None:
+        return []
+    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+        raise RecipeError(
+            f"{path or 'recipe'}: plugins is a list of modules and files, e.g. [./my_parts.py], not {given!r}"
+        )
+    return given
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -224,9 +238,16 @@ def _read(path: Path) -> dict[str, Any]:
     for key in ("encoder", "language_model"):
         if isinstance(values.get(key), str):
             values[key] = _on_disk(values[key], path.parent)
+    if isinstance(values.get("plugins"), list):
+        values["plugins"] = [_beside(name, path.parent) for name in values["plugins"]]
     if "adapter" in values:
         values["adapter"] = _relative(values["adapter"], path.parent)
     return values
+
+
+def _beside(plugin: Any, folder: Path) -> Any:
+    """A plug-in's file against the recipe's folder; modules as they are."""
+    return str(folder / plugin) if isinstance(plugin, str) and is_file(plugin) else plugin
 
 
 def _on_disk(reference: str, folder: Path) -> str:

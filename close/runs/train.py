@@ -24,10 +24,11 @@ from transformers import (
 from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from close.adapters import resolve_adapter, row_seeds
+from close.adapters import ADAPTERS, resolve_adapter, row_seeds
+from close.adapters.base import names_in
 from close.data.rows import RowFile
 from close.data.shards import open_rows
-from close.encoders import ContrastiveEncoder, encoder_name, load_encoder, pick_device
+from close.encoders import ENCODERS, ContrastiveEncoder, encoder_name, load_encoder, pick_device
 from close.errors import MismatchError, OutputExistsError, RecipeError, WeightsError
 from close.fast.layers import make_lean
 from close.fast.memory import kept_memory
@@ -39,9 +40,9 @@ from close.io.versions import versions
 from close.model.configuration import CloseConfig
 from close.model.modeling import CloseModel
 from close.runs.examples import Collator, LengthSampler, MixedDataset, TextDataset
-from close.runs.folder import CARD, CHECKPOINTS, RECIPE_FILE, RUN_FILE
+from close.runs.folder import CARD, CHECKPOINTS, RECIPE_FILE, RUN_FILE, plugins_of
 from close.runs.recipe import LoraSection, Recipe, TrainingSection
-from close.tasks import get_task
+from close.tasks import TASKS, get_task
 from close.vectors.cache import cached_table
 from close.vectors.open import read_groups
 from close.vectors.table import EmbeddingTable
@@ -133,9 +134,20 @@ def train(
         ]
         precision = "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32"
         about = {"tasks": [part.task for part in parts], "train": data, "steps": result.global_step}
+        about |= {"plugins": _plugins(recipe, model)}
         about |= {"precision": precision, "device": str(arguments.device), "processes": arguments.world_size}
         _save(folder, model, state, tokenizer, recipe, about, trainer.state.log_history)
     return folder
+
+
+def _plugins(recipe: Recipe, model: CloseModel) -> list[str]:
+    """Those that the recipe names, and those whose parts it uses."""
+    parts = plugins_of(
+        (TASKS, [part.task for part in recipe.parts()]),
+        (ADAPTERS, names_in(model.adapter.spec())),
+        (ENCODERS, [recipe.encoder.partition(":")[0]]),
+    )
+    return list(dict.fromkeys([*recipe.plugins, *parts]))
 
 
 class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]

@@ -19,7 +19,8 @@ FOLDER = Path(close.__file__).parent
 
 ROOMS = (
     "errors",
-    "registry plugins",
+    "plugins",
+    "registry",
     "io fast",
     "mini",
     "data encoders",

@@ -36,6 +36,7 @@ def test_the_defaults_are_the_papers(load):
         "lora": None,
         "training": {"epochs": 8, "batch_size": 128, "learning_rate": 3e-4, "precision": "auto", "report_to": "none"},
         "seed": 0,
+        "plugins": [],
     }
     assert Recipe.model_validate(yaml.safe_load(yaml.safe_dump(recipe.dump()))) == recipe
 
