@@ -13,7 +13,7 @@ from close.cli.options import Captions, Encoder, Json, Pairs, Unpaired, print_js
 from close.errors import RecipeError
 
 if TYPE_CHECKING:
-    from close.gap.measured import Case
+    from close.gap.measured_tables import MeasuredTables
 
 __all__ = ["register"]
 
@@ -46,14 +46,14 @@ def gap(
     seed: int = 0,
 ) -> None:
     """Measure the gap between texts and images, and say what to do about it."""
-    from close.gap.measured import measure_cases, to_json
+    from close.gap.measured_tables import measure_tables, to_json
     from close.io.files import write_text
 
     sources = list(_sources(text, image, compare or []))
     if pairs and unpaired:
         raise RecipeError("--pairs and --unpaired exclude each other")
     with _telling() as tell:
-        cases = measure_cases(
+        measured = measure_tables(
             sources,
             pairs=pairs,
             unpaired=unpaired,
@@ -67,13 +67,13 @@ def gap(
             from close.gap.report.page import render_html
 
             tell("drawing")
-            write_text(html, render_html(cases, seed=seed))
+            write_text(html, render_html(measured, seed=seed))
     if out:
-        write_text(out, to_json(cases) + "\n")
+        write_text(out, to_json(measured) + "\n")
     if as_json:
-        typer.echo(to_json(cases))
+        typer.echo(to_json(measured))
     elif not out and not html:
-        _show(cases)
+        _show(measured)
 
 
 def recommend(
@@ -151,18 +151,18 @@ def _telling() -> Iterator[Callable[[str], None]]:
         yield lambda step: status.update(step)
 
 
-def _show(cases: Sequence[Case]) -> None:
+def _show(measured: Sequence[MeasuredTables]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from close.gap.measures.catalogue import CATALOGUE
+    from close.gap.measures import MEASURES
     from close.gap.report.words import verdict
 
     console = Console(soft_wrap=False)
-    table = Table("", *(case.name for case in cases), "healthy", box=None, pad_edge=False)
+    table = Table("", *(tables.name for tables in measured), "healthy", box=None, pad_edge=False)
     family = ""
-    for measure in CATALOGUE:
-        values = [case.report[measure.name] for case in cases]
+    for measure in MEASURES:
+        values = [tables.report[measure.name] for tables in measured]
         if all(value is None for value in values):
             continue
         if measure.family != family:
@@ -174,10 +174,10 @@ def _show(cases: Sequence[Case]) -> None:
             measure.healthy.split(";")[0],
         )
     console.print(table)
-    said = verdict(cases[0].report)
-    console.print(f"\n[bold]{said.headline}.[/bold]")
-    for line in (*said.findings, *said.steps):
+    found = verdict(measured[0].report)
+    console.print(f"\n[bold]{found.headline}.[/bold]")
+    for line in (*found.findings, *found.steps):
         console.print(f"· {line}")
-    for name, note in cases[0].report.notes.items():
+    for name, note in measured[0].report.notes.items():
         if name in ("text", "image", "pairs"):
             console.print(f"note, {name}: {note}", markup=False)

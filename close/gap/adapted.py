@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from close.errors import DataError
-from close.gap.modalities import Sides
+from close.gap.modalities import Modalities
 from close.vectors.checked import Array, Ints
 
 __all__ = ["adapt"]
@@ -17,7 +17,7 @@ __all__ = ["adapt"]
 BATCH = 8192
 
 
-def adapt(sides: Sides, spec: Any, *, fingerprint: str | None = None, seed: int = 0) -> Sides:
+def adapt(modalities: Modalities, spec: Any, *, fingerprint: str | None = None, seed: int = 0) -> Modalities:
     """The sides seen through an adapter: texts as in training, with noise, and images as at test time.
 
     What the adapter learns from these very rows is learnt honestly: images are halved at random, with their texts, and each half
@@ -33,21 +33,21 @@ def adapt(sides: Sides, spec: Any, *, fingerprint: str | None = None, seed: int 
     from close.adapters import build_adapter, check_adapter, resolve_adapter
 
     check_adapter(spec)
-    dim = sides.text.shape[1]
-    text, image = np.empty_like(sides.text), np.empty_like(sides.image)
+    dim = modalities.text.shape[1]
+    text, image = np.empty_like(modalities.text), np.empty_like(modalities.image)
     adapter = resolve_adapter(spec, dim, fingerprint) if _names_data(spec) else build_adapter(spec, dim)
     if adapter.is_fitted:
         parts = [(adapter, np.arange(len(text)), np.arange(len(image)))]
     else:
-        first, second = _halves(sides, seed)
+        first, second = _halves(modalities, seed)
         parts = [
-            (_fitted(build_adapter(spec, dim), sides, *there), *here)
+            (_fitted(build_adapter(spec, dim), modalities, *there), *here)
             for here, there in ((first, second), (second, first))
         ]
     for fitted, texts, images in parts:
-        text[texts] = _through(fitted, sides.text, texts, "text", seed)
-        image[images] = _through(fitted, sides.image, images, "image", seed)
-    return replace(sides, text=text, image=image)
+        text[texts] = _through(fitted, modalities.text, texts, "text", seed)
+        image[images] = _through(fitted, modalities.image, images, "image", seed)
+    return replace(modalities, text=text, image=image)
 
 
 def _names_data(spec: Any) -> bool:
@@ -58,28 +58,28 @@ def _names_data(spec: Any) -> bool:
     return "load" in spec or any(isinstance(options, Mapping) and "fit" in options for options in spec.values())
 
 
-def _halves(sides: Sides, seed: int) -> list[tuple[Ints, Ints]]:
+def _halves(modalities: Modalities, seed: int) -> list[tuple[Ints, Ints]]:
     """Two (text rows, image rows) that share no image; not the halves of `separability`, or it would see what the fit left."""
-    half = np.zeros(max(len(sides.image), int(sides.clusters.max()) + 1), bool)
+    half = np.zeros(max(len(modalities.image), int(modalities.clusters.max()) + 1), bool)
     half[np.random.default_rng([seed, 1]).permutation(len(half))[::2]] = True
     return [
-        (np.flatnonzero(half[sides.clusters] == side), np.flatnonzero(half[: len(sides.image)] == side))
+        (np.flatnonzero(half[modalities.clusters] == side), np.flatnonzero(half[: len(modalities.image)] == side))
         for side in (True, False)
     ]
 
 
-def _fitted(adapter: Any, sides: Sides, texts: Ints, images: Ints) -> Any:
+def _fitted(adapter: Any, modalities: Modalities, texts: Ints, images: Ints) -> Any:
     from close.adapters import Chain
 
     stages = adapter.members if isinstance(adapter, Chain) else [adapter]
     if any(stage.needs == "paired" for stage in stages):
-        inside = sides.pairs[np.isin(sides.pairs[:, 0], texts) & np.isin(sides.pairs[:, 1], images)]
+        inside = modalities.pairs[np.isin(modalities.pairs[:, 0], texts) & np.isin(modalities.pairs[:, 1], images)]
         if len(inside) < 2:
             raise DataError(
                 f"adapter {adapter.spec()!r} learns from pairs, and there are none; leave it out or give --pairs"
             )
         texts, images = inside.T
-    return adapter.fit(text=sides.text[texts], image=sides.image[images], groups=sides.groups[texts])
+    return adapter.fit(text=modalities.text[texts], image=modalities.image[images], groups=modalities.groups[texts])
 
 
 def _through(adapter: Any, rows: Array, chosen: Ints, modality: str, seed: int) -> Array:

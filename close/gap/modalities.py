@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,21 +11,26 @@ import numpy as np
 import numpy.typing as npt
 
 from close.errors import DataError
-from close.gap.measures.moments import Moments, PairMoments, moments, pair_moments
-from close.gap.measures.retrieval import Neighbours, nearest_across
-from close.gap.measures.separability import text_clusters
-from close.vectors.checked import Array, Ints, Pairs, distinct_rows, matrices, pair_index, unit_rows
+from close.vectors.checked import (
+    Array,
+    Floats,
+    Ints,
+    Pairs,
+    blocks,
+    distinct_rows,
+    matrices,
+    pair_blocks,
+    pair_index,
+    unit_rows,
+)
+from close.vectors.neighbours import Neighbours, nearest_across
+from close.vectors.second_moments import Moments, PairMoments, moments, pair_moments
 
-__all__ = ["Sides", "as_pairing"]
-
-
-def as_pairing(pairs: Ints) -> Pairs:
-    """(P, 2) pairs, or "unpaired" where there are none."""
-    return pairs if len(pairs) else "unpaired"
+__all__ = ["Modalities", "hit_ranks", "one_text_per_image", "pair_cosines", "pair_distances", "text_clusters"]
 
 
 @dataclass(frozen=True)
-class Sides:
+class Modalities:
     """Both modalities, checked and made ready.
 
     Attributes:
@@ -48,7 +53,7 @@ class Sides:
     notes: Mapping[str, str]
 
     @classmethod
-    def of(cls, text: Any, image: Any, pairs: Pairs = None, groups: npt.ArrayLike | None = None) -> Sides:
+    def of(cls, text: Any, image: Any, pairs: Pairs = None, groups: npt.ArrayLike | None = None) -> Modalities:
         """From tables as they come; arguments and errors are `measure_gap`'s."""
         text, image = matrices(text, image)
         index = pair_index(pairs, len(text), len(image))
@@ -70,18 +75,33 @@ class Sides:
             groups=clusters if groups is None else np.asarray(groups),
             image_rows=first,
             n_image=len(image),
-            notes={side: "; ".join(filter(None, said)) for side, said in remarks.items() if any(said)},
+            notes={side: "; ".join(filter(None, parts)) for side, parts in remarks.items() if any(parts)},
+        )
+
+    def drawn(self, texts: Ints, images: Ints) -> Modalities:
+        """Some texts and images (sorted row numbers), with the pairs that are among them."""
+        inside = self.pairs[np.isin(self.pairs[:, 0], texts) & np.isin(self.pairs[:, 1], images)]
+        pairs = np.stack((np.searchsorted(texts, inside[:, 0]), np.searchsorted(images, inside[:, 1])), axis=1)
+        groups = self.groups[texts]
+        return replace(
+            self,
+            text=self.text[texts],
+            image=self.image[images],
+            pairs=pairs,
+            clusters=text_clusters(pairs, len(texts), len(images), groups),
+            groups=groups,
+            image_rows=self.image_rows[images],
         )
 
     @property
     def pairing(self) -> Pairs:
-        """The pairs as measures take them."""
-        return as_pairing(self.pairs)
+        """The pairs as measures take them: (P, 2), or "unpaired" where there are none."""
+        return self.pairs if len(self.pairs) else "unpaired"
 
     @cached_property
     def one_to_one(self) -> bool:
         """Whether every text and every image is in exactly one pair."""
-        sizes = {len(self.text), len(self.image), len(self.pairs), *(len(np.unique(side)) for side in self.pairs.T)}
+        sizes = {len(self.text), len(self.image), len(self.pairs), *(len(np.unique(rows)) for rows in self.pairs.T)}
         return len(sizes) == 1
 
     @cached_property
@@ -100,3 +120,69 @@ class Sides:
     def neighbours(self) -> Neighbours:
         """The 10 nearest of the other modality."""
         return nearest_across(self.text, self.image)
+
+    @cached_property
+    def hit_ranks(self) -> tuple[tuple[Ints, Ints], tuple[Ints, Ints]]:
+        """See `hit_ranks`."""
+        return hit_ranks(self.pairs, self.neighbours)
+
+    @cached_property
+    def squares(self) -> tuple[Floats, Floats]:
+        """(N,) and (M,) squared lengths of the rows, which are 1 up to float32."""
+        text, image = (
+            np.concatenate([(block**2).sum(axis=1) for block in blocks(rows)]) for rows in (self.text, self.image)
+        )
+        return text, image
+
+    @cached_property
+    def pair_cosines(self) -> Floats:
+        """(P,) v·t of the pairs."""
+        return pair_cosines(self.text, self.image, self.pairs)
+
+    @cached_property
+    def pair_distances(self) -> Floats:
+        """(P,) ‖v − t‖ of the pairs."""
+        return pair_distances(self.text, self.image, self.pairs)
+
+
+def pair_cosines(text: Array, image: Array, pairs: Ints) -> Floats:
+    """(P,) dot products of the pairs."""
+    parts = [np.einsum("ij,ij->i", t, v) for t, v in pair_blocks(text, image, pairs)]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def pair_distances(text: Array, image: Array, pairs: Ints) -> Floats:
+    """(P,) distances ‖v_i − t_i‖ of the pairs."""
+    parts = [np.linalg.norm(v - t, axis=1) for t, v in pair_blocks(text, image, pairs)]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def hit_ranks(pairs: Ints, neighbours: Neighbours) -> tuple[tuple[Ints, Ints], tuple[Ints, Ints]]:
+    """Per direction, image to text first: the queries, and the 0-based rank of their first right answer (k: none)."""
+    wide = len(neighbours.texts_of_image)
+
+    def ranks(queries: Ints, codes: Ints) -> tuple[Ints, Ints]:
+        hit = np.isin(codes, pairs[:, 0] * wide + pairs[:, 1])
+        return queries, np.where(hit.any(axis=1), hit.argmax(axis=1), hit.shape[1])
+
+    texts, images = np.unique(pairs[:, 0]), np.unique(pairs[:, 1])
+    return (
+        ranks(images, neighbours.texts_of_image[images] * wide + images[:, None]),
+        ranks(texts, texts[:, None] * wide + neighbours.images_of_text[texts]),
+    )
+
+
+def one_text_per_image(pairs: Ints) -> Ints:
+    """The first pair of every image."""
+    return np.asarray(pairs[np.unique(pairs[:, 1], return_index=True)[1]])
+
+
+def text_clusters(pairs: Ints, n_text: int, n_image: int, groups: Any = None) -> Ints:
+    """(n_text,) what is drawn together: the index of a text's first image, or a number of its own (its group's) after those."""
+    labels = np.arange(n_text) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    clusters = n_image + labels
+    texts, first = np.unique(pairs[:, 0], return_index=True)
+    clusters[texts] = pairs[first, 1]
+    alone = clusters >= n_image
+    clusters[alone] = n_image + np.unique(clusters[alone], return_inverse=True)[1]
+    return np.asarray(clusters)

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from close.errors import DataError
-from close.gap.measures.retrieval import nearest_within
 from close.vectors.checked import Ints
+from close.vectors.neighbours import nearest_within
 
 __all__ = ["AGAINST_MEAN", "TYPICAL_GAP", "across", "partners"]
 

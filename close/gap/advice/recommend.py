@@ -37,7 +37,7 @@ import numpy.typing as npt
 from close.errors import DataError, RecipeError
 from close.gap.advice.pseudo_images import TYPICAL_GAP, across, partners
 from close.gap.measures.residual import caption_spread, noise_from_pairs, noise_of
-from close.gap.modalities import Sides
+from close.gap.modalities import Modalities
 from close.vectors.checked import Array, Floats, Ints, Pairs, distinct_rows, unit_rows
 
 __all__ = ["COSINES", "Advice", "Trial", "recommend"]
@@ -218,8 +218,8 @@ def _read(
     """Unit rows of both sides, pairs, and the texts' labels if any two share one; texts that are alone are distinct."""
     index, images = np.empty((0, 2), np.int64), None
     if image is not None:
-        sides = Sides.of(text, image, pairs, groups)
-        rows, images, index, labels = sides.text, sides.image, sides.pairs, sides.groups
+        data = Modalities.of(text, image, pairs, groups)
+        rows, images, index, labels = data.text, data.image, data.pairs, data.groups
     else:
         rows = unit_rows(text, "text")[0]
         if groups is not None and np.shape(groups) != (len(rows),):

@@ -1,33 +1,21 @@
-"""Where the two modalities lie and how wide each is."""
+"""Where the two modalities lie, and whether the way between them is one vector."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from close.errors import DataError
-from close.gap.measures.moments import Moments, mean_row, moments, paired
+from close.gap.measures.base import MEASURES, Family, Interval, Measure
+from close.gap.modalities import Modalities
+from close.gap.resample import square_length
 from close.vectors.checked import Pairs, matrices
+from close.vectors.second_moments import Moments, mean_row, paired
 
-__all__ = ["Cone", "Constancy", "DimensionGap", "centroid_gap", "cone", "constancy", "dimension_gap", "trace_ratio"]
-
-
-@dataclass(frozen=True)
-class Cone:
-    """Norms of the two mean vectors."""
-
-    text: float
-    image: float
-
-
-@dataclass(frozen=True)
-class DimensionGap:
-    """How the gap and the spread are shared among dimensions."""
-
-    top10_gap_share: float
-    std_ratio_median: float
+__all__ = ["Constancy", "centroid_gap", "constancy"]
 
 
 @dataclass(frozen=True)
@@ -50,41 +38,21 @@ def centroid_gap(text: Any, image: Any) -> float:
     return float(np.linalg.norm(mean_row(image) - mean_row(text)))
 
 
-def cone(text: Any, image: Any) -> Cone:
-    """‖μ_t‖ and ‖μ_v‖: how narrow a cone each modality fills (Liang et al., 2022).
-
-    Linear and exact. Healthy: near 0 the vectors point everywhere; CLIP's .5–.8 means narrow cones.
-    """
-    if not isinstance(text, Moments):
-        text, image = matrices(text, image)
-    return Cone(float(np.linalg.norm(mean_row(text))), float(np.linalg.norm(mean_row(image))))
-
-
-def trace_ratio(text: Any, image: Any) -> float:
-    """√(Tr Σ_v / Tr Σ_t): the scale s by which ReAlign spreads text to match images.
-
-    Linear and exact. Healthy: near 1, one modality spreads as far as the other.
-    """
-    t, v = moments(text), moments(image)
-    if t.total == 0:
-        raise DataError("the texts have no variance")
-    return float(np.sqrt(v.total / t.total))
-
-
-def dimension_gap(text: Any, image: Any) -> DimensionGap:
-    """Share of Σ_k|Δ_k| held by the 10 largest |Δ_k|, and the median over dimensions of σ_v/σ_t (Schrodi et al., ICLR 2025).
-
-    Linear and exact; dimensions in which the texts are constant are left out of the median. Healthy: the share near that of
-    D equal dimensions, 10/D, up to about three times that; a few dimensions that hold the gap are better shifted than noised.
-    The ratio near 1.
-    """
-    t, v = moments(text), moments(image)
-    gap = np.sort(np.abs(v.mean - t.mean))[::-1]
-    spread = t.cov.diagonal() > 0
-    if not spread.any() or not gap.any():
-        raise DataError("the gap is exactly zero, or the texts have no variance")
-    ratio = np.sqrt(v.cov.diagonal()[spread] / t.cov.diagonal()[spread])
-    return DimensionGap(float(gap[:10].sum() / gap.sum()), float(np.median(ratio)))
+@MEASURES.register(
+    Measure(
+        "centroid_gap",
+        Family.DISTANCE,
+        "Centroid gap",
+        "‖μ_v − μ_t‖",
+        "under 0.1; CLIP models 0.7–1.1",
+        high=0.1,
+        scale=(0.0, 1.4),
+        interval=Interval(lambda drawn: np.sqrt(square_length(drawn.gap)), square=True),
+        source="Liang et al., NeurIPS 2022",
+    )
+)
+def _centroid_gap(data: Modalities, seed: int) -> float:
+    return centroid_gap(*data.moments)
 
 
 def constancy(text: Any, image: Any, pairs: Pairs = None, *, size: int = 100, seed: int = 0) -> Constancy:
@@ -118,6 +86,39 @@ def constancy(text: Any, image: Any, pairs: Pairs = None, *, size: int = 100, se
     cosines = gaps @ delta / (lengths * length)
     apart = [_turned(rows, delta / length, rng) for rows in (text, image)]
     return Constancy(float(lengths.std() / lengths.mean()), float(cosines.mean()), float(np.mean(apart)))
+
+
+@MEASURES.register(
+    Measure(
+        "constancy.length_cv",
+        Family.VECTOR,
+        "Length varies",
+        "sd/mean of ‖Δ‖, groups of 100",
+        "under 0.05",
+        high=0.05,
+        source="Zhang et al., ICLR 2023",
+    ),
+    Measure(
+        "constancy.direction_cosine",
+        Family.VECTOR,
+        "Direction agrees",
+        "mean cos(Δ_group, Δ)",
+        "over 0.95",
+        low=0.95,
+        source="Zhang et al., ICLR 2023",
+    ),
+    Measure(
+        "constancy.orthogonality",
+        Family.VECTOR,
+        "Leans on content",
+        "mean |cos(x − x′, Δ)|",
+        "under 0.1; random √(2/πD)",
+        high=0.1,
+        source="Zhang et al., ICLR 2023",
+    ),
+)
+def _constancy(data: Modalities, seed: int) -> Mapping[str, float]:
+    return vars(constancy(data.text, data.image, data.pairing, seed=seed))
 
 
 def _turned(rows: Any, direction: Any, rng: np.random.Generator) -> float:

@@ -6,6 +6,7 @@ All functions take unit rows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from close.errors import DataError
-from close.gap.measures.moments import Moments, moments, paired
-from close.vectors.checked import Floats, Ints, Pairs, blocks, matrices, pair_blocks, pair_index
+from close.gap.measures.base import MEASURES, Family, Interval, Measure
+from close.gap.modalities import Modalities, pair_cosines
+from close.gap.resample import Resample
+from close.vectors.checked import Floats, Ints, Pairs, blocks, distinct_rows, matrices, pair_index
+from close.vectors.second_moments import Moments, moments, paired
 
-__all__ = ["Spread", "group_cosine", "paired_cosine", "unpaired_cosine", "within_cosine"]
+__all__ = ["Spread", "group_cosine", "group_rows", "paired_cosine", "relative_gap", "unpaired_cosine", "within_cosine"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,58 @@ class Spread:
     std: float
 
 
+def relative_gap(text: Any, image: Any, pairs: Pairs = None, *, moment: tuple[Moments, Moments] | None = None) -> float:
+    """Relative modality gap a/(a + (b + c)/2) (Role et al., 2025).
+
+    a is the mean of (1 − v_i·t_i)/2 over the pairs (1e-3 where it is ≤ 0, as its authors do); b and c are the means of
+    (1 − cos)/2 over i ≠ j inside the *different* images and inside the texts. Linear and exact on unit rows.
+
+    Healthy: near 0 pairs are far closer than strangers of one modality; .5 as far; CLIP has .5–.65.
+
+    Args:
+        moment: moments of both sides, where they are known already and the images are all different.
+    """
+    text, image, index = paired(text, image, pairs)
+    different = image if moment else image[distinct_rows(image)[0]]
+    t, v = moment or (None, None)
+    return relative(
+        paired_cosine(text, image, index).mean,
+        within_cosine(different, moment=v).mean,
+        within_cosine(text, moment=t).mean,
+    )
+
+
+@MEASURES.register(
+    Measure(
+        "rmg",
+        Family.DISTANCE,
+        "Relative modality gap",
+        "a/(a + (b + c)/2)",
+        "under 0.35; CLIP 0.5–0.65",
+        high=0.35,
+        scale=(0.0, 1.0),
+        interval=Interval(
+            lambda drawn: relative(_of_pairs(drawn), drawn.within_cosine("image"), drawn.within_cosine("text"))
+        ),
+        source="Role et al., 2025",
+    )
+)
+def _relative_gap(data: Modalities, seed: int) -> float:
+    return relative_gap(data.text, data.image, data.pairing, moment=data.moments)
+
+
+def relative(pair_cosine: Any, image_cosine: Any, text_cosine: Any) -> Any:
+    """The relative modality gap from three mean cosines (numbers or arrays)."""
+    between = np.where(pair_cosine < 1, (1 - pair_cosine) / 2, 1e-3)
+    within = (1 - image_cosine) / 4 + (1 - text_cosine) / 4
+    ratio = between / (between + within)
+    return ratio if np.ndim(ratio) else float(ratio)
+
+
+def _of_pairs(drawn: Resample) -> Floats:
+    return drawn.pair_mean(drawn.data.pair_cosines)
+
+
 def paired_cosine(text: Any, image: Any, pairs: Pairs = None) -> Spread:
     """Mean ± sd of v_i·t_i over the pairs.
 
@@ -35,6 +91,23 @@ def paired_cosine(text: Any, image: Any, pairs: Pairs = None) -> Spread:
     text, image, index = paired(text, image, pairs)
     cosines = pair_cosines(text, image, index)
     return Spread(float(cosines.mean()), float(cosines.std()))
+
+
+@MEASURES.register(
+    Measure(
+        "cosine.paired.mean",
+        Family.DISTANCE,
+        "Cosine, pairs",
+        "mean v·t of a pair",
+        "over 0.6; CLIP 0.25–0.35",
+        low=0.6,
+        scale=(-0.2, 1.0),
+        interval=Interval(_of_pairs),
+    ),
+    Measure("cosine.paired.std", Family.DISTANCE, "  spread", "standard deviation", "small against paired − unpaired"),
+)
+def _paired_cosine(data: Modalities, seed: int) -> Mapping[str, float]:
+    return vars(paired_cosine(data.text, data.image, data.pairing))
 
 
 def unpaired_cosine(
@@ -59,6 +132,25 @@ def unpaired_cosine(
     )
 
 
+@MEASURES.register(
+    Measure(
+        "cosine.unpaired.mean",
+        Family.DISTANCE,
+        "Cosine, strangers",
+        "mean v·t of no pair",
+        "near 0; CLIP 0.05–0.2",
+        low=-0.1,
+        high=0.1,
+        interval=Interval(lambda drawn: drawn.unpaired_cosine(), needs_pairs=True),
+    ),
+    Measure(
+        "cosine.unpaired.std", Family.DISTANCE, "  spread", "standard deviation", "small against paired − unpaired"
+    ),
+)
+def _unpaired_cosine(data: Modalities, seed: int) -> Mapping[str, float]:
+    return vars(unpaired_cosine(data.text, data.image, data.pairing, moment=data.moments))
+
+
 def within_cosine(x: Any, *, moment: Moments | None = None) -> Spread:
     """Mean ± sd of x_i·x_j, i ≠ j, inside one modality.
 
@@ -71,6 +163,40 @@ def within_cosine(x: Any, *, moment: Moments | None = None) -> Spread:
         m.count**2 * float((m.second**2).sum()) - (norms**2).sum(),
         m.count * (m.count - 1),
     )
+
+
+@MEASURES.register(
+    Measure(
+        "cosine.text_text.mean",
+        Family.DISTANCE,
+        "Cosine, texts",
+        "mean t·t′",
+        "under 0.2; CLIP 0.3–0.6",
+        high=0.2,
+        interval=Interval(lambda drawn: drawn.within_cosine("text")),
+        source="Liang et al., NeurIPS 2022",
+    ),
+    Measure("cosine.text_text.std", Family.DISTANCE, "  spread", "standard deviation", "no norm"),
+)
+def _within_texts(data: Modalities, seed: int) -> Mapping[str, float]:
+    return vars(within_cosine(data.text, moment=data.moments[0]))
+
+
+@MEASURES.register(
+    Measure(
+        "cosine.image_image.mean",
+        Family.DISTANCE,
+        "Cosine, images",
+        "mean v·v′",
+        "under 0.2; CLIP 0.4–0.6",
+        high=0.2,
+        interval=Interval(lambda drawn: drawn.within_cosine("image")),
+        source="Liang et al., NeurIPS 2022",
+    ),
+    Measure("cosine.image_image.std", Family.DISTANCE, "  spread", "standard deviation", "no norm"),
+)
+def _within_images(data: Modalities, seed: int) -> Mapping[str, float]:
+    return vars(within_cosine(data.image, moment=data.moments[1]))
 
 
 def group_cosine(x: Any, groups: npt.ArrayLike) -> Spread:
@@ -96,6 +222,20 @@ def group_cosine(x: Any, groups: npt.ArrayLike) -> Spread:
     return _spread(total, squares, int(count))
 
 
+@MEASURES.register(
+    Measure(
+        "cosine.same_image_captions.mean",
+        Family.DISTANCE,
+        "Cosine, captions of one image",
+        "mean t·t′ of one image",
+        "0.7–0.85; the paired cosine's bound without a gap",
+    ),
+    Measure("cosine.same_image_captions.std", Family.DISTANCE, "  spread", "standard deviation", "no norm"),
+)
+def _group_cosine(data: Modalities, seed: int) -> Mapping[str, float]:
+    return vars(group_cosine(data.text, data.groups))
+
+
 def group_rows(groups: npt.ArrayLike) -> list[Ints]:
     """Row indices of every group that has at least two rows.
 
@@ -109,12 +249,6 @@ def group_rows(groups: npt.ArrayLike) -> list[Ints]:
     if not many:
         raise DataError("needs several captions of one image: pairs or groups in which an image has two or more")
     return many
-
-
-def pair_cosines(text: Any, image: Any, pairs: Ints) -> Floats:
-    """(P,) dot products of the pairs."""
-    parts = [np.einsum("ij,ij->i", t, v) for t, v in pair_blocks(text, image, pairs)]
-    return np.concatenate(parts) if parts else np.empty(0)
 
 
 def _spread(total: float, squares: float, count: int) -> Spread:

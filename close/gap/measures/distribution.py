@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from close.errors import DataError
+from close.gap.measures.base import MEASURES, Family, Measure
 from close.gap.measures.distance import cross_distances, within_distances
-from close.gap.measures.moments import moments
+from close.gap.modalities import Modalities
 from close.vectors.checked import Array, Floats, matrices
+from close.vectors.second_moments import moments
 
 __all__ = ["coral", "frechet", "mmd", "sliced_w2"]
 
@@ -35,12 +37,36 @@ def frechet(text: Any, image: Any, *, centred: bool = False) -> float:
     return spread if centred else float(((v.mean - t.mean) ** 2).sum()) + spread
 
 
-def coral(text: Any, image: Any) -> float:
-    """‖Σ_v − Σ_t‖_F, neither squared nor scaled (Sun & Saenko, ECCV-W 2016); covariances have divisor N − 1.
+@MEASURES.register(
+    Measure(
+        "frechet.raw",
+        Family.CLOUDS,
+        "Fréchet distance",
+        "squared, of Gaussians",
+        "under 0.2; CLIP 1.0–1.3",
+        high=0.2,
+        few=("rows", "high"),
+        source="Heusel et al., NeurIPS 2017",
+    )
+)
+def _frechet(data: Modalities, seed: int) -> float:
+    return frechet(*data.moments)
 
-    Linear and exact. Healthy: small against ‖Σ_t‖_F; 0 says that both spread alike in all directions.
-    """
-    return float(np.linalg.norm(moments(image).cov - moments(text).cov))
+
+@MEASURES.register(
+    Measure(
+        "frechet.centred",
+        Family.CLOUDS,
+        "  after centring",
+        "what no shift removes",
+        "under 0.2",
+        high=0.2,
+        few=("rows", "high"),
+        source="Heusel et al., NeurIPS 2017",
+    )
+)
+def _centred_frechet(data: Modalities, seed: int) -> float:
+    return frechet(*data.moments, centred=True)
 
 
 def mmd(text: Any, image: Any) -> float:
@@ -66,6 +92,22 @@ def mmd(text: Any, image: Any) -> float:
         + mean_kernel(within_distances(image), m * (m - 1) / 2)
         - 2 * mean_kernel(cross_distances(text, image), n * m)
     )
+
+
+@MEASURES.register(
+    Measure(
+        "mmd",
+        Family.CLOUDS,
+        "MMD²",
+        "unbiased, RBF, median width",
+        "under 0.01; CLIP 0.3–0.6",
+        high=0.01,
+        sample=("text", "image"),
+        source="Gretton et al., JMLR 2012",
+    )
+)
+def _mmd(data: Modalities, seed: int) -> float:
+    return mmd(data.text, data.image)
 
 
 def _median_distance(text: Array, image: Array) -> float:
@@ -114,6 +156,42 @@ def sliced_w2(text: Any, image: Any, *, seed: int = 0) -> float:
     return float(np.sqrt(total / len(directions)))
 
 
+@MEASURES.register(
+    Measure(
+        "sliced_w2",
+        Family.CLOUDS,
+        "Sliced Wasserstein-2",
+        "√(mean W₂²)",
+        "near 0; a pure shift gives ‖Δ‖/√D",
+        source="Bonneel et al., 2015",
+    )
+)
+def _sliced_w2(data: Modalities, seed: int) -> float:
+    return sliced_w2(data.text, data.image, seed=seed)
+
+
 def _directions(dim: int, rng: np.random.Generator) -> Floats:
     bases = [np.linalg.qr(rng.standard_normal((dim, dim)))[0].T for _ in range(-(-256 // dim))]
     return np.concatenate(bases)
+
+
+def coral(text: Any, image: Any) -> float:
+    """‖Σ_v − Σ_t‖_F, neither squared nor scaled (Sun & Saenko, ECCV-W 2016); covariances have divisor N − 1.
+
+    Linear and exact. Healthy: small against ‖Σ_t‖_F; 0 says that both spread alike in all directions.
+    """
+    return float(np.linalg.norm(moments(image).cov - moments(text).cov))
+
+
+@MEASURES.register(
+    Measure(
+        "coral",
+        Family.CLOUDS,
+        "CORAL",
+        "‖Σ_v − Σ_t‖_F",
+        "small against ‖Σ_t‖_F",
+        source="Sun & Saenko, ECCV-W 2016",
+    )
+)
+def _coral(data: Modalities, seed: int) -> float:
+    return coral(*data.moments)

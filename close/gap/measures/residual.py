@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from close.errors import DataError
+from close.gap.measures.base import MEASURES, Family, Interval, Measure
 from close.gap.measures.cosine import group_rows
-from close.gap.measures.moments import PairMoments, mean_row, pair_moments, paired
-from close.vectors.checked import Array, Floats, Ints, Pairs, pair_blocks
+from close.gap.modalities import Modalities
+from close.gap.resample import Resample, square_length
+from close.vectors.checked import Array, Floats, Pairs, pair_blocks
+from close.vectors.second_moments import PairMoments, mean_row, pair_moments, paired
 
 __all__ = [
     "CaptionSpread",
@@ -83,6 +87,36 @@ def residual_size(text: Any, image: Any, pairs: Pairs = None) -> ResidualSize:
     return ResidualSize(float(np.abs(mean).mean()), float(np.sqrt(variance.mean())), norm)
 
 
+@MEASURES.register(
+    Measure(
+        "residual.per_dim_mean",
+        Family.RESIDUAL,
+        "Mean per dimension",
+        "mean |mean r_k|",
+        "0",
+        high=0.001,
+        source="Zhang et al., ICLR 2024",
+    ),
+    Measure(
+        "residual.per_dim_std",
+        Family.RESIDUAL,
+        "Std per dimension",
+        "√(mean variance of r_k)",
+        "under half of 1/√D",
+        interval=Interval(lambda drawn: _drawn_std(drawn)),
+        source="Zhang et al., ICLR 2024",
+    ),
+    Measure("residual.norm", Family.RESIDUAL, "Length", "mean ‖r‖", "under 0.5; CLIP about 0.8", high=0.5),
+)
+def _residual_size(data: Modalities, seed: int) -> Mapping[str, float]:
+    return vars(residual_size(data.text, data.image, data.pairing))
+
+
+def _drawn_std(drawn: Resample) -> Floats:
+    dim = drawn.data.text.shape[1]
+    return np.asarray(np.sqrt((drawn.pair_square - square_length(drawn.pair_gap)).clip(0) / dim))
+
+
 def consecutive_cosine(text: Any, image: Any, pairs: Pairs = None) -> float:
     """Mean cosine of the residuals of consecutive pairs, r_i and r_{i+1} (Zhang et al., ICLR 2024).
 
@@ -102,6 +136,22 @@ def consecutive_cosine(text: Any, image: Any, pairs: Pairs = None) -> float:
     if len(every) == 0:
         raise DataError("every residual is zero: the gap is exactly one shift")
     return float(every.mean())
+
+
+@MEASURES.register(
+    Measure(
+        "residual.consecutive_cosine",
+        Family.RESIDUAL,
+        "Neighbours in file",
+        "mean cos(r_i, r_{i+1})",
+        "0 ± 0.05",
+        -0.05,
+        0.05,
+        source="Zhang et al., ICLR 2024",
+    )
+)
+def _consecutive_cosine(data: Modalities, seed: int) -> float:
+    return consecutive_cosine(data.text, data.image, data.pairing)
 
 
 def residual_eigenvalues(text: Any, image: Any = None, pairs: Pairs = None) -> Floats:
@@ -125,6 +175,36 @@ def residual_spectrum(text: Any, image: Any = None, pairs: Pairs = None) -> Resi
     share = values / total
     entropy = -(share * np.log(share, where=share > 0, out=np.zeros_like(share))).sum()
     return ResidualSpectrum(float(1 / (share**2).sum()), float(np.exp(entropy)), float(share[:10].sum()))
+
+
+@MEASURES.register(
+    Measure(
+        "residual.participation_ratio",
+        Family.RESIDUAL,
+        "Participation ratio",
+        "(Σλ)²/Σλ²",
+        "near D: isotropic noise fits",
+        few=("pairs", "low"),
+    ),
+    Measure(
+        "residual.effective_rank",
+        Family.RESIDUAL,
+        "Effective rank",
+        "exp H(λ/Σλ)",
+        "near D: isotropic noise fits",
+        few=("pairs", "low"),
+        source="Roy & Vetterli, 2007",
+    ),
+    Measure(
+        "residual.top10_share",
+        Family.RESIDUAL,
+        "Top 10 directions",
+        "share of Σλ",
+        "near 10/D: isotropic noise fits",
+    ),
+)
+def _residual_spectrum(data: Modalities, seed: int) -> Mapping[str, float]:
+    return vars(residual_spectrum(data.joint))
 
 
 def residual_normality(text: Any, image: Any, pairs: Pairs = None) -> float:
@@ -153,6 +233,21 @@ def residual_normality(text: Any, image: Any, pairs: Pairs = None) -> float:
     return float(np.median(np.concatenate(values)))
 
 
+@MEASURES.register(
+    Measure(
+        "residual.normality_p",
+        Family.RESIDUAL,
+        "Normality p",
+        "median over dimensions, K² test",
+        "over 0.05: Gaussian",
+        low=0.05,
+        source="D'Agostino & Pearson, 1973",
+    )
+)
+def _residual_normality(data: Modalities, seed: int) -> float:
+    return residual_normality(data.text, data.image, data.pairing)
+
+
 def noise_from_pairs(text: Any, image: Any, pairs: Pairs = None) -> Noise:
     """Isotropic noise as large as the pair residual: w = √(E‖r‖²/D), and its cosine 1/√(1 + w²D).
 
@@ -168,6 +263,36 @@ def noise_from_pairs(text: Any, image: Any, pairs: Pairs = None) -> Noise:
 def noise_of(squared: Any, dim: int) -> tuple[Any, Any]:
     """(std, cosine) of noise with the given mean squared length."""
     return np.sqrt(squared / dim), 1 / np.sqrt(1 + squared)
+
+
+@MEASURES.register(
+    Measure(
+        "noise.std",
+        Family.RESIDUAL,
+        "Noise like it, std",
+        "√(E‖r‖²/D)",
+        "what Gaussian noise of that size needs",
+        interval=Interval(lambda drawn: _drawn_noise(drawn)[0]),
+    ),
+    Measure(
+        "noise.cosine",
+        Family.RESIDUAL,
+        "Noise like it, cosine",
+        "1/√(1 + w²D)",
+        "papers: 0.29, 0.41 (CLOSE), 0.67",
+        scale=(0.0, 1.0),
+        interval=Interval(lambda drawn: _drawn_noise(drawn)[1]),
+        source="Gu et al., ICCV 2023",
+    ),
+)
+def _noise_from_pairs(data: Modalities, seed: int) -> Mapping[str, float]:
+    return vars(noise_from_pairs(data.text, data.image, data.pairing))
+
+
+def _drawn_noise(drawn: Resample) -> tuple[Floats, Floats]:
+    across = (drawn.gap * drawn.pair_gap).sum(axis=1)
+    squared = (drawn.pair_square - 2 * across + square_length(drawn.gap)).clip(0)
+    return noise_of(squared, drawn.data.text.shape[1])
 
 
 def caption_spread(text: Any, groups: npt.ArrayLike) -> CaptionSpread:
@@ -192,12 +317,28 @@ def caption_spread(text: Any, groups: npt.ArrayLike) -> CaptionSpread:
     return CaptionSpread(float(np.sqrt(squared / (free * rows.shape[1]))), float(np.mean(farthest)))
 
 
+@MEASURES.register(
+    Measure(
+        "caption_spread.std",
+        Family.RESIDUAL,
+        "Captions of one image, std",
+        "within an image",
+        "CLIP about 0.6 of the noise above",
+    ),
+    Measure(
+        "caption_spread.linf",
+        Family.RESIDUAL,
+        "  mean ℓ∞ distance",
+        "CapDec's noise",
+        "no norm",
+        source="Nukrai et al., 2022",
+    ),
+)
+def _caption_spread(data: Modalities, seed: int) -> Mapping[str, float]:
+    return vars(caption_spread(data.text, data.groups))
+
+
 def _mean_linf(rows: Array) -> float:
     """Mean ‖x_i − x_j‖_∞ over i < j."""
     total = sum(float(np.abs(rows[i + 1 :] - rows[i]).max(axis=1).sum()) for i in range(len(rows) - 1))
     return total / (len(rows) * (len(rows) - 1) / 2)
-
-
-def one_text_per_image(pairs: Ints) -> Ints:
-    """The first pair of every image."""
-    return np.asarray(pairs[np.unique(pairs[:, 1], return_index=True)[1]])

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from close.errors import DataError
-from close.gap.measures.moments import PairMoments, pair_moments
+from close.gap.measures.base import MEASURES, Family, Measure
+from close.gap.modalities import Modalities
 from close.vectors.checked import Pairs
+from close.vectors.second_moments import PairMoments, pair_moments
 
 __all__ = ["cka", "procrustes_residual"]
 
@@ -26,6 +28,22 @@ def cka(text: Any, image: Any = None, pairs: Pairs = None) -> float:
     return float((m.cross**2).sum() / size)
 
 
+@MEASURES.register(
+    Measure(
+        "cka",
+        Family.STRUCTURE,
+        "Linear CKA",
+        "same inner structure?",
+        "over 0.5; 1 is the same",
+        low=0.5,
+        few=("pairs", "high"),
+        source="Kornblith et al., ICML 2019",
+    )
+)
+def _cka(data: Modalities, seed: int) -> float:
+    return cka(data.joint)
+
+
 def procrustes_residual(text: Any, image: Any = None, pairs: Pairs = None) -> float:
     """min_R ‖VR − T‖_F²/P over orthogonal R (reflections included; nothing is centred): E‖t‖² + E‖v‖² − 2‖E[t vᵀ]‖_*.
 
@@ -35,3 +53,19 @@ def procrustes_residual(text: Any, image: Any = None, pairs: Pairs = None) -> fl
     m = text if isinstance(text, PairMoments) else pair_moments(text, image, pairs)
     lengths = np.trace(m.text.second) + np.trace(m.image.second)
     return float(max(lengths - 2 * np.linalg.svd(m.second, compute_uv=False).sum(), 0.0))
+
+
+@MEASURES.register(
+    Measure(
+        "procrustes_residual",
+        Family.STRUCTURE,
+        "Procrustes residual",
+        "mean ‖vR − t‖², best R",
+        "under 0.4; alignment without R",
+        high=0.4,
+        few=("pairs", "low"),
+        source="Schönemann, 1966",
+    )
+)
+def _procrustes_residual(data: Modalities, seed: int) -> float:
+    return procrustes_residual(data.joint)

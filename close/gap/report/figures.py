@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from close.gap.measured import Case
-from close.gap.measures.loss_landscape import shift_landscape
-from close.gap.measures.moments import mean_row
+from close.gap.measured_tables import MeasuredTables
 from close.gap.measures.residual import residual_eigenvalues
-from close.gap.modalities import Sides
+from close.gap.measures.shifted_loss import shifted_loss
+from close.gap.modalities import Modalities
 from close.vectors.checked import Array, Ints
+from close.vectors.second_moments import mean_row
 
-__all__ = ["Picture", "cosines", "dimensions", "key", "landscape", "planes", "recalls", "spectrum"]
+__all__ = ["Picture", "cosines", "dimensions", "key", "planes", "recalls", "shifted_losses", "spectrum"]
 
 # Each stands for a CSS variable of the page; matplotlib only knows colours.
 INK, MUTED, GRID, TEXT, IMAGE, PAIR, STRANGER = (f"#0100{n:02x}" for n in range(7))
@@ -43,25 +43,29 @@ class Picture(str):
         return self
 
 
-def planes(cases: Sequence[Case], seed: int = 0) -> list[Picture]:
-    """Texts and images of each case on a plane, to scale: along its gap, and along what varies most across it.
+def planes(measured: Sequence[MeasuredTables], seed: int = 0) -> list[Picture]:
+    """Texts and images of each pair of tables on a plane, to scale: along their gap, and along what varies most across it.
 
-    A case behind an adapter is drawn on the first case's plane, so that the two can be laid side by side.
+    Tables behind an adapter are drawn on the first tables' plane, so that the two can be laid side by side.
     """
-    planes = [_plane(case.sides, seed) for case in cases]
-    planes = [planes[0] if case.adapter is not None else plane for case, plane in zip(cases, planes, strict=True)]
-    drawn = [_drawn(case.sides, plane, seed) for case, plane in zip(cases, planes, strict=True)]
+    planes = [_plane(tables.modalities, seed) for tables in measured]
+    planes = [
+        planes[0] if tables.adapter is not None else plane for tables, plane in zip(measured, planes, strict=True)
+    ]
+    drawn = [_drawn(tables.modalities, plane, seed) for tables, plane in zip(measured, planes, strict=True)]
     reach = 1.08 * max(float(np.abs(points).max()) for texts, images, _ in drawn for points in (texts, images))
     return [
-        _svg((4.5, 4.5), _scatter(*points, reach), f"{case.name}: texts and images on a plane")
-        for case, points in zip(cases, drawn, strict=True)
+        _svg((4.5, 4.5), _scatter(*points, reach), f"{tables.name}: texts and images on a plane")
+        for tables, points in zip(measured, drawn, strict=True)
     ]
 
 
-def _plane(sides: Sides, seed: int) -> tuple[Array, Array]:
+def _plane(modalities: Modalities, seed: int) -> tuple[Array, Array]:
     """(middle, (D, 2) axes): the gap's direction, and the main direction of both modalities across it."""
-    texts, images = (rows[_some(len(rows), 2000, seed)].astype(np.float64) for rows in (sides.text, sides.image))
-    centres = mean_row(sides.text), mean_row(sides.image)
+    texts, images = (
+        rows[_some(len(rows), 2000, seed)].astype(np.float64) for rows in (modalities.text, modalities.image)
+    )
+    centres = mean_row(modalities.text), mean_row(modalities.image)
     gap = centres[1] - centres[0]
     along = gap / max(float(np.linalg.norm(gap)), 1e-12)
     inside = np.concatenate((texts - centres[0], images - centres[1]))
@@ -70,15 +74,15 @@ def _plane(sides: Sides, seed: int) -> tuple[Array, Array]:
     return (centres[0] + centres[1]) / 2, np.stack((along, across), axis=1)
 
 
-def _drawn(sides: Sides, plane: tuple[Array, Array], seed: int) -> tuple[Array, Array, Array]:
+def _drawn(modalities: Modalities, plane: tuple[Array, Array], seed: int) -> tuple[Array, Array, Array]:
     """Texts and images on the plane, and ends of lines between some pairs."""
     middle, axes = plane
-    chosen = sides.pairs[_some(len(sides.pairs), DRAWN, seed)]
+    chosen = modalities.pairs[_some(len(modalities.pairs), DRAWN, seed)]
     if len(chosen):
         t, v = chosen.T
     else:
-        t, v = (_some(len(rows), DRAWN, seed) for rows in (sides.text, sides.image))
-    texts, images = ((rows[index] - middle) @ axes for rows, index in ((sides.text, t), (sides.image, v)))
+        t, v = (_some(len(rows), DRAWN, seed) for rows in (modalities.text, modalities.image))
+    texts, images = ((rows[index] - middle) @ axes for rows, index in ((modalities.text, t), (modalities.image, v)))
     return texts, images, np.stack((texts, images), axis=1)[:40] if len(chosen) else np.empty((0, 2, 2))
 
 
@@ -104,17 +108,17 @@ def _scatter(texts: Array, images: Array, lines: Array, reach: float) -> Callabl
     return paint
 
 
-def cosines(cases: Sequence[Case], seed: int = 0) -> list[Picture]:
-    """Histograms of the cosines of pairs, strangers, texts and images, for each case; cosines on one scale, heights not."""
-    found = [_cosine_samples(case.sides, seed) for case in cases]
+def cosines(measured: Sequence[MeasuredTables], seed: int = 0) -> list[Picture]:
+    """Histograms of the cosines of pairs, strangers, texts and images, one a pair of tables; the cosines are on one scale."""
+    found = [_cosine_samples(tables.modalities, seed) for tables in measured]
     low = min(-0.1, *(float(sample.min()) for samples in found for sample, _ in samples))
     return [
-        _svg((4.5, 1.95), _histogram(samples, low), f"{case.name}: cosines")
-        for case, samples in zip(cases, found, strict=True)
+        _svg((4.5, 1.95), _histogram(samples, low), f"{tables.name}: cosines")
+        for tables, samples in zip(measured, found, strict=True)
     ]
 
 
-def _cosine_samples(sides: Sides, seed: int) -> list[tuple[Array, str]]:
+def _cosine_samples(modalities: Modalities, seed: int) -> list[tuple[Array, str]]:
     rng = np.random.default_rng(seed)
 
     def between(x: Array, y: Array, i: Ints, j: Ints) -> Array:
@@ -122,17 +126,17 @@ def _cosine_samples(sides: Sides, seed: int) -> list[tuple[Array, str]]:
 
     def strangers(x: Array, y: Array, same: bool) -> Array:
         i, j = (rng.integers(len(rows), size=COUNTED) for rows in (x, y))
-        kept = i != j if same else sides.clusters[i] != j
+        kept = i != j if same else modalities.clusters[i] != j
         return between(x, y, i[kept], j[kept])
 
-    chosen = sides.pairs[_some(len(sides.pairs), COUNTED, seed)]
+    chosen = modalities.pairs[_some(len(modalities.pairs), COUNTED, seed)]
     samples = [
-        (strangers(sides.text, sides.image, False), STRANGER),
-        (strangers(sides.text, sides.text, True), TEXT),
-        (strangers(sides.image, sides.image, True), IMAGE),
+        (strangers(modalities.text, modalities.image, False), STRANGER),
+        (strangers(modalities.text, modalities.text, True), TEXT),
+        (strangers(modalities.image, modalities.image, True), IMAGE),
     ]
     if len(chosen):
-        samples.insert(0, (between(sides.text, sides.image, *chosen.T), PAIR))
+        samples.insert(0, (between(modalities.text, modalities.image, *chosen.T), PAIR))
     return samples
 
 
@@ -148,13 +152,13 @@ def _histogram(samples: Sequence[tuple[Array, str]], low: float) -> Callable[[An
     return paint
 
 
-def dimensions(cases: Sequence[Case]) -> list[Picture]:
-    """Δ_k of every dimension, for each case, on one scale; the five largest are named."""
-    gaps = [mean_row(case.sides.image) - mean_row(case.sides.text) for case in cases]
+def dimensions(measured: Sequence[MeasuredTables]) -> list[Picture]:
+    """Δ_k of every dimension, for each pair of tables, on one scale; the five largest are named."""
+    gaps = [mean_row(tables.modalities.image) - mean_row(tables.modalities.text) for tables in measured]
     reach = 1.35 * max(float(np.abs(gap).max()) for gap in gaps)
     return [
-        _svg((4.5, 1.75), _stems(gap, reach), f"{case.name}: gap by dimension")
-        for case, gap in zip(cases, gaps, strict=True)
+        _svg((4.5, 1.75), _stems(gap, reach), f"{tables.name}: gap by dimension")
+        for tables, gap in zip(measured, gaps, strict=True)
     ]
 
 
@@ -177,16 +181,16 @@ def _stems(gap: Array, reach: float) -> Callable[[Any], None]:
     return paint
 
 
-def spectrum(cases: Sequence[Case]) -> Picture | None:
+def spectrum(measured: Sequence[MeasuredTables]) -> Picture | None:
     """Share of the residual's variance in its first directions, against isotropic noise's; None without pairs."""
-    shown = _with_pairs(cases)
+    shown = _with_pairs(measured)
     if not shown:
         return None
-    width = max(case.report.dim for _, case in shown)
+    width = max(tables.report.dim for _, tables in shown)
 
     def paint(axes: Any) -> None:
-        for place, case in shown:
-            values = residual_eigenvalues(case.sides.joint)
+        for place, tables in shown:
+            values = residual_eigenvalues(tables.modalities.joint)
             if values.sum() > 1e-12:
                 axes.plot(np.arange(1, len(values) + 1), np.cumsum(values) / values.sum(), **_line(place))
         even = np.arange(1, width + 1)
@@ -200,15 +204,15 @@ def spectrum(cases: Sequence[Case]) -> Picture | None:
     return _svg((4.6, 2.9), paint, "Spectrum of the residual")
 
 
-def landscape(cases: Sequence[Case], seed: int = 0) -> Picture | None:
+def shifted_losses(measured: Sequence[MeasuredTables], seed: int = 0) -> Picture | None:
     """Contrastive loss of the encoders themselves while the gap is closed; None without pairs."""
-    shown = [(place, case) for place, case in _with_pairs(cases) if case.adapter is None]
+    shown = [(place, tables) for place, tables in _with_pairs(measured) if tables.adapter is None]
     if not shown:
         return None
 
     def paint(axes: Any) -> None:
-        for place, case in shown:
-            found = shift_landscape(case.sides.text, case.sides.image, case.sides.pairs, seed=seed)
+        for place, tables in shown:
+            found = shifted_loss(tables.modalities.text, tables.modalities.image, tables.modalities.pairs, seed=seed)
             axes.plot(found.shift, found.loss, **_line(place))
         for shift, label in ((0, "as it is"), (1, "gap closed")):
             axes.axvline(shift, color=MUTED, linewidth=0.8, linestyle=":")
@@ -218,26 +222,28 @@ def landscape(cases: Sequence[Case], seed: int = 0) -> Picture | None:
     return _svg((4.6, 2.9), paint, "Contrastive loss against a shift along the gap")
 
 
-def _with_pairs(cases: Sequence[Case]) -> list[tuple[int, Case]]:
-    """Cases that have pairs, each with its place among all, which gives its colour."""
-    return [(place, case) for place, case in enumerate(cases) if len(case.sides.pairs) > 1]
+def _with_pairs(measured: Sequence[MeasuredTables]) -> list[tuple[int, MeasuredTables]]:
+    """Tables that have pairs, each with their place among all, which gives their colour."""
+    return [(place, tables) for place, tables in enumerate(measured) if len(tables.modalities.pairs) > 1]
 
 
-def recalls(cases: Sequence[Case]) -> list[Picture]:
+def recalls(measured: Sequence[MeasuredTables]) -> list[Picture]:
     """R@1, R@5, R@10 with intervals, one picture for each direction; none without pairs."""
-    shown = _with_pairs(cases)
+    shown = _with_pairs(measured)
     directions = (("image_to_text", "image to text"), ("text_to_image", "text to image")) if shown else ()
     return [_svg((4.6, 2.3), _recall(shown, name), f"Recall, {label}") for name, label in directions]
 
 
-def _recall(shown: Sequence[tuple[int, Case]], direction: str) -> Callable[[Any], None]:
+def _recall(shown: Sequence[tuple[int, MeasuredTables]], direction: str) -> Callable[[Any], None]:
     names = [f"recall.{direction}.at_{at}" for at in (1, 5, 10)]
 
     def paint(axes: Any) -> None:
         width = 0.8 / len(shown)
-        for number, (place, case) in enumerate(shown):
-            values = [float(case.report[name] or 0) for name in names]
-            ends = [case.report.intervals.get(name, (value, value)) for name, value in zip(names, values, strict=True)]
+        for number, (place, tables) in enumerate(shown):
+            values = [float(tables.report[name] or 0) for name in names]
+            ends = [
+                tables.report.intervals.get(name, (value, value)) for name, value in zip(names, values, strict=True)
+            ]
             across = np.arange(3) + (number - (len(shown) - 1) / 2) * width
             axes.bar(across, values, 0.9 * width, color=CASES[place % len(CASES)], alpha=0.75)
             axes.vlines(across, *zip(*ends, strict=True), color=INK, linewidth=0.9)
@@ -253,7 +259,7 @@ def _recall(shown: Sequence[tuple[int, Case]], direction: str) -> Callable[[Any]
 
 
 def key(place: int) -> tuple[str, str]:
-    """CSS colour and SVG dash pattern of a case's lines, by its place."""
+    """CSS colour and SVG dash pattern of tables' lines, by their place."""
     dash = DASHES[place % len(DASHES)]
     return f"var(--{VARIABLES[CASES[place % len(CASES)]]})", "" if isinstance(dash, str) else " ".join(
         map(str, dash[1])

@@ -14,8 +14,8 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from close.gap.measure import GapReport
-from close.gap.measured import Case
-from close.gap.measures.catalogue import CATALOGUE, Measure
+from close.gap.measured_tables import MeasuredTables
+from close.gap.measures import MEASURES, Measure
 from close.gap.report import figures
 from close.gap.report.words import constant_share, verdict
 from close.io.versions import own_version
@@ -23,12 +23,12 @@ from close.io.versions import own_version
 __all__ = ["render_html"]
 
 TILES = (
-    ("centroid_gap", 0.0, 1.4, "Centroid gap", "Between the mean text and the mean image."),
-    ("rmg", 0.0, 1.0, "Relative gap", "Pairs against strangers of one modality: 0.5 is as far."),
-    ("cosine.paired.mean", -0.2, 1.0, "Cosine of pairs", "Between a text and its own image."),
-    ("separability", 0.5, 1.0, "Separability", "How well a straight cut tells text from image."),
-    ("recall.image_to_text.at_1", 0.0, 1.0, "Image to text, R@1", "Share of images whose own text comes first."),
-    ("noise.cosine", 0.0, 1.0, "Noise, as a cosine", "Noise as long as what a shift leaves over."),
+    ("centroid_gap", "Centroid gap", "Between the mean text and the mean image."),
+    ("rmg", "Relative gap", "Pairs against strangers of one modality: 0.5 is as far."),
+    ("cosine.paired.mean", "Cosine of pairs", "Between a text and its own image."),
+    ("separability", "Separability", "How well a straight cut tells text from image."),
+    ("recall.image_to_text.at_1", "Image to text, R@1", "Share of images whose own text comes first."),
+    ("noise.cosine", "Noise, as a cosine", "Noise as long as what a shift leaves over."),
 )
 BESIDE = (
     ("centroid_gap", "Centroid gap"),
@@ -44,7 +44,7 @@ BESIDE = (
 EXAMPLES, NEAREST, THUMBNAIL = 8, 5, 220
 
 
-def render_html(cases: Sequence[Case], *, seed: int = 0) -> str:
+def render_html(measured: Sequence[MeasuredTables], *, seed: int = 0) -> str:
     """The report of measured cases, the first in the lead.
 
     Every string from data is escaped, nothing is loaded from anywhere, and no script runs. Drawings and examples are of samples
@@ -52,7 +52,7 @@ def render_html(cases: Sequence[Case], *, seed: int = 0) -> str:
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    first = cases[0]
+    first = measured[0]
     env = Environment(
         loader=PackageLoader("close.gap.report", "."),
         autoescape=True,
@@ -62,26 +62,37 @@ def render_html(cases: Sequence[Case], *, seed: int = 0) -> str:
     )
     env.filters |= {"number": number, "formula": formula}
     return env.get_template("page.html.j2").render(
-        cases=cases,
+        measured=measured,
         first=first,
-        said=verdict(first.report),
+        verdict=verdict(first.report),
         share=constant_share(first.report),
-        tiles=[_Tile.of(first.report, *tile) for tile in TILES if first.report[tile[0]] is not None],
+        tiles=[
+            _Tile(MEASURES[name], value, first.report.intervals.get(name), title, sentence)
+            for name, title, sentence in TILES
+            if (value := first.report[name]) is not None
+        ],
         beside=BESIDE,
-        headlines=[verdict(case.report).headline for case in cases],
-        keys=[figures.key(place) for place in range(len(cases))],
+        headlines=[verdict(tables.report).headline for tables in measured],
+        keys=[figures.key(place) for place in range(len(measured))],
         panels=[
-            {"case": case, "plane": plane, "cosines": cosines, "dimensions": dimensions}
-            for case, plane, cosines, dimensions in zip(
-                cases, figures.planes(cases, seed), figures.cosines(cases, seed), figures.dimensions(cases), strict=True
+            {"tables": tables, "plane": plane, "cosines": cosines, "dimensions": dimensions}
+            for tables, plane, cosines, dimensions in zip(
+                measured,
+                figures.planes(measured, seed),
+                figures.cosines(measured, seed),
+                figures.dimensions(measured),
+                strict=True,
             )
         ],
-        spectrum=figures.spectrum(cases),
-        landscape=figures.landscape(cases, seed),
-        recalls=figures.recalls(cases),
+        spectrum=figures.spectrum(measured),
+        shifted_loss=figures.shifted_losses(measured, seed),
+        recalls=figures.recalls(measured),
         examples=list(_examples(first, seed)),
-        families=[(family, list(group)) for family, group in groupby(CATALOGUE, key=lambda measure: measure.family)],
-        remarks=[(case, _remarks(case.report, () if case is first else first.report.notes.items())) for case in cases],
+        families=[(family, list(group)) for family, group in groupby(MEASURES, key=lambda measure: measure.family)],
+        remarks=[
+            (tables, _remarks(tables.report, () if tables is first else first.report.notes.items()))
+            for tables in measured
+        ],
         version=own_version(),
         seed=seed,
     )
@@ -102,10 +113,6 @@ def formula(text: str) -> Markup:
     return Markup(re.sub(r"_\{?([\w+]+)\}?", r"<sub>\1</sub>", str(escape(text))))
 
 
-def _measure(name: str) -> Measure:
-    return next(measure for measure in CATALOGUE if measure.name == name)
-
-
 @dataclass(frozen=True)
 class _Tile:
     """A headline number on its scale; places are in percent of the track."""
@@ -113,21 +120,15 @@ class _Tile:
     measure: Measure
     value: float
     interval: tuple[float, float] | None
-    start: float
-    end: float
     title: str
-    says: str
-
-    @classmethod
-    def of(cls, report: GapReport, name: str, start: float, end: float, title: str, says: str) -> _Tile:
-        value = report[name]
-        return cls(_measure(name), float(value or 0), report.intervals.get(name), start, end, title, says)
+    sentence: str
 
     def place(self, value: float | None, default: float = 0.0) -> float:
         """Where a value lies on the track."""
         if value is None:
             return default
-        return round(100 * min(max((value - self.start) / (self.end - self.start), 0.0), 1.0), 2)
+        start, end = self.measure.scale or (0.0, 1.0)
+        return round(100 * min(max((value - start) / (end - start), 0.0), 1.0), 2)
 
     @property
     def band(self) -> tuple[float, float] | None:
@@ -156,40 +157,40 @@ class _Example:
     answers: list[_Answer]
 
 
-def _examples(case: Case, seed: int) -> Iterator[_Example]:
+def _examples(tables: MeasuredTables, seed: int) -> Iterator[_Example]:
     """Images found and images missed, half and half where there are both; none where there is nothing to read."""
-    if not case.captions and case.names[0] is None:
+    if not tables.captions and tables.names[0] is None:
         return
-    sides, rng = case.sides, np.random.default_rng(seed)
-    together = set(map(tuple, sides.pairs.tolist()))
-    nearest = sides.neighbours.texts_of_image[:, :NEAREST]
-    asked = np.unique(sides.pairs[:, 1]) if together else np.arange(len(sides.image))
+    modalities, rng = tables.modalities, np.random.default_rng(seed)
+    together = set(map(tuple, modalities.pairs.tolist()))
+    nearest = modalities.neighbours.texts_of_image[:, :NEAREST]
+    asked = np.unique(modalities.pairs[:, 1]) if together else np.arange(len(modalities.image))
     hit = np.array([(nearest[v, 0], v) in together for v in asked])
     found, missed = (rng.permutation(asked[hit == side]) for side in (True, False))
     half = max(EXAMPLES // 2, EXAMPLES - len(missed))
     for v in [*found[:half].tolist(), *missed[: EXAMPLES - min(half, len(found))].tolist()]:
-        row = int(sides.image_rows[v])
+        row = int(modalities.image_rows[v])
         yield _Example(
-            name=_image_name(case, row),
-            picture=_thumbnail(case.pictures.get(row)),
-            own=[_text(case, int(t)) for t in sides.pairs[sides.pairs[:, 1] == v, 0]],
+            name=_image_name(tables, row),
+            picture=_thumbnail(tables.pictures.get(row)),
+            own=[_text(tables, int(t)) for t in modalities.pairs[modalities.pairs[:, 1] == v, 0]],
             answers=[
-                _Answer(_text(case, t), float(sides.text[t] @ sides.image[v]), (t, v) in together)
+                _Answer(_text(tables, t), float(modalities.text[t] @ modalities.image[v]), (t, v) in together)
                 for t in nearest[v].tolist()
             ],
         )
 
 
-def _text(case: Case, row: int) -> str:
-    if row in case.captions:
-        return case.captions[row]
-    return case.names[0][row] if case.names[0] is not None else f"text {row}"
+def _text(tables: MeasuredTables, row: int) -> str:
+    if row in tables.captions:
+        return tables.captions[row]
+    return tables.names[0][row] if tables.names[0] is not None else f"text {row}"
 
 
-def _image_name(case: Case, row: int) -> str:
-    if row in case.pictures:
-        return case.pictures[row].name
-    return case.names[1][row] if case.names[1] is not None else f"image {row}"
+def _image_name(tables: MeasuredTables, row: int) -> str:
+    if row in tables.pictures:
+        return tables.pictures[row].name
+    return tables.names[1][row] if tables.names[1] is not None else f"image {row}"
 
 
 def _thumbnail(path: Path | None) -> str | None:
@@ -211,7 +212,7 @@ def _thumbnail(path: Path | None) -> str | None:
 
 def _remarks(report: GapReport, known: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
     """Notes that are not `known`, those that say the same put together: (note, what it is about)."""
-    titles = {measure.name: f"{measure.family}: {measure.title.strip()}" for measure in CATALOGUE}
+    titles = {measure.name: f"{measure.family}: {measure.title.strip()}" for measure in MEASURES}
     gathered: dict[str, list[str]] = {}
     for name, note in report.notes.items():
         if (name, note) not in known:

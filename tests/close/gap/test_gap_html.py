@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from close.gap.measured import measure_cases
-from close.gap.measures.catalogue import CATALOGUE
+from close.gap.measured_tables import measure_tables
+from close.gap.measures import MEASURES
 from close.gap.report.page import number, render_html
 
 EVIL = '<script>document.title="hacked"</script><img src=x onerror=alert(1)> & "quoted" $x_1$'
@@ -73,7 +73,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(folder):
     tables = folder / "text.npy", folder / "image.npy"
-    cases = measure_cases(
+    cases = measure_tables(
         [("as it is", *tables), (f"twin {EVIL}", *tables)],
         pairs=folder / "rows.jsonl",
         adapters={"mean_shift": "mean_shift", f"noise {EVIL}": {"gaussian": {"cosine": 0.7}}},
@@ -92,10 +92,10 @@ def test_everything_is_there(page):
         "Nearest texts",
         "All measures",
         "Notes",
-        "Shift landscape",
+        "Contrastive loss against the shift",
     ):
         assert heading in words
-    for measure in CATALOGUE:
+    for measure in MEASURES:
         assert measure.title.strip() in words
     assert re.search(r"A (wide|clear) gap, \w+ of it one constant shift", words)
     assert found.tags.count("figure") == 4 * 3 + 4
@@ -127,13 +127,13 @@ def test_colours_are_the_pages_own(page):
 
 def test_same_seed_same_page(folder, page):
     one = [("one", folder / "text.npy", folder / "image.npy")]
-    first, second = (render_html(measure_cases(one, pairs=folder / "rows.jsonl", bootstrap=0)) for _ in range(2))
+    first, second = (render_html(measure_tables(one, pairs=folder / "rows.jsonl", bootstrap=0)) for _ in range(2))
     assert first == second
 
 
 def test_unpaired_tables_without_words_make_a_page_too(folder):
     one = [("one", folder / "text.npy", folder / "image.npy")]
-    found = parsed(render_html(measure_cases(one, unpaired=True, bootstrap=0)))
+    found = parsed(render_html(measure_tables(one, unpaired=True, bootstrap=0)))
     words = " ".join(found.text)
     assert "need pairs of text and image" in words
     assert "Nearest texts" not in words

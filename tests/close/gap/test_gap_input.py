@@ -8,8 +8,8 @@ import pytest
 from close.errors import DataError, MismatchError
 from close.gap import measure_gap
 from close.gap.adapted import adapt
-from close.gap.measures.catalogue import NAMES
-from close.gap.modalities import Sides
+from close.gap.measures import MEASURES
+from close.gap.modalities import Modalities
 from close.gap.report.words import verdict
 
 
@@ -84,7 +84,7 @@ def test_anything_with_an_array_inside():
 def test_few_rows_give_a_number_or_a_reason(count):
     report = measure_gap(TEXT[:count], IMAGE[:count], bootstrap=20)
     json.loads(report.to_json())
-    for name in NAMES:
+    for name in MEASURES.names:
         assert (report[name] is None) <= (name in report.notes), name
     assert report["centroid_gap"] is not None
     assert verdict(report).headline
@@ -151,7 +151,7 @@ def test_wrongly_paired_rows_are_noticed():
 def gapped():
     rng = np.random.default_rng(3)
     content = rng.normal(size=(400, 16))
-    return Sides.of(
+    return Modalities.of(
         content + 0.5 * rng.normal(size=content.shape) + 1, content + 0.5 * rng.normal(size=content.shape) - 1
     )
 
@@ -174,7 +174,7 @@ def test_noise_is_as_strong_as_asked_and_seeded(gapped):
 def test_a_fitted_adapter_is_judged_on_rows_it_did_not_see():
     """In 64 dimensions, a linear map fits 40 unrelated pairs exactly; on unseen ones it does nothing."""
     rng = np.random.default_rng(0)
-    sides = Sides.of(rng.normal(size=(40, 64)), rng.normal(size=(40, 64)))
+    sides = Modalities.of(rng.normal(size=(40, 64)), rng.normal(size=(40, 64)))
     after = adapt(sides, "linear")
     assert abs(np.einsum("ij,ij->i", after.text, after.image).mean()) < 0.2
 
@@ -184,13 +184,13 @@ def test_what_captions_share_lies_nearer_to_their_images():
     content = rng.normal(size=(300, 16)) + 1
     text = np.repeat(content, 4, axis=0) + rng.normal(size=(1200, 16))
     index = np.stack((np.arange(1200), np.arange(1200) // 4), axis=1)
-    sides = Sides.of(text, content, index)
+    sides = Modalities.of(text, content, index)
     before, after = (measure_gap(s.text, s.image, pairs=index, bootstrap=0) for s in (sides, adapt(sides, "shared")))
     assert after["cosine.paired.mean"] > before["cosine.paired.mean"] + 0.03
     with pytest.raises(DataError, match="0 groups have two texts or more"):
-        adapt(Sides.of(content, content), "shared")
+        adapt(Modalities.of(content, content), "shared")
 
 
 def test_an_adapter_that_needs_pairs_says_so():
     with pytest.raises(DataError, match="learns from pairs, and there are none"):
-        adapt(Sides.of(TEXT, IMAGE, "unpaired"), "linear")
+        adapt(Modalities.of(TEXT, IMAGE, "unpaired"), "linear")

@@ -10,11 +10,11 @@ from scipy import linalg, stats
 from scipy.spatial.distance import cdist, pdist
 
 from close.gap import measure_gap
-from close.gap.measures.centroid import centroid_gap, cone, constancy, dimension_gap, trace_ratio
-from close.gap.measures.cosine import group_cosine, paired_cosine, unpaired_cosine, within_cosine
-from close.gap.measures.distance import alignment, cross_uniformity, pair_distance, relative_gap, uniformity
+from close.gap.measures.centroid import centroid_gap, constancy
+from close.gap.measures.cosine import group_cosine, paired_cosine, relative_gap, unpaired_cosine, within_cosine
+from close.gap.measures.distance import pair_distance
 from close.gap.measures.distribution import coral, frechet, mmd, sliced_w2
-from close.gap.measures.loss_landscape import shift_landscape
+from close.gap.measures.hubness import hubness
 from close.gap.measures.residual import (
     caption_spread,
     consecutive_cosine,
@@ -23,9 +23,12 @@ from close.gap.measures.residual import (
     residual_size,
     residual_spectrum,
 )
-from close.gap.measures.retrieval import hubness, neighbour_agreement, recall
+from close.gap.measures.retrieval import neighbour_agreement, pair_recall
 from close.gap.measures.separability import separability
+from close.gap.measures.shifted_loss import shifted_loss
+from close.gap.measures.spread import cone, dimension_gap, trace_ratio
 from close.gap.measures.structure import cka, procrustes_residual
+from close.gap.measures.uniformity import alignment, cross_uniformity, uniformity
 
 DATA = Path(os.environ.get("CLOSE_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data")) / "coco250_clip_vitb16"
 
@@ -229,7 +232,7 @@ def test_retrieval(data):
     scores = image @ text.T
     right = np.zeros_like(scores, bool)
     right[pairs[:, 1], pairs[:, 0]] = True
-    found = recall(text, image, pairs)
+    found = pair_recall(text, image, pairs)
     for direction, s, r in (("image_to_text", scores, right), ("text_to_image", scores.T, right.T)):
         order = np.argsort(-s, axis=1, kind="stable")
         for at in (1, 5, 10):
@@ -280,7 +283,7 @@ def test_separability_in_its_own_words(data):
     assert separability(text, image, pairs) == close(np.mean(right), rel=0.02)
 
 
-def test_landscape(data):
+def test_shifted_loss(data):
     import torch
     from torch.nn import functional as F
 
@@ -288,7 +291,7 @@ def test_landscape(data):
     first = np.unique(pairs[:, 1], return_index=True)[1]
     t, v = (torch.tensor(side[pairs[first, k]]) for k, side in enumerate((text, image)))
     half = torch.tensor(image.mean(0) - text.mean(0)) / 2
-    found = shift_landscape(text, image, pairs, shifts=(0, 0.5, 1))
+    found = shifted_loss(text, image, pairs, shifts=(0, 0.5, 1))
     for shift, gap, loss in zip(found.shift, found.gap, found.loss, strict=True):
         x, y = F.normalize(t + shift * half, dim=1), F.normalize(v - shift * half, dim=1)
         logits, own = x @ y.T / 0.01, torch.arange(len(x))
@@ -312,7 +315,7 @@ def test_the_report_holds_what_the_functions_give(data):
         "residual.per_dim_std": residual_size(text, image, pairs).per_dim_std,
         "residual.top10_share": residual_spectrum(text, image, pairs).top10_share,
         "noise.cosine": noise_from_pairs(text, image, pairs).cosine,
-        "recall.text_to_image.at_5": recall(text, image, pairs).text_to_image.at_5,
+        "recall.text_to_image.at_5": pair_recall(text, image, pairs).text_to_image.at_5,
         "hubness.image": hubness(text, image).image,
         "neighbour_agreement": neighbour_agreement(text, image, pairs),
         "cka": cka(text, image, pairs),

@@ -7,19 +7,21 @@ import numpy as np
 import pytest
 
 import close.gap.measures.distribution as distribution
-import close.gap.measures.retrieval as retrieval
 from close.errors import DataError
 from close.gap import measure_gap
-from close.gap.measures.catalogue import CATALOGUE, NAMES
-from close.gap.measures.centroid import centroid_gap, cone, constancy, dimension_gap, trace_ratio
-from close.gap.measures.cosine import paired_cosine, unpaired_cosine, within_cosine
-from close.gap.measures.distance import relative_gap, uniformity
+from close.gap.measures import MEASURES
+from close.gap.measures.centroid import centroid_gap, constancy
+from close.gap.measures.cosine import paired_cosine, relative_gap, unpaired_cosine, within_cosine
 from close.gap.measures.distribution import coral, frechet, mmd, sliced_w2
-from close.gap.measures.loss_landscape import shift_landscape
+from close.gap.measures.hubness import hubness
 from close.gap.measures.residual import noise_from_pairs, residual_size, residual_spectrum
-from close.gap.measures.retrieval import hubness, nearest_across, nearest_within, neighbour_agreement, recall
+from close.gap.measures.retrieval import neighbour_agreement, pair_recall
+from close.gap.measures.shifted_loss import shifted_loss
+from close.gap.measures.spread import cone, dimension_gap, trace_ratio
 from close.gap.measures.structure import cka, procrustes_residual
+from close.gap.measures.uniformity import uniformity
 from close.gap.transfer import recovered_share, transfer_gap
+from close.vectors.neighbours import nearest_across, nearest_within
 
 
 def unit(rows):
@@ -129,7 +131,7 @@ def test_same_cloud_has_no_mmd_and_no_structure_apart(sides):
     assert cka(text, text) == pytest.approx(1)
     assert procrustes_residual(text, text) == pytest.approx(0, abs=1e-12)
     assert neighbour_agreement(text, text) == 1
-    assert recall(text, text).image_to_text.at_1 == 1
+    assert pair_recall(text, text).image_to_text.at_1 == 1
 
 
 def test_procrustes_and_cka_see_through_a_rotation(sides):
@@ -149,8 +151,8 @@ def test_a_hub_is_found():
     assert hubness(text, image).text > 3 > even.text
 
 
-def test_landscape_closes_the_gap_at_one(sides):
-    found = shift_landscape(*sides, shifts=(0, 0.5, 1))
+def test_shifted_loss_closes_the_gap_at_one(sides):
+    found = shifted_loss(*sides, shifts=(0, 0.5, 1))
     assert found.gap[0] == pytest.approx(centroid_gap(*sides))
     assert found.gap[0] > found.gap[1] > found.gap[2]
 
@@ -170,7 +172,7 @@ ORDERED = ("residual.consecutive_cosine",)
 
 
 def same(first, second, but=(), rel=1e-4):
-    for name in NAMES:
+    for name in MEASURES.names:
         if first[name] is None or second[name] is None:
             assert first[name] is second[name] is None
         elif not name.startswith(tuple(but)):
@@ -237,7 +239,7 @@ def test_distribution_measures_do_not_see_duplication(sides):
 def test_swapping_sides_keeps_what_is_symmetric(sides):
     for measure in (centroid_gap, frechet, coral, mmd, cka, procrustes_residual, neighbour_agreement, relative_gap):
         assert measure(sides[1], sides[0]) == pytest.approx(measure(*sides), rel=1e-5)
-    assert recall(sides[1], sides[0]).image_to_text == recall(*sides).text_to_image
+    assert pair_recall(sides[1], sides[0]).image_to_text == pair_recall(*sides).text_to_image
 
 
 # blocks, tiles, samples
@@ -245,7 +247,7 @@ def test_swapping_sides_keeps_what_is_symmetric(sides):
 
 def test_tiles_do_not_show(sides, monkeypatch):
     whole = nearest_across(*sides), nearest_within(sides[0]), mmd(*sides), uniformity(sides[0])
-    monkeypatch.setattr(retrieval, "TILE", (7, 13))
+    monkeypatch.setattr("close.vectors.neighbours.TILE", (7, 13))
     monkeypatch.setattr("close.gap.measures.distance.TILE", 11)
     monkeypatch.setattr("close.vectors.checked.BLOCK", 17)
     assert np.array_equal(nearest_across(*sides).images_of_text, whole[0].images_of_text)
@@ -326,10 +328,10 @@ def test_same_seed_same_report(sides):
 
 
 def test_catalogue_names_are_those_of_the_report(report):
-    assert len(set(NAMES)) == len(NAMES) == len(report.values)
-    assert all(measure.healthy and measure.meaning and measure.title for measure in CATALOGUE)
+    assert len(set(MEASURES.names)) == len(MEASURES.names) == len(report.values)
+    assert all(measure.healthy and measure.meaning and measure.title for measure in MEASURES)
     flat = json.loads(report.to_json())
-    for name in NAMES:
+    for name in MEASURES.names:
         node = flat
         for part in name.split("."):
             node = node[part]

@@ -9,29 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from close.gap.adapted import adapt
-from close.gap.measure import GapReport, measure_sides
-from close.gap.modalities import Sides
+from close.gap.measure import GapReport, measure_modalities
+from close.gap.modalities import Modalities
 from close.gap.pairing import Pairing, read_pairs
 from close.gap.tables import Table, check_tables, load_table
 
-__all__ = ["Case", "measure_cases", "to_json"]
+__all__ = ["MeasuredTables", "measure_tables", "to_json"]
 
 
 @dataclass(frozen=True)
-class Case:
+class MeasuredTables:
     """A pair of tables, measured.
 
     Attributes:
         name: as the report calls it.
-        sides, report: the embeddings and their measures.
+        modalities, report: the embeddings and their measures.
         captions: text row → caption. pictures: row of the image table → file.
         names: ids of the texts and of the image table's rows, where known.
         encoder: its name, where known.
-        adapter: the spec through which the first case is seen here; None for a case of its own.
+        adapter: the spec through which the first tables are seen here; None for tables of their own.
     """
 
     name: str
-    sides: Sides
+    modalities: Modalities
     report: GapReport
     captions: Mapping[int, str] = field(default_factory=dict)
     pictures: Mapping[int, Path] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Case:
     adapter: Any = None
 
 
-def measure_cases(
+def measure_tables(
     sources: Sequence[tuple[str, Path, Path]],
     *,
     pairs: Path | None = None,
@@ -50,7 +50,7 @@ def measure_cases(
     sample: int = 20_000,
     bootstrap: int = 1000,
     seed: int = 0,
-) -> list[Case]:
+) -> list[MeasuredTables]:
     """Measure tables from files, and the first of them behind every adapter.
 
     Args:
@@ -62,34 +62,34 @@ def measure_cases(
         CloseError: a file, a row, a pair or a spec is wrong.
     """
 
-    def measured(name: str, sides: Sides) -> GapReport:
+    def report(name: str, modalities: Modalities) -> GapReport:
         tell = (lambda step: progress(f"{name}: {step}")) if progress else None
-        return measure_sides(sides, sample=sample, bootstrap=bootstrap, seed=seed, progress=tell)
+        return measure_modalities(modalities, sample=sample, bootstrap=bootstrap, seed=seed, progress=tell)
 
-    cases, fingerprint = [], None
+    measured, fingerprint = [], None
     for name, text_path, image_path in sources:
         text, image = load_table(text_path, "text"), load_table(image_path, "image")
         check_tables(text, image)
         found = read_pairs(pairs, text, image) if pairs else Pairing(None)
-        sides = Sides.of(text.rows, image.rows, "unpaired" if unpaired else found.pairs, found.groups)
-        sides = replace(sides, notes={**sides.notes, **_remark(text, image, found, unpaired)})
+        modalities = Modalities.of(text.rows, image.rows, "unpaired" if unpaired else found.pairs, found.groups)
+        modalities = replace(modalities, notes={**modalities.notes, **_remark(text, image, found, unpaired)})
         fingerprint = fingerprint or text.fingerprint or image.fingerprint
-        cases.append(
-            Case(
+        measured.append(
+            MeasuredTables(
                 name=name,
-                sides=sides,
-                report=measured(name, sides),
+                modalities=modalities,
+                report=report(name, modalities),
                 captions=found.captions,
                 pictures=found.pictures,
                 names=(text.ids, image.ids),
                 encoder=text.encoder or image.encoder,
             )
         )
-    first = cases[0]
+    first = measured[0]
     for name, spec in (adapters or {}).items():
-        sides = adapt(first.sides, spec, fingerprint=fingerprint, seed=seed)
-        cases.append(replace(first, name=name, sides=sides, report=measured(name, sides), adapter=spec))
-    return cases
+        modalities = adapt(first.modalities, spec, fingerprint=fingerprint, seed=seed)
+        measured.append(replace(first, name=name, modalities=modalities, report=report(name, modalities), adapter=spec))
+    return measured
 
 
 def _remark(text: Table, image: Table, found: Pairing, unpaired: bool) -> dict[str, str]:
@@ -108,9 +108,9 @@ def _remark(text: Table, image: Table, found: Pairing, unpaired: bool) -> dict[s
     return {}
 
 
-def to_json(cases: Sequence[Case]) -> str:
-    """The first case's measures by their stable names; those of all others under `cases`, by name."""
-    out = cases[0].report.to_dict()
-    if len(cases) > 1:
-        out["cases"] = {case.name: case.report.to_dict() for case in cases[1:]}
+def to_json(measured: Sequence[MeasuredTables]) -> str:
+    """The first tables' measures by their stable names; those of all others under `cases`, by name."""
+    out = measured[0].report.to_dict()
+    if len(measured) > 1:
+        out["cases"] = {tables.name: tables.report.to_dict() for tables in measured[1:]}
     return json.dumps(out, indent=2, ensure_ascii=False, allow_nan=False)

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from close.gap.measures.moments import mean_row, paired
-from close.gap.measures.residual import one_text_per_image
+from close.gap.modalities import one_text_per_image
 from close.vectors.checked import Array, Floats, Pairs
+from close.vectors.second_moments import mean_row, paired
 
-__all__ = ["ShiftLandscape", "shift_landscape"]
+__all__ = ["ShiftedLoss", "shifted_loss"]
 
 SHIFTS = tuple(round(-0.5 + 0.125 * step, 3) for step in range(17))
 
 
 @dataclass(frozen=True)
-class ShiftLandscape:
+class ShiftedLoss:
     """One point per shift: the share of the gap taken away, the centroid gap that remains, the contrastive loss."""
 
     shift: tuple[float, ...]
@@ -26,7 +26,7 @@ class ShiftLandscape:
     loss: tuple[float, ...]
 
 
-def shift_landscape(
+def shifted_loss(
     text: Any,
     image: Any,
     pairs: Pairs = None,
@@ -35,7 +35,7 @@ def shift_landscape(
     temperature: float = 0.01,
     sample: int = 2000,
     seed: int = 0,
-) -> ShiftLandscape:
+) -> ShiftedLoss:
     """Symmetric contrastive loss against a shift along Δ (Liang et al., NeurIPS 2022, section 4.2).
 
     Both modalities move by half of λΔ towards each other, t + λΔ/2 and v − λΔ/2, and go back onto the sphere: λ = 0 leaves them,
@@ -54,7 +54,7 @@ def shift_landscape(
     for shift in shifts:
         t, v = _unit(texts + shift * half), _unit(images - shift * half)
         points.append((float(shift), float(np.linalg.norm(v.mean(axis=0) - t.mean(axis=0))), _loss(t, v, temperature)))
-    return ShiftLandscape(*zip(*points, strict=True))
+    return ShiftedLoss(*zip(*points, strict=True))
 
 
 def _unit(rows: Floats) -> Floats:
