@@ -17,7 +17,6 @@ from close.adapters.shared import Shared
 from close.adapters.shift import MeanShift, RandomShift
 from close.adapters.storage import load_adapter, save_adapter
 from close.adapters.uniform import UniformBall
-from close.vectors.open import open_rows
 
 __all__ = [
     "ADAPTERS",
@@ -46,7 +45,6 @@ __all__ = [
     "fit_adapter",
     "list_adapters",
     "load_adapter",
-    "open_rows",
     "resolve_adapter",
     "row_seeds",
     "save_adapter",

@@ -20,11 +20,12 @@ import torch
 from numpy.typing import NDArray
 
 from close.adapters.base import Adapted, Chain, GapAdapter, build_adapter, split_spec
-from close.adapters.storage import check_fingerprint, load_adapter, read_adapter_info, save_adapter
+from close.adapters.storage import load_adapter, read_adapter_info, save_adapter
 from close.data.rows import RowFile
 from close.errors import MismatchError, MissingError, RecipeError
 from close.registry import unknown_name
-from close.vectors.open import Picked, open_rows, read_groups
+from close.vectors.groups import group_labels
+from close.vectors.open import Picked, check_encoder, open_vectors
 
 __all__ = ["check_adapter", "fit_adapter", "resolve_adapter"]
 
@@ -106,7 +107,7 @@ def fit_adapter(
         OutputExistsError: `out` is there already.
     """
     check_adapter(spec)
-    tables = {side: open_rows(path) for side, path in (("text", text), ("image", image)) if path is not None}
+    tables = {side: open_vectors(path) for side, path in (("text", text), ("image", image)) if path is not None}
     labels = None if groups is None or text is None else _groups(groups, text)
     if not tables:
         raise RecipeError("an adapter is fitted on embeddings: give --text, --image or both")
@@ -117,7 +118,8 @@ def fit_adapter(
         tables = {side: Picked(rows, pairs[:, column]) for column, (side, rows) in enumerate(tables.items())}
     first = next((table for table in tables.values() if table.fingerprint), next(iter(tables.values())))
     for side, table in tables.items():
-        check_fingerprint(f"{side} table", table.encoder, table.fingerprint, first.fingerprint)
+        of = (table.encoder, table.fingerprint)
+        check_encoder(f"{side} table", *of, f"{first.path}", first.encoder, first.fingerprint)
     adapter = _resolve(spec, first.shape[1], first.fingerprint, None, None, [])
     adapter.fit(**tables, groups=labels)
     save_adapter(adapter, out, encoder=first.encoder, fingerprint=first.fingerprint)
@@ -170,20 +172,20 @@ def _stage(spec: Any, dim: int) -> tuple[GapAdapter, Mapping[str, Any] | None]:
 
 
 def _groups(path: Any, text: Any) -> NDArray[Any]:
-    return read_groups(RowFile(path), _opened(text))
+    return group_labels(RowFile(path), _opened(text))
 
 
 def _rows(source: Any, side: str, fingerprint: str | None, before: Sequence[GapAdapter]) -> Any:
     rows = _opened(source)
-    found = getattr(rows, "fingerprint", None)
-    check_fingerprint(f"{side} table {source}", getattr(rows, "encoder", None), found, fingerprint)
+    of = (getattr(rows, "encoder", None), getattr(rows, "fingerprint", None))
+    check_encoder(f"{side} table {source}", *of, "the run", None, fingerprint)
     for stage in before:
         rows = Adapted(rows, stage, "text" if side == "text" else "image")
     return rows
 
 
 def _opened(source: Any) -> Any:
-    return source if hasattr(source, "shape") else open_rows(source)
+    return source if hasattr(source, "shape") else open_vectors(source)
 
 
 def _is_load(spec: Any) -> bool:

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from close.adapters.base import ADAPTERS, GapAdapter, build_adapter, names_in
-from close.errors import CloseError, DataError, MismatchError, MissingError, NotFittedError, OutputExistsError
+from close.errors import CloseError, DataError, MissingError, NotFittedError, OutputExistsError
 from close.io.files import read_json, write_json
 from close.io.versions import own_version
 from close.plugins import check_plugins
+from close.vectors.open import check_encoder
 
 __all__ = ["load_adapter", "read_adapter_info", "save_adapter"]
 
@@ -95,7 +96,7 @@ def load_adapter(path: str | Path, *, fingerprint: str | None = None) -> GapAdap
 
     folder = Path(path)
     info = read_adapter_info(folder)
-    check_fingerprint(f"adapter {folder}", info.get("encoder"), info.get("fingerprint"), fingerprint)
+    check_encoder(f"adapter {folder}", info.get("encoder"), info.get("fingerprint"), "the run", None, fingerprint)
     tensors = folder / "adapter.safetensors"
     if not tensors.is_file():
         raise MissingError(f"{tensors}: no such file; copy the whole folder, or fit the adapter again")
@@ -108,16 +109,3 @@ def load_adapter(path: str | Path, *, fingerprint: str | None = None) -> GapAdap
         raise DataError(f"{folder}: the saved adapter is damaged ({reason}); fit it again") from None
     adapter.load_files(folder)
     return adapter
-
-
-def check_fingerprint(what: str, encoder: str | None, found: str | None, expected: str | None) -> None:
-    """Refuse vectors of another encoder; unknown fingerprints are not compared.
-
-    Raises:
-        MismatchError: names both.
-    """
-    if found and expected and found != expected:
-        raise MismatchError(
-            f"{what} comes from encoder {encoder or 'unknown'} (weights {found[:8]}), but weights {expected[:8]} are "
-            "in use: fit on embeddings of that encoder"
-        )

@@ -52,7 +52,7 @@ def embed_text(
     from close.data.shards import open_rows
     from close.encoders import load_encoder
     from close.io.progress import progress
-    from close.vectors.table import embed_texts
+    from close.vectors.build import embed_texts
 
     spread = pick_engine(engine, workers, address)
     rows = open_rows(path)
@@ -78,8 +78,8 @@ def embed_images(
     """Embed images (or what the encoder's second tower takes); unreadable ones are named at the end."""
     from close.encoders import load_encoder
     from close.io.progress import progress
-    from close.vectors.table import embed_images as embed
-    from close.vectors.table import find_images
+    from close.vectors.build import embed_images as embed
+    from close.vectors.build import find_images
 
     if not path.exists():
         raise MissingError(f"{path}: no such file or folder")

@@ -17,7 +17,7 @@ import numpy as np
 from close.errors import DataError, MissingError
 from close.registry import unknown_name
 
-__all__ = ["Modality", "Row", "RowFile", "parse_row"]
+__all__ = ["Modality", "Row", "RowFile", "named_sources", "parse_row"]
 
 Modality = Literal["text", "image"]
 """Which tower a vector came from; "image" stands for whatever the encoder's second tower takes."""
@@ -55,6 +55,13 @@ class Row:
     label: str | None = None
     task: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+def named_sources(row: Row) -> list[tuple[str, str]]:
+    """(id, text) of each source of a row, as embedding tables name them: its id, or `id#0`, `id#1`, … of several."""
+    if len(row.source) == 1:
+        return [(row.id, row.source[0])]
+    return [(f"{row.id}#{number}", text) for number, text in enumerate(row.source)]
 
 
 def parse_row(values: Any, where: str, *, folder: Path, default_id: str) -> Row:

@@ -14,7 +14,7 @@ from close.data.rows import Row, RowFile
 from close.errors import DataError
 from close.io.keys import cache_folder, file_key
 
-__all__ = ["RowShards", "open_rows"]
+__all__ = ["RowShards", "is_rows", "open_rows"]
 
 SUFFIXES = (".jsonl", ".txt", ".csv", ".parquet")
 
@@ -35,6 +35,18 @@ def open_rows(path: str | Path) -> RowFile:
     return RowFile(_as_lines(place) if place.suffix.lower() == ".parquet" and place.is_file() else place)
 
 
+def is_rows(path: str | Path) -> bool:
+    """Whether a path names a data file, or a folder of shards, rather than embeddings."""
+    place = Path(path)
+    if place.is_dir():
+        return not (place / "table.json").is_file() and bool(_shards(place))
+    return place.suffix.lower() in SUFFIXES
+
+
+def _shards(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
 class RowShards(RowFile):
     """The files of a folder as one; a row's id is `shard/id`.
 
@@ -44,7 +56,7 @@ class RowShards(RowFile):
 
     def __init__(self, folder: Path) -> None:
         self.path, self.kind = folder, "shards"
-        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+        found = _shards(folder)
         if not found:
             raise DataError(f"{folder}: no shard in this folder ({', '.join(SUFFIXES)})")
         self.names = [path.stem for path in found]

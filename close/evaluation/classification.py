@@ -18,8 +18,8 @@ from close.errors import DataError, RecipeError
 from close.evaluation.metrics.entailment import label_scores
 from close.evaluation.zero_shot import Vectors, class_embeddings, class_probabilities
 from close.io.progress import progress
+from close.vectors.build import find_images
 from close.vectors.cache import cached_images
-from close.vectors.table import find_images
 
 __all__ = ["TEMPLATES", "Classification", "classify", "read_lines"]
 

@@ -18,8 +18,8 @@ from close.errors import DataError
 from close.evaluation.bootstrap import intervals, mean_measure
 from close.evaluation.zero_shot import Vectors, nearest
 from close.io.progress import progress
+from close.vectors.build import find_images
 from close.vectors.cache import cached_images, cached_table
-from close.vectors.table import find_images
 
 __all__ = ["first_hits", "pictures_for", "recall", "texts_for"]
 

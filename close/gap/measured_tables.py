@@ -12,7 +12,7 @@ from close.gap.adapted import adapt
 from close.gap.measure import GapReport, measure_modalities
 from close.gap.modalities import Modalities
 from close.gap.pairing import Pairing, read_pairs
-from close.gap.tables import Table, check_tables, load_table
+from close.vectors.open import check_encoder, open_vectors
 
 __all__ = ["MeasuredTables", "measure_tables", "to_json"]
 
@@ -68,10 +68,11 @@ def measure_tables(
 
     measured, fingerprint = [], None
     for name, text_path, image_path in sources:
-        text, image = load_table(text_path, "text"), load_table(image_path, "image")
-        check_tables(text, image)
+        text, image = open_vectors(text_path, "text"), open_vectors(image_path, "image")
+        of = (image.encoder, image.fingerprint)
+        check_encoder(f"{text.path}", text.encoder, text.fingerprint, f"{image.path}", *of)
         found = read_pairs(pairs, text, image) if pairs else Pairing(None)
-        modalities = Modalities.of(text.rows, image.rows, "unpaired" if unpaired else found.pairs, found.groups)
+        modalities = Modalities.of(text, image, "unpaired" if unpaired else found.pairs, found.groups)
         modalities = replace(modalities, notes={**modalities.notes, **_remark(text, image, found, unpaired)})
         fingerprint = fingerprint or text.fingerprint or image.fingerprint
         measured.append(
@@ -92,7 +93,7 @@ def measure_tables(
     return measured
 
 
-def _remark(text: Table, image: Table, found: Pairing, unpaired: bool) -> dict[str, str]:
+def _remark(text: Any, image: Any, found: Pairing, unpaired: bool) -> dict[str, str]:
     """What is odd about the pairing, if anything."""
     if found.left_out:
         return {

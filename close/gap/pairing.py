@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from close.data.rows import RowFile
+from close.data.rows import RowFile, named_sources
+from close.data.shards import open_rows
 from close.errors import DataError, MissingError
-from close.gap.tables import Table, open_table
 from close.vectors.checked import Ints
-from close.vectors.open import Finder, sources_of
+from close.vectors.groups import ItemFinder
+from close.vectors.open import open_vectors
 
 __all__ = ["Pairing", "read_index", "read_pairs"]
 
@@ -39,22 +40,26 @@ class Pairing:
     left_out: int = 0
 
 
-def read_pairs(path: Path, text: Table, image: Table) -> Pairing:
-    """Pairs from rows `{"text": …, "image": …}` (JSONL or CSV), or from a data file (rows with a `source`).
+def read_pairs(path: Path, text: Any, image: Any) -> Pairing:
+    """Pairs from rows `{"text": …, "image": …}` (JSONL or CSV), or from a data file or folder of shards (rows with a `source`).
 
     What names a row is an id of its table, or else its number. In a data file the sources of a row belong to its image, and
     rows of one `group` are captions of one image; captions and pictures come along for the report.
 
+    Args:
+        text, image: as `open_vectors` gives them.
     Raises:
         MissingError: no such file.
         DataError: a line is wrong (it is named), or there is no pair in the file.
         MismatchError: a data file does not have as many sources or images as a `.npy` has rows.
     """
+    if path.is_dir():
+        return _from_data(open_rows(path), text, image)
     if not path.is_file():
         raise MissingError(f"{path}: no such file")
     first = next(_rows(path, strict=False), ("", {}))[1]
     if {"text", "image"} <= set(first):
-        find = {"text": text.finder(), "image": image.finder()}
+        find = {"text": _by_name(text), "image": _by_name(image)}
         pairs = [
             [
                 _place(row.get(side), find[side], where, side, table)
@@ -63,12 +68,12 @@ def read_pairs(path: Path, text: Table, image: Table) -> Pairing:
             for where, row in _rows(path, strict=True)
         ]
         return Pairing(np.array(pairs, dtype=np.int64))
-    return _from_data(RowFile(path), text, image)
+    return _from_data(open_rows(path), text, image)
 
 
 def read_index(path: Path, text: Path, image: Path) -> Ints:
     """(P, 2) text and image rows of two tables or `.npy` files that belong together; see `read_pairs`."""
-    pairs = read_pairs(path, open_table(text), open_table(image)).pairs
+    pairs = read_pairs(path, open_vectors(text), open_vectors(image)).pairs
     assert pairs is not None
     return pairs
 
@@ -94,22 +99,37 @@ def _rows(path: Path, strict: bool) -> Iterator[tuple[str, dict[str, Any]]]:
                 raise DataError(f'{path}:{number}: expected {{"text": …, "image": …}} ({error})') from None
 
 
-def _place(key: Any, find: Any, where: str, side: str, table: Table) -> int:
+def _by_name(table: Any) -> Callable[[Any], int | None]:
+    """From an id, or else a row number, to the row; None if there is no such row."""
+    by_id = {name: row for row, name in enumerate(table.ids or ())}
+
+    def find(key: Any) -> int | None:
+        if isinstance(key, bool) or not isinstance(key, (int, str)):
+            return None
+        row = by_id.get(str(key))
+        if row is None and (isinstance(key, int) or key.strip().isdecimal()) and 0 <= int(key) < len(table):
+            return int(key)
+        return row
+
+    return find
+
+
+def _place(key: Any, find: Any, where: str, side: str, table: Any) -> int:
     row: int | None = find(key)
     if row is None:
         known = "a row number" if table.ids is None else f"an id of {table.path} or a row number"
-        raise DataError(f"{where}: {side} is {key!r}, expected {known} from 0 to {len(table.rows) - 1}")
+        raise DataError(f"{where}: {side} is {key!r}, expected {known} from 0 to {len(table) - 1}")
     return row
 
 
-def _from_data(rows: RowFile, text: Table, image: Table) -> Pairing:
-    texts, images = Finder(text), Finder(image)
+def _from_data(rows: RowFile, text: Any, image: Any) -> Pairing:
+    texts, images = ItemFinder(text), ItemFinder(image)
     pairs, captions, pictures, groups, left_out = [], {}, {}, {}, 0
     for row in rows:
         v = images.row([row.id, *_tails(row.image)]) if row.image else None
         if v is not None and row.image:
             pictures[v] = row.image
-        for name, source in sources_of(row):
+        for name, source in named_sources(row):
             t = texts.row([name])
             if t is None:
                 left_out += 1
@@ -123,7 +143,7 @@ def _from_data(rows: RowFile, text: Table, image: Table) -> Pairing:
         finder.check_length(rows.path)
     if not pairs:
         raise DataError(f"{rows.path}: no row has both a source and an image whose vectors are in the tables")
-    labels = np.array([groups.get(t, f"\0\0{t}") for t in range(len(text.rows))])
+    labels = np.array([groups.get(t, f"\0\0{t}") for t in range(len(text))])
     return Pairing(np.array(pairs, dtype=np.int64), labels, captions, pictures, left_out)
 
 

@@ -44,7 +44,7 @@ from close.runs.folder import CARD, CHECKPOINTS, RECIPE_FILE, RUN_FILE, plugins_
 from close.runs.recipe import LoraSection, Recipe, TrainingSection
 from close.tasks import TASKS, get_task
 from close.vectors.cache import cached_table
-from close.vectors.open import read_groups
+from close.vectors.groups import group_labels
 from close.vectors.table import EmbeddingTable
 
 __all__ = ["CloseTrainer", "train"]
@@ -292,7 +292,7 @@ def _build_model(recipe: Recipe, max_new_tokens: int, table: EmbeddingTable, row
         table.dim,
         table.fingerprint,
         text=text,
-        groups=lambda: read_groups(rows, table),
+        groups=lambda: group_labels(rows, table),
     )
     config = CloseConfig(
         encoder=table.encoder,

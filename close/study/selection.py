@@ -25,8 +25,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from close.adapters import open_rows
-from close.adapters.storage import check_fingerprint
 from close.data.rows import Row, RowFile
 from close.errors import DataError
 from close.evaluation.evaluate import METRICS, score_rows
@@ -39,6 +37,7 @@ from close.runs.pipeline import CloseCaptioner, load
 from close.tasks import Task
 from close.vectors.cache import cached_table
 from close.vectors.checked import Ints
+from close.vectors.open import check_encoder, open_vectors
 
 __all__ = ["best", "saved_selection", "select_rows", "selection_score"]
 
@@ -116,8 +115,9 @@ def selection_score(
         scenes = embeddings_of(known, task, table).batch(range(len(told))).numpy()
     else:
         scenes = _worded(table[:], np.array([len(row.source) for row in known]), seed)
-        images = open_rows(image)
-        check_fingerprint(f"image table {image}", images.encoder, images.fingerprint, captioner.encoder.fingerprint)
+        images = open_vectors(image)
+        own = captioner.encoder
+        check_encoder(f"image table {image}", images.encoder, images.fingerprint, "the run", own.name, own.fingerprint)
     shown = torch.from_numpy(across(scenes, table.vectors[:], images, seed=seed))
     said: dict[int, str] = {}
     order = sorted(range(len(told)), key=lambda i: len(task.context(told[i])))

@@ -12,7 +12,8 @@ from close.encoders import ContrastiveEncoder
 from close.errors import DataError
 from close.io.files import waiting
 from close.io.keys import cache_folder, file_key
-from close.vectors.table import EmbeddingTable, Progress, embed_images, embed_texts, find_images
+from close.vectors.build import Progress, embed_images, embed_texts, find_images
+from close.vectors.table import EmbeddingTable
 
 __all__ = ["cached_images", "cached_table"]
 

@@ -1,44 +1,55 @@
-"""Rows of embeddings from wherever they lie: an embedding table, or a plain `.npy`."""
+"""Embeddings from wherever they lie: an embedding table, or a plain `.npy`."""
 
 from __future__ import annotations
 
 import logging
-from itertools import count
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from close.data.rows import Row, RowFile
+from close.data.rows import Modality
 from close.errors import DataError, MismatchError, MissingError
+from close.vectors.table import EmbeddingTable
 
-__all__ = ["Finder", "NpyRows", "Picked", "open_rows", "read_groups", "refuse_bad_rows", "sources_of"]
+__all__ = ["NpyVectors", "Picked", "check_encoder", "open_vectors", "refuse_bad_rows"]
 
 _log = logging.getLogger(__name__)
 
 
-class NpyRows:
+class NpyVectors:
     """A memory-mapped `.npy` of embeddings; slices are unit float32 rows. Nothing is known of its encoder.
+
+    As a whole (`np.asarray`) it is what the file holds, for measures, which check rows and tell what they normalise.
 
     Raises:
         DataError: not a numeric (N, D) array; while reading, a row that is zero or not finite (named).
     """
 
-    encoder = None
-    fingerprint = None
-    ids = None
+    encoder: str | None = None
+    fingerprint: str | None = None
+    ids: Sequence[str] | None = None
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             self._rows = np.load(path, mmap_mode="r")
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, EOFError) as error:
             raise DataError(f"{path}: not a plain .npy array ({error})") from None
+        if not isinstance(self._rows, np.ndarray):
+            raise DataError(f"{path}: an archive of several arrays; give one .npy array")
         if self._rows.ndim != 2 or self._rows.dtype.kind != "f":
             raise DataError(f"{path}: expected (N, D) numbers, found {self._rows.dtype} of shape {self._rows.shape}")
         self.shape: tuple[int, int] = self._rows.shape
         self._told = False
+
+    def __reduce__(self) -> Any:
+        return NpyVectors, (self.path,)  # other processes map the file for themselves
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self._rows, dtype=dtype)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -74,7 +85,7 @@ class Picked:
     """Some rows of a table or `.npy`, in an order of their own, read block by block.
 
     Args:
-        rows: as `open_rows` gives them. index: (P,) row numbers.
+        rows: as `open_vectors` gives them. index: (P,) row numbers.
     """
 
     def __init__(self, rows: Any, index: NDArray[np.int64]) -> None:
@@ -90,73 +101,42 @@ class Picked:
         return picked
 
 
-def open_rows(path: Any) -> Any:
-    """Embeddings to fit on: (N, D) unit rows with `shape`, `len`, slices, `encoder` and `fingerprint` (None for `.npy`).
+def open_vectors(path: Any, modality: Modality | None = None) -> Any:
+    """Embeddings, (N, D) unit rows with `shape`, `len`, slices, `path`, and `ids`, `encoder` and `fingerprint` (None for `.npy`).
 
     Args:
         path: folder of an embedding table, or a `.npy` file.
+        modality: what it is given as.
     Raises:
-        MissingError: there is nothing. DataError: it is no table.
+        MissingError: there is nothing. DataError: it is no table. MismatchError: a table of the other modality.
     """
     place = Path(path)
     if not place.exists():
         raise MissingError(f"{place}: no such embedding table (`close embed` makes one) or .npy file")
     if place.is_dir():
-        from close.vectors.table import EmbeddingTable
+        table = EmbeddingTable.load(place)
+        if modality not in (None, table.modality):
+            raise MismatchError(f"{path} holds {table.modality} embeddings, but is given as --{modality}")
+        return table
+    if place.suffix != ".npy":
+        raise DataError(f"{place}: not a plain .npy array; embeddings are a table's folder or a .npy file")
+    return NpyVectors(place)
 
-        return EmbeddingTable.load(place)
-    if place.suffix == ".npy":
-        return NpyRows(place)
-    raise DataError(f"{place}: embeddings are a table's folder or a .npy file")
 
-
-def read_groups(rows: RowFile, table: Any) -> NDArray[Any]:
-    """(N,) labels of a text table's rows from the data file that it was made of: captions of one image share theirs.
+def check_encoder(
+    what: str, encoder: str | None, fingerprint: str | None, user: str, users: str | None, expected: str | None
+) -> None:
+    """Refuse vectors of another encoder; unknown fingerprints are not compared.
 
     Args:
-        rows: the data file. table: N texts, with `path`, and `ids` (None for a `.npy`).
+        what: the vectors, or what was learnt on them. encoder, fingerprint: what made them.
+        user: what they are to be used with. users, expected: the name and the fingerprint of its encoder.
     Raises:
-        MissingError, DataError: the file is not there, or wrong.
-        MismatchError: it does not have as many sources as a `.npy` has rows.
+        MismatchError: names both.
     """
-    texts = Finder(table)
-    labels = np.array([f"\0\0{t}" for t in range(len(table))], dtype=object)
-    for row in rows:
-        for name, _ in sources_of(row):
-            t = texts.row([name])
-            if t is not None and t < len(labels):
-                labels[t] = row.group or f"\0{row.id}"
-    texts.check_length(rows.path)
-    return labels.astype(str)
-
-
-class Finder:
-    """Rows by id in an embedding table; in a `.npy`, one after the other."""
-
-    def __init__(self, table: Any) -> None:
-        self.table = table
-        self.by_id = None if table.ids is None else {name: row for row, name in enumerate(table.ids)}
-        self.counter = count()
-        self.used = 0
-
-    def row(self, names: list[str]) -> int | None:
-        """The row of the first name that is there, or in a `.npy` the next one."""
-        self.used += 1
-        if self.by_id is None:
-            return next(self.counter)
-        return next((self.by_id[name] for name in names if name in self.by_id), None)
-
-    def check_length(self, path: Path) -> None:
-        """Refuse a `.npy` of another length than the data file, which has been read to its end."""
-        if self.by_id is None and self.used != len(self.table):
-            raise MismatchError(
-                f"{path} has {self.used} items for the {len(self.table)} rows of {self.table.path}: "
-                "it is not the data file that this was made of"
-            )
-
-
-def sources_of(row: Row) -> list[tuple[str, str]]:
-    """(id, text) of a row's sources, named as embedding tables name them."""
-    if len(row.source) == 1:
-        return [(row.id, row.source[0])]
-    return [(f"{row.id}#{number}", text) for number, text in enumerate(row.source)]
+    if fingerprint and expected and fingerprint != expected:
+        theirs = f"encoder {users!r} (weights {expected[:8]})" if users else f"weights {expected[:8]}"
+        raise MismatchError(
+            f"{what} comes from encoder {encoder or 'unknown'!r} (weights {fingerprint[:8]}), but {user} uses {theirs}: "
+            "embed, or fit, again with that one"
+        )

@@ -14,35 +14,23 @@ It is built in `NAME.partial` and renamed when it is whole, so that a folder wit
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from close.data.rows import Modality, RowFile
-from close.encoders import ContrastiveEncoder
-from close.errors import DataError, MismatchError, MissingError, OutputExistsError, RecipeError
-from close.io.files import locked, read_json, write_json, write_text
-from close.io.keys import file_key, text_key
+from close.data.rows import Modality
+from close.errors import DataError, MismatchError, MissingError, RecipeError
+from close.io.files import read_json, whole, write_text
+from close.io.keys import text_key
 
-__all__ = ["EmbeddingTable", "TableBuilder", "embed_images", "embed_texts", "find_images"]
+__all__ = ["EmbeddingTable"]
 
-Progress = Callable[[int, int], None]
-Encode = Callable[[NDArray[np.int64]], tuple[Tensor, dict[int, str]]]
-Engine = Callable[[Encode, Sequence[NDArray[np.int64]]], Iterable[tuple[Tensor, dict[int, str]]]]
-"""What runs the encoding of chunks: `map`, or something that spreads it and keeps its order (`close.io.cluster`)."""
 FORMAT = 1
 CHUNK = 4096
-IMAGE_CHUNK = 256
 FAILURES = "failures.jsonl"
 
 
@@ -158,18 +146,6 @@ class EmbeddingTable:
             raise DataError(f"{self.path}: the text {texts[missing]!r} is not in this table; embed the data file again")
         return found
 
-    def check_encoder(self, name: str, fingerprint: str, user: str) -> None:
-        """Refuse to be used with another encoder.
-
-        Raises:
-            MismatchError: names both.
-        """
-        if self.fingerprint != fingerprint:
-            raise MismatchError(
-                f"{self.path} was made with encoder {self.encoder!r} (weights {self.fingerprint[:8]}), {user} uses "
-                f"{name!r} (weights {fingerprint[:8]}): embed again with the latter"
-            )
-
     def export(self, path: str | Path) -> None:
         """Write the (N, D) rows block by block: as a plain `.npy`, with the ids in `.ids.txt`, or as `.parquet` (id, vector).
 
@@ -177,20 +153,17 @@ class EmbeddingTable:
             RecipeError: the name ends otherwise.
         """
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".partial")
-        if target.suffix == ".parquet":
-            self._write_parquet(partial)
-            os.replace(partial, target)
-            return
-        if target.suffix != ".npy":
+        if target.suffix not in (".npy", ".parquet"):
             raise RecipeError(f"{target}: rows are exported to a name that ends in .npy or .parquet")
-        out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=self.shape)
-        for start in range(0, len(self), CHUNK):
-            out[start : start + CHUNK] = self[start : start + CHUNK]
-        out.flush()
-        write_text(target.with_suffix(".ids.txt"), "".join(f"{name}\n" for name in self.ids))
-        os.replace(partial, target)
+        with whole(target) as partial:
+            if target.suffix == ".parquet":
+                self._write_parquet(partial)
+                return
+            out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=self.shape)
+            for start in range(0, len(self), CHUNK):
+                out[start : start + CHUNK] = self[start : start + CHUNK]
+            out.flush()
+            write_text(target.with_suffix(".ids.txt"), "".join(f"{name}\n" for name in self.ids))
 
     def _write_parquet(self, path: Path) -> None:
         import pyarrow as pa
@@ -237,281 +210,10 @@ class EmbeddingTable:
                 raise MismatchError(f"{len(given)} {what} for {len(rows)} vectors")
         keys = [text_key(text) for text in (texts if texts is not None else names)]
 
-        def encode(positions: NDArray[np.int64]) -> tuple[Tensor, dict[int, str]]:
-            return torch.tensor(np.asarray(rows[positions], dtype=np.float32)), {}
+        from close.vectors.build import TableBuilder
+
+        def encode(positions: NDArray[np.int64]) -> tuple[NDArray[np.float32], dict[int, str]]:
+            return np.asarray(rows[positions], dtype=np.float32), {}
 
         about = {"encoder": encoder, "fingerprint": fingerprint, "modality": modality, "dim": rows.shape[1]}
         return TableBuilder(folder, about, distinct=False).build(zip(names, keys, strict=True), encode)
-
-
-class TableBuilder:
-    """Builds a table in chunks of distinct items; a killed build continues at the chunk it was in.
-
-    Args:
-        folder: the table's folder; must not exist, or hold the same table.
-        about: encoder, fingerprint, modality, dim, and whatever else decides what the vectors are.
-        chunk: items between two marks on disk.
-        distinct: give equal keys one vector.
-    """
-
-    def __init__(self, folder: str | Path, about: dict[str, Any], *, chunk: int = CHUNK, distinct: bool = True) -> None:
-        self.folder = Path(folder)
-        self.partial = self.folder.with_name(self.folder.name + ".partial")
-        self.state = self.folder.with_name(self.folder.name + ".partial.json")
-        self.about = about
-        self.chunk = chunk
-        self.distinct = distinct
-
-    def build(
-        self,
-        rows: Iterable[tuple[str, int]],
-        encode: Encode,
-        progress: Progress | None = None,
-        engine: Engine = map,
-    ) -> EmbeddingTable:
-        """Encode what is new and return the whole table.
-
-        Args:
-            rows: (id, key) of each row.
-            encode: positions of rows → (n, D) raw features, and the reason of each (by position) that failed.
-            progress: called with (done, all) distinct items, first before any work.
-            engine: runs `encode` over the chunks.
-        Raises:
-            OutputExistsError: the folder holds something else, or another process is building it.
-            DataError: a vector is zero or not finite; every item failed.
-        """
-        self.partial.parent.mkdir(parents=True, exist_ok=True)
-        with locked(self.partial.with_name(self.partial.name + ".lock"), f"{self.folder} is being built"):
-            ids, first, index, keys = self._plan(rows)
-            if self.folder.exists():
-                return self._existing()
-            state = self._prepare(ids, len(first))
-            if progress:
-                progress(state["done"], len(first))
-            starts = range(state["done"], len(first), self.chunk)
-            chunks = [first[start : start + self.chunk] for start in starts]
-            for start, chunk, (features, failures) in zip(starts, chunks, engine(encode, chunks), strict=True):
-                self._write(start, self._check(features, chunk, failures))
-                state["failures"] |= {str(position): reason for position, reason in failures.items()}
-                state["done"] = start + len(chunk)
-                write_json(self.state, state)
-                if progress:
-                    progress(state["done"], len(first))
-            return self._finish(first, index, keys, {int(row): why for row, why in state["failures"].items()})
-
-    def _plan(self, rows: Iterable[tuple[str, int]]) -> tuple[list[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
-        blob, offsets, keys = bytearray(), array("q", [0]), array("Q")
-        for name, key in rows:
-            blob += name.encode()
-            offsets.append(len(blob))
-            keys.append(key)
-        all_keys = np.frombuffer(keys, dtype=np.uint64)
-        if self.distinct:
-            _, first, inverse = np.unique(all_keys, return_index=True, return_inverse=True)
-            order = np.argsort(first)
-            rank = np.empty_like(order)
-            rank[order] = np.arange(len(order))
-            first, index = first[order], rank[inverse]
-        else:
-            first = index = np.arange(len(all_keys))
-        digest = hashlib.sha256(json.dumps(self.about, sort_keys=True).encode())
-        for part in (blob, offsets, keys):
-            digest.update(memoryview(part))
-        self.plan = digest.hexdigest()
-        return [blob, offsets], first.astype(np.int64), index.astype(np.int64), all_keys[first]
-
-    def _existing(self) -> EmbeddingTable:
-        table = EmbeddingTable(self.folder) if (self.folder / "table.json").is_file() else None
-        if table is None or table.info.get("plan") != self.plan:
-            raise OutputExistsError(
-                f"{self.folder} exists and holds something else; choose another output or remove it"
-            )
-        self._clear()
-        return table
-
-    def _clear(self) -> None:
-        self.state.unlink(missing_ok=True)
-        shutil.rmtree(self.partial, ignore_errors=True)
-
-    def _prepare(self, ids: list[Any], count: int) -> dict[str, Any]:
-        """The state to continue from; anew where there is none."""
-        if self.state.is_file():
-            state: dict[str, Any] = read_json(self.state)
-            if state["plan"] != self.plan:
-                raise OutputExistsError(
-                    f"{self.partial} belongs to another job (other data or encoder); remove it and {self.state.name} "
-                    "to start anew"
-                )
-            return state
-        shutil.rmtree(self.partial, ignore_errors=True)
-        self.partial.mkdir()
-        (self.partial / "ids.bin").write_bytes(ids[0])
-        np.save(self.partial / "ids.npy", np.frombuffer(ids[1], dtype=np.int64))
-        for name, shape in (("vectors", (count, self.about["dim"])), ("norms", (count,))):
-            np.lib.format.open_memmap(self.partial / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape).flush()
-        state = {"plan": self.plan, "done": 0, "failures": {}}
-        write_json(self.state, state)
-        return state
-
-    def _check(self, features: Tensor, rows: NDArray[np.int64], failures: dict[int, str]) -> NDArray[np.float32]:
-        vectors: NDArray[np.float32] = features.numpy()
-        norms = np.linalg.norm(vectors, axis=1)
-        for bad in np.flatnonzero(~(np.isfinite(norms) & (norms > 0))):
-            row = int(rows[bad])
-            if row not in failures:
-                kind = "zero" if norms[bad] == 0 else "not finite (NaN or infinity)"
-                raise DataError(f"{self.folder}: the vector of row {row} is {kind}")
-        return vectors
-
-    def _write(self, start: int, vectors: NDArray[np.float32]) -> None:
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        self._put("norms", start, norms)
-        self._put("vectors", start, vectors / norms)
-
-    def _put(self, name: str, start: int, values: NDArray[np.float32]) -> None:
-        """Plain writes at an offset: pages of a memory map would count as this process's memory."""
-        path, row_bytes = self.partial / f"{name}.npy", values[0].nbytes
-        offset = np.load(path, mmap_mode="r").offset
-        with path.open("r+b") as file:
-            file.seek(offset + start * row_bytes)
-            file.write(np.ascontiguousarray(values).tobytes())
-
-    def _finish(
-        self, first: NDArray[np.int64], index: NDArray[np.int64], keys: NDArray[np.uint64], failures: dict[int, str]
-    ) -> EmbeddingTable:
-        """Complete the folder and give it its name; every step may be killed and done again."""
-        whole, failed = self.partial, 0
-        if failures:
-            kept = ~np.isin(first, list(failures))
-            if not kept.any():
-                self._clear()
-                raise DataError(f"{self.folder}: no item could be embedded; the first: {next(iter(failures.values()))}")
-            rows = kept[index]
-            whole, failed = self._without_failed(kept, rows, failures), int((~rows).sum())
-            index, keys = (np.cumsum(kept) - 1)[index[rows]], keys[kept]
-        np.save(whole / "index.npy", index)
-        np.save(whole / "keys.npy", keys)
-        counts = {"rows": len(index), "vectors": len(keys), "failed": failed}
-        write_json(whole / "table.json", {"format": FORMAT, **self.about, **counts, "plan": self.plan})
-        os.replace(whole, self.folder)
-        self._clear()
-        return EmbeddingTable(self.folder)
-
-    def _without_failed(self, kept: NDArray[np.bool_], rows: NDArray[np.bool_], failures: dict[int, str]) -> Path:
-        """A second folder, made from the partial one, that leaves out what failed and lists the reasons."""
-        whole = self.partial.with_name(self.folder.name + ".whole")
-        shutil.rmtree(whole, ignore_errors=True)
-        whole.mkdir()
-        ids = Ids(self.partial)
-        reasons = [{"id": ids[row], "reason": failures[row]} for row in sorted(failures)]
-        lines = "".join(json.dumps(reason, ensure_ascii=False) + "\n" for reason in reasons)
-        (whole / FAILURES).write_text(lines, encoding="utf-8")
-        names = [ids[int(row)].encode() for row in np.flatnonzero(rows)]
-        (whole / "ids.bin").write_bytes(b"".join(names))
-        np.save(whole / "ids.npy", np.cumsum([0, *map(len, names)], dtype=np.int64))
-        for name in ("vectors", "norms"):
-            np.save(whole / f"{name}.npy", np.load(self.partial / f"{name}.npy", mmap_mode="r")[kept])
-        return whole
-
-
-class _Sources:
-    """The source texts of rows, one after the other, by position."""
-
-    def __init__(self, rows: RowFile) -> None:
-        self.rows = rows
-        self.starts = np.cumsum([0, *(len(row.source) for row in rows)], dtype=np.int64)
-
-    def named(self) -> Iterator[tuple[str, int]]:
-        """(id, key) of each; a row of several sources numbers them: `id#0`, `id#1`, …"""
-        for row in self.rows:
-            for number, text in enumerate(row.source):
-                yield (row.id if len(row.source) == 1 else f"{row.id}#{number}"), text_key(text)
-
-    def texts(self, positions: NDArray[np.int64]) -> list[str]:
-        """The texts at some positions."""
-        owners = np.searchsorted(self.starts, positions, side="right") - 1
-        return [self.rows[int(i)].source[int(p - self.starts[i])] for i, p in zip(owners, positions, strict=True)]
-
-
-def embed_texts(
-    rows: RowFile,
-    encoder: ContrastiveEncoder,
-    folder: str | Path,
-    *,
-    batch_size: int = 256,
-    progress: Progress | None = None,
-    engine: Engine = map,
-) -> EmbeddingTable:
-    """The table of the rows' source texts; each distinct text is encoded once.
-
-    Raises:
-        OutputExistsError: the folder holds something else, or is being built.
-        DataError: no row has a source.
-    """
-    sources = _Sources(rows)
-    if not sources.starts[-1]:
-        raise DataError(f"{rows.path}: no row has a 'source' text to embed")
-
-    def encode(positions: NDArray[np.int64]) -> tuple[Tensor, dict[int, str]]:
-        return encoder.text_features(sources.texts(positions), batch_size), {}
-
-    return TableBuilder(folder, _about(encoder, "text", batch_size), chunk=CHUNK).build(
-        sources.named(), encode, progress, engine
-    )
-
-
-def embed_images(
-    images: Sequence[tuple[str, Path]],
-    encoder: ContrastiveEncoder,
-    folder: str | Path,
-    *,
-    batch_size: int = 64,
-    progress: Progress | None = None,
-    engine: Engine = map,
-) -> EmbeddingTable:
-    """The table of files of the second modality, given as (id, path); each distinct file is encoded once.
-
-    Files that can't be read are left out, and listed with the reason in the table's `failures.jsonl`.
-
-    Raises:
-        OutputExistsError: the folder holds something else, or is being built.
-        DataError: no file could be read.
-    """
-
-    def encode(positions: NDArray[np.int64]) -> tuple[Tensor, dict[int, str]]:
-        features, errors = encoder.image_features([images[int(i)][1] for i in positions], batch_size)
-        return features, {int(positions[i]): str(error) for i, error in errors.items()}
-
-    named = ((name, file_key(path)) for name, path in images)
-    builder = TableBuilder(folder, _about(encoder, "image", batch_size), chunk=IMAGE_CHUNK)
-    return builder.build(named, encode, progress, engine)
-
-
-def find_images(path: str | Path, suffixes: Sequence[str]) -> list[tuple[str, Path]]:
-    """(id, file) of a folder's files, at any depth and in order, or of a data file's rows with an image.
-
-    Raises:
-        MissingError: no such file or folder. DataError: there is no image in it.
-    """
-    place = Path(path)
-    if place.is_dir():
-        files = sorted(file for file in place.rglob("*") if file.suffix.lower() in suffixes)
-        found = [(file.relative_to(place).as_posix(), file) for file in files]
-    elif place.suffix.lower() in suffixes:
-        found = [(place.name, place)]
-    else:
-        found = [(row.id, row.image) for row in RowFile(place) if row.image is not None]
-    if not found:
-        raise DataError(f"{path}: no image in it (looked for {', '.join(suffixes)}, or rows with an 'image')")
-    return found
-
-
-def _about(encoder: ContrastiveEncoder, modality: Modality, batch_size: int) -> dict[str, Any]:
-    return {
-        "encoder": encoder.name,
-        "fingerprint": encoder.fingerprint,
-        "modality": modality,
-        "dim": encoder.embed_dim,
-        "precision": encoder.precision,
-        "batch_size": batch_size,
-    }

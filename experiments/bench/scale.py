@@ -45,7 +45,7 @@ def one(size: int) -> dict[str, Any]:
     from close.encoders import load_encoder
     from close.runs.examples import LengthSampler, TextDataset
     from close.tasks import get_task
-    from close.vectors.table import embed_texts
+    from close.vectors.build import embed_texts
 
     with tempfile.TemporaryDirectory() as place:
         data = write_captions(Path(place) / "captions.jsonl", size)

@@ -9,16 +9,16 @@ from typing import Any
 
 import yaml
 
-from close.data.rows import RowFile
+from close.data.rows import Modality
+from close.data.shards import is_rows, open_rows
 from close.errors import RecipeError
 from close.gap.advice.recommend import Advice, recommend
 from close.gap.pairing import read_pairs
-from close.gap.tables import Table, check_tables, load_table
-from close.vectors.open import read_groups
+from close.vectors.groups import group_labels
+from close.vectors.open import check_encoder, open_vectors
 
 __all__ = ["advise", "to_yaml"]
 
-ROW_FILES = (".jsonl", ".txt", ".csv")
 FITTED = "adapters/advised"
 """Where the lines expect an adapter that a recipe can't fit by itself."""
 
@@ -54,19 +54,20 @@ def advise(
     texts = _table(text, "text", encoder)
     images = None if image is None else _table(image, "image", encoder)
     if images is not None:
-        check_tables(texts, images)
-    own = text if text.suffix.lower() in ROW_FILES else None
+        of = (images.encoder, images.fingerprint)
+        check_encoder(f"{texts.path}", texts.encoder, texts.fingerprint, f"{images.path}", *of)
+    own = text if is_rows(text) else None
     if own and image == text and not unpaired:
         pairs = pairs or own
     named = groups or own
-    labels: Any = read_groups(RowFile(named), texts) if named else None
+    labels: Any = group_labels(open_rows(named), texts) if named else None
     index: Any = "unpaired" if unpaired else None
     if pairs and images is not None:
         found = read_pairs(pairs, texts, images)
         index, labels = found.pairs, labels if labels is not None else found.groups
     advice = recommend(
-        texts.rows,
-        None if images is None else images.rows,
+        texts,
+        images,
         pairs=index,
         groups=labels,
         captions=captions,
@@ -78,16 +79,15 @@ def advise(
     return advice, to_yaml(advice, texts.path, None if images is None else images.path, pairs)
 
 
-def _table(path: Path, modality: str, encoder: str) -> Table:
-    if path.suffix.lower() not in ROW_FILES:
-        return load_table(path, modality)
+def _table(path: Path, modality: Modality, encoder: str) -> Any:
+    if not is_rows(path):
+        return open_vectors(path, modality)
     from close.encoders import load_encoder
     from close.io.progress import progress
     from close.vectors.cache import cached_table
 
     with progress(f"embedding {path.name}") as update:
-        made = cached_table(RowFile(path), load_encoder(encoder), modality, progress=update)
-    return load_table(made.path, modality)
+        return cached_table(open_rows(path), load_encoder(encoder), modality, progress=update)
 
 
 def to_yaml(advice: Advice, text: Path, image: Path | None = None, pairs: Path | None = None) -> str:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from close.adapters import build_adapter, check_adapter, fit_adapter, open_rows, resolve_adapter, save_adapter
+from close.adapters import build_adapter, check_adapter, fit_adapter, resolve_adapter, save_adapter
 from close.errors import CloseError, DataError, MismatchError, MissingError, RecipeError, UnknownNameError
+from close.vectors.open import open_vectors
 from close.vectors.table import EmbeddingTable
 
 DIM = 8
@@ -55,7 +56,7 @@ def test_stages_are_fitted_on_what_the_stages_before_make(folder):
     spec = [{"centring": {"fit": files}}, {"linear": {"fit": files}}, {"gaussian": {"std": 0.1}}]
     chain = resolve_adapter(spec, DIM, "aaaa")
     whole = build_adapter(["centring", "linear", {"gaussian": {"std": 0.1}}], DIM)
-    whole.fit(**{side: open_rows(file) for side, file in files.items()})
+    whole.fit(**{side: open_vectors(file) for side, file in files.items()})
     assert chain.spec() == whole.spec()
     assert same(chain, whole)
 
@@ -111,7 +112,7 @@ def test_groups_come_from_a_data_file_or_from_the_training_data(folder, rows):
 
 def test_another_encoders_table_is_refused(folder):
     files = {"text": folder / "text", "image": folder / "other"}
-    with pytest.raises(MismatchError, match=r"image table .*other comes from encoder encoder-bbbb"):
+    with pytest.raises(MismatchError, match=r"image table .*other comes from encoder 'encoder-bbbb'"):
         resolve_adapter({"mean_shift": {"fit": files}}, DIM, "aaaa")
     with pytest.raises(MismatchError, match="encoder-bbbb"):
         fit_adapter("mean_shift", folder / "A", **files)
@@ -164,9 +165,9 @@ def test_npy_of_any_length_is_normalised_and_said_so(rows, tmp_path, caplog):
     np.save(tmp_path / "unit.npy", rows[0])
     np.save(tmp_path / "raw.npy", rows[0].astype(np.float64) * 7)
     with caplog.at_level(logging.WARNING):
-        assert np.array_equal(open_rows(tmp_path / "unit.npy")[3:20], rows[0][3:20])
+        assert np.array_equal(open_vectors(tmp_path / "unit.npy")[3:20], rows[0][3:20])
         assert not caplog.records
-        raw = open_rows(tmp_path / "raw.npy")
+        raw = open_vectors(tmp_path / "raw.npy")
         np.testing.assert_allclose(raw[0:10], rows[0][:10], atol=1e-6)
         raw[10:20]
     assert [record.getMessage() for record in caplog.records] == [
@@ -185,7 +186,7 @@ def test_npy_of_any_length_is_normalised_and_said_so(rows, tmp_path, caplog):
 def test_npy_that_is_no_table_is_told(values, message, tmp_path):
     np.save(tmp_path / "a.npy", values)
     with pytest.raises(DataError, match=message):
-        open_rows(tmp_path / "a.npy")
+        open_vectors(tmp_path / "a.npy")
 
 
 @pytest.mark.parametrize(("value", "kind"), [(0.0, "zero"), (np.nan, "not finite"), (np.inf, "not finite")])
@@ -194,18 +195,18 @@ def test_npy_rows_that_are_none_are_named(rows, value, kind, tmp_path):
     bad[9001] = value
     np.save(tmp_path / "a.npy", bad)
     with pytest.raises(DataError, match=rf"a\.npy: row 9001 is {kind}"):
-        build_adapter("nearest", DIM).fit(text=open_rows(tmp_path / "a.npy"))
+        build_adapter("nearest", DIM).fit(text=open_vectors(tmp_path / "a.npy"))
 
 
 def test_files_that_are_none_are_told(tmp_path):
     with pytest.raises(MissingError, match="close embed"):
-        open_rows(tmp_path / "nowhere")
+        open_vectors(tmp_path / "nowhere")
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(DataError, match=r"folder or a \.npy"):
-        open_rows(tmp_path / "a.txt")
+        open_vectors(tmp_path / "a.txt")
     (tmp_path / "empty").mkdir()
     with pytest.raises(CloseError):
-        open_rows(tmp_path / "empty")
+        open_vectors(tmp_path / "empty")
 
 
 def test_a_fitted_object_passes_through(rows, tmp_path):

@@ -1,6 +1,7 @@
 """`close gap`: tables and pairs from files, JSON, the table on the terminal, and what it refuses."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from close.cli.gap import register
 from close.errors import CloseError, DataError, MismatchError, MissingError, RecipeError
 from close.gap import measure_gap
 from close.gap.pairing import read_pairs
-from close.gap.tables import Table, load_table
+from close.vectors.open import open_vectors
+from close.vectors.table import EmbeddingTable
 
 RUNNER = CliRunner()
 
@@ -144,21 +146,24 @@ def test_a_wrong_pair_is_named_by_line(folder, line, said):
     path = folder / "pairs.jsonl"
     path.write_text('{"text": 1, "image": 0}\n' + line + "\n")
     with pytest.raises(DataError) as told:
-        read_pairs(path, load_table(folder / "text.npy", "text"), load_table(folder / "image.npy", "image"))
+        read_pairs(path, open_vectors(folder / "text.npy", "text"), open_vectors(folder / "image.npy", "image"))
     assert said in str(told.value)
 
 
+def named(folder: Path, *ids: str) -> EmbeddingTable:
+    """An embedding table of these rows."""
+    return EmbeddingTable.from_numpy(np.ones((len(ids), 2)), folder / f"table-{ids[0]}", ids=ids)
+
+
 def test_ids_come_before_row_numbers(folder):
-    text = Table(folder, np.zeros((3, 2)), ids=["2", "b", "c"])
-    image = Table(folder, np.zeros((3, 2)), ids=["x", "y", "z"])
+    text, image = named(folder, "2", "b", "c"), named(folder, "x", "y", "z")
     path = folder / "ids.jsonl"
     path.write_text('{"text": "2", "image": "z"}\n{"text": "b", "image": 0}\n{"text": 1, "image": "y"}\n')
     assert read_pairs(path, text, image).pairs.tolist() == [[0, 2], [1, 0], [1, 1]]
 
 
 def test_a_data_file_brings_captions_groups_and_pictures(folder):
-    text = Table(folder, np.zeros((5, 2)), ids=["a#0", "a#1", "b", "c", "gone"])
-    image = Table(folder, np.zeros((2, 2)), ids=["a", "sub/b.png"])
+    text, image = named(folder, "a#0", "a#1", "b", "c", "gone"), named(folder, "a", "sub/b.png")
     rows = [
         {"id": "a", "source": ["one", "two"], "image": "a.png", "group": "g"},
         {"id": "b", "source": "three", "image": "pics/sub/b.png"},
@@ -178,8 +183,6 @@ def test_a_data_file_brings_captions_groups_and_pictures(folder):
 
 
 def test_real_embedding_tables(close_gap, folder):
-    from close.vectors.table import EmbeddingTable
-
     about = {"encoder": "some/encoder", "fingerprint": "ab" * 16}
     one, image = np.load(folder / "one.npy"), np.load(folder / "image.npy")
     EmbeddingTable.from_numpy(one, folder / "T", modality="text", ids=[f"r{i}" for i in range(40)], **about)

@@ -18,7 +18,7 @@ import torch
 from close.data.rows import RowFile
 from close.encoders import load_encoder
 from close.errors import RecipeError
-from close.vectors.table import embed_texts
+from close.vectors.build import embed_texts
 
 ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'close-toolkit[ray]'")
 
@@ -60,7 +60,7 @@ class TestCluster:
     def test_embedding_gives_the_local_files(self, tiny_encoder, tmp_path, monkeypatch):
         from close.io.cluster import RayEngine
 
-        monkeypatch.setattr("close.vectors.table.CHUNK", 16)
+        monkeypatch.setattr("close.vectors.build.CHUNK", 16)
         rows = RowFile(tiny.write_jsonl(tmp_path / "captions.jsonl", tiny.caption_rows(100)))
         encoder = load_encoder(str(tiny_encoder))
         embed_texts(rows, encoder, tmp_path / "local")

@@ -18,7 +18,8 @@ from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import DataError
 from close.runs.examples import Collator, LengthSampler, MixedDataset, Prompter, TextDataset, embeddings_of
 from close.tasks import get_task
-from close.vectors.table import EmbeddingTable, embed_texts
+from close.vectors.build import embed_texts
+from close.vectors.table import EmbeddingTable
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,8 @@ from close.runs.examples import Collator, TextDataset
 from close.runs.recipe import Recipe
 from close.runs.train import train
 from close.tasks import get_task
-from close.vectors.table import EmbeddingTable, embed_texts
+from close.vectors.build import embed_texts
+from close.vectors.table import EmbeddingTable
 
 Make = Callable[..., Recipe]
 

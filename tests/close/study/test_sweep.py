@@ -127,7 +127,8 @@ def test_stand_ins_go_through_the_images_door(recipe, rows, pictures, tmp_path):
     """Centring treats the two sides differently: what is scored is what the model says on the image side."""
     from close.encoders import load_encoder
     from close.gap.advice.pseudo_images import across
-    from close.vectors.table import EmbeddingTable, embed_images, find_images
+    from close.vectors.build import embed_images, find_images
+    from close.vectors.table import EmbeddingTable
 
     base = recipe({"max_steps": 2, "save_strategy": "no"})
     encoder = load_encoder(base.encoder)

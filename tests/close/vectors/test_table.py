@@ -19,9 +19,12 @@ from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import DataError, MismatchError, MissingError, OutputExistsError
 from close.io.files import locked
 from close.io.keys import text_key
-from close.vectors import table as embeddings
+from close.vectors import build
+from close.vectors import table as reading
+from close.vectors.build import TableBuilder, embed_images, embed_texts, find_images
 from close.vectors.cache import cached_table
-from close.vectors.table import EmbeddingTable, TableBuilder, embed_images, embed_texts, find_images
+from close.vectors.open import check_encoder
+from close.vectors.table import EmbeddingTable
 
 ABOUT = {"encoder": "e", "fingerprint": "f", "modality": "text", "dim": 3}
 
@@ -33,8 +36,9 @@ def encoder(tiny_encoder: Path) -> ContrastiveEncoder:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embeddings, "CHUNK", 7)
-    monkeypatch.setattr(embeddings, "IMAGE_CHUNK", 5)
+    for room in (reading, build):
+        monkeypatch.setattr(room, "CHUNK", 7)
+    monkeypatch.setattr(build, "IMAGE_CHUNK", 5)
 
 
 @pytest.fixture
@@ -73,7 +77,7 @@ def test_texts(rows, encoder, tmp_path):
 
 def test_the_chunk_size_changes_nothing_but_rounding(rows, encoder, tmp_path, monkeypatch):
     whole = embed_texts(rows, encoder, tmp_path / "a")
-    monkeypatch.setattr(embeddings, "CHUNK", 3)
+    monkeypatch.setattr(build, "CHUNK", 3)
     parts = embed_texts(rows, encoder, tmp_path / "b")
     assert np.allclose(whole[:], parts[:], atol=1e-6)
     assert list(whole.ids) == list(parts.ids)
@@ -263,9 +267,11 @@ def test_damage_is_found(tmp_path, name, damage):
 
 def test_another_encoder_is_refused(tmp_path):
     table = EmbeddingTable.from_numpy(np.eye(3), tmp_path / "t", encoder="one", fingerprint="1" * 32)
-    table.check_encoder("moved", "1" * 32, "the run")
+    of = ("the table", table.encoder, table.fingerprint, "the run")
+    check_encoder(*of, "moved", "1" * 32)
+    check_encoder(*of, None, None)
     with pytest.raises(MismatchError) as told:
-        table.check_encoder("two", "2" * 32, "the run")
+        check_encoder(*of, "two", "2" * 32)
     assert all(word in str(told.value) for word in ("'one'", "11111111", "'two'", "22222222", "the run"))
 
 
@@ -338,7 +344,7 @@ MEMORY = """
 import resource, sys
 import numpy as np, torch
 from close.io.keys import text_key
-from close.vectors.table import TableBuilder
+from close.vectors.build import TableBuilder
 
 about = {"encoder": "e", "fingerprint": "f", "modality": "text", "dim": 512}
 

@@ -1,0 +1,60 @@
+"""Which vectors belong to a data file's items, and which of them are of one image."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from close.data.rows import RowFile, named_sources
+from close.errors import MismatchError
+
+__all__ = ["ItemFinder", "group_labels"]
+
+
+def group_labels(rows: RowFile, table: Any) -> NDArray[Any]:
+    """(N,) labels of a text table's rows from the data file that it was made of: captions of one image share theirs.
+
+    Args:
+        rows: the data file. table: N texts, with `path`, and `ids` (None for a `.npy`).
+    Raises:
+        MissingError, DataError: the file is not there, or wrong.
+        MismatchError: it does not have as many sources as a `.npy` has rows.
+    """
+    texts = ItemFinder(table)
+    labels = np.array([f"\0\0{t}" for t in range(len(table))], dtype=object)
+    for row in rows:
+        for name, _ in named_sources(row):
+            t = texts.row([name])
+            if t is not None and t < len(labels):
+                labels[t] = row.group or f"\0{row.id}"
+    texts.check_length(rows.path)
+    return labels.astype(str)
+
+
+class ItemFinder:
+    """Finds the vectors of a data file's items: by id in an embedding table; in a `.npy`, one after the other."""
+
+    def __init__(self, table: Any) -> None:
+        self.table = table
+        self.by_id = None if table.ids is None else {name: row for row, name in enumerate(table.ids)}
+        self.counter = count()
+        self.used = 0
+
+    def row(self, names: list[str]) -> int | None:
+        """The row of the first name that is there, or in a `.npy` the next one."""
+        self.used += 1
+        if self.by_id is None:
+            return next(self.counter)
+        return next((self.by_id[name] for name in names if name in self.by_id), None)
+
+    def check_length(self, path: Path) -> None:
+        """Refuse a `.npy` of another length than the data file, which has been read to its end."""
+        if self.by_id is None and self.used != len(self.table):
+            raise MismatchError(
+                f"{path} has {self.used} items for the {len(self.table)} rows of {self.table.path}: "
+                "it is not the data file that this was made of"
+            )
