@@ -1,10 +1,10 @@
 """Training text from any OpenAI-compatible language model.
 
-    options   what a run can be told          verbs     captions, rewrite, vqa, entailment, paraphrase, as data
-    plan      what request number i asks      prompts   styles, shots, how a request is written and an answer read
-    keywords  uniform or unigram-matched      filters   what an accepted row must not be
-    client    one request, against the odds   batch     the same through the Batch API
-    store     files that no kill can hurt     synthesis the run
+    text      words, languages, files of texts     verbs     kinds of training text, one a file; options
+    prompts   keywords, styles, shots, answers     filters   what an accepted row must not be
+    client    one request, against the odds        run       plan, store, the run, shards
+    report    how far the text has drifted         mini      the embedded model, and its server
+    registry, plugins                              cli       `data-gen`
 
 Nothing here imports torch or `close`; the two meet in JSONL files only.
 """

@@ -1,12 +1,14 @@
 """The command line: every verb is a thin call of one public function.
 
 Exit codes: 0 done, 1 a told error, 2 wrong usage, 3 stopped by a budget (can be continued), 130 interrupted.
+`--json` prints JSON on stdout in every verb; `--out` names a file; `--plugin` brings verbs and filters of one's own.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import json
 import os
 import sys
@@ -17,48 +19,57 @@ from typing import Annotated, Any, get_args, get_type_hints
 import typer
 
 from data_gen.errors import DataGenError
-from data_gen.verbs.options import CaptionOptions, Options, TextOptions
+from data_gen.filters import FILTERS
+from data_gen.plugins import load_installed, load_plugins
+from data_gen.prompts.style import STYLES
+from data_gen.text.files import builtin
+from data_gen.text.language import LANGUAGES
+from data_gen.verbs import VERBS, Options, Verb
 
-__all__ = ["app", "main"]
+__all__ = ["build", "main"]
 
-app = typer.Typer(
-    help="Training text from any OpenAI-compatible language model. The key is read from OPENAI_API_KEY.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-_HELP = {
-    "captions": "Write captions for keywords, after the examples of a caption file.",
-    "rewrite": "Rewrite the captions of a file into a style.",
-    "vqa": "Write questions with answers, from the captions of a file.",
-    "entailment": "Write hypotheses for premises: entailment, neutral and contradiction, equally many.",
-    "paraphrase": "Write groups of captions that say the same as the captions of a file.",
-}
+_Json = Annotated[bool, typer.Option("--json", help="print figures as JSON")]
+_Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin", metavar="FILE_OR_MODULE", help="Python with verbs or filters of one's own; may be repeated"
+    ),
+]
 
 
-def _verb(name: str, kind: type[Options]) -> Callable[..., None]:
+def _print(value: dict[str, Any], text: object, as_json: bool) -> None:
+    print(json.dumps(value, ensure_ascii=False) if as_json else text)
+
+
+def _help(field: str, text: str) -> str:
+    """The help of an option, with the names that it takes where these are in a registry or a folder."""
+    if field == "filter":
+        names = [FILTERS[name].usage or name for name in FILTERS]
+    else:
+        names = builtin({"style": STYLES, "language": LANGUAGES}[field]) if field in ("style", "language") else []
+    return f"{text}: {', '.join(names)}" if names else text
+
+
+def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _command(verb: type[Verb]) -> Callable[..., None]:
     """The command of a verb, with one option for each field of its options class."""
+    kind = verb.options_class
     hints = get_type_hints(kind, include_extras=True)
     parameters = []
     for field in dataclasses.fields(kind):
-        annotation, help_ = get_args(hints[field.name])
-        flag = f"--{field.name.replace('_', '-')}"
+        annotation, text = get_args(hints[field.name])
+        option = typer.Option(f"--{field.name.replace('_', '-')}", help=_help(field.name, text))
         default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
-        option: Any = Annotated[annotation, typer.Option(flag, help=help_)]
-        parameters.append(
-            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)
-        )
-    for flag, help_ in (
-        ("dry-run", "show three prompts and the estimate, and ask nothing"),
-        ("json", "figures as JSON"),
-    ):
-        option = Annotated[bool, typer.Option(f"--{flag}", help=help_)]
-        name_ = flag.replace("-", "_")
-        parameters.append(inspect.Parameter(name_, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option))
+        parameters.append(_parameter(field.name, Annotated[annotation, option], default))
+    dry_run = typer.Option("--dry-run", help="show three prompts and the estimate, and ask nothing")
+    parameters.append(_parameter("dry_run", Annotated[bool, dry_run], False))
+    parameters += [_parameter("as_json", _Json, False), _parameter("plugin", _Plugins, None)]
 
-    def command(*, dry_run: bool, json: bool, **values: Any) -> None:
-        _run(name, kind(**values), dry_run, json)
+    def command(*, dry_run: bool, as_json: bool, plugin: list[str] | None, **values: Any) -> None:
+        _run(verb.name, kind(**values), dry_run, as_json)
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -66,65 +77,95 @@ def _verb(name: str, kind: type[Options]) -> Callable[..., None]:
 
 
 def _run(name: str, options: Options, dry_run: bool, as_json: bool) -> None:
-    from data_gen.run.synthesis import generate, preview
+    from data_gen.run import generate, preview
 
     if dry_run:
-        print(preview(name, options))
+        shown = preview(name, options)
+        _print(dataclasses.asdict(shown), shown, as_json)
         return
     try:
         summary = generate(name, options)
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         raise typer.Exit(130) from None
-    print(json.dumps(summary.as_json()) if as_json else f"{options.out}: {summary}")
+    _print(summary.as_json(), f"{options.out}: {summary}", as_json)
 
 
-for _name, _help in _HELP.items():
-    _kind = CaptionOptions if _name == "captions" else TextOptions
-    app.command(_name, help=_help)(_verb(_name, _kind))
-
-
-@app.command()
-def merge(
+def _merge(
     inputs: Annotated[list[Path], typer.Argument(help="outputs of the shards of one run")],
     out: Annotated[Path, typer.Option(help="the JSONL file to write")],
+    as_json: _Json = False,
+    plugin: _Plugins = None,
 ) -> None:
     """Join the outputs of a run's shards, without duplicates."""
-    from data_gen.run.merge import merge_shards
+    from data_gen.run import merge_shards
 
     kept, dropped = merge_shards(inputs, out)
-    print(f"{out}: {kept} rows, {dropped} duplicates left out")
+    figures = {"out": str(out), "rows": kept, "duplicates": dropped}
+    _print(figures, f"{out}: {kept} rows, {dropped} duplicates left out", as_json)
 
 
-@app.command()
-def report(
+def _report(
     file: Annotated[Path, typer.Argument(help="what was written: an output of data-gen, or any caption file")],
     target: Annotated[Path, typer.Option(help="the corpus that it should be like")],
     out: Annotated[
         Path | None, typer.Option(help="the HTML file to write; default FILE.report.html, with JSON beside it")
     ] = None,
+    as_json: _Json = False,
+    plugin: _Plugins = None,
 ) -> None:
     """Show how far a file has drifted from a target corpus, as HTML and JSON."""
-    from data_gen.report.page import write_report
+    from data_gen.report import write_report
 
-    print(write_report(file, target, out or Path(f"{file}.report.html")))
+    page = out or Path(f"{file}.report.html")
+    _print(write_report(file, target, page), page, as_json)
 
 
-@app.command("serve-mini")
-def serve_mini(
+def _serve_mini(
     port: Annotated[int, typer.Option(help="port on this machine")] = 8000,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    as_json: _Json = False,
+    plugin: _Plugins = None,
 ) -> None:
     """Serve the small built-in language model of the mini world over HTTP, without any network."""
-    from data_gen.mini.serve import serve
+    from data_gen.mini.serve import MODEL, check, serve
 
+    check(host, port)
+    url = f"http://{host}:{port}/v1"
+    if as_json:
+        print(json.dumps({"model": MODEL, "base_url": url}), flush=True)
+    print(f"model {MODEL!r} at {url} (Ctrl-C ends it)", file=sys.stderr, flush=True)
     serve(host, port)
+
+
+def _plugins_in(arguments: list[str]) -> list[str]:
+    """What `--plugin` names, before or after the verb: it must be loaded before the verbs are known."""
+    following = [value for flag, value in itertools.pairwise(arguments) if flag == "--plugin"]
+    return following + [a.removeprefix("--plugin=") for a in arguments if a.startswith("--plugin=")]
+
+
+def _take_plugins(plugin: _Plugins = None) -> None:
+    """Training text from any OpenAI-compatible language model. The key is read from OPENAI_API_KEY."""
+
+
+def build() -> typer.Typer:
+    """The command line, with a command for each verb that is registered now."""
+    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app.callback()(_take_plugins)
+    for name in VERBS:
+        text = inspect.getdoc(VERBS[name]) or f"Write {name}."
+        app.command(name, help=text.split("\n\n")[0])(_command(VERBS[name]))
+    for name, command in (("merge", _merge), ("report", _report), ("serve-mini", _serve_mini)):
+        app.command(name)(command)
+    return app
 
 
 def main() -> None:
     """Entry point of `data-gen`."""
     try:
-        app(standalone_mode=True)
+        load_installed()
+        load_plugins(_plugins_in(sys.argv[1:]))
+        build()(standalone_mode=True)
     except DataGenError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

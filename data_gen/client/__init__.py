@@ -1,1 +1,8 @@
-"""One request to an OpenAI-compatible server."""
+"""Asking an OpenAI-compatible server: one request, against the odds."""
+
+from data_gen.client.client import Client
+from data_gen.client.exchange import Prompt, Reply, RequestError
+from data_gen.client.limits import Limit, retry_after
+from data_gen.client.server import find_server
+
+__all__ = ["Client", "Limit", "Prompt", "Reply", "RequestError", "find_server", "retry_after"]

@@ -1,143 +1,29 @@
-"""One request to an OpenAI-compatible server, with everything that can go wrong on the way."""
+"""Asking an OpenAI-compatible server, with everything that can go wrong on the way."""
 
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import json
-import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from data_gen.errors import InputError, ServerError
-from data_gen.text.files import clean
+from data_gen.client.exchange import Prompt, Reply, RequestError, RetryError, error_message
+from data_gen.client.limits import Limit, retry_after
+from data_gen.client.server import find_server, without_password
+from data_gen.errors import ServerError
+from data_gen.text.words import clean
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
-__all__ = ["Client", "Limit", "Prompt", "Reply", "RequestError", "find_server", "retry_after"]
+__all__ = ["Client"]
 
-_DEFAULT_URL = "https://api.openai.com/v1"
 _RETRIED = {408, 409, 425, 429}
 _DROPPABLE = ("response_format", "seed", "stop", "top_k", "min_p", "best_of", "frequency_penalty", "presence_penalty")
-
-
-class RequestError(Exception):
-    """This request got no usable answer; others may."""
-
-    def __init__(self, reason: str, raw: str = "") -> None:
-        super().__init__(reason)
-        self.reason, self.raw = reason, raw
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What is sent: the text, the limit of the answer in tokens, the model's seed, and a JSON schema or stop strings."""
-
-    text: str
-    max_tokens: int
-    seed: int
-    schema: dict[str, Any] | None = None
-    stop: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What came back, and what it took. Where the server counts no tokens, four characters are taken for one."""
-
-    text: str
-    model: str
-    tokens_in: int
-    tokens_out: int
-
-
-class Limit:
-    """A limit per time that the server tells in its headers (`x-ratelimit-*`), for requests or for tokens."""
-
-    def __init__(self, kind: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._kind, self._clock = kind, clock
-        self._limit = self._remaining = float("inf")
-        self._reset = 0.0
-
-    def learn(self, headers: Mapping[str, str], on_the_way: float) -> None:
-        """Take over what a response tells, less what is on the way to the server."""
-        limit = headers.get(f"x-ratelimit-limit-{self._kind}")
-        if limit is None:
-            return
-        remaining = headers.get(f"x-ratelimit-remaining-{self._kind}", "")
-        reset = _seconds(headers.get(f"x-ratelimit-reset-{self._kind}", ""))
-        try:
-            self._limit, self._remaining = float(limit), float(remaining) - on_the_way
-        except ValueError:
-            return
-        self._reset = self._clock() + (60.0 if reset is None else reset)
-
-    def delay(self, cost: float) -> float:
-        """Seconds until `cost` may be spent; 0: now, and it is counted."""
-        now = self._clock()
-        if self._remaining < cost and now >= self._reset:
-            self._remaining = self._limit
-        if self._remaining < min(cost, self._limit):
-            return self._reset - now
-        self._remaining -= cost
-        return 0.0
-
-
-def _seconds(text: str) -> float | None:
-    """Seconds of "1m30.5s", "120ms" or "20"."""
-    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhd]|)", text)
-    return sum(float(number) * units[unit] for number, unit in parts) if parts else None
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a response asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as a date."""
-    try:
-        if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        return max(0.0, float(headers["retry-after"]))
-    except KeyError:
-        return None
-    except ValueError:
-        date = email.utils.parsedate_tz(headers.get("retry-after", ""))
-        return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
-
-
-def _without_password(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", url)
-
-
-def _is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0 and " " not in text
-    except ValueError:  # no number, above 65535, or an open bracket
-        return False
-
-
-def find_server(base_url: str | None) -> tuple[str, str]:
-    """The URL to ask and the key to send, from the option and the environment.
-
-    Raises:
-        InputError: no key for the default URL, or an impossible URL or key.
-    """
-    url = base_url or os.environ.get("OPENAI_BASE_URL") or _DEFAULT_URL
-    key = os.environ.get("OPENAI_API_KEY", "").strip()
-    if not key and url == _DEFAULT_URL:
-        raise InputError("no key: set OPENAI_API_KEY, or give --base-url for a server that needs none")
-    if not (key.isascii() and key.isprintable()):
-        raise InputError("OPENAI_API_KEY holds characters that no key has")
-    if not _is_url(url):
-        raise InputError(
-            f"--base-url {_without_password(url)!r} is no URL; expected something like http://127.0.0.1:8000/v1"
-        )
-    return url, key
 
 
 class Client:
@@ -172,7 +58,7 @@ class Client:
         import openai
 
         self._url, self._key = find_server(base_url)
-        self._name = _without_password(self._url)
+        self._name = without_password(self._url)
         self.model = model
         self._chat = endpoint == "chat"
         self._sampling = dict(sampling or {})
@@ -235,7 +121,7 @@ class Client:
                 await self._wait(len(prompt.text) / 4 + prompt.max_tokens)
                 try:
                     return await self._try(prompt)
-                except _RetryError as again:
+                except RetryError as again:
                     tries += again.counts
                     if tries > self._patience(again):
                         if again.unreachable and not await self._alive():
@@ -243,7 +129,7 @@ class Client:
                         raise RequestError(f"{again.reason} ({tries} tries)", again.raw) from None
                     await asyncio.sleep(self._backoff(tries) if again.delay is None else again.delay)
 
-    def _patience(self, again: _RetryError) -> int:
+    def _patience(self, again: RetryError) -> int:
         if again.unreachable and not self._answers:  # most likely a wrong address: tell soon
             return min(2, self._retries)
         return 5 * self._retries if again.limited else self._retries
@@ -287,13 +173,13 @@ class Client:
             self._answers += 1
             return reply
         except RequestError as error:
-            raise _RetryError(error.reason, raw=error.raw) from None
+            raise RetryError(error.reason, raw=error.raw) from None
         except (TimeoutError, openai.APITimeoutError):
-            raise _RetryError(f"no answer within {self._timeout:g} s") from None
+            raise RetryError(f"no answer within {self._timeout:g} s") from None
         except openai.APIStatusError as error:
             raise self._status(error) from None
         except openai.APIError as error:
-            raise _RetryError(self.told(str(error.__cause__ or error)), unreachable=True) from None
+            raise RetryError(self.quote(str(error.__cause__ or error)), unreachable=True) from None
         finally:
             self._under_way -= 1
 
@@ -326,7 +212,7 @@ class Client:
 
     @contextmanager
     def explained(self) -> Iterator[AsyncOpenAI]:
-        """The server's other parts (files, batches), whose errors are told in one line.
+        """The server's other parts (files, batches), whose errors become one line.
 
         Raises:
             ServerError: in place of any error of the server.
@@ -336,39 +222,41 @@ class Client:
         try:
             yield self.api.with_options(max_retries=self._retries)
         except openai.APIStatusError as error:
-            raise ServerError(f"{self._name}, status {error.status_code}: {self.told(_message(error.body))}") from None
+            raise ServerError(
+                f"{self._name}, status {error.status_code}: {self.quote(error_message(error.body))}"
+            ) from None
         except openai.OpenAIError as error:
-            raise ServerError(f"no answer from {self._name}: {self.told(str(error.__cause__ or error))}") from None
+            raise ServerError(f"no answer from {self._name}: {self.quote(str(error.__cause__ or error))}") from None
 
     def _status(self, error: APIStatusError) -> Exception:
         """What a status code means for the request: try again, fail, or stop the run."""
-        status, told = error.status_code, self.told(_message(error.body))
+        status, message = error.status_code, self.quote(error_message(error.body))
         if status in (401, 403):
-            return ServerError(f"{self._name} refuses the key in OPENAI_API_KEY ({status}): {told}")
+            return ServerError(f"{self._name} refuses the key in OPENAI_API_KEY ({status}): {message}")
         if status == 404:
             return ServerError(
-                f"{self._name} does not know the model {self.model!r} or the path {self.path} (404): {told}"
+                f"{self._name} does not know the model {self.model!r} or the path {self.path} (404): {message}"
             )
         if status == 429 and error.code == "insufficient_quota":
-            return ServerError(f"the account at {self._name} has no quota left: {told}")
+            return ServerError(f"the account at {self._name} has no quota left: {message}")
         if status in _RETRIED or status >= 500:
             delay = retry_after(error.response.headers)
             if delay is not None:
                 self._not_before = max(self._not_before, time.monotonic() + delay)
-            return _RetryError(f"status {status}: {told}", raw=told, delay=delay, limited=status == 429)
-        if status in (400, 422) and (name := self._unsupported(told)):
+            return RetryError(f"status {status}: {message}", raw=message, delay=delay, limited=status == 429)
+        if status in (400, 422) and (name := self._unsupported(message)):
             self._dropped.add(name)
-            return _RetryError(f"without {name}", counts=0, delay=0.0)
-        return RequestError(f"status {status}: {told}", told)
+            return RetryError(f"without {name}", counts=0, delay=0.0)
+        return RequestError(f"status {status}: {message}", message)
 
-    def _unsupported(self, told: str) -> str | None:
+    def _unsupported(self, message: str) -> str | None:
         """The parameter that an error message names and that can be left out."""
-        if "max_completion_tokens" in told and "max_tokens" not in self._dropped:
+        if "max_completion_tokens" in message and "max_tokens" not in self._dropped:
             return "max_tokens"
         left = (name for name in _DROPPABLE if name not in self._dropped)
-        return next((name for name in left if re.search(rf"['\"`]{name}['\"`]", told)), None)
+        return next((name for name in left if re.search(rf"['\"`]{name}['\"`]", message)), None)
 
-    def told(self, text: str) -> str:
+    def quote(self, text: str) -> str:
         """What the server says, on one line and without the key."""
         text = clean(text)
         return (text.replace(self._key, "***") if self._key else text)[:300] or "no more is told"
@@ -376,30 +264,3 @@ class Client:
     def hide(self, text: str) -> str:
         """An answer without the key, which a gateway may echo; a short key is a local server's dummy, and may be a word."""
         return text.replace(self._key, "***") if len(self._key) >= 12 else text
-
-
-def _message(body: object) -> str:
-    """The text in an error's body, however it is wrapped."""
-    while isinstance(body, Mapping) and (
-        inner := next((body[k] for k in ("error", "message", "detail") if body.get(k)), None)
-    ):
-        body = inner
-    return body if isinstance(body, str) else json.dumps(body)
-
-
-class _RetryError(Exception):
-    """A try that may be repeated."""
-
-    def __init__(
-        self,
-        reason: str,
-        *,
-        raw: str = "",
-        delay: float | None = None,
-        counts: int = 1,
-        unreachable: bool = False,
-        limited: bool = False,
-    ) -> None:
-        super().__init__(reason)
-        self.reason, self.raw, self.delay, self.counts = reason, raw, delay, counts
-        self.unreachable, self.limited = unreachable, limited

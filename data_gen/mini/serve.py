@@ -10,13 +10,13 @@ from pathlib import Path
 
 from data_gen.errors import DataGenError, InputError
 
-__all__ = ["MODEL", "serve"]
+__all__ = ["MODEL", "check", "serve"]
 
 MODEL = "mini_model"  # the folder's name beside this file is the model's name at the server
 
 
-def serve(host: str, port: int) -> None:
-    """Become `transformers serve` with the embedded model; ends when it is interrupted.
+def check(host: str, port: int) -> None:
+    """See that `serve` can begin: the server itself would only say so after loading everything.
 
     Raises:
         InputError: an impossible address or port, or one that is in use.
@@ -27,8 +27,17 @@ def serve(host: str, port: int) -> None:
     missing = [name for name in ("transformers", "torch", "fastapi", "uvicorn") if not importlib.util.find_spec(name)]
     if missing:
         raise DataGenError(f"serve-mini needs {', '.join(missing)}: pip install 'close-toolkit[serve]'")
-    _try_address(host, port)
-    print(f"model {MODEL!r} at http://{host}:{port}/v1 (Ctrl-C ends it)", file=sys.stderr, flush=True)
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind(address)
+    except OSError as error:
+        raise InputError(f"can't listen at {host}:{port}: {error.strerror}; give another --host or --port") from None
+
+
+def serve(host: str, port: int) -> None:
+    """Become `transformers serve` with the embedded model; ends when it is interrupted. See `check`."""
     # the server takes a path relative to its working folder for the model's name, and so must the requests
     os.chdir(Path(__file__).parent)
     code = (
@@ -37,14 +46,3 @@ def serve(host: str, port: int) -> None:
     arguments = ["serve", MODEL, "--host", host, "--port", str(port), "--device", "cpu", "--log-level", "error"]
     environment = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     os.execve(sys.executable, [sys.executable, "-c", code, *arguments], {**os.environ, **environment})
-
-
-def _try_address(host: str, port: int) -> None:
-    """The server itself would tell only after loading everything."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as free:
-            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            free.bind(address)
-    except OSError as error:
-        raise InputError(f"can't listen at {host}:{port}: {error.strerror}; give another --host or --port") from None

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Protocol
 
 from data_gen.errors import InputError
-from data_gen.text.files import words
 from data_gen.text.language import Language
 
-__all__ = ["Sampler", "Uniform", "UnigramMatched", "count_words", "extract_keywords"]
-
-
-def count_words(texts: Iterable[str]) -> Counter[str]:
-    """How often each word occurs."""
-    return Counter(word for text in texts for word in words(text))
+__all__ = ["Sampler", "Uniform", "UnigramMatched", "extract_keywords"]
 
 
 def extract_keywords(counts: Mapping[str, int], language: Language, min_count: int = 1) -> list[str]:
     """The nouns and verbs that occur at least `min_count` times, most frequent first, then by alphabet.
 
-    Nouns and verbs are told by exclusion: no function word, modifier or adverb of the language's file.
+    Nouns and verbs are found by exclusion: no function word, modifier or adverb of the language's file.
     """
     found = [word for word, count in counts.items() if count >= min_count and language.is_keyword(word)]
     return sorted(found, key=lambda word: (-counts[word], word))

@@ -12,15 +12,14 @@ import sys
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from data_gen.client.client import Client, RequestError
+from data_gen.client import Client, RequestError
 from data_gen.errors import BudgetError, ServerError
 from data_gen.run.plan import Request
 from data_gen.run.store import Answer, now
+from data_gen.run.synthesis import Synthesis
 
 if TYPE_CHECKING:
     from openai.types import Batch
-
-    from data_gen.run.synthesis import Synthesis
 
 __all__ = ["run_batches"]
 
@@ -36,36 +35,36 @@ async def run_batches(synthesis: Synthesis, client: Client, early: dict[int, Ans
         BudgetError: the next request does not fit the budget.
         ServerError: the server refuses, has no Batch API, or a batch brings nothing.
     """
-    told: dict[str, Any] = synthesis.batches[-1] if synthesis.batches else {"done": True}
+    last: dict[str, Any] = synthesis.batches[-1] if synthesis.batches else {"done": True}
     while True:
         _commit(synthesis, early)
         if synthesis.done:
             return
-        batch = None if told.get("done") else await _find(client, told)
+        batch = None if last.get("done") else await _find(client, last)
         if batch is None:
             requests = _next_requests(synthesis, early)
             if not requests:
                 raise BudgetError(
                     f"the budget is spent: {synthesis.summary}; the same command with a larger one continues"
                 )
-            if told.get("done"):
-                told = {"batch": uuid.uuid4().hex}
-                _tell(synthesis, told)
-            batch = await _send(client, told["batch"], requests)
-        told = {**told, "id": batch.id}
-        _tell(synthesis, told)
+            if last.get("done"):
+                last = {"batch": uuid.uuid4().hex}
+                _record(synthesis, last)
+            batch = await _send(client, last["batch"], requests)
+        last = {**last, "id": batch.id}
+        _record(synthesis, last)
         answers = await _collect(synthesis, client, await _wait(client, batch.id))
         for answer in answers:
             if answer.index not in early and answer.index >= synthesis.committed:
                 synthesis.keep(answer)
                 early[answer.index] = answer
-        told = {**told, "done": True}
-        _tell(synthesis, told)
+        last = {**last, "done": True}
+        _record(synthesis, last)
         if not answers:
             raise ServerError(f"batch {batch.id} brought no answer; the same command sends another")
 
 
-def _tell(synthesis: Synthesis, record: dict[str, Any]) -> None:
+def _record(synthesis: Synthesis, record: dict[str, Any]) -> None:
     synthesis.store.journal.write(record)
     synthesis.store.journal.sync()
 
@@ -94,13 +93,13 @@ def _next_requests(synthesis: Synthesis, early: dict[int, Answer]) -> list[Reque
     return requests
 
 
-async def _find(client: Client, told: dict[str, Any]) -> Batch | None:
-    """The batch that a journal tells of, if it was sent."""
+async def _find(client: Client, record: dict[str, Any]) -> Batch | None:
+    """The batch that the journal has a record of, if it was sent."""
     with client.explained() as api:
-        if "id" in told:
-            return await api.batches.retrieve(told["id"])
+        if "id" in record:
+            return await api.batches.retrieve(record["id"])
         page = await api.batches.list(limit=100)
-        return next((b for b in page.data if (b.metadata or {}).get("data_gen") == told["batch"]), None)
+        return next((b for b in page.data if (b.metadata or {}).get("data_gen") == record["batch"]), None)
 
 
 async def _send(client: Client, key: str, requests: list[Request]) -> Batch:
@@ -129,7 +128,7 @@ async def _wait(client: Client, batch_id: str) -> Batch:
         pause = min(60.0, 1.5 * pause)
     if batch.status == "failed":
         errors = "; ".join(str(e.message) for e in (batch.errors.data if batch.errors else None) or [])
-        raise ServerError(f"batch {batch_id} failed: {client.told(errors)}")
+        raise ServerError(f"batch {batch_id} failed: {client.quote(errors)}")
     return batch
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data_gen.errors import InputError, OutputError
-from data_gen.filters.plain import digest, same_text
-from data_gen.text.files import read_rows
+from data_gen.text.files import read_rows, whole
+from data_gen.text.words import digest, same_text
 
 __all__ = ["merge_shards"]
 
@@ -29,28 +28,21 @@ def merge_shards(inputs: Sequence[Path], out: Path) -> tuple[int, int]:
         raise OutputError(f"{out} is there already; give another --out")
     seen: set[int] = set()
     kept = dropped = 0
-    partial = out.with_name(out.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            for path in inputs:
-                for number, row in read_rows(path):
-                    key = digest(_key(path, number, row))
-                    if key in seen:
-                        dropped += 1
-                        continue
-                    seen.add(key)
-                    kept += 1
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        os.replace(partial, out)
-    except OSError as error:
-        raise OutputError(f"can't write {out}: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(out) as partial, partial.open("w", encoding="utf-8") as file:
+        for path in inputs:
+            for number, row in read_rows(path):
+                key = digest(_key(path, number, row))
+                if key in seen:
+                    dropped += 1
+                    continue
+                seen.add(key)
+                kept += 1
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
     return kept, dropped
 
 
 def _key(path: Path, number: int, row: dict[str, Any]) -> str:
-    try:
-        return "\n".join(same_text(row[part]) for part in ("source", "context", "target") if part in row)
-    except (TypeError, AttributeError):
-        raise InputError(f"{path}, line {number}: not a row that data-gen writes") from None
+    parts = [row[part] for part in ("source", "context", "target") if part in row]
+    if not all(isinstance(part, str) for part in parts):
+        raise InputError(f"{path}, line {number}: not a row that data-gen writes")
+    return "\n".join(map(same_text, parts))

@@ -12,25 +12,18 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from data_gen.client.client import Prompt
+from data_gen.client import Prompt
 from data_gen.errors import InputError
-from data_gen.filters.plain import Candidate, Filter, default_filters, make_filter
-from data_gen.prompts.keywords import Sampler, Uniform, UnigramMatched, count_words, extract_keywords
-from data_gen.prompts.shots import (
-    Shot,
-    compose,
-    instruct,
-    json_schema,
-    load_style,
-    parse,
-    read_shots,
-    show,
-    style_shots,
-)
+from data_gen.filters import Candidate, Filter, Setting, default_filters, make_filter
+from data_gen.prompts.answers import parse
+from data_gen.prompts.compose import compose, instruct, json_schema
+from data_gen.prompts.keywords import Sampler, Uniform, UnigramMatched, extract_keywords
+from data_gen.prompts.shots import read_shots, show, style_shots
+from data_gen.prompts.style import load_style
 from data_gen.text.files import Text, read_lines, read_texts
 from data_gen.text.language import load_language
-from data_gen.verbs.base import VERBS, Record, Row, Verb
-from data_gen.verbs.options import CaptionOptions, Options, TextOptions
+from data_gen.text.words import count_words
+from data_gen.verbs import VERBS, CaptionOptions, Options, Record, Row, Shot, TextOptions, Verb
 
 __all__ = ["Given", "Plan", "Request", "Unit"]
 
@@ -80,7 +73,10 @@ class Plan:
     """
 
     def __init__(self, name: str, options: Options) -> None:
-        self.verb: Verb = VERBS[name]
+        kind = VERBS[name]
+        if not isinstance(options, kind.options_class):
+            raise InputError(f"{name} takes {kind.options_class.__name__}, got {type(options).__name__}")
+        self.verb: Verb = kind(options)
         self._options = options
         self._style_name = options.style or self.verb.style
         self.style = load_style(self._style_name)
@@ -103,7 +99,7 @@ class Plan:
             count = options.keyword_count if isinstance(options, CaptionOptions) else 0
             return read_shots(verb, options.examples, self._language, count, options.seed)
         shots = style_shots(verb, self.style, self._style_name)
-        if verb.keyword_driven and not shots and options.shots:
+        if verb.is_keyword_driven() and not shots and options.shots:
             raise InputError(f"the style {self._style_name!r} has no examples of its own: give --examples FILE")
         return shots
 
@@ -111,7 +107,7 @@ class Plan:
         options = self._options
         if isinstance(options, CaptionOptions):
             return self._find_sampler(options), []
-        assert isinstance(options, TextOptions)
+        assert isinstance(options, TextOptions)  # a verb takes one or the other
         shard, shards = options.shard_of
         texts = read_texts(options.input)[shard::shards]
         if not texts:
@@ -120,7 +116,7 @@ class Plan:
 
     def _find_sampler(self, options: CaptionOptions) -> Sampler:
         corpus = [text.text for text in read_texts(options.corpus)] if options.corpus else []
-        shot_texts = [record["caption"] for shot in self._shots for record in shot.records]
+        shot_texts = [text for shot in self._shots for record in shot.records for text in record.values()]
         counts = count_words(corpus or shot_texts)
         if options.keywords:
             keywords = list(dict.fromkeys(read_lines(options.keywords)))
@@ -145,7 +141,8 @@ class Plan:
     def filters(self) -> list[Filter]:
         """Fresh filters: the ones that are always on, then those asked for."""
         options = self._options
-        asked = [make_filter(name, self.style, self._language, options.seed) for name in options.filter or ()]
+        setting = Setting(self.style, self._language, options.seed)
+        asked = [make_filter(name, setting) for name in options.filter or ()]
         return [*default_filters(self._shots), *asked]
 
     @cached_property
@@ -230,17 +227,15 @@ class Plan:
                     row["id"] = f"{stem}-{number}"
                     candidates.append(self._candidate(row, given, verdict))
                     number += 1
-                if self.verb.name == "paraphrase":
+                if self.verb.grouped:
                     for row in rows:
                         row["group"] = given.id
                 units.append(Unit(given, rows, candidates, self.verb.least))
         return units
 
     def _candidate(self, row: Row, given: Given, verdict: str) -> Candidate:
-        parts = ("context", "target") if self.verb.name == "vqa" else ("context",) if "context" in row else ("target",)
-        text = " ".join(str(row[part]) for part in parts)
-        key = text if self.verb.name in ("captions", "paraphrase") else f"{given.text} {row.get('context', text)}"
-        return Candidate(row["id"], given.text, text, key, given.keywords, verdict)
+        text = " ".join(str(row[part]) for part in self.verb.written)
+        return Candidate(row["id"], given.text, text, self.verb.key(row), given.keywords, verdict)
 
     def judge(self, request: Request, candidate: Candidate) -> Prompt:
         """The question whether a candidate is right, for a second call."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,47 +39,47 @@ class Summary:
         return {**vars(self), "rejected": dict(self.rejected.most_common()), "seconds": round(self.seconds, 2)}
 
     def __str__(self) -> str:
+        return f"{self.accepted} accepted, {self.rest}"
+
+    @property
+    def rest(self) -> str:
+        """What is no accepted row, and what it took."""
         reasons = ", ".join(f"{name} {count}" for name, count in self.rejected.most_common())
         rejected = f"{self.rejected.total()} rejected" + (f" ({reasons})" if reasons else "")
-        text = f"{self.accepted} accepted, {rejected}, {self.failed} failed, {self.tokens_in + self.tokens_out} tokens"
+        text = f"{rejected}, {self.failed} failed, {self.tokens_in + self.tokens_out} tokens"
         return text + (f", cost {self.cost:.4f}" if self.cost else "")
 
 
 class Progress:
-    """One line on stderr: rewritten four times a second on a terminal, else a new one every 30 seconds."""
+    """A line on stderr: rows, rate, time left. Where stderr is no terminal, it comes after half a minute, and then as often.
+
+    Args:
+        summary: of the run, read whenever the line is shown.
+        count: rows that the run ends with.
+    """
 
     def __init__(self, summary: Summary, count: int) -> None:
-        self._summary, self._count = summary, count
-        self._start, self._accepted_before = time.monotonic(), summary.accepted
-        self._live = sys.stderr.isatty()
-        self._next = self._start + (0.0 if self._live else 30.0)
+        from tqdm import tqdm
+
+        live = sys.stderr.isatty()
+        pause = float(os.environ.get("TQDM_MININTERVAL") or (0.25 if live else 30.0))
+        self._summary = summary
+        self._bar = tqdm(
+            total=count,
+            initial=summary.accepted,
+            unit=" rows",
+            smoothing=0,  # rows come in bursts: the rate is that of the whole run
+            mininterval=pause,
+            delay=0 if live else pause,
+            dynamic_ncols=True,
+            leave=False,
+        )
 
     def show(self) -> None:
         """Show the line, if it is time."""
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + (0.25 if self._live else 30.0)
-        print(
-            ("\r\033[K" if self._live else "") + self._line(now),
-            end="" if self._live else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
-
-    def _line(self, now: float) -> str:
-        rate = (self._summary.accepted - self._accepted_before) / max(now - self._start, 1e-9)
-        left = (self._count - self._summary.accepted) / rate if rate else 0.0
-        time_left = (
-            time.strftime("%H:%M:%S", time.gmtime(left))
-            if rate and left < 86400
-            else "more than a day"
-            if rate
-            else "?"
-        )
-        return f"{self._summary} · {rate:.1f}/s, {time_left} left"
+        self._bar.set_postfix_str(self._summary.rest, refresh=False)
+        self._bar.update(self._summary.accepted - self._bar.n)
 
     def close(self) -> None:
-        """Leave the line."""
-        if self._live:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        """Take the line away."""
+        self._bar.close()

@@ -7,32 +7,50 @@
 Answers are appended to the journal when they come, each with a single write, and synced to the disk before any row made
 of them is written. Both row files are functions of the journal: a run that continues makes them again from its first
 line, checks every row that is there byte by byte, and goes on where they end. So a kill or a power loss at any moment
-costs at most answers that no row was made of, and half-written last lines are cut off. The lock is on the journal.
+costs at most answers that no row was made of, and half-written last lines are cut off. FILE.lock is held meanwhile.
 """
 
 from __future__ import annotations
 
 import datetime
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from data_gen.errors import OutputError
-from data_gen.verbs.base import Row
+from data_gen.verbs import Row
 
 __all__ = ["Answer", "Journal", "RowFile", "Store", "now"]
 
 _FORMAT = 1
 
 
-def _append(handle: int, data: bytes) -> None:
+_to_disk = getattr(os, "fdatasync", os.fsync)  # macOS and Windows have no fdatasync
+
+
+def _open(path: Path) -> FileIO:
+    """A file to append to, without a buffer.
+
+    Raises:
+        OutputError: it can't be opened.
+    """
+    try:
+        return path.open("ab", buffering=0)
+    except OSError as error:
+        raise OutputError(f"can't write {path}: {error.strerror}") from None
+
+
+def _append(file: FileIO, data: bytes) -> None:
     while data:
-        data = data[os.write(handle, data) :]
+        data = data[file.write(data) or 0 :]
 
 
 def _dump(value: Mapping[str, Any]) -> bytes:
@@ -72,22 +90,22 @@ class Journal:
 
     def __init__(self, path: Path, params: Mapping[str, Any]) -> None:
         self._path = path
+        self._file = _open(path)
+        self._lock = FileLock(path.with_suffix(".lock"))
         try:
-            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise OutputError(f"can't write {path}: {error.strerror}") from None
-        try:
-            self._lock()
+            self._acquire()
             self._check(params)
         except BaseException:
-            os.close(self._handle)
+            self.close()
             raise
 
-    def _lock(self) -> None:
+    def _acquire(self) -> None:
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self._lock.acquire(blocking=False)
+        except Timeout:
             raise OutputError(f"another process is writing {self._path.with_suffix('')}") from None
+        except OSError as error:
+            raise OutputError(f"can't lock {self._path.with_suffix('')}: {error.strerror}") from None
 
     def _check(self, params: Mapping[str, Any]) -> None:
         with self._path.open("rb") as file:
@@ -116,10 +134,10 @@ class Journal:
         self._good = len(line)
 
     def _begin(self, params: Mapping[str, Any]) -> None:
-        os.ftruncate(self._handle, 0)
-        _append(self._handle, _dump({"data_gen": _FORMAT, "params": params}))
-        os.fsync(self._handle)
-        self._good = os.fstat(self._handle).st_size
+        self._file.truncate(0)
+        _append(self._file, _dump({"data_gen": _FORMAT, "params": params}))
+        os.fsync(self._file.fileno())
+        self._good = os.fstat(self._file.fileno()).st_size
 
     def replay(self) -> Iterator[dict[str, Any]]:
         """Every whole record, in the order written; what follows the first broken line is cut off at the next write."""
@@ -137,18 +155,23 @@ class Journal:
 
     def cut(self) -> None:
         """Drop what a kill left half-written; called once, after `replay`."""
-        os.ftruncate(self._handle, self._good)
+        self._file.truncate(self._good)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one record."""
-        _append(self._handle, _dump(record))
+        _append(self._file, _dump(record))
 
     def sync(self) -> None:
         """Return when everything written is on the disk."""
-        os.fdatasync(self._handle)
+        _to_disk(self._file.fileno())
 
     def close(self) -> None:
-        os.close(self._handle)
+        """Let another process write."""
+        self._file.close()
+        if self._lock.is_locked:
+            with suppress(OSError):  # Windows can't while it is open, and filelock does it then
+                Path(self._lock.lock_file).unlink()  # still held, so that nobody waits for a file that is gone
+        self._lock.release()
 
 
 class RowFile:
@@ -156,11 +179,8 @@ class RowFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            self._old = path.open("rb")
-        except OSError as error:
-            raise OutputError(f"can't write {path}: {error.strerror}") from None
+        self._file = _open(path)
+        self._old = path.open("rb")
         self._checking = True
         self._pending: list[bytes] = []
         self.count = 0
@@ -176,9 +196,9 @@ class RowFile:
                 return
             if there.endswith(b"\n"):
                 raise OutputError(
-                    f"{self._path}, line {self.count}: not the row that its journal tells of; was it edited?"
+                    f"{self._path}, line {self.count}: not the row that follows from its journal; was it edited?"
                 )
-            os.ftruncate(self._handle, start)
+            self._file.truncate(start)
             self._checking = False
         self._pending.append(line)
 
@@ -189,18 +209,19 @@ class RowFile:
         start = self._old.tell()
         if self._old.readline().endswith(b"\n"):
             raise OutputError(f"{self._path} has more rows than the {self.count} of its journal and --count")
-        os.ftruncate(self._handle, start)
+        self._file.truncate(start)
         self._checking = False
 
     def flush(self) -> None:
         """Hand the appended rows to the system in one write."""
         if self._pending:
-            _append(self._handle, b"".join(self._pending))
+            _append(self._file, b"".join(self._pending))
             self._pending.clear()
 
     def close(self) -> None:
+        """Let go of the file."""
         self._old.close()
-        os.close(self._handle)
+        self._file.close()
 
 
 class Store:
@@ -218,7 +239,11 @@ class Store:
             if path.exists() and path.stat().st_size and not journal.exists():
                 raise OutputError(f"{path} is there already, without a journal to continue from; give another --out")
         self.journal = Journal(journal, params)
-        self.accepted, self.rejected = RowFile(out), RowFile(rejected)
+        try:
+            self.accepted, self.rejected = RowFile(out), RowFile(rejected)
+        except BaseException:
+            self.journal.close()
+            raise
 
     def __enter__(self) -> Store:
         return self

@@ -1,25 +1,18 @@
-"""The run: requests go out, answers come back in any order, and are judged in the order of the requests."""
+"""The state of a run: answers are judged in the order of the requests, and rows follow from them."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections import Counter, deque
+from collections import Counter
 from typing import Any
 
-from data_gen.client.client import Client, Reply, RequestError, find_server
-from data_gen.errors import BudgetError, DataGenError, OutputError, ServerError, StuckError
-from data_gen.filters.plain import Filter
-from data_gen.run.batches import run_batches
+from data_gen.errors import StuckError
+from data_gen.filters import Filter
 from data_gen.run.plan import Plan, Request, Unit
-from data_gen.run.progress import Progress, Summary
-from data_gen.run.store import Answer, Store, now
-from data_gen.verbs.options import Options
+from data_gen.run.progress import Summary
+from data_gen.run.store import Answer, Store
+from data_gen.verbs import Options
 
-__all__ = ["Synthesis", "generate", "preview"]
-
-_FAILURES_IN_A_ROW = 20
-_SYNC_SECONDS = 0.05  # answers that come within it share one sync to the disk
+__all__ = ["Synthesis"]
 
 
 class Synthesis:
@@ -33,14 +26,11 @@ class Synthesis:
         self.plan, self.options, self.store = plan, options, store
         self.summary = Summary()
         self._filters = filters
-        self._asks_judge = "judge" in (options.filter or ())
-        self._budgeted = options.max_tokens is not None or options.max_cost is not None
         self._words: Counter[str] = Counter()
         self.committed = 0
         self._last_accepted = 0
-        self._failures = 0
         self._fixed_block = -1
-        self.batches: list[dict[str, Any]] = []  # what the journal tells of the Batch API
+        self.batches: list[dict[str, Any]] = []  # the journal's records of the Batch API
 
     @property
     def done(self) -> bool:
@@ -151,7 +141,7 @@ class Synthesis:
         cost = summary.cost + more * (tokens_in * options.price_in + tokens_out * options.price_out) / 1e6
         return tokens <= (options.max_tokens or tokens) and cost <= (options.max_cost or cost)
 
-    # ── the run ──────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── what the journal holds ───────────────────────────────────────────────────────────────────────────────────────
 
     def replay(self) -> dict[int, Answer]:
         """Commit what the journal holds; what it holds beyond a gap is returned, by number of request."""
@@ -168,154 +158,7 @@ class Synthesis:
         self.store.finish_replay()
         return early
 
-    async def run(self, client: Client, early: dict[int, Answer]) -> None:
-        """Ask until the file has all its rows.
-
-        Raises:
-            BudgetError: a budget is spent.
-            ServerError: the server refuses or is gone.
-            StuckError: nothing is accepted any more.
-        """
-        progress = Progress(self.summary, self.options.count)
-        pending: deque[tuple[Request, asyncio.Task[Answer]]] = deque()
-        try:
-            while not self.done:
-                spent = self._fill(client, pending, early)
-                if not pending:
-                    assert spent
-                    raise BudgetError(
-                        f"the budget is spent: {self.summary}; the same command with a larger one continues"
-                    )
-                await asyncio.wait([pending[0][1]])
-                await asyncio.sleep(_SYNC_SECONDS)
-                self._take(pending)
-                progress.show()
-        finally:
-            progress.close()
-            for _, task in pending:
-                task.cancel()
-            await asyncio.gather(*(task for _, task in pending), return_exceptions=True)
-
-    def _fill(
-        self, client: Client, pending: deque[tuple[Request, asyncio.Task[Answer]]], early: dict[int, Answer]
-    ) -> bool:
-        """Start requests; True where a budget forbids more."""
-        window = min(self.useful(), 8 * self.options.concurrency)
-        while len(pending) < window and self.may_plan(index := self.committed + len(pending)):
-            request = self.request(index)
-            if index not in early and self._budgeted:
-                waiting = sum(not task.done() for _, task in pending)
-                if not self.affordable(len(request.prompt.text), request.prompt.max_tokens, waiting):
-                    return True
-            pending.append((request, asyncio.create_task(self._answer(client, request, early.pop(index, None)))))
-        return False
-
-    def _take(self, pending: deque[tuple[Request, asyncio.Task[Answer]]]) -> None:
-        """Commit the answers at the head of the line."""
-        self.store.journal.sync()
-        try:
-            while pending and pending[0][1].done() and not self.done:
-                request, answer = pending[0][0], pending[0][1].result()
-                pending.popleft()
-                self.commit(request, answer)
-                self._watch_failures(answer)
-        finally:
-            self.store.flush()
-
-    def _watch_failures(self, answer: Answer) -> None:
-        self._failures = self._failures + 1 if answer.error else 0
-        if self._failures >= _FAILURES_IN_A_ROW:
-            raise ServerError(
-                f"{self._failures} requests in a row failed, the last with: {answer.error}; the same command continues"
-            )
-
-    async def _answer(self, client: Client, request: Request, known: Answer | None) -> Answer:
-        if known is not None:
-            return known
-        try:
-            reply = await client.complete(request.prompt)
-            verdicts = await self._verdicts(client, request, reply) if self._asks_judge else []
-        except RequestError as error:
-            answer = Answer(request.index, now(), text=error.raw, error=error.reason)
-        else:
-            answer = Answer(
-                request.index,
-                now(),
-                reply.text,
-                reply.model,
-                reply.tokens_in + sum(v.tokens_in for v in verdicts),
-                reply.tokens_out + sum(v.tokens_out for v in verdicts),
-                tuple(v.text for v in verdicts),
-            )
-        self.keep(answer)
-        return answer
-
     def keep(self, answer: Answer) -> None:
         """Count an answer and put it into the journal."""
         self._count(answer)
         self.store.journal.write(vars(answer))
-
-    async def _verdicts(self, client: Client, request: Request, reply: Reply) -> list[Reply]:
-        candidates = [c for unit in self.plan.units(request, reply.text) for c in unit.candidates]
-        return list(await asyncio.gather(*(client.complete(self.plan.judge(request, c)) for c in candidates)))
-
-
-def generate(verb: str, options: Options) -> Summary:
-    """Write training rows until the file has `options.count` of them; continues where an earlier call ended.
-
-    Args:
-        verb: captions, rewrite, vqa, entailment or paraphrase.
-        options: `CaptionOptions` for captions, `TextOptions` for the others.
-
-    Raises:
-        DataGenError: what went wrong, in one line; see `data_gen.errors`.
-    """
-    start = time.monotonic()
-    plan = Plan(verb, options)
-    filters = plan.filters()
-    find_server(options.base_url)
-    with Store(options.out, plan.params) as store:
-        synthesis = Synthesis(plan, filters, options, store)
-        try:
-            early = synthesis.replay()
-            if not synthesis.done:
-                asyncio.run(_ask(synthesis, early))
-        except OSError as error:
-            if isinstance(error, DataGenError):
-                raise
-            raise OutputError(f"can't write {options.out}: {error.strerror}; the same command continues") from None
-        synthesis.summary.seconds = time.monotonic() - start
-        return synthesis.summary
-
-
-async def _ask(synthesis: Synthesis, early: dict[int, Answer]) -> None:
-    options = synthesis.options
-    async with Client(
-        model=options.model,
-        base_url=options.base_url,
-        endpoint=options.endpoint,
-        sampling=synthesis.plan.sampling(),
-        concurrency=options.concurrency,
-        timeout=options.timeout,
-        retries=options.retries,
-    ) as client:
-        await (run_batches if options.batch else Synthesis.run)(synthesis, client, early)
-
-
-def preview(verb: str, options: Options) -> str:
-    """Three whole prompts, and an estimate of what the run takes; nothing is asked and no file is touched.
-
-    The estimate takes four characters for a token, and half of the longest answer; nothing is rejected in it.
-
-    Raises:
-        InputError: an option or a file is wrong.
-    """
-    plan = Plan(verb, options)
-    requests = [plan.request(index) for index in range(3)]
-    number = -(-options.count // plan.rows_per_request)
-    tokens_in = number * sum(len(request.prompt.text) for request in requests) // 12
-    tokens_out = number * requests[0].prompt.max_tokens // 2
-    cost = (tokens_in * options.price_in + tokens_out * options.price_out) / 1e6
-    shown = [f"── prompt {request.index} ──\n{request.prompt.text}\n" for request in requests]
-    estimate = f"about {number} requests, {tokens_in} prompt tokens, {tokens_out} answer tokens"
-    return "\n".join([*shown, estimate + (f", cost {cost:.2f}" if cost else "")])

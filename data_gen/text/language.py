@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from data_gen.errors import InputError
-from data_gen.text.files import words
+from data_gen.text.files import read_toml
+from data_gen.text.words import words
 
-__all__ = ["Language", "load_language", "read_toml"]
+__all__ = ["LANGUAGES", "Language", "load_language"]
 
-_FOLDER = Path(__file__).parent / "languages"
+LANGUAGES = Path(__file__).parent / "languages"
 
 
 @dataclass(frozen=True)
@@ -67,42 +66,24 @@ class Language:
         return len(found) < 5 or 4 * sum(word in self.function for word in found) >= len(found)
 
 
-def read_toml(folder: Path, name: str) -> dict[str, Any]:
-    """The content of the file `name`, or of the built-in `<name>.toml` of a folder.
-
-    Raises:
-        InputError: there is no such file or built-in name, or it is not TOML.
-    """
-    kind = folder.name.removesuffix("s")
-    path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
-        raise InputError(f"no {kind} {name!r}: give a TOML file or one of {known}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"can't read the {kind} {path}: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"the {kind} {path} is not TOML: {error}") from None
-
-
 def load_language(name: str) -> Language:
     """The language of a TOML file or a built-in tag (`en`, `de`, `fr`, `es`).
 
     Raises:
         InputError: unknown, broken, or an entry is missing or of the wrong kind.
     """
-    data = read_toml(_FOLDER, name)
-    try:
-        return Language(
-            name=str(data["name"]),
-            script=str(data["script"]),
-            function=frozenset(data["function"].split()),
-            modifiers=frozenset(data["modifiers"].split()),
-            adverb_endings=tuple(data["adverb_endings"]),
-            inflections=tuple(data["inflections"]),
-        )
-    except KeyError as error:
-        raise InputError(f"the language {name!r} lacks the entry {error}") from None
-    except (AttributeError, TypeError):
-        raise InputError(f"the language {name!r}: function and modifiers must be strings, the endings lists") from None
+    data = read_toml(LANGUAGES, name)
+    kinds = {"name": str, "script": str, "function": str, "modifiers": str, "adverb_endings": list, "inflections": list}
+    for entry, kind in kinds.items():
+        if entry not in data:
+            raise InputError(f"the language {name!r} lacks the entry {entry!r}")
+        if not isinstance(data[entry], kind):
+            raise InputError(f"the language {name!r}: {entry} must be a {'string' if kind is str else 'list'}")
+    return Language(
+        name=data["name"],
+        script=data["script"],
+        function=frozenset(data["function"].split()),
+        modifiers=frozenset(data["modifiers"].split()),
+        adverb_endings=tuple(map(str, data["adverb_endings"])),
+        inflections=tuple(map(str, data["inflections"])),
+    )

@@ -1,134 +1,105 @@
-"""The verbs as data: what each is given, what it asks for, and the rows that come of it."""
+"""What a verb is: what it is given, what it asks for, and the rows that come of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-__all__ = ["VERBS", "Record", "Row", "Verb"]
+from data_gen.errors import InputError
+from data_gen.registry import Registry
+from data_gen.verbs.options import CaptionOptions, Options, TextOptions
+
+__all__ = ["VERBS", "Record", "Row", "Shot", "Verb", "text_of"]
 
 Record = dict[str, str]
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Verb:
+class Shot:
+    """An example in the prompt: what is given, and the records that answer it."""
+
+    id: str
+    given: str
+    records: tuple[Record, ...]
+
+
+class Verb(ABC):
     """One kind of training text.
 
+    Subclass with the attributes below that differ, register in `VERBS`, done: the first paragraph of the docstring is the
+    command's help, and `options` are its options.
+
+    Args:
+        options: of the run, for verbs that have options of their own; None where only the verb's words are wanted.
     Attributes:
-        name: as on the command line.
+        name: as on the command line; from `VERBS.register`.
+        options_class: the options that the verb takes: `CaptionOptions` where keywords are given, `TextOptions` where
+            texts are, or a subclass of one of them with more.
         instruction: the first lines of every prompt; `{number}` stands for the records wanted for one given text.
         given: how a prompt names what is given.
         fields: how a prompt names the parts of one answer.
-        rows: from what is given and its records to training rows without id; rows that are accepted only together
-            come in one list.
-        record: from a training row back to a record of a shot.
+        written: the keys of a row under which the model's own text lies; the filters see it.
         many: how many records are asked for one given text, unless the user says otherwise; 0: always one.
         least: a list of rows of which fewer than this pass the filters is rejected whole.
+        grouped: whether the rows made from one given text get its id as their `group`.
         style: the built-in style that is the default.
     """
 
-    name: str
+    name: str = ""
+    options_class: ClassVar[type[Options]] = TextOptions
     instruction: str
-    given: str
+    given: str = "caption"
     fields: tuple[str, ...]
-    rows: Callable[[str, Sequence[Record]], list[list[Row]]]
-    record: Callable[[Row], Record]
+    written: tuple[str, ...] = ("target",)
     many: int = 0
     least: int = 1
+    grouped: bool = False
     style: str = "plain"
 
-    @property
-    def keyword_driven(self) -> bool:
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options
+
+    @abstractmethod
+    def rows(self, given: str, records: Sequence[Record]) -> list[list[Row]]:
+        """Training rows, without id, from what is given and its records; rows accepted only together share a list."""
+
+    @abstractmethod
+    def record(self, row: Row) -> Record:
+        """From a training row back to a record, or the part of one that lies in the row; see `text_of`."""
+
+    def join(self, records: list[Record]) -> list[Record]:
+        """Whole records from those of all rows with one given text."""
+        return records
+
+    def shot(self, table: Row) -> tuple[str, list[Record]]:
+        """What is given, and its records, in a style's table of a shot."""
+        records = [{field: text_of(record, field) for field in self.fields} for record in table.get("records", ())]
+        return text_of(table, "given"), records
+
+    def key(self, row: Row) -> str:
+        """What makes a row the same as another: by default what it starts from, and its question or else its target."""
+        return f"{row.get('source')} {row.get('context', row['target'])}"
+
+    @classmethod
+    def is_keyword_driven(cls) -> bool:
         """Whether keywords, and not texts, are given."""
-        return self.given == "keywords"
+        return issubclass(cls.options_class, CaptionOptions)
 
 
-def _caption(given: str, records: Sequence[Record]) -> list[list[Row]]:
-    return [[{"task": "caption", "source": r["caption"], "target": r["caption"]}] for r in records]
+VERBS: Registry[Verb] = Registry("verb")
 
 
-def _rewrite(given: str, records: Sequence[Record]) -> list[list[Row]]:
-    return [[{"task": "caption", "source": given, "target": r["rewritten"]}] for r in records]
+def text_of(row: Mapping[str, Any], key: str) -> str:
+    """The text under a key, or the first where there are several.
 
-
-def _vqa(given: str, records: Sequence[Record]) -> list[list[Row]]:
-    return [[{"task": "vqa", "source": given, "context": r["question"], "target": r["answer"]}] for r in records]
-
-
-def _entailment(given: str, records: Sequence[Record]) -> list[list[Row]]:
-    return [
-        [
-            {"task": "entailment", "source": given, "context": text, "target": label, "label": label}
-            for label, text in r.items()
-        ]
-        for r in records
-    ]
-
-
-def _paraphrase(given: str, records: Sequence[Record]) -> list[list[Row]]:
-    return [[{"task": "caption", "source": r["paraphrase"], "target": r["paraphrase"]} for r in records]]
-
-
-def _first(value: Any) -> str:
-    return str(value[0] if isinstance(value, list) else value)
-
-
-def _reader(**fields: str) -> Callable[[Mapping[str, Any]], Record]:
-    return lambda row: {field: _first(row[key]) for field, key in fields.items()}
-
-
-VERBS = {
-    verb.name: verb
-    for verb in (
-        Verb(
-            "captions",
-            "Write a caption of a photo that uses the keywords.",
-            "keywords",
-            ("caption",),
-            _caption,
-            _reader(caption="target"),
-        ),
-        Verb(
-            "rewrite",
-            "Rewrite the caption of a photo. Keep to what it shows.",
-            "caption",
-            ("rewritten",),
-            _rewrite,
-            _reader(rewritten="target"),
-        ),
-        Verb(
-            "vqa",
-            "Write {number} questions about the photo that the caption describes, each with a short answer.",
-            "caption",
-            ("question", "answer"),
-            _vqa,
-            _reader(question="context", answer="target"),
-            many=3,
-            style="vqa",
-        ),
-        Verb(
-            "entailment",
-            "Write three sentences about the photo that the premise describes: one that must be true (entailment), one "
-            "that may be true (neutral) and one that can't be true (contradiction).",
-            "premise",
-            ("entailment", "neutral", "contradiction"),
-            _entailment,
-            lambda row: {_first(row["target"]): row["context"]},
-            least=3,
-            style="entailment",
-        ),
-        Verb(
-            "paraphrase",
-            "Write {number} different captions of the photo that the caption describes.",
-            "caption",
-            ("paraphrase",),
-            _paraphrase,
-            _reader(paraphrase="target"),
-            many=4,
-            least=2,
-            style="paraphrase",
-        ),
-    )
-}
+    Raises:
+        InputError: there is none.
+    """
+    value = row.get(key)
+    value = value[0] if isinstance(value, list) and value else value
+    if not isinstance(value, str | int | float):
+        raise InputError(f"{key!r} is missing or wrong")
+    return str(value)

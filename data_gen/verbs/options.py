@@ -1,4 +1,4 @@
-"""Everything that a run can be told, validated in one place."""
+"""The options of a run, validated in one place."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from data_gen.errors import InputError
 
 __all__ = ["CaptionOptions", "Options", "TextOptions"]
+
+Endpoint = Literal["chat", "completions"]
+Sampling = Literal["uniform", "unigram"]
 
 
 @dataclass(kw_only=True)
@@ -30,10 +33,8 @@ class Options:
     examples: Annotated[Path | None, "file that the shots are drawn from"] = None
     shots: Annotated[int, "examples in each prompt"] = 20
     per_request: Annotated[int | None, "texts, or questions or paraphrases of a text, asked for in one request"] = None
-    endpoint: Annotated[str, "chat or completions"] = "chat"
-    filter: Annotated[
-        list[str] | None, "length, language, forbidden=FILE, near, ngrams, keywords, judge, cosine=FILE:0.3"
-    ] = None
+    endpoint: Annotated[Endpoint, "what the server is asked through"] = "chat"
+    filter: Annotated[list[str] | None, "what more a row must pass; may be repeated"] = None
     temperature: Annotated[float | None, "the model's temperature; default the style's"] = None
     top_p: Annotated[float | None, "the model's top_p; default the style's"] = None
     seed: Annotated[int, "of everything that is drawn here, and passed to the server"] = 0
@@ -63,7 +64,7 @@ class Options:
                 raise InputError(f"--{name.replace('_', '-')} must be a number from 0, got {value:g}")
         if self.timeout == 0:
             raise InputError("--timeout must be above 0 seconds, got 0")
-        if self.endpoint not in ("chat", "completions"):
+        if self.endpoint not in get_args(Endpoint):
             raise InputError(f"--endpoint must be chat or completions, got {self.endpoint!r}")
         if self.max_cost is not None and not (self.max_cost > 0 and self.price_in + self.price_out > 0):
             raise InputError("--max-cost must be above 0, and needs --price-in and --price-out, per million tokens")
@@ -90,13 +91,13 @@ class CaptionOptions(Options):
     corpus: Annotated[
         Path | None, "captions whose nouns and verbs are the keywords, and that unigram matching aims at"
     ] = None
-    sampling: Annotated[str, "uniform or unigram"] = "uniform"
+    sampling: Annotated[Sampling, "how keywords are drawn"] = "uniform"
     keyword_count: Annotated[int, "keywords in each request"] = 2
     min_count: Annotated[int, "a word of the corpus must occur so often to be a keyword"] = 5
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.sampling not in ("uniform", "unigram"):
+        if self.sampling not in get_args(Sampling):
             raise InputError(f"--sampling must be uniform or unigram, got {self.sampling!r}")
         if self.keyword_count < 1:
             raise InputError(f"--keyword-count must be at least 1, got {self.keyword_count}")

@@ -24,10 +24,10 @@ from close.io.versions import versions
 from close.mini import export
 from close.runs.recipe import Recipe
 from close.study.sweep import Arm, interval, run_arm
-from data_gen.prompts.keywords import count_words
 from data_gen.report.divergence import smoothed_kl
-from data_gen.run.synthesis import generate
+from data_gen.run import generate
 from data_gen.text.files import read_texts
+from data_gen.text.words import count_words
 
 FILTERS = ["length", "keywords", "near=0.9", "ngrams=500/8000"]
 """The n-gram filter's limits are ten times the paper's: this world has so few words that its own captions repeat much."""

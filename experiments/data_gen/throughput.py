@@ -24,8 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from data_gen import CaptionOptions
 from data_gen.run.plan import Plan
-from data_gen.verbs.options import CaptionOptions
 
 HERE = Path(__file__).resolve()
 EXAMPLES = [
@@ -111,7 +111,7 @@ def resident() -> float:
 
 def whole(options: CaptionOptions) -> dict[str, Any]:
     """The command's own run: requests a second, from the first line to the last, and memory over the run."""
-    from data_gen.run.synthesis import generate
+    from data_gen.run import generate
 
     samples: list[tuple[int, float]] = []
     done = threading.Event()

@@ -29,14 +29,16 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from close.mini import captions, language, scenes
 from close.mini.scene import COLOURS, PLACES, SHAPES, SIZES
-from data_gen.prompts.keywords import Uniform, count_words, extract_keywords
-from data_gen.prompts.shots import Shot, compose, instruct, load_style, show
-from data_gen.text.files import words
+from data_gen.prompts.compose import compose, instruct
+from data_gen.prompts.keywords import Uniform, extract_keywords
+from data_gen.prompts.shots import show
+from data_gen.prompts.style import load_style
 from data_gen.text.language import load_language
-from data_gen.verbs.base import VERBS
+from data_gen.text.words import count_words, words
+from data_gen.verbs import VERBS, Shot
 
 OUT = Path(__file__).resolve().parents[2] / "data_gen" / "mini" / "mini_model"
-VERB, LANGUAGE = VERBS["captions"], load_language("en")
+VERB, LANGUAGE = VERBS["captions"](), load_language("en")
 INSTRUCTION = instruct(VERB, load_style("plain"), LANGUAGE, 0)
 END = "<|end|>"
 

@@ -22,12 +22,12 @@ from matplotlib.figure import Figure
 from close.io.files import write_json
 from close.io.versions import versions
 from close.mini import captions, scenes
+from data_gen import CaptionOptions
 from data_gen.mini.serve import MODEL
-from data_gen.prompts.keywords import count_words
 from data_gen.report.divergence import smoothed_kl
-from data_gen.run.synthesis import generate
+from data_gen.run import generate
 from data_gen.text.files import read_texts
-from data_gen.verbs.options import CaptionOptions
+from data_gen.text.words import count_words
 
 SCENES, EXAMPLES, SHOTS, POINTS = 2000, 50, 5, 40
 

@@ -22,8 +22,8 @@ def cli(monkeypatch, capsys):
             code = 0
         except SystemExit as stop:
             code = stop.code or 0
-        told = capsys.readouterr()
-        return code, told.out, told.err
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
 
     return run
 
@@ -56,15 +56,41 @@ def test_a_run(cli, line, tmp_path):
 
 def test_budget_is_exit_code_3(cli, line):
     with Server(good) as server:
-        code, _, told = cli(*line(server.url, count=1000), "--max-tokens", "3000")
+        code, _, stderr = cli(*line(server.url, count=1000), "--max-tokens", "3000")
     assert code == 3
-    assert "the same command with a larger one continues" in told
+    assert "the same command with a larger one continues" in stderr
 
 
 def test_dry_run_needs_no_key_and_no_server(cli, line):
     code, out, _ = cli(*line(None), "--dry-run")
     assert code == 0
     assert "prompt 2" in out
+    code, out, _ = cli(*line(None), "--dry-run", "--json")
+    assert code == 0
+    assert len(json.loads(out)["prompts"]) == 3
+    assert json.loads(out)["requests"] == 10
+
+
+def test_help_shows_every_choice(cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = cli("captions", "--help")
+    assert code == 0
+    for choices in (
+        "chat|completions",
+        "uniform|unigram",
+        "ego-centric, entailment",
+        "de, en, es, fr",
+        "cosine=FILE:0.3",
+    ):
+        assert choices in out
+
+
+@pytest.mark.parametrize("wrong", [{"endpoint": "tea"}, {"sampling": "best"}, {"count": "ten"}, {"timeout": "soon"}])
+def test_a_value_of_the_wrong_kind_is_wrong_usage(cli, line, wrong):
+    code, _, stderr = cli(*line(**wrong))
+    assert code == 2
+    assert f"--{next(iter(wrong))}" in stderr
+    assert "Traceback" not in stderr
 
 
 @pytest.mark.parametrize("arguments", [["nothing"], ["captions", "--cuont", "3"], ["captions"], ["merge"], []])
@@ -72,12 +98,12 @@ def test_wrong_usage_is_exit_code_2(cli, arguments):
     assert cli(*arguments)[0] == 2
 
 
-def told_in_one_line(result, text, code=1):
-    got, _, told = result
+def one_line(result, text, code=1):
+    got, _, stderr = result
     assert got == code
-    assert text in told
-    assert told.count("\n") == 1
-    assert "Traceback" not in told
+    assert text in stderr
+    assert stderr.count("\n") == 1
+    assert "Traceback" not in stderr
 
 
 def test_what_is_wrong_before_anything_is_asked(cli, line, tmp_path):
@@ -98,24 +124,24 @@ def test_what_is_wrong_before_anything_is_asked(cli, line, tmp_path):
         ({"out": tmp_path / "no" / "o.jsonl"}, "no folder"),
         ({"filter": "colour"}, "no filter 'colour'"),
     ]:
-        told_in_one_line(cli(*line(**options)), text)
+        one_line(cli(*line(**options)), text)
     assert not (tmp_path / "o.jsonl").exists()
-    told_in_one_line(cli("report", empty, "--target", silent), "holds no text with words")
-    told_in_one_line(cli("merge", empty.with_name("none"), "--out", tmp_path / "m.jsonl"), "No such file")
-    told_in_one_line(cli("serve-mini", "--port", "99999"), "--port must be")
+    one_line(cli("report", empty, "--target", silent), "holds no text with words")
+    one_line(cli("merge", empty.with_name("none"), "--out", tmp_path / "m.jsonl"), "No such file")
+    one_line(cli("serve-mini", "--port", "99999"), "--port must be")
 
 
 def test_what_the_server_says(cli, line):
-    told_in_one_line(cli(*line()), "is it running?")
+    one_line(cli(*line()), "is it running?")
     for status, text in ((404, "does not know the model 'm'"), (401, "refuses the key")):
         with Server(lambda body, before, status=status: Do(status=status)) as server:
-            told_in_one_line(cli(*line(server.url)), text)
+            one_line(cli(*line(server.url)), text)
 
 
 def test_the_output_of_another_run(cli, line):
     with Server(good) as server:
         cli(*line(server.url))
-        told_in_one_line(cli(*line(server.url, seed=1)), "is the output of another run (seed: 0 there, 1 now)")
+        one_line(cli(*line(server.url, seed=1)), "is the output of another run (seed: 0 there, 1 now)")
 
 
 def test_a_full_disk_loses_nothing(line, tmp_path):
@@ -126,7 +152,7 @@ def test_a_full_disk_loses_nothing(line, tmp_path):
 
         full = ["bash", "-c", f"trap '' XFSZ; ulimit -f {limit // 1024}; exec \"$@\"", "bash", *arguments]
         done = subprocess.run(full, env=environment(), capture_output=True, text=True, timeout=120)
-        told_in_one_line((done.returncode, "", done.stderr), "the same command continues")
+        one_line((done.returncode, "", done.stderr), "the same command continues")
         assert "File too large" in done.stderr
         assert subprocess.run(arguments, env=environment(), capture_output=True).returncode == 0
         assert len(server.requests) <= 200 + 40
@@ -168,6 +194,14 @@ def test_report_and_merge(cli, line, tmp_path):
     code, _, _ = cli("merge", tmp_path / "o.jsonl", tmp_path / "o.jsonl", "--out", tmp_path / "m.jsonl")
     assert code == 0
     assert rows(tmp_path / "m.jsonl") == rows(tmp_path / "o.jsonl")
+    code, out, _ = cli("merge", tmp_path / "o.jsonl", tmp_path / "m.jsonl", "--out", tmp_path / "n.jsonl", "--json")
+    assert (code, json.loads(out)) == (0, {"out": str(tmp_path / "n.jsonl"), "rows": 10, "duplicates": 10})
     code, out, _ = cli("report", tmp_path / "m.jsonl", "--target", tmp_path / "examples.txt")
     assert code == 0
     assert out.strip().endswith("m.jsonl.report.html")
+    code, out, _ = cli("report", tmp_path / "m.jsonl", "--target", tmp_path / "examples.txt", "--json")
+    assert code == 0
+    assert json.loads(out) == json.loads((tmp_path / "m.jsonl.report.json").read_text())
+    target = ["--target", tmp_path / "examples.txt"]
+    one_line(cli("report", tmp_path / "m.jsonl", *target, "--out", tmp_path / "r.json"), "expected an HTML file")
+    one_line(cli("report", tmp_path / "m.jsonl", *target, "--out", tmp_path / "no" / "r.html"), "can't write")

@@ -6,8 +6,8 @@ from dg_server import Do, Server, digest
 
 from close.data.rows import RowFile
 from close.tasks import get_task
-from data_gen.run.synthesis import generate
-from data_gen.verbs.options import CaptionOptions, TextOptions
+from data_gen import CaptionOptions, TextOptions
+from data_gen.run import generate
 
 ANSWERS = {
     "captions": "A dog runs after number {n}.",

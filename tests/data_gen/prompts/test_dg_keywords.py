@@ -8,9 +8,10 @@ from random import Random
 import pytest
 
 from data_gen.errors import InputError
-from data_gen.prompts.keywords import Uniform, UnigramMatched, count_words, extract_keywords
+from data_gen.prompts.keywords import Uniform, UnigramMatched, extract_keywords
 from data_gen.text.files import read_texts
 from data_gen.text.language import load_language
+from data_gen.text.words import count_words
 
 ENGLISH = load_language("en")
 SHARED = Path(os.environ.get("CLOSE_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))

@@ -5,23 +5,17 @@ import json
 import pytest
 
 from data_gen.errors import InputError
-from data_gen.prompts.shots import (
-    Shot,
-    compose,
-    instruct,
-    json_schema,
-    load_style,
-    parse,
-    read_shots,
-    show,
-    style_shots,
-)
-from data_gen.text.files import clean, read_texts, words
+from data_gen.prompts.answers import parse
+from data_gen.prompts.compose import compose, instruct, json_schema
+from data_gen.prompts.shots import read_shots, show, style_shots
+from data_gen.prompts.style import load_style
+from data_gen.text.files import read_texts
 from data_gen.text.language import load_language
-from data_gen.verbs.base import VERBS
+from data_gen.text.words import clean, words
+from data_gen.verbs import VERBS, Shot
 
 ENGLISH = load_language("en")
-CAPTIONS, VQA = VERBS["captions"], VERBS["vqa"]
+CAPTIONS, VQA = VERBS["captions"](), VERBS["vqa"]()
 
 
 def test_in_context_prompt():
@@ -86,9 +80,9 @@ def test_words():
     assert words("犬と猫") == ["犬", "と", "猫"]
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", list(VERBS))
 def test_builtin_styles_fit_their_verbs(verb):
-    verb = VERBS[verb]
+    verb = VERBS[verb]()
     names = [verb.style]
     if verb.name in ("captions", "rewrite"):
         names += ["ego-centric", "uplifting", "character-based", "review", "short", "detailed"]
@@ -125,6 +119,11 @@ def test_a_style_of_ones_own(tmp_path):
         ("[limits]\nlongest = 3", "limits are"),
         ("[sampling]\nheat = 3", "unknown entry 'heat'"),
         ("shots = [1]", "every shot is a table"),
+        ("instruction = 5", "instruction is 5, expected a str"),
+        ("limits = 5", "limits is 5"),
+        ("sampling = 5", "sampling is 5"),
+        ("names = [1]", "every name is a text"),
+        ("[sampling]\ntemperature = 'hot'", "every sampling parameter is a number"),
     ],
 )
 def test_broken_styles_are_told(tmp_path, content, told):
@@ -145,7 +144,7 @@ def test_shots_of_the_rows_that_the_verbs_write(tmp_path):
         {"source": "A dog.", "context": f"{n}", "target": n} for n in ("entailment", "neutral", "contradiction")
     ]
     path.write_text("\n".join(map(json.dumps, entailment)))
-    (shot,) = read_shots(VERBS["entailment"], path, ENGLISH, 0, 0)
+    (shot,) = read_shots(VERBS["entailment"](), path, ENGLISH, 0, 0)
     assert shot.records == ({n: n for n in ("entailment", "neutral", "contradiction")},)
     path.write_text(json.dumps({"source": "A dog.", "context": "What?", "target": ["dog"]}))
     assert read_shots(VQA, path, ENGLISH, 0, 0)[0].records == ({"question": "What?", "answer": "dog"},)
@@ -179,6 +178,8 @@ def test_read_texts(tmp_path):
         ("a.jsonl", b'["x"]', "line 1: expected an object"),
         ("a.jsonl", b'{"id": 1}', "line 1: no text"),
         ("a.json", b"{}", "not a COCO caption file"),
+        ("a.json", b'{"annotations": [{"id": 1, "caption": 5}]}', "not a COCO caption file"),
+        ("a.json", b'{"annotations": [', "is not JSON"),
     ],
 )
 def test_broken_files_are_told(tmp_path, name, content, told):

@@ -9,13 +9,11 @@ import pytest
 from conftest import EXAMPLES, rows
 from dg_server import Do, Server, asked_keywords, caption, digest, good, prompt_of
 
+from data_gen import CaptionOptions, TextOptions
 from data_gen.errors import BudgetError, InputError, ServerError, StuckError
-from data_gen.prompts.keywords import count_words
 from data_gen.report.divergence import smoothed_kl
-from data_gen.run.merge import merge_shards
-from data_gen.run.synthesis import generate, preview
-from data_gen.text.files import words
-from data_gen.verbs.options import CaptionOptions, TextOptions
+from data_gen.run import generate, merge_shards, preview
+from data_gen.text.words import count_words, words
 
 
 @pytest.fixture
@@ -462,7 +460,7 @@ def test_preview_shows_three_prompts_and_asks_nothing(tmp_path, examples):
     options = CaptionOptions(
         out=tmp_path / "o.jsonl", count=1000, model="m", examples=examples, price_in=1.0, price_out=2.0
     )
-    text = preview("captions", options)
+    text = str(preview("captions", options))
     assert text.count("Write a caption") == 3
     assert "about 1000 requests" in text
     assert "cost" in text

@@ -13,7 +13,7 @@ from mini_server import served
 
 import data_gen
 from data_gen.mini.serve import MODEL
-from data_gen.text.files import words
+from data_gen.text.words import words
 
 needs_server = pytest.mark.skipif(not importlib.util.find_spec("fastapi"), reason="the serve extra is not installed")
 FOLDER = Path(data_gen.__file__).parent / "mini" / MODEL

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from data_gen.errors import InputError
-from data_gen.filters.plain import Candidate, default_filters, make_filter
-from data_gen.prompts.shots import Shot, Style
-from data_gen.text.files import words
+from data_gen.filters import Candidate, Setting, default_filters, make_filter
+from data_gen.prompts.style import Style
 from data_gen.text.language import load_language
+from data_gen.text.words import words
+from data_gen.verbs import Shot
 
 STYLE, ENGLISH = Style(min_words=3, max_words=5), load_language("en")
 
 
 def made(option):
-    return make_filter(option, STYLE, ENGLISH, 0)
+    return make_filter(option, Setting(STYLE, ENGLISH, 0))
 
 
 def candidate(text, **values):
@@ -168,9 +169,17 @@ def test_ngram_sketch_stays_close_with_many_ngrams():
 @pytest.mark.parametrize(
     ("option", "told"),
     [
-        ("lenght", "known: length"),
+        ("lenght", r"did you mean 'length'\? known: .*length"),
         ("length=5", "expected length=3-20"),
         ("length=a-b", "expected length=3-20"),
+        ("length=nan-3", "expected length=3-20"),
+        ("near=nan", "is not from 0 to 1"),
+        ("ngrams=5/0", "expected ngrams=50/800"),
+        ("forbidden", "expected forbidden=FILE"),
+        ("cosine", "expected cosine=FILE:0.3"),
+        ("language=de", "--language says which one"),
+        ("keywords=FILE", "--keywords names their file"),
+        ("judge=me", "takes no value"),
         ("near=x", "expected near=0.7"),
         ("ngrams=50", "expected ngrams=50/800"),
         ("forbidden=/nowhere", "can't read"),

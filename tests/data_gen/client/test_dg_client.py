@@ -8,7 +8,7 @@ import time
 import pytest
 from dg_server import Do, Server
 
-from data_gen.client.client import Client, Limit, Prompt, Reply, RequestError, retry_after
+from data_gen.client import Client, Limit, Prompt, Reply, RequestError, retry_after
 from data_gen.errors import InputError, ServerError
 
 PROMPT = Prompt("keywords: a, b\ncaption:", 16, 7, None, ("\n",))

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
+from data_gen.report import drift, write_report
 from data_gen.report.divergence import jensen_shannon, smoothed_kl, word_use
-from data_gen.report.page import drift, write_report
 
 
 def test_smoothed_kl_by_hand():
@@ -70,8 +70,10 @@ def test_the_report_shows_what_it_counts_and_escapes_what_it_shows(tmp_path):
         '{"data_gen": 1}\n{"index": 0, "tokens_in": 7, "tokens_out": 3}\n{"index": 1, "tokens_in": 5, "tokens_out": 2}\n'
     )
     (tmp_path / "w.jsonl.rejected.jsonl").write_text('{"reason": "failed: status 500"}\n{"reason": "empty"}\n')
-    out = write_report(written, tmp_path / "t.txt", tmp_path / "r.html")
+    out = tmp_path / "r.html"
+    returned = write_report(written, tmp_path / "t.txt", out)
     html, figures = out.read_text(), json.loads((tmp_path / "r.json").read_text())
+    assert json.loads(json.dumps(returned)) == figures
     assert figures["cost"] == {"requests": 2, "tokens_in": 12, "tokens_out": 5, "rejected": {"failed": 1, "empty": 1}}
     assert "<script>" not in html
     assert "&lt;script&gt;" in html

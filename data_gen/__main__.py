@@ -1,0 +1,5 @@
+"""`python -m data_gen` is `data-gen`."""
+
+from data_gen.cli import main
+
+main()

@@ -1,0 +1,66 @@
+"""What is sent to a server, what comes back, and what may go wrong with one request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Prompt", "Reply", "RequestError", "RetryError", "error_message"]
+
+
+class RequestError(Exception):
+    """This request got no usable answer; others may."""
+
+    def __init__(self, reason: str, raw: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.raw = reason, raw
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is sent: the text, the limit of the answer in tokens, the model's seed, and a JSON schema or stop strings."""
+
+    text: str
+    max_tokens: int
+    seed: int
+    schema: dict[str, Any] | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back, and what it took. Where the server counts no tokens, four characters are taken for one."""
+
+    text: str
+    model: str
+    tokens_in: int
+    tokens_out: int
+
+
+class RetryError(Exception):
+    """A try that may be repeated."""
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        raw: str = "",
+        delay: float | None = None,
+        counts: int = 1,
+        unreachable: bool = False,
+        limited: bool = False,
+    ) -> None:
+        super().__init__(reason)
+        self.reason, self.raw, self.delay, self.counts = reason, raw, delay, counts
+        self.unreachable, self.limited = unreachable, limited
+
+
+def error_message(body: object) -> str:
+    """The text in an error's body, however it is wrapped."""
+    while isinstance(body, Mapping) and (
+        inner := next((body[k] for k in ("error", "message", "detail") if body.get(k)), None)
+    ):
+        body = inner
+    return body if isinstance(body, str) else json.dumps(body)

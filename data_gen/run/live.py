@@ -1,0 +1,128 @@
+"""Requests go out at once, many together; answers come back in any order, and are taken in the order of the requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from data_gen.client import Client, Reply, RequestError
+from data_gen.errors import BudgetError, ServerError
+from data_gen.run.plan import Request
+from data_gen.run.progress import Progress
+from data_gen.run.store import Answer, now
+from data_gen.run.synthesis import Synthesis
+
+__all__ = ["run_live"]
+
+_FAILURES_IN_A_ROW = 20
+_SYNC_SECONDS = 0.05  # answers that come within it share one sync to the disk
+
+
+async def run_live(synthesis: Synthesis, client: Client, early: dict[int, Answer]) -> None:
+    """Ask until the file has all its rows.
+
+    Args:
+        early: answers that the journal holds beyond a gap, by number of request; each is taken out when its turn comes.
+
+    Raises:
+        BudgetError: a budget is spent.
+        ServerError: the server refuses or is gone.
+        StuckError: nothing is accepted any more.
+    """
+    await _Live(synthesis, client, early).run()
+
+
+class _Live:
+    """Requests under way."""
+
+    def __init__(self, synthesis: Synthesis, client: Client, early: dict[int, Answer]) -> None:
+        self.synthesis, self.client, self.early = synthesis, client, early
+        options = synthesis.options
+        self.pending: deque[tuple[Request, asyncio.Task[Answer]]] = deque()
+        self.asks_judge = "judge" in (options.filter or ())
+        self.budgeted = options.max_tokens is not None or options.max_cost is not None
+        self.failures = 0
+
+    async def run(self) -> None:
+        """Ask and take, until the file has all its rows."""
+        synthesis, pending = self.synthesis, self.pending
+        progress = Progress(synthesis.summary, synthesis.options.count)
+        try:
+            while not synthesis.done:
+                spent = self.fill()
+                if not pending:
+                    assert spent
+                    raise BudgetError(
+                        f"the budget is spent: {synthesis.summary}; the same command with a larger one continues"
+                    )
+                await asyncio.wait([pending[0][1]])
+                await asyncio.sleep(_SYNC_SECONDS)
+                self.take()
+                progress.show()
+        finally:
+            progress.close()
+            for _, task in pending:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in pending), return_exceptions=True)
+
+    def fill(self) -> bool:
+        """Start requests; True where a budget forbids more."""
+        synthesis, pending = self.synthesis, self.pending
+        window = min(synthesis.useful(), 8 * synthesis.options.concurrency)
+        while len(pending) < window and synthesis.may_plan(index := synthesis.committed + len(pending)):
+            request = synthesis.request(index)
+            if index not in self.early and self.budgeted:
+                waiting = sum(not task.done() for _, task in pending)
+                if not synthesis.affordable(len(request.prompt.text), request.prompt.max_tokens, waiting):
+                    return True
+            pending.append((request, asyncio.create_task(self.answer(request, self.early.pop(index, None)))))
+        return False
+
+    def take(self) -> None:
+        """Commit the answers at the head of the line."""
+        synthesis, pending = self.synthesis, self.pending
+        synthesis.store.journal.sync()
+        try:
+            while pending and pending[0][1].done() and not synthesis.done:
+                request, answer = pending[0][0], pending[0][1].result()
+                pending.popleft()
+                synthesis.commit(request, answer)
+                self.watch_failures(answer)
+        finally:
+            synthesis.store.flush()
+
+    def watch_failures(self, answer: Answer) -> None:
+        """End a run that gets no answer any more."""
+        self.failures = self.failures + 1 if answer.error else 0
+        if self.failures >= _FAILURES_IN_A_ROW:
+            raise ServerError(
+                f"{self.failures} requests in a row failed, the last with: {answer.error}; the same command continues"
+            )
+
+    async def answer(self, request: Request, known: Answer | None) -> Answer:
+        """The answer to a request, from the journal where it is there already."""
+        if known is not None:
+            return known
+        try:
+            reply = await self.client.complete(request.prompt)
+            verdicts = await self.verdicts(request, reply) if self.asks_judge else []
+        except RequestError as error:
+            answer = Answer(request.index, now(), text=error.raw, error=error.reason)
+        else:
+            answer = Answer(
+                request.index,
+                now(),
+                reply.text,
+                reply.model,
+                reply.tokens_in + sum(v.tokens_in for v in verdicts),
+                reply.tokens_out + sum(v.tokens_out for v in verdicts),
+                tuple(v.text for v in verdicts),
+            )
+        self.synthesis.keep(answer)
+        return answer
+
+    async def verdicts(self, request: Request, reply: Reply) -> list[Reply]:
+        """What the judge says of each row in a reply."""
+        plan = self.synthesis.plan
+        candidates = [c for unit in plan.units(request, reply.text) for c in unit.candidates]
+        return list(await asyncio.gather(*(self.client.complete(plan.judge(request, c)) for c in candidates)))
