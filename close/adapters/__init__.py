@@ -3,6 +3,7 @@
 `close adapters` lists them; a new one is a class in a file of its own here, registered by name.
 """
 
+from close.adapters.advised import Advised
 from close.adapters.base import ADAPTERS, Chain, GapAdapter, Needs, build_adapter
 from close.adapters.catalogue import AdapterInfo, list_adapters
 from close.adapters.centring import Centring
@@ -21,6 +22,7 @@ from close.adapters.uniform import UniformBall
 __all__ = [
     "ADAPTERS",
     "AdapterInfo",
+    "Advised",
     "Centring",
     "Chain",
     "CovarianceNoise",

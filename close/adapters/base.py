@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from close.adapters.advised import Advised
 from close.adapters.noise import RowNoise
 from close.data.rows import Modality
 from close.errors import DataError, MismatchError, NotFittedError, RecipeError
@@ -41,7 +42,8 @@ class GapAdapter(nn.Module):
     training mode: in evaluation mode `noise` is None.
 
     What is learnt from data lives in registered buffers whose shapes follow from `dim` and the options, so that a fitted
-    adapter travels inside a checkpoint's safetensors. `needs` says which data `fit` asks for.
+    adapter travels inside a checkpoint's safetensors. `needs` says which data `fit` asks for, `advice` its
+    place in `close recommend`.
 
     Args:
         dim: width of the embeddings.
@@ -51,6 +53,7 @@ class GapAdapter(nn.Module):
 
     name: ClassVar[str]
     needs: ClassVar[Needs] = "nothing"
+    advice: ClassVar[tuple[Advised, ...]] = ()
     fitted: Tensor
 
     def __init__(self, dim: int, *, renorm: bool = False, options: Mapping[str, Any] | None = None) -> None:
@@ -59,6 +62,11 @@ class GapAdapter(nn.Module):
         self.renorm = renorm
         self.options = dict(options or {}) | ({"renorm": True} if renorm else {})
         self.register_buffer("fitted", torch.tensor(self.needs == "nothing"))
+
+    @property
+    def all_needs(self) -> set[Needs]:
+        """What it and its stages need."""
+        return {self.needs}
 
     @property
     def is_fitted(self) -> bool:
@@ -207,6 +215,11 @@ class Chain(GapAdapter):
     def members(self) -> list[GapAdapter]:
         """The stages, typed."""
         return [stage for stage in self.stages if isinstance(stage, GapAdapter)]
+
+    @property
+    def all_needs(self) -> set[Needs]:
+        """What the stages need."""
+        return set().union(*(stage.all_needs for stage in self.members))
 
     @property
     def is_fitted(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from close.adapters.advised import Advised
 from close.adapters.base import ADAPTERS, GapAdapter, Needs
 from close.adapters.noise import RowNoise
 from close.vectors.blocks import blocks
@@ -27,6 +28,7 @@ class Centring(GapAdapter):
 
     name = "centring"
     needs: ClassVar[Needs] = "unpaired"
+    advice: ClassVar[tuple[Advised, ...]] = (Advised(single=60, multiple=10),)
     text_mean: Tensor
     image_mean: Tensor
 

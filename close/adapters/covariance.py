@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from close.adapters.advised import Advised
 from close.adapters.base import ADAPTERS, GapAdapter, Needs
 from close.adapters.noise import RowNoise
 from close.adapters.options import number
@@ -30,6 +31,7 @@ class CovarianceNoise(GapAdapter):
 
     name = "covariance"
     needs: ClassVar[Needs] = "paired"
+    advice: ClassVar[tuple[Advised, ...]] = (Advised(),)
     shift: Tensor
     root: Tensor
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from close.adapters.advised import Advised
 from close.adapters.base import ADAPTERS, GapAdapter, Needs
 from close.adapters.noise import RowNoise
 from close.adapters.options import number
@@ -81,6 +82,7 @@ class ReAlign(GapAdapter):
 
     name = "realign"
     needs: ClassVar[Needs] = "unpaired"
+    advice: ClassVar[tuple[Advised, ...]] = (Advised(single=50, multiple=20),)
     text_mean: Tensor
     image_mean: Tensor
     scale: Tensor

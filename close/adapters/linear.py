@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from close.adapters.advised import Advised
 from close.adapters.base import ADAPTERS, GapAdapter, Needs
 from close.adapters.distribution import require_spread
 from close.adapters.noise import RowNoise
@@ -39,6 +40,7 @@ class LinearMap(GapAdapter):
 
     name = "linear"
     needs: ClassVar[Needs] = "paired"
+    advice: ClassVar[tuple[Advised, ...]] = (Advised(single=20, options={"method": "ridge"}, drops_wording=True),)
     matrix: Tensor
     bias: Tensor
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from close.adapters.advised import Advised
 from close.adapters.base import ADAPTERS, GapAdapter, Needs
 from close.adapters.distribution import require_spread
 from close.adapters.noise import RowNoise
@@ -39,6 +40,10 @@ class Shared(GapAdapter):
 
     name = "shared"
     needs: ClassVar[Needs] = "groups"
+    advice: ClassVar[tuple[Advised, ...]] = (
+        Advised(single=30, drops_wording=True),
+        Advised(single=10, then="mean_shift", drops_wording=True),
+    )
     mean: Tensor
     matrix: Tensor
 

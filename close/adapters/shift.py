@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from close.adapters.advised import Advised
 from close.adapters.base import ADAPTERS, GapAdapter, Needs
 from close.adapters.noise import RowNoise
 from close.adapters.options import number, whole
@@ -32,6 +33,7 @@ class MeanShift(GapAdapter):
 
     name = "mean_shift"
     needs: ClassVar[Needs] = "unpaired"
+    advice: ClassVar[tuple[Advised, ...]] = (Advised(single=40, multiple=30),)
     shift: Tensor
 
     def __init__(self, dim: int, *, scale: float = 1.0, renorm: bool = False) -> None:

@@ -5,7 +5,8 @@ side by side, and `render_html` draws the page. Each measure is also a function 
 `close.gap.measures`, where it says in `MEASURES` what it is; somebody's own measure does the same.
 """
 
-from close.gap.advice.recommend import Advice, recommend
+from close.gap.advice.advice import Advice
+from close.gap.advice.recommend import recommend
 from close.gap.measure import GapReport, measure_gap, measure_modalities
 from close.gap.measured_tables import MeasuredTables, measure_tables
 from close.gap.measures import MEASURES, Family, Interval, Measure

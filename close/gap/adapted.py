@@ -69,10 +69,7 @@ def _halves(modalities: Modalities, seed: int) -> list[tuple[Ints, Ints]]:
 
 
 def _fitted(adapter: Any, modalities: Modalities, texts: Ints, images: Ints) -> Any:
-    from close.adapters import Chain
-
-    stages = adapter.members if isinstance(adapter, Chain) else [adapter]
-    if any(stage.needs == "paired" for stage in stages):
+    if "paired" in adapter.all_needs:
         inside = modalities.pairs[np.isin(modalities.pairs[:, 0], texts) & np.isin(modalities.pairs[:, 1], images)]
         if len(inside) < 2:
             raise DataError(

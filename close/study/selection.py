@@ -29,7 +29,7 @@ from close.data.rows import Row, RowFile
 from close.errors import DataError
 from close.evaluation.evaluate import METRICS, score_rows
 from close.evaluation.scores import PRIMARY
-from close.gap.advice.pseudo_images import across
+from close.gap.advice.pseudo_images import moved_to_images
 from close.io.files import read_json, write_json, write_text
 from close.io.keys import cache_folder
 from close.runs.examples import embeddings_of
@@ -118,7 +118,7 @@ def selection_score(
         images = open_vectors(image)
         own = captioner.encoder
         check_encoder(f"image table {image}", images.encoder, images.fingerprint, "the run", own.name, own.fingerprint)
-    shown = torch.from_numpy(across(scenes, table.vectors[:], images, seed=seed))
+    shown = torch.from_numpy(moved_to_images(scenes, table.vectors[:], images, seed=seed))
     said: dict[int, str] = {}
     order = sorted(range(len(told)), key=lambda i: len(task.context(told[i])))
     for start in range(0, len(order), batch_size):

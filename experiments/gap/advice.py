@@ -6,7 +6,7 @@
     python experiments/gap/advice.py --only single                       # in one process …, and `multiple` in another
     python experiments/gap/advice.py --record                            # only write down what is finished
 
-The rule is close/gap/advice/recommend.py as committed; the record names the commit. The design is fractional: noise alone at six
+The rule is close/gap/advice as committed; the record names the commit. The design is fractional: noise alone at six
 strengths, the others where they may matter, and two lengths of training. What is advised (from groups of captions, from unpaired
 pictures as well, from pairs) is trained too, as one more arm. The best arm is the best *mean over seeds on test pictures*, which
 favours it; the advised arms count among them, the image-trained one does not. Every run is scored by stand-ins too
@@ -27,7 +27,6 @@ from close.adapters import ADAPTERS
 from close.adapters.base import split_spec, stages_of
 from close.data.rows import RowFile
 from close.gap import recommend
-from close.gap.advice.recommend import RIDGE_MAP
 from close.io.files import read_json, waiting, write_json
 from close.runs.examples import embeddings_of
 from close.study.sweep import cell
@@ -43,7 +42,7 @@ BEHIND: dict[str, tuple[list[Any], tuple[float, ...]]] = {
     "shared, mean_shift": (["shared", "mean_shift"], (0.84, 0.67)),
     "shared, centring": (["shared", "centring"], (0.84,)),
     "covariance": (["covariance"], (0.84,)),
-    "ridge": ([RIDGE_MAP], (0.84,)),
+    "ridge": ([{"linear": {"method": "ridge"}}], (0.84,)),
 }
 """Adapters by title, and the noises that are swept behind them."""
 SHORTER = (0.84, 0.67)
@@ -216,9 +215,8 @@ def plot(record: dict[str, Any], path: Path) -> None:
 def rule() -> str:
     """The commit that the rule was last changed in."""
     here = Path(__file__).resolve().parents[2]
-    files = ["close/gap/advice/recommend.py", "close/gap/advice/pseudo_images.py"]
     found = subprocess.run(
-        ["git", "log", "-1", "--format=%H %cI", "--", *files], cwd=here, capture_output=True, text=True
+        ["git", "log", "-1", "--format=%H %cI", "--", "close/gap/advice"], cwd=here, capture_output=True, text=True
     )
     return found.stdout.strip() or "unknown"
 

@@ -12,7 +12,8 @@ import yaml
 from close.data.rows import Modality
 from close.data.shards import is_rows, open_rows
 from close.errors import RecipeError
-from close.gap.advice.recommend import Advice, recommend
+from close.gap.advice.advice import Advice
+from close.gap.advice.recommend import recommend
 from close.gap.pairing import read_pairs
 from close.vectors.groups import group_labels
 from close.vectors.open import check_encoder, open_vectors

@@ -1,4 +1,4 @@
-"""Text vectors that stand in for images, where no image belongs to a text: for advice and selection without pairs."""
+"""Pseudo-images: text vectors moved to where images lie, for advice and selection where no image belongs to a text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from close.errors import DataError
 from close.vectors.checked import Ints
 from close.vectors.neighbours import nearest_within
 
-__all__ = ["AGAINST_MEAN", "TYPICAL_GAP", "across", "partners"]
+__all__ = ["AGAINST_MEAN", "TYPICAL_GAP", "moved_to_images", "pseudo_pairs"]
 
 TYPICAL_GAP = 0.85
 """Distance of the means, where no image tells it: CLIP's towers end .8 to .9 apart, whatever their size and data."""
@@ -20,8 +20,8 @@ AGAINST_MEAN = 0.5
 ViT-B/16 on COCO, .48 in the mini world)."""
 
 
-def partners(text: Any, groups: npt.ArrayLike | None = None) -> Ints:
-    """(P, 2) pairs (row, its stand-in): the next caption of the same image, or without groups the nearest other text.
+def pseudo_pairs(text: Any, groups: npt.ArrayLike | None = None) -> Ints:
+    """(P, 2) rows and those that their pseudo-images are made of: the next caption of the image, without groups the nearest text.
 
     An image is about as far from a caption as another caption of it is: both see the scene, and neither says just that.
 
@@ -45,15 +45,15 @@ def partners(text: Any, groups: npt.ArrayLike | None = None) -> Ints:
     return pairs
 
 
-def across(rows: Any, text: Any, image: Any = None, *, seed: int = 0) -> npt.NDArray[np.float32]:
-    """Text vectors carried to where images lie, as unit rows.
+def moved_to_images(rows: Any, text: Any, image: Any = None, *, seed: int = 0) -> npt.NDArray[np.float32]:
+    """Text vectors moved to where images lie, as unit rows.
 
     With images, by the least movement that gives the texts the images' mean and covariance (`Transport`). Without any, by a
     shift as long as the gap of CLIP, x + .85·(u·√¾ − ½·μ̂): what is known of its direction is that half of it goes against the
     texts' mean μ̂; the rest u is random, another one for each row.
 
     Args:
-        rows: (P, D) what is carried. text: (N, D) the texts that they are from. image: (M, D) unpaired images.
+        rows: (P, D) what is moved. text: (N, D) the texts that they are from. image: (M, D) unpaired images.
         seed: of the directions.
     """
     x = np.asarray(rows, np.float32)

@@ -9,8 +9,8 @@ import yaml
 
 from close.errors import CloseError, DataError, MismatchError, RecipeError
 from close.gap import recommend
-from close.gap.advice.pseudo_images import AGAINST_MEAN, TYPICAL_GAP, across, partners
-from close.gap.advice.recommend import COSINES, agreement
+from close.gap.advice.decoder import COSINES, agreement
+from close.gap.advice.pseudo_images import AGAINST_MEAN, TYPICAL_GAP, moved_to_images, pseudo_pairs
 from close.runs.recipe import load_recipe
 
 COCO = Path(__file__).parents[4] / "shared" / "data" / "coco250_clip_vitb16"
@@ -161,24 +161,24 @@ def test_on_real_clip_the_noise_is_what_the_papers_tuned():
     assert advice.adapter == "centring"  # as C3 found: both beat noise alone
 
 
-def test_partners():
-    assert partners(TEXT[:5], [7, 8, 7, 9, 7]).tolist() == [[0, 2], [2, 4], [4, 0]]
+def test_pseudo_pairs():
+    assert pseudo_pairs(TEXT[:5], [7, 8, 7, 9, 7]).tolist() == [[0, 2], [2, 4], [4, 0]]
     rows = unit(np.array([[1, 0.0], [1, 0.1], [0, 1], [0.1, 1]]))
-    assert dict(partners(rows)) == {0: 1, 1: 0, 2: 3, 3: 2}
+    assert dict(pseudo_pairs(rows)) == {0: 1, 1: 0, 2: 3, 3: 2}
     with pytest.raises(DataError, match="share a group"):
-        partners(TEXT[:3], [0, 1, 2])
+        pseudo_pairs(TEXT[:3], [0, 1, 2])
 
 
-def test_stand_ins_lie_where_images_do():
+def test_pseudo_images_lie_where_images_do():
     rng = np.random.default_rng(0)
     small = 0.05 * rng.normal(size=(4000, 6)) @ np.diag([4, 3, 2, 1, 1, 1])  # so small that the sphere is flat
     text, image = unit(small + 1), unit(small[::-1] @ np.diag([1, 1, 2, 3, 1, 1]) + [1, -1, 1, 1, 1, 1])
-    moved = across(text, text, image)
+    moved = moved_to_images(text, text, image)
     assert np.abs(moved.mean(axis=0) - image.mean(axis=0)).max() < 0.01
     assert np.abs(np.cov(moved.T) - np.cov(image.T)).max() < 0.15 * np.abs(np.cov(image.T)).max()
     # without images: unit(x + g·(√(1 − h²)·u − h·μ)) with u ⊥ μ, and here x ≈ μ
     text = unit(0.02 * small + 1)
-    along = (across(text, text) * unit(text.mean(axis=0, keepdims=True))).sum(axis=1)
+    along = (moved_to_images(text, text) * unit(text.mean(axis=0, keepdims=True))).sum(axis=1)
     expected = (1 - TYPICAL_GAP * AGAINST_MEAN) / np.sqrt(1 + TYPICAL_GAP**2 - 2 * TYPICAL_GAP * AGAINST_MEAN)
     assert along.mean() == pytest.approx(expected, abs=0.02)
 
@@ -228,3 +228,23 @@ def test_data_files_are_embedded(cli, told, captions, tiny_encoder):
     assert "needs --image" in told("recommend", "--text", captions, "--pairs", captions)
     assert "exclude" in told("recommend", "--text", "T", "--image", "V", "--pairs", "P", "--unpaired")
     assert "no such" in told("recommend", "--text", "gone.npy")
+
+
+def test_an_adapter_of_ones_own_has_the_place_that_it_declares(monkeypatch):
+    from close.adapters import ADAPTERS, Advised, MeanShift
+
+    class OwnShift(MeanShift):
+        """The mean shift under another name."""
+
+        name = "own_shift"
+        advice = (Advised(single=1), Advised(multiple=1, options={"scale": 1.0}, then="shared"))
+
+    monkeypatch.setattr(ADAPTERS, "_items", {**ADAPTERS._items, "own_shift": OwnShift})
+    given = {"image": IMAGE, "pairs": "unpaired"}
+    advice = recommend(TEXT, **given)
+    usual = {str(trial.adapter): trial for trial in advice.trials}
+    assert usual["own_shift"].agreement == pytest.approx(usual["mean_shift"].agreement)
+    assert advice.adapter == "own_shift"
+    assert advice.stages({"image": "V"})[0] == {"own_shift": {"fit": {"image": "V"}}}
+    with_groups = recommend(TEXT, groups=GROUPS, **given)
+    assert [{"own_shift": {"scale": 1.0}}, "shared"] in [trial.adapter for trial in with_groups.trials]

@@ -123,10 +123,10 @@ def test_rows_to_select_by(rows, captions, tmp_path):
         select_rows(RowFile(alone), task)
 
 
-def test_stand_ins_go_through_the_images_door(recipe, rows, pictures, tmp_path):
+def test_pseudo_images_go_through_the_images_door(recipe, rows, pictures, tmp_path):
     """Centring treats the two sides differently: what is scored is what the model says on the image side."""
     from close.encoders import load_encoder
-    from close.gap.advice.pseudo_images import across
+    from close.gap.advice.pseudo_images import moved_to_images
     from close.vectors.build import embed_images, find_images
     from close.vectors.table import EmbeddingTable
 
@@ -146,7 +146,9 @@ def test_stand_ins_go_through_the_images_door(recipe, rows, pictures, tmp_path):
     scenes = np.stack([s + o[d] - o.mean(axis=0) for s, o, d in zip(scenes, other, draws, strict=True)])
     import torch
 
-    shown = torch.from_numpy(across(scenes, unit(np.stack(list(features.values()))), EmbeddingTable(table.path)))
+    shown = torch.from_numpy(
+        moved_to_images(scenes, unit(np.stack(list(features.values()))), EmbeddingTable(table.path))
+    )
     said = [text for text, _ in run.generate(shown, [""] * 12, modality="image")]
     expected, _ = score_rows(run.task, list(RowFile(rows)), said, tokenizer="python")
     assert found["scores"]["bleu_1"] == expected["bleu_1"]

@@ -1,0 +1,77 @@
+"""What `recommend` answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+__all__ = ["Advice", "Data", "Trial"]
+
+Data = Literal["captions", "groups", "unpaired", "pairs"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One adapter's best noise: spec, cosine that the noise leaves, agreement on images with it and without."""
+
+    adapter: Any
+    cosine: float
+    agreement: float
+    without_noise: float
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to train with.
+
+    Attributes:
+        data: what it rests on. captions: the setting it is for.
+        adapter: spec of the stage before the noise, or None. cosine, std: of the noise; std is per dimension of the raw vectors
+            that it is added to.
+        agreement: expected on images, -1–1. without: the same with neither adapter nor noise. ceiling: of the linear decoder
+            trained on images; None without pairs. recovered_share: (agreement − without)/(ceiling − without), or None.
+        calibrations: `pair_residual`, `caption_spread`: {std, cosine} of isotropic noise of that size, where they can be had.
+        trials: every adapter that the data allow. reasons: a sentence each.
+    """
+
+    data: Data
+    captions: str
+    adapter: Any
+    cosine: float
+    std: float
+    dim: int
+    agreement: float
+    without: float
+    ceiling: float | None
+    recovered_share: float | None
+    calibrations: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    trials: Sequence[Trial] = ()
+    reasons: Sequence[str] = ()
+
+    def stages(self, fit: Mapping[str, str] | None = None, load: str | None = None) -> list[Any]:
+        """The recipe's `adapter`.
+
+        Args:
+            fit: the tables that the adapter is to be fitted on, as a recipe names them. load: or the folder of a fitted one.
+        """
+        from close.adapters.base import stages_of
+
+        stages = [_fitted_on(stage, fit) for stage in stages_of(self.adapter)]
+        if stages and load is not None:
+            stages = [{"load": load}]
+        return stages + ([{"gaussian": {"cosine": self.cosine}}] if self.cosine < 1 else []) or ["none"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"recipe": {"adapter": self.stages(), "captions": self.captions}}
+
+
+def _fitted_on(stage: Any, fit: Mapping[str, str] | None) -> Any:
+    """A stage with the tables for it; what learns from text alone takes the training data's."""
+    from close.adapters.base import ADAPTERS, split_spec
+
+    name, options = split_spec(stage)
+    if fit and ADAPTERS[name].needs in ("unpaired", "paired"):
+        options["fit"] = dict(fit)
+    return {name: options} if options else name

@@ -1,0 +1,141 @@
+"""The data of the advice, in two halves that share no image: what is tried on one was learnt on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from close.errors import DataError
+from close.gap.advice.advice import Data
+from close.gap.advice.pseudo_images import moved_to_images, pseudo_pairs
+from close.gap.modalities import Modalities
+from close.vectors.checked import Array, Floats, Ints, Pairs, distinct_rows, unit_rows
+
+__all__ = ["Half", "Rows"]
+
+TESTS = 1000
+
+
+@dataclass(frozen=True)
+class Half:
+    """What is learnt from, and what it is tried on."""
+
+    sources: Array
+    targets: Floats
+    fit: Mapping[str, Array]
+    images: Array
+    truth: Floats
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the advice rests on.
+
+    Attributes:
+        text: (N, D) unit rows. images: (M, D) unit rows, or None.
+        pairs: (P, 2) text and image rows that belong together; (0, 2) where none do.
+        labels: (N,) captions of one image share theirs; None where no two do.
+    """
+
+    text: Array
+    images: Array | None
+    pairs: Ints
+    labels: Array | None
+
+    @property
+    def data(self) -> Data:
+        """What kind of data it is."""
+        if len(self.pairs):
+            return "pairs"
+        return "unpaired" if self.images is not None else "groups" if self.labels is not None else "captions"
+
+    @classmethod
+    def of(cls, text: Any, image: Any, pairs: Pairs, groups: npt.ArrayLike | None, sample: int, seed: int) -> Rows:
+        """From tables as they come, at most `sample` texts of them; texts without groups are distinct ones.
+
+        Raises:
+            DataError, MismatchError: see `measure_gap`.
+        """
+        index, images = np.empty((0, 2), np.int64), None
+        if image is not None:
+            data = Modalities.of(text, image, pairs, groups)
+            rows, images, index, labels = data.text, data.image, data.pairs, data.groups
+        else:
+            rows = unit_rows(text, "text")[0]
+            if groups is not None and np.shape(groups) != (len(rows),):
+                raise DataError(f"groups: expected a label for each of {len(rows)} texts, got shape {np.shape(groups)}")
+            labels = np.arange(len(rows)) if groups is None else np.asarray(groups)
+        labels = np.unique(labels, return_inverse=True)[1]
+        shared = len(np.unique(labels)) < len(labels)
+        keep = np.arange(len(rows)) if shared or len(index) else distinct_rows(rows)[0]
+        if len(keep) > sample:
+            order = np.random.default_rng(seed).permutation(int(labels.max()) + 1)[labels]
+            keep = np.sort(keep[np.argsort(order[keep], kind="stable")[:sample]])
+        place = np.full(len(rows), -1)
+        place[keep] = np.arange(len(keep))
+        index = np.stack((place[index[:, 0]], index[:, 1]), axis=1)
+        return cls(rows[keep], images, index[index[:, 0] >= 0], labels[keep] if shared else None)
+
+    def halves(self, setting: str, seed: int) -> Iterator[Half]:
+        """Two ways round: learn from one half of the groups and images, try on the other.
+
+        Args:
+            setting: "single", where a caption is its own target, or "multiple", where the others of its group are.
+        Raises:
+            DataError: fewer than 8 groups or images.
+        """
+        rows, images, index, labels = self.text, self.images, self.pairs, self.labels
+        names = np.arange(len(rows)) if labels is None else np.unique(labels, return_inverse=True)[1]
+        count = int(names.max()) + 1
+        if count < 8:
+            raise DataError(f"{count} images or groups of captions: at least 8 are needed to advise on")
+        rng = np.random.default_rng([seed, 2])
+        side = (rng.permutation(count) % 2)[names]
+        image_side = np.empty(0, int) if images is None else rng.permutation(len(images)) % 2
+        if len(index):
+            image_side[index[:, 1]] = side[index[:, 0]]  # images of one group stay on its side
+        others = _others(rows, names)
+        z, truth, owner = _tests(rows, images, index, labels, others, seed)
+        for learn in (0, 1):
+            train = np.flatnonzero(side == learn)
+            if setting == "multiple":
+                train = train[np.isfinite(others[train, 0])]
+            test = np.flatnonzero(side[owner] != learn)
+            test = test[rng.permutation(len(test))[:TESTS]]
+            if len(train) < 4 or not len(test):
+                raise DataError("too few images or groups of captions to learn from one half and try on the other")
+            fit = {"text": rows[side == learn], "groups": names[side == learn]}
+            if images is not None:
+                fit["image"] = images[image_side == learn]
+            if len(index):
+                inside = index[side[index[:, 0]] == learn]
+                fit |= {"paired_text": rows[inside[:, 0]], "paired_image": images[inside[:, 1]]}  # type: ignore[index]
+            targets = others[train] if setting == "multiple" else rows[train].astype(np.float64)
+            yield Half(rows[train], targets, fit, z[test], truth[test])
+
+
+def _others(rows: Array, names: Ints) -> Floats:
+    """(N, D) the mean of the other rows of each row's group; NaN for a row alone."""
+    total = np.zeros((int(names.max()) + 1, rows.shape[1]))
+    np.add.at(total, names, rows.astype(np.float64))
+    rest = (np.bincount(names)[names] - 1)[:, None].astype(float)
+    return np.divide(total[names] - rows, rest, out=np.full(rows.shape, np.nan), where=rest > 0)
+
+
+def _tests(
+    rows: Array, images: Array | None, index: Ints, labels: Array | None, others: Floats, seed: int
+) -> tuple[Array, Floats, Ints]:
+    """Images, or pseudo-images; the vector that is to come out; and a text row that says whose half it is."""
+    if len(index):
+        assert images is not None
+        shown, first, where = np.unique(index[:, 1], return_index=True, return_inverse=True)
+        truth = np.zeros((len(shown), rows.shape[1]))
+        np.add.at(truth, where, rows[index[:, 0]].astype(np.float64))
+        return images[shown], truth / np.bincount(where)[:, None], index[first, 0]
+    pairs = pseudo_pairs(rows, labels)
+    truth = others[pairs[:, 1]] if labels is not None else rows[pairs[:, 0]].astype(np.float64)
+    return moved_to_images(rows[pairs[:, 1]], rows, images, seed=seed), truth, pairs[:, 0]

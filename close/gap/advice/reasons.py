@@ -1,0 +1,68 @@
+"""Why the advice is what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from close.gap.advice.advice import Advice
+from close.gap.advice.candidates import Candidate
+from close.gap.advice.decoder import COSINES
+from close.gap.advice.pseudo_images import TYPICAL_GAP
+from close.vectors.checked import Floats
+
+__all__ = ["TOLERANCE", "reasons"]
+
+TOLERANCE = 0.02
+"""What is within this share of the best counts as good as the best."""
+_BASIS = {
+    "captions": "No images and one caption of each: every caption's nearest other caption, shifted by a gap as long as CLIP's "
+    f"({TYPICAL_GAP}), half of it against the captions' mean, stands in for an image. Captions in groups, or some images, make "
+    "this surer.",
+    "groups": "No images: another caption of the same image, shifted by a gap as long as CLIP's "
+    f"({TYPICAL_GAP}), half of it against the captions' mean, stands in for the image.",
+    "unpaired": "Images without captions: texts carried to the images' mean and covariance stand in for captioned images.",
+    "pairs": "Captioned images: what is learnt on one half of them is tried on the other.",
+}
+
+
+def reasons(found: Advice, chosen: Candidate, setting: str, alone: Floats) -> Iterator[str]:
+    """A sentence each.
+
+    Args:
+        alone: (len(COSINES),) agreement with noise alone.
+    """
+    yield _BASIS[found.data]
+    if setting == "single":
+        yield (
+            "The source is its own target, so without noise the model learns to copy what no image carries: its wording, and "
+            "the side of the gap it is on. Only noise makes it let go of that, so it takes more than the distance of an image."
+        )
+    else:
+        yield (
+            "The target is not the source, so what captions of an image do not share is unlearnt without noise; the noise has "
+            "only to cover how far images lie from their captions."
+        )
+    if found.captions == "multiple":
+        yield (
+            "Consider captions: single. With the wording taken away by shared, captions that are their own targets made better "
+            "captioners than other captions as targets, on every encoder tried (experiments/gap)."
+        )
+    for name, noise in found.calibrations.items():
+        size = f"std {noise['std']:.3f}, cosine {noise['cosine']:.2f}"
+        yield f"For comparison, noise as large as the {name.replace('_', ' ')}: {size}."
+    at = COSINES[int(alone.argmax())]
+    yield (
+        f"Linear decoder on images, noise alone: agreement {alone[0]:.2f} without noise, {alone.max():.2f} at the best "
+        f"cosine {at:.2f}."
+    )
+    if found.adapter is None:
+        yield f"The least noise within {TOLERANCE:.0%} of the best: cosine {found.cosine:.2f}, agreement {found.agreement:.2f}."
+    else:
+        yield (
+            f"Of the adapters within {TOLERANCE:.0%} of the best, {chosen.title} is the one that trained models did best "
+            f"with for {setting} targets. Noise of cosine {found.cosine:.2f}, "
+            + ("the least within 2 % of the best alone" if chosen.place.drops_wording else "the best behind it")
+            + f": agreement {found.agreement:.2f}."
+        )
+    if found.ceiling is not None:
+        yield f"Trained on these images instead, it reaches {found.ceiling:.2f}."
