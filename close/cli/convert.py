@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+import typer.core
 
 from close.cli.options import Json, print_json, verb
 
@@ -14,13 +15,22 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add the verb of this file."""
-    app.command()(verb(convert))
+    app.command(cls=_WithFormats)(verb(convert))
+
+
+class _WithFormats(typer.core.TyperCommand):
+    """A command whose help ends with the formats; only help waits for the readers to be imported."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from close.data.readers import formats
+
+        known = [f"{name} – {about}" for name, about in formats().items()]
+        self.epilog = "\n\n".join(["Formats, and the options that say something to each:", *known])
+        super().format_help(ctx, formatter)
 
 
 def convert(
-    format: Annotated[
-        str, typer.Argument(help="coco, karpathy, snli, snli-ve, vqa, vqa-e, visualnews, nocaps, csv, …")
-    ],
+    format: Annotated[str, typer.Argument(help="One of the formats below.")],
     source: Annotated[Path, typer.Argument(metavar="IN", help="File or folder in that format.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="JSONL to write.")],
     images: Annotated[

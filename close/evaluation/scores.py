@@ -9,7 +9,7 @@ from typing import Any
 from close.data.readers.base import get
 from close.data.readers.coco import captions_by_image
 from close.data.readers.json_stream import json_items
-from close.data.readers.tables import json_lines
+from close.data.readers.lines import json_lines
 from close.data.rows import Row, RowFile
 from close.errors import DataError, MissingError
 from close.evaluation.bootstrap import Scores

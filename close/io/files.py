@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from close.errors import DataError, MissingError, OutputExistsError
 
@@ -62,8 +63,7 @@ def read_json(path: str | Path) -> Any:
 def waiting(path: Path) -> Iterator[None]:
     """Hold an exclusive lock during the block; wait as long as another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with FileLock(path):
         yield
 
 
@@ -74,15 +74,14 @@ def locked(path: Path, busy: str) -> Iterator[None]:
     Raises:
         OutputExistsError: another process holds it; `busy` says what that means.
     """
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = os.path.samestat(os.fstat(handle.fileno()), path.stat())  # not removed since it was opened
-        except (BlockingIOError, FileNotFoundError):
-            held = False
-        if not held:
-            raise OutputExistsError(f"{busy} by another process right now; wait for it, or choose another output")
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise OutputExistsError(f"{busy} by another process right now; wait for it, or choose another output") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows can't while it is open, and filelock does it then
+            path.unlink()  # still held, so that nobody gets a lock on a file that is gone
+        lock.release()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from close.errors import OutputExistsError, RecipeError
-from close.io.files import locked, read_json, write_json
+from close.io.files import locked, read_json, whole, write_json
 
 __all__ = ["ResultFile"]
 
@@ -79,9 +79,8 @@ class ResultFile:
             from pyarrow import json as arrow
             from pyarrow import parquet
 
-            whole = Path(f"{self.partial}.tmp")
-            parquet.write_table(arrow.read_json(self.partial), whole)
-            os.replace(whole, self.path)
+            with whole(self.path) as rows:
+                parquet.write_table(arrow.read_json(self.partial), rows)
             self.partial.unlink()
         else:
             os.replace(self.partial, self.path)

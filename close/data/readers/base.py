@@ -7,7 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +15,18 @@ from close.data.rows import parse_row
 from close.errors import DataError, MissingError, RecipeError
 from close.registry import Registry
 
-__all__ = ["READERS", "ReadOptions", "ReadSummary", "Reader", "Skip", "decoded_lines", "get", "read_rows", "text"]
+__all__ = [
+    "READERS",
+    "ReadOptions",
+    "ReadSummary",
+    "Reader",
+    "Skip",
+    "decoded_lines",
+    "formats",
+    "get",
+    "read_rows",
+    "text",
+]
 
 Values = dict[str, Any]
 
@@ -75,19 +86,25 @@ class Skip(Exception):  # noqa: N818 - no error: a record that the format itself
 class Reader(ABC):
     """A format: how its records are found, and what row one of them is.
 
-    Subclass, register in `READERS`, done. `records` raises `DataError` for what makes the file unreadable from there
-    on; `row` raises it for one record.
+    Subclass, register in `READERS`, done; the file may lie outside the package (`plugins`). `records` raises `DataError`
+    for what makes the file unreadable from there on; `row` raises it for one record.
+
+    Attributes:
+        reads: what file or folder it reads, in a line, for help and documentation.
+        uses: the options that say something to this format, besides the encoding.
+        default_per: what a row is made for, unless the option `per` says otherwise.
     """
 
+    reads: ClassVar[str]
     uses: ClassVar[tuple[str, ...]] = ("images",)
-    """The options that say something to this format, besides the encoding."""
     default_per: ClassVar[Literal["caption", "image"]] = "caption"
 
     def __init__(self, path: Path, options: ReadOptions) -> None:
         self.path, self.options = path, options
-        for name in ("images", "per", "split", "annotations", "captions"):
+        for name in (f.name for f in fields(options) if f.name != "encoding"):
             if getattr(options, name) and name not in self.uses:
-                raise RecipeError(f"{path}: the option {name!r} means nothing to this format; it takes {self.uses}")
+                taken = ", ".join((*self.uses, "encoding"))
+                raise RecipeError(f"{path}: the option {name!r} means nothing to this format; it takes {taken}")
         self.per = options.per or self.default_per
         self.pictures = os.path.abspath(options.images or path.parent)
 
@@ -113,6 +130,11 @@ class Reader(ABC):
 
 
 READERS: Registry[type[Reader]] = Registry("format")
+
+
+def formats() -> dict[str, str]:
+    """Every format that is registered: what it reads, and which options say something to it."""
+    return {name: f"{kind.reads} ({', '.join((*kind.uses, 'encoding'))})" for name, kind in READERS.items()}
 
 
 def read_rows(
@@ -144,8 +166,8 @@ def read_rows(
         summary.read += 1
         try:
             row = _checked(reader.row(record, where), where, ids, home)
-        except Skip as reason:
-            summary.skipped[str(reason)] += 1
+        except Skip as skip:
+            summary.skipped[str(skip)] += 1
             continue
         except DataError as error:
             if not skip_errors:

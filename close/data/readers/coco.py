@@ -24,6 +24,7 @@ class Coco(Reader):
     Captions stream; the images' own entries are held in memory (per image: the captions).
     """
 
+    reads = "COCO's captions file: captions_train2014.json"
     uses = ("images", "per")
 
     def records(self) -> Iterator[tuple[str, Any]]:
@@ -61,6 +62,7 @@ class Coco(Reader):
 class NoCaps(Coco):
     """A row for each image, with its domain in `meta`; the test set has no captions."""
 
+    reads = "nocaps' file of images and captions, which has COCO's layout"
     default_per = "image"
 
     def meta(self, image: Values) -> Values:

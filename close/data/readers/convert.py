@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from close.data.readers.base import ReadOptions, ReadSummary, read_rows
 from close.errors import OutputExistsError
+from close.io.files import whole
 from close.io.progress import progress
 
 __all__ = ["convert"]
@@ -31,16 +31,14 @@ def convert(
     target, summary = Path(out), ReadSummary()
     if target.exists() and not overwrite:
         raise OutputExistsError(f"{target} is there already; choose another name or overwrite it")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     rows = read_rows(name, path, options=options, summary=summary, skip_errors=skip_errors, folder=target.parent)
-    try:
-        with progress(f"reading {path}", "rows") as update, partial.open("w", encoding="utf-8") as file:
-            for count, row in enumerate(rows, 1):
-                file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
-                if count % 1000 == 0:
-                    update(count, count)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        whole(target) as partial,
+        progress(f"reading {path}", "rows") as update,
+        partial.open("w", encoding="utf-8") as file,
+    ):
+        for count, row in enumerate(rows, 1):
+            file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+            if count % 1000 == 0:
+                update(count, count)
     return summary

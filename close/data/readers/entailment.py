@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from close.data.readers.base import READERS, Reader, Skip, Values, get, text
-from close.data.readers.tables import json_lines
+from close.data.readers.lines import json_lines
 from close.errors import DataError
 
 __all__ = ["Snli", "SnliVe"]
@@ -22,6 +22,7 @@ _LABELS = ("entailment", "neutral", "contradiction")
 class Snli(Reader):
     """Source the premise, context the hypothesis; pairs without a gold label ("-") are skipped and counted. Streams."""
 
+    reads = "SNLI's JSON lines: snli_1.0_train.jsonl"
     uses: ClassVar[tuple[str, ...]] = ()
 
     def records(self) -> Iterator[tuple[str, Any]]:
@@ -46,6 +47,7 @@ class Snli(Reader):
 class SnliVe(Snli):
     """SNLI's pairs with the picture whose caption the premise is."""
 
+    reads = "SNLI-VE's JSON lines: snli_ve_train.jsonl"
     uses = ("images",)
 
     def row(self, record: Any, where: str) -> Values:

@@ -21,6 +21,7 @@ class Folder(Reader):
     caption is the source, all are references.
     """
 
+    reads = "a folder of images, with captions in a .txt beside each, or none"
     uses = ()
 
     def records(self) -> Iterator[tuple[str, Any]]:

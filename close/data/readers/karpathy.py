@@ -23,6 +23,7 @@ class Karpathy(Reader):
     Streams image by image.
     """
 
+    reads = "Karpathy's splits: dataset_coco.json, dataset_flickr30k.json"
     uses = ("images", "per", "split")
 
     def records(self) -> Iterator[tuple[str, Any]]:
@@ -34,12 +35,12 @@ class Karpathy(Reader):
                 yield from ((f"{where}.sentences[{n}]", (image, one)) for n, one in enumerate(sentences))
 
     def row(self, record: Any, where: str) -> Values:
-        image, said = record
+        image, found = record
         self.in_split(get(image, "split", str, where))
         name = str(PurePosixPath(image.get("filepath", "")) / get(image, "filename", str, where))
         key = image["cocoid"] if "cocoid" in image else get(image, "imgid", int, where)
         values = {"image": self.image(name, where), "meta": {"split": image["split"]}}
         if self.per == "image":
-            return {"id": key, "references": [text(one, "raw", where) for one in said]} | values
-        identity = get(said, "sentid", int, where)
-        return {"id": identity, "source": text(said, "raw", where), "group": key} | values
+            return {"id": key, "references": [text(one, "raw", where) for one in found]} | values
+        identity = get(found, "sentid", int, where)
+        return {"id": identity, "source": text(found, "raw", where), "group": key} | values

@@ -22,6 +22,8 @@ class VisualNews(Reader):
     Articles are looked for beside the JSON file, or in `images`, where the pictures are.
     """
 
+    reads = "VisualNews' data.json, with the articles in files beside it"
+
     def records(self) -> Iterator[tuple[str, Any]]:
         yield from json_items(self.path, None, encoding=self.options.encoding)
 

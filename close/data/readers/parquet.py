@@ -7,9 +7,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from close.data.readers.base import READERS, Reader, Values
-from close.data.readers.tables import named_columns
-from close.data.readers.webdataset import written
-from close.errors import DataError
+from close.data.readers.lines import named_columns
+from close.data.readers.webdataset import write_picture
+from close.errors import DataError, reason
 
 __all__ = ["Parquet"]
 
@@ -20,6 +20,8 @@ class Parquet(Reader):
 
     Pictures inside are written out below `images`; without that option they are left where they are.
     """
+
+    reads = "Parquet, one file or a folder of them, columns as in CSV"
 
     def records(self) -> Iterator[tuple[str, Any]]:
         import pyarrow
@@ -37,7 +39,7 @@ class Parquet(Reader):
                         number += 1
                         yield f"{path}: row {place}", (record, number)
             except (pyarrow.ArrowException, OSError) as error:
-                raise DataError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]})") from None
+                raise DataError(f"{path}: not a whole Parquet file ({reason(error, whole=False)})") from None
 
     def row(self, record: Any, where: str) -> Values:
         values = named_columns(*record)
@@ -47,7 +49,7 @@ class Parquet(Reader):
             values["image"] = self.image(picture, where)
         elif isinstance(picture, dict) and picture.get("bytes") and self.options.images is not None:
             name = f"{record[1]:08d}{PurePosixPath(picture.get('path') or '.jpg').suffix or '.jpg'}"
-            values["image"] = str(written(self.options.images, name, picture["bytes"], where))
+            values["image"] = str(write_picture(self.options.images, name, picture["bytes"], where))
         else:
             values.pop("image", None)
         return values

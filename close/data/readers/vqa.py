@@ -28,6 +28,7 @@ class Vqa(Reader):
     Questions stream; answers and captions are held in memory, each distinct answer once.
     """
 
+    reads = "VQA 2.0's questions: v2_OpenEnded_mscoco_train2014_questions.json"
     uses = ("images", "annotations", "captions")
 
     def records(self) -> Iterator[tuple[str, Any]]:
@@ -72,6 +73,7 @@ class VqaE(Reader):
     (train2014 or val2014), which the file does not tell; needed for images only. Streams.
     """
 
+    reads = "VQA-E's list of questions with explanations"
     uses = ("images", "split")
 
     def records(self) -> Iterator[tuple[str, Any]]:
@@ -84,13 +86,13 @@ class VqaE(Reader):
     def row(self, record: Any, where: str) -> Values:
         image = get(record, "img_id", int, where)
         explanation = get(record, "explanation", (list, str), where)
-        said = explanation if isinstance(explanation, str) else next(iter(explanation), None)
-        if not isinstance(said, str):
+        source = explanation if isinstance(explanation, str) else next(iter(explanation), None)
+        if not isinstance(source, str):
             raise DataError(f"{where}: 'explanation' is {explanation!r}, expected a text, or a text and its score")
         number = where.rpartition("[")[2].rstrip("]")
         values = {
             "id": f"{image}-{number}",
-            "source": said.strip(),
+            "source": source.strip(),
             "context": text(record, "question", where),
             "group": image,
             "meta": {key: record[key] for key in ("question_type", "answer_type") if key in record},

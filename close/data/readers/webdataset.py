@@ -12,10 +12,10 @@ from typing import Any
 
 from close.data.readers.base import READERS, Reader, Values
 from close.data.readers.folder import IMAGE_SUFFIXES
-from close.data.readers.tables import named_columns
+from close.data.readers.lines import named_columns
 from close.errors import DataError
 
-__all__ = ["WebDataset", "written"]
+__all__ = ["WebDataset", "write_picture"]
 
 
 @READERS.register("webdataset")
@@ -25,6 +25,8 @@ class WebDataset(Reader):
     Source: the `.txt`, or a caption in the `.json`, whose other fields go to `meta`. Pictures are written out below
     `images`, because everything else reads files; without that option they are left where they are.
     """
+
+    reads = "tar shards as webdataset writes them, one or a folder of them"
 
     def records(self) -> Iterator[tuple[str, Any]]:
         shards = sorted(self.path.rglob("*.tar")) if self.path.is_dir() else [self.path]
@@ -42,7 +44,7 @@ class WebDataset(Reader):
         if ".txt" in sample:
             values["source"] = _text(sample[".txt"], f"{where}: .txt").strip()
         if picture and self.options.images is not None:
-            values["image"] = str(written(self.options.images, f"{shard}/{key}{picture}", sample[picture], where))
+            values["image"] = str(write_picture(self.options.images, f"{shard}/{key}{picture}", sample[picture], where))
         if "source" not in values and "image" not in values:
             raise DataError(f"{where}: no caption in it; to take its picture, say into which folder (images)")
         return values
@@ -90,7 +92,7 @@ def _text(content: bytes, where: str) -> str:
         raise DataError(f"{where}: not UTF-8") from None
 
 
-def written(folder: Path, name: str, content: bytes, where: str) -> Path:
+def write_picture(folder: Path, name: str, content: bytes, where: str) -> Path:
     """Write a picture below the folder, never outside of it."""
     path = (folder / name).resolve()
     if folder.resolve() not in path.parents:

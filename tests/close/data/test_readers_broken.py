@@ -13,7 +13,7 @@ from PIL import Image
 from test_readers_formats import ANNOTATIONS, COCO, KARPATHY, NEWS, NOCAPS, QUESTIONS, SNLI, VQA_E, lines, put, shard
 
 from close.data.readers import ReadOptions, ReadSummary, convert, read_rows
-from close.data.readers.json_stream import json_items
+from close.data.readers.json_stream import _Text, json_items
 from close.errors import CloseError, DataError, MissingError, OutputExistsError, RecipeError
 
 
@@ -78,6 +78,16 @@ def test_json_in_small_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     path = tmp_path / "c.json"
     path.write_text(json.dumps(COCO, ensure_ascii=False, indent=1), encoding="utf-8")
     assert [item for _, item in json_items(path, "annotations")] == COCO["annotations"]
+
+
+def test_one_long_value_is_not_begun_once_a_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("close.data.readers.json_stream._CHUNK", 16)
+    text = _Text(put(tmp_path / "long.json", json.dumps({"info": "x" * 50_000, "images": []})), "utf-8")
+    begun, decode = [], text.decode
+    monkeypatch.setattr(text, "decode", lambda buffer, place: (begun.append(place), decode(buffer, place))[1])
+    for name in text.names():
+        text.skip(name)
+    assert len(begun) < 30
 
 
 def changed(value: Any, change: Callable[[Any], None]) -> Any:

@@ -55,6 +55,8 @@ def named_columns(record: Mapping[str, Any], number: int) -> Values:
 class Jsonl(Reader):
     """The project's own rows, checked. Streams."""
 
+    reads = "this project's rows, one JSON object a line"
+
     def records(self) -> Iterator[tuple[str, Any]]:
         yield from json_lines(self.path, self.options.encoding)
 
@@ -71,6 +73,7 @@ class Jsonl(Reader):
 class Txt(Reader):
     """One caption a line. Streams."""
 
+    reads = "a text file, one caption a line"
     uses = ()
 
     def records(self) -> Iterator[tuple[str, Any]]:
@@ -86,6 +89,8 @@ class Txt(Reader):
 @READERS.register("csv")
 class Csv(Reader):
     """A table with a header, commas between columns, or tabs where the header has tabs. Streams."""
+
+    reads = "a table with a header, comma- or tab-separated"
 
     def records(self) -> Iterator[tuple[str, Any]]:
         lines = (line for _, line in decoded_lines(self.path, self.options.encoding))

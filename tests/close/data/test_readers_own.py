@@ -1,0 +1,70 @@
+"""A format of one's own, in a file outside the package; and what every format says of itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from close.data.readers import READERS, ReadOptions, convert, formats
+from close.errors import DataError, RecipeError
+from close.plugins import load_plugins
+
+OWN = """
+from close.data.readers import READERS, Reader
+from close.errors import DataError
+
+
+@READERS.register("pipes")
+class Pipes(Reader):
+    reads = "captions with their number before a |"
+    uses = ()
+
+    def records(self):
+        for number, line in enumerate(self.path.read_text().splitlines(), 1):
+            yield f"{self.path}:{number}", line
+
+    def row(self, record, where):
+        number, bar, caption = record.partition("|")
+        if not bar:
+            raise DataError(f"{where}: no |")
+        return {"id": number, "source": caption}
+"""
+
+
+def test_convert_reads_a_format_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "pipes.py").write_text(OWN)
+    (tmp_path / "in").write_text("7|A dog.\n8|A cat.\n")
+    load_plugins([str(tmp_path / "pipes.py")])
+    convert("pipes", tmp_path / "in", tmp_path / "out.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert rows == [{"id": "7", "source": "A dog."}, {"id": "8", "source": "A cat."}]
+    assert formats()["pipes"] == "captions with their number before a | (encoding)"
+    with pytest.raises(RecipeError, match="'images' means nothing to this format; it takes encoding"):
+        convert("pipes", tmp_path / "in", tmp_path / "no.jsonl", options=ReadOptions(images=tmp_path))
+    (tmp_path / "bad").write_text("7|A dog.\nA cat.\n")
+    with pytest.raises(DataError, match=r"bad:2: no \|"):
+        convert("pipes", tmp_path / "bad", tmp_path / "no.jsonl")
+    assert not (tmp_path / "no.jsonl").exists()
+
+
+def test_every_format_says_what_it_reads_and_takes() -> None:
+    known = {field.name for field in fields(ReadOptions)}
+    for name, reader in READERS.items():
+        assert reader.reads, name
+        assert "\n" not in reader.reads
+        assert set(reader.uses) <= known, name
+    assert formats()["karpathy"].endswith("(images, per, split, encoding)")
+
+
+def test_help_of_convert_names_every_format() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "close", "convert", "--help"], capture_output=True, text=True, check=True
+    )
+    shown = " ".join(done.stdout.split())
+    for name in ("coco", "karpathy", "parquet", "webdataset"):
+        assert f"{name} – {formats()[name]}" in shown
