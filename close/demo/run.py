@@ -20,6 +20,7 @@ from close.demo.report import write_report
 from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import CloseError, OutputExistsError
 from close.evaluation.evaluate import evaluate
+from close.evaluation.transfer import recovered_share
 from close.io.files import read_json, write_json, write_text
 from close.io.progress import progress
 from close.io.versions import versions
@@ -28,7 +29,7 @@ from close.runs.folder import RECIPE_FILE, RUN_FILE
 from close.runs.recipe import Recipe, TrainingSection
 from close.vectors.cache import cached_table
 
-__all__ = ["METHODS", "recovered_share", "run_demo"]
+__all__ = ["METHODS", "run_demo"]
 
 SCORES = ("cider", "attribute_accuracy")
 TRAIN_SCENES, TEST_SCENES = 3000, 300
@@ -74,7 +75,9 @@ def run_demo(
     methods = {name: _scores(folder / "runs" / name, test_data) for name in recipes}
     results = {
         "methods": methods,
-        "recovered_share": {score: recovered_share(methods, score) for score in SCORES},
+        "recovered_share": {
+            score: recovered_share(*(methods[name][score] for name in ("close", "none", "image"))) for score in SCORES
+        },
         "recovered_share_note": "(close − none) / (image − none); above 1 where text-only training passes the ceiling",
         "train_captions": scenes * 5,
         "test_pictures": TEST_SCENES,
@@ -89,12 +92,6 @@ def run_demo(
     write_report(folder, results, RowFile(test_data))
     _print(results)
     return folder / "report.html"
-
-
-def recovered_share(methods: dict[str, dict[str, Any]], score: str) -> float | None:
-    """(close − none) / (image − none); None where image and none are equal."""
-    none, close, image = (methods[name][score] for name in ("none", "close", "image"))
-    return None if image == none else (close - none) / (image - none)
 
 
 def _data(folder: Path, scenes: int, seed: int) -> tuple[Path, Path]:

@@ -18,6 +18,7 @@ from close.adapters.base import stages_of
 from close.data.rows import RowFile
 from close.errors import RecipeError
 from close.evaluation.evaluate import evaluate
+from close.evaluation.transfer import recovered_share
 from close.io.files import read_json, write_json, write_text
 from close.io.versions import versions
 from close.runs.folder import RUN_FILE
@@ -215,7 +216,7 @@ def _recovered(results: dict[str, Any], name: str) -> dict[str, Any]:
         arm, none, image = (
             float(np.mean([run["image"][key] for run in results[which]["runs"]])) for which in (name, "none", "image")
         )
-        shares[key] = None if image <= none else (arm - none) / (image - none)  # no ceiling, no share
+        shares[key] = recovered_share(arm, none, image)
     return shares
 
 

@@ -32,6 +32,7 @@ from close.data.rows import RowFile
 from close.demo.run import TEST_SCENES, TRAIN_SCENES, TRAINING
 from close.encoders import load_encoder
 from close.evaluation.evaluate import evaluate
+from close.evaluation.transfer import recovered_share
 from close.io.files import read_json, waiting, write_json, write_text
 from close.io.versions import versions
 from close.mini import export
@@ -200,7 +201,7 @@ class Lab:
             tell(f"{name}, {METHODS[method]}: {methods[method]['image']['mean']:.1f}")
         means = {method: found["image"]["mean"] for method, found in methods.items()}
         for method, found in methods.items():
-            found["recovered_share"] = recovered(means, method)
+            found["recovered_share"] = recovered_share(means[method], means["none"], means["image"])
         return {
             "measure": COLUMNS[name].measure,
             "tuned_cosine": cosine,
@@ -251,12 +252,6 @@ def _exchange(rows: Path) -> None:
     other = dict(zip(images, images[2:] + images[:2], strict=True))
     lines = (json.dumps(row | {"image": other[row["image"]]}) + "\n" for row in found)
     write_text(rows.with_name(f"{rows.stem}-wrong.jsonl"), "".join(lines))
-
-
-def recovered(means: dict[str, float], method: str) -> float | None:
-    """(method − none) / (image − none)."""
-    gap = means["image"] - means["none"]
-    return None if gap == 0 else (means[method] - means["none"]) / gap
 
 
 def tell(line: str) -> None:

@@ -37,6 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 from close.errors import DataError, RecipeError
+from close.evaluation.transfer import recovered_share
 from close.gap.advice.advice import Advice, Trial
 from close.gap.advice.candidates import Candidate, candidates
 from close.gap.advice.decoder import COSINES, agreement_behind, ceiling
@@ -109,7 +110,7 @@ def recommend(
         agreement=agreement,
         without=without,
         ceiling=best,
-        recovered_share=None if best is None or best <= without else float((agreement - without) / (best - without)),
+        recovered_share=None if best is None else recovered_share(agreement, without, best),
         calibrations=_calibrations(rows),
         trials=[_trial(one) for one in tried],
     )

@@ -20,7 +20,6 @@ from close.gap.measures.shifted_loss import shifted_loss
 from close.gap.measures.spread import cone, dimension_gap, trace_ratio
 from close.gap.measures.structure import cka, procrustes_residual
 from close.gap.measures.uniformity import uniformity
-from close.gap.transfer import recovered_share, transfer_gap
 from close.vectors.neighbours import nearest_across, nearest_within
 
 
@@ -155,13 +154,6 @@ def test_shifted_loss_closes_the_gap_at_one(sides):
     found = shifted_loss(*sides, shifts=(0, 0.5, 1))
     assert found.gap[0] == pytest.approx(centroid_gap(*sides))
     assert found.gap[0] > found.gap[1] > found.gap[2]
-
-
-def test_transfer():
-    assert transfer_gap(113.2, 95.4) == pytest.approx(17.8)
-    assert recovered_share(95.4, 16.4, 113.2) == pytest.approx(0.816, abs=1e-3)
-    with pytest.raises(DataError, match="nothing to recover"):
-        recovered_share(50, 60, 60)
 
 
 # invariances of everything at once
