@@ -16,10 +16,11 @@ from close.data.rows import RowFile
 from close.encoders import ContrastiveEncoder
 from close.errors import DataError
 from close.evaluation.bootstrap import intervals, mean_measure
-from close.evaluation.zero_shot import Vectors, nearest
+from close.evaluation.zero_shot import Vectors
 from close.io.progress import progress
 from close.vectors.build import find_images
 from close.vectors.cache import cached_images, cached_table
+from close.vectors.neighbours import nearest
 
 __all__ = ["first_hits", "pictures_for", "recall", "texts_for"]
 

@@ -17,6 +17,7 @@ __all__ = [
     "Ints",
     "Pairs",
     "blocks",
+    "check_widths",
     "distinct_rows",
     "matrices",
     "pair_blocks",
@@ -60,6 +61,16 @@ def matrices(text: Any, image: Any) -> tuple[Array, Array]:
             f"text has {text.shape[1]} dimensions and image {image.shape[1]}: both must come from one contrastive encoder"
         )
     return text, image
+
+
+def check_widths(a: Any, b: Any) -> None:
+    """Refuse what can't be compared row by row.
+
+    Raises:
+        DataError: not (N, D) and (M, D).
+    """
+    if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[1] != b.shape[1]:
+        raise DataError(f"embeddings of shapes {a.shape} and {b.shape} can't be compared; expected (N, D) and (M, D)")
 
 
 def pair_index(pairs: Pairs, n_text: int, n_image: int) -> Ints:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from close.vectors.checked import Array, Ints, matrices, matrix
+from close.vectors.checked import Array, Ints, check_widths, matrices, matrix
 
-__all__ = ["NEIGHBOURS", "Neighbours", "nearest_across", "nearest_within"]
+__all__ = ["NEIGHBOURS", "Neighbours", "nearest", "nearest_across", "nearest_within"]
 
 TILE = 2048, 8192
 NEIGHBOURS = 10
@@ -29,7 +30,10 @@ class Neighbours:
 
 
 class _Nearest:
-    """The k best keys of n queries, updated tile by tile; only scores above the k-th best so far are looked at."""
+    """The k best keys of n queries, updated tile by tile; only scores above the k-th best so far are looked at.
+
+    Of equal scores the first keys are kept.
+    """
 
     def __init__(self, n: int, k: int) -> None:
         self.scores = np.full((n, k), -np.inf, np.float32)
@@ -39,16 +43,12 @@ class _Nearest:
         """Take a tile of scores (queries × keys, or keys × queries `by_column`) whose first query and key are given."""
         n, k = tile.shape[by_column], self.scores.shape[1]
         best, keys = self.scores[query : query + n], self.keys[query : query + n]
-        if (
-            best[0, -1] == -np.inf and tile.shape[1 - by_column] > k
-        ):  # nothing to compare with yet: take the tile's own k best
-            scores = tile.T if by_column else tile
-            top = np.argpartition(scores, -k, axis=1)[:, -k:]
-            rows, found, values = np.repeat(np.arange(n), k), top.ravel(), np.take_along_axis(scores, top, 1).ravel()
-        else:
-            over = np.flatnonzero(tile > (best[:, -1] if by_column else best[:, -1:]))
-            rows, found = np.divmod(over, tile.shape[1])[:: -1 if by_column else 1]
-            values = tile.ravel()[over]
+        least = best[:, -1]
+        if len(least) and least[0] == -np.inf and tile.shape[1 - by_column] > k:  # nothing to compare with yet
+            least = np.nextafter(np.partition(tile, -k, axis=1 - by_column).take(-k, axis=1 - by_column), -np.inf)
+        over = np.flatnonzero(tile > (least if by_column else least[:, None]))
+        rows, found = np.divmod(over, tile.shape[1])[:: -1 if by_column else 1]
+        values = tile.ravel()[over]
         touched, rows = np.unique(rows, return_inverse=True)
         rows = np.concatenate((rows, np.repeat(np.arange(len(touched)), k)))
         values = np.concatenate((values, best[touched].ravel()))
@@ -86,6 +86,24 @@ def nearest_within(x: Any, k: int = NEIGHBOURS) -> Ints:
             tile[own - i, own - j] = -np.inf
             nearest.update(tile, i, j)
     return nearest.keys
+
+
+def nearest(queries: Any, keys: Any, k: int = NEIGHBOURS) -> tuple[Ints, npt.NDArray[np.float32]]:
+    """The k best rows of `keys` for each query by dot product, best first: row numbers and products, (N, k) each.
+
+    Equal products come in the order of the keys.
+
+    Args:
+        queries, keys: (N, D) and (M, D), arrays or anything that gives rows by slices. k: M where there are no more.
+    Raises:
+        DataError: the two are of different dimension.
+    """
+    check_widths(queries, keys)
+    best = _Nearest(len(queries), min(k, len(keys)))
+    for i in range(0, len(queries), TILE[0]):
+        for j in range(0, len(keys), TILE[1]):
+            best.update(_scores(queries[i : i + TILE[0]], keys[j : j + TILE[1]]), i, j)
+    return best.keys, best.scores
 
 
 def _scores(x: Array, y: Array) -> Array:

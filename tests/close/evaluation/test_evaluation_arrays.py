@@ -6,7 +6,7 @@ import pytest
 from close.errors import DataError
 from close.evaluation.metrics.clipscore import clip_scores
 from close.evaluation.metrics.diversity import diversity
-from close.evaluation.zero_shot import class_embeddings, class_probabilities, nearest
+from close.evaluation.zero_shot import class_embeddings, class_probabilities
 
 
 def vectors(rows: int, width: int = 16, seed: int = 0) -> np.ndarray:
@@ -81,18 +81,6 @@ def test_class_probabilities() -> None:
         np.testing.assert_allclose(row, np.array(powers) / sum(powers), atol=1e-5)
 
 
-def test_nearest_against_sorting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("close.evaluation.zero_shot._BLOCK", 7)
-    queries, gallery = unit(30), unit(50, seed=1)
-    gallery[10] = gallery[40]  # equal ones come in the gallery's order
-    indices, cosines = nearest(queries, gallery, k=4)
-    for query, row, values in zip(queries, indices, cosines, strict=True):
-        slow = sorted(range(50), key=lambda j: (-float(query @ gallery[j]), j))[:4]
-        assert list(row) == slow
-        np.testing.assert_allclose(values, [query @ gallery[j] for j in slow], atol=1e-6)
-    assert nearest(queries, gallery[:2], k=10)[0].shape == (30, 2)
-
-
 def test_different_widths_are_refused() -> None:
     with pytest.raises(DataError, match="can't be compared"):
-        nearest(unit(2), vectors(2, 8))
+        class_probabilities(unit(2), vectors(2, 8))
