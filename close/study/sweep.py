@@ -20,6 +20,7 @@ from close.errors import RecipeError
 from close.evaluation.evaluate import evaluate
 from close.evaluation.transfer import recovered_share
 from close.io.files import read_json, write_json, write_text
+from close.io.plots import Colours, figure, save_png
 from close.io.versions import versions
 from close.runs.folder import RUN_FILE
 from close.runs.recipe import Recipe
@@ -280,18 +281,16 @@ def cell(score: Mapping[str, Any] | None) -> str:
     return f"{score['mean']:.1f}" + (f" ± {score['ci'][1] - score['mean']:.1f}" if score["ci"] else "")
 
 
-COLOURS = {"text": "#9aa8bb", "selection": "#c58b2a", "image": "#1f7a63"}
+COLOURS = {"text": Colours.TEXT, "selection": Colours.PSEUDO_IMAGE, "image": Colours.IMAGE}
 
 
 def plot(summary: dict[str, Any], path: Path) -> None:
     """The first score of every arm with its interval: images in, text in, and texts that stand in for images."""
-    from matplotlib.figure import Figure
-
     arms = summary["arms_scored"]
     shown = [modality for modality in COLOURS if modality in _union(arms)]
     key = _keys(arms, shown[-1])[0]
-    figure = Figure(figsize=(8, 1.4 + 0.42 * len(arms)), layout="constrained")
-    axes = figure.subplots()
+    drawn = figure(8, 1.4 + 0.42 * len(arms))
+    axes = drawn.subplots()
     for place, modality in enumerate(shown):
         rows = [row for row, arm in enumerate(arms.values()) if modality in arm]
         scores = [arm[modality][key] for arm in arms.values() if modality in arm]
@@ -302,20 +301,17 @@ def plot(summary: dict[str, Any], path: Path) -> None:
         axes.errorbar(means, heights, xerr=halves, **look)
     for name, style in (("none", ":"), ("image", "--")):
         if name in arms and "image" in arms[name]:
-            axes.axvline(arms[name]["image"][key]["mean"], color="#5d6b7e", linestyle=style, linewidth=1)
+            axes.axvline(arms[name]["image"][key]["mean"], color=Colours.LINE, linestyle=style, linewidth=1)
     axes.set_yticks(range(len(arms)), list(arms))
     axes.invert_yaxis()
-    axes.grid(axis="x", color="#e3e7ee", linewidth=0.8)
+    axes.grid(axis="x", color=Colours.GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     top = max(arm[modality][key]["mean"] for arm in arms.values() for modality in shown if modality in arm)
     low, high = axes.get_xlim()
     axes.set_xlim(max(low, 0), min(high, 2 * top) if top > 0 else high)  # two seeds have intervals beyond any score
     axes.set_xlabel(f"{key}: mean and 95 % interval over seeds\nimages in: dotted no adapter, dashed trained on images")
-    figure.legend(loc="outside upper center", ncols=len(shown), frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, dpi=130, format="png")
-    partial.replace(path)
+    drawn.legend(loc="outside upper center", ncols=len(shown), frameon=False)
+    save_png(drawn, path)
 
 
 def parse_spec(text: str) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 
 from lab import CEILING, COSINES, Lab, finish, gather, noise, options, scored, selection, selection_table
 
+from close.io.plots import figure, save_png
 from close.study.sweep import cell
 
 BEHIND = 0.84
@@ -162,12 +163,10 @@ def markdown(record: dict[str, Any]) -> str:
 
 def plot(record: dict[str, Any], path: Path) -> None:
     """Every part's CIDEr with its interval over seeds."""
-    from matplotlib.figure import Figure
-
     shown = record["parts"]
     heights = [len(arms) for arms in shown.values()]
-    figure = Figure(figsize=(8, 0.9 * len(shown) + 0.28 * sum(heights)), layout="constrained")
-    axes = figure.subplots(len(shown), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
+    drawn = figure(8, 0.9 * len(shown) + 0.28 * sum(heights))
+    axes = drawn.subplots(len(shown), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
     for panel, (part, arms) in zip(axes, shown.items(), strict=True):
         for modality, colour, up in (("text", "#9aa8bb", 0.14), ("image", "#1f7a63", -0.14)):
             scores = [arm[modality]["cider"] for arm in arms.values()]
@@ -184,7 +183,7 @@ def plot(record: dict[str, Any], path: Path) -> None:
         panel.set_axisbelow(True)
     axes[-1].set_xlabel("CIDEr: mean and 95 % interval over seeds")
     axes[0].legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=130)
+    save_png(drawn, path)
 
 
 def main() -> None:

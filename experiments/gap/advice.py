@@ -28,6 +28,7 @@ from close.adapters.base import split_spec, stages_of
 from close.data.rows import RowFile
 from close.gap import recommend
 from close.io.files import read_json, waiting, write_json
+from close.io.plots import figure, save_png
 from close.runs.examples import embeddings_of
 from close.study.sweep import cell
 from close.tasks import get_task
@@ -157,10 +158,8 @@ def markdown(record: dict[str, Any]) -> str:
 
 def plot(record: dict[str, Any], path: Path) -> None:
     """CIDEr on pictures against the noise, for every adapter, with the advice marked."""
-    from matplotlib.figure import Figure
-
     settings = record["settings"]
-    figure = Figure(figsize=(5.2 * len(settings), 4), layout="constrained")
+    drawn = figure(5.2 * len(settings), 4)
     colours = {
         "noise": "#1f7a63",
         "mean_shift": "#c58b2a",
@@ -174,7 +173,7 @@ def plot(record: dict[str, Any], path: Path) -> None:
     }
     marks = {"groups": "v", "unpaired": "s", "pairs": "D"}
     for axes, (captions, found) in zip(
-        figure.subplots(1, len(settings), squeeze=False)[0], settings.items(), strict=True
+        drawn.subplots(1, len(settings), squeeze=False)[0], settings.items(), strict=True
     ):
         arms = found["arms"]
         for place, (family, colour) in enumerate(colours.items()):
@@ -208,8 +207,8 @@ def plot(record: dict[str, Any], path: Path) -> None:
         axes.set_ylabel("CIDEr on pictures")
         axes.set_title(f"{captions} captioning", fontsize=10)
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
-    figure.savefig(path, dpi=130)
+    drawn.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    save_png(drawn, path)
 
 
 def rule() -> str:

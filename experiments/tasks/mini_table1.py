@@ -34,6 +34,7 @@ from close.encoders import load_encoder
 from close.evaluation.evaluate import evaluate
 from close.evaluation.transfer import recovered_share
 from close.io.files import read_json, waiting, write_json, write_text
+from close.io.plots import figure, save_png
 from close.io.versions import versions
 from close.mini import export
 from close.mini.export import CAPTIONS_PER_SCENE
@@ -309,12 +310,10 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def plot(summary: dict[str, Any], path: Path) -> None:
-    from matplotlib.figure import Figure
-
     columns = summary["columns"]
-    figure = Figure(figsize=(3.2 * len(columns) + 0.6, 3.6), layout="constrained")
+    drawn = figure(3.2 * len(columns) + 0.6, 3.6)
     colours = {"none": "#9aa8bb", "default": "#7fb8a4", "tuned": "#1f7a63", "image": "#c77f3a", "mixed": "#5b6bb5"}
-    for axes, (name, column) in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True):
+    for axes, (name, column) in zip(drawn.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True):
         bars = {method: column["methods"][method]["image"] for method in METHODS}
         mixed = summary["mixed"]["methods"].get(MIXED_METHODS["noise"], {})
         if name in mixed:
@@ -325,7 +324,7 @@ def plot(summary: dict[str, Any], path: Path) -> None:
         axes.set_xticks(range(len(bars)), list(bars), rotation=25)
         axes.set_title(COLUMNS[name].title, fontsize=10)
         axes.set_ylabel({"cider": "CIDEr", "accuracy": "accuracy %"}[column["measure"]])
-    figure.savefig(path, dpi=130)
+    save_png(drawn, path)
 
 
 def main(arguments: list[str] | None = None) -> None:

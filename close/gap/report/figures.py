@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -13,37 +11,18 @@ from close.gap.measured_tables import MeasuredTables
 from close.gap.measures.residual import residual_eigenvalues
 from close.gap.measures.shifted_loss import shifted_loss
 from close.gap.modalities import Modalities
+from close.io.plots import IMAGE, INK, MUTED, PAIR, SERIES, STRANGER, TEXT, VARIABLES, Svg, svg
 from close.vectors.checked import Array, Ints
 from close.vectors.second_moments import mean_row
 
-__all__ = ["Picture", "cosines", "dimensions", "key", "planes", "recalls", "shifted_losses", "spectrum"]
+__all__ = ["cosines", "dimensions", "key", "planes", "recalls", "shifted_losses", "spectrum"]
 
-# Each stands for a CSS variable of the page; matplotlib only knows colours.
-INK, MUTED, GRID, TEXT, IMAGE, PAIR, STRANGER = (f"#0100{n:02x}" for n in range(7))
-CASES = tuple(f"#0200{n:02x}" for n in range(6))
-VARIABLES = {
-    **dict(
-        zip(
-            (INK, MUTED, GRID, TEXT, IMAGE, PAIR, STRANGER),
-            ("ink", "muted", "grid", "text", "image", "pair", "stranger"),
-            strict=True,
-        )
-    ),
-    **{colour: f"case-{n}" for n, colour in enumerate(CASES)},
-}
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 DRAWN = 300  # points a side in a picture
 COUNTED = 20_000  # cosines in a histogram
 
 
-class Picture(str):
-    """SVG markup that goes into the page as it is."""
-
-    def __html__(self) -> str:
-        return self
-
-
-def planes(measured: Sequence[MeasuredTables], seed: int = 0) -> list[Picture]:
+def planes(measured: Sequence[MeasuredTables], seed: int = 0) -> list[Svg]:
     """Texts and images of each pair of tables on a plane, to scale: along their gap, and along what varies most across it.
 
     Tables behind an adapter are drawn on the first tables' plane, so that the two can be laid side by side.
@@ -55,7 +34,7 @@ def planes(measured: Sequence[MeasuredTables], seed: int = 0) -> list[Picture]:
     drawn = [_drawn(tables.modalities, plane, seed) for tables, plane in zip(measured, planes, strict=True)]
     reach = 1.08 * max(float(np.abs(points).max()) for texts, images, _ in drawn for points in (texts, images))
     return [
-        _svg((4.5, 4.5), _scatter(*points, reach), f"{tables.name}: texts and images on a plane")
+        svg((4.5, 4.5), _scatter(*points, reach), f"{tables.name}: texts and images on a plane")
         for tables, points in zip(measured, drawn, strict=True)
     ]
 
@@ -108,12 +87,12 @@ def _scatter(texts: Array, images: Array, lines: Array, reach: float) -> Callabl
     return paint
 
 
-def cosines(measured: Sequence[MeasuredTables], seed: int = 0) -> list[Picture]:
+def cosines(measured: Sequence[MeasuredTables], seed: int = 0) -> list[Svg]:
     """Histograms of the cosines of pairs, strangers, texts and images, one a pair of tables; the cosines are on one scale."""
     found = [_cosine_samples(tables.modalities, seed) for tables in measured]
     low = min(-0.1, *(float(sample.min()) for samples in found for sample, _ in samples))
     return [
-        _svg((4.5, 1.95), _histogram(samples, low), f"{tables.name}: cosines")
+        svg((4.5, 1.95), _histogram(samples, low), f"{tables.name}: cosines")
         for tables, samples in zip(measured, found, strict=True)
     ]
 
@@ -152,12 +131,12 @@ def _histogram(samples: Sequence[tuple[Array, str]], low: float) -> Callable[[An
     return paint
 
 
-def dimensions(measured: Sequence[MeasuredTables]) -> list[Picture]:
+def dimensions(measured: Sequence[MeasuredTables]) -> list[Svg]:
     """Δ_k of every dimension, for each pair of tables, on one scale; the five largest are named."""
     gaps = [mean_row(tables.modalities.image) - mean_row(tables.modalities.text) for tables in measured]
     reach = 1.35 * max(float(np.abs(gap).max()) for gap in gaps)
     return [
-        _svg((4.5, 1.75), _stems(gap, reach), f"{tables.name}: gap by dimension")
+        svg((4.5, 1.75), _stems(gap, reach), f"{tables.name}: gap by dimension")
         for tables, gap in zip(measured, gaps, strict=True)
     ]
 
@@ -181,7 +160,7 @@ def _stems(gap: Array, reach: float) -> Callable[[Any], None]:
     return paint
 
 
-def spectrum(measured: Sequence[MeasuredTables]) -> Picture | None:
+def spectrum(measured: Sequence[MeasuredTables]) -> Svg | None:
     """Share of the residual's variance in its first directions, against isotropic noise's; None without pairs."""
     shown = _with_pairs(measured)
     if not shown:
@@ -201,10 +180,10 @@ def spectrum(measured: Sequence[MeasuredTables]) -> Picture | None:
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
 
-    return _svg((4.6, 2.9), paint, "Spectrum of the residual")
+    return svg((4.6, 2.9), paint, "Spectrum of the residual")
 
 
-def shifted_losses(measured: Sequence[MeasuredTables], seed: int = 0) -> Picture | None:
+def shifted_losses(measured: Sequence[MeasuredTables], seed: int = 0) -> Svg | None:
     """Contrastive loss of the encoders themselves while the gap is closed; None without pairs."""
     shown = [(place, tables) for place, tables in _with_pairs(measured) if tables.adapter is None]
     if not shown:
@@ -219,7 +198,7 @@ def shifted_losses(measured: Sequence[MeasuredTables], seed: int = 0) -> Picture
             axes.annotate(label, (shift, 1), (3, -8), xycoords=("data", "axes fraction"), color=MUTED, **_SMALL)
         axes.set(xlabel="share of the gap taken away", ylabel="contrastive loss")
 
-    return _svg((4.6, 2.9), paint, "Contrastive loss against a shift along the gap")
+    return svg((4.6, 2.9), paint, "Contrastive loss against a shift along the gap")
 
 
 def _with_pairs(measured: Sequence[MeasuredTables]) -> list[tuple[int, MeasuredTables]]:
@@ -227,11 +206,11 @@ def _with_pairs(measured: Sequence[MeasuredTables]) -> list[tuple[int, MeasuredT
     return [(place, tables) for place, tables in enumerate(measured) if len(tables.modalities.pairs) > 1]
 
 
-def recalls(measured: Sequence[MeasuredTables]) -> list[Picture]:
+def recalls(measured: Sequence[MeasuredTables]) -> list[Svg]:
     """R@1, R@5, R@10 with intervals, one picture for each direction; none without pairs."""
     shown = _with_pairs(measured)
     directions = (("image_to_text", "image to text"), ("text_to_image", "text to image")) if shown else ()
-    return [_svg((4.6, 2.3), _recall(shown, name), f"Recall, {label}") for name, label in directions]
+    return [svg((4.6, 2.3), _recall(shown, name), f"Recall, {label}") for name, label in directions]
 
 
 def _recall(shown: Sequence[tuple[int, MeasuredTables]], direction: str) -> Callable[[Any], None]:
@@ -245,7 +224,7 @@ def _recall(shown: Sequence[tuple[int, MeasuredTables]], direction: str) -> Call
                 tables.report.intervals.get(name, (value, value)) for name, value in zip(names, values, strict=True)
             ]
             across = np.arange(3) + (number - (len(shown) - 1) / 2) * width
-            axes.bar(across, values, 0.9 * width, color=CASES[place % len(CASES)], alpha=0.75)
+            axes.bar(across, values, 0.9 * width, color=SERIES[place % len(SERIES)], alpha=0.75)
             axes.vlines(across, *zip(*ends, strict=True), color=INK, linewidth=0.9)
             if len(shown) < 4:
                 for x, value, (_, top) in zip(across, values, ends, strict=True):
@@ -261,13 +240,13 @@ def _recall(shown: Sequence[tuple[int, MeasuredTables]], direction: str) -> Call
 def key(place: int) -> tuple[str, str]:
     """CSS colour and SVG dash pattern of tables' lines, by their place."""
     dash = DASHES[place % len(DASHES)]
-    return f"var(--{VARIABLES[CASES[place % len(CASES)]]})", "" if isinstance(dash, str) else " ".join(
+    return f"var(--{VARIABLES[SERIES[place % len(SERIES)]]})", "" if isinstance(dash, str) else " ".join(
         map(str, dash[1])
     )
 
 
 def _line(place: int) -> dict[str, Any]:
-    return {"color": CASES[place % len(CASES)], "linestyle": DASHES[place % len(DASHES)], "linewidth": 1.6}
+    return {"color": SERIES[place % len(SERIES)], "linestyle": DASHES[place % len(DASHES)], "linewidth": 1.6}
 
 
 def _some(total: int, limit: int, seed: int) -> Ints:
@@ -275,46 +254,3 @@ def _some(total: int, limit: int, seed: int) -> Ints:
 
 
 _SMALL: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7}
-STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.size": 8.5,
-    "axes.titlesize": 9,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.7,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-}
-
-
-def _svg(size: tuple[float, float], paint: Callable[[Any], None], label: str) -> Picture:
-    """One drawing as SVG that takes its colours, width and typeface from the page."""
-    import warnings
-    from html import escape
-
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    out = StringIO()
-    about = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with rc_context({**STYLE, "svg.hashsalt": label}), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a glyph that matplotlib's font lacks, the page's has
-        figure = Figure(figsize=size, layout="constrained")
-        paint(figure.subplots())
-        figure.savefig(out, format="svg", transparent=True, metadata=about)
-    svg = out.getvalue()[out.getvalue().index("<svg") :]
-    for pattern in (
-        r"<metadata>.*?</metadata>",
-        r"<style.*?</style>",
-        r' id="[a-z]+_?[\w]*_\d+"',
-        r"font-family: [^;\"]*;? ?",
-    ):
-        svg = re.sub(pattern, "", svg, flags=re.DOTALL)
-    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
-    for colour, name in VARIABLES.items():
-        svg = svg.replace(colour, f"var(--{name})")
-    return Picture(svg.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1))
