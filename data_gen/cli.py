@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -60,9 +60,12 @@ def _command(verb: type[Verb]) -> Callable[..., None]:
     hints = get_type_hints(kind, include_extras=True)
     parameters = []
     for field in dataclasses.fields(kind):
-        annotation, text = get_args(hints[field.name])
+        hint = hints[field.name]
+        annotation, text = get_args(hint)[:2] if get_origin(hint) is Annotated else (hint, "")
         option = typer.Option(f"--{field.name.replace('_', '-')}", help=_help(field.name, text))
         default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
         parameters.append(_parameter(field.name, Annotated[annotation, option], default))
     dry_run = typer.Option("--dry-run", help="show three prompts and the estimate, and ask nothing")
     parameters.append(_parameter("dry_run", Annotated[bool, dry_run], False))

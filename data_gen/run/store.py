@@ -203,7 +203,7 @@ class RowFile:
         self._pending.append(line)
 
     def finish_check(self) -> None:
-        """Called when the journal is replayed: no more rows may be there than it tells of."""
+        """Called when the journal is replayed: no more rows may be there than it has answers for."""
         if not self._checking:
             return
         start = self._old.tell()

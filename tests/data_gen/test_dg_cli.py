@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import command, environment, rows
 from dg_server import Do, Server, good
+from dg_tools import command, environment, rows
 
 from data_gen.cli import main
 

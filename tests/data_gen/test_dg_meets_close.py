@@ -1,8 +1,8 @@
 """The two packages meet in files only: what every verb writes is what `close` trains on."""
 
 import pytest
-from conftest import EXAMPLES
 from dg_server import Do, Server, digest
+from dg_tools import EXAMPLES
 
 from close.data.rows import RowFile
 from close.tasks import get_task

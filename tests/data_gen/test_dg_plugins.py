@@ -2,11 +2,14 @@
 
 import json
 import os
+import textwrap
 
 import pytest
-from conftest import EXAMPLES, rows
 from dg_server import Do, Server, digest, prompt_of
+from dg_tools import EXAMPLES, rows
 
+from data_gen import filters as data_gen_filters
+from data_gen import verbs as data_gen_verbs
 from data_gen.errors import InputError
 from data_gen.plugins import load_plugins
 from data_gen.verbs import VERBS
@@ -80,6 +83,19 @@ def test_an_own_verb_and_filter_run_from_the_command_line(data_gen, own, example
     assert json.loads(out)["rejected"]["shouting"] > 0
     assert all(row["source"] in EXAMPLES and row["target"].startswith("Title ") for row in found)
     assert all(row["id"].startswith("titles-") for row in found)
+
+
+def test_the_examples_in_the_documentation_run(data_gen, examples, tmp_path):
+    plugins = []
+    for module in (data_gen_verbs, data_gen_filters):
+        plugins += ["--plugin", tmp_path / f"{module.__name__}.py"]
+        plugins[-1].write_text(textwrap.dedent(module.__doc__.partition("names:\n")[2]))
+    line = ["titles", "--out", tmp_path / "o.jsonl", "--count", 12, "--model", "m", "--input", examples]
+    with Server(title) as server:
+        code, out, stderr = data_gen(*line, "--filter", "shouting", "--base-url", server.url, *plugins)
+    assert code == 0, stderr
+    assert "shouting" in out
+    assert len(rows(tmp_path / "o.jsonl")) == 12
 
 
 def test_help_shows_what_is_ones_own(data_gen, own):

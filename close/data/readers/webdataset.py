@@ -14,6 +14,7 @@ from close.data.readers.base import READERS, Reader, Values
 from close.data.readers.folder import IMAGE_SUFFIXES
 from close.data.readers.lines import named_columns
 from close.errors import DataError
+from close.io.files import whole
 
 __all__ = ["WebDataset", "write_picture"]
 
@@ -97,6 +98,6 @@ def write_picture(folder: Path, name: str, content: bytes, where: str) -> Path:
     path = (folder / name).resolve()
     if folder.resolve() not in path.parents:
         raise DataError(f"{where}: its name leads out of {folder}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    with whole(path) as partial:
+        partial.write_bytes(content)
     return path

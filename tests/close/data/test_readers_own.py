@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import textwrap
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from close.data import readers
 from close.data.readers import READERS, ReadOptions, convert, formats
 from close.errors import DataError, RecipeError
 from close.plugins import load_plugins
 
 OWN = """
+from close.data import readers
 from close.data.readers import READERS, Reader
 from close.errors import DataError
 
@@ -50,6 +53,15 @@ def test_convert_reads_a_format_of_ones_own(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"bad:2: no \|"):
         convert("pipes", tmp_path / "bad", tmp_path / "no.jsonl")
     assert not (tmp_path / "no.jsonl").exists()
+
+
+def test_the_example_in_the_documentation_runs(tmp_path: Path) -> None:
+    example = textwrap.dedent((readers.__doc__ or "").partition("names:\n")[2])
+    (tmp_path / "example.py").write_text(example.replace('"pipes"', '"example"'))
+    (tmp_path / "in").write_text("7|A dog.\n")
+    load_plugins([str(tmp_path / "example.py")])
+    convert("example", tmp_path / "in", tmp_path / "out.jsonl")
+    assert json.loads((tmp_path / "out.jsonl").read_text()) == {"id": "7", "source": "A dog."}
 
 
 def test_every_format_says_what_it_reads_and_takes() -> None:

@@ -103,7 +103,7 @@ def test_retry_after_date():
 
 
 def test_a_limit_is_learnt_and_never_overrun():
-    """A server with a window of 20 requests per 0.5 s, told in its headers, never has to refuse."""
+    """A server with a window of 20 requests per 0.5 s, stated in its headers, never has to refuse."""
     window, refused = {"start": 0.0, "used": 0}, []
 
     def decide(body, before):
@@ -123,24 +123,24 @@ def test_a_limit_is_learnt_and_never_overrun():
     with Server(decide) as server:
         replies = ask(server, times=90, concurrency=4)
     assert all(isinstance(reply, Reply) for reply in replies)
-    assert len(refused) <= 4  # only what was on the way before the first answer told of the limit
+    assert len(refused) <= 4  # only what was on the way before the first answer that states the limit
 
 
 def test_limit_counts_and_waits():
     now = [100.0]
     limit = Limit("tokens", lambda: now[0])
     assert limit.delay(1e9) == 0
-    told = {
+    headers = {
         "x-ratelimit-limit-tokens": "100",
         "x-ratelimit-remaining-tokens": "30",
         "x-ratelimit-reset-tokens": "1m2.5s",
     }
-    limit.learn(told, 5)
+    limit.learn(headers, 5)
     assert limit.delay(20) == 0
     assert limit.delay(20) == 62.5
     now[0] += 62.5
     assert limit.delay(60) == 0
-    assert limit.delay(60) == 0  # the window is over, and nothing newer was told
+    assert limit.delay(60) == 0  # the window is over, and nothing newer was learnt
     limit.learn({"x-ratelimit-limit-tokens": "many"}, 0)
     assert limit.delay(1000) == 0
 
@@ -148,10 +148,10 @@ def test_limit_counts_and_waits():
 @pytest.mark.parametrize("name", ["seed", "response_format", "max_tokens"])
 def test_a_parameter_that_the_server_does_not_know_is_dropped_for_good(name):
     def decide(body, before):
-        told = {"error": {"message": f"Unsupported parameter: '{name}'. Use 'max_completion_tokens'", "code": "x"}}
+        message = {"error": {"message": f"Unsupported parameter: '{name}'. Use 'max_completion_tokens'", "code": "x"}}
         if name != "max_tokens":
-            told = {"detail": f"Unexpected fields in the request: {{'{name}'}}"}
-        return Do(status=400, raw=json.dumps(told).encode()) if name in body else Do("A dog.")
+            message = {"detail": f"Unexpected fields in the request: {{'{name}'}}"}
+        return Do(status=400, raw=json.dumps(message).encode()) if name in body else Do("A dog.")
 
     with Server(decide) as server:
         prompt = Prompt("x", 16, 7, {"type": "object"})
@@ -163,7 +163,7 @@ def test_a_parameter_that_the_server_does_not_know_is_dropped_for_good(name):
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "told"),
+    ("status", "body", "message"),
     [
         (401, {"error": {"message": "Incorrect API key: sk-secret"}}, "refuses the key .*Incorrect API key: \\*\\*\\*"),
         (403, {"error": {"message": "no"}}, "refuses the key"),
@@ -171,14 +171,14 @@ def test_a_parameter_that_the_server_does_not_know_is_dropped_for_good(name):
         (429, {"error": {"message": "pay", "code": "insufficient_quota"}}, "no quota left: pay"),
     ],
 )
-def test_what_no_request_can_change_ends_the_run(status, body, told, monkeypatch):
+def test_what_no_request_can_change_ends_the_run(status, body, message, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     with Server(lambda b, before: Do(status=status, raw=json.dumps(body).encode())) as server:
         (error,) = ask(server)
         assert len(server.requests) == 1
         assert server.requests[0][1]["authorization"] == "Bearer sk-secret"
     assert isinstance(error, ServerError)
-    with pytest.raises(ServerError, match=told):
+    with pytest.raises(ServerError, match=message):
         raise error
     assert "sk-secret" not in str(error)
 
@@ -216,7 +216,7 @@ def test_concurrency_is_bounded():
 
 
 @pytest.mark.parametrize(
-    ("url", "key", "told"),
+    ("url", "key", "message"),
     [
         (None, "", "no key: set OPENAI_API_KEY"),
         ("localhost:8000/v1", "", "is no URL"),
@@ -227,11 +227,11 @@ def test_concurrency_is_bounded():
         ("http://127.0.0.1:1/v1", "sk-two\nlines", "characters that no key has"),
     ],
 )
-def test_impossible_servers_are_told(url, key, told, monkeypatch):
+def test_impossible_servers_are_told(url, key, message, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", key)
 
     async def main():
         Client(model="m", base_url=url)
 
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         asyncio.run(main())

@@ -167,7 +167,7 @@ def test_ngram_sketch_stays_close_with_many_ngrams():
 
 
 @pytest.mark.parametrize(
-    ("option", "told"),
+    ("option", "message"),
     [
         ("lenght", r"did you mean 'length'\? known: .*length"),
         ("length=5", "expected length=3-20"),
@@ -186,6 +186,6 @@ def test_ngram_sketch_stays_close_with_many_ngrams():
         ("cosine=/nowhere:0.3", "can't read"),
     ],
 )
-def test_wrong_filters_are_told(option, told):
-    with pytest.raises(InputError, match=told):
+def test_wrong_filters_are_told(option, message):
+    with pytest.raises(InputError, match=message):
         made(option)

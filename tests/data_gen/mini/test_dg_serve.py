@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import command, environment, rows
+from dg_tools import command, environment, rows
 from mini_server import served
 
 import data_gen
@@ -35,17 +35,17 @@ def test_plain_prompts_give_new_captions_with_the_keywords_asked(data_gen, tmp_p
         for endpoint in ("chat", "completions"):
             out = tmp_path / f"{endpoint}.jsonl"
             asked = ["--out", out, "--count", 60, "--model", MODEL, "--base-url", url, "--endpoint", endpoint]
-            code, _, told = data_gen("captions", *asked, *files)
-            assert code == 0, told
+            code, _, message = data_gen("captions", *asked, *files)
+            assert code == 0, message
             found = rows(out)
             assert len({row["target"] for row in found}) == 60
             used = [word in words(row["target"]) for row in found for word in row["meta"]["keywords"]]
             assert sum(used) >= 0.7 * len(used)
             assert not {row["target"] for row in found} & set(SHOTS)
         missing = ["--out", tmp_path / "no.jsonl", "--count", 1, "--model", "nothing", "--base-url", url]
-        code, _, told = data_gen("captions", *missing, *files)
+        code, _, message = data_gen("captions", *missing, *files)
         assert code == 1
-        assert told.count("\n") == 1
+        assert message.count("\n") == 1
 
 
 def test_the_model_is_small_and_in_the_wheel():
@@ -58,10 +58,10 @@ def test_the_model_is_small_and_in_the_wheel():
 
 def test_a_port_in_use_is_told(data_gen):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        code, _, told = data_gen("serve-mini", "--port", taken.getsockname()[1])
+        code, _, message = data_gen("serve-mini", "--port", taken.getsockname()[1])
     assert code == 1
-    assert told.count("\n") == 1
-    assert "in use" in told
+    assert message.count("\n") == 1
+    assert "in use" in message
 
 
 def test_without_its_extra_one_line_says_what_to_install():

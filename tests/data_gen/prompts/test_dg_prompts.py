@@ -111,7 +111,7 @@ def test_a_style_of_ones_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("instruction = ", "is not TOML"),
         ("instructions = 'x'", "unknown entry 'instructions'"),
@@ -126,10 +126,10 @@ def test_a_style_of_ones_own(tmp_path):
         ("[sampling]\ntemperature = 'hot'", "every sampling parameter is a number"),
     ],
 )
-def test_broken_styles_are_told(tmp_path, content, told):
+def test_broken_styles_are_told(tmp_path, content, message):
     path = tmp_path / "mine.toml"
     path.write_text(content)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         load_style(str(path))
 
 
@@ -170,7 +170,7 @@ def test_read_texts(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("a.txt", b"...\n", "no text with words"),
         ("a.txt", b"\xff\xfe", "not UTF-8"),
@@ -182,7 +182,7 @@ def test_read_texts(tmp_path):
         ("a.json", b'{"annotations": [', "is not JSON"),
     ],
 )
-def test_broken_files_are_told(tmp_path, name, content, told):
+def test_broken_files_are_told(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         read_texts(tmp_path / name)

@@ -6,8 +6,8 @@ import subprocess
 import time
 
 import pytest
-from conftest import command, environment, rows
 from dg_server import Server, good
+from dg_tools import command, environment, rows
 
 
 def arguments(out, examples, url, count):
@@ -82,10 +82,10 @@ def test_ctrl_c_tells_and_continues(tmp_path, examples):
         while size(out) < 3000:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=200)
+        _, message = process.communicate(timeout=200)
     assert process.returncode == 130
-    assert "the same command continues" in told
-    assert "Traceback" not in told
+    assert "the same command continues" in message
+    assert "Traceback" not in message
     kept = len(rows(out))
     with Server(good) as server:
         subprocess.run(

@@ -6,8 +6,8 @@ import time
 from collections import Counter
 
 import pytest
-from conftest import EXAMPLES, rows
 from dg_server import Do, Server, asked_keywords, caption, digest, good, prompt_of
+from dg_tools import EXAMPLES, rows
 
 from data_gen import CaptionOptions, TextOptions
 from data_gen.errors import BudgetError, InputError, ServerError, StuckError
@@ -468,7 +468,7 @@ def test_preview_shows_three_prompts_and_asks_nothing(tmp_path, examples):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"count": 0}, "--count must be at least 1"),
         ({"shard": "3/2"}, "--shard must be i/n"),
@@ -484,7 +484,7 @@ def test_preview_shows_three_prompts_and_asks_nothing(tmp_path, examples):
         ({"style": "vqa", "examples": None}, "missing or wrong for captions"),
     ],
 )
-def test_impossible_options_are_told(tmp_path, examples, options, told):
+def test_impossible_options_are_told(tmp_path, examples, options, message):
     values = {
         "out": tmp_path / "o.jsonl",
         "count": 5,
@@ -492,7 +492,7 @@ def test_impossible_options_are_told(tmp_path, examples, options, told):
         "examples": examples,
         "base_url": "http://127.0.0.1:1/v1",
     }
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         generate("captions", CaptionOptions(**{**values, **options}))
     assert not (tmp_path / "o.jsonl").exists()
 

@@ -108,7 +108,7 @@ def damage(out, what):
 
 
 @pytest.mark.parametrize(
-    ("what", "told"),
+    ("what", "message"),
     [
         ("no journal", "without a journal"),
         ("foreign journal", "not a journal of data-gen"),
@@ -116,12 +116,12 @@ def damage(out, what):
         ("shorter journal", "more rows than"),
     ],
 )
-def test_damage_is_told_and_nothing_is_overwritten(tmp_path, what, told):
+def test_damage_is_told_and_nothing_is_overwritten(tmp_path, what, message):
     out = tmp_path / "a.jsonl"
     write(out, ANSWERS)
     damage(out, what)
     before = {p: p.read_bytes() for p in tmp_path.iterdir()}
-    with pytest.raises(OutputError, match=told):
+    with pytest.raises(OutputError, match=message):
         write(out, ANSWERS)
     assert {p: p.read_bytes() for p in before} == before
 
