@@ -58,6 +58,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise InputError(f"--{name.replace('_', '-')} must be at least {low}, got {value}")
+        if self.per_request is not None and self.per_request > 1000:
+            raise InputError(f"--per-request must be at most 1000, got {self.per_request}")
         for name in ("temperature", "top_p", "timeout", "price_in", "price_out", "max_cost"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:

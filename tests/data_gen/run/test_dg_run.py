@@ -471,6 +471,7 @@ def test_preview_shows_three_prompts_and_asks_nothing(tmp_path, examples):
     ("options", "message"),
     [
         ({"count": 0}, "--count must be at least 1"),
+        ({"per_request": 10**9}, "--per-request must be at most 1000"),
         ({"shard": "3/2"}, "--shard must be i/n"),
         ({"sampling": "best"}, "uniform or unigram"),
         ({"endpoint": "tea"}, "chat or completions"),
