@@ -1,6 +1,6 @@
 """How sure a score is: bootstrap intervals over examples, and paired tests between two runs.
 
-A `Measure` is a score that can be computed from sums over examples, which holds for means (accuracy, CIDEr with frozen
+A `SummedScore` can be computed from sums over examples, which holds for means (accuracy, CIDEr with frozen
 document frequencies) and for corpus scores (BLEU, METEOR) alike. Resampling is then one product of matrices.
 Koehn (2004), "Statistical Significance Tests for Machine Translation Evaluation"; Efron and Tibshirani (1993).
 """
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from close.errors import MismatchError
 
-__all__ = ["Measure", "Scores", "compare_measures", "intervals", "mean_measure"]
+__all__ = ["Scores", "SummedScore", "compare_summed", "intervals", "mean_score"]
 
 Array = NDArray[np.float64]
 
@@ -27,7 +27,7 @@ def _mean(sums: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Measure:
+class SummedScore:
     """A score over N examples.
 
     Attributes:
@@ -51,46 +51,46 @@ class Scores(dict[str, Any]):
 
     Attributes:
         ids: the N examples, in the order of all arrays.
-        measures: name to `Measure`, with the scores of the single examples in `per_example`.
+        metrics: name to `SummedScore`, with the scores of the single examples in `per_example`.
     """
 
-    def __init__(self, values: Mapping[str, Any], ids: Sequence[str], measures: Mapping[str, Measure]) -> None:
+    def __init__(self, values: Mapping[str, Any], ids: Sequence[str], metrics: Mapping[str, SummedScore]) -> None:
         super().__init__(values)
         self.ids = list(ids)
-        self.measures = dict(measures)
+        self.metrics = dict(metrics)
 
 
-def mean_measure(values: ArrayLike) -> Measure:
-    """The mean of `values` (N,) as a measure."""
-    scores = np.asarray(values, dtype=np.float64)
-    return Measure(scores, np.stack([scores, np.ones_like(scores)], axis=1))
+def mean_score(values: ArrayLike) -> SummedScore:
+    """The mean of `values` (N,) as a score over examples."""
+    single = np.asarray(values, dtype=np.float64)
+    return SummedScore(single, np.stack([single, np.ones_like(single)], axis=1))
 
 
 def intervals(
-    measures: Mapping[str, Measure], *, samples: int = 1000, level: float = 0.95, seed: int = 0
+    scores: Mapping[str, SummedScore], *, samples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> dict[str, list[float]]:
-    """Percentile bootstrap intervals [low, high] of measures over the same N examples, resampled together.
+    """Percentile bootstrap intervals [low, high] of scores over the same N examples, resampled together.
 
     Empty for `samples=0`, and where there is nothing to resample.
     """
-    if not samples or not measures or any(len(m.per_example) == 0 for m in measures.values()):
+    if not samples or not scores or any(len(m.per_example) == 0 for m in scores.values()):
         return {}
-    sizes = {name: len(m.statistics) for name, m in measures.items()}
+    sizes = {name: len(m.statistics) for name, m in scores.items()}
     if len(set(sizes.values())) > 1:
-        raise MismatchError(f"the measures are over different numbers of examples: {sizes}")
-    statistics = np.concatenate([m.statistics for m in measures.values()], axis=1)
+        raise MismatchError(f"the scores are over different numbers of examples: {sizes}")
+    statistics = np.concatenate([m.statistics for m in scores.values()], axis=1)
     sums = _resampled(statistics, samples, np.random.default_rng(seed))
     tail = 50 * (1 - level)
     result, start = {}, 0
-    for name, measure in measures.items():
-        stop = start + measure.statistics.shape[1]
-        low, high = np.percentile(measure.combine(sums[:, start:stop]), [tail, 100 - tail])
+    for name, score in scores.items():
+        stop = start + score.statistics.shape[1]
+        low, high = np.percentile(score.combine(sums[:, start:stop]), [tail, 100 - tail])
         result[name], start = [float(low), float(high)], stop
     return result
 
 
-def compare_measures(
-    a: Measure, b: Measure, *, samples: int = 1000, level: float = 0.95, seed: int = 0
+def compare_summed(
+    a: SummedScore, b: SummedScore, *, samples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> dict[str, Any]:
     """The difference b − a of two runs on the same N examples.
 

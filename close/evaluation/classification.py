@@ -15,7 +15,7 @@ import numpy as np
 from close.data.rows import RowFile
 from close.encoders import ContrastiveEncoder
 from close.errors import DataError, RecipeError
-from close.evaluation.metrics.entailment import label_scores
+from close.evaluation.metrics.labels import label_scores
 from close.evaluation.zero_shot import Vectors, class_embeddings, class_probabilities
 from close.io.progress import progress
 from close.vectors.build import find_images

@@ -7,8 +7,8 @@ from typing import Any
 
 from close.data.rows import RowFile
 from close.errors import MismatchError, MissingError, RecipeError
-from close.evaluation.bootstrap import Scores, compare_measures
-from close.evaluation.metrics.captions import METRICS
+from close.evaluation.bootstrap import Scores, compare_summed
+from close.evaluation.metrics import METRICS
 from close.evaluation.scores import read_predictions, read_references, row_references, score
 from close.io.files import read_json
 from close.tasks import get_task
@@ -17,7 +17,7 @@ __all__ = ["compare", "compare_scores"]
 
 
 def compare_scores(a: Scores, b: Scores, *, samples: int = 1000, seed: int = 0) -> dict[str, Any]:
-    """Paired tests of every measure that both have: see `close.evaluation.bootstrap.compare_measures`.
+    """Paired tests of every measure that both have: see `close.evaluation.bootstrap.compare_summed`.
 
     Raises:
         MismatchError: the two are not about the same examples in the same order.
@@ -29,9 +29,9 @@ def compare_scores(a: Scores, b: Scores, *, samples: int = 1000, seed: int = 0) 
             + (f", {len(only)} in one only (first: {only[0]!r})" if only else ", in another order")
         )
     return {
-        name: compare_measures(a.measures[name], b.measures[name], samples=samples, seed=seed)
-        for name in a.measures
-        if name in b.measures
+        name: compare_summed(a.metrics[name], b.metrics[name], samples=samples, seed=seed)
+        for name in a.metrics
+        if name in b.metrics
     }
 
 
@@ -67,7 +67,7 @@ def compare(
         raise RecipeError("to compare files of predictions, say the references and the task")
     else:
         files, truth, data = [Path(a), Path(b)], read_references(references, task), str(references)
-    metrics = METRICS[:3] if task == "caption" else METRICS
+    metrics = METRICS.defaults(task, java=False)
     said = [read_predictions(file, task) for file in files]
     if said[0].keys() == said[1].keys() and len(said[0]) < len(truth):
         truth = {key: value for key, value in truth.items() if key in said[0]}  # evaluated with a limit

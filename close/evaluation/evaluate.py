@@ -5,32 +5,32 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from close.data.rows import Modality, Row, RowFile
+from close.encoders import ContrastiveEncoder
 from close.errors import MismatchError, RecipeError
-from close.evaluation.bootstrap import Scores, intervals
+from close.evaluation.bootstrap import Scores
 from close.evaluation.examples import pick_examples
-from close.evaluation.metrics.clipscore import clip_scores
+from close.evaluation.metrics import METRICS
 from close.evaluation.page import write_evaluation_page
-from close.evaluation.scores import PRIMARY, add_parts, row_references, score
+from close.evaluation.scores import add_parts, row_references, score
 from close.io.files import write_json, write_text
 from close.io.progress import progress
 from close.io.versions import versions
 from close.runs.examples import embeddings_of
 from close.runs.folder import RECIPE_FILE, RUN_FILE, open_run
-from close.runs.pipeline import CloseCaptioner, Decode, Said, load
+from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
 from close.runs.recipe import Recipe
 from close.tasks import Task, answer_vocabulary
 from close.vectors.cache import cached_table
 
-METRICS = ("bleu", "rouge_l", "cider")
-"""Caption scores that need no Java."""
-CLIP_SCORE = "clip_score"
 TOP_ANSWERS = 3000
 SHOWN = 10
 """Probabilities kept with a prediction."""
@@ -61,7 +61,7 @@ def evaluate(
     task: str | None = None,
     batch_size: int = 64,
     tokenizer: str = "auto",
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] | None = None,
     decode: Decode | None = None,
     normalise: bool = False,
     answers: str | Path | Sequence[str] | None = None,
@@ -79,7 +79,8 @@ def evaluate(
         run: a run's folder, or a loaded one (then `folder` says where to save).
         data: rows to score on; for `modality="image"` each has an image, for "text" a source.
         task: what to do; without it, the run's task, and where it learnt several, the one that the rows name.
-        tokenizer, metrics: of caption scores: auto, java or python; of bleu, rouge_l, cider, meteor, spice, clip_score.
+        tokenizer: of caption scores: auto, java or python.
+        metrics: names in `METRICS`; without them, the task's default ones that need no Java.
         decode: "tree", "score" or "free" for answers from a closed set. normalise: with "score", by their lengths.
         answers: the closed set: the answers themselves, or a file for `answer_vocabulary`. Without it, the task's labels;
             for VQA decoded by "tree" or "score", the commonest targets that the run was trained on.
@@ -103,11 +104,9 @@ def evaluate(
     decoding = _decoding(captioner, kind, decode, normalise, answers, top_answers)
     count = min(limit or len(rows), len(rows))
     outputs = predict(captioner, rows, kind, modality, count, batch_size, decoding, **generation)
-    chosen, texts = rows[:count], [said.text for said in outputs]
-    of_captions = [name for name in metrics if name != CLIP_SCORE] or ["cider"]
-    scores, examples = score_rows(kind, chosen, texts, tokenizer=tokenizer, metrics=of_captions)
-    if kind.metric == "caption" and CLIP_SCORE in metrics:
-        _add_clip_scores(scores, captioner, rows, chosen, texts)
+    chosen, texts = rows[:count], [answer.text for answer in outputs]
+    more = {"encoder": captioner.encoder, "image_vectors": partial(_image_vectors, captioner.encoder, rows)}
+    scores, examples = score_rows(kind, chosen, texts, tokenizer=tokenizer, metrics=metrics, **more)
     result = {
         "run": captioner.name,
         "data": str(data),
@@ -149,13 +148,13 @@ def predict(
     batch_size: int = 64,
     decoding: Decoding = Decoding(),
     **generation: Any,
-) -> list[Said]:
+) -> list[Answer]:
     """What the model says of the first `count` rows; rows of like context length share a batch."""
     with progress(f"embedding {rows.path.name}", f"{modality}s") as update:
         embeds = embeddings_of(rows, task, cached_table(rows, captioner.encoder, modality, progress=update))
     contexts = [task.context(rows[index]) for index in range(count)]
     order = sorted(range(count), key=lambda index: len(contexts[index]))
-    said: dict[int, Said] = {}
+    said: dict[int, Answer] = {}
     with progress(f"predicting {rows.path.name}", "rows") as update:
         for start in range(0, count, batch_size):
             batch = order[start : start + batch_size]
@@ -174,20 +173,29 @@ def predict(
 
 
 def score_rows(
-    task: Task, rows: Sequence[Row], texts: Sequence[str], *, tokenizer: str = "auto", metrics: Sequence[str] = METRICS
+    task: Task,
+    rows: Sequence[Row],
+    texts: Sequence[str],
+    *,
+    tokenizer: str = "auto",
+    metrics: Sequence[str] | None = None,
+    **more: Any,
 ) -> tuple[Scores, dict[str, Any]]:
-    """The task's official scores of one text a row, and examples of the best, the worst and any."""
+    """The task's official scores of one text a row, and examples of the best, the worst and any.
+
+    Args:
+        metrics: without them, the default ones that need no Java. more: the run's `encoder` and `image_vectors`, see `Inputs`.
+    """
     predictions = {row.id: text for row, text in zip(rows, texts, strict=True)}
-    references = row_references(rows, task.metric)
-    scores = score(task.metric, predictions, references, tokenizer=tokenizer, metrics=metrics)
+    references, by_id = row_references(rows, task.metric), {row.id: row for row in rows}
+    chosen = METRICS.defaults(task.metric, java=False) if metrics is None else metrics
+    settings: dict[str, Any] = {"tokenizer": tokenizer, "metrics": chosen}
+    scores = score(task.metric, predictions, references, rows=by_id, **settings, **more)
     if task.metric == "caption":
         domains = {row.id: row.meta["domain"] for row in rows if "domain" in row.meta}
-        add_parts(scores, predictions, references, domains, tokenizer=tokenizer, metrics=metrics)
-        if all("facts" in row.meta for row in rows):
-            scores |= _against_truth(rows, texts)
-    measure = next((name for name in (PRIMARY[task.metric], *scores.measures) if name in scores.measures), None)
-    by_id = {row.id: row for row in rows}
-    return scores, pick_examples(scores, measure, by_id, predictions) if measure else {}
+        add_parts(scores, predictions, references, domains, **settings, **more)
+    shown = next((key for key in (METRICS.primary(task.metric), *scores.metrics) if key in scores.metrics), None)
+    return scores, pick_examples(scores, shown, by_id, predictions) if shown else {}
 
 
 def _task_of(rows: RowFile, captioner: CloseCaptioner) -> str:
@@ -246,45 +254,14 @@ def _trained(run: str) -> dict[str, Any] | None:
     return {key: info.get(key) for key in ("seed", "encoder", "fingerprint", "tasks", "train", "steps", "versions")}
 
 
-def _add_clip_scores(
-    scores: Scores, captioner: CloseCaptioner, rows: RowFile, chosen: Sequence[Row], texts: Sequence[str]
-) -> None:
-    """CLIPScore and RefCLIPScore by the run's own encoder, with the authors' words before each text."""
-    table = cached_table(rows, captioner.encoder, "image")
+def _image_vectors(encoder: ContrastiveEncoder, rows: RowFile, ids: Sequence[str]) -> NDArray[np.float32]:
+    """(N, D) unit vectors of the rows' images, by the rows' ids."""
+    table = cached_table(rows, encoder, "image")
     place = {name: index for index, name in enumerate(table.ids)}
-    references = [row.references or row.target or row.source for row in chosen]
-    said = list(dict.fromkeys([*texts, *(text for several in references for text in several)]))
-    vectors = captioner.encoder.encode_text([f"A photo depicts {text}".strip() for text in said]).numpy()
-    of = {text: index for index, text in enumerate(said)}
-    measures = clip_scores(
-        np.asarray(table[[place[row.id] for row in chosen]]),
-        vectors[[of[text] for text in texts]],
-        [vectors[[of[text] for text in several]] for several in references],
-    )
-    by_id = {row.id: index for index, row in enumerate(chosen)}
-    if scores.ids != [row.id for row in chosen]:  # measures go with the scores' own order
-        order = [by_id[key] for key in scores.ids]
-        measures = {name: type(m)(m.per_example[order], m.statistics[order], m.combine) for name, m in measures.items()}
-    scores.measures |= measures
-    scores |= {name: measure.value for name, measure in measures.items()}
-    scores["ci"] |= intervals(measures)
-    scores["clip_score_encoder"] = captioner.encoder.name
+    return np.asarray(table[[place[name] for name in ids]])
 
 
-def _against_truth(rows: Sequence[Row], texts: Sequence[str]) -> dict[str, float]:
-    """What only the mini world knows: which claims are true."""
-    from close.mini import attribute_accuracy
-
-    truth = attribute_accuracy(texts, [row.meta["facts"] for row in rows])
-    return {
-        "attribute_accuracy": truth.accuracy,
-        "attribute_recall": truth.recall,
-        "hallucination": truth.hallucination,
-        "claims": truth.claims,
-    }
-
-
-def _line(row: Row, said: Said) -> str:
+def _line(row: Row, said: Answer) -> str:
     values: dict[str, Any] = {"id": row.id, "text": said.text, "score": round(said.score, 6)}
     if said.probabilities is not None:
         values["probabilities"] = {label: round(share, 6) for label, share in list(said.probabilities.items())[:SHOWN]}

@@ -24,7 +24,7 @@ def pick_examples(
         `measure`, and under `best`, `worst`, `random` up to `count` examples each: `id`, `image`, `source` (where there
         is no image), `context`, `prediction`, `references`, `score`. No example is both among the best and the worst.
     """
-    values, rng = scores.measures[measure].per_example, np.random.default_rng(seed)
+    values, rng = scores.metrics[measure].per_example, np.random.default_rng(seed)
     order = np.lexsort((rng.permutation(len(values)), values))
     count = min(count, len(order) // 2) or 1
     chosen = {

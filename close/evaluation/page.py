@@ -10,26 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from close.errors import DataError
+from close.evaluation.metrics import METRICS
 from close.io.files import read_json, write_text
 
 __all__ = ["evaluation_page", "write_evaluation_page"]
 
-NAMES = {
-    "cider": "CIDEr",
-    "bleu_1": "BLEU-1",
-    "bleu_2": "BLEU-2",
-    "bleu_3": "BLEU-3",
-    "bleu_4": "BLEU-4",
-    "rouge_l": "ROUGE-L",
-    "meteor": "METEOR",
-    "spice": "SPICE",
-    "accuracy": "Accuracy",
-    "clip_score": "CLIPScore",
-    "ref_clip_score": "RefCLIPScore",
-    "attribute_accuracy": "Attributes right",
-    "attribute_recall": "Attributes named",
-    "hallucination": "Attributes made up",
-}
 _PARTS = {
     "per_answer_type": "By answer type",
     "per_question_type": "By question type",
@@ -62,11 +47,12 @@ def evaluation_page(result: Mapping[str, Any]) -> str:
     )
     environment.filters["number"] = lambda value: "–" if value is None else f"{value:.1f}"
     scores = result["scores"]
+    names = {score.key: score.label for score in METRICS.scores()}
     return environment.get_template("page.html.j2").render(
         result=result,
         scores=scores,
-        names=NAMES,
-        bars=_bars(scores),
+        names=names,
+        bars=_bars(scores, names),
         parts={title: scores[key] for key, title in _PARTS.items() if scores.get(key)},
         confusion=_confusion(scores.get("confusion")),
         examples=_examples(result.get("examples") or {}),
@@ -74,15 +60,15 @@ def evaluation_page(result: Mapping[str, Any]) -> str:
     )
 
 
-def _bars(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Scores in the order of `NAMES`, each with its interval, placed on a scale of 0–100 or wider."""
+def _bars(scores: Mapping[str, Any], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Scores in the order of their names, each with its interval, placed on a scale of 0–100 or wider."""
     intervals = scores.get("ci", {})
-    shown = {key: scores[key] for key in NAMES if scores.get(key) is not None}
+    shown = {key: scores[key] for key in names if scores.get(key) is not None}
     ends = [*shown.values(), *(end for key in shown for end in intervals.get(key, ()))]
     top = max([100.0, *ends])
     return [
         {
-            "name": NAMES[key],
+            "name": names[key],
             "value": value,
             "interval": intervals.get(key),
             "width": 100 * value / top,

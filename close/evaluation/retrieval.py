@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from close.data.rows import RowFile
 from close.encoders import ContrastiveEncoder
 from close.errors import DataError
-from close.evaluation.bootstrap import intervals, mean_measure
+from close.evaluation.bootstrap import intervals, mean_score
 from close.evaluation.zero_shot import Vectors
 from close.io.progress import progress
 from close.vectors.build import find_images
@@ -116,9 +116,9 @@ def first_hits(queries: Vectors, gallery: Vectors, of_query: ArrayLike, of_galle
 
 
 def _recalls(ranks: NDArray[np.int64]) -> dict[str, Any]:
-    measures = {f"r@{k}": mean_measure(100.0 * (ranks <= k)) for k in RANKS}
-    values: dict[str, Any] = {name: measure.value for name, measure in measures.items()}
-    return values | {"median": float(np.median(ranks)), "ci": intervals(measures)}
+    scores = {f"r@{k}": mean_score(100.0 * (ranks <= k)) for k in RANKS}
+    values: dict[str, Any] = {name: score.value for name, score in scores.items()}
+    return values | {"median": float(np.median(ranks)), "ci": intervals(scores)}
 
 
 def _listed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,12 @@ from close.data.readers.json_stream import json_items
 from close.data.readers.lines import json_lines
 from close.data.rows import Row, RowFile
 from close.errors import DataError, MissingError
-from close.evaluation.bootstrap import Scores
-from close.evaluation.metrics.captions import METRICS, caption_scores
-from close.evaluation.metrics.diversity import diversity
-from close.evaluation.metrics.entailment import label_scores
-from close.evaluation.metrics.vqa import Question, vqa_scores
+from close.evaluation.bootstrap import Scores, intervals
+from close.evaluation.metrics import METRICS, Inputs, VqaReference, caption_scores, diversity, label_scores, vqa_scores
+from close.evaluation.metrics.base import compute
 from close.registry import unknown_name
 
-__all__ = ["PRIMARY", "add_parts", "read_predictions", "read_references", "row_references", "score", "score_files"]
-
-PRIMARY = {"caption": "cider", "vqa": "accuracy", "entailment": "accuracy"}
-"""The measure that each kind of task is known by."""
+__all__ = ["add_parts", "read_predictions", "read_references", "row_references", "score", "score_files"]
 
 References = Mapping[str, Any]
 _FIELDS = {"caption": ("image_id", "caption"), "vqa": ("question_id", "answer")}
@@ -34,25 +29,39 @@ def score(
     references: References,
     *,
     tokenizer: str = "auto",
-    metrics: Iterable[str] = METRICS,
+    metrics: Iterable[str] | None = None,
     samples: int = 1000,
     seed: int = 0,
+    **more: Any,
 ) -> Scores:
-    """The official score of a kind of task: "caption", "vqa" or "entailment".
+    """The official score of a kind of task ("caption", "vqa", "entailment", or one that a metric of one's own scores).
 
     Args:
-        references: id to captions, to `Question`, or to the true label.
-        tokenizer, metrics: of caption scores.
+        references: id to captions, to `VqaReference`, or to the true label.
+        tokenizer: of caption scores. metrics: names in `METRICS`; without them, the default ones of the task.
+        more: what else `Inputs` holds, for metrics that need it.
     Raises:
-        UnknownNameError: no such task. DataError: predictions and references do not fit together.
+        UnknownNameError: no such task or metric. DataError: predictions and references do not fit together.
     """
-    if task not in PRIMARY:
-        raise unknown_name("task", task, PRIMARY)
-    if task == "vqa":
-        return vqa_scores(predictions, references, samples=samples, seed=seed)
-    if task == "entailment":
-        return label_scores(predictions, references, samples=samples, seed=seed)
-    return caption_scores(predictions, references, tokenizer=tokenizer, metrics=metrics, samples=samples, seed=seed)
+    if task not in METRICS.kinds:
+        raise unknown_name("task", task, METRICS.kinds)
+    chosen = list(METRICS.defaults(task) if metrics is None else metrics)
+    settings: dict[str, Any] = {"samples": samples, "seed": seed}
+    if task not in _WHOLE:
+        return caption_scores(
+            predictions, references, kind=task, tokenizer=tokenizer, metrics=chosen, **settings, **more
+        )
+    result = _WHOLE[task](predictions, references, **settings)
+    own = [name for name in chosen if name not in METRICS.defaults(task)]
+    summed, values, notes = compute(task, own, Inputs(result.ids, predictions, references, **more))
+    result.metrics |= summed
+    result["ci"] |= intervals(summed, **settings)
+    result |= {key: one.value for key, one in summed.items()} | values | ({"notes": notes} if notes else {})
+    return result
+
+
+_WHOLE: dict[str, Callable[..., Scores]] = {"vqa": vqa_scores, "entailment": label_scores}
+"""Tasks whose official score demands a prediction for every example, and has parts."""
 
 
 def score_files(
@@ -61,7 +70,7 @@ def score_files(
     task: str,
     *,
     tokenizer: str = "auto",
-    metrics: Iterable[str] = METRICS,
+    metrics: Iterable[str] | None = None,
     samples: int = 1000,
     seed: int = 0,
 ) -> Scores:
@@ -71,7 +80,8 @@ def score_files(
     (NoCaps; each domain is scored by itself, with its own document frequencies). VQA: official results and annotations.
     Entailment: JSONL with `id` and `label` on both sides. A `.jsonl` of this project is taken too, for both.
     """
-    settings: dict[str, Any] = {"tokenizer": tokenizer, "metrics": tuple(metrics), "samples": samples, "seed": seed}
+    chosen = tuple(METRICS.defaults(task) if metrics is None else metrics)
+    settings: dict[str, Any] = {"tokenizer": tokenizer, "metrics": chosen, "samples": samples, "seed": seed}
     said, truth = read_predictions(predictions, task), read_references(references, task)
     result = score(task, said, truth, **settings)
     if task == "caption":
@@ -100,14 +110,14 @@ def read_predictions(path: str | Path, task: str) -> dict[str, str]:
         MissingError: no such file. DataError: what is wrong at which record; one id has two predictions.
     """
     path = _there(path)
-    if task not in PRIMARY:
-        raise unknown_name("task", task, PRIMARY)
+    if task not in METRICS.kinds:
+        raise unknown_name("task", task, METRICS.kinds)
     found: dict[str, str] = {}
     for where, record in _records(path, task):
         if path.suffix == ".jsonl" or task == "entailment":
             key, field = "id", next((f for f in ("text", "label", "answer", "caption") if f in record), "text")
         else:
-            key, field = _FIELDS[task]
+            key, field = _FIELDS.get(task, _FIELDS["caption"])
         name, value = str(get(record, key, (int, str), where)), get(record, field, str, where)
         if name in found:
             raise DataError(f"{where}: a second prediction for {key} {name!r}")
@@ -154,14 +164,14 @@ def _captions(path: Path) -> dict[str, list[str]]:
     return {str(key): captions[key] for key in dict.fromkeys([*order, *captions]) if key in captions}
 
 
-def _questions(path: Path) -> dict[str, Question]:
+def _questions(path: Path) -> dict[str, VqaReference]:
     questions = {}
     for where, record in json_items(path, "annotations"):
         answers = tuple(get(answer, "answer", str, where) for answer in get(record, "answers", list, where))
         key = str(get(record, "question_id", (int, str), where))
         if key in questions:
             raise DataError(f"{where}: a second annotation of question {key!r}")
-        questions[key] = Question(answers, record.get("answer_type"), record.get("question_type"))
+        questions[key] = VqaReference(answers, record.get("answer_type"), record.get("question_type"))
     return questions
 
 
@@ -192,7 +202,7 @@ def row_references(rows: Iterable[Row], task: str) -> dict[str, Any]:
     for row in rows:
         if task == "vqa":
             types = (row.meta.get("answer_type"), row.meta.get("question_type"))
-            found[row.id] = Question(row.answers or row.target, *types) if row.answers or row.target else None
+            found[row.id] = VqaReference(row.answers or row.target, *types) if row.answers or row.target else None
         elif task == "entailment":
             found[row.id] = row.label or (row.target[0] if row.target else None)
         else:

@@ -26,13 +26,13 @@ from close.runs.examples import Prompter
 from close.runs.folder import open_run
 from close.tasks import get_task
 
-__all__ = ["CloseCaptioner", "Decode", "Output", "Said", "load"]
+__all__ = ["Answer", "CloseCaptioner", "Decode", "Output", "load"]
 
 Decode = Literal["tree", "score", "free"]
 """How an answer from a closed set is found: generated along a prefix tree, the likeliest of all, or generated freely."""
 
 
-class Said(NamedTuple):
+class Answer(NamedTuple):
     """What the model says of one embedding.
 
     Attributes:
@@ -52,7 +52,7 @@ class Output:
 
     Attributes:
         text: the output; empty where there is an error.
-        score: as in `Said`.
+        score: as in `Answer`.
         item: the file, or what stood in for it.
         error: why there is no text.
         probabilities: of every label, likeliest first, where labels were scored (`decode="score"`).
@@ -236,7 +236,7 @@ class CloseCaptioner:
         decode: Decode | None = None,
         normalise: bool = False,
         **generation: Any,
-    ) -> list[Said]:
+    ) -> list[Answer]:
         """What the model says of unit embeddings (B, D).
 
         Args:
@@ -259,7 +259,7 @@ class CloseCaptioner:
             said = self.generate(
                 embeds, contexts, modality=modality, labels=() if how == "free" else labels, **generation
             )
-            return [Said(*one) for one in said]
+            return [Answer(*one) for one in said]
         if generation:
             raise RecipeError(f"decoding 'score' generates nothing; leave out {', '.join(generation)}")
         scores = self._label_scores(embeds, contexts, labels, modality, normalise)
@@ -333,9 +333,9 @@ class CloseCaptioner:
         )
 
 
-def _likeliest(labels: Sequence[str], scores: Tensor, shares: Tensor) -> Said:
+def _likeliest(labels: Sequence[str], scores: Tensor, shares: Tensor) -> Answer:
     order = shares.argsort(descending=True, stable=True).tolist()
-    return Said(labels[order[0]], float(scores[order[0]]), {labels[i]: float(shares[i]) for i in order})
+    return Answer(labels[order[0]], float(scores[order[0]]), {labels[i]: float(shares[i]) for i in order})
 
 
 def expand(items: Any, suffixes: Sequence[str]) -> tuple[list[Any], bool]:

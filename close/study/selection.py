@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from close.data.rows import Row, RowFile
 from close.errors import DataError
-from close.evaluation.evaluate import METRICS, score_rows
-from close.evaluation.scores import PRIMARY
+from close.evaluation.evaluate import score_rows
+from close.evaluation.metrics import METRICS
 from close.gap.advice.pseudo_images import moved_to_images
 from close.io.files import read_json, write_json, write_text
 from close.io.keys import cache_folder
@@ -125,7 +125,7 @@ def selection_score(
         batch = order[start : start + batch_size]
         outputs = captioner.generate(shown[batch], [task.context(told[i]) for i in batch], **generation)
         said |= {i: text for i, (text, _) in zip(batch, outputs, strict=True)}
-    scores, _ = score_rows(task, told, [said[i] for i in range(len(told))], tokenizer="python", metrics=METRICS)
+    scores, _ = score_rows(task, told, [said[i] for i in range(len(told))], tokenizer="python")
     return {
         "data": str(data),
         "data_sha256": rows.sha256,
@@ -133,7 +133,7 @@ def selection_score(
         "image": None if image is None else str(image),
         "seed": seed,
         "stand_in": STAND_INS["text" if image is None else "unpaired"],
-        "primary": PRIMARY[task.metric],
+        "primary": METRICS.primary(task.metric),
         "scores": scores,
     }
 

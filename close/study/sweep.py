@@ -18,6 +18,7 @@ from close.adapters.base import stages_of
 from close.data.rows import RowFile
 from close.errors import RecipeError
 from close.evaluation.evaluate import evaluate
+from close.evaluation.metrics import METRICS
 from close.evaluation.transfer import recovered_share
 from close.io.files import read_json, write_json, write_text
 from close.io.plots import Colours, figure, save_png
@@ -29,8 +30,6 @@ from close.study.selection import best, saved_selection
 
 __all__ = ["Arm", "arms_of", "cell", "interval", "run_arm", "run_folder", "summarise", "sweep"]
 
-HEADLINES = ("cider", "accuracy", "attribute_accuracy", "attribute_recall")
-"""Scores that a sweep reports, where the evaluation has them; the first that it has is plotted."""
 MODALITIES = {"image": "images in", "text": "text in", "selection": "stand-ins in"}
 
 
@@ -118,7 +117,9 @@ def run_arm(
 
 
 def _headlines(scores: dict[str, Any]) -> dict[str, float]:
-    return {key: scores[key] for key in HEADLINES if scores.get(key) is not None}
+    """Scores that a sweep reports, where the evaluation has them; the first that it has is plotted."""
+    keys = [score.key for score in METRICS.scores() if score.headline]
+    return {key: scores[key] for key in keys if scores.get(key) is not None}
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from close.evaluation.metrics.captions import CaptionScores, caption_scores, java_tokens, python_tokens
+from close.evaluation.metrics.captions import CaptionScores, caption_scores
+from close.evaluation.metrics.tokens import java_tokens, python_tokens
 from close.evaluation.scores import read_references
 from close.io.files import write_json
 
@@ -52,7 +53,7 @@ def scored(references: dict[str, list[str]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """SummedScore, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("captions", type=Path)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))

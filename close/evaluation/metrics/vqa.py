@@ -1,6 +1,6 @@
 """VQA accuracy as the official script counts it, quirks included, since every published number contains them.
 
-Goyal et al. (2017), "Making the V in VQA Matter"; Antol et al. (2015), "VQA: Visual Question Answering".
+Goyal et al. (2017), "Making the V in VQA Matter"; Antol et al. (2015), "VQA: Visual VqaReference Answering".
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from close.errors import DataError
-from close.evaluation.bootstrap import Scores, intervals, mean_measure
+from close.evaluation.bootstrap import Scores, SummedScore, intervals, mean_score
+from close.evaluation.metrics.base import METRICS, Inputs, Metric, Score
 
-__all__ = ["Question", "normalize_answer", "vqa_accuracy", "vqa_scores"]
+__all__ = ["VqaReference", "normalize_answer", "official_accuracy", "vqa_accuracy", "vqa_scores"]
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
@@ -49,7 +50,7 @@ _CONTRACTIONS = _misspelt()
 
 
 @dataclass(frozen=True)
-class Question:
+class VqaReference:
     """What the annotators said of one question.
 
     Attributes:
@@ -102,7 +103,7 @@ def _plain(text: str) -> str:
 
 
 def vqa_scores(
-    predictions: Mapping[str, str], questions: Mapping[str, Question], *, samples: int = 1000, seed: int = 0
+    predictions: Mapping[str, str], questions: Mapping[str, VqaReference], *, samples: int = 1000, seed: int = 0
 ) -> Scores:
     """Score predictions (question id to answer); as officially, every question needs one and no other may be there.
 
@@ -113,19 +114,36 @@ def vqa_scores(
     """
     _same_questions(predictions, questions)
     ids = list(questions)
-    values = np.array([vqa_accuracy(predictions[key], questions[key].answers) for key in ids])
-    measure = mean_measure(values)
+    right = official_accuracy(Inputs(ids, predictions, questions))
+    values = right["accuracy"].per_example
     scores = {
-        "accuracy": measure.value,
+        "accuracy": right["accuracy"].value,
         "per_answer_type": _by_type(values, [questions[key].answer_type for key in ids]),
         "per_question_type": _by_type(values, [questions[key].question_type for key in ids]),
         "n": len(ids),
-        "ci": intervals({"accuracy": measure}, samples=samples, seed=seed),
+        "ci": intervals(right, samples=samples, seed=seed),
     }
-    return Scores(scores, ids, {"accuracy": measure})
+    return Scores(scores, ids, right)
 
 
-def _same_questions(predictions: Mapping[str, str], questions: Mapping[str, Question]) -> None:
+@METRICS.register(
+    Metric(
+        "vqa_accuracy",
+        "vqa",
+        (Score("accuracy", "Accuracy", headline=True),),
+        primary=True,
+        default=True,
+        source="Antol et al., ICCV 2015",
+    )
+)
+def official_accuracy(inputs: Inputs) -> dict[str, SummedScore]:
+    """The official VQA accuracy of each question."""
+    return {
+        "accuracy": mean_score([vqa_accuracy(inputs.predictions[i], inputs.references[i].answers) for i in inputs.ids])
+    }
+
+
+def _same_questions(predictions: Mapping[str, str], questions: Mapping[str, VqaReference]) -> None:
     if not questions:
         raise DataError("there are no questions to score")
     missing = [key for key in questions if key not in predictions]

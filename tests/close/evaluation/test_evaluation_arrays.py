@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from close.errors import DataError
-from close.evaluation.metrics.clipscore import clip_scores
+from close.evaluation.metrics.clip_score import clip_scores
 from close.evaluation.metrics.diversity import diversity
 from close.evaluation.zero_shot import class_embeddings, class_probabilities
 

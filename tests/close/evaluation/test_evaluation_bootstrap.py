@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from close.errors import MismatchError
-from close.evaluation.bootstrap import Measure, compare_measures, intervals, mean_measure
+from close.evaluation.bootstrap import SummedScore, compare_summed, intervals, mean_score
 
 
 def test_interval_of_a_mean_is_the_normal_one() -> None:
     values = np.random.default_rng(0).normal(50, 10, 2000)
-    low, high = intervals({"m": mean_measure(values)}, samples=4000)["m"]
+    low, high = intervals({"m": mean_score(values)}, samples=4000)["m"]
     half = 1.96 * values.std() / np.sqrt(2000)
     assert low == pytest.approx(values.mean() - half, abs=0.05)
     assert high == pytest.approx(values.mean() + half, abs=0.05)
@@ -20,13 +20,13 @@ def test_interval_of_a_mean_is_the_normal_one() -> None:
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     rng, hits = np.random.default_rng(1), 0
     for n in range(300):
-        low, high = intervals({"m": mean_measure(rng.exponential(1.0, 200))}, samples=300, seed=n)["m"]
+        low, high = intervals({"m": mean_score(rng.exponential(1.0, 200))}, samples=300, seed=n)["m"]
         hits += low <= 1.0 <= high
     assert 0.90 < hits / 300 < 0.98
 
 
 def test_one_seed_one_interval_and_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    measure = mean_measure(np.arange(50.0))
+    measure = mean_score(np.arange(50.0))
     first = intervals({"m": measure}, seed=5)
     assert first == intervals({"m": measure}, seed=5)
     assert first != intervals({"m": measure}, seed=6)
@@ -35,7 +35,7 @@ def test_one_seed_one_interval_and_blocks_do_not_matter(monkeypatch: pytest.Monk
 def test_a_ratio_is_resampled_as_a_ratio() -> None:
     rng = np.random.default_rng(2)
     statistics = rng.integers(1, 20, (80, 2)).astype(float)
-    ratio = Measure(statistics[:, 0], statistics, lambda sums: sums[..., 0] / sums[..., 1])
+    ratio = SummedScore(statistics[:, 0], statistics, lambda sums: sums[..., 0] / sums[..., 1])
     slow = []
     for _ in range(3000):
         drawn = rng.integers(0, 80, 80)
@@ -46,7 +46,7 @@ def test_a_ratio_is_resampled_as_a_ratio() -> None:
 
 def test_paired_test_against_every_exchange() -> None:
     a, b = np.array([10.0, 20, 30, 40, 50, 60, 70]), np.array([13.0, 22, 29, 46, 55, 61, 78])
-    found = compare_measures(mean_measure(a), mean_measure(b), samples=20000)
+    found = compare_summed(mean_score(a), mean_score(b), samples=20000)
     difference = b - a
     exchanged = [abs((np.array(signs) * difference).sum()) for signs in itertools.product((1, -1), repeat=7)]
     exact = np.mean([e >= abs(difference.sum()) - 1e-9 for e in exchanged])
@@ -59,7 +59,7 @@ def test_paired_interval_is_that_of_the_differences() -> None:
     rng = np.random.default_rng(3)
     a = rng.normal(50, 20, 1000)
     b = a + rng.normal(1, 2, 1000)  # the runs differ far less than the examples do
-    low, high = compare_measures(mean_measure(a), mean_measure(b), samples=3000)["ci"]
+    low, high = compare_summed(mean_score(a), mean_score(b), samples=3000)["ci"]
     half = 1.96 * (b - a).std() / np.sqrt(1000)
     assert (low, high) == pytest.approx(((b - a).mean() - half, (b - a).mean() + half), abs=0.03)
 
@@ -68,23 +68,23 @@ def test_no_difference_is_called_one_about_as_often_as_it_should() -> None:
     rng, called = np.random.default_rng(4), 0
     for n in range(300):
         a, b = rng.normal(0, 1, (2, 60))
-        called += compare_measures(mean_measure(a), mean_measure(b), samples=200, seed=n)["p"] < 0.05
+        called += compare_summed(mean_score(a), mean_score(b), samples=200, seed=n)["p"] < 0.05
     assert 5 <= called <= 28
 
 
 def test_equal_runs() -> None:
-    same = mean_measure(np.arange(10.0))
-    assert compare_measures(same, same, samples=100) == {"a": 4.5, "b": 4.5, "difference": 0, "ci": [0, 0], "p": 1}
+    same = mean_score(np.arange(10.0))
+    assert compare_summed(same, same, samples=100) == {"a": 4.5, "b": 4.5, "difference": 0, "ci": [0, 0], "p": 1}
 
 
 def test_nothing_to_resample() -> None:
     assert intervals({}) == {}
-    assert intervals({"m": mean_measure([])}) == {}
-    assert intervals({"m": mean_measure([1.0])}, samples=0) == {}
+    assert intervals({"m": mean_score([])}) == {}
+    assert intervals({"m": mean_score([1.0])}, samples=0) == {}
 
 
 def test_different_numbers_of_examples_are_refused() -> None:
     with pytest.raises(MismatchError, match="3"):
-        intervals({"a": mean_measure([1.0]), "b": mean_measure([1.0, 2, 3])})
+        intervals({"a": mean_score([1.0]), "b": mean_score([1.0, 2, 3])})
     with pytest.raises(MismatchError, match="1 and 3"):
-        compare_measures(mean_measure([1.0]), mean_measure([1.0, 2, 3]))
+        compare_summed(mean_score([1.0]), mean_score([1.0, 2, 3]))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from close.errors import DataError, MissingError, UnknownNameError
-from close.evaluation import captions
-from close.evaluation.metrics.captions import METRICS, caption_scores
+from close.evaluation.metrics import METRICS, caption_scores
+from close.evaluation.metrics import tokens as ptb_tokens
 
 java = pytest.mark.skipif(shutil.which("java") is None, reason="METEOR and the reference tokenizer need Java")
 NO_JAVA = ("bleu", "rouge_l", "cider")
@@ -96,7 +96,7 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_without_java(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    scores = caption_scores(*made_up(20), metrics=METRICS, samples=0)
+    scores = caption_scores(*made_up(20), metrics=METRICS.defaults("caption"), samples=0)
     assert scores["tokenizer"] == "python"
     assert scores["meteor"] is None
     assert "java" in scores["notes"]["meteor"]
@@ -123,7 +123,7 @@ def test_bleu_of_a_resample_is_bleu_of_the_repeated_examples() -> None:
         metrics=["bleu"],
         samples=0,
     )
-    for name, measure in scores.measures.items():
+    for name, measure in scores.metrics.items():
         weights = np.bincount(drawn, minlength=30).astype(float)
         assert measure.combine(weights @ measure.statistics) == pytest.approx(slow[name], abs=1e-9)
 
@@ -134,7 +134,7 @@ def test_meteor_of_a_resample_is_meteor_of_the_repeated_examples() -> None:
     from pycocoevalcap.meteor.meteor import Meteor
 
     predictions, references = made_up(60)
-    measure = caption_scores(predictions, references, metrics=["meteor"], samples=0).measures["meteor"]
+    measure = caption_scores(predictions, references, metrics=["meteor"], samples=0).metrics["meteor"]
     drawn = np.random.default_rng(3).integers(0, 60, 60)
     keys = [list(references)[i] for i in drawn]
     gts, res = tokens_of_pycocoevalcap(
@@ -188,7 +188,7 @@ def test_one_image_and_empty_captions_are_no_reason_to_fail() -> None:
 def test_line_breaks_inside_captions_keep_the_lines_apart() -> None:
     odd = {"a": "a dog\r\nruns", "b": "a\u2028cat\x0bsits"}
     for tokenizer in ["python", *(["java"] if shutil.which("java") else [])]:
-        tokens = captions.java_tokens if tokenizer == "java" else captions.python_tokens
+        tokens = ptb_tokens.java_tokens if tokenizer == "java" else ptb_tokens.python_tokens
         assert tokens({key: [text] for key, text in odd.items()}) == {"a": ["a dog runs"], "b": ["a cat sits"]}
 
 

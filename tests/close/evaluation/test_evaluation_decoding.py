@@ -140,7 +140,7 @@ def test_free_decoding_remains(cli: Callable[..., Any], run: Path, world: Path, 
 
 
 def test_clip_scores_beside_the_others(cli: Callable[..., Any], run: Path, world: Path, tmp_path: Path) -> None:
-    from close.evaluation.metrics.clipscore import clip_scores
+    from close.evaluation.metrics.clip_score import clip_scores
 
     data = world / "test" / "eval.jsonl"
     command = ("evaluate", run, data, "--metric", "cider", "--metric", "clip_score", "--num-beams", 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from close.evaluation import captions
+from close.evaluation.metrics import tokens as ptb_tokens
 from close.evaluation.metrics.ptb import tokenize
 
 java = pytest.mark.skipif(shutil.which("java") is None, reason="the reference tokenizer needs Java")
@@ -45,7 +45,7 @@ def test_what_java_was_seen_to_give(caption: str, tokens: str) -> None:
 
 @java
 def test_the_list_above_is_what_java_gives() -> None:
-    assert captions.java_tokens({"x": list(SEEN)})["x"] == list(SEEN.values())
+    assert ptb_tokens.java_tokens({"x": list(SEEN)})["x"] == list(SEEN.values())
 
 
 def test_the_next_caption_decides_about_a_last_letter() -> None:
@@ -66,7 +66,7 @@ def real_captions() -> list[str]:
 def test_same_tokens_on_every_real_caption() -> None:
     real = real_captions()
     ours = [" ".join(tokens) for tokens in tokenize(real)]
-    theirs = captions.java_tokens({"all": real})["all"]
+    theirs = ptb_tokens.java_tokens({"all": real})["all"]
     assert len(real) == 25014
     assert [(c, a, b) for c, a, b in zip(real, ours, theirs, strict=True) if a != b] == []
 
@@ -91,7 +91,7 @@ def test_made_up_captions_hardly_ever_differ() -> None:
         caption[place] += draw.choice([".", ",", "'s", "'", '"', "!", "?", ";", ":", "-", "n't", "'re", ")", "..", "%"])
         made.append(" ".join(caption) + draw.choice([".", "", " ."]))
     ours = [" ".join(tokens) for tokens in tokenize(made)]
-    theirs = captions.java_tokens({"all": made})["all"]
+    theirs = ptb_tokens.java_tokens({"all": made})["all"]
     differ = [(c, a, b) for c, a, b in zip(made, ours, theirs, strict=True) if a != b]
     assert len(differ) < 20, differ[:5]
 

@@ -18,7 +18,7 @@ from close.errors import CloseError, DataError, MismatchError, MissingError, Rec
 from close.evaluation.compare import compare
 from close.evaluation.examples import pick_examples
 from close.evaluation.metrics.captions import caption_scores
-from close.evaluation.metrics.entailment import label_scores
+from close.evaluation.metrics.labels import label_scores
 from close.evaluation.metrics.vqa import vqa_accuracy
 from close.evaluation.scores import read_predictions, read_references, score_files
 from close.io.files import write_json

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from close.errors import DataError
-from close.evaluation.metrics.vqa import Question, normalize_answer, vqa_accuracy, vqa_scores
+from close.evaluation.metrics.vqa import VqaReference, normalize_answer, vqa_accuracy, vqa_scores
 
 
 def official_cases() -> list[dict]:
@@ -128,8 +128,8 @@ def test_signs_numbers_and_articles_against_the_slow_reading() -> None:
         assert normalize_answer(text) == slow(text), text
 
 
-def question(answers: list[str], kind: str, first: str) -> Question:
-    return Question(tuple(answers), kind, first)
+def question(answers: list[str], kind: str, first: str) -> VqaReference:
+    return VqaReference(tuple(answers), kind, first)
 
 
 def test_scores_by_type() -> None:
@@ -150,12 +150,12 @@ def test_scores_by_type() -> None:
 
 
 def test_the_same_questions_on_both_sides() -> None:
-    questions = {"1": Question(("a",) * 10), "2": Question(("a",) * 10)}
+    questions = {"1": VqaReference(("a",) * 10), "2": VqaReference(("a",) * 10)}
     with pytest.raises(DataError, match="1 questions have no prediction and 0 predictions no question"):
         vqa_scores({"1": "a"}, questions)
     with pytest.raises(DataError, match="'3'"):
         vqa_scores({"1": "a", "2": "a", "3": "a"}, questions)
     with pytest.raises(DataError, match="has no answers"):
-        vqa_scores({"1": "a"}, {"1": Question(())})
+        vqa_scores({"1": "a"}, {"1": VqaReference(())})
     with pytest.raises(DataError, match="no questions"):
         vqa_scores({}, {})

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 
 from close.errors import DataError
-from close.evaluation.bootstrap import Scores, intervals, mean_measure
+from close.evaluation.bootstrap import Scores, SummedScore, intervals, mean_score
+from close.evaluation.metrics.base import METRICS, Inputs, Metric, Score
 
-__all__ = ["label_scores"]
+__all__ = ["label_accuracy", "label_scores"]
 
 
 def label_scores(
@@ -31,16 +32,30 @@ def label_scores(
             f" (first: {min(missing or foreign)!r}); both sides need the same ids"
         )
     ids = list(labels)
-    true = [labels[key].strip().lower() for key in ids]
-    said = [predictions[key].strip().lower() for key in ids]
+    true, said = ([side[key].strip().lower() for key in ids] for side in (labels, predictions))
     pairs = Counter(zip(true, said, strict=True))
     names, columns = sorted(set(true)), sorted(set(true) | set(said))
-    measure = mean_measure([100.0 * (a == b) for a, b in zip(true, said, strict=True)])
+    right = label_accuracy(Inputs(ids, predictions, labels))
     values = {
-        "accuracy": measure.value,
+        "accuracy": right["accuracy"].value,
         "confusion": {name: {column: pairs[name, column] for column in columns} for name in names},
         "per_label": {name: 100 * pairs[name, name] / true.count(name) for name in names},
         "n": len(ids),
-        "ci": intervals({"accuracy": measure}, samples=samples, seed=seed),
+        "ci": intervals(right, samples=samples, seed=seed),
     }
-    return Scores(values, ids, {"accuracy": measure})
+    return Scores(values, ids, right)
+
+
+@METRICS.register(
+    Metric(
+        "label_accuracy",
+        "entailment",
+        (Score("accuracy", "Accuracy", headline=True),),
+        primary=True,
+        default=True,
+    )
+)
+def label_accuracy(inputs: Inputs) -> dict[str, SummedScore]:
+    """The share of right labels; case and outer white space do not count."""
+    pairs = ((inputs.references[key], inputs.predictions[key]) for key in inputs.ids)
+    return {"accuracy": mean_score([100.0 * (a.strip().lower() == b.strip().lower()) for a, b in pairs])}

@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from close.errors import DataError
-from close.evaluation.bootstrap import Measure, mean_measure
+from close.errors import DataError, RecipeError
+from close.evaluation.bootstrap import SummedScore, mean_score
+from close.evaluation.metrics.base import METRICS, Inputs, Metric, Score
 
-__all__ = ["clip_scores"]
+__all__ = ["clip_score", "clip_scores"]
 
 WEIGHT = 2.5
 
 
 def clip_scores(
     images: NDArray[Any], captions: NDArray[Any], references: Sequence[NDArray[Any]] | None = None
-) -> dict[str, Measure]:
+) -> dict[str, SummedScore]:
     """CLIPScore 100·2.5·max(cos(caption, image), 0), and with references RefCLIPScore.
 
     RefCLIPScore is the harmonic mean of 2.5·max(cos(caption, image), 0) and the largest max(cos(caption, reference), 0).
@@ -39,15 +40,15 @@ def clip_scores(
         raise DataError(f"images are {images.shape} and captions {captions.shape}; both are (N, D)")
     captions = _unit(captions, "captions")
     fit = WEIGHT * np.maximum((_unit(images, "images") * captions).sum(axis=1), 0)
-    measures = {"clip_score": mean_measure(100 * fit)}
+    scores = {"clip_score": mean_score(100 * fit)}
     if references is not None:
         if len(references) != len(captions):
             raise DataError(f"there are {len(references)} sets of references for {len(captions)} captions")
         near = np.array([_nearest(c, r, i) for i, (c, r) in enumerate(zip(captions, references, strict=True))])
         with np.errstate(invalid="ignore", divide="ignore"):
             both = np.where((fit > 0) & (near > 0), 2 * fit * near / (fit + near), 0.0)
-        measures["ref_clip_score"] = mean_measure(100 * both)
-    return measures
+        scores["ref_clip_score"] = mean_score(100 * both)
+    return scores
 
 
 def _nearest(caption: NDArray[Any], references: NDArray[Any], row: int) -> float:
@@ -66,3 +67,32 @@ def _unit(vectors: NDArray[Any], what: str) -> NDArray[Any]:
             f"{what}: row {int(np.flatnonzero(~(np.isfinite(norms) & (norms > 0))[:, 0])[0])} is zero or not finite"
         )
     return vectors / norms
+
+
+@METRICS.register(
+    Metric(
+        "clip_score",
+        "caption",
+        (Score("clip_score", "CLIPScore", scale=(0, 250)), Score("ref_clip_score", "RefCLIPScore")),
+        source="Hessel et al., EMNLP 2021",
+    )
+)
+def clip_score(inputs: Inputs) -> dict[str, Any]:
+    """CLIPScore and RefCLIPScore by the run's own encoder, with the authors' words before each text.
+
+    Raises:
+        RecipeError: no run is scored, so there is no encoder.
+    """
+    if inputs.encoder is None or inputs.image_vectors is None:
+        raise RecipeError("clip_score needs the encoder and the images of a run: ask for it in `close evaluate`")
+    texts = [inputs.predictions[key] for key in inputs.ids]
+    references = [inputs.references[key] for key in inputs.ids]
+    every = list(dict.fromkeys([*texts, *(text for several in references for text in several)]))
+    vectors = inputs.encoder.encode_text([f"A photo depicts {text}".strip() for text in every]).numpy()
+    place = {text: index for index, text in enumerate(every)}
+    scores = clip_scores(
+        inputs.image_vectors(inputs.ids),
+        vectors[[place[text] for text in texts]],
+        [vectors[[place[text] for text in several]] for several in references],
+    )
+    return {**scores, "clip_score_encoder": inputs.encoder.name}

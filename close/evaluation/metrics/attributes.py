@@ -1,0 +1,40 @@
+"""What only the mini world knows: which of a caption's claims are true of its scene."""
+
+from __future__ import annotations
+
+from close.evaluation.metrics.base import METRICS, Inputs, Metric, Score
+
+__all__ = ["attributes"]
+
+
+def _has_facts(inputs: Inputs) -> bool:
+    return inputs.rows is not None and all("facts" in inputs.rows[key].meta for key in inputs.ids)
+
+
+@METRICS.register(
+    Metric(
+        "attributes",
+        "caption",
+        (
+            Score("attribute_accuracy", "Attributes right", headline=True),
+            Score("attribute_recall", "Attributes named", headline=True),
+            Score("hallucination", "Attributes made up", higher_is_better=False),
+        ),
+        applies=_has_facts,
+        automatic=True,
+    )
+)
+def attributes(inputs: Inputs) -> dict[str, float]:
+    """Exact truth of claims, for rows whose `meta` holds a scene's facts (`close.mini`)."""
+    from close.mini import attribute_accuracy
+
+    rows = inputs.rows or {}
+    truth = attribute_accuracy(
+        [inputs.predictions[key] for key in inputs.ids], [rows[key].meta["facts"] for key in inputs.ids]
+    )
+    return {
+        "attribute_accuracy": truth.accuracy,
+        "attribute_recall": truth.recall,
+        "hallucination": truth.hallucination,
+        "claims": truth.claims,
+    }

@@ -1,0 +1,205 @@
+"""What a metric says of itself, and the registry that scores, pages, tables and sweeps are made from.
+
+A metric is declared once, beside what computes it:
+
+    @METRICS.register(Metric("words", "caption", (Score("words", "Words"),)))
+    def words(inputs: Inputs) -> dict[str, SummedScore]:
+        return {"words": mean_score([len(inputs.predictions[key].split()) for key in inputs.ids])}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from numpy.typing import NDArray
+
+from close.errors import MissingError, RecipeError
+from close.evaluation.bootstrap import SummedScore
+from close.evaluation.metrics.tokens import Tokens, java_tokens, python_tokens
+from close.registry import Registry, unknown_name
+
+if TYPE_CHECKING:
+    from close.data.rows import Row
+    from close.encoders import ContrastiveEncoder
+
+__all__ = ["METRICS", "Inputs", "Metric", "Score", "compute"]
+
+
+@dataclass
+class Inputs:
+    """What a metric is given.
+
+    Attributes:
+        ids: of the N examples, in the order of all that comes out.
+        predictions: id to text. references: id to captions, to a `VqaReference`, or to the true label.
+        tokenizer: "java" or "python", of `tokens`.
+        rows: id to row, where they are at hand. encoder: the run's, where a run is scored.
+        image_vectors: ids to (N, D) vectors of their images, where a run is scored.
+    """
+
+    ids: Sequence[str]
+    predictions: Mapping[str, str]
+    references: Mapping[str, Any]
+    tokenizer: str = "python"
+    rows: Mapping[str, Row] | None = None
+    encoder: ContrastiveEncoder | None = None
+    image_vectors: Callable[[Sequence[str]], NDArray[Any]] | None = None
+
+    @cached_property
+    def tokens(self) -> tuple[Tokens, Tokens]:
+        """Penn Treebank tokens of the references and of the predictions, words parted by spaces."""
+        tokenize = java_tokens if self.tokenizer == "java" else python_tokens
+        return (
+            tokenize({i: list(self.references[i]) for i in self.ids}),
+            tokenize({i: [self.predictions[i]] for i in self.ids}),
+        )
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number that a metric yields.
+
+    Attributes:
+        key: in JSON. label: on pages.
+        scale: lowest and highest value; None is open (CIDEr can pass 100).
+        higher_is_better: or the other way round.
+        headline: sweeps report it.
+    """
+
+    key: str
+    label: str
+    scale: tuple[float, float | None] = (0, 100)
+    higher_is_better: bool = True
+    headline: bool = False
+
+
+def _always(inputs: Inputs) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric.
+
+    Attributes:
+        name: on the command line. kind: of the tasks that it scores (`Task.metric`): caption, vqa, entailment, or one's own.
+        scores: what it yields.
+        primary: its first score is the one that this kind of task is known by.
+        default: made unless others are asked for.
+        needs: "java" is left out of a run's evaluation unless asked for.
+        applies: whether these inputs have what it needs. automatic: made wherever it applies, whatever was asked for.
+        source: the paper.
+        function: set by `register`: from inputs to scores by key; plain values go into the JSON without an interval.
+    """
+
+    name: str
+    kind: str
+    scores: tuple[Score, ...]
+    primary: bool = False
+    default: bool = False
+    needs: tuple[Literal["java"], ...] = ()
+    applies: Callable[[Inputs], bool] = _always
+    automatic: bool = False
+    source: str = ""
+    function: Callable[[Inputs], Mapping[str, Any]] | None = None
+
+
+class Metrics:
+    """All metrics by name."""
+
+    def __init__(self) -> None:
+        self._metrics: Registry[Metric] = Registry("metric")
+        self._order: list[str] = []
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Name to the plug-in that brought it."""
+        return self._metrics.origins
+
+    def register(self, metric: Metric) -> Callable[[Callable[[Inputs], Mapping[str, Any]]], Any]:
+        """Decorator of the function that computes a metric.
+
+        It raises MissingError, with the reason, where a program that it needs is not there: the others are still made.
+
+        Raises:
+            ValueError: the name is taken, or its kind of task has a primary metric already.
+        """
+        if metric.primary and any(other.primary and other.kind == metric.kind for other in self):
+            raise ValueError(f"metric {metric.name!r}: {metric.kind} has a primary metric already")
+
+        def put(function: Callable[[Inputs], Mapping[str, Any]]) -> Any:
+            self._metrics.register(metric.name)(replace(metric, function=function))
+            self._order.append(metric.name)
+            return function
+
+        return put
+
+    def __getitem__(self, name: str) -> Metric:
+        return self._metrics[name]
+
+    def __iter__(self) -> Iterator[Metric]:
+        """The primary ones first, the others in the order of registration."""
+        return iter(sorted((self._metrics[name] for name in self._order), key=lambda metric: not metric.primary))
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of tasks that can be scored."""
+        return list(dict.fromkeys(self._metrics[name].kind for name in self._order))
+
+    def of(self, kind: str) -> list[Metric]:
+        """Those of a kind of task, in the order of registration."""
+        return [metric for metric in map(self._metrics.__getitem__, self._order) if metric.kind == kind]
+
+    def defaults(self, kind: str, *, java: bool = True) -> tuple[str, ...]:
+        """Names of what is made unless others are asked for; without Java's where `java` is False."""
+        return tuple(m.name for m in self.of(kind) if m.default and (java or "java" not in m.needs))
+
+    def primary(self, kind: str) -> str:
+        """The score that a kind of task is known by.
+
+        Raises:
+            UnknownNameError: no such kind of task, or it has none.
+        """
+        found = next((metric.scores[0].key for metric in self.of(kind) if metric.primary), None)
+        if found is None:
+            raise unknown_name("task", kind, [metric.kind for metric in self if metric.primary])
+        return found
+
+    def scores(self) -> list[Score]:
+        """Every score, each key once; the primary ones first."""
+        return list({score.key: score for metric in self for score in metric.scores}.values())
+
+
+METRICS = Metrics()
+
+
+def compute(
+    kind: str, names: Sequence[str], inputs: Inputs
+) -> tuple[dict[str, SummedScore], dict[str, Any], dict[str, str]]:
+    """Metrics of a kind of task, and those that come by themselves.
+
+    Returns:
+        Scores over examples by key, in the order of registration; plain values by key; and by name why a metric was not made.
+    Raises:
+        UnknownNameError: no such metric. RecipeError: it is of another kind of task.
+    """
+    for name in names:
+        if METRICS[name].kind != kind:
+            raise RecipeError(f"metric {name!r} scores {METRICS[name].kind}, not {kind}")
+    summed: dict[str, SummedScore] = {}
+    values: dict[str, Any] = {}
+    notes: dict[str, str] = {}
+    for metric in METRICS.of(kind):
+        if metric.function is None or not (metric.name in names or (metric.automatic and metric.applies(inputs))):
+            continue
+        try:
+            found = metric.function(inputs)
+        except MissingError as error:
+            notes[metric.name] = str(error)
+            continue
+        summed |= {key: value for key, value in found.items() if isinstance(value, SummedScore)}
+        values |= {key: value for key, value in found.items() if not isinstance(value, SummedScore)}
+    return summed, values, notes
