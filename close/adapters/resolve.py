@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from close.adapters.base import Adapted, Chain, GapAdapter, build_adapter, split_spec
 from close.adapters.storage import load_adapter, read_adapter_info, save_adapter
-from close.data.rows import RowFile
+from close.data.shards import open_rows
 from close.errors import MismatchError, MissingError, RecipeError
 from close.registry import unknown_name
 from close.vectors.groups import group_labels
@@ -172,7 +172,7 @@ def _stage(spec: Any, dim: int) -> tuple[GapAdapter, Mapping[str, Any] | None]:
 
 
 def _groups(path: Any, text: Any) -> NDArray[Any]:
-    return group_labels(RowFile(path), _opened(text))
+    return group_labels(open_rows(path), _opened(text))
 
 
 def _rows(source: Any, side: str, fingerprint: str | None, before: Sequence[GapAdapter]) -> Any:

@@ -17,6 +17,8 @@ from close.io.keys import cache_folder, file_key
 __all__ = ["RowShards", "is_rows", "open_rows"]
 
 SUFFIXES = (".jsonl", ".txt", ".csv", ".parquet")
+OPEN_SHARDS = 100
+"""Shards that are kept open at once: systems allow a process some 256 files and more."""
 
 
 def open_rows(path: str | Path) -> RowFile:
@@ -55,12 +57,14 @@ class RowShards(RowFile):
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path, self.kind = folder, "shards"
+        self.path = folder
         found = _shards(folder)
         if not found:
             raise DataError(f"{folder}: no shard in this folder ({', '.join(SUFFIXES)})")
         self.names = [path.stem for path in found]
         self.shards = [open_rows(path) for path in found]
+        kinds = {shard.kind for shard in self.shards}
+        self.kind = kinds.pop() if len(kinds) == 1 else "shards"
         self.starts = np.cumsum([0, *map(len, self.shards)])
         self.sha256 = hashlib.sha256(" ".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
         self._handle: Any = None
@@ -76,6 +80,8 @@ class RowShards(RowFile):
         index %= len(self)
         shard = int(np.searchsorted(self.starts, index, side="right")) - 1
         row: Row = self.shards[shard][index - int(self.starts[shard])]
+        if len(self.shards) > OPEN_SHARDS:
+            self.shards[shard].close()
         return replace(row, id=f"{self.names[shard]}/{row.id}")
 
 

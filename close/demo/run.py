@@ -16,6 +16,7 @@ import yaml
 from numpy.typing import NDArray
 
 from close.data.rows import RowFile
+from close.data.shards import open_rows
 from close.demo.report import write_report
 from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import CloseError, OutputExistsError
@@ -84,12 +85,12 @@ def run_demo(
         "seed": seed,
         "recipes": METHODS,
         "training": training,
-        "gap": _gap(load_encoder("mini"), RowFile(test_data)),
+        "gap": _gap(load_encoder("mini"), open_rows(test_data)),
         "seconds": round(time.perf_counter() - started, 1),
         "versions": versions(),
     }
     write_json(folder / "results.json", results)
-    write_report(folder, results, RowFile(test_data))
+    write_report(folder, results, open_rows(test_data))
     _print(results)
     return folder / "report.html"
 
@@ -153,7 +154,7 @@ def _scores(folder: Path, test: Path) -> dict[str, Any]:
     scores = {}
     for modality in ("image", "text"):
         saved = folder / "evaluations" / f"{test.stem}-{modality}" / "scores.json"
-        fresh = saved.is_file() and read_json(saved)["data_sha256"] == RowFile(test).sha256
+        fresh = saved.is_file() and read_json(saved)["data_sha256"] == open_rows(test).sha256
         scores[modality] = (
             read_json(saved) if fresh else evaluate(folder, test, modality=modality, tokenizer="python")
         )["scores"]

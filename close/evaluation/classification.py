@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from close.data.rows import RowFile
+from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder
 from close.errors import DataError, RecipeError
 from close.evaluation.metrics.labels import label_scores
@@ -93,15 +93,15 @@ def read_lines(path: str | Path) -> list[str]:
     Raises:
         MissingError, DataError: no such file; an empty line.
     """
-    return [row.source[0] for row in RowFile(path)]
+    return [row.source[0] for row in open_rows(path)]
 
 
 def _truth(data: Path, images: Sequence[tuple[str, Path]]) -> dict[str, str]:
     """Item to class: the first folder on the way to it, or the row's label; empty unless all have one."""
-    if data.is_dir():
+    if data.is_dir() and all(path == data / name for name, path in images):
         found = {name: Path(name).parts[0].replace("_", " ").lower() for name, _ in images if "/" in name}
-    elif data.suffix.lower() in (".jsonl", ".csv"):
-        found = {row.id: row.label.strip().lower() for row in RowFile(data) if row.image and row.label}
+    elif is_rows(data):
+        found = {row.id: row.label.strip().lower() for row in open_rows(data) if row.image and row.label}
     else:
         return {}
     return found if len(found) == len(images) else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from close.data.rows import RowFile
+from close.data.shards import open_rows
 from close.errors import MismatchError, MissingError, RecipeError
 from close.evaluation.bootstrap import Scores, compare_summed
 from close.evaluation.metrics import METRICS
@@ -105,9 +105,9 @@ def _same_data(a: Path, b: Path, references: str | Path | None) -> tuple[str, di
         if first[key] != second[key]:
             raise MismatchError(f"{a} and {b} are of different {what}: {first[key]!r} and {second[key]!r}")
     data = Path(references or first["data"])
-    if not data.is_file():
+    if not data.exists():
         raise MissingError(f"{data}: the data file of the evaluations is not there; say where it is (references)")
-    rows = RowFile(data)
+    rows = open_rows(data)
     if rows.sha256 != first["data_sha256"]:
         raise MismatchError(f"{data} has changed since {a} was evaluated")
     kind = get_task(first["task"]).metric

@@ -14,6 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from close.data.rows import Modality, Row, RowFile
+from close.data.shards import open_rows
 from close.encoders import ContrastiveEncoder
 from close.errors import MismatchError, RecipeError
 from close.evaluation.bootstrap import Scores
@@ -96,7 +97,7 @@ def evaluate(
     """
     if modality not in ("image", "text"):
         raise RecipeError(f"modality is 'image' or 'text', not {modality!r}")
-    rows = RowFile(data)
+    rows = open_rows(data)
     captioner = (
         run if isinstance(run, CloseCaptioner) else load(run, device=device, precision=precision, encoder=encoder)
     )
@@ -240,7 +241,7 @@ def _learnt_answers(run: str, task: Task, top: int) -> tuple[str, ...]:
     recipe = Recipe.model_validate(yaml.safe_load((Path(run) / RECIPE_FILE).read_text(encoding="utf-8")))
     for part, facts in zip(recipe.parts(), trained, strict=True):
         if part.task == task.name:
-            if not Path(part.train).is_file() or RowFile(part.train).sha256 != facts["sha256"]:
+            if not Path(part.train).exists() or open_rows(part.train).sha256 != facts["sha256"]:
                 raise MismatchError(f"{part.train}, which {run} was trained on, has changed or gone; give the answers")
             return tuple(answer_vocabulary(part.train, task, top))
     raise RecipeError(f"{run} was not trained on {task.name!r}, so it has no answers of its own; give them")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from close.data.rows import RowFile
+from close.data.shards import open_rows
 from close.encoders import ContrastiveEncoder
 from close.errors import DataError
 from close.evaluation.bootstrap import intervals, mean_score
@@ -56,7 +56,7 @@ def texts_for(
     Raises:
         MissingError, DataError: no such data; a picture that can't be read.
     """
-    rows = RowFile(data)
+    rows = open_rows(data)
     with progress(f"embedding {rows.path.name}", "texts") as update:
         table = cached_table(rows, encoder, "text", progress=update)
     texts = list(dict.fromkeys(text for row in rows for text in row.source))
@@ -76,7 +76,7 @@ def recall(data: str | Path, encoder: ContrastiveEncoder) -> dict[str, Any]:
     Raises:
         MissingError, DataError: no such data, rows without an image or source, or an unreadable picture.
     """
-    rows = RowFile(data)
+    rows = open_rows(data)
     for row in rows:
         if row.image is None or not row.source:
             raise DataError(f"{rows.path}: row {row.id!r} needs 'image' and 'source' to be a pair")

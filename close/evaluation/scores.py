@@ -10,7 +10,8 @@ from close.data.readers.base import get
 from close.data.readers.coco import captions_by_image
 from close.data.readers.json_stream import json_items
 from close.data.readers.lines import json_lines
-from close.data.rows import Row, RowFile
+from close.data.rows import Row
+from close.data.shards import is_rows, open_rows
 from close.errors import DataError, MissingError
 from close.evaluation.bootstrap import Scores, intervals
 from close.evaluation.metrics import METRICS, Inputs, VqaReference, caption_scores, diversity, label_scores, vqa_scores
@@ -136,16 +137,17 @@ def _records(path: Path, task: str) -> Iterable[tuple[str, Any]]:
 
 
 def read_references(path: str | Path, task: str) -> dict[str, Any]:
-    """Id to what `score` compares with, from an official file or this project's rows.
+    """Id to what `score` compares with, from an official file or this project's rows (a file, or a folder of shards).
 
     Raises:
         MissingError: no such file. DataError: what is wrong at which record.
     """
-    path = _there(path)
+    path = Path(path)
+    if is_rows(path) and (task != "entailment" or path.suffix != ".jsonl"):
+        return row_references(open_rows(path), task)
+    _there(path)
     if task == "entailment":
         return _labels(path)
-    if path.suffix == ".jsonl":
-        return row_references(RowFile(path), task)
     if task == "vqa":
         return _questions(path)
     return _captions(path)
@@ -186,8 +188,8 @@ def _labels(path: Path) -> dict[str, str]:
 
 
 def _domains(path: Path) -> dict[str, str]:
-    if path.suffix == ".jsonl":
-        return {row.id: row.meta["domain"] for row in RowFile(path) if "domain" in row.meta}
+    if is_rows(path):
+        return {row.id: row.meta["domain"] for row in open_rows(path) if "domain" in row.meta}
     images = (image for _, image in json_items(path, "images"))
     return {str(image["id"]): image["domain"] for image in images if "domain" in image}
 

@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from close.data.rows import Row, RowFile
+from close.data.shards import open_rows
 from close.errors import DataError
 from close.evaluation.evaluate import score_rows
 from close.evaluation.metrics import METRICS
@@ -82,7 +83,7 @@ def _known(told: Sequence[Row], task: Task) -> RowFile:
     path = cache_folder() / "selection" / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.jsonl"
     if not path.is_file():
         write_text(path, content)
-    return RowFile(path)
+    return open_rows(path)
 
 
 def selection_score(
@@ -106,7 +107,7 @@ def selection_score(
         DataError: rows that tell nothing of an image but their source. MismatchError: the images are of another encoder.
     """
     captioner = run if isinstance(run, CloseCaptioner) else load(run)
-    rows, task = RowFile(data), captioner.task
+    rows, task = open_rows(data), captioner.task
     told = select_rows(rows, task)
     known = _known(told, task)
     table = cached_table(known, captioner.encoder, "text")
@@ -161,7 +162,7 @@ def saved_selection(run: Path, data: Path, *, image: Path | None = None) -> dict
     place = run / "evaluations" / f"{data.stem}-{kind}-selection" / "scores.json"
     if place.is_file():
         found: dict[str, Any] = read_json(place)
-        wanted = (RowFile(data).sha256, None if image is None else str(image), STAND_INS[kind])
+        wanted = (open_rows(data).sha256, None if image is None else str(image), STAND_INS[kind])
         if (found["data_sha256"], found["image"], found.get("stand_in")) == wanted:
             return found
     found = selection_score(run, data, image=image)

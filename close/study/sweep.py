@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from close.adapters.base import stages_of
-from close.data.rows import RowFile
+from close.data.shards import open_rows
 from close.errors import RecipeError
 from close.evaluation.evaluate import evaluate
 from close.evaluation.metrics import METRICS
@@ -108,7 +108,7 @@ def run_arm(
     if test is not None:
         for modality in ("image", "text"):
             saved = place / "evaluations" / f"{test.stem}-{modality}" / "scores.json"
-            if not (saved.is_file() and read_json(saved)["data_sha256"] == RowFile(test).sha256):
+            if not (saved.is_file() and read_json(saved)["data_sha256"] == open_rows(test).sha256):
                 evaluate(place, test, modality=modality, tokenizer="python")
             scores[modality] = _headlines(read_json(saved)["scores"])
     if select is not None and recipe.train_on == "text":
@@ -162,11 +162,11 @@ def sweep(
     folder, data, chooser, images = Path(out), *(None if p is None else Path(p) for p in (test, select, select_images))
     if any(arm.changes.get("train_on") == "image" for arm in arms):
         for part in base.parts():
-            if RowFile(part.train)[0].image is None:
+            if open_rows(part.train)[0].image is None:
                 raise RecipeError(f"{part.train}: no images to train the ceiling on; leave it out with --no-image")
     for path in (data, chooser):
         if path is not None:
-            RowFile(path)
+            open_rows(path)
     results: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for number, seed in enumerate(seeds):
         for place, arm in enumerate(arms):

@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from close.data.rows import RowFile
+from close.data.shards import open_rows
 from close.errors import DataError
 from close.tasks.base import Task
 
@@ -19,7 +19,7 @@ def answer_vocabulary(path: str | Path, task: Task, top: int | None = None) -> l
     Raises:
         MissingError, DataError: no such file; a row that lacks what the task needs.
     """
-    rows = RowFile(path)
+    rows = open_rows(path)
     if rows.kind == "txt":
         found = list(dict.fromkeys(" ".join(row.source[0].lower().split()) for row in rows))
     else:

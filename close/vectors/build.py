@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from close.data.rows import Modality, RowFile, named_sources
+from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder
 from close.errors import DataError, OutputExistsError
 from close.io.files import locked, read_json, write_json
 from close.io.keys import file_key, text_key
 from close.vectors.table import CHUNK, FAILURES, FORMAT, EmbeddingTable, Ids
 
-__all__ = ["TableBuilder", "embed_images", "embed_texts", "find_images"]
+__all__ = ["TableBuilder", "embed_images", "embed_texts", "find_images", "images_of"]
 
 Progress = Callable[[int, int], None]
 Features = Any
@@ -276,22 +277,27 @@ def embed_images(
 
 
 def find_images(path: str | Path, suffixes: Sequence[str]) -> list[tuple[str, Path]]:
-    """(id, file) of a folder's files, at any depth and in order, or of a data file's rows with an image.
+    """(id, file) of a folder's files, at any depth and in order, or of rows with an image: of a data file, or of shards.
 
     Raises:
         MissingError: no such file or folder. DataError: there is no image in it.
     """
-    place = Path(path)
+    place, found = Path(path), []
     if place.is_dir():
         files = sorted(file for file in place.rglob("*") if file.suffix.lower() in suffixes)
         found = [(file.relative_to(place).as_posix(), file) for file in files]
     elif place.suffix.lower() in suffixes:
         found = [(place.name, place)]
-    else:
-        found = [(row.id, row.image) for row in RowFile(place) if row.image is not None]
+    if not found and (is_rows(place) or not place.is_dir()):
+        found = images_of(open_rows(place))
     if not found:
         raise DataError(f"{path}: no image in it (looked for {', '.join(suffixes)}, or rows with an 'image')")
     return found
+
+
+def images_of(rows: RowFile) -> list[tuple[str, Path]]:
+    """(id, file) of the rows with an image."""
+    return [(row.id, row.image) for row in rows if row.image is not None]
 
 
 def _about(encoder: ContrastiveEncoder, modality: Modality, batch_size: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from close.encoders import ContrastiveEncoder
 from close.errors import DataError
 from close.io.files import waiting
 from close.io.keys import cache_folder, file_key
-from close.vectors.build import Progress, embed_images, embed_texts, find_images
+from close.vectors.build import Progress, embed_images, embed_texts, images_of
 from close.vectors.table import EmbeddingTable
 
 __all__ = ["cached_images", "cached_table"]
@@ -35,7 +35,10 @@ def cached_table(
         folder = _folder(about)
         with waiting(Path(f"{folder}.lock")):  # two runs on the same data: one embeds, the other reads
             return embed_texts(rows, encoder, folder, progress=progress)
-    table = cached_images(find_images(rows.path, encoder.item_suffixes), encoder, progress=progress)
+    images = images_of(rows)
+    if not images:
+        raise DataError(f"{rows.path}: no image in it (no row has an 'image')")
+    table = cached_images(images, encoder, progress=progress)
     if failed := table.failures:
         first = failed[0]
         shutil.rmtree(table.path)
