@@ -1,1 +1,1 @@
-"""What only makes it faster: turned off (`CLOSE_FAST=0`), transformers and torch alone give the same."""
+"""What only makes it faster: without it, transformers and torch alone give the same."""

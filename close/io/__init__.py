@@ -1,1 +1,1 @@
-"""Files that are whole or not there, work that shows where it is, and parts of other libraries loaded with one clear line."""
+"""Files that are whole or not there, locks, progress, result files, spreading over Ray."""
