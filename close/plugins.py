@@ -17,7 +17,7 @@ from pathlib import Path
 
 from close.errors import MissingError
 
-__all__ = ["GROUP", "check_plugins", "is_file", "load_installed", "load_plugins", "loaded", "loading"]
+__all__ = ["GROUP", "check_plugins", "is_file", "key_of", "load_installed", "load_plugins", "loaded", "loading"]
 
 GROUP = "close.plugins"
 _loaded: dict[str, None] = {}
@@ -31,7 +31,7 @@ def load_plugins(names: Iterable[str]) -> None:
         MissingError: there is no such file or module. Errors of its own keep their traceback.
     """
     for name in names:
-        key = _key(name)
+        key = key_of(name)
         if key not in _loaded:
             _loading.append(key)
             try:
@@ -62,7 +62,7 @@ def check_plugins(names: Iterable[str], user: str) -> None:
     Raises:
         MissingError: names them, and how to load them.
     """
-    missing = [name for name in names if _key(name) not in _loaded]
+    missing = [name for name in names if key_of(name) not in _loaded]
     if missing:
         flags = " ".join(f"--plugin {name}" for name in missing)
         raise MissingError(
@@ -76,7 +76,8 @@ def is_file(name: str) -> bool:
     return name.endswith(".py") or "/" in name or "\\" in name
 
 
-def _key(name: str) -> str:
+def key_of(name: str) -> str:
+    """A plug-in's name as it is remembered: a file by its whole path."""
     return str(Path(name).resolve()) if is_file(name) else name
 
 

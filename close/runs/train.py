@@ -39,6 +39,7 @@ from close.io.progress import progress
 from close.io.versions import versions
 from close.model.configuration import CloseConfig
 from close.model.modeling import CloseModel
+from close.plugins import key_of
 from close.runs.examples import Collator, LengthSampler, MixedDataset, TextDataset
 from close.runs.folder import CARD, CHECKPOINTS, RECIPE_FILE, RUN_FILE, plugins_of
 from close.runs.recipe import LoraSection, Recipe, TrainingSection
@@ -147,7 +148,7 @@ def _plugins(recipe: Recipe, model: CloseModel) -> list[str]:
         (ADAPTERS, names_in(model.adapter.spec())),
         (ENCODERS, [recipe.encoder.partition(":")[0]]),
     )
-    return list(dict.fromkeys([*recipe.plugins, *parts]))
+    return list(dict.fromkeys([*map(key_of, recipe.plugins), *parts]))
 
 
 class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
