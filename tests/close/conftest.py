@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 import tiny
 
+from close import plugins
+
 Build = Callable[[str], Path]
+
+
+@pytest.fixture(autouse=True)
+def _plugins_end_with_their_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other processes are told to load what this one has loaded; files of another test are not theirs."""
+    monkeypatch.setattr("close.plugins._loaded", dict(plugins._loaded))
 
 
 @pytest.fixture(scope="session")
