@@ -15,6 +15,7 @@ from torch import Tensor
 from close.encoders.base import ENCODERS, ContrastiveEncoder, describe
 from close.encoders.pictures import open_picture
 from close.errors import DataError, MissingError, WeightsError, reason
+from close.fast.probe import is_allowed
 from close.io.pretrained import load_tokenizer
 
 __all__ = ["ClapEncoder", "TransformersEncoder"]
@@ -101,7 +102,8 @@ class TransformersEncoder(ContrastiveEncoder):
 
     def trim(self, inputs: dict[str, Tensor], length: int) -> dict[str, Tensor]:
         """Cut the padding that no text of the batch needs, where the tower does not read it."""
-        return {key: value[:, :length] for key, value in inputs.items()} if self._pads_to_longest else inputs
+        cuts = self._pads_to_longest and is_allowed()
+        return {key: value[:, :length] for key, value in inputs.items()} if cuts else inputs
 
     def text_tower(self, inputs: dict[str, Tensor]) -> Tensor:
         """(B, D) text features."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from close.encoders.base import ENCODERS, ContrastiveEncoder
 from close.encoders.pictures import open_picture
 from close.errors import MissingError, WeightsError
+from close.fast.trimming import text_lengths, trimmed_features, trims
 from close.registry import unknown_name
 
 __all__ = ["OpenClipEncoder"]
@@ -61,7 +62,7 @@ class OpenClipEncoder(ContrastiveEncoder):
         with torch.inference_mode():
             self._embed_dim = model.encode_text(self.tokenizer(["a"])).shape[-1]  # config keys differ between families
         super().__init__(name, model, device=device, precision=precision)
-        self._trims = _trims(model)
+        self._trims = trims(model)
 
     @property
     def embed_dim(self) -> int:
@@ -73,9 +74,7 @@ class OpenClipEncoder(ContrastiveEncoder):
         ids = self.tokenizer(list(texts))
         if not self._trims:
             return {"ids": ids}, torch.full((len(ids),), ids.shape[1])
-        eos = getattr(self.model, "text_eos_id", None)
-        ends = (ids == eos).int().argmax(-1) if self.model.text_pool_type == "eos" else ids.argmax(-1)
-        return {"ids": ids}, ends + 1
+        return {"ids": ids}, text_lengths(self.model, ids)
 
     def trim(self, inputs: dict[str, Tensor], length: int) -> dict[str, Tensor]:
         """Cut after the last end token, which changes nothing in a causal tower that pools there."""
@@ -84,20 +83,7 @@ class OpenClipEncoder(ContrastiveEncoder):
     def text_tower(self, inputs: dict[str, Tensor]) -> Tensor:
         """(B, D) raw text features."""
         ids = inputs["ids"]
-        if not self._trims:
-            return self.model.encode_text(ids)
-        from open_clip.transformer import text_global_pool
-
-        model, length = self.model, ids.shape[1]
-        x = model.token_embedding(ids).to(self.dtype) + model.positional_embedding[:length].to(self.dtype)
-        x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
-        x = text_global_pool(
-            model.ln_final(x), ids, model.text_pool_type, eos_token_id=getattr(model, "text_eos_id", None)
-        )
-        projection = model.text_projection
-        if projection is None:
-            return x
-        return projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection
+        return trimmed_features(self.model, ids, self.dtype) if self._trims else self.model.encode_text(ids)
 
     def open(self, item: Any) -> Any:
         """An RGB picture."""
@@ -139,13 +125,6 @@ def _resolve(reference: str) -> tuple[str, str | None]:
     if tag not in tags:
         raise unknown_name(f"weights of open_clip model {name}", tag, tags)
     return name, tag
-
-
-def _trims(model: Any) -> bool:
-    """Whether cutting after the end token is exact: a causal tower that pools there, without an appended class token."""
-    import open_clip
-
-    return type(model) is open_clip.CLIP and model.attn_mask is not None and model.text_pool_type in ("argmax", "eos")
 
 
 def _first_line(error: Exception) -> str:

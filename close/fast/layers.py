@@ -6,14 +6,17 @@ draws a whole number for every element that dropout may drop, where bfloat16 has
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from close.fast.packing import can_pack, product
+from close.fast.probe import is_on
 
-__all__ = ["LeanDropout", "LeanLinear", "make_lean"]
+__all__ = ["FastDropout", "FastLinear", "fast_layers"]
 
 
 class _Linear(torch.autograd.Function):
@@ -35,7 +38,7 @@ class _Linear(torch.autograd.Function):
         )
 
 
-class LeanLinear(nn.Linear):
+class FastLinear(nn.Linear):
     """`nn.Linear` whose products in float32 are oneDNN's, forward and backward."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -46,7 +49,7 @@ class LeanLinear(nn.Linear):
         return super().forward(input)
 
 
-class LeanDropout(nn.Dropout):
+class FastDropout(nn.Dropout):
     """`nn.Dropout` that draws 16 random bits an element for bfloat16 on the CPU: p in steps of 2⁻¹⁶, a quarter of the time."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -61,11 +64,27 @@ class LeanDropout(nn.Dropout):
         return input * scale
 
 
-def make_lean(model: nn.Module) -> None:
-    """Let a model's linear layers and dropout be lean where that may be faster, in place; weights, names and ties stay."""
-    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+@contextmanager
+def fast_layers(model: nn.Module) -> Iterator[None]:
+    """Within it, a model's plain linear layers and dropout on the CPU are fast ones; weights, names and ties stay.
+
+    Their classes are swapped, and given back at the end: whoever copies or replaces modules meanwhile has plain layers too then.
+    """
+    linear, dropout = is_on("training_layers"), is_on("training_dropout")
+    swapped: list[nn.Module] = []
     for module in model.modules():
-        if type(module) is nn.Linear and wide and can_pack(module.weight):
-            module.__class__ = LeanLinear
-        elif type(module) is nn.Dropout:
-            module.__class__ = LeanDropout
+        if type(module) is nn.Linear and linear and can_pack(module.weight):
+            swapped.append(module)
+            module.__class__ = FastLinear
+        elif type(module) is nn.Dropout and dropout:
+            swapped.append(module)
+            module.__class__ = FastDropout
+    try:
+        yield
+    finally:
+        for module in {*swapped, *model.modules()}:
+            if type(module) in _PLAIN:
+                module.__class__ = _PLAIN[type(module)]
+
+
+_PLAIN: dict[type, type[nn.Module]] = {FastLinear: nn.Linear, FastDropout: nn.Dropout}

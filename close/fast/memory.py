@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-__all__ = ["kept_memory"]
+from close.fast.probe import is_on
+
+__all__ = ["glibc", "kept_memory"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Of glibc's mallopt(3): from where on free memory at the heap's end, and freed large blocks, go back to the system."""
@@ -25,7 +27,7 @@ def kept_memory() -> Iterator[None]:
     happens where the C library is another one.
     """
     global _inside
-    libc = _glibc()
+    libc = glibc() if is_on("kept_memory") else None
     _inside += 1
     if libc and _inside == 1:
         libc.mallopt(_MMAP_THRESHOLD, _MOST)
@@ -41,7 +43,8 @@ def kept_memory() -> Iterator[None]:
 
 
 @cache
-def _glibc() -> Any:
+def glibc() -> Any:
+    """The C library, where it is glibc."""
     if not sys.platform.startswith("linux"):
         return None
     libc = ctypes.CDLL(None)

@@ -12,22 +12,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["PackedLinear", "can_pack", "pack", "product"]
+from close.fast.probe import is_on
+
+__all__ = ["PackedLinear", "can_pack", "pack", "packed", "product"]
 
 
 def can_pack(weight: Tensor) -> bool:
     """Whether products with this weight gain from packing."""
     return (
         weight.device.type == "cpu"
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
         and (weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and _packs_bf16()))
+        and is_on("packed_layers")
     )
 
 
 def _packs_bf16() -> bool:
     """Whether oneDNN takes bf16 on this processor at all; torch itself does, slowly."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    check = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", bool)
+    return bool(check())
+
+
+def packed(weight: Tensor) -> Any:
+    """A weight in oneDNN's own layout, which nothing but `product` can read."""
+    return torch.ops.mkldnn._reorder_linear_weight(weight)
 
 
 def product(input: Tensor, weight: Any, bias: Tensor | None = None) -> Tensor:
@@ -48,7 +55,7 @@ class PackedLinear(nn.Linear):
         self.packed = can_pack(weight)
         weight = weight.detach().contiguous()
         # no parameters: a packed weight is opaque, and nothing here is ever trained or saved
-        self.__dict__["weight"] = torch.ops.mkldnn._reorder_linear_weight(weight) if self.packed else weight
+        self.__dict__["weight"] = packed(weight) if self.packed else weight
         self.__dict__["bias"] = None if bias is None else bias.detach()
 
     def forward(self, input: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ from functools import cache
 import torch
 
 from close.errors import RecipeError
+from close.fast.probe import is_allowed
 
-__all__ = ["LARGE", "has_bf16", "pick_dtype", "pick_precision"]
+__all__ = ["LARGE", "has_bf16", "multiplies_bf16", "pick_dtype", "pick_precision"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LARGE = 50_000_000
@@ -41,8 +42,13 @@ def pick_dtype(precision: str) -> torch.dtype:
     return _DTYPES[precision]
 
 
-@cache
 def has_bf16(device: torch.device) -> bool:
+    """Whether bf16 is a gain on this device; never with `CLOSE_FAST=0`."""
+    return is_allowed() and multiplies_bf16(device)
+
+
+@cache
+def multiplies_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bf16 in hardware, rather than by way of fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

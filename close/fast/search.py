@@ -18,7 +18,7 @@ from transformers import GenerationConfig, T5ForConditionalGeneration
 
 from close.fast.packing import PackedLinear
 
-__all__ = ["Search", "lean_search"]
+__all__ = ["Search", "t5_search"]
 
 NEVER = -1.0e9
 """Score of what can't be chosen, as in transformers."""
@@ -44,38 +44,73 @@ class Search:
 
     @classmethod
     def of(cls, model: nn.Module, config: GenerationConfig) -> Search | None:
-        """What a complete generation config asks for; None where this module does not cover it."""
-        covered = ("num_beams", "max_new_tokens", "max_length", "length_penalty", "early_stopping", "use_cache")
-        passed = ("transformers_version", "_from_model_config", "is_assistant", "disable_compile")
-        tokens = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
-        default = config._get_default_generation_params()
-        for key, value in config.to_dict().items():
-            if key not in covered + passed + tokens and value not in (None, False) and value != default.get(key):
-                return None
-        end, start = config.eos_token_id, config.decoder_start_token_id
+        """What `model.generate(generation_config=config)` is asked for; None where this module does not cover it."""
+        if type(model) is not T5ForConditionalGeneration or model.training or not _is_plain(model):
+            return None
+        asked: dict[str, Any] = {**_NEUTRAL, **_given(model.generation_config), **_given(config)}
+        if any(value != _NEUTRAL.get(key, False) for key, value in asked.items() if key not in _COVERED + _PASSED):
+            return None
+        end: Any = asked.get("eos_token_id")
         end = end[0] if isinstance(end, list) and len(end) == 1 else end
-        pad = config.pad_token_id if config.pad_token_id is not None else end
-        sizes = (config.num_beams, config.max_new_tokens)
-        plain = all(isinstance(token, int) for token in (start, end, pad))
-        plain &= all(isinstance(size, int) and size > 0 for size in sizes) and config.early_stopping in (True, False)
-        if not plain or not isinstance(config.length_penalty, (int, float)) or model.training:
-            return None
-        if type(model) is not T5ForConditionalGeneration or not _is_plain(model):
-            return None
-        return cls(
-            num_beams=config.num_beams,
-            max_new_tokens=config.max_new_tokens,
-            length_penalty=config.length_penalty,
-            early_stopping=config.early_stopping,
-            start=start,
+        found = cls(
+            num_beams=asked["num_beams"],
+            max_new_tokens=asked.get("max_new_tokens", 0),
+            length_penalty=asked["length_penalty"],
+            early_stopping=asked["early_stopping"],
+            start=asked.get("decoder_start_token_id", -1),
             end=end,
-            pad=pad,
+            pad=asked.get("pad_token_id", end),
+        )
+        return found if found._is_covered() else None
+
+    def _is_covered(self) -> bool:
+        return (
+            all(isinstance(token, int) for token in (self.start, self.end, self.pad))
+            and all(isinstance(size, int) and size > 0 for size in (self.num_beams, self.max_new_tokens))
+            and isinstance(self.length_penalty, (int, float))
+            and self.early_stopping in (True, False)
         )
 
 
-def lean_search(
-    model: T5ForConditionalGeneration, prompt: Tensor, mask: Tensor, search: Search
-) -> tuple[Tensor, Tensor]:
+_COVERED = (
+    "num_beams",
+    "max_new_tokens",
+    "max_length",
+    "length_penalty",
+    "early_stopping",
+    "use_cache",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "decoder_start_token_id",
+)
+_PASSED = ("transformers_version", "_from_model_config", "is_assistant", "disable_compile")
+_NEUTRAL = {
+    "num_beams": 1,
+    "length_penalty": 1.0,
+    "early_stopping": False,
+    "temperature": 1.0,
+    "top_k": 50,
+    "top_p": 1.0,
+    "typical_p": 1.0,
+    "repetition_penalty": 1.0,
+    "encoder_repetition_penalty": 1.0,
+    "num_return_sequences": 1,
+    "num_beam_groups": 1,
+    "num_assistant_tokens": 20,
+    "num_assistant_tokens_schedule": "constant",
+    "assistant_confidence_threshold": 0.4,
+    "assistant_lookbehind": 10,
+    "target_lookbehind": 10,
+}
+"""Settings as they are where nobody sets them. Any other setting, known today or not, is left to transformers."""
+
+
+def _given(config: GenerationConfig) -> dict[str, Any]:
+    return {key: value for key, value in config.to_dict().items() if value is not None}
+
+
+def t5_search(model: T5ForConditionalGeneration, prompt: Tensor, mask: Tensor, search: Search) -> tuple[Tensor, Tensor]:
     """The best text of each input.
 
     Args:
@@ -83,12 +118,12 @@ def lean_search(
     Returns:
         (B, T) ids from the start token on, and (B,) scores: summed log-probability over length ** length_penalty (greedy: mean).
     """
-    lean = _lean(model)
-    state = lean.begin(prompt, mask, search.num_beams, search.max_new_tokens)
-    return _greedy(lean, state, search) if search.num_beams == 1 else _beams(lean, state, search)
+    t5 = _packed_weights(model)
+    state = t5.begin(prompt, mask, search.num_beams, search.max_new_tokens)
+    return _greedy(t5, state, search) if search.num_beams == 1 else _beams(t5, state, search)
 
 
-def _greedy(lean: _LeanT5, state: _State, search: Search) -> tuple[Tensor, Tensor]:
+def _greedy(t5: _PackedT5, state: _State, search: Search) -> tuple[Tensor, Tensor]:
     count, device = state.inputs, state.bias.device
     out = torch.full((count, search.max_new_tokens + 1), search.pad, device=device)
     out[:, 0] = search.start
@@ -96,7 +131,7 @@ def _greedy(lean: _LeanT5, state: _State, search: Search) -> tuple[Tensor, Tenso
     length = torch.full((count,), search.max_new_tokens, device=device)
     rows, tokens = torch.arange(count, device=device), out[:, :1]
     for step in range(search.max_new_tokens):
-        best, chosen = _log_probabilities(lean.step(state, tokens, None), 1)
+        best, chosen = _log_probabilities(t5.step(state, tokens, None), 1)
         out[rows, step + 1] = chosen[:, 0, 0]
         total[rows] += best[:, 0, 0]
         ended = chosen[:, 0, 0] == search.end
@@ -110,7 +145,7 @@ def _greedy(lean: _LeanT5, state: _State, search: Search) -> tuple[Tensor, Tenso
     return out[:, : int(length.max()) + 1], total / length
 
 
-def _beams(lean: _LeanT5, state: _State, search: Search) -> tuple[Tensor, Tensor]:
+def _beams(t5: _PackedT5, state: _State, search: Search) -> tuple[Tensor, Tensor]:
     """transformers' beam search (generation/utils.py, version 5), step for step."""
     count, beams, longest, device = state.inputs, search.num_beams, search.max_new_tokens, state.bias.device
     found = torch.full((count, longest + 1), search.pad or search.end, device=device)
@@ -126,7 +161,7 @@ def _beams(lean: _LeanT5, state: _State, search: Search) -> tuple[Tensor, Tensor
     for step in range(longest):
         length = step + 1
         parents[:, :, step] = slots
-        best, tokens = _log_probabilities(lean.step(state, ids[:, :, step], parents[:, :, :length]), 2 * beams)
+        best, tokens = _log_probabilities(t5.step(state, ids[:, :, step], parents[:, :, :length]), 2 * beams)
         best, place = (best + score[:, :, None]).flatten(1).topk(2 * beams)
         beam, token = place // tokens.shape[2], tokens.flatten(1).gather(1, place)
         grown = _take(ids, beam)
@@ -199,7 +234,7 @@ class _State:
         self.cross_mask = self.cross_mask[inputs]
 
 
-class _LeanT5:
+class _PackedT5:
     """A T5's weights, packed, and the two passes that decoding needs."""
 
     def __init__(self, model: T5ForConditionalGeneration) -> None:
@@ -321,18 +356,20 @@ class _Layer:
         return hidden + self.down(inner * self.gates[1](normed) if len(self.gates) == 2 else inner)
 
 
-_PACKED: WeakKeyDictionary[nn.Module, tuple[Any, _LeanT5]] = WeakKeyDictionary()
+_PACKED: WeakKeyDictionary[nn.Module, tuple[Any, _PackedT5]] = WeakKeyDictionary()
 
 
-def _lean(model: T5ForConditionalGeneration) -> _LeanT5:
+def _packed_weights(model: T5ForConditionalGeneration) -> _PackedT5:
     """The model's packed weights; made anew where a weight has changed since."""
     version = tuple((weight.data_ptr(), weight.dtype, weight._version) for weight in model.parameters())
     if model not in _PACKED or _PACKED[model][0] != version:
-        _PACKED[model] = (version, _LeanT5(model))
+        _PACKED[model] = (version, _PackedT5(model))
     return _PACKED[model][1]
 
 
 def _is_plain(model: nn.Module) -> bool:
     """No layer is wrapped (LoRA) or quantised."""
     kinds = {type(module).__name__ for module in model.modules() if "Linear" in type(module).__name__}
-    return kinds == {"Linear"} and all(weight.is_floating_point() for weight in model.parameters())
+    return kinds == {"Linear"} and all(
+        weight.is_floating_point() and not weight.is_inference() for weight in model.parameters()
+    )

@@ -42,8 +42,8 @@ class CloseConfig(PretrainedConfig):
         given = AutoConfig.for_model(**language_model) if isinstance(language_model, dict) else language_model
         self.language_model = given or AutoConfig.for_model("t5")
         kwargs.setdefault("is_encoder_decoder", True)
-        # the base class sets this for the language model too, and a loaded one that loses it loses its causal mask
-        kwargs.setdefault("attn_implementation", self.language_model._attn_implementation)
+        # None would reset the language model's too, and a loaded one that loses its own loses its causal mask
+        kwargs.setdefault("attn_implementation", {})
         for name in ("pad_token_id", "eos_token_id", "bos_token_id", "decoder_start_token_id"):
             kwargs.setdefault(name, getattr(self.language_model, name, None))
         super().__init__(**kwargs)

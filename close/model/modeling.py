@@ -25,7 +25,8 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 from close.adapters import GapAdapter, build_adapter
 from close.data.rows import Modality
 from close.errors import MismatchError, WeightsError
-from close.fast.search import Search, lean_search
+from close.fast.probe import is_on
+from close.fast.search import Search, t5_search
 from close.model.configuration import CloseConfig
 from close.model.prefixes.linear import PrefixProjector
 
@@ -204,7 +205,7 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         kwargs = {key: value for key, value in kwargs.items() if key not in ("labels", "seeds")}
         config, kwargs, search = self._search(generation_config, kwargs)
         if search:
-            return lean_search(self.language_model, prompt, mask, search)[0]
+            return t5_search(self.language_model, prompt, mask, search)[0]
         return self.language_model.generate(
             inputs_embeds=prompt, attention_mask=mask, generation_config=config, **kwargs
         )
@@ -222,7 +223,7 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         search = self._search(None, kwargs)[2]
         if search:
             prompt, mask = self.prompt(embeds, modality, context_ids, context_mask)
-            return lean_search(self.language_model, prompt, mask, search)
+            return t5_search(self.language_model, prompt, mask, search)
         kwargs |= {"return_dict_in_generate": True, "output_scores": True}
         output = self.generate(embeds, modality, context_ids, context_mask, **kwargs)
         if getattr(output, "sequences_scores", None) is not None:
@@ -237,8 +238,8 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         """The settings of a call, what is none, and the search that `close.fast.search` can do; None where transformers must."""
         merged = copy.deepcopy(config or self.generation_config)
         rest = merged.update(**kwargs)
-        whole = self.language_model._prepare_generation_config(merged)[0]
-        return merged, rest, None if rest else Search.of(self.language_model, whole)
+        is_fast = not rest and is_on("t5_search")
+        return merged, rest, Search.of(self.language_model, merged) if is_fast else None
 
 
 AutoConfig.register("close", CloseConfig)

@@ -1,10 +1,12 @@
 """Training's layers: torch's results, sooner."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from close.fast.layers import LeanDropout, LeanLinear, make_lean
+from close.fast.layers import FastDropout, FastLinear, fast_layers
 from close.fast.packing import can_pack
 
 pytestmark = pytest.mark.skipif(not can_pack(torch.ones(2, 2)), reason="torch has no oneDNN here")
@@ -22,15 +24,15 @@ def results(layer, x):
 @pytest.mark.parametrize("shape", [(7,), (1, 7), (3, 5, 7), (2, 3, 4, 7), (0, 7)])
 def test_the_same_numbers(shape, bias):
     torch.manual_seed(0)
-    plain, lean = nn.Linear(7, 11, bias=bias), LeanLinear(7, 11, bias=bias)
-    lean.load_state_dict(plain.state_dict())
+    plain, fast = nn.Linear(7, 11, bias=bias), FastLinear(7, 11, bias=bias)
+    fast.load_state_dict(plain.state_dict())
     x = torch.randn(shape)
-    for ours, theirs in zip(results(lean, x), results(plain, x), strict=True):
+    for ours, theirs in zip(results(fast, x), results(plain, x), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
 def test_frozen_weights_and_inputs_without_gradient():
-    layer = LeanLinear(4, 3)
+    layer = FastLinear(4, 3)
     layer.weight.requires_grad_(False)
     y = layer(torch.ones(2, 4))
     y.sum().backward()
@@ -42,7 +44,7 @@ def test_frozen_weights_and_inputs_without_gradient():
 
 def test_gradients_are_those_of_finite_differences():
     torch.manual_seed(0)
-    layer, x, step = LeanLinear(5, 4), torch.randn(6, 5), 1e-2
+    layer, x, step = FastLinear(5, 4), torch.randn(6, 5), 1e-2
     y = (layer(x) ** 2).sum()
     y.backward()
     moved = layer.weight.detach().clone()
@@ -54,33 +56,51 @@ def test_gradients_are_those_of_finite_differences():
 
 
 def test_autocast_and_bf16_are_left_to_torch():
-    layer = LeanLinear(8, 8)
+    layer = FastLinear(8, 8)
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(torch.ones(2, 8)).dtype == torch.bfloat16
     assert layer.bfloat16()(torch.ones(2, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
 def test_a_model_keeps_its_weights_and_ties(monkeypatch):
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr("close.fast.layers.is_on", lambda path: True)
     model = nn.Sequential(
         nn.Embedding(5, 4), nn.Sequential(nn.Linear(4, 4), nn.Dropout(0)), nn.Linear(4, 5, bias=False)
     )
     model[2].weight = model[0].weight
     before, x = dict(model.state_dict()), torch.tensor([[1, 2, 3]])
     said = model(x)
-    make_lean(model)
-    assert type(model[1][0]) is type(model[2]) is LeanLinear
-    assert type(model[1][1]) is LeanDropout
-    assert model[2].weight is model[0].weight
-    assert model.state_dict().keys() == before.keys()
-    torch.testing.assert_close(model(x), said)
+    with fast_layers(model):
+        assert type(model[1][0]) is type(model[2]) is FastLinear
+        assert type(model[1][1]) is FastDropout
+        assert model[2].weight is model[0].weight
+        assert model.state_dict().keys() == before.keys()
+        torch.testing.assert_close(model(x), said)
+        copied, model[2] = model[2], copy.deepcopy(model[2])
+    assert type(model[1][0]) is type(model[2]) is type(copied) is nn.Linear
+    assert type(model[1][1]) is nn.Dropout
+    assert torch.equal(model(x), said)
+
+
+def test_the_users_model_is_given_back_after_an_error():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.1))
+    with pytest.raises(KeyError), fast_layers(model):
+        raise KeyError
+    assert [type(layer) for layer in model] == [nn.Linear, nn.Dropout]
+
+
+def test_turned_off_layers_stay_plain(monkeypatch):
+    monkeypatch.setenv("CLOSE_FAST", "0")
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.1))
+    with fast_layers(model):
+        assert [type(layer) for layer in model] == [nn.Linear, nn.Dropout]
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.93])
 def test_dropout_drops_the_share_and_keeps_the_mean(p):
     torch.manual_seed(0)
     x = torch.full((333, 301), 2.0, dtype=torch.bfloat16, requires_grad=True)
-    y = LeanDropout(p)(x)
+    y = FastDropout(p)(x)
     y.float().sum().backward()
     kept = y != 0
     assert y.dtype == torch.bfloat16
@@ -99,16 +119,16 @@ def test_dropout_drops_the_share_and_keeps_the_mean(p):
 @pytest.mark.parametrize("shape", [(0, 3), (1,), (5,), (2, 3, 7)])
 def test_dropout_of_any_shape_belongs_to_the_seed(shape):
     x = torch.ones(shape, dtype=torch.bfloat16)
-    said = [(torch.manual_seed(4), LeanDropout(0.5)(x))[1] for _ in range(2)]
+    said = [(torch.manual_seed(4), FastDropout(0.5)(x))[1] for _ in range(2)]
     assert torch.equal(*said)
     assert said[0].shape == x.shape
 
 
 def test_dropout_of_float32_and_in_evaluation_is_torchs():
     x = torch.randn(40, 9)
-    said = [(torch.manual_seed(4), layer(x))[1] for layer in (LeanDropout(0.3), nn.Dropout(0.3))]
+    said = [(torch.manual_seed(4), layer(x))[1] for layer in (FastDropout(0.3), nn.Dropout(0.3))]
     assert torch.equal(*said)
     x = x.bfloat16()
-    for layer in (LeanDropout(0.3).eval(), LeanDropout(0.0)):
+    for layer in (FastDropout(0.3).eval(), FastDropout(0.0)):
         assert torch.equal(layer(x), x)
-    assert not LeanDropout(1.0)(x).any()
+    assert not FastDropout(1.0)(x).any()

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from close.fast.memory import _glibc
+from close.fast.memory import glibc
 
 STEPS = """
 import resource, torch
@@ -32,7 +32,7 @@ print(plain, kept, start, held, after)
 """
 
 
-@pytest.mark.skipif(_glibc() is None, reason="the C library is not glibc")
+@pytest.mark.skipif(glibc() is None, reason="the C library is not glibc")
 def test_kept_memory_is_not_faulted_in_again_and_goes_back_afterwards():
     run = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, timeout=100, check=True)
     plain, kept, start, held, after = map(int, run.stdout.split())

@@ -1,4 +1,4 @@
-"""The lean search against transformers' generate, and packed layers against plain ones."""
+"""The search of T5 against transformers' generate, and packed layers against plain ones."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import GenerationConfig, T5Config, T5ForConditionalGeneration
 
 from close.errors import RecipeError
 from close.fast.packing import PackedLinear, can_pack, pack
 from close.fast.precision import LARGE, pick_dtype, pick_precision
-from close.fast.search import Search, lean_search
+from close.fast.search import Search, t5_search
 
 INPUTS, HIDDEN = 200, 32
 CPU = torch.device("cpu")
@@ -51,11 +51,9 @@ def prompts() -> tuple[torch.Tensor, torch.Tensor]:
 def both(made: Any, prompts: Any, **settings: Any) -> tuple[Any, Any]:
     """What transformers finds and what we find, as lists of ids up to the end token."""
     prompt, mask = prompts
-    config, rest = made._prepare_generation_config(None, **settings)
-    search = Search.of(made, config)
+    search = Search.of(made, GenerationConfig(**settings))
     assert search is not None
-    assert not rest
-    ids, scores = lean_search(made, prompt, mask, search)
+    ids, scores = t5_search(made, prompt, mask, search)
     output = made.generate(
         inputs_embeds=prompt, attention_mask=mask, return_dict_in_generate=True, output_scores=True, **settings
     )
@@ -117,14 +115,12 @@ def test_changed_weights_are_seen(prompts):
 )
 def test_what_is_not_covered_is_left_to_transformers(settings):
     made = model()
-    config, _ = made._prepare_generation_config(None, max_new_tokens=5, **settings)
-    assert Search.of(made, config) is None
+    assert Search.of(made, GenerationConfig(max_new_tokens=5, **settings)) is None
 
 
 def test_training_mode_is_left_to_transformers():
     made = model().train()
-    config, _ = made._prepare_generation_config(None, max_new_tokens=5)
-    assert Search.of(made, config) is None
+    assert Search.of(made, GenerationConfig(max_new_tokens=5)) is None
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])

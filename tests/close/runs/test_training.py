@@ -34,10 +34,11 @@ from close.errors import (
     WeightsError,
 )
 from close.model.modeling import CloseModel
-from close.runs import train as training
+from close.runs.checkpoints import Manifests, latest_checkpoint
 from close.runs.examples import Collator, TextDataset
 from close.runs.recipe import Recipe
 from close.runs.train import train
+from close.runs.trainer import ProgressLine
 from close.tasks import get_task
 from close.vectors.build import embed_texts
 from close.vectors.table import EmbeddingTable
@@ -286,7 +287,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, run: Callable[[], object
             if state.global_step >= at:
                 raise PowerCutError
 
-        patch.setattr(training._ProgressLine, "on_step_end", stop)
+        patch.setattr(ProgressLine, "on_step_end", stop)
         with pytest.raises(PowerCutError):
             run()
 
@@ -347,9 +348,18 @@ class TestResume:
         (checkpoints[2] / "manifest.json").unlink()
         optimizer = checkpoints[1] / "optimizer.pt"
         optimizer.write_bytes(optimizer.read_bytes()[:-7])
-        assert training.latest_checkpoint(run / "checkpoints") == str(checkpoints[0])
+        assert latest_checkpoint(run / "checkpoints") == str(checkpoints[0])
         train(made, run, resume=True)
         assert (run / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+    def test_checkpoints_that_nobody_vouches_for_are_told(self, recipe, tmp_path, monkeypatch):
+        made, run = recipe({"save_strategy": "steps", "save_steps": 1}), tmp_path / "run"
+        with monkeypatch.context() as patch:
+            patch.setattr(Manifests, "on_save", lambda *args, **kwargs: None)
+            interrupt(monkeypatch, 4, lambda: train(made, run))
+        with pytest.raises(DataError, match=r"checkpoint-3 has no manifest\.json"):
+            train(made, run, resume=True)
+        train(made, run, overwrite=True)
 
     def test_a_finished_run_is_left_as_it_is(self, recipe, tmp_path):
         run = train(recipe(), tmp_path / "run")

@@ -1,0 +1,163 @@
+"""Which fast paths this machine and these versions allow: found out once, asked by every use, turned off by `CLOSE_FAST=0`.
+
+A probe runs its piece on something small beside the plain path of torch, transformers or open_clip. Where it raises, or says
+something else, that path is taken instead and the reason kept. Turned off, everything gives the same: texts in fp32, and
+tables within 1e-6; `precision: auto` is fp32 then.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from close.errors import reason
+
+__all__ = ["fast_report", "is_allowed", "is_on"]
+
+VARIABLE = "CLOSE_FAST"
+
+
+def is_allowed() -> bool:
+    """Whether fast paths may be taken at all: not with `CLOSE_FAST=0` in the environment."""
+    return os.environ.get(VARIABLE, "1").strip().lower() not in ("0", "off", "no", "false")
+
+
+def is_on(path: str) -> bool:
+    """Whether this fast path (a name of `fast_report`) is taken here."""
+    return is_allowed() and not _probed(path)
+
+
+def fast_report() -> dict[str, dict[str, Any]]:
+    """Every fast path by name: `on`, and the `reason` why not (None where it is on)."""
+    off = None if is_allowed() else f"turned off by {VARIABLE}=0"
+    reasons = {path: off or _probed(path) or None for path in _PROBES}
+    return {path: {"on": why is None, "reason": why} for path, why in reasons.items()}
+
+
+@cache
+def _probed(path: str) -> str:
+    """Why a path can't be taken; empty where it can."""
+    # a probe may come first in the midst of anything: it neither sees the caller's modes nor moves the caller's generator
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.autocast("cpu", enabled=False),
+        torch.random.fork_rng(devices=[]),
+    ):
+        torch.manual_seed(0)
+        try:
+            return _PROBES[path]()
+        except Exception as error:  # whatever another version raises: the plain path is there
+            return f"{type(error).__name__}: {reason(error, whole=False)}"
+
+
+def _t5_search() -> str:
+    """Greedy and beam search by `close.fast.search`, rather than transformers' `generate`."""
+    from transformers import GenerationConfig, T5Config, T5ForConditionalGeneration
+
+    from close.fast.search import Search, t5_search
+
+    sizes = {"vocab_size": 20, "d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    model = T5ForConditionalGeneration(T5Config(**sizes, decoder_start_token_id=0)).eval()
+    model.lm_head.weight = nn.Parameter(torch.randn(20, 8))
+    prompt, mask = torch.randn(3, 4, 8), (torch.arange(4) < torch.tensor([[4], [2], [3]])).long()
+    for num_beams in (1, 3):
+        search = Search.of(model, GenerationConfig(num_beams=num_beams, max_new_tokens=5))
+        if search is None:
+            return "transformers' settings are others than those known"
+        found = t5_search(model, prompt, mask, search)[0]
+        wanted = model.generate(inputs_embeds=prompt, attention_mask=mask, num_beams=num_beams, max_new_tokens=5)
+        if found.tolist() != wanted.tolist():
+            return f"it finds another text than transformers ({num_beams} beams)"
+    return ""
+
+
+def _packed_layers() -> str:
+    """Frozen weights in oneDNN's own layout."""
+    from close.fast.packing import packed, product
+
+    if not torch.backends.mkldnn.is_available():
+        return "this torch has no oneDNN"
+    x, weight, bias = torch.randn(3, 16), torch.randn(24, 16), torch.randn(24)
+    return _differs(product(x, packed(weight), bias), F.linear(x, weight, bias))
+
+
+def _training_layers() -> str:
+    """Linear layers whose products are oneDNN's, forward and backward."""
+    from close.fast.layers import FastLinear
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability != "AVX512":
+        return f"the processor has no AVX-512 ({capability}), and torch's own products are as fast"
+    plain, fast = nn.Linear(6, 5), FastLinear(6, 5)
+    fast.load_state_dict(plain.state_dict())
+    results = []
+    for layer in (plain, fast):
+        with torch.enable_grad():
+            x = torch.linspace(-1, 1, 24).view(4, 6).requires_grad_()
+            y = layer(x)
+            (y * y).sum().backward()
+        results.append([y.detach(), x.grad, *(weight.grad for weight in layer.parameters())])
+    return next((why for ours, theirs in zip(*results, strict=True) if (why := _differs(ours, theirs))), "")
+
+
+def _training_dropout() -> str:
+    """Dropout that draws 16 random bits an element in bf16."""
+    from close.fast.layers import FastDropout
+
+    kept = FastDropout(0.25).train()(torch.ones(4096, dtype=torch.bfloat16)) != 0
+    share = kept.float().mean().item()
+    return "" if abs(share - 0.75) < 0.05 else f"it keeps {share:.2f} of the elements instead of 0.75"
+
+
+def _kept_memory() -> str:
+    """Memory that glibc keeps between steps."""
+    from close.fast.memory import glibc
+
+    return "" if glibc() else "the C library is not glibc"
+
+
+def _trimmed_text() -> str:
+    """Text towers of open_clip that read no padding."""
+    import open_clip
+
+    from close.fast.trimming import can_trim, text_lengths, trimmed_features
+
+    text = open_clip.CLIPTextCfg(context_length=9, vocab_size=20, width=8, heads=2, layers=1)
+    vision = open_clip.CLIPVisionCfg(image_size=8, patch_size=8, width=8, head_width=8, layers=1)
+    model = open_clip.CLIP(8, vision, text).eval()
+    if not can_trim(model):
+        return "open_clip's CLIP is another than the one known"
+    ids = torch.tensor([[18, 3, 19, 0, 0, 0, 0, 0, 0], [18, 5, 7, 19, 0, 0, 0, 0, 0]])
+    longest = int(text_lengths(model, ids).max())
+    return _differs(trimmed_features(model, ids[:, :longest], torch.float32), model.encode_text(ids))
+
+
+def _bf16() -> str:
+    """bf16 where `precision: auto` may take it: the device multiplies it in hardware."""
+    from close.fast.precision import multiplies_bf16
+
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    return "" if multiplies_bf16(device) else f"{device.type} does not multiply bf16 in hardware"
+
+
+def _differs(ours: Any, theirs: Any) -> str:
+    off = (ours - theirs).abs().max().item()
+    return "" if off < 1e-4 else f"it is {off:.1g} off the plain result"
+
+
+_PROBES: dict[str, Callable[[], str]] = {
+    "t5_search": _t5_search,
+    "packed_layers": _packed_layers,
+    "training_layers": _training_layers,
+    "training_dropout": _training_dropout,
+    "kept_memory": _kept_memory,
+    "trimmed_text": _trimmed_text,
+    "bf16": _bf16,
+}

@@ -1,0 +1,70 @@
+"""A recipe's training section as transformers takes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Seq2SeqTrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
+
+from close.encoders import pick_device
+from close.errors import RecipeError, reason
+from close.fast.precision import pick_precision
+from close.model.language_model import count_weights
+from close.runs.recipe import Recipe
+
+__all__ = ["training_arguments"]
+
+
+def training_arguments(recipe: Recipe, folder: Path) -> Seq2SeqTrainingArguments:
+    """The arguments of a run whose checkpoints go to `folder`.
+
+    Raises:
+        RecipeError: options that are wrong, do not go together, or lack their package.
+    """
+    section = recipe.training
+    precision: str = section.precision
+    if precision == "auto":
+        precision = pick_precision(precision, pick_device(None), count_weights(recipe.language_model))
+    try:
+        arguments = Seq2SeqTrainingArguments(
+            output_dir=str(folder),
+            num_train_epochs=section.epochs,
+            per_device_train_batch_size=section.batch_size,
+            learning_rate=section.learning_rate,
+            bf16=precision == "bf16",
+            fp16=precision == "fp16",
+            report_to=section.report_to,
+            seed=recipe.seed,
+            data_seed=recipe.seed,
+            **(_defaults(recipe) | (section.model_extra or {})),
+        )
+        for reporter in get_reporting_integration_callbacks(arguments.report_to):  # now, and not when work has begun
+            reporter()
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        raise RecipeError(f"training: {reason(error)}") from None
+    if recipe.lora and arguments.fsdp:
+        raise RecipeError("lora and training.fsdp do not go together: what LoRA trains is too little to shard")
+    return arguments
+
+
+def _defaults(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 0,
+        "weight_decay": 0.0,
+        "save_strategy": "epoch",
+        "save_total_limit": 2,
+        "eval_strategy": "epoch" if recipe.data.val is not None else "no",
+        "logging_steps": 50,
+        "per_device_eval_batch_size": recipe.training.batch_size,
+        "disable_tqdm": True,
+        "log_level": "error",
+        "remove_unused_columns": False,
+        "label_names": ["labels"],
+        "ddp_find_unused_parameters": False,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "use_cpu": not torch.accelerator.is_available(),
+    }

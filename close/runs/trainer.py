@@ -1,0 +1,122 @@
+"""transformers' Trainer, for vectors whose noise belongs to their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from transformers import Seq2SeqTrainer, TrainerCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from close.adapters import row_seeds
+from close.errors import RecipeError, reason
+from close.fast.memory import kept_memory
+from close.io.progress import progress
+from close.runs.checkpoints import Manifests
+from close.runs.examples import LengthSampler, MixedDataset
+
+__all__ = ["CloseTrainer"]
+
+
+class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
+    """Seq2SeqTrainer whose noise belongs to (seed, epoch, row), and whose checkpoints say whether they are whole.
+
+    Args:
+        callbacks: of transformers, told of every step. Others: as Seq2SeqTrainer takes them.
+    Raises:
+        RecipeError: options that do not go together, or lack their package.
+    """
+
+    def __init__(self, *, callbacks: Sequence[TrainerCallback] = (), **kwargs: Any) -> None:
+        try:
+            with _packages_asked_for():
+                super().__init__(**kwargs)
+        except (RuntimeError, ValueError) as error:
+            if isinstance(error, RecipeError):
+                raise
+            raise RecipeError(f"training: {reason(error)}") from error
+        if self.args.fsdp and not self.is_fsdp_enabled:
+            raise RecipeError(
+                "training: fsdp: nothing to shard over; it needs several GPUs, started by torchrun or accelerate"
+            )
+        self.label_smoother = None  # the model smooths, over all tokens of the step
+        for printer in (PrinterCallback, ProgressCallback):
+            self.remove_callback(printer)
+        for callback in (EpochCallback(self), Manifests(), *callbacks):
+            self.add_callback(callback)
+
+    def run(self, checkpoint: str | None) -> int:
+        """Train to the end, from a checkpoint if there is one, with a line of progress; returns the steps done."""
+        with _packages_asked_for(), kept_memory(), progress("training", "steps") as update:
+            if self.is_world_process_zero():
+                self.add_callback(ProgressLine(update))
+            return int(self.train(resume_from_checkpoint=checkpoint).global_step)
+
+    def gathered_state(self) -> dict[str, Any] | None:
+        """The weights, from all processes that hold a part of them; None where each holds all. Every process must call it."""
+        return self.accelerator.get_state_dict(self.model_wrapped) if self.is_fsdp_enabled else None
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Turn row numbers into noise seeds."""
+        rows = inputs.pop("rows", None)
+        if rows is not None and model.training:
+            inputs["seeds"] = row_seeds(self.args.seed, int(self.state.epoch or 0), rows)
+        if self.args.label_smoothing_factor:
+            inputs["label_smoothing"] = self.args.label_smoothing_factor
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        # transformers' own hook for another order; where it is not called, `EpochCallback` finds no sampler and says so
+        self.sampler = LengthSampler(
+            self.train_dataset, self._step_size(), self.args.seed, fill=self.args.world_size > 1
+        )
+        return self.sampler
+
+    def _step_size(self) -> int:
+        """Examples of one optimizer step, so that the order is the same however the step is cut up."""
+        return int(self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size)
+
+
+class EpochCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
+    """Tells sampler and dataset which epoch begins, also after a resume (loaders count from where they were made)."""
+
+    def __init__(self, trainer: CloseTrainer) -> None:
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """An epoch begins."""
+        epoch = int(state.epoch or 0)
+        self.trainer.sampler.pin(epoch)
+        if isinstance(self.trainer.train_dataset, MixedDataset):
+            self.trainer.train_dataset.set_epoch(epoch)
+
+
+class ProgressLine(TrainerCallback):  # type: ignore[misc,unused-ignore]
+    """Steps, rate, time left and the loss."""
+
+    def __init__(self, update: Callable[..., None]) -> None:
+        self.update = update
+        self.note = ""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Training begins, or goes on."""
+        self.update(state.global_step, state.max_steps)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """There is a new loss."""
+        if logs and "loss" in logs:
+            self.note = f"loss {float(logs['loss']):.3f}"
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A step is done."""
+        self.update(state.global_step, state.max_steps, self.note)
+
+
+@contextmanager
+def _packages_asked_for() -> Iterator[None]:
+    """Packages that options of training need, and transformers asks for late."""
+    try:
+        yield
+    except ImportError as error:
+        raise RecipeError(f"training: {reason(error)}") from error
