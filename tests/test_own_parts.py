@@ -18,6 +18,17 @@ ROOT = Path(__file__).parents[1]
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 210)}
 
 
+PARTS = {
+    "adapters": "dropout",
+    "tasks": "title",
+    "encoders": "colours",
+    "prefixes": "mlp",
+    "metrics": "words",
+    "measures": "spread_gap",
+    "formats": "pipes",
+}
+
+
 def run(*arguments: Any, module: str = "close", code: int = 0) -> str:
     """A command in a process of its own, which knows nothing but what it is told."""
     done = subprocess.run(
@@ -39,7 +50,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     blocks = re.findall(
         r"```python\n(.*?)```", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"), re.DOTALL
     )
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     (tmp_path / "own_parts.py").write_text("\n".join(blocks[:-1]), encoding="utf-8")
     (tmp_path / "own_verbs.py").write_text(blocks[-1], encoding="utf-8")
     names = list(COLOURS) * 8
@@ -50,6 +61,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "eval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "recipe.yaml").write_text(
         "task: title\ndata: {train: captions.jsonl}\nencoder: colours\nadapter: [{dropout: {p: 0.2}}]\n"
+        "prefix: {kind: mlp, width: 8}\n"
         "training: {epochs: 1, batch_size: 8}\nplugins: [own_parts.py]\n"
     )
     return tmp_path
@@ -62,6 +74,9 @@ def test_parts_of_ones_own(place: Path) -> None:
     run("train", "recipe.yaml", "--out", "run")
     about = json.loads((place / "run" / "run.json").read_text())
     assert about["plugins"] == [str(place / "own_parts.py")]
+    assert json.loads(run("info", "run", "--json", *own))["prefix"] == {"kind": "mlp", "length": 4, "width": 8}
+    listed = json.loads(run("list", "--json", *own))
+    assert {kind: name for kind, name in PARTS.items() if name in listed[kind]} == PARTS
     assert "own_parts.py, which is not loaded: add --plugin" in run("caption", "run", "red.png", code=1)
     assert json.loads(run("caption", "run", "red.png", "--json", *own))["item"] == "red.png"
     result = json.loads(run("evaluate", "run", "eval.jsonl", "--metric", "words", "--metric", "cider", "--json", *own))

@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from close.errors import CloseError
+from close.errors import CloseError, reason
 from close.plugins import load_installed
 
 __all__ = ["commands", "main"]
@@ -23,7 +23,7 @@ USAGE, INTERRUPTED = 2, 130
 
 def commands() -> typer.Typer:
     """Every verb."""
-    from close.cli import adapters, caption, convert, embed, gap, info, score, train, zero_shot
+    from close.cli import adapters, caption, convert, embed, gap, info, parts, score, train, zero_shot
 
     app = typer.Typer(
         name="close",
@@ -32,7 +32,7 @@ def commands() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for room in (embed, info, train, caption, score, adapters, gap, convert, zero_shot):
+    for room in (embed, info, parts, train, caption, score, adapters, gap, convert, zero_shot):
         room.register(app)
     return app
 
@@ -59,8 +59,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        if _is_disk_full(error):
-            _stop("writing failed, the disk is full; free some space, and continue as after an interruption")
+        if (full := _disk_full(error)) is not None:
+            _stop(f"writing failed, the disk is full{full}; free some space, and continue as after an interruption")
         if not isinstance(error, OSError) or error.errno is None:
             raise
         _stop(f"{error.filename or 'a file'}: {error.strerror}")
@@ -74,11 +74,25 @@ def _names_json_file(arguments: list[str]) -> bool:
     )
 
 
-def _is_disk_full(error: Exception) -> bool:
-    """Every library has its own words for it."""
+_SHORT = r"PytorchStreamWriter failed writing file|unexpected pos \d+ vs \d+|\d+ requested and \d+ written"
+"""How torch's and numpy's writers say that less was written than they wanted."""
+
+
+def _disk_full(error: BaseException) -> str | None:
+    """None where writing did not fail for want of space; else what is to be added to saying so.
+
+    Rust's libraries give the system's number in their text. torch's writer and numpy's say only that not all was written.
+    """
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    words = r"No space left|File too large|requested and \d+ written|PytorchStreamWriter|inline_container"
-    return getattr(error, "errno", None) in full or re.search(words, str(error)) is not None
+    cause: BaseException | None = error
+    while cause is not None:
+        number = re.search(r"\(os error (\d+)\)", str(cause))
+        if getattr(cause, "errno", None) in full or (number and int(number[1]) in full):
+            return ""
+        if re.search(_SHORT, str(cause)):
+            return f" or takes no more for another reason ({reason(cause, whole=False)})"
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _interrupted() -> None:

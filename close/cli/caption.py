@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -27,6 +27,7 @@ from close.cli.options import (
 from close.errors import PartialError
 
 if TYPE_CHECKING:
+    from close.io.results import ResultFile
     from close.runs.pipeline import Output
 
 __all__ = ["register"]
@@ -64,7 +65,6 @@ def caption(
     from transformers import set_seed
 
     from close.encoders.base import windows
-    from close.io.progress import progress
     from close.io.results import ResultFile
     from close.runs.folder import RUN_FILE
     from close.runs.pipeline import expand, load
@@ -84,29 +84,43 @@ def caption(
         work = partial(model.outputs, context=context, batch_size=batch_size, seed=seed, **settings)
         return chain.from_iterable(spread(work, list(windows(items, batch_size))))
 
-    errors = []
-    if out is not None:
+    if out is None:
+        errors = _printed(say(many), as_json)
+    else:
         names = hashlib.sha256("\n".join(map(str, many)).encode()).hexdigest()
         made_by = {"run": str(run), "run_sha256": hashlib.sha256((run / RUN_FILE).read_bytes()).hexdigest()}
         about = {**made_by, "items": names, "context": context, "batch_size": batch_size, "seed": seed, **settings}
-        with ResultFile(out, about, unit=batch_size)() as results, progress("captioning", "images") as update:
-            errors += results.failed
-            update(results.done, len(many))
-            for done, output in enumerate(say(many[results.done :]), results.done + 1):
-                results.write(_plain(output.to_dict()))
-                errors += [output.error] if output.error else []
-                update(done, len(many))
+        errors = _written(ResultFile(out, about, unit=batch_size), say, many)
         typer.echo(f"{out}: {len(many)} rows")
-    else:
-        for output in say(many):
-            if output.error:
-                errors.append(output.error)
-            if as_json:
-                typer.echo(json.dumps(_plain(output.to_dict()), ensure_ascii=False))
-            elif not output.error:
-                typer.echo(f"{output.item}\t{output.score:.3f}\t{output.text}")
     if errors:
         raise PartialError(f"{len(errors)} of {len(many)} items could not be read: {'; '.join(errors[:5])}")
+
+
+def _written(file: ResultFile, say: Callable[[list[Any]], Iterable[Output]], items: list[Any]) -> list[str]:
+    """What is said of the items that the file lacks goes into it; errors of all of them."""
+    from close.io.progress import progress
+
+    with file() as results, progress("captioning", "images") as update:
+        errors = list(results.failed)
+        update(results.done, len(items))
+        for done, output in enumerate(say(items[results.done :]), results.done + 1):
+            results.write(_plain(output.to_dict()))
+            errors += [output.error] if output.error else []
+            update(done, len(items))
+    return errors
+
+
+def _printed(outputs: Iterable[Output], as_json: bool) -> list[str]:
+    """A line an output; the errors."""
+    errors = []
+    for output in outputs:
+        if output.error:
+            errors.append(output.error)
+        if as_json:
+            typer.echo(json.dumps(_plain(output.to_dict()), ensure_ascii=False))
+        elif not output.error:
+            typer.echo(f"{output.item}\t{output.score:.3f}\t{output.text}")
+    return errors
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

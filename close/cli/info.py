@@ -22,13 +22,16 @@ def register(app: typer.Typer) -> None:
 
 
 def info(
-    thing: Annotated[str, typer.Argument(help="A run, an embedding table, an encoder or an adapter.")],
+    thing: Annotated[
+        str | None,
+        typer.Argument(help="A run, an embedding table, an encoder or an adapter; without it, this installation."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what a thing is, and whether it is whole."""
-    from close.runs.inspection import describe
+    """Say what a thing is, and whether it is whole; or what is installed here, and which fast paths are on."""
+    from close.runs.inspection import describe, describe_installation
 
-    about = describe(thing)
+    about = describe_installation() if thing is None else describe(thing)
     if as_json:
         print_json(about)
         return

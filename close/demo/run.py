@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import subprocess
 import sys
 import time
@@ -105,9 +104,9 @@ def _data(folder: Path, scenes: int, seed: int) -> tuple[Path, Path]:
 def _train(folder: Path, recipes: dict[str, Recipe], examples: int) -> None:
     """`close train` for each that is not finished, as many at a time as there are cores: a model this small can't use two."""
     left = {name: recipe for name, recipe in recipes.items() if not _is_done(folder / name, recipe)}
-    cores = len(os.sched_getaffinity(0))
+    cores = _cores()
     at_once = max(1, min(cores, len(left)))
-    environment = os.environ | {"OMP_NUM_THREADS": str(cores // at_once), "TQDM_MININTERVAL": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": str(cores // at_once)}
     size = {name: _steps(recipe.training, examples) for name, recipe in left.items()}
     done: dict[str, int] = {}
     running: dict[str, subprocess.Popen[bytes]] = {}
@@ -118,26 +117,46 @@ def _train(folder: Path, recipes: dict[str, Recipe], examples: int) -> None:
                     running[name], done[name] = _start(folder, name, left[name], environment), 0
                 time.sleep(0.2)
                 for name, process in list(running.items()):
-                    told = (folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
-                    if process.poll() is not None:
-                        del running[name]
-                        done[name] = size[name]
-                    elif found := re.findall(r"training: [^\r]* (\d+)/\d+ \[", told):
-                        done[name] = int(found[-1])
+                    if process.poll() is None:
+                        done[name] = _steps_done(folder / f"{name}.progress.json")
+                        continue
+                    del running[name]
+                    done[name] = size[name]
                     if process.returncode:
-                        raise CloseError(f"{SHORT[name]}: {told.strip().splitlines()[-1]}")
+                        raise CloseError(f"{SHORT[name]}: {_last_words(folder / f'{name}.log', process.returncode)}")
                 update(sum(done.values()), sum(size.values()))
     finally:
         for process in running.values():
             process.terminate()
 
 
+def _cores() -> int:
+    """Those that this process may use, where the system says so; else all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _steps_done(file: Path) -> int:
+    """How far a training is; before it trains, it embeds."""
+    if not file.is_file():
+        return 0
+    found = read_json(file)
+    return int(found["done"]) if found["what"] == "training" else 0
+
+
+def _last_words(log: Path, code: int) -> str:
+    """What a process that failed said last, and where the rest is."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    said = [line.strip() for line in lines if line.strip()]
+    return f"{said[-1] if said else f'ended with exit code {code}'} (all of it: {log})"
+
+
 def _start(folder: Path, name: str, recipe: Recipe, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    file = folder / f"{name}.yaml"
+    file, watched = folder / f"{name}.yaml", folder / f"{name}.progress.json"
     write_text(file, yaml.safe_dump(recipe.dump(), sort_keys=False))
+    watched.unlink(missing_ok=True)
     command = [sys.executable, "-m", "close", "train", str(file), "--overwrite", "--out", str(folder / name)]
     with (folder / f"{name}.log").open("w") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        return subprocess.Popen(command, stdout=log, stderr=log, env=environment | {"CLOSE_PROGRESS": str(watched)})
 
 
 def _steps(training: TrainingSection, examples: int) -> int:

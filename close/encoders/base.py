@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from close.errors import CloseError, DataError, RecipeError
+from close.errors import CloseError, DataError, RecipeError, reason
 from close.fast.memory import kept_memory
 from close.fast.packing import pack
 from close.fast.precision import pick_dtype, pick_precision
@@ -36,7 +36,7 @@ def pick_device(device: str | torch.device | None) -> torch.device:
         try:
             return torch.empty(0, device=device).device
         except (RuntimeError, AssertionError) as error:
-            raise RecipeError(f"device {str(device)!r} can't be used: {str(error).splitlines()[0]}") from None
+            raise RecipeError(f"device {str(device)!r} can't be used: {reason(error, whole=False)}") from None
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return accelerator or torch.device("cpu")
 
@@ -213,11 +213,12 @@ class ContrastiveEncoder(ABC):
 
     def _load(self, item: Any) -> dict[str, Tensor] | CloseError:
         try:
-            return self.prepare(self.open(item))
+            opened = self.open(item)
         except CloseError as error:
             return error
         except Exception as error:  # decoders raise whatever they meet in a damaged file
-            return DataError(f"can't read {describe(item)}: {str(error) or type(error).__name__}")
+            return DataError(f"can't read {describe(item)}: {reason(error)}")
+        return self.prepare(opened)
 
     def _place(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return {

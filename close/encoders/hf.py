@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import gcd
 from pathlib import Path
 from threading import Lock
@@ -22,6 +23,18 @@ __all__ = ["ClapEncoder", "TransformersEncoder"]
 
 
 _NUMPY_RANDOM = Lock()
+
+
+@contextmanager
+def _numpy_seeded(seed: int) -> Iterator[None]:
+    """numpy's global generator at a seed, for one thread at a time; afterwards as it was, errors included."""
+    with _NUMPY_RANDOM:
+        before = np.random.get_state()
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(before)
 
 
 @ENCODERS.register("hf")
@@ -147,11 +160,8 @@ class ClapEncoder(TransformersEncoder):
 
     def prepare(self, item: Any) -> dict[str, Tensor]:
         """Mel features, as the model's own extractor makes them; of a long recording, always of the same parts."""
-        with _NUMPY_RANDOM:  # the extractor draws the parts from numpy's global generator
-            before = np.random.get_state()
-            np.random.seed(0)
+        with _numpy_seeded(0):  # the extractor draws the parts from numpy's global generator
             inputs = self.processor(item, sampling_rate=self.processor.sampling_rate, return_tensors="pt")
-            np.random.set_state(before)
         return {"input_features": inputs["input_features"], "is_longer": torch.as_tensor(inputs["is_longer"])}
 
     def image_tower(self, inputs: dict[str, Tensor]) -> Tensor:

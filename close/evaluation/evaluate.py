@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,6 +52,15 @@ class Decoding:
     how: Decode | None = None
     normalise: bool = False
     labels: tuple[str, ...] | None = None
+
+    def describe(self, task: Task, answers: Any) -> dict[str, Any]:
+        """For the record of an evaluation; `answers` as it was given."""
+        return {
+            "how": self.how or ("tree" if task.labels or self.labels else "free"),
+            "normalise": self.normalise,
+            "answers": str(answers) if isinstance(answers, (str, Path)) else None,
+            "labels": len(self.labels or task.labels),
+        }
 
 
 def evaluate(
@@ -117,12 +126,7 @@ def evaluate(
         "task": kind.name,
         "modality": modality,
         "generation": captioner.model.generation_config.to_diff_dict() | generation,
-        "decoding": {
-            "how": decoding.how or ("tree" if kind.labels or decoding.labels else "free"),
-            "normalise": normalise,
-            "answers": str(answers) if isinstance(answers, (str, Path)) else None,
-            "labels": len(decoding.labels or kind.labels),
-        },
+        "decoding": decoding.describe(kind, answers),
         "trained": _trained(captioner.name),
         "bootstrap": {"samples": 1000, "seed": 0},
         "scores": scores,
@@ -131,10 +135,13 @@ def evaluate(
     }
     name = "-".join([Path(data).stem, modality, *([decode] if decode else [])])
     place = Path(folder) if folder is not None else Path(captioner.name) / "evaluations" / name
+    return _saved(result, place, zip(chosen, outputs, strict=True))
+
+
+def _saved(result: dict[str, Any], place: Path, answers: Iterable[tuple[Row, Answer]]) -> dict[str, Any]:
+    """Predictions, scores and page in their folder."""
     result["folder"] = str(place)
-    write_text(
-        place / "predictions.jsonl", "".join(_line(row, said) for row, said in zip(chosen, outputs, strict=True))
-    )
+    write_text(place / "predictions.jsonl", "".join(_line(row, answer) for row, answer in answers))
     write_json(place / "scores.json", result)
     write_evaluation_page(result, place / "report.html")
     return result

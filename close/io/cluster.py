@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from close.errors import RecipeError
+from close.errors import RecipeError, reason
 
 __all__ = ["RayEngine"]
 
@@ -57,7 +57,7 @@ class RayEngine:
         try:
             ray.init(**({"address": self.address} if self.address else own), logging_level="ERROR", log_to_driver=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise RecipeError(f"no Ray cluster at {self.address!r}: {str(error).splitlines()[0]}") from None
+            raise RecipeError(f"no Ray cluster at {self.address!r}: {reason(error, whole=False)}") from None
 
     def _check(self, ray: Any) -> None:
         found = ray.cluster_resources().get("CPU", 0)

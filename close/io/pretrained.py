@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from close.errors import WeightsError
+from close.errors import WeightsError, reason
 
 __all__ = ["load_tokenizer"]
 
@@ -25,7 +25,7 @@ def load_tokenizer(place: str, vocab_size: int) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(place)
     except Exception as error:  # many kinds; each means that the tokenizer can't be had
-        raise WeightsError(f"{place}: the tokenizer can't be loaded: {str(error).strip().splitlines()[0]}") from None
+        raise WeightsError(f"{place}: the tokenizer can't be loaded: {reason(error, whole=False)}") from None
     if 2 * len(tokenizer) < vocab_size:
         raise WeightsError(
             f"{place}: the tokenizer knows {len(tokenizer)} tokens, the model {vocab_size}; tokenizer files are missing"

@@ -16,9 +16,10 @@ class CloseConfig(PretrainedConfig):
         encoder: reference of the contrastive encoder (`close.load_encoder`); its weights are not part of the model.
         encoder_fingerprint: of its weights.
         embed_dim: width D of its shared space.
-        prefix_length: number k of prefix tokens.
+        prefix: kind, length (number k of prefix tokens) and options of what makes the prefix, as a recipe names it.
         adapter: what crosses the gap, as a recipe names it.
         language_model: configuration of the encoder–decoder language model (or its dictionary).
+        prefix_length: what older runs have instead: a linear prefix of this length.
     """
 
     model_type = "close"
@@ -29,15 +30,16 @@ class CloseConfig(PretrainedConfig):
         encoder: str = "mini",
         encoder_fingerprint: str = "",
         embed_dim: int = 256,
-        prefix_length: int = 4,
+        prefix: dict[str, Any] | None = None,
         adapter: Any = "none",
         language_model: PretrainedConfig | dict[str, Any] | None = None,
+        prefix_length: int = 4,
         **kwargs: Any,
     ) -> None:
         self.encoder = encoder
         self.encoder_fingerprint = encoder_fingerprint
         self.embed_dim = embed_dim
-        self.prefix_length = prefix_length
+        self.prefix = {"kind": "linear", "length": prefix_length} if prefix is None else dict(prefix)
         self.adapter = adapter
         given = AutoConfig.for_model(**language_model) if isinstance(language_model, dict) else language_model
         self.language_model = given or AutoConfig.for_model("t5")

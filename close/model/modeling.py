@@ -28,7 +28,7 @@ from close.errors import MismatchError, WeightsError
 from close.fast.probe import is_on
 from close.fast.search import Search, t5_search
 from close.model.configuration import CloseConfig
-from close.model.prefixes.linear import PrefixProjector
+from close.model.prefixes import Prefix, build_prefix
 
 __all__ = ["CloseModel"]
 
@@ -58,14 +58,14 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.language_model = language_model or AutoModelForSeq2SeqLM.from_config(config.language_model)
         hidden = self.language_model.get_input_embeddings().embedding_dim
-        self.prefix = PrefixProjector(config.embed_dim, hidden, config.prefix_length)
+        self.prefix = build_prefix(config.prefix, config.embed_dim, hidden)
         self.adapter: GapAdapter = build_adapter(config.adapter, config.embed_dim)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """The prefix's linear layer starts as torch starts it (post_init would override that); the rest is loaded."""
-        if isinstance(module, PrefixProjector):
-            module.linear.reset_parameters()
+        """The prefix starts as torch starts its layers (post_init would override that); the rest is loaded."""
+        if isinstance(module, Prefix):
+            module.reset_parameters()
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
@@ -85,7 +85,7 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         if os.path.isdir(folder):
             model.adapter.load_files(Path(folder))
         for kind in ("missing_keys", "mismatched_keys"):
-            for key in sorted(map(str, report[kind]))[:1]:
+            if key := min(map(str, report[kind]), default=None):
                 raise WeightsError(f"{folder}: {len(report[kind])} {kind.replace('_keys', '')} weights, {key!r} first")
         return (model, report) if wants_report else model
 
@@ -135,7 +135,7 @@ class CloseModel(PreTrainedModel, GenerationMixin):
                 f"embeddings of shape {tuple(embeds.shape)} for a model of encoder {self.config.encoder!r}: "
                 f"expected (batch, {self.config.embed_dim})"
             )
-        weight = self.prefix.linear.weight
+        weight = self.prefix.weight
         adapted = self.adapter(embeds.to(weight.device, torch.float32), modality, seeds)
         prompt = self.prefix(adapted.to(weight.dtype))
         mask = torch.ones(prompt.shape[:2], dtype=torch.long, device=prompt.device)

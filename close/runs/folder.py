@@ -16,7 +16,7 @@ from close.io.versions import versions
 from close.plugins import check_plugins
 from close.registry import Registry
 from close.runs.card import model_card
-from close.runs.recipe import Recipe
+from close.runs.recipe import Recipe, upgraded
 
 __all__ = ["CHECKPOINTS", "RECIPE_FILE", "RUN_FILE", "begin_run", "is_finished", "open_run", "plugins_of", "save_run"]
 
@@ -72,8 +72,9 @@ def is_finished(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) 
         raise OutputExistsError(
             f"{folder} already holds a run: continue it with --resume, or replace it with --overwrite"
         )
-    ours, theirs = recipe.dump(), yaml.safe_load(own.read_text(encoding="utf-8"))
-    different = [key for key in ours if ours[key] != theirs.get(key)]
+    ours, theirs = recipe.dump(), upgraded(yaml.safe_load(own.read_text(encoding="utf-8")))
+    defaults = {key: field.get_default(call_default_factory=True) for key, field in Recipe.model_fields.items()}
+    different = [key for key in ours if ours[key] != theirs.get(key, defaults[key])]
     if different:
         raise OutputExistsError(
             f"{folder} holds a run of another recipe ({', '.join(different)} differ): resume with the same one, "

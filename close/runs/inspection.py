@@ -7,9 +7,18 @@ from typing import Any
 
 from close.errors import MissingError
 from close.io.files import read_json
+from close.io.versions import versions
+from close.plugins import loaded
 from close.runs.folder import RUN_FILE
 
-__all__ = ["describe"]
+__all__ = ["describe", "describe_installation"]
+
+
+def describe_installation() -> dict[str, Any]:
+    """Versions, loaded plug-ins, and which fast paths this machine and these versions allow (`CLOSE_FAST=0`: none)."""
+    from close.fast.probe import fast_report
+
+    return {"kind": "installation", "versions": versions(), "plugins": loaded(), "fast": fast_report()}
 
 
 def describe(thing: str) -> dict[str, Any]:
@@ -67,7 +76,7 @@ def _run(place: Path) -> dict[str, Any]:
         "whole": True,
         **about,
         "embed_dim": config.embed_dim,
-        "prefix_length": config.prefix_length,
+        "prefix": config.prefix,
         "adapter": config.adapter,
         "language_model": config.language_model.model_type,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

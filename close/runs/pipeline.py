@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from close.data.rows import Modality
 from close.encoders import ContrastiveEncoder, load_encoder, pick_device
 from close.encoders.base import describe
-from close.errors import CloseError, DataError, MismatchError, RecipeError
+from close.errors import CloseError, DataError, MismatchError, RecipeError, reason
 from close.fast.precision import pick_dtype, pick_precision
 from close.io.pretrained import load_tokenizer
 from close.model.answers import LabelTree, label_scores
@@ -290,9 +290,9 @@ class CloseCaptioner:
                 embeds.to(device), modality, **self.prompts(contexts), **generation
             )
         except (ArithmeticError, TypeError, ValueError) as error:
-            if isinstance(error, CloseError):
+            if isinstance(error, CloseError) or not _is_about_settings(error):
                 raise
-            raise RecipeError(f"generation settings: {' '.join(str(error).split())}") from None
+            raise RecipeError(f"generation settings: {reason(error)}") from None
         if len(ids) != len(embeds):
             raise RecipeError("generation settings: one text comes out for one item, leave num_return_sequences at 1")
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
@@ -302,22 +302,6 @@ class CloseCaptioner:
         if labels not in self._trees:
             self._trees[labels] = LabelTree(self.tokenizer, labels)
         return self._trees[labels]
-
-    def label_probabilities(
-        self,
-        embeds: Tensor,
-        contexts: Sequence[str],
-        labels: Sequence[str] | None = None,
-        *,
-        modality: Modality = "image",
-        normalise: bool = False,
-    ) -> Tensor:
-        """(B, number of labels) probabilities of each label, from its exact likelihood (`close.model.answers.label_scores`).
-
-        Args:
-            labels: without them, the task's own. normalise: divide log-likelihoods by the labels' lengths first.
-        """
-        return self._label_scores(embeds, contexts, labels or self.task.labels, modality, normalise).softmax(-1)
 
     def _label_scores(
         self, embeds: Tensor, contexts: Sequence[str], labels: Sequence[str], modality: Modality, normalise: bool
@@ -331,6 +315,14 @@ class CloseCaptioner:
             normalise=normalise,
             context=self.prompts(contexts),
         )
+
+
+def _is_about_settings(error: BaseException) -> bool:
+    """Whether transformers' generation refused its settings; what is raised anywhere else is a fault, and stays one."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("transformers.generation")
 
 
 def _likeliest(labels: Sequence[str], scores: Tensor, shares: Tensor) -> Answer:

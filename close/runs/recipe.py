@@ -7,16 +7,18 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from close.adapters import check_adapter
 from close.errors import CloseError, MissingError, RecipeError
+from close.model.prefixes import build_prefix
 from close.plugins import is_file, load_plugins
 from close.registry import unknown_name
 from close.tasks import TASKS
 
-__all__ = ["DataSection", "LoraSection", "Recipe", "TaskSection", "TrainingSection", "load_recipe"]
+__all__ = ["DataSection", "LoraSection", "Recipe", "TaskSection", "TrainingSection", "load_recipe", "upgraded"]
 
 
 class _Section(BaseModel):
@@ -122,7 +124,7 @@ class Recipe(_Section):
     Attributes:
         task: caption, vqa, vqa_e, entailment, news, or one's own; or a list of `{task, train, weight}` learnt by one model.
         encoder: reference of the contrastive encoder. language_model: `mini`, hub id or local directory.
-        prefix_length: number of prefix tokens.
+        prefix: what makes the prefix: `{kind, length}` and the kind's own options, or a kind's name.
         adapter: how the gap is crossed: a name, `{name: options}`, or a list of these.
         train_on: "text", or "image" for the image-supervised ceiling.
         plugins: modules and files with one's own parts; `load_recipe` imports them before it looks at the rest.
@@ -133,7 +135,7 @@ class Recipe(_Section):
     data: DataSection = Field(default_factory=lambda: DataSection())
     encoder: str = "mini"
     language_model: str = "mini"
-    prefix_length: int = Field(4, ge=1)
+    prefix: dict[str, Any] = Field(default_factory=lambda: {"kind": "linear", "length": 4})
     adapter: Any = Field(default_factory=lambda: [{"gaussian": {"cosine": 0.41}}])
     train_on: Literal["text", "image"] = "text"
     captions: Literal["single", "multiple"] = "single"
@@ -141,6 +143,23 @@ class Recipe(_Section):
     training: TrainingSection = Field(default_factory=lambda: TrainingSection())
     seed: int = Field(0, ge=0, lt=2**32, strict=True)
     plugins: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, values: Any) -> Any:
+        return upgraded(values) if isinstance(values, dict) else values
+
+    @field_validator("prefix", mode="before")
+    @classmethod
+    def _prefix(cls, spec: Any) -> Any:
+        if isinstance(spec, str):
+            spec = {"kind": spec}
+        if not isinstance(spec, dict) or not isinstance(spec.get("kind", ""), str):
+            raise ValueError(f"prefix is {{kind: NAME, length: NUMBER}}, not {spec!r}")
+        spec = {"kind": "linear", "length": 4} | spec
+        with torch.device("meta"):
+            build_prefix(spec, 8, 8)
+        return spec
 
     @field_validator("task")
     @classmethod
@@ -182,6 +201,26 @@ class Recipe(_Section):
     def dump(self) -> dict[str, Any]:
         """As plain values, for YAML and JSON."""
         return self.model_dump(mode="json")
+
+
+def upgraded(values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe of an older version in today's keys.
+
+    Raises:
+        RecipeError: the old and the new key are both there and differ.
+    """
+    if "prefix_length" not in values:
+        return values
+    length = values["prefix_length"]
+    prefix = values.get("prefix", {})
+    prefix = {"kind": prefix} if isinstance(prefix, str) else prefix
+    if isinstance(prefix, dict):
+        if prefix.get("length", length) != length:
+            raise RecipeError(
+                f"prefix_length is {length!r} and prefix says length {prefix['length']!r}; leave prefix_length out"
+            )
+        prefix = {"kind": "linear"} | prefix | {"length": length}
+    return {key: value for key, value in values.items() if key != "prefix_length"} | {"prefix": prefix}
 
 
 def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> Recipe:

@@ -23,6 +23,7 @@ from close.io.progress import progress
 from close.model.configuration import CloseConfig
 from close.model.language_model import language_model_place, load_language_model
 from close.model.modeling import CloseModel
+from close.model.prefixes import PREFIXES
 from close.plugins import key_of
 from close.runs.arguments import training_arguments
 from close.runs.checkpoints import latest_checkpoint
@@ -98,6 +99,7 @@ def _plugins(recipe: Recipe, model: CloseModel) -> list[str]:
         (TASKS, [part.task for part in recipe.parts()]),
         (ADAPTERS, names_in(model.adapter.spec())),
         (ENCODERS, [recipe.encoder.partition(":")[0]]),
+        (PREFIXES, [recipe.prefix["kind"]]),
     )
     return list(dict.fromkeys([*map(key_of, recipe.plugins), *parts]))
 
@@ -186,7 +188,7 @@ def _build_model(recipe: Recipe, data: _Data) -> CloseModel:
         encoder=table.encoder,
         encoder_fingerprint=table.fingerprint,
         embed_dim=table.dim,
-        prefix_length=recipe.prefix_length,
+        prefix=recipe.prefix,
         adapter=adapter.spec(),
         language_model=language_model.config,
     )

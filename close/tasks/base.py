@@ -48,10 +48,6 @@ class Task:
         """Texts to produce; each is trained on, lower-cased as in the paper."""
         return tuple(target.lower() for target in row.target or row.source)
 
-    def references(self, row: Row) -> tuple[str, ...]:
-        """What an evaluation compares with."""
-        return row.references or row.target or row.source
-
 
 def get_task(name: str) -> Task:
     """A task by name.

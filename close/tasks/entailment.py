@@ -28,7 +28,3 @@ class Entailment(Task):
         if label not in self.labels:
             raise DataError(f"row {row.id!r}: label {label!r}, expected one of {', '.join(self.labels)}")
         return (label,)
-
-    def references(self, row: Row) -> tuple[str, ...]:
-        """The label."""
-        return self.targets(row)

@@ -26,10 +26,6 @@ class Vqa(Task):
         need(row.target or row.answers, "target' or 'answers", row, self.name)
         return tuple(t.lower() for t in row.target) if row.target else answers_to_learn(row.answers)
 
-    def references(self, row: Row) -> tuple[str, ...]:
-        """The annotators' answers."""
-        return row.answers or row.target
-
 
 @TASKS.register("vqa_e")
 class ExplainedVqa(Vqa):

@@ -75,7 +75,9 @@ def refuse_bad_rows(norms: NDArray[Any], index: Any, where: str) -> None:
     Raises:
         DataError: there is one.
     """
-    for bad in np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))[:1]:
+    wrong = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
+    if len(wrong):
+        bad = wrong[0]
         kind = "zero" if norms[bad] == 0 else "not finite (NaN or infinity)"
         row = (index.start or 0) + bad if isinstance(index, slice) else index[bad]
         raise DataError(f"{where} row {row} is {kind}")

@@ -142,8 +142,10 @@ class EmbeddingTable:
         wanted = np.array([text_key(text) for text in texts], dtype=np.uint64)
         place = np.searchsorted(self.keys, wanted, sorter=self._order).clip(max=len(self.keys) - 1)
         found = self._order[place]
-        for missing in np.flatnonzero(self.keys[found] != wanted)[:1]:
-            raise DataError(f"{self.path}: the text {texts[missing]!r} is not in this table; embed the data file again")
+        missing = np.flatnonzero(self.keys[found] != wanted)
+        if len(missing):
+            text = texts[missing[0]]
+            raise DataError(f"{self.path}: the text {text!r} is not in this table; embed the data file again")
         return found
 
     def export(self, path: str | Path) -> None:

@@ -330,8 +330,37 @@ def test_every_verb_prints_json_and_takes_plugins(cli, monkeypatch, verb):
     assert "--plugin" in shown.out
 
 
+def test_only_a_full_disk_is_called_full():
+    from close.cli import _disk_full
+
+    def caused(error, cause):
+        error.__cause__ = cause
+        return error
+
+    assert _disk_full(OSError(28, "No space left on device")) == ""
+    assert _disk_full(RuntimeError("I/O error: File too large (os error 27)")) == ""
+    assert _disk_full(caused(ValueError("a file"), OSError(122, "Disk quota exceeded"))) == ""
+    assert "PytorchStreamWriter" in _disk_full(
+        RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+    )
+    for other in (
+        ValueError("No space left in the vocabulary"),
+        RuntimeError("inline_container.cc"),
+        OSError(2, "no"),
+        TypeError(),
+    ):
+        assert _disk_full(other) is None
+
+
 class TestOthers:
     """close info, close mini."""
+
+    def test_what_is_installed(self, cli, monkeypatch):
+        fast = json.loads(cli("info", "--json").out)["fast"]
+        assert all(found["on"] == (found["reason"] is None) for found in fast.values())
+        monkeypatch.setenv("CLOSE_FAST", "0")
+        fast = json.loads(cli("info", "--json").out)["fast"]
+        assert {found["reason"] for found in fast.values()} == {"turned off by CLOSE_FAST=0"}
 
     def test_info(self, told, place):
         assert "did you mean 'mini'" in told("info", "mimi")

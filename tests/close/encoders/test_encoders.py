@@ -401,3 +401,17 @@ def test_the_configuration_of_a_local_directory_is_not_changed(tiny_encoder):
     load_encoder(str(tiny_encoder))
     assert (tiny_encoder / "open_clip_config.json").read_bytes() == before
     assert json.loads(before)
+
+
+def test_numpys_generator_is_left_as_it_was(zoo):
+    model = load_encoder(str(zoo("hf_clap_dir")), device="cpu")
+    np.random.seed(7)
+    wanted = np.random.rand()
+    np.random.seed(7)
+    model.encode_image([np.zeros(4800, np.float32)])
+    assert np.random.rand() == wanted
+    np.random.seed(7)
+    model.processor = None
+    with pytest.raises(AttributeError):
+        model.prepare(np.zeros(4800, np.float32))
+    assert np.random.rand() == wanted

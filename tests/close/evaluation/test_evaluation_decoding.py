@@ -99,17 +99,23 @@ def test_scored_labels_have_probabilities(cli: Callable[..., Any], run: Path, wo
     assert found["folder"].endswith("entailment-image-score")
     model = close.load(run).use_task("entailment")
     row = RowFile(data)[0]
-    shares = model.label_probabilities(model.encoder.encode_image(row.image), [row.context])[0]
+    shares = model.answer(model.encoder.encode_image(row.image), [row.context], decode="score")[0].probabilities
     assert set(lines[0]["probabilities"]) == set(LABELS)
-    assert [lines[0]["probabilities"][label] for label in LABELS] == pytest.approx(shares.tolist(), abs=1e-4)
+    assert [lines[0]["probabilities"][label] for label in LABELS] == pytest.approx(
+        [shares[label] for label in LABELS], abs=1e-4
+    )
     for line in lines:
         assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-4)
         assert line["text"] == max(line["probabilities"], key=line["probabilities"].get)
     command = ("evaluate", run, data, "--decode", "score", "--length-normalise", "--out", tmp_path / "n.json")
     found, lines = result(cli(*command), tmp_path / "n.json")
     assert found["decoding"]["normalise"] is True
-    shares = model.label_probabilities(model.encoder.encode_image(row.image), [row.context], normalise=True)[0]
-    assert [lines[0]["probabilities"][label] for label in LABELS] == pytest.approx(shares.tolist(), abs=1e-4)
+    shares = model.answer(model.encoder.encode_image(row.image), [row.context], decode="score", normalise=True)[
+        0
+    ].probabilities
+    assert [lines[0]["probabilities"][label] for label in LABELS] == pytest.approx(
+        [shares[label] for label in LABELS], abs=1e-4
+    )
 
 
 def test_a_vocabulary_of_answers(cli: Callable[..., Any], run: Path, world: Path, tmp_path: Path) -> None:

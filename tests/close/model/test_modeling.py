@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -159,7 +160,7 @@ def test_the_prefix_starts_as_torch_starts_a_linear_layer(build):
 
 
 def test_the_prompt(build, embeds, context):
-    model = build(adapter="none", prefix_length=3)
+    model = build(adapter="none", prefix={"kind": "linear", "length": 3})
     prompt, mask = model.prompt(embeds, "text", **context)
     assert prompt.shape == (5, 9, 16)
     wanted = (embeds @ model.prefix.linear.weight.T + model.prefix.linear.bias).view(5, 3, 16)
@@ -251,3 +252,14 @@ def test_gradient_checkpointing_gives_the_same_gradients(build, embeds):
         return model.prefix.linear.weight.grad
 
     assert torch.allclose(gradient(True), gradient(False), atol=1e-7)
+
+
+def test_a_run_of_before_prefixes_had_kinds_loads(build, embeds, tmp_path):
+    model = build(adapter="none", prefix={"kind": "linear", "length": 3}).eval()
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["prefix"]
+    (tmp_path / "config.json").write_text(json.dumps(config | {"prefix_length": 3}))
+    again = CloseModel.from_pretrained(tmp_path)
+    assert again.config.prefix == {"kind": "linear", "length": 3}
+    assert torch.equal(again.prefix(embeds), model.prefix(embeds))

@@ -120,6 +120,27 @@ def test_generation_settings(captioner, pictures):
         assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize("fault", [TypeError("'NoneType' object is not callable"), ValueError(""), ZeroDivisionError()])
+def test_a_fault_inside_the_model_is_no_matter_of_settings(captioner, pictures, monkeypatch, fault):
+    def fails(*args, **kwargs):
+        raise fault
+
+    monkeypatch.setattr(type(captioner.model), "prompt", fails)
+    with pytest.raises(type(fault)) as raised:
+        captioner(pictures / "p00.png")
+    assert not isinstance(raised.value, CloseError)
+
+
+def test_a_fault_of_the_processor_is_no_unreadable_file(captioner, pictures, monkeypatch):
+    def fails(item):
+        raise ValueError("")
+
+    monkeypatch.setattr(captioner.encoder, "prepare", fails)
+    with pytest.raises(ValueError) as raised:
+        captioner([pictures / "p00.png"])
+    assert not isinstance(raised.value, CloseError)
+
+
 def test_one_bad_item_of_many(captioner, pictures, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     paths = [pictures / "p00.png", tmp_path / "gone.png", pictures / "p01.png", tmp_path / "text.png"]

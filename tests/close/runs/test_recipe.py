@@ -29,7 +29,7 @@ def test_the_defaults_are_the_papers(load):
         "data": {"train": str(recipe.data.train), "val": None, "embeddings": None},
         "encoder": "mini",
         "language_model": "mini",
-        "prefix_length": 4,
+        "prefix": {"kind": "linear", "length": 4},
         "adapter": [{"gaussian": {"cosine": 0.41}}],
         "train_on": "text",
         "captions": "single",
@@ -109,7 +109,7 @@ def test_overrides(load):
         (DATA + "seed: -1", ["seed", "-1"]),
         (DATA + "seed: true", ["seed", "True"]),
         (DATA + "seed: 1.5", ["seed", "1.5"]),
-        (DATA + "prefix_length: 0", ["prefix_length", "0"]),
+        (DATA + "prefix_length: 0", ["length is a whole number ≥ 1", "0"]),
         (DATA + "lora: {r: 0}", ["lora.r", "0"]),
         (DATA + "encoder:", ["encoder", "None"]),
         (DATA + "3: 4", ["3"]),
@@ -156,3 +156,22 @@ def test_files_that_are_no_recipe(tmp_path):
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RecipeError, match="not YAML"):
         load_recipe(tmp_path / "b.yaml")
+
+
+def test_a_recipe_of_before_the_prefix_had_kinds(load):
+    recipe = load(DATA + "prefix_length: 3\n")
+    assert recipe.prefix == {"kind": "linear", "length": 3}
+    assert "prefix_length" not in recipe.dump()
+    assert load(DATA + "prefix: linear\n").prefix == {"kind": "linear", "length": 4}
+    assert load(DATA + "prefix: {length: 3}\nprefix_length: 3\n").prefix == {"kind": "linear", "length": 3}
+    with pytest.raises(RecipeError, match="prefix_length is 3 and prefix says length 5"):
+        load(DATA + "prefix: {length: 5}\nprefix_length: 3\n")
+    with pytest.raises(RecipeError, match="did you mean 'linear'"):
+        load(DATA + "prefix: liner\n")
+    with pytest.raises(RecipeError, match="unknown option of prefix 'linear' 'lenght'"):
+        load(DATA + "prefix: {kind: linear, lenght: 5}\n")
+
+
+def test_plugins_are_a_list(load):
+    with pytest.raises(RecipeError, match="plugins is a list of modules and files"):
+        load(DATA + "plugins: parts.py\n")
