@@ -8,7 +8,7 @@ from close.adapters.base import ADAPTERS, Chain, GapAdapter, Needs, build_adapte
 from close.adapters.catalogue import AdapterInfo, list_adapters
 from close.adapters.centring import Centring
 from close.adapters.covariance import CovarianceNoise
-from close.adapters.distribution import Moments, ReAlign, Transport
+from close.adapters.distribution import MomentMatching, ReAlign, Transport
 from close.adapters.gaussian import Gaussian, Identity, cosine_to_std, std_to_cosine
 from close.adapters.linear import LinearMap
 from close.adapters.memory import Memory, Nearest
@@ -32,7 +32,7 @@ __all__ = [
     "LinearMap",
     "MeanShift",
     "Memory",
-    "Moments",
+    "MomentMatching",
     "Nearest",
     "Needs",
     "RandomShift",

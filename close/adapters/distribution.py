@@ -16,7 +16,7 @@ from close.errors import DataError
 from close.vectors.blocks import blocks
 from close.vectors.moments import covariance, mean, oas, symmetric_power, variance
 
-__all__ = ["Moments", "ReAlign", "Transport", "require_spread"]
+__all__ = ["MomentMatching", "ReAlign", "Transport", "require_spread"]
 
 
 def require_spread(adapter: str, side: str, total: Tensor) -> None:
@@ -34,7 +34,7 @@ def require_spread(adapter: str, side: str, total: Tensor) -> None:
 
 
 @ADAPTERS.register("moments")
-class Moments(GapAdapter):
+class MomentMatching(GapAdapter):
     """Mean and standard deviation of each dimension carried over from images to text.
 
     Formula: unit((t − μ_t)·σ_v/σ_t + μ_v), per dimension.

@@ -22,8 +22,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from close.adapters.base import ADAPTERS, GapAdapter, Needs
-from close.adapters.options import number, whole
+from close.adapters.options import number, whole_number
 from close.errors import DataError, MissingError, RecipeError
+from close.io.files import whole
 from close.vectors.blocks import blocks
 
 __all__ = ["Memory", "Nearest", "TextMemory"]
@@ -49,8 +50,8 @@ class TextMemory(GapAdapter):
             raise RecipeError(
                 f"{self.name}: size is of the sample in the checkpoint, disk: true keeps every row; give one"
             )
-        size = whole(self.name, "size", 10_000 if size is None else size, low=1)
-        place = {"disk": True} if disk else {"size": size, "seed": whole(self.name, "seed", seed)}
+        size = whole_number(self.name, "size", 10_000 if size is None else size, low=1)
+        place = {"disk": True} if disk else {"size": size, "seed": whole_number(self.name, "seed", seed)}
         super().__init__(dim, renorm=renorm, options={**options, **place})
         self.disk = disk
         self.file: Path | None = None
@@ -92,12 +93,11 @@ class TextMemory(GapAdapter):
         target = folder / self._file_name() if self.disk else None
         if target is None or target.exists():
             return
-        partial = target.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            os.link(self._existing_file(), partial)
-        except OSError:
-            shutil.copyfile(self._existing_file(), partial)
-        os.replace(partial, target)
+        with whole(target) as partial:
+            try:
+                os.link(self._existing_file(), partial)
+            except OSError:
+                shutil.copyfile(self._existing_file(), partial)
 
     def load_files(self, folder: Path) -> None:
         """Find the file beside the tensors."""

@@ -9,7 +9,7 @@ from typing import Any
 from close.errors import RecipeError
 from close.registry import unknown_name
 
-__all__ = ["choice", "exactly_one", "number", "whole"]
+__all__ = ["choice", "exactly_one", "number", "whole_number"]
 
 
 def number(adapter: str, option: str, value: Any, *, low: float = -math.inf, high: float = math.inf) -> float:
@@ -27,7 +27,7 @@ def number(adapter: str, option: str, value: Any, *, low: float = -math.inf, hig
     return float(value)
 
 
-def whole(adapter: str, option: str, value: Any, *, low: int = 0) -> int:
+def whole_number(adapter: str, option: str, value: Any, *, low: int = 0) -> int:
     """A whole number ≥ low.
 
     Raises:

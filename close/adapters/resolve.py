@@ -17,19 +17,34 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
 
 from close.adapters.base import Adapted, Chain, GapAdapter, build_adapter, split_spec
 from close.adapters.storage import load_adapter, read_adapter_info, save_adapter
 from close.data.shards import open_rows
-from close.errors import MismatchError, MissingError, RecipeError
+from close.errors import MismatchError, MissingError, RecipeError, reason
 from close.registry import unknown_name
 from close.vectors.groups import group_labels
 from close.vectors.open import Picked, check_encoder, open_vectors
 
-__all__ = ["check_adapter", "fit_adapter", "resolve_adapter"]
+__all__ = ["check_adapter", "fit_adapter", "parse_spec", "resolve_adapter"]
 
 SIDES = ("text", "image", "groups")
+
+
+def parse_spec(given: str) -> Any:
+    """An adapter's spec from a command line: YAML, or the name of a YAML file that holds it.
+
+    Raises:
+        RecipeError: it is no YAML, or there is no such file.
+    """
+    try:
+        return yaml.safe_load(Path(given).read_text(encoding="utf-8") if given.endswith((".yaml", ".yml")) else given)
+    except (yaml.YAMLError, OSError) as error:
+        raise RecipeError(
+            f"adapter {given!r} is not YAML ({reason(error)}); e.g. mean_shift, or '{{linear: {{method: procrustes}}}}'"
+        ) from None
 
 
 def check_adapter(spec: Any) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from close.adapters.advised import Advised
 from close.adapters.base import ADAPTERS, GapAdapter, Needs
 from close.adapters.noise import RowNoise
-from close.adapters.options import number, whole
+from close.adapters.options import number, whole_number
 from close.vectors.blocks import blocks
 from close.vectors.moments import mean
 
@@ -68,7 +68,10 @@ class RandomShift(GapAdapter):
     shift: Tensor
 
     def __init__(self, dim: int, *, norm: float, seed: int = 0, renorm: bool = False) -> None:
-        options = {"norm": number("random_shift", "norm", norm, low=0), "seed": whole("random_shift", "seed", seed)}
+        options = {
+            "norm": number("random_shift", "norm", norm, low=0),
+            "seed": whole_number("random_shift", "seed", seed),
+        }
         super().__init__(dim, renorm=renorm, options=options)
         generator = torch.Generator("cpu").manual_seed(seed)  # named, because models are built on the meta device
         direction = F.normalize(torch.randn(dim, generator=generator, device="cpu"), dim=0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import torch
 
 from close.adapters.base import ADAPTERS, GapAdapter, build_adapter, names_in
 from close.errors import CloseError, DataError, MissingError, NotFittedError, OutputExistsError
-from close.io.files import read_json, write_json
+from close.io.files import read_json, whole, write_json
 from close.io.versions import own_version
 from close.plugins import check_plugins
 from close.vectors.open import check_encoder
@@ -48,17 +46,13 @@ def save_adapter(
         "plugins": sorted({ADAPTERS.origins[name] for name in names_in(adapter.spec()) if name in ADAPTERS.origins}),
         "versions": {"close": own_version(), "torch": str(torch.__version__)},
     }
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    partial.mkdir(parents=True)
-    try:
+    with whole(folder) as partial:
+        partial.mkdir()
         save_file(
             {key: value.contiguous() for key, value in adapter.state_dict().items()}, partial / "adapter.safetensors"
         )
         adapter.save_files(partial)
         write_json(partial / "adapter.json", about)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def read_adapter_info(path: str | Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -56,26 +56,15 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Fit an adapter on embeddings and save it."""
-    from close.adapters.resolve import fit_adapter
+    from close.adapters.resolve import fit_adapter, parse_spec
     from close.errors import RecipeError
     from close.gap.pairing import read_index
 
     if pairs and not (text and image):
         raise RecipeError("--pairs says which rows of two tables belong together: give --text and --image")
     index = read_index(pairs, text, image) if pairs and text and image else None
-    adapter = fit_adapter(_parse(spec), out, text=text, image=image, pairs=index, groups=groups)
+    adapter = fit_adapter(parse_spec(spec), out, text=text, image=image, pairs=index, groups=groups)
     if as_json:
         print_json({"folder": str(out), "adapter": adapter.spec(), "dim": adapter.dim})
         return
     typer.echo(f"{out}: {json.dumps(adapter.spec(), ensure_ascii=False)}, {adapter.dim} dimensions")
-
-
-def _parse(spec: str) -> Any:
-    import yaml
-
-    from close.errors import RecipeError
-
-    try:
-        return yaml.safe_load(Path(spec).read_text(encoding="utf-8") if spec.endswith((".yaml", ".yml")) else spec)
-    except (yaml.YAMLError, OSError) as error:
-        raise RecipeError(f"{spec!r} is not an adapter in YAML ({' '.join(str(error).split())})") from None

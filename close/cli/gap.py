@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -46,6 +46,7 @@ def gap(
     seed: int = 0,
 ) -> None:
     """Measure the gap between texts and images, and say what to do about it."""
+    from close.adapters.resolve import parse_spec
     from close.gap.measured_tables import measure_tables, to_json
     from close.io.files import write_text
 
@@ -57,7 +58,7 @@ def gap(
             sources,
             pairs=pairs,
             unpaired=unpaired,
-            adapters={given: _spec(given) for given in adapter or []},
+            adapters={given: parse_spec(given) for given in adapter or []},
             progress=tell,
             sample=sample,
             bootstrap=bootstrap,
@@ -130,16 +131,6 @@ def _sources(text: Path | None, image: Path | None, compare: list[str]) -> Itera
         if not name.strip() or len(paths) != 2 or not all(path.strip() for path in paths):
             raise RecipeError(f"--compare {given!r}: expected NAME=TEXT,IMAGE, e.g. B32=text.npy,image.npy")
         yield name.strip(), Path(paths[0].strip()), Path(paths[1].strip())
-
-
-def _spec(given: str) -> Any:
-    """An adapter's spec, which is YAML."""
-    import yaml
-
-    try:
-        return yaml.safe_load(given)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--adapter {given!r} is not YAML ({' '.join(str(error).split())})") from None
 
 
 @contextmanager

@@ -67,8 +67,9 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Train adapters × noise × epochs × seeds; one table and one plot with intervals. A stopped sweep continues."""
+    from close.adapters.resolve import parse_spec
     from close.runs.recipe import load_recipe
-    from close.study.sweep import arms_of, parse_spec, table_of
+    from close.study.sweep import arms_of, table_of
     from close.study.sweep import sweep as run
 
     base = load_recipe(recipe, overrides)

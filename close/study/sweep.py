@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from close.adapters.base import stages_of
 from close.data.shards import open_rows
@@ -313,13 +312,3 @@ def plot(summary: dict[str, Any], path: Path) -> None:
     axes.set_xlabel(f"{key}: mean and 95 % interval over seeds\nimages in: dotted no adapter, dashed trained on images")
     drawn.legend(loc="outside upper center", ncols=len(shown), frameon=False)
     save_png(drawn, path)
-
-
-def parse_spec(text: str) -> Any:
-    """An adapter spec from a command line: YAML."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise RecipeError(
-            f"adapter {text!r} is not YAML; e.g. mean_shift, or '{{mean_shift: {{fit: {{…}}}}}}'"
-        ) from None

@@ -94,7 +94,7 @@ def test_fit_from_a_file(app, tables, tmp_path):
 @pytest.mark.parametrize(
     ("spec", "drop", "error", "message"),
     [
-        ("[centring", 0, RecipeError, "not an adapter in YAML"),
+        ("[centring", 0, RecipeError, "is not YAML"),
         ("nowhere.yaml", 0, RecipeError, "nowhere"),
         ("mean_shift", 2, DataError, "text embeddings are missing"),
         ("3", 0, RecipeError, "an adapter is a name"),
