@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -117,25 +117,40 @@ def evaluate(
     chosen, texts = rows[:count], [answer.text for answer in outputs]
     more = {"encoder": captioner.encoder, "image_vectors": partial(_image_vectors, captioner.encoder, rows)}
     scores, examples = score_rows(kind, chosen, texts, tokenizer=tokenizer, metrics=metrics, **more)
-    result = {
+    facts: dict[str, Any] = {"data": data, "count": count, "limit": limit, "modality": modality, "answers": answers}
+    result = _settings(captioner, rows, decoding, generation, **facts)
+    result |= {"scores": scores, "examples": examples, "versions": versions()}
+    name = "-".join([Path(data).stem, modality, *([decode] if decode else [])])
+    place = Path(folder) if folder is not None else Path(captioner.name) / "evaluations" / name
+    return _saved(result, place, zip(chosen, outputs, strict=True))
+
+
+def _settings(
+    captioner: CloseCaptioner,
+    rows: RowFile,
+    decoding: Decoding,
+    generation: Mapping[str, Any],
+    *,
+    data: str | Path,
+    count: int,
+    limit: int | None,
+    modality: Modality,
+    answers: Any,
+) -> dict[str, Any]:
+    """What decides an evaluation's numbers."""
+    return {
         "run": captioner.name,
         "data": str(data),
         "data_sha256": rows.sha256,
         "rows": count,
         "limit": limit,
-        "task": kind.name,
+        "task": captioner.task.name,
         "modality": modality,
         "generation": captioner.model.generation_config.to_diff_dict() | generation,
-        "decoding": decoding.describe(kind, answers),
+        "decoding": decoding.describe(captioner.task, answers),
         "trained": _trained(captioner.name),
         "bootstrap": {"samples": 1000, "seed": 0},
-        "scores": scores,
-        "examples": examples,
-        "versions": versions(),
     }
-    name = "-".join([Path(data).stem, modality, *([decode] if decode else [])])
-    place = Path(folder) if folder is not None else Path(captioner.name) / "evaluations" / name
-    return _saved(result, place, zip(chosen, outputs, strict=True))
 
 
 def _saved(result: dict[str, Any], place: Path, answers: Iterable[tuple[Row, Answer]]) -> dict[str, Any]:

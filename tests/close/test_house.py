@@ -73,6 +73,30 @@ def test_nothing_lies_loose() -> None:
     assert loose <= {"__init__", "__main__", "errors", "registry", "plugins"}
 
 
+PRIVATE = ("_prepare_generation_config", "_get_default_generation_params", "ops.mkldnn.", "torch.cpu._")
+"""What other libraries keep to themselves: it lies in one room, behind a probe."""
+
+
+def test_private_api_lies_in_one_room() -> None:
+    found = [
+        f"{path.relative_to(FOLDER)}: {name}"
+        for room, path in modules()
+        for name in PRIVATE
+        if room != "fast" and name in path.read_text(encoding="utf-8")
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize("package", ["close", "data_gen"])
+def test_files_and_functions_can_be_taken_in(package: str) -> None:
+    for path in (FOLDER.parent / package).rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert (node.end_lineno or 0) - node.lineno + 1 <= 60, f"{path}: {node.name}"
+
+
 def test_the_public_surface() -> None:
     assert close.__all__ == [
         "CloseCaptioner",
