@@ -18,7 +18,7 @@ from close.data.rows import Modality
 from close.errors import DataError, MismatchError, NotFittedError, RecipeError
 from close.registry import Registry, unknown_name
 from close.vectors.blocks import as_tensor
-from close.vectors.open import refuse_bad_rows
+from close.vectors.checked import refuse_bad_rows
 
 __all__ = ["ADAPTERS", "Chain", "GapAdapter", "Needs", "build_adapter", "names_in", "split_spec", "stages_of"]
 

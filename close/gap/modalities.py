@@ -16,8 +16,8 @@ from close.vectors.checked import (
     Floats,
     Ints,
     Pairs,
-    blocks,
     distinct_rows,
+    double_blocks,
     matrices,
     pair_blocks,
     pair_index,
@@ -130,7 +130,8 @@ class Modalities:
     def squares(self) -> tuple[Floats, Floats]:
         """(N,) and (M,) squared lengths of the rows, which are 1 up to float32."""
         text, image = (
-            np.concatenate([(block**2).sum(axis=1) for block in blocks(rows)]) for rows in (self.text, self.image)
+            np.concatenate([(block**2).sum(axis=1) for block in double_blocks(rows)])
+            for rows in (self.text, self.image)
         )
         return text, image
 

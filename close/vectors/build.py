@@ -20,6 +20,7 @@ from close.encoders import ContrastiveEncoder
 from close.errors import DataError, OutputExistsError
 from close.io.files import locked, read_json, write_json
 from close.io.keys import file_key, text_key
+from close.vectors.checked import refuse_bad_rows
 from close.vectors.table import CHUNK, FAILURES, FORMAT, EmbeddingTable, Ids
 
 __all__ = ["TableBuilder", "embed_images", "embed_texts", "find_images", "images_of"]
@@ -145,11 +146,8 @@ class TableBuilder:
     def _check(self, features: Features, rows: NDArray[np.int64], failures: dict[int, str]) -> NDArray[np.float32]:
         vectors: NDArray[np.float32] = np.asarray(features)
         norms = np.linalg.norm(vectors, axis=1)
-        for bad in np.flatnonzero(~(np.isfinite(norms) & (norms > 0))):
-            row = int(rows[bad])
-            if row not in failures:
-                kind = "zero" if norms[bad] == 0 else "not finite (NaN or infinity)"
-                raise DataError(f"{self.folder}: the vector of row {row} is {kind}")
+        read = ~np.isin(rows, list(failures)) if failures else slice(None)
+        refuse_bad_rows(norms[read], rows[read], f"{self.folder}: the vector of")
         return vectors
 
     def _write(self, start: int, vectors: NDArray[np.float32]) -> None:

@@ -16,12 +16,13 @@ __all__ = [
     "Floats",
     "Ints",
     "Pairs",
-    "blocks",
     "check_widths",
     "distinct_rows",
+    "double_blocks",
     "matrices",
     "pair_blocks",
     "pair_index",
+    "refuse_bad_rows",
     "unit_rows",
 ]
 
@@ -32,6 +33,22 @@ Pairs = npt.ArrayLike | Literal["unpaired"] | None
 
 BLOCK = 4096
 NAMED = 5  # rows that a message lists before it only counts
+
+
+def refuse_bad_rows(norms: Array, index: Any, where: str) -> None:
+    """Name the first row that is zero or not finite.
+
+    Args:
+        norms: (B,) of the rows that `index`, a slice or row numbers, took. where: what the message begins with.
+    Raises:
+        DataError: there is one.
+    """
+    wrong = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
+    if len(wrong):
+        bad = wrong[0]
+        kind = "zero" if norms[bad] == 0 else "not finite (NaN or infinity)"
+        row = (index.start or 0) + bad if isinstance(index, slice) else index[bad]
+        raise DataError(f"{where} row {row} is {kind}")
 
 
 def matrix(x: Any, name: str) -> Array:
@@ -108,7 +125,7 @@ def pair_index(pairs: Pairs, n_text: int, n_image: int) -> Ints:
     return np.unique(index.astype(np.int64), axis=0)
 
 
-def blocks(rows: Array, size: int = BLOCK) -> Iterator[Floats]:
+def double_blocks(rows: Array, size: int = BLOCK) -> Iterator[Floats]:
     """Consecutive (≤ size, D) float64 copies."""
     for start in range(0, len(rows), size):
         yield np.array(rows[start : start + size], dtype=np.float64)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from close.data.rows import Modality
 from close.errors import DataError, MismatchError, MissingError
+from close.vectors.checked import refuse_bad_rows
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["NpyVectors", "Picked", "check_encoder", "open_vectors", "refuse_bad_rows"]
+__all__ = ["NpyVectors", "Picked", "check_encoder", "open_vectors"]
 
 _log = logging.getLogger(__name__)
 
@@ -65,22 +66,6 @@ class NpyVectors:
             self._told = True
         unit: NDArray[np.float32] = rows / norms
         return unit
-
-
-def refuse_bad_rows(norms: NDArray[Any], index: Any, where: str) -> None:
-    """Name the first row that is zero or not finite.
-
-    Args:
-        norms: (B,) of the rows that `index`, a slice or row numbers, took. where: what the message begins with.
-    Raises:
-        DataError: there is one.
-    """
-    wrong = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
-    if len(wrong):
-        bad = wrong[0]
-        kind = "zero" if norms[bad] == 0 else "not finite (NaN or infinity)"
-        row = (index.start or 0) + bad if isinstance(index, slice) else index[bad]
-        raise DataError(f"{where} row {row} is {kind}")
 
 
 class Picked:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from close.errors import DataError
-from close.vectors.checked import Array, Floats, Pairs, blocks, matrices, matrix, pair_blocks, pair_index
+from close.vectors.checked import Array, Floats, Pairs, double_blocks, matrices, matrix, pair_blocks, pair_index
 
 __all__ = ["Moments", "PairMoments", "moments", "pair_moments"]
 
@@ -61,7 +61,7 @@ def mean_row(x: Any) -> Floats:
     """(D,) mean of the rows in float64."""
     if isinstance(x, Moments):
         return x.mean
-    return np.asarray(sum(block.sum(axis=0) for block in blocks(x)) / len(x))
+    return np.asarray(sum(block.sum(axis=0) for block in double_blocks(x)) / len(x))
 
 
 def moments(x: Any) -> Moments:
@@ -71,7 +71,7 @@ def moments(x: Any) -> Moments:
     rows = matrix(x, "rows")
     mean = mean_row(rows)
     gram = np.zeros((len(mean), len(mean)))
-    for block in blocks(rows):
+    for block in double_blocks(rows):
         block -= mean
         gram += block.T @ block
     return Moments(len(rows), mean, gram / (len(rows) - 1))

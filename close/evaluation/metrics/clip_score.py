@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from close.errors import DataError, RecipeError
 from close.evaluation.bootstrap import SummedScore, mean_score
 from close.evaluation.metrics.base import METRICS, Inputs, Metric, Score
+from close.vectors.checked import refuse_bad_rows
 
 __all__ = ["clip_score", "clip_scores"]
 
@@ -62,10 +63,7 @@ def _nearest(caption: NDArray[Any], references: NDArray[Any], row: int) -> float
 def _unit(vectors: NDArray[Any], what: str) -> NDArray[Any]:
     vectors = vectors.astype(np.float64)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not np.isfinite(norms).all() or not norms.all():
-        raise DataError(
-            f"{what}: row {int(np.flatnonzero(~(np.isfinite(norms) & (norms > 0))[:, 0])[0])} is zero or not finite"
-        )
+    refuse_bad_rows(norms[:, 0], slice(None), f"{what}:")
     return vectors / norms
 
 

@@ -17,7 +17,7 @@ from close.errors import DataError
 from close.gap.measures.base import MEASURES, Family, Interval, Measure
 from close.gap.modalities import Modalities, pair_cosines
 from close.gap.resample import Resample
-from close.vectors.checked import Floats, Ints, Pairs, blocks, distinct_rows, matrices, pair_index
+from close.vectors.checked import Floats, Ints, Pairs, distinct_rows, double_blocks, matrices, pair_index
 from close.vectors.second_moments import Moments, moments, paired
 
 __all__ = ["Spread", "group_cosine", "group_rows", "paired_cosine", "relative_gap", "unpaired_cosine", "within_cosine"]
@@ -157,7 +157,7 @@ def within_cosine(x: Any, *, moment: Moments | None = None) -> Spread:
     Healthy: near 0; CLIP has .4–.6 for texts and for images (the cone effect, Liang et al. 2022).
     """
     m = moment or moments(x)
-    norms = np.concatenate([(block**2).sum(axis=1) for block in blocks(np.asarray(x))])
+    norms = np.concatenate([(block**2).sum(axis=1) for block in double_blocks(np.asarray(x))])
     return _spread(
         m.count**2 * float(m.mean @ m.mean) - norms.sum(),
         m.count**2 * float((m.second**2).sum()) - (norms**2).sum(),
