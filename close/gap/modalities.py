@@ -18,9 +18,9 @@ from close.vectors.checked import (
     Pairs,
     distinct_rows,
     double_blocks,
-    matrices,
     pair_blocks,
     pair_index,
+    raw_matrices,
     unit_rows,
 )
 from close.vectors.neighbours import Neighbours, nearest_across
@@ -55,7 +55,7 @@ class Modalities:
     @classmethod
     def of(cls, text: Any, image: Any, pairs: Pairs = None, groups: npt.ArrayLike | None = None) -> Modalities:
         """From tables as they come; arguments and errors are `measure_gap`'s."""
-        text, image = matrices(text, image)
+        text, image = raw_matrices(text, image)
         index = pair_index(pairs, len(text), len(image))
         if groups is not None and np.shape(groups) != (len(text),):
             raise DataError(f"groups: expected a label for each of {len(text)} texts, got shape {np.shape(groups)}")

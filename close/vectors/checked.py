@@ -16,12 +16,15 @@ __all__ = [
     "Floats",
     "Ints",
     "Pairs",
+    "UnitRows",
     "check_widths",
     "distinct_rows",
     "double_blocks",
     "matrices",
+    "matrix",
     "pair_blocks",
     "pair_index",
+    "raw_matrices",
     "refuse_bad_rows",
     "unit_rows",
 ]
@@ -51,13 +54,20 @@ def refuse_bad_rows(norms: Array, index: Any, where: str) -> None:
         raise DataError(f"{where} row {row} is {kind}")
 
 
-def matrix(x: Any, name: str) -> Array:
+class UnitRows(npt.NDArray[Any]):
+    """Rows known to be of unit length, and any choice of them; what is computed from them is an ordinary array again."""
+
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
+        return array[()] if return_scalar else np.asarray(array)
+
+
+def _raw_matrix(x: Any, name: str) -> Array:
     """`x` as an (N, D) array of real numbers with N ≥ 2; a memory map stays one.
 
     Raises:
         DataError: another shape or type, or too few rows.
     """
-    rows = np.asarray(x)
+    rows = np.asanyarray(x)
     if rows.ndim != 2 or rows.dtype.kind not in "fiu" or rows.shape[1] == 0:
         raise DataError(f"{name}: expected an (N, D) array of real numbers, got shape {rows.shape} of {rows.dtype}")
     if len(rows) < 2:
@@ -65,19 +75,45 @@ def matrix(x: Any, name: str) -> Array:
     return rows
 
 
-def matrices(text: Any, image: Any) -> tuple[Array, Array]:
-    """Both sides as (N, D) and (M, D) arrays of one width.
+def raw_matrices(text: Any, image: Any) -> tuple[Array, Array]:
+    """Both sides as (N, D) and (M, D) arrays of one width, of any length.
 
     Raises:
-        DataError: see `matrix`.
+        DataError: another shape or type, or too few rows.
         MismatchError: the widths differ.
     """
-    text, image = matrix(text, "text"), matrix(image, "image")
+    text, image = _raw_matrix(text, "text"), _raw_matrix(image, "image")
     if text.shape[1] != image.shape[1]:
         raise MismatchError(
             f"text has {text.shape[1]} dimensions and image {image.shape[1]}: both must come from one contrastive encoder"
         )
     return text, image
+
+
+def matrix(x: Any, name: str) -> Array:
+    """`x` as (N, D) unit rows, in float64 where it is; rows of unit length to 1e-6 are taken as they are.
+
+    Raises:
+        DataError: another shape or type, too few rows, or rows that are zero, NaN or infinite (named).
+    """
+    rows = _raw_matrix(x, name)
+    if isinstance(rows, UnitRows):
+        return rows
+    norms = _norms(rows, name)
+    if rows.dtype.kind == "f" and np.abs(norms - 1).max() <= 1e-6:
+        return rows.view(UnitRows)
+    return _scaled(rows, norms, np.float64 if rows.dtype == np.float64 else np.float32)
+
+
+def matrices(text: Any, image: Any) -> tuple[Array, Array]:
+    """Both sides as (N, D) and (M, D) unit rows of one width: every measure is of directions, whatever the rows' lengths.
+
+    Raises:
+        DataError: see `matrix`.
+        MismatchError: the widths differ.
+    """
+    text, image = raw_matrices(text, image)
+    return matrix(text, "text"), matrix(image, "image")
 
 
 def check_widths(a: Any, b: Any) -> None:
@@ -144,16 +180,9 @@ def unit_rows(x: Any, name: str) -> tuple[npt.NDArray[np.float32], str | None]:
     Raises:
         DataError: a shape that is not (N, D), rows that are zero, NaN or infinite (named), or all the same.
     """
-    rows = matrix(x, name)
-    unit = np.empty(rows.shape, np.float32)
-    norms = np.empty(len(rows))
-    for start in range(0, len(rows), BLOCK):
-        block = np.array(rows[start : start + BLOCK], dtype=np.float64)
-        part = norms[start : start + BLOCK] = np.linalg.norm(block, axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            unit[start : start + BLOCK] = block / part[:, None]
-    _refuse(np.flatnonzero(~np.isfinite(norms)), name, "NaN or infinite", len(rows))
-    _refuse(np.flatnonzero(norms == 0), name, "all zeros", len(rows))
+    rows = _raw_matrix(x, name)
+    norms = _norms(rows, name)
+    unit = _scaled(rows, norms, np.float32)
     if all(np.ptp(unit[start : start + BLOCK + 1], axis=0).max() < 1e-6 for start in range(0, len(unit), BLOCK)):
         raise DataError(f"{name}: all {len(rows)} rows are the same vector; nothing can be measured on it")
     off = int((np.abs(norms - 1) > 1e-3).sum())
@@ -163,6 +192,22 @@ def unit_rows(x: Any, name: str) -> tuple[npt.NDArray[np.float32], str | None]:
         unit,
         f"{off} of {len(rows)} rows were not of unit length (norms {norms.min():.3g} to {norms.max():.3g}); normalised",
     )
+
+
+def _norms(rows: Array, name: str) -> Floats:
+    """(N,) lengths of the rows; DataError names those that are zero or not finite."""
+    norms = np.concatenate([np.linalg.norm(block, axis=1) for block in double_blocks(rows)])
+    _refuse(np.flatnonzero(~np.isfinite(norms)), name, "NaN or infinite", len(rows))
+    _refuse(np.flatnonzero(norms == 0), name, "all zeros", len(rows))
+    return norms
+
+
+def _scaled(rows: Array, norms: Floats, dtype: Any) -> Array:
+    """The rows over their lengths."""
+    unit = np.empty(rows.shape, dtype)
+    for start, block in zip(range(0, len(rows), BLOCK), double_blocks(rows), strict=True):
+        unit[start : start + BLOCK] = block / norms[start : start + BLOCK, None]
+    return unit.view(UnitRows)
 
 
 def _refuse(bad: Ints, name: str, what: str, total: int) -> None:

@@ -1,7 +1,6 @@
 """The cosine table: how near are pairs, strangers, and members of one modality.
 
 Means *and* standard deviations over all N² pairs are exact in linear time: Σᵢⱼ (xᵢ·yⱼ)² = ⟨Σxxᵀ, Σyyᵀ⟩.
-All functions take unit rows.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from close.errors import DataError
 from close.gap.measures.base import MEASURES, Family, Interval, Measure
 from close.gap.modalities import Modalities, pair_cosines
 from close.gap.resample import Resample
-from close.vectors.checked import Floats, Ints, Pairs, distinct_rows, double_blocks, matrices, pair_index
+from close.vectors.checked import Floats, Ints, Pairs, distinct_rows, double_blocks, matrices, matrix, pair_index
 from close.vectors.second_moments import Moments, moments, paired
 
 __all__ = ["Spread", "group_cosine", "group_rows", "paired_cosine", "relative_gap", "unpaired_cosine", "within_cosine"]
@@ -35,7 +34,7 @@ def relative_gap(text: Any, image: Any, pairs: Pairs = None, *, moment: tuple[Mo
     """Relative modality gap a/(a + (b + c)/2) (Role et al., 2025).
 
     a is the mean of (1 − v_i·t_i)/2 over the pairs (1e-3 where it is ≤ 0, as its authors do); b and c are the means of
-    (1 − cos)/2 over i ≠ j inside the *different* images and inside the texts. Linear and exact on unit rows.
+    (1 − cos)/2 over i ≠ j inside the *different* images and inside the texts. Linear and exact.
 
     Healthy: near 0 pairs are far closer than strangers of one modality; .5 as far; CLIP has .5–.65.
 
@@ -156,8 +155,9 @@ def within_cosine(x: Any, *, moment: Moments | None = None) -> Spread:
 
     Healthy: near 0; CLIP has .4–.6 for texts and for images (the cone effect, Liang et al. 2022).
     """
-    m = moment or moments(x)
-    norms = np.concatenate([(block**2).sum(axis=1) for block in double_blocks(np.asarray(x))])
+    rows = matrix(x, "rows")
+    m = moment or moments(rows)
+    norms = np.concatenate([(block**2).sum(axis=1) for block in double_blocks(rows)])
     return _spread(
         m.count**2 * float(m.mean @ m.mean) - norms.sum(),
         m.count**2 * float((m.second**2).sum()) - (norms**2).sum(),
@@ -203,13 +203,13 @@ def group_cosine(x: Any, groups: npt.ArrayLike) -> Spread:
     """Mean ± sd of x_i·x_j, i ≠ j, over rows of the same group: captions of the same image.
 
     Args:
-        x: (N, D) unit rows.
+        x: (N, D).
         groups: (N,) labels.
     Healthy: .7–.85 in CLIP. It is how far a caption is from saying all; unlike `paired_cosine`, no gap is in it.
     Raises:
         DataError: no group has two rows.
     """
-    rows = np.asarray(x)
+    rows = matrix(x, "rows")
     total = squares = count = 0.0
     for members in group_rows(groups):
         part = rows[members].astype(np.float64)

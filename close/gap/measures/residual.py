@@ -14,7 +14,7 @@ from close.gap.measures.base import MEASURES, Family, Interval, Measure
 from close.gap.measures.cosine import group_rows
 from close.gap.modalities import Modalities
 from close.gap.resample import Resample, square_length
-from close.vectors.checked import Array, Floats, Pairs, pair_blocks
+from close.vectors.checked import Array, Floats, Pairs, matrix, pair_blocks
 from close.vectors.second_moments import PairMoments, mean_row, pair_moments, paired
 
 __all__ = [
@@ -307,7 +307,7 @@ def caption_spread(text: Any, groups: npt.ArrayLike) -> CaptionSpread:
     Raises:
         DataError: no group has two captions.
     """
-    rows = np.asarray(text)
+    rows = matrix(text, "text")
     squared, free, farthest = 0.0, 0, []
     for members in group_rows(groups):
         part = rows[members].astype(np.float64)

@@ -20,7 +20,7 @@ SOURCE = "Wang & Isola, ICML 2020"
 def alignment(text: Any, image: Any, pairs: Pairs = None) -> float:
     """Mean ‖v_i − t_i‖² over the pairs (Wang & Isola, ICML 2020).
 
-    Linear and exact; for unit rows 2 − 2 · paired cosine. Healthy: low; CLIP has 1.3–1.5, of which ‖Δ‖² is the gap's own part.
+    Linear and exact; 2 − 2 · paired cosine. Healthy: low; CLIP has 1.3–1.5, of which ‖Δ‖² is the gap's own part.
     """
     text, image, index = paired(text, image, pairs)
     return float((pair_distances(text, image, index) ** 2).mean())
