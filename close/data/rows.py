@@ -9,11 +9,13 @@ import os
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, overload
 
 import numpy as np
 
+from close.data.text import FIRST_LINES, not_plain
 from close.errors import DataError, MissingError
 from close.registry import unknown_name
 
@@ -146,6 +148,8 @@ class RowFile(Sequence[Row]):
         self._handle: BinaryIO | None = None
         self._table: list[Row] = []
         self._hashes = array("q")
+        if self.kind == "txt":
+            self._check_plain()
         digest = hashlib.sha256()
         self._offsets = np.frombuffer(self._index(digest), dtype=np.int64) if self.kind != "csv" else None
         if self.kind == "csv":
@@ -156,6 +160,12 @@ class RowFile(Sequence[Row]):
             raise DataError(f"{self.path}: the file is empty, expected one row a line")
         self._check_ids()
         del self._hashes
+
+    def _check_plain(self) -> None:
+        with self.path.open("rb") as lines:
+            first = [line.decode("utf-8", "replace") for line in islice(lines, FIRST_LINES)]
+        if (found := not_plain(first)) is not None:
+            raise DataError(f"{self.path}: expected one caption a line, but this looks like {found}")
 
     def _check_ids(self) -> None:
         """Refuse two rows of one id; hashes, 8 bytes a row, stand for the ids."""

@@ -6,11 +6,13 @@ import csv
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from close.data.readers.base import READERS, Reader, Values, decoded_lines
 from close.data.rows import Row
+from close.data.text import FIRST_LINES, not_plain
 from close.errors import DataError
 
 __all__ = ["Csv", "Jsonl", "Txt", "json_lines", "named_columns"]
@@ -77,6 +79,9 @@ class Txt(Reader):
     uses = ()
 
     def records(self) -> Iterator[tuple[str, Any]]:
+        first = [line for _, line in islice(decoded_lines(self.path, self.options.encoding), FIRST_LINES)]
+        if (found := not_plain(first)) is not None:
+            raise DataError(f"{self.path}: expected one caption a line, but this looks like {found}")
         for number, line in decoded_lines(self.path, self.options.encoding):
             yield f"{self.path}:{number}", line.strip()
 
