@@ -73,7 +73,7 @@ def reason(error: BaseException, *, whole: bool = True) -> str:
     """What another library's exception says, in one line; its kind where it says nothing.
 
     Args:
-        whole: all of it; else its first line, where libraries go on with advice of their own.
+        whole: all of it; else its first line (two where that ends in a colon), where libraries go on with advice of their own.
     """
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return " ".join(lines) if whole else lines[0]
+    return " ".join(lines if whole else lines[: 1 + lines[0].endswith(":")])

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from close.io.pretrained import trusting
 from close.plugins import load_plugins
 
 __all__ = [
@@ -80,20 +81,33 @@ _PLUGIN = inspect.Parameter(
     ],
 )
 
+_TRUST = inspect.Parameter(
+    "trust_remote_code",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code", help="Let models that are loaded run code of their own files: read it before."
+        ),
+    ],
+)
+
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:
-    """A command that takes `--plugin` beside its own options, and loads what it names before anything else."""
+    """A command that takes two options beside its own: `--plugin`, loaded before anything else, and `--trust-remote-code`."""
 
     @wraps(function)
-    def command(*args: Any, plugin: list[str] | None = None, **kwargs: Any) -> None:
+    def command(*args: Any, plugin: list[str] | None = None, trust_remote_code: bool = False, **kwargs: Any) -> None:
         load_plugins(plugin or [])
-        function(*args, **kwargs)
+        with trusting(trust_remote_code):
+            function(*args, **kwargs)
 
     hints = get_type_hints(function, include_extras=True)
     own = inspect.signature(function).parameters.values()
     parameters = [parameter.replace(annotation=hints[parameter.name]) for parameter in own]
-    command.__signature__ = inspect.Signature([*parameters, _PLUGIN])  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in [*parameters, _PLUGIN]}
+    command.__signature__ = inspect.Signature([*parameters, _PLUGIN, _TRUST])  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in [*parameters, _PLUGIN, _TRUST]}
     return command
 
 

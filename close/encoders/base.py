@@ -20,6 +20,7 @@ from close.errors import CloseError, DataError, RecipeError, reason
 from close.fast.memory import kept_memory
 from close.fast.packing import pack
 from close.fast.precision import pick_dtype, pick_precision
+from close.io.pretrained import trusting, trusts_code
 from close.plugins import load_plugins, loaded
 from close.registry import Registry
 
@@ -107,7 +108,8 @@ class ContrastiveEncoder(ABC):
 
     def __reduce__(self) -> Any:
         """Pickled as its reference: another process loads the same weights for itself."""
-        return partial(_load_again, device=self.device.type, precision=self.precision), (self.name, loaded())
+        settings: Any = {"device": self.device.type, "precision": self.precision}
+        return partial(_load_again, trust=trusts_code(), **settings), (self.name, loaded())
 
     @property
     @abstractmethod
@@ -227,12 +229,13 @@ class ContrastiveEncoder(ABC):
         }
 
 
-def _load_again(name: str, plugins: list[str], **settings: Any) -> ContrastiveEncoder:
-    """In another process, with the plug-ins that this one was told to load."""
+def _load_again(name: str, plugins: list[str], *, trust: bool, **settings: Any) -> ContrastiveEncoder:
+    """In another process, with the plug-ins and the trust that this one was given."""
     from close.encoders import load_encoder
 
     load_plugins(plugins)
-    return load_encoder(name, **settings)
+    with trusting(trust):
+        return load_encoder(name, **settings)
 
 
 def describe(item: Any) -> str:

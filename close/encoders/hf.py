@@ -15,9 +15,9 @@ from torch import Tensor
 
 from close.encoders.base import ENCODERS, ContrastiveEncoder, describe
 from close.encoders.pictures import open_picture
-from close.errors import DataError, MissingError, WeightsError, reason
+from close.errors import DataError, MissingError, WeightsError
 from close.fast.probe import is_allowed
-from close.io.pretrained import load_tokenizer
+from close.io.pretrained import load_tokenizer, loading
 
 __all__ = ["ClapEncoder", "TransformersEncoder"]
 
@@ -62,10 +62,10 @@ class TransformersEncoder(ContrastiveEncoder):
         """
         from transformers import AutoModel
 
-        try:
-            model, report = AutoModel.from_pretrained(reference, dtype=torch.float32, output_loading_info=True)
-        except Exception as error:  # many kinds; each means that the weights can't be had
-            raise WeightsError(f"transformers can't load {reference!r}: {reason(error, whole=False)}") from None
+        with loading(f"transformers can't load {reference!r}") as trust:
+            model, report = AutoModel.from_pretrained(
+                reference, dtype=torch.float32, output_loading_info=True, trust_remote_code=trust
+            )
         missing = sorted(report["missing_keys"])
         if missing:
             raise WeightsError(
@@ -172,10 +172,8 @@ class ClapEncoder(TransformersEncoder):
 def _load_part(loader: str, reference: str) -> Any:
     import transformers
 
-    try:
-        return getattr(transformers, loader).from_pretrained(reference)
-    except Exception as error:  # many kinds; each means that the part is not there
-        raise WeightsError(f"{reference}: {loader} can't be loaded: {reason(error, whole=False)}") from None
+    with loading(f"{reference}: {loader} can't be loaded") as trust:
+        return getattr(transformers, loader).from_pretrained(reference, trust_remote_code=trust)
 
 
 def _pooled(output: Any) -> Tensor:

@@ -13,6 +13,7 @@ from close.encoders.base import ENCODERS, ContrastiveEncoder
 from close.encoders.pictures import open_picture
 from close.errors import MissingError, WeightsError
 from close.fast.trimming import text_lengths, trimmed_features, trims
+from close.io.pretrained import loading
 from close.registry import unknown_name
 
 __all__ = ["OpenClipEncoder"]
@@ -52,13 +53,9 @@ class OpenClipEncoder(ContrastiveEncoder):
         import open_clip
 
         model_name, pretrained = _resolve(reference)
-        try:
+        with loading(f"open_clip can't load {reference!r}"):
             model, self.transform = open_clip.create_model_from_pretrained(model_name, pretrained, device="cpu")
             self.tokenizer = open_clip.get_tokenizer(model_name)
-        except (
-            Exception
-        ) as error:  # open_clip and torch raise many kinds here; each means that the weights can't be had
-            raise WeightsError(f"open_clip can't load {reference!r}: {_first_line(error)}") from None
         with torch.inference_mode():
             self._embed_dim = model.encode_text(self.tokenizer(["a"])).shape[-1]  # config keys differ between families
         super().__init__(name, model, device=device, precision=precision)
@@ -125,8 +122,3 @@ def _resolve(reference: str) -> tuple[str, str | None]:
     if tag not in tags:
         raise unknown_name(f"weights of open_clip model {name}", tag, tags)
     return name, tag
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[1].strip()}"

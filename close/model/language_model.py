@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
-from close.errors import WeightsError, reason
+from close.errors import WeightsError
+from close.io.pretrained import loading
 from close.mini import LANGUAGE_MODEL_DIR
 
 __all__ = ["count_weights", "language_model_place", "load_language_model"]
@@ -27,13 +28,10 @@ def load_language_model(reference: str) -> Any:
     place = language_model_place(reference)
     if reference == "mini":
         return AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(place))
-    try:
-        model, report = AutoModelForSeq2SeqLM.from_pretrained(place, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(
-            f"language model {reference!r} can't be loaded (an encoder–decoder one is needed): "
-            f"{reason(error, whole=False)}"
-        ) from None
+    with loading(f"language model {reference!r} can't be loaded (an encoder–decoder one is needed)") as trust:
+        model, report = AutoModelForSeq2SeqLM.from_pretrained(
+            place, dtype=torch.float32, output_loading_info=True, trust_remote_code=trust
+        )
     missing = sorted(report["missing_keys"])
     if missing:
         raise WeightsError(f"language model {reference!r}: {len(missing)} weights are missing, {missing[0]!r} first")
@@ -43,9 +41,8 @@ def load_language_model(reference: str) -> Any:
 def count_weights(reference: str) -> int:
     """How many weights a language model has; 0 where its configuration can't be read, which loading it will tell."""
     try:
-        with torch.device("meta"):
-            return AutoModelForSeq2SeqLM.from_config(
-                AutoConfig.from_pretrained(language_model_place(reference))
-            ).num_parameters()
-    except (OSError, ValueError, KeyError):
+        with loading(f"language model {reference!r}") as trust, torch.device("meta"):
+            config = AutoConfig.from_pretrained(language_model_place(reference), trust_remote_code=trust)
+            return AutoModelForSeq2SeqLM.from_config(config, trust_remote_code=trust).num_parameters()
+    except WeightsError:
         return 0

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
@@ -27,6 +25,7 @@ from close.data.rows import Modality
 from close.errors import MismatchError, WeightsError
 from close.fast.probe import is_on
 from close.fast.search import Search, t5_search
+from close.io.pretrained import loading, trusts_code
 from close.model.configuration import CloseConfig
 from close.model.prefixes import Prefix, build_prefix
 
@@ -56,7 +55,9 @@ class CloseModel(PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: CloseConfig, language_model: PreTrainedModel | None = None) -> None:
         super().__init__(config)
-        self.language_model = language_model or AutoModelForSeq2SeqLM.from_config(config.language_model)
+        self.language_model = language_model or AutoModelForSeq2SeqLM.from_config(
+            config.language_model, trust_remote_code=trusts_code()
+        )
         hidden = self.language_model.get_input_embeddings().embedding_dim
         self.prefix = build_prefix(config.prefix, config.embed_dim, hidden)
         self.adapter: GapAdapter = build_adapter(config.adapter, config.embed_dim)
@@ -75,13 +76,9 @@ class CloseModel(PreTrainedModel, GenerationMixin):
             WeightsError: weights are missing or of another shape (transformers alone would only print that).
         """
         wants_report = kwargs.pop("output_loading_info", False)
-        try:
-            model, report = super().from_pretrained(
-                folder, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
-            )
-        except (OSError, RuntimeError, SafetensorError, ValueError) as error:
-            reason = re.sub(r"\s+", " ", str(error)).strip()
-            raise WeightsError(f"{folder}: the model can't be loaded: {reason}") from None
+        with loading(f"{folder}: the model can't be loaded") as trust:
+            kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True, "trust_remote_code": trust}
+            model, report = super().from_pretrained(folder, *args, **kwargs)
         if os.path.isdir(folder):
             model.adapter.load_files(Path(folder))
         for kind in ("missing_keys", "mismatched_keys"):

@@ -17,7 +17,7 @@ from close.encoders import ContrastiveEncoder, load_encoder, pick_device
 from close.encoders.base import describe
 from close.errors import CloseError, DataError, MismatchError, RecipeError, reason
 from close.fast.precision import pick_dtype, pick_precision
-from close.io.pretrained import load_tokenizer
+from close.io.pretrained import load_tokenizer, trusting, trusts_code
 from close.model.answers import LabelTree, label_scores
 from close.model.modeling import CloseModel
 from close.plugins import load_plugins, loaded
@@ -106,10 +106,11 @@ def load(
     return captioner
 
 
-def _load_again(run: str, plugins: list[str], **settings: Any) -> CloseCaptioner:
-    """In another process, with the plug-ins that this one was told to load."""
+def _load_again(run: str, plugins: list[str], *, trust: bool, **settings: Any) -> CloseCaptioner:
+    """In another process, with the plug-ins and the trust that this one was given."""
     load_plugins(plugins)
-    return load(run, **settings)
+    with trusting(trust):
+        return load(run, **settings)
 
 
 class CloseCaptioner:
@@ -204,7 +205,7 @@ class CloseCaptioner:
     def __reduce__(self) -> Any:
         """Pickled as the run's folder: another process loads the same weights for itself."""
         place, encoder = str(self.model.device), self._encoder.name if self._encoder else None
-        again = partial(_load_again, device=place, precision=self.precision, encoder=encoder)
+        again = partial(_load_again, trust=trusts_code(), device=place, precision=self.precision, encoder=encoder)
         return again, (str(Path(self.name).resolve()), loaded())
 
     def stream(
