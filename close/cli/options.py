@@ -66,7 +66,8 @@ Precision = Annotated[
 Samples = Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for no intervals.")]
 TaskKind = Literal["caption", "vqa", "entailment"]
 Tokenizer = Annotated[
-    Literal["auto", "java", "python"], typer.Option(help="PTB tokenizer of caption scores; auto: java if it is there.")
+    Literal["auto", "java", "python", "unicode"],
+    typer.Option(help="PTB tokens, as published (auto: by java if it is there), or unicode: words of any script."),
 ]
 Unpaired = Annotated[bool, typer.Option("--unpaired", help="No text belongs to an image.")]
 Workers = Annotated[int, typer.Option(min=1, help="With --engine ray: how many.")]

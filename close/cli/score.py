@@ -129,7 +129,7 @@ def score(
     if result.get("missing"):
         typer.echo(f"note: {result['missing']} references have no prediction and are left out", err=True)
     for name, reason in result.get("notes", {}).items():
-        typer.echo(f"note: no {name}: {reason}", err=True)
+        typer.echo(f"note: {name}: {reason}", err=True)
 
 
 def _lines(result: dict[str, Any]) -> list[str]:

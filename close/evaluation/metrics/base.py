@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from close.errors import MissingError, RecipeError
 from close.evaluation.bootstrap import SummedScore
-from close.evaluation.metrics.tokens import Tokens, java_tokens, python_tokens
+from close.evaluation.metrics.tokens import TOKENIZERS, Tokens
 from close.registry import Registry, unknown_name
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Inputs:
     Attributes:
         ids: of the N examples, in the order of all that comes out.
         predictions: id to text. references: id to captions, to a `VqaReference`, or to the true label.
-        tokenizer: "java" or "python", of `tokens`.
+        tokenizer: "java", "python" or "unicode", of `tokens`.
         rows: id to row, where they are at hand. encoder: the run's, where a run is scored.
         image_vectors: ids to (N, D) vectors of their images, where a run is scored.
     """
@@ -50,8 +50,8 @@ class Inputs:
 
     @cached_property
     def tokens(self) -> tuple[Tokens, Tokens]:
-        """Penn Treebank tokens of the references and of the predictions, words parted by spaces."""
-        tokenize = java_tokens if self.tokenizer == "java" else python_tokens
+        """Tokens of the references and of the predictions, parted by spaces."""
+        tokenize = TOKENIZERS[self.tokenizer]
         return (
             tokenize({i: list(self.references[i]) for i in self.ids}),
             tokenize({i: [self.predictions[i]] for i in self.ids}),

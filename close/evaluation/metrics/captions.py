@@ -1,18 +1,19 @@
 """Caption scores as papers print them: BLEU-1..4, ROUGE-L, CIDEr-D, METEOR, SPICE, and whatever else is registered.
 
-The scorers are pycocoevalcap's own, fed with Penn Treebank tokens; the result names the tokenizer that was used. METEOR and
-SPICE are Java programs.
+The scorers are pycocoevalcap's own, fed with Penn Treebank tokens or with words; the result names the tokenizer that was used.
+METEOR and SPICE are Java programs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from close.errors import DataError
 from close.evaluation.bootstrap import Array, Scores, intervals
 from close.evaluation.metrics.base import METRICS, Inputs, compute
-from close.evaluation.metrics.tokens import pick_tokenizer
+from close.evaluation.metrics.tokens import pick_tokenizer, unread
 
 __all__ = ["CaptionScores", "caption_scores"]
 
@@ -21,8 +22,8 @@ class CaptionScores(Scores):
     """Scores on the scale of 0–100 (CIDEr can pass 100), ready for JSON.
 
     Keys: `bleu_1` … `bleu_4`, `rouge_l`, `cider`, `meteor`, `spice` (None where not computed), `n` (images scored),
-    `tokenizer` ("java" or "python"), `ci` (name to [low, high], 95 %), `missing` (references without a prediction),
-    `notes` (name to the reason why it was not computed).
+    `tokenizer` ("java", "python", "unicode"), `ci` (name to [low, high], 95 %), `missing` (references without a prediction),
+    `notes` (name to why it was not computed, or what to know of it).
     """
 
     @property
@@ -48,7 +49,8 @@ def caption_scores(
         predictions: image id to caption.
         references: image id to captions; images without a prediction are left out and counted in `missing`.
         kind: of the task, where it is scored as captions are: by metrics of its own.
-        tokenizer: "java", "python", or "auto": Java where it is installed. Starting Java costs half a second.
+        tokenizer: "java" or "python" (Penn Treebank tokens, as published), "unicode" (words of any script), or "auto": Java where
+            it is installed, else Python. Starting Java costs half a second.
         metrics: names in `METRICS`; without them, the default ones of captions.
         more: what else `Inputs` holds, for metrics that need it.
         samples: bootstrap resamples for the intervals; 0 for none.
@@ -62,6 +64,8 @@ def caption_scores(
     chosen = list(METRICS.defaults(kind) if metrics is None else metrics)
     used, ids = pick_tokenizer(tokenizer), _checked(predictions, references)
     summed, values, notes = compute(kind, chosen, Inputs(ids, predictions, references, used, **more))
+    if used != "unicode" and (odd := unread(chain([predictions[i] for i in ids], *(references[i] for i in ids)))):
+        notes["tokenizer"] = odd
     keys = [score.key for name in METRICS.defaults(kind) for score in METRICS[name].scores]
     scores: dict[str, Any] = {key: summed[key].value if key in summed else None for key in [*keys, *summed]}
     scores |= {"n": len(ids), "tokenizer": used, "ci": intervals(summed, samples=samples, seed=seed)}

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from close.errors import DataError
-from close.evaluation.metrics.ptb import tokenize
+from close.evaluation.metrics.words import words as words_of
 
 __all__ = ["diversity"]
 
 
 def diversity(captions: Sequence[str], training: Iterable[str] | None = None) -> dict[str, Any]:
-    """Statistics of captions over their Penn Treebank tokens.
+    """Statistics of captions over their words, in any script (`close.evaluation.metrics.words`).
 
     Args:
         captions: N captions, one an image.
@@ -31,9 +31,9 @@ def diversity(captions: Sequence[str], training: Iterable[str] | None = None) ->
     """
     if not captions:
         raise DataError("there are no captions to describe")
-    tokens = [tuple(words) for words in tokenize(captions)]
+    tokens = [tuple(words_of(caption)) for caption in captions]
     lengths = np.array([len(words) for words in tokens])
-    known = {tuple(words) for words in tokenize(training)} if training is not None else None
+    known = {tuple(words_of(caption)) for caption in training} if training is not None else None
     return {
         "distinct_1": _distinct(tokens, 1),
         "distinct_2": _distinct(tokens, 2),

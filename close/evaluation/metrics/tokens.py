@@ -1,30 +1,44 @@
-"""Penn Treebank tokens, by the reference tokenizer (a Java program) or by `close.evaluation.metrics.ptb`."""
+"""What caption scores count: Penn Treebank tokens, by the reference (a Java program) or by `ptb`, or words.
+
+Published scores are those of Penn Treebank tokens. They are made for English: `unicode` counts the words of any script.
+"""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from close.errors import CloseError, MissingError
 from close.evaluation.metrics import ptb
+from close.evaluation.metrics.words import unspaced, words
 from close.registry import unknown_name
 
-__all__ = ["Tokens", "java_tokens", "package_folder", "pick_tokenizer", "python_tokens", "run_java"]
+__all__ = [
+    "TOKENIZERS",
+    "Tokens",
+    "java_tokens",
+    "package_folder",
+    "pick_tokenizer",
+    "python_tokens",
+    "run_java",
+    "unicode_tokens",
+    "unread",
+]
 
 Tokens = dict[str, list[str]]
 
 
 def pick_tokenizer(tokenizer: str) -> str:
-    """ "java" or "python", as asked for; "auto" is Java where it is installed.
+    """ "java", "python" or "unicode", as asked for; "auto" is Java where it is installed, else "python".
 
     Raises:
         UnknownNameError: none of these. MissingError: "java", and there is no `java` on the PATH.
     """
-    if tokenizer not in ("auto", "java", "python"):
-        raise unknown_name("tokenizer", tokenizer, ("auto", "java", "python"))
+    if tokenizer not in ("auto", *TOKENIZERS):
+        raise unknown_name("tokenizer", tokenizer, ("auto", *TOKENIZERS))
     java = shutil.which("java") is not None
     if tokenizer == "java" and not java:
         raise MissingError("the reference tokenizer needs `java` on the PATH; install it, or use the python tokenizer")
@@ -35,6 +49,25 @@ def python_tokens(captions: Mapping[str, list[str]]) -> Tokens:
     """Id to tokenized captions, words parted by spaces, by `close.evaluation.metrics.ptb`."""
     lines = iter(ptb.tokenize(c for group in captions.values() for c in group))
     return {key: [" ".join(next(lines)) for _ in group] for key, group in captions.items()}
+
+
+def unicode_tokens(captions: Mapping[str, list[str]]) -> Tokens:
+    """Id to the words of captions, parted by spaces, by `close.evaluation.metrics.words`."""
+    return {key: [" ".join(words(caption)) for caption in group] for key, group in captions.items()}
+
+
+def unread(captions: Iterable[str]) -> str | None:
+    """Why Penn Treebank tokens say little of these captions, if so: more than one character in a hundred is lost on them."""
+    total = lost = 0
+    for caption in captions:
+        total += len(caption)
+        lost += min(len(caption), ptb.dropped(caption) + unspaced(caption))
+    if lost <= total / 100:
+        return None
+    return (
+        f"{100 * lost / total:.0f} % of all characters are left out by the Penn Treebank tokenizer, or of scripts without spaces;"
+        " the unicode tokenizer counts the words of any script"
+    )
 
 
 def java_tokens(captions: Mapping[str, list[str]]) -> Tokens:
@@ -85,3 +118,10 @@ def run_java(arguments: Sequence[str], text: str) -> str:
     if done.returncode:
         raise CloseError(f"java ended with {done.returncode}: {done.stderr.decode(errors='replace').strip()[-300:]}")
     return done.stdout.decode()
+
+
+TOKENIZERS: Mapping[str, Callable[[Mapping[str, list[str]]], Tokens]] = {
+    "java": java_tokens,
+    "python": python_tokens,
+    "unicode": unicode_tokens,
+}

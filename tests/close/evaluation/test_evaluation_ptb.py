@@ -35,6 +35,14 @@ SEEN = {
     "smile :) or :-( or <3": "smile :-rrb- or :--lrb- or < 3",
     "  ": "",
     "": "",
+    "लड़का खेलता है।": "लड़का खेलता है ।",
+    "犬が走る。 หมาวิ่งบนหญ้า": "犬が走る 。 หมาวิ่งบนหญ้า",
+    "العَرَبِيَّة كَلب يجري، هنا": "العَرَبِيَّة كَلب يجري ، هنا",
+    "சிறுவன் ខ្មែរ a👍🏽b 😀": "சிறுவன் ខ ម រ a b",
+    "Ｄｏｇ ｒｕｎｓ！ ΣΑΣ Ёлка": "ｄｏｇ ｒｕｎｓ ！ σας ёлка",
+    "cafe\u0301 Zoë’s don‘t l’homme #été ": "cafe\u0301 zoë 's do n`t l’homme #été",
+    "१२ कुत्ते 3½ x²³ ①② ٣٫٥": "१२ कुत्ते 3 1/2 x ²³ ① ② ٣٫٥",
+    "x‑ray soft\u00adhyphen «chien» „Hund“ 5€ \x01a\u200bb": "x‑ray softhyphen chien „ hund 5 $ a b",
 }
 
 
@@ -78,6 +86,16 @@ N.Y. L.A. mm. Mon. Sat. wall.A half-full. e-mail. x/y/z 10:30a.m. .5 5. 1-800-55
 
 
 @java
+def test_same_tokens_of_every_seventh_character() -> None:
+    """In six places of a word; `experiments/scoring/ptb_characters.py` looks at all of them in more."""
+    every = [chr(code) for code in (*range(0x80, 0xD800, 7), *range(0xE000, 0x12000, 7)) if code != 0xAD]
+    every = [c for c in every if len(f"a{c}a".splitlines()) == 1]
+    captions = [place.format(c=c) for c in every for place in ("xa{c}bx", "{c}", "{c}{c}", "1{c}2", "xa{c}1", "{c}-bx")]
+    ours, theirs = tokenize(captions), ptb_tokens.java_tokens({"": captions})[""]
+    assert [(c, a, b) for c, a, b in zip(captions, map(" ".join, ours), theirs, strict=True) if a != b] == []
+
+
+@java
 def test_made_up_captions_hardly_ever_differ() -> None:
     """Real captions with odd things put into them: fewer than one in a thousand may differ."""
     draw = random.Random(7)
@@ -96,7 +114,9 @@ def test_made_up_captions_hardly_ever_differ() -> None:
     assert len(differ) < 20, differ[:5]
 
 
-@pytest.mark.parametrize("unit", ["a.", "a-", "1/", "a@", "@", ".", "-", "(", "'", "a'", "é", "\u2028", "😀", "\x00"])
+@pytest.mark.parametrize(
+    "unit", ["a.", "a-", "1/", "a@", "@", ".", "-", "(", "'", "a'", "é", "\u2028", "😀", "\x00", "है", "犬"]
+)
 def test_odd_texts_take_no_unreasonable_time(unit: str) -> None:
     start = time.process_time()
     tokens = tokenize([unit * 2000])[0]
