@@ -14,6 +14,7 @@ from close.errors import RecipeError
 
 if TYPE_CHECKING:
     from close.gap.measured_tables import MeasuredTables
+    from close.gap.measures import Measure
 
 __all__ = ["register"]
 
@@ -30,6 +31,9 @@ def gap(
         Path | None, typer.Option(help="Image embeddings; row by row with --text unless told otherwise.")
     ] = None,
     pairs: Pairs = None,
+    per_image: Annotated[
+        int | None, typer.Option(min=1, help="Texts of each image, side by side in the order of the images.")
+    ] = None,
     unpaired: Unpaired = False,
     compare: Annotated[
         list[str] | None, typer.Option(metavar="NAME=T,V", help="One more pair of tables beside these; repeatable.")
@@ -40,6 +44,9 @@ def gap(
     ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as one page.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the measures as JSON.")] = None,
+    plots: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write every figure of the report as PDF and SVG.")
+    ] = None,
     as_json: Json = False,
     sample: Annotated[int, typer.Option(min=100, help="Rows a side for what is quadratic in them.")] = 20_000,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the intervals; 0 for none.")] = 1000,
@@ -48,15 +55,13 @@ def gap(
     """Measure the gap between texts and images, and say what to do about it."""
     from close.adapters.resolve import parse_spec
     from close.gap.measured_tables import measure_tables, to_json
-    from close.io.files import write_text
 
     sources = list(_sources(text, image, compare or []))
-    if pairs and unpaired:
-        raise RecipeError("--pairs and --unpaired exclude each other")
     with _telling() as tell:
         measured = measure_tables(
             sources,
             pairs=pairs,
+            per_image=per_image,
             unpaired=unpaired,
             adapters={given: parse_spec(given) for given in adapter or []},
             progress=tell,
@@ -64,17 +69,14 @@ def gap(
             bootstrap=bootstrap,
             seed=seed,
         )
-        if html:
-            from close.gap.report.page import render_html
-
-            tell("drawing")
-            write_text(html, render_html(measured, seed=seed))
-    if out:
-        write_text(out, to_json(measured) + "\n")
+        tell("drawing")
+        written = list(_write(measured, html, out, plots, seed))
     if as_json:
         typer.echo(to_json(measured))
-    elif not out and not html:
+    else:
         _show(measured)
+    if written:
+        typer.echo(f"written: {', '.join(map(str, written))}", err=True)
 
 
 def recommend(
@@ -142,6 +144,36 @@ def _telling() -> Iterator[Callable[[str], None]]:
         yield lambda step: status.update(step)
 
 
+def _write(
+    measured: Sequence[MeasuredTables], html: Path | None, out: Path | None, plots: Path | None, seed: int
+) -> Iterator[Path]:
+    """Write the report, the measures and the figures that are asked for, and say where."""
+    from close.gap.measured_tables import to_json
+    from close.io.files import write_text
+
+    if html:
+        from close.gap.report.page import render_html
+
+        write_text(html, render_html(measured, seed=seed))
+        yield html
+    if out:
+        write_text(out, to_json(measured) + "\n")
+        yield out
+    if plots:
+        from close.gap.report.figures import save_figures
+
+        save_figures(measured, plots, seed)
+        yield plots
+
+
+def _cell(measure: Measure, value: float | None) -> str:
+    """A value, marked where it is not healthy."""
+    if value is None:
+        return "–"
+    healthy = not measure.has_range or measure.is_healthy(value)
+    return f"{value:.4g}" if healthy else f"[yellow]{value:.4g} ![/yellow]"
+
+
 def _show(measured: Sequence[MeasuredTables]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -161,10 +193,11 @@ def _show(measured: Sequence[MeasuredTables]) -> None:
             table.add_row(f"[bold]{family}[/bold]")
         table.add_row(
             f"  {measure.title}",
-            *("–" if value is None else f"{value:.4g}" for value in values),
+            *(_cell(measure, value) for value in values),
             measure.healthy.split(";")[0],
         )
     console.print(table)
+    console.print("[yellow]![/yellow] not in the healthy range")
     found = verdict(measured[0].report)
     console.print(f"\n[bold]{found.headline}.[/bold]")
     for line in (*found.findings, *found.steps):

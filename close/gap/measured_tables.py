@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from close.errors import RecipeError
 from close.gap.adapted import adapt
 from close.gap.measure import GapReport, measure_modalities
 from close.gap.modalities import Modalities
-from close.gap.pairing import Pairing, read_pairs
+from close.gap.pairing import Pairing, read_pairs, side_by_side
 from close.vectors.open import check_encoder, open_vectors
 
 __all__ = ["MeasuredTables", "measure_tables", "to_json"]
@@ -44,6 +45,7 @@ def measure_tables(
     sources: Sequence[tuple[str, Path, Path]],
     *,
     pairs: Path | None = None,
+    per_image: int | None = None,
     unpaired: bool = False,
     adapters: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] | None = None,
@@ -54,13 +56,17 @@ def measure_tables(
     """Measure tables from files, and the first of them behind every adapter.
 
     Args:
-        sources: (name, text, image) files; `pairs` and `unpaired` hold for all of them.
+        sources: (name, text, image) files; `pairs`, `per_image` and `unpaired` hold for all of them, one at most.
+        pairs: see `read_pairs`. per_image: texts of an image, which lie side by side in the order of the images.
         adapters: name → spec.
         sample, bootstrap, seed: see `measure_gap`.
         progress: called with what is being done.
     Raises:
+        RecipeError: several ways of pairing.
         CloseError: a file, a row, a pair or a spec is wrong.
     """
+    if (pairs is not None) + (per_image is not None) + unpaired > 1:
+        raise RecipeError("--pairs, --per-image and --unpaired exclude each other")
 
     def report(name: str, modalities: Modalities) -> GapReport:
         tell = (lambda step: progress(f"{name}: {step}")) if progress else None
@@ -71,7 +77,11 @@ def measure_tables(
         text, image = open_vectors(text_path, "text"), open_vectors(image_path, "image")
         of = (image.encoder, image.fingerprint)
         check_encoder(f"{text.path}", text.encoder, text.fingerprint, f"{image.path}", *of)
-        found = read_pairs(pairs, text, image) if pairs else Pairing(None)
+        found = Pairing(None)
+        if pairs:
+            found = read_pairs(pairs, text, image)
+        elif per_image:
+            found = side_by_side(per_image, text, image)
         modalities = Modalities.of(text, image, "unpaired" if unpaired else found.pairs, found.groups)
         modalities = replace(modalities, notes={**modalities.notes, **_remark(text, image, found, unpaired)})
         fingerprint = fingerprint or text.fingerprint or image.fingerprint

@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from close.data.rows import RowFile, named_sources
 from close.data.shards import open_rows
-from close.errors import DataError, MissingError
+from close.errors import DataError, MismatchError, MissingError
 from close.vectors.checked import Ints
 from close.vectors.groups import ItemFinder
 from close.vectors.open import open_vectors
 
-__all__ = ["Pairing", "read_index", "read_pairs"]
+__all__ = ["Pairing", "read_index", "read_pairs", "side_by_side"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,23 @@ def read_pairs(path: Path, text: Any, image: Any) -> Pairing:
         ]
         return Pairing(np.array(pairs, dtype=np.int64))
     return _from_data(open_rows(path), text, image)
+
+
+def side_by_side(per_image: int, text: Any, image: Any) -> Pairing:
+    """Pairs where every image has the same number of texts, which follow each other in the order of the images.
+
+    Args:
+        per_image: texts an image. text, image: as `open_vectors` gives them.
+    Raises:
+        MismatchError: there are not `per_image` times as many texts as images.
+    """
+    if len(text) != per_image * len(image):
+        raise MismatchError(
+            f"{len(text)} texts are not {per_image} for each of {len(image)} images ({per_image * len(image)}): "
+            "say which belong together by --pairs"
+        )
+    texts = np.arange(len(text))
+    return Pairing(np.stack((texts, texts // per_image), axis=1), texts // per_image)
 
 
 def read_index(path: Path, text: Path, image: Path) -> Ints:

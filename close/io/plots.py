@@ -1,12 +1,16 @@
-"""Drawings: figures saved whole as PNG, and SVG whose colours, width and typeface are the page's around it."""
+"""Drawings: figures saved whole as PNG, and SVG whose colours, width and typeface are the page's around it, or for print."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from close.io.files import whole
 
@@ -21,6 +25,7 @@ __all__ = [
     "TEXT",
     "VARIABLES",
     "Colours",
+    "Drawing",
     "Svg",
     "figure",
     "save_png",
@@ -49,6 +54,9 @@ VARIABLES = {
     **{colour: f"case-{n}" for n, colour in enumerate(SERIES)},
 }
 """Colour → the page's variable."""
+_LIGHT = "1c2230 6b7280 e4e2dc c2620c 2563c9 0b7a5b 7a8090 2563c9 c2620c 0b7a5b 8b3fc2 b3274f 5b6470"
+PRINTED = {colour: f"#{light}" for colour, light in zip(VARIABLES, _LIGHT.split(), strict=True)}
+"""Colour → the page's in its light dress, for a figure that stands alone."""
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -66,10 +74,61 @@ STYLE: dict[str, Any] = {
 
 
 class Svg(str):
-    """SVG markup that goes into a page as it is."""
+    """SVG markup that goes into a page as it is, and the drawing behind it."""
+
+    drawing: Drawing
 
     def __html__(self) -> str:
         return self
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure, before it is drawn; arguments are `svg`'s."""
+
+    size: tuple[float, float]
+    paint: Callable[[Any], None]
+    label: str
+
+    def figure(self) -> Any:
+        """Drawn, in the colours of `VARIABLES`."""
+        drawn = figure(*self.size)
+        self.paint(drawn.subplots())
+        return drawn
+
+    def save(self, stem: Path) -> list[Path]:
+        """Write `stem`.pdf and `stem`.svg in the colours of print, with a legend where there are several series."""
+        with _drawing_style(self.label):
+            drawn = self.figure()
+            (axes,) = drawn.axes
+            if len(axes.get_legend_handles_labels()[1]) > 1:
+                axes.legend(frameon=False, fontsize=7)
+            for artist in drawn.findobj():
+                _in_print(artist)
+            files = [stem.parent / f"{stem.name}.{kind}" for kind in ("pdf", "svg")]
+            for path in files:
+                with whole(path) as partial:
+                    about = {"Creator": None, "CreationDate" if path.suffix == ".pdf" else "Date": None}
+                    drawn.savefig(partial, format=path.suffix[1:], metadata=about)
+        return files
+
+
+def _in_print(artist: Any) -> None:
+    """Give an artist's colours those of print."""
+    from matplotlib.colors import to_hex
+
+    for name in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
+        found = getattr(artist, f"get_{name}", lambda: None)()
+        if (
+            found is None
+            or not hasattr(artist, f"set_{name}")
+            or (isinstance(found, str) and found in ("auto", "none"))
+        ):
+            continue
+        rows = [found] if isinstance(found, str) or np.ndim(found) == 1 else list(found)
+        printed = [PRINTED.get(to_hex(row)) for row in rows]
+        if printed and all(printed):
+            getattr(artist, f"set_{name}")(printed if len(printed) > 1 else printed[0])
 
 
 def figure(width: float, height: float) -> Any:
@@ -92,18 +151,12 @@ def svg(size: tuple[float, float], paint: Callable[[Any], None], label: str) -> 
         size: width and height in inches. paint: draws on matplotlib's axes, in the colours of `VARIABLES`.
         label: what it shows, for those who do not see it.
     """
-    import warnings
     from html import escape
 
-    from matplotlib import rc_context
-
-    out = StringIO()
+    drawing, out = Drawing(size, paint, label), StringIO()
     about = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with rc_context({**STYLE, "svg.hashsalt": label}), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a glyph that matplotlib's font lacks, the page's has
-        drawn = figure(*size)
-        paint(drawn.subplots())
-        drawn.savefig(out, format="svg", transparent=True, metadata=about)
+    with _drawing_style(label):
+        drawing.figure().savefig(out, format="svg", transparent=True, metadata=about)
     markup = out.getvalue()[out.getvalue().index("<svg") :]
     for pattern in (
         r"<metadata>.*?</metadata>",
@@ -115,4 +168,17 @@ def svg(size: tuple[float, float], paint: Callable[[Any], None], label: str) -> 
     markup = re.sub(r' (?:width|height)="[\d.]+pt"', "", markup, count=2)
     for colour, name in VARIABLES.items():
         markup = markup.replace(colour, f"var(--{name})")
-    return Svg(markup.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1))
+    made = Svg(markup.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1))
+    made.drawing = drawing
+    return made
+
+
+@contextmanager
+def _drawing_style(label: str) -> Iterator[None]:
+    import warnings
+
+    from matplotlib import rc_context
+
+    with rc_context({**STYLE, "svg.hashsalt": label}), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a glyph that matplotlib's font lacks, the page's has
+        yield

@@ -118,23 +118,30 @@ def _drawn_std(drawn: Resample) -> Floats:
 
 
 def consecutive_cosine(text: Any, image: Any, pairs: Pairs = None) -> float:
-    """Mean cosine of the residuals of consecutive pairs, r_i and r_{i+1} (Zhang et al., ICLR 2024).
+    """Mean cosine of the residuals of consecutive pairs, r_i and r_{i+1}, of different images (Zhang et al., ICLR 2024).
 
-    Linear and exact. Healthy: about 0, residuals of different pairs have nothing to do with each other; else rows lie in
-    an order that matters, or the gap is not one shift.
+    Linear and exact. Captions of one image share its residual wherever they lie, so such neighbours are left out. Healthy:
+    about 0, residuals of different pairs have nothing to do with each other; else rows lie in an order that matters, or the gap
+    is not one shift.
     """
     text, image, index = paired(text, image, pairs)
     delta = mean_row(image) - mean_row(text)
-    cosines, last = [], np.empty((0, len(delta)))
+    other = np.diff(index[:, 1]) != 0
+    cosines, last, at = [], np.empty((0, len(delta))), 0
     for t, v in pair_blocks(text, image, index):
         r = np.concatenate((last, v - t - delta))
         last = r[-1:]
         norms = np.linalg.norm(r, axis=1)
-        good = (norms[:-1] > 0) & (norms[1:] > 0)
+        good = (norms[:-1] > 0) & (norms[1:] > 0) & other[at : at + len(r) - 1]
+        at += len(r) - 1
         cosines.append(np.einsum("ij,ij->i", r[:-1], r[1:])[good] / (norms[:-1] * norms[1:])[good])
     every = np.concatenate(cosines)
     if len(every) == 0:
-        raise DataError("every residual is zero: the gap is exactly one shift")
+        raise DataError(
+            "every residual is zero: the gap is exactly one shift"
+            if other.any()
+            else "needs pairs of two images at least"
+        )
     return float(every.mean())
 
 

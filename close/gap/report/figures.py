@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,16 @@ from close.io.plots import IMAGE, INK, MUTED, PAIR, SERIES, STRANGER, TEXT, VARI
 from close.vectors.checked import Array, Ints
 from close.vectors.second_moments import mean_row
 
-__all__ = ["cosines", "dimensions", "key", "planes", "recalls", "shifted_losses", "spectrum"]
+__all__ = [
+    "cosines",
+    "dimensions",
+    "key",
+    "planes",
+    "recalls",
+    "save_figures",
+    "shifted_losses",
+    "spectrum",
+]
 
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 DRAWN = 300  # points a side in a picture
@@ -125,7 +135,7 @@ def _histogram(samples: Sequence[tuple[Array, str]], low: float) -> Callable[[An
         for sample, colour in samples:
             height = np.histogram(sample, bins, density=True)[0]
             axes.stairs(height, bins, fill=True, color=colour, alpha=0.25)
-            axes.stairs(height, bins, color=colour, linewidth=1.3)
+            axes.stairs(height, bins, color=colour, linewidth=1.3, label=_KINDS[colour])
         axes.set(xlim=(low, 1), yticks=[], xlabel="cosine")
 
     return paint
@@ -171,7 +181,9 @@ def spectrum(measured: Sequence[MeasuredTables]) -> Svg | None:
         for place, tables in shown:
             values = residual_eigenvalues(tables.modalities.joint)
             if values.sum() > 1e-12:
-                axes.plot(np.arange(1, len(values) + 1), np.cumsum(values) / values.sum(), **_line(place))
+                axes.plot(
+                    np.arange(1, len(values) + 1), np.cumsum(values) / values.sum(), label=tables.name, **_line(place)
+                )
         even = np.arange(1, width + 1)
         axes.plot(even, even / width, color=MUTED, linewidth=1, linestyle=":")
         axes.annotate("isotropic noise", (width / 4, 1 / 4), (-4, 2), ha="right", color=MUTED, **_SMALL)
@@ -192,7 +204,7 @@ def shifted_losses(measured: Sequence[MeasuredTables], seed: int = 0) -> Svg | N
     def paint(axes: Any) -> None:
         for place, tables in shown:
             found = shifted_loss(tables.modalities.text, tables.modalities.image, tables.modalities.pairs, seed=seed)
-            axes.plot(found.shift, found.loss, **_line(place))
+            axes.plot(found.shift, found.loss, label=tables.name, **_line(place))
         for shift, label in ((0, "as it is"), (1, "gap closed")):
             axes.axvline(shift, color=MUTED, linewidth=0.8, linestyle=":")
             axes.annotate(label, (shift, 1), (3, -8), xycoords=("data", "axes fraction"), color=MUTED, **_SMALL)
@@ -224,7 +236,7 @@ def _recall(shown: Sequence[tuple[int, MeasuredTables]], direction: str) -> Call
                 tables.report.intervals.get(name, (value, value)) for name, value in zip(names, values, strict=True)
             ]
             across = np.arange(3) + (number - (len(shown) - 1) / 2) * width
-            axes.bar(across, values, 0.9 * width, color=SERIES[place % len(SERIES)], alpha=0.75)
+            axes.bar(across, values, 0.9 * width, color=SERIES[place % len(SERIES)], alpha=0.75, label=tables.name)
             axes.vlines(across, *zip(*ends, strict=True), color=INK, linewidth=0.9)
             if len(shown) < 4:
                 for x, value, (_, top) in zip(across, values, ends, strict=True):
@@ -249,8 +261,27 @@ def _line(place: int) -> dict[str, Any]:
     return {"color": SERIES[place % len(SERIES)], "linestyle": DASHES[place % len(DASHES)], "linewidth": 1.6}
 
 
+def save_figures(measured: Sequence[MeasuredTables], folder: Path, seed: int = 0) -> list[Path]:
+    """Every drawing of the report as PDF and SVG for print; returns the files."""
+    drawn: dict[str, list[Svg]] = {
+        "plane": planes(measured, seed),
+        "cosines": cosines(measured, seed),
+        "dimensions": dimensions(measured),
+        "spectrum": [made] if (made := spectrum(measured)) else [],
+        "shifted-loss": [made] if (made := shifted_losses(measured, seed)) else [],
+        "recall": recalls(measured),
+    }
+    return [
+        path
+        for name, pictures in drawn.items()
+        for number, picture in enumerate(pictures, 1)
+        for path in picture.drawing.save(folder / (f"{name}-{number}" if len(pictures) > 1 else name))
+    ]
+
+
 def _some(total: int, limit: int, seed: int) -> Ints:
     return np.sort(np.random.default_rng(seed).choice(total, min(total, limit), replace=False))
 
 
+_KINDS = {PAIR: "pairs", STRANGER: "strangers", TEXT: "two texts", IMAGE: "two images"}
 _SMALL: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7}

@@ -1,6 +1,7 @@
 """`close gap`: tables and pairs from files, JSON, the table on the terminal, and what it refuses."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,10 @@ def folder(tmp_path):
     return tmp_path
 
 
+def flat(node):
+    return np.hstack([flat(part) for part in node.values()]) if isinstance(node, dict) else np.ravel(node)
+
+
 def test_json_is_the_report(close_gap, folder):
     said = json.loads(close_gap("--text", folder / "one.npy", "--image", folder / "image.npy", "--json"))
     expected = measure_gap(np.load(folder / "one.npy"), np.load(folder / "image.npy"), bootstrap=20).to_dict()
@@ -60,7 +65,7 @@ def test_json_is_the_report(close_gap, folder):
 
 def test_files_appear_whole(close_gap, folder):
     out = folder / "out" / "gap.json"
-    assert close_gap("--text", folder / "one.npy", "--image", folder / "image.npy", "--out", out) == ""
+    close_gap("--text", folder / "one.npy", "--image", folder / "image.npy", "--out", out)
     assert json.loads(out.read_text())["n_text"] == 40
     assert [path.name for path in out.parent.iterdir()] == ["gap.json"]
 
@@ -69,6 +74,37 @@ def test_table_and_verdict_on_the_terminal(close_gap, folder):
     shown = close_gap("--text", folder / "one.npy", "--image", folder / "image.npy", "--adapter", "mean_shift")
     for word in ("Centroid gap", "mean_shift", "Hubness of images", "A wide gap"):
         assert word in shown
+
+
+def test_what_is_not_healthy_is_marked_and_what_is_written_is_named(close_gap, folder):
+    shown = close_gap("--text", folder / "one.npy", "--image", folder / "image.npy", "--html", folder / "gap.html")
+    rows = {line.split("  ")[1].strip(): line for line in shown.splitlines() if line.startswith("  ")}
+    gap = measure_gap(np.load(folder / "one.npy"), np.load(folder / "image.npy"), bootstrap=0)["centroid_gap"]
+    assert f"{gap:.4g} !" in rows["Centroid gap"]
+    assert "not in the healthy range" in shown
+    assert "Take the constant part away" in " ".join(shown.split())
+
+
+def test_texts_that_lie_side_by_side_need_no_file_of_pairs(close_gap, folder):
+    arguments = ("--text", folder / "text.npy", "--image", folder / "image.npy", "--json")
+    said = json.loads(close_gap(*arguments, "--per-image", 2))
+    by_file = json.loads(close_gap(*arguments, "--pairs", folder / "rows.jsonl"))
+    for family in ("cosine", "recall", "caption_spread"):
+        assert flat(said[family]) == pytest.approx(flat(by_file[family]))
+    assert abs(said["residual"]["consecutive_cosine"]) < 0.2  # captions of one image are no neighbours
+
+
+def test_figures_for_print(close_gap, folder):
+    pytest.importorskip("matplotlib")
+    plots = folder / "plots"
+    close_gap("--text", folder / "one.npy", "--image", folder / "image.npy", "--plots", plots, "--adapter", "centring")
+    names = {path.name for path in plots.iterdir()}
+    stems = ["plane-1", "plane-2", "cosines-2", "dimensions-1", "spectrum", "shifted-loss", "recall-1", "recall-2"]
+    assert {f"{stem}.{kind}" for stem in stems for kind in ("pdf", "svg")} <= names
+    drawn = (plots / "cosines-1.svg").read_text()
+    assert "#0100" not in drawn
+    assert {"strangers", "two texts"} <= set(re.findall(r">([^<>]+)</text>", drawn))
+    assert (plots / "plane-1.pdf").read_bytes().startswith(b"%PDF")
 
 
 @pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.csv", "rows.jsonl"])
@@ -116,6 +152,8 @@ def test_several_encoders_and_adapters(close_gap, folder):
             "has 80 items for the 40",
         ),
         (("--text", "one.npy", "--image", "image.npy", "--pairs", "pairs.csv", "--unpaired"), RecipeError, "exclude"),
+        (("--text", "one.npy", "--image", "image.npy", "--per-image", "2", "--unpaired"), RecipeError, "exclude"),
+        (("--text", "text.npy", "--image", "image.npy", "--per-image", "3"), MismatchError, "40 images (120)"),
         (("--text", "one.npy", "--image", "image.npy", "--adapter", "mean_shft"), CloseError, "mean_shift"),
         (("--text", "one.npy", "--image", "image.npy", "--adapter", "{a: ["), RecipeError, "not YAML"),
         (("--text", "one.npy", "--image", "image.npy", "--compare", "x=y"), RecipeError, "NAME=TEXT,IMAGE"),

@@ -179,7 +179,8 @@ def test_residual(data, pairs_of):
     noise = noise_from_pairs(text, image, pairs)
     w = np.sqrt((r**2).sum(1).mean() / r.shape[1])
     assert (noise.std, noise.cosine) == close((w, 1 / np.sqrt(1 + w**2 * r.shape[1])))
-    turned = [a @ b / np.sqrt((a @ a) * (b @ b)) for a, b in itertools.pairwise(r)]
+    neighbours = zip(itertools.pairwise(r), itertools.pairwise(pairs[:, 1]), strict=True)
+    turned = [a @ b / np.sqrt((a @ a) * (b @ b)) for (a, b), (i, j) in neighbours if i != j]
     assert consecutive_cosine(text, image, pairs) == close(np.mean(turned))
     p_values = [stats.normaltest(column).pvalue for column in r.T]
     assert residual_normality(text, image, pairs) == close(np.median(p_values))
