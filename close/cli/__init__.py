@@ -10,10 +10,12 @@ import errno
 import os
 import re
 import sys
+from typing import Annotated
 
 import typer
 
 from close.errors import CloseError, reason
+from close.io.versions import own_version
 from close.plugins import load_installed
 
 __all__ = ["commands", "main"]
@@ -27,14 +29,28 @@ def commands() -> typer.Typer:
 
     app = typer.Typer(
         name="close",
-        help="Train on text, run on images: text-only cross-modal transfer.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+    app.callback()(_close)
     for room in (embed, info, parts, train, caption, score, adapters, gap, convert, zero_shot):
         room.register(app)
     return app
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"close {own_version()}")
+        raise typer.Exit
+
+
+def _close(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="The version.")
+    ] = False,
+) -> None:
+    """Train on text, run on images: text-only cross-modal transfer."""
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ def recipe_file(place: Path, tiny_encoder: Path, tiny_t5: Path) -> Path:
 
 def names(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+def test_the_version_is_the_package_s(cli):
+    ran = cli("--version")
+    assert (ran.code, ran.out) == (0, f"close {version('close-toolkit')}\n"), ran
 
 
 class TestJob:
