@@ -69,6 +69,11 @@ class GapAdapter(nn.Module):
         return {self.needs}
 
     @property
+    def wants(self) -> set[str]:
+        """What `fit` has to be given: text, image, groups."""
+        return set(_WANTED[self.needs])
+
+    @property
     def is_fitted(self) -> bool:
         """Whether it may be used: nothing to learn, or learnt."""
         return bool(self.fitted)

@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 
 from close.adapters.base import Adapted, Chain, GapAdapter, build_adapter, split_spec
 from close.adapters.storage import load_adapter, read_adapter_info, save_adapter
+from close.data.rows import Modality
 from close.data.shards import open_rows
 from close.errors import MismatchError, MissingError, RecipeError, reason
 from close.registry import unknown_name
 from close.vectors.groups import group_labels
 from close.vectors.open import Picked, check_encoder, open_vectors
 
-__all__ = ["check_adapter", "fit_adapter", "parse_spec", "resolve_adapter"]
+__all__ = ["check_adapter", "fit_adapter", "parse_spec", "resolve_adapter", "takes_groups"]
 
 SIDES = ("text", "image", "groups")
 
@@ -47,26 +48,56 @@ def parse_spec(given: str) -> Any:
         ) from None
 
 
-def check_adapter(spec: Any) -> None:
+def check_adapter(spec: Any, *, trains_on: Modality | None = None) -> None:
     """Check a spec without reading data: names, options, and that the files it names are there.
 
+    Args:
+        trains_on: the modality that a run is trained on, where it is for one: then each stage must be given what it learns from.
     Raises:
         UnknownNameError: an adapter, option or side is unknown; the nearest is told.
-        RecipeError: an option is wrong.
+        RecipeError: an option is wrong, or a stage lacks data.
         MissingError: a table or a saved adapter is not there.
     """
     if isinstance(spec, (list, tuple)):
         for stage in spec:
-            check_adapter(stage)
+            check_adapter(stage, trains_on=trains_on)
     elif _is_load(spec):
         read_adapter_info(spec["load"])
     else:
         with torch.device("meta"):
-            _, fit = _stage(spec, dim=8)
+            adapter, fit = _stage(spec, dim=8)
         for side, path in (fit or {}).items():
             if not hasattr(path, "shape") and not Path(path).exists():
                 kind = "data file" if side == "groups" else "embedding table"
                 raise MissingError(f"{path}: no such {kind}, named by `fit` of adapter {spec!r}")
+        given = set(fit or ())
+        if trains_on == "text" and _takes_training_text(adapter, fit):
+            given |= {"text"} if "text" in given else {"text", "groups"}
+        if trains_on and not isinstance(spec, GapAdapter) and not adapter.wants <= given:
+            raise _lacks_data(adapter)
+
+
+def takes_groups(spec: Any) -> bool:
+    """Whether a stage of a spec learns from the groups of the training data."""
+    if isinstance(spec, (list, tuple)):
+        return any(map(takes_groups, spec))
+    if isinstance(spec, GapAdapter) or _is_load(spec):
+        return False
+    with torch.device("meta"):
+        adapter, fit = _stage(spec, dim=8)
+    return adapter.needs == "groups" and "text" not in (fit or {})
+
+
+def _takes_training_text(adapter: GapAdapter, fit: Mapping[str, Any] | None) -> bool:
+    """Whether text that its `fit` does not name is that of the training data."""
+    return adapter.needs in ("text", "groups") or (bool(fit) and adapter.needs == "unpaired")
+
+
+def _lacks_data(adapter: GapAdapter) -> RecipeError:
+    return RecipeError(
+        f"adapter {adapter.name!r} needs {adapter.needs} data: {adapter.how_to_fit()}, or "
+        "{load: FOLDER} after `close adapter fit`"
+    )
 
 
 def resolve_adapter(
@@ -93,10 +124,7 @@ def resolve_adapter(
     adapter = _resolve(spec, dim, fingerprint, text, groups, [])
     for stage in _flat(adapter):
         if not stage.is_fitted:
-            raise RecipeError(
-                f"adapter {stage.name!r} needs {stage.needs} data: {stage.how_to_fit()}, or "
-                "{load: FOLDER} after `close adapter fit`"
-            )
+            raise _lacks_data(stage)
     return adapter
 
 
@@ -160,7 +188,7 @@ def _resolve(
             raise MismatchError(f"{spec['load']}: the adapter is for {adapter.dim} dimensions, the encoder has {dim}")
         return adapter
     adapter, fit = _stage(spec, dim)
-    if text is not None and (adapter.needs in ("text", "groups") or (fit and adapter.needs == "unpaired")):
+    if text is not None and _takes_training_text(adapter, fit):
         fit = {"text": text, **(fit or {})}
     if fit is not None:
         sides = {side: _rows(fit[side], side, fingerprint, before) for side in fit if side != "groups"}

@@ -30,11 +30,12 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train as a recipe says; the whole recipe is checked before work starts."""
-    from close.runs.folder import open_run
     from close.runs.recipe import load_recipe
+
+    checked = load_recipe(recipe, overrides)  # before torch and transformers are loaded, which takes seconds
+    from close.runs.folder import open_run
     from close.runs.train import train as run
 
-    checked = load_recipe(recipe, overrides)
     folder = run(checked, out or Path("runs") / recipe.stem, resume=resume, overwrite=overwrite)
     if os.environ.get("RANK", "0") == "0":  # under torchrun every process is here
         if as_json:

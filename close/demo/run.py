@@ -26,7 +26,8 @@ from close.io.progress import progress
 from close.io.versions import versions
 from close.mini import export
 from close.runs.folder import RECIPE_FILE, RUN_FILE
-from close.runs.recipe import Recipe, TrainingSection
+from close.runs.recipe import Recipe
+from close.runs.sections import TrainingSection
 from close.vectors.cache import cached_table
 
 __all__ = ["METHODS", "run_demo"]

@@ -17,7 +17,7 @@ from close.encoders.base import ENCODERS, ContrastiveEncoder, describe
 from close.encoders.pictures import open_picture
 from close.errors import DataError, MissingError, WeightsError
 from close.fast.probe import is_allowed
-from close.io.pretrained import load_tokenizer, loading
+from close.io.pretrained import hub_options, load_tokenizer, loading
 
 __all__ = ["ClapEncoder", "TransformersEncoder"]
 
@@ -62,10 +62,13 @@ class TransformersEncoder(ContrastiveEncoder):
         """
         from transformers import AutoModel
 
-        with loading(f"transformers can't load {reference!r}") as trust:
-            model, report = AutoModel.from_pretrained(
-                reference, dtype=torch.float32, output_loading_info=True, trust_remote_code=trust
-            )
+        with loading(f"transformers can't load {reference!r}", reference) as trust:
+            settings: dict[str, Any] = {
+                "output_loading_info": True,
+                "trust_remote_code": trust,
+                **hub_options(reference),
+            }
+            model, report = AutoModel.from_pretrained(reference, dtype=torch.float32, **settings)
         missing = sorted(report["missing_keys"])
         if missing:
             raise WeightsError(
@@ -172,8 +175,10 @@ class ClapEncoder(TransformersEncoder):
 def _load_part(loader: str, reference: str) -> Any:
     import transformers
 
-    with loading(f"{reference}: {loader} can't be loaded") as trust:
-        return getattr(transformers, loader).from_pretrained(reference, trust_remote_code=trust)
+    with loading(f"{reference}: {loader} can't be loaded", reference) as trust:
+        return getattr(transformers, loader).from_pretrained(
+            reference, trust_remote_code=trust, **hub_options(reference)
+        )
 
 
 def _pooled(output: Any) -> Tensor:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from threading import RLock
 from typing import Any, NoReturn
 
 from close.errors import CloseError, WeightsError, reason
 
-__all__ = ["load_tokenizer", "loading", "trusting", "trusts_code"]
+__all__ = ["hub_options", "load_tokenizer", "loading", "trusting", "trusts_code", "why_unreachable"]
+
+SECONDS = 5
+"""How long the hub may take to answer the one question whether it is there."""
 
 _trusted = False
 _ONE_AT_A_TIME = RLock()
@@ -31,15 +36,43 @@ def trusts_code() -> bool:
     return _trusted
 
 
+@cache
+def why_unreachable(place: str) -> str | None:
+    """Why the hub can't be asked for `place` now; None where it can, or where `place` is a directory.
+
+    One quick attempt: left to themselves, libraries try every file again and again, for more than a minute.
+    """
+    if Path(place).is_dir():
+        return None
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        get_hf_file_metadata(hf_hub_url(place, "config.json"), timeout=SECONDS)
+    except (
+        HfHubHTTPError,
+        HFValidationError,
+    ):  # it answered, or is not to be asked: the libraries say the rest at once
+        return None
+    except Exception as error:  # of whatever library carries the request; each means that there was no answer
+        return reason(error, whole=False)
+    return None
+
+
+def hub_options(place: str) -> dict[str, Any]:
+    """What `from_pretrained` is told beside a hub id or directory: only this machine's cache, where the hub is out of reach."""
+    return {"local_files_only": True} if why_unreachable(place) else {}
+
+
 @contextmanager
-def loading(failure: str) -> Iterator[bool]:
+def loading(failure: str, place: str = "") -> Iterator[bool]:
     """A block that loads what others made; it is given what `trust_remote_code` has to be.
 
     Libraries pass that on from files (open_clip's `tokenizer_kwargs`), or ask on stdin where it is not given, and pipes answer.
     So the one door through which transformers runs a file is shut during the block.
 
     Args:
-        failure: what a message begins with, such as "hf:X can't be loaded".
+        failure: what a message begins with, such as "hf:X can't be loaded". place: the hub id or directory that is read.
     Raises:
         WeightsError: the block raised an error that is not the product's own, or the files want to run code.
     """
@@ -64,7 +97,9 @@ def loading(failure: str) -> Iterator[bool]:
         except Exception as error:  # many kinds; each means that it can't be had
             if not _trusted and "trust_remote_code" in str(error):
                 raise wants_code from None
-            raise WeightsError(f"{failure}: {reason(error, whole=False)}") from None
+            away = why_unreachable(place) if place and isinstance(error, OSError) else None
+            why = f"no such directory, nothing of it in this machine's cache, and the hub can't be reached ({away})"
+            raise WeightsError(f"{failure}: {why if away else reason(error, whole=False)}") from None
         finally:
             dynamic.get_class_in_module, dynamic.TIME_OUT_REMOTE_CODE = door
 
@@ -82,8 +117,8 @@ def load_tokenizer(place: str, vocab_size: int) -> Any:
     """
     from transformers import AutoTokenizer
 
-    with loading(f"{place}: the tokenizer can't be loaded") as trust:
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust)
+    with loading(f"{place}: the tokenizer can't be loaded", place) as trust:
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust, **hub_options(place))
     if 2 * len(tokenizer) < vocab_size:
         raise WeightsError(
             f"{place}: the tokenizer knows {len(tokenizer)} tokens, the model {vocab_size}; tokenizer files are missing"

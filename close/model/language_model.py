@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
-from close.errors import WeightsError
-from close.io.pretrained import loading
+from close.errors import MissingError, WeightsError, reason
+from close.io.pretrained import hub_options, load_tokenizer, loading
 from close.mini import LANGUAGE_MODEL_DIR
 
-__all__ = ["count_weights", "language_model_place", "load_language_model"]
+__all__ = ["check_language_model", "count_weights", "language_model_place", "load_language_model"]
 
 
 def language_model_place(reference: str) -> str:
@@ -28,21 +30,53 @@ def load_language_model(reference: str) -> Any:
     place = language_model_place(reference)
     if reference == "mini":
         return AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(place))
-    with loading(f"language model {reference!r} can't be loaded (an encoder–decoder one is needed)") as trust:
-        model, report = AutoModelForSeq2SeqLM.from_pretrained(
-            place, dtype=torch.float32, output_loading_info=True, trust_remote_code=trust
-        )
+    settings: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True, **hub_options(place)}
+    with _loading(reference) as trust:
+        model, report = AutoModelForSeq2SeqLM.from_pretrained(place, trust_remote_code=trust, **settings)
     missing = sorted(report["missing_keys"])
     if missing:
         raise WeightsError(f"language model {reference!r}: {len(missing)} weights are missing, {missing[0]!r} first")
     return model
 
 
+def check_language_model(reference: str) -> None:
+    """Find out in a moment whether a language model can be loaded: its configuration, kind, tokenizer and files.
+
+    Raises:
+        MissingError: no such directory. WeightsError: it can't be loaded, and why.
+    """
+    place = language_model_place(reference)
+    if reference == "mini":
+        return
+    if not Path(place).is_dir() and (place.startswith((".", "/", "~")) or place.count("/") > 1):  # no hub id looks so
+        raise MissingError(f"language model {reference!r}: no such directory")
+    load_tokenizer(place, _skeleton(reference).get_input_embeddings().num_embeddings)
+    for file in sorted(Path(place).glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt"):  # reads the header, and compares it with the file's size
+                pass
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(
+                f"{file}: the weights are damaged ({reason(error, whole=False)}); copy them again"
+            ) from None
+
+
 def count_weights(reference: str) -> int:
     """How many weights a language model has; 0 where its configuration can't be read, which loading it will tell."""
     try:
-        with loading(f"language model {reference!r}") as trust, torch.device("meta"):
-            config = AutoConfig.from_pretrained(language_model_place(reference), trust_remote_code=trust)
-            return AutoModelForSeq2SeqLM.from_config(config, trust_remote_code=trust).num_parameters()
+        return int(_skeleton(reference).num_parameters())
     except WeightsError:
         return 0
+
+
+def _skeleton(reference: str) -> Any:
+    """The model without weights."""
+    place = language_model_place(reference)
+    with _loading(reference) as trust, torch.device("meta"):
+        config = AutoConfig.from_pretrained(place, trust_remote_code=trust, **hub_options(place))
+        return AutoModelForSeq2SeqLM.from_config(config, trust_remote_code=trust)
+
+
+def _loading(reference: str) -> Any:
+    place = language_model_place(reference)
+    return loading(f"language model {reference!r} can't be loaded (an encoder–decoder one is needed)", place)

@@ -3,122 +3,22 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
-import torch
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from close.adapters import check_adapter
-from close.errors import CloseError, MissingError, RecipeError
-from close.model.prefixes import build_prefix
-from close.plugins import is_file, load_plugins
+from close.errors import CloseError, RecipeError
+from close.plugins import load_plugins
 from close.registry import unknown_name
+from close.runs.recipe_file import read_values
+from close.runs.sections import DataSection, LoraSection, Section, TaskSection, TrainingSection, keys_only
 from close.tasks import TASKS
 
-__all__ = ["DataSection", "LoraSection", "Recipe", "TaskSection", "TrainingSection", "load_recipe", "upgraded"]
+__all__ = ["Recipe", "checked", "load_recipe", "upgraded"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataSection(_Section):
-    """Where the rows are.
-
-    Attributes:
-        train: rows to learn from (`.jsonl`, `.txt`, `.csv`). val: rows whose loss is watched.
-        embeddings: an embedding table of the train rows, made before; without it, one is made and cached.
-    """
-
-    train: Path | None = None
-    val: Path | None = None
-    embeddings: Path | None = None
-
-
-class TaskSection(_Section):
-    """One task of several that one model learns.
-
-    Attributes:
-        task: its name. train: its rows. embeddings: their table, if made before.
-        weight: how often an example is seen per epoch: 2 is twice, 0.5 a random half that changes every epoch.
-        captions: as in the recipe.
-    """
-
-    task: str
-    train: Path
-    embeddings: Path | None = None
-    weight: float = Field(1.0, gt=0)
-    captions: Literal["single", "multiple"] = "single"
-
-
-class LoraSection(_Section):
-    """Low-rank adaptation of the language model by peft; merged into the saved run."""
-
-    r: int = Field(16, ge=1)
-    alpha: float = 32
-    dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: str = r"language_model\..*\.(q|v|q_proj|v_proj)"
-
-
-_OURS = {
-    "output_dir": "--out",
-    "num_train_epochs": "training.epochs",
-    "per_device_train_batch_size": "training.batch_size",
-    "bf16": "training.precision",
-    "fp16": "training.precision",
-    "seed": "seed",
-    "data_seed": "seed",
-}
-
-
-def _is_a(kind: Any, value: Any) -> bool:
-    try:
-        TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
-    except ValidationError:
-        return False
-    return True
-
-
-def _kind_name(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) else str(kind)
-
-
-class TrainingSection(BaseModel):
-    """The paper's settings; every other field of transformers' Seq2SeqTrainingArguments may be given beside them."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    epochs: float = Field(8, gt=0)
-    batch_size: int = Field(128, ge=1)
-    learning_rate: float = Field(3e-4, gt=0)
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    report_to: str | list[str] = "none"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known(cls, values: Any) -> Any:
-        from transformers import Seq2SeqTrainingArguments
-
-        if not isinstance(values, dict):
-            return values
-        known = {field.name for field in fields(Seq2SeqTrainingArguments)} - set(_OURS) | set(cls.model_fields)
-        wrong = [f"key {key!r} is {_OURS[key]!r} here" for key in values if key in _OURS]
-        wrong += [str(unknown_name("key", str(key), known)) for key in values if key not in known | set(_OURS)]
-        kinds = get_type_hints(Seq2SeqTrainingArguments) | {"fsdp": bool | str}  # annotated as str, documented as bool
-        wrong += [
-            f"{key}: expected {_kind_name(kinds[key])}, not {value!r}"
-            for key, value in values.items()
-            if key in known - set(cls.model_fields) and not _is_a(kinds[key], value)
-        ]
-        if wrong:
-            raise ValueError("; ".join(wrong))
-        return values
-
-
-class Recipe(_Section):
+class Recipe(Section):
     """Everything that decides a run.
 
     Attributes:
@@ -136,8 +36,8 @@ class Recipe(_Section):
     encoder: str = "mini"
     language_model: str = "mini"
     prefix: dict[str, Any] = Field(default_factory=lambda: {"kind": "linear", "length": 4})
-    adapter: Any = Field(default_factory=lambda: [{"gaussian": {"cosine": 0.41}}])
     train_on: Literal["text", "image"] = "text"
+    adapter: Any = Field(default_factory=lambda: [{"gaussian": {"cosine": 0.41}}])  # checked against `train_on`
     captions: Literal["single", "multiple"] = "single"
     lora: LoraSection | None = None
     training: TrainingSection = Field(default_factory=lambda: TrainingSection())
@@ -151,22 +51,27 @@ class Recipe(_Section):
 
     @field_validator("prefix", mode="before")
     @classmethod
-    def _prefix(cls, spec: Any) -> Any:
+    def _prefix(cls, spec: Any, info: ValidationInfo) -> Any:
         if isinstance(spec, str):
             spec = {"kind": spec}
         if not isinstance(spec, dict) or not isinstance(spec.get("kind", ""), str):
             raise ValueError(f"prefix is {{kind: NAME, length: NUMBER}}, not {spec!r}")
         spec = {"kind": "linear", "length": 4} | spec
-        with torch.device("meta"):
-            build_prefix(spec, 8, 8)
+        if not keys_only(info):
+            import torch
+
+            from close.model.prefixes import build_prefix
+
+            with torch.device("meta"):
+                build_prefix(spec, 8, 8)
         return spec
 
     @field_validator("task")
     @classmethod
-    def _task(cls, task: str | list[TaskSection]) -> str | list[TaskSection]:
+    def _task(cls, task: str | list[TaskSection], info: ValidationInfo) -> str | list[TaskSection]:
         if not task:
             raise ValueError("expected a task, or a list of at least one")
-        for name in [task] if isinstance(task, str) else [part.task for part in task]:
+        for name in () if keys_only(info) else [task] if isinstance(task, str) else [part.task for part in task]:
             TASKS[name]
         return task
 
@@ -194,8 +99,11 @@ class Recipe(_Section):
 
     @field_validator("adapter")
     @classmethod
-    def _adapter(cls, spec: Any) -> Any:
-        check_adapter(spec)
+    def _adapter(cls, spec: Any, info: ValidationInfo) -> Any:
+        if not keys_only(info):
+            from close.adapters import check_adapter
+
+            check_adapter(spec, trains_on=info.data.get("train_on", "text"))
         return spec
 
     def dump(self) -> dict[str, Any]:
@@ -232,18 +140,28 @@ def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> 
         MissingError: no such file.
         RecipeError: every wrong key or value, with the nearest name of an unknown key.
     """
-    values = _read(Path(path)) if path is not None else {}
-    for override in overrides or []:
-        _set(values, override)
-    load_plugins(_plugins(values.get("plugins"), path))
+    where, values = str(path or "recipe"), read_values(path, overrides or [])
+    plugins = _plugins(values.get("plugins"), path)
+    checked(values, where, only_keys=True)
+    load_plugins(plugins)
+    return checked(values, where)
+
+
+def checked(values: dict[str, Any], where: str, *, only_keys: bool = False) -> Recipe:
+    """A recipe of plain values.
+
+    Args:
+        where: what its errors begin with. only_keys: look at keys and plain values alone, which needs no torch.
+    Raises:
+        RecipeError: every wrong key or value.
+    """
     try:
-        return Recipe.model_validate(values)
+        return Recipe.model_validate(values, context={"keys_only": only_keys})
     except ValidationError as error:
-        where = f"{path}: " if path is not None else "recipe: "
         items = [item for item in error.errors() if item["loc"] != ("task", "str")]  # one branch of a union is enough
-        raise RecipeError(where + "; ".join(map(_explain, items))) from None
+        raise RecipeError(f"{where}: " + "; ".join(map(_explain, items))) from None
     except CloseError as error:
-        raise RecipeError(f"{path or 'recipe'}: {error}") from None
+        raise RecipeError(f"{where}: {error}") from None
 
 
 def _plugins(given: Any, path: str | Path | None) -> list[str]:
@@ -254,87 +172,6 @@ def _plugins(given: Any, path: str | Path | None) -> list[str]:
             f"{path or 'recipe'}: plugins is a list of modules and files, e.g. [./my_parts.py], not {given!r}"
         )
     return given
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise MissingError(f"recipe {path}: no such file")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping of keys to values, not {type(values).__name__}")
-    data = values.get("data")
-    if isinstance(data, dict):
-        for key, value in data.items():
-            if isinstance(value, str):
-                data[key] = str(path.parent / value)
-    for part in values["task"] if isinstance(values.get("task"), list) else []:
-        for key in ("train", "embeddings"):
-            if isinstance(part, dict) and isinstance(part.get(key), str):
-                part[key] = str(path.parent / part[key])
-    for key in ("encoder", "language_model"):
-        if isinstance(values.get(key), str):
-            values[key] = _on_disk(values[key], path.parent)
-    if isinstance(values.get("plugins"), list):
-        values["plugins"] = [_beside(name, path.parent) for name in values["plugins"]]
-    if "adapter" in values:
-        values["adapter"] = _relative(values["adapter"], path.parent)
-    return values
-
-
-def _beside(plugin: Any, folder: Path) -> Any:
-    """A plug-in's file against the recipe's folder; modules as they are."""
-    return str(folder / plugin) if isinstance(plugin, str) and is_file(plugin) else plugin
-
-
-def _on_disk(reference: str, folder: Path) -> str:
-    """A directory or checkpoint against the recipe's folder; other references as they are."""
-    head, at, checkpoint = reference.rpartition("@")
-    if at and (folder / checkpoint).is_file():
-        return f"{head}@{folder / checkpoint}"
-    return str(folder / reference) if reference != "mini" and (folder / reference).is_dir() else reference
-
-
-def _relative(spec: Any, folder: Path) -> Any:
-    """The files that an adapter's `fit` and `load` name, against the recipe's folder."""
-    if isinstance(spec, list):
-        return [_relative(stage, folder) for stage in spec]
-    if not isinstance(spec, dict):
-        return spec
-    found = {key: _relative(value, folder) for key, value in spec.items()}
-    if isinstance(found.get("load"), str):
-        found["load"] = str(folder / found["load"])
-    if isinstance(found.get("fit"), dict):
-        found["fit"] = {side: str(folder / place) for side, place in found["fit"].items()}
-    return found
-
-
-def _set(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise RecipeError(f"an override is key=value, e.g. training.epochs=3, not {override!r}")
-    *path, last = key.split(".")
-    place = values
-    for part in path:
-        if not isinstance(place.setdefault(part, {}), dict):
-            raise RecipeError(f"override {override!r}: {part!r} is no section of the recipe")
-        place = place[part]
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise RecipeError(f"override {override!r}: {text!r} is not a YAML value") from None
-    if isinstance(value, str):  # YAML 1.1 reads 3e-4 as a string
-        value = _number(value)
-    place[last] = value
-
-
-def _number(text: str) -> str | float:
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 _SECTIONS: dict[str, type[BaseModel]] = {

@@ -27,9 +27,11 @@ from close.model.prefixes import PREFIXES
 from close.plugins import key_of
 from close.runs.arguments import training_arguments
 from close.runs.checkpoints import latest_checkpoint
+from close.runs.checks import check_work
 from close.runs.examples import Collator, MixedDataset, TextDataset
 from close.runs.folder import CHECKPOINTS, begin_run, is_finished, plugins_of, save_run
-from close.runs.recipe import LoraSection, Recipe
+from close.runs.recipe import Recipe
+from close.runs.sections import LoraSection
 from close.runs.trainer import CloseTrainer
 from close.tasks import TASKS, get_task
 from close.vectors.cache import cached_table
@@ -141,6 +143,7 @@ def _read_data(recipe: Recipe, arguments: Seq2SeqTrainingArguments) -> _Data:
     tasks = [get_task(part.task) for part in parts]
     files = [open_rows(part.train) for part in parts]
     val_rows = open_rows(recipe.data.val) if recipe.data.val else None
+    check_work(recipe, files)
     encoder = cache(lambda: load_encoder(recipe.encoder))
     with arguments.main_process_first(local=False):  # of several processes one embeds, the others read
         tables = [_table(rows, recipe, encoder, part.embeddings) for rows, part in zip(files, parts, strict=True)]

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,20 @@ import numpy as np
 
 from close.adapters.base import stages_of
 from close.data.shards import open_rows
-from close.errors import RecipeError
+from close.errors import DataError, RecipeError
 from close.evaluation.evaluate import evaluate
 from close.evaluation.metrics import METRICS
 from close.evaluation.transfer import recovered_share
 from close.io.files import read_json, write_json, write_text
 from close.io.plots import Colours, figure, save_png
 from close.io.versions import versions
+from close.runs.checks import check_work
 from close.runs.folder import RUN_FILE
-from close.runs.recipe import Recipe
+from close.runs.recipe import Recipe, checked
 from close.runs.train import train
-from close.study.selection import best, saved_selection
+from close.study.selection import best, saved_selection, select_rows
+from close.tasks import get_task
+from close.vectors.open import open_vectors
 
 __all__ = ["Arm", "arms_of", "cell", "interval", "run_arm", "run_folder", "summarise", "sweep"]
 
@@ -50,14 +53,26 @@ def arms_of(
         noises: cosines that the noise leaves; 1 means no noise.
         epochs: every arm for each of these lengths of training; the recipe's where empty.
         image: include the image-supervised ceiling.
+    Raises:
+        RecipeError: something is given twice, or no cosine.
     """
+    for kind, given in (("adapter", adapters), ("noise", noises), ("epochs", epochs)):
+        if twice := [one for place, one in enumerate(given) if one in list(given)[:place]]:
+            raise RecipeError(f"{kind} {twice[0]!r} is given twice; each is trained once")
+    if wrong := [cosine for cosine in noises if not 0 < cosine <= 1]:
+        raise RecipeError(f"noise {wrong[0]!r}: the cosine that it leaves is more than 0, and 1 without noise")
     arms = [Arm("none", {"adapter": "none", "train_on": "text"})]
     for spec in adapters:
         for cosine in noises:
             stages = stages_of(spec) + ([{"gaussian": {"cosine": cosine}}] if cosine < 1 else [])
             stages = [stage for stage in stages if stage != "none"]
             if stages:
-                arms.append(Arm(" + ".join(_label(stage) for stage in stages), {"adapter": stages, "train_on": "text"}))
+                arms.append(Arm(" + ".join(map(_label, stages)), {"adapter": stages, "train_on": "text"}))
+    arms = [arm for place, arm in enumerate(arms) if arm not in arms[:place]]
+    for name in {
+        arm.name for arm in arms if [one.name for one in arms].count(arm.name) > 1
+    }:  # they differ in what is not shown
+        arms = [replace(arm, name=f"{name}: {arm.changes['adapter']}") if arm.name == name else arm for arm in arms]
     if image:
         arms.append(Arm("image", {"adapter": "none", "train_on": "image"}))
     if epochs:
@@ -66,20 +81,25 @@ def arms_of(
             for arm in arms
             for length in epochs
         ]
-    return list({arm.name: arm for arm in arms}.values())
+    return arms
 
 
 def _label(stage: Any) -> str:
-    if isinstance(stage, str):
-        return stage
+    if not isinstance(stage, dict) or len(stage) != 1:
+        return str(stage)
     name, options = next(iter(stage.items()))
-    shown = {key: value for key, value in (options or {}).items() if key != "fit"} if isinstance(options, dict) else {}
-    return name + (" " + " ".join(f"{key} {value}" for key, value in shown.items()) if shown else "")
+    if not isinstance(options, dict):
+        return str(name) if options is None else f"{name} {options}"
+    return " ".join([str(name), *(f"{key} {value}" for key, value in options.items() if key != "fit")])
 
 
 def run_folder(base: Recipe, arm: Arm, seed: int, folder: Path) -> tuple[Recipe, Path]:
-    """The recipe of one run, and where it lies: named by the arm, the seed and a hash of the recipe."""
-    recipe = Recipe.model_validate(_merge(base.dump(), arm.changes) | {"seed": seed})
+    """The recipe of one run, and where it lies: named by the arm, the seed and a hash of the recipe.
+
+    Raises:
+        RecipeError: the arm makes no recipe; it is named.
+    """
+    recipe = checked(_merge(base.dump(), arm.changes) | {"seed": seed}, f"arm {arm.name!r}")
     digest = hashlib.sha256(json.dumps(recipe.dump(), sort_keys=True).encode()).hexdigest()[:10]
     return recipe, folder / "runs" / f"{re.sub(r'[^-+.,=()A-Za-z0-9]', '_', arm.name)[:80]}-{seed}-{digest}"
 
@@ -159,13 +179,7 @@ def sweep(
     if test is None and select is None:
         raise RecipeError("a sweep scores on test rows with images, or selects by text, or both: give --test, --select")
     folder, data, chooser, images = Path(out), *(None if p is None else Path(p) for p in (test, select, select_images))
-    if any(arm.changes.get("train_on") == "image" for arm in arms):
-        for part in base.parts():
-            if open_rows(part.train)[0].image is None:
-                raise RecipeError(f"{part.train}: no images to train the ceiling on; leave it out with --no-image")
-    for path in (data, chooser):
-        if path is not None:
-            open_rows(path)
+    _check(base, arms, seeds, folder, data, chooser, images)
     results: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for number, seed in enumerate(seeds):
         for place, arm in enumerate(arms):
@@ -177,6 +191,41 @@ def sweep(
             summary |= {"recipe": base.dump(), "arms": {arm.name: arm.changes for arm in arms}, "versions": versions()}
             _write(folder, summary)
     return summary
+
+
+def _check(
+    base: Recipe,
+    arms: Sequence[Arm],
+    seeds: Sequence[int],
+    folder: Path,
+    test: Path | None,
+    select: Path | None,
+    select_images: Path | None,
+) -> None:
+    """Every arm as a whole recipe, and what it is scored on, before the first is trained."""
+    names = [arm.name for arm in arms]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise RecipeError(f"arm {twice[0]!r} is there twice; each has a name of its own")
+    recipes = [run_folder(base, arm, seed, folder)[0] for arm in arms for seed in seeds][:: len(seeds)]
+    files = [open_rows(part.train) for part in base.parts()]
+    for arm, recipe in zip(arms, recipes, strict=True):
+        if recipe.train_on == "image" and (without := [rows.path for rows in files if rows[0].image is None]):
+            raise RecipeError(f"{without[0]}: no images to train the ceiling on; leave it out with --no-image")
+        try:
+            check_work(recipe, files, language_model=recipe is recipes[0])
+        except DataError as error:
+            raise DataError(f"arm {arm.name!r}: {error}") from None
+    task = get_task(base.parts()[0].task)
+    if test is not None:
+        rows = open_rows(test)
+        if lacking := next((row for row in rows if row.image is None or not task.source(row)), None):
+            raise DataError(f"{rows.path}: row {lacking.id!r}: rows to score on have an 'image' and a 'source'")
+    if select is not None:
+        select_rows(open_rows(select), task)
+    if select_images is not None:
+        if select is None:
+            raise RecipeError("--select-image goes with --select: images that the selection's texts are made like")
+        open_vectors(select_images, "image")
 
 
 def summarise(results: dict[str, dict[str, list[dict[str, Any]]]]) -> dict[str, Any]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from close.errors import CloseError, MissingError, RecipeError
 from close.runs.recipe import Recipe, load_recipe
+from close.runs.sections import _theirs
 
 DATA = "data: {train: c.txt}\n"
 
@@ -175,3 +180,45 @@ def test_a_recipe_of_before_the_prefix_had_kinds(load):
 def test_plugins_are_a_list(load):
     with pytest.raises(RecipeError, match="plugins is a list of modules and files"):
         load(DATA + "plugins: parts.py\n")
+
+
+def test_a_slip_is_told_before_anything_heavy_is_loaded(tmp_path):
+    (tmp_path / "c.txt").write_text("a dog\n")
+    for text, word in (
+        (DATA + "adaptor: none\n", "adaptor"),
+        (DATA + "training: {epoch: 3}\n", "epoch"),
+        ("a: [", "YAML"),
+    ):
+        (tmp_path / "r.yaml").write_text(text)
+        code = (
+            "import sys; from close.cli import main; sys.argv = ['close', 'train', 'r.yaml']\n"
+            "try: main()\n"
+            "except SystemExit as stop: print(stop.code, [m for m in ('torch', 'transformers') if m in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+        assert done.stdout.strip() == "1 []"
+        assert word in done.stderr
+
+
+def test_the_names_of_trainings_options_are_transformers_own():
+    from transformers import Seq2SeqTrainingArguments
+
+    assert _theirs() == {field.name for field in fields(Seq2SeqTrainingArguments)}
+
+
+def test_a_stage_without_its_data_is_no_recipe(load, tmp_path):
+    np.save(tmp_path / "V.npy", np.eye(4, dtype=np.float32))
+    for adapter in (
+        "mean_shift",
+        "linear",
+        "[{mean_shift: {fit: {text: V.npy}}}]",
+        "[[centring]]",
+        "{shared: {fit: {text: V.npy}}}",
+    ):
+        with pytest.raises(RecipeError, match=r"needs \w+ data"):
+            load(DATA + f"adapter: {adapter}\n")
+    for adapter in ("{mean_shift: {fit: {image: V.npy}}}", "memory", "shared", "none"):
+        load(DATA + f"adapter: {adapter}\n")
+    for adapter in ("{mean_shift: {fit: {image: V.npy}}}", "memory"):
+        with pytest.raises(RecipeError, match=r"needs \w+ data"):
+            load(DATA + f"train_on: image\nadapter: {adapter}\n")

@@ -111,6 +111,67 @@ def test_a_sweep_needs_something_to_do(recipe, rows, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("adapters", "words"),
+    [
+        (["none", "gaussian"], ["arm 'gaussian'", "takes exactly one of std, var, cosine"]),
+        (["memory", "ridge"], ["arm 'ridge'", "unknown adapter 'ridge'"]),
+        (["{linear: {method: ridge}}"], ["arm 'linear method ridge'", "needs paired data"]),
+        (["[mean_shift, {gaussian: {std: 0.1}}]"], ["arm 'mean_shift + gaussian std 0.1'", "needs unpaired data"]),
+        (["shared"], ["arm 'shared'", "0 groups of two captions"]),
+        (["memory", "memory"], ["adapter 'memory' is given twice"]),
+        (["{gaussian: {cosine: 3}}"], ["arm 'gaussian cosine 3'", "cosine is a number ≥ 1e-06 and ≤ 1, not 3"]),
+        (["[[]]", "3"], ["arm '3'", "an adapter is a name"]),
+    ],
+)
+def test_every_arm_is_checked_before_the_first_is_trained(told, tiny_encoder, tiny_t5, rows, tmp_path, adapters, words):
+    models = {"encoder": str(tiny_encoder), "language_model": str(tiny_t5)}
+    (tmp_path / "r.json.yaml").write_text(json.dumps({"data": {"train": str(rows)}, **models}))
+    given = [part for spec in adapters for part in ("--adapter", spec)]
+    line = told("sweep", tmp_path / "r.json.yaml", *given, "--no-image", "--test", rows, "--out", tmp_path / "s")
+    for word in words:
+        assert word in line
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--noise", 0], "noise 0.0: the cosine that it leaves is more than 0"),
+        (["--noise", 0.5, "--noise", 0.5], "noise 0.5 is given twice"),
+        (["--epochs", -1], "arm 'none, -1 epochs': training.epochs"),
+        (["--test", "{captions}"], "row 'r0': rows to score on have an 'image'"),
+        (["--select", "{alone}"], "to select by text, rows need 'references'"),
+        (["--select-image", "nowhere"], "--select-image goes with --select"),
+        (["--select", "{captions}", "--select-image", "nowhere"], "nowhere: no such embedding table"),
+        (["language_model=nowhere/at-all"], "language model 'nowhere/at-all' can't be loaded"),
+    ],
+)
+def test_what_a_sweep_is_scored_on_is_checked_too(
+    told, tiny_encoder, tiny_t5, captions, rows, tmp_path, options, words
+):
+    models = {"encoder": str(tiny_encoder), "language_model": str(tiny_t5)}
+    (tmp_path / "r.yaml").write_text(json.dumps({"data": {"train": str(rows)}, **models}))
+    (tmp_path / "alone.txt").write_text("a red dog\na blue cat\n")
+    places = {"captions": captions, "alone": tmp_path / "alone.txt"}
+    given = [str(option).format(**places) for option in options]
+    test = [] if "--test" in given else ["--test", rows]
+    line = told("sweep", tmp_path / "r.yaml", *given, *test, "--no-image", "--out", tmp_path / "s")
+    assert words in line
+    assert not (tmp_path / "s").exists()
+
+
+def test_arms_that_differ_in_their_tables_alone_are_told_apart():
+    specs = [{"mean_shift": {"fit": {"image": name}}} for name in ("V", "W")]
+    names = [arm.name for arm in arms_of([*specs, {"gaussian": {"cosine": 0.5}}], [1.0])]
+    assert len(set(names)) == len(names) == 5
+    assert [arm.name for arm in arms_of(["none", {"gaussian": {"cosine": 0.5}}], [1.0, 0.5], image=False)] == [
+        "none",
+        "gaussian cosine 0.5",
+        "gaussian cosine 0.5 + gaussian cosine 0.5",
+    ]
+
+
 def test_rows_to_select_by(rows, captions, tmp_path):
     task = get_task("caption")
     assert select_rows(RowFile(rows), task) == list(RowFile(rows))

@@ -1,0 +1,45 @@
+"""What can be known of a run before its work starts, beyond what its recipe says of itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from close.adapters.resolve import takes_groups
+from close.data.rows import RowFile, named_sources
+from close.errors import DataError
+from close.model.language_model import check_language_model
+from close.runs.recipe import Recipe
+
+__all__ = ["check_work"]
+
+
+def check_work(recipe: Recipe, files: Sequence[RowFile], *, language_model: bool = True) -> None:
+    """Look at data and language model before texts are embedded, which may take hours.
+
+    Args:
+        files: the rows of each of the recipe's parts. language_model: look at that too.
+    Raises:
+        DataError: rows have no groups where they are needed, or no images. MissingError, WeightsError: the language model can't
+            be loaded.
+    """
+    if language_model:
+        check_language_model(recipe.language_model)
+    for place, (part, rows) in enumerate(zip(recipe.parts(), files, strict=True)):
+        if recipe.train_on == "image" and part.embeddings is None and rows[0].image is None:
+            raise DataError(f"{rows.path}: train_on is image, and rows have no 'image'")
+        if part.captions == "multiple" and not _groups_of_several(rows):
+            raise DataError(f"{rows.path}: captions: multiple needs rows that share a 'group'; none do")
+        if place == 0 and takes_groups(recipe.adapter) and (found := _groups_of_several(rows)) < 2:
+            raise DataError(
+                f"{rows.path}: {found} groups of two captions or more, and adapter {recipe.adapter!r} needs at least 2: rows of "
+                "captions of one image share their 'group' (`data-gen paraphrase` writes such groups)"
+            )
+
+
+def _groups_of_several(rows: RowFile) -> int:
+    """How many groups have two texts or more; a row without a group is one of its own."""
+    counts = Counter[str]()
+    for row in rows:
+        counts[row.group or f"\0{row.id}"] += len(named_sources(row))
+    return sum(count > 1 for count in counts.values())

@@ -1,0 +1,144 @@
+"""The sections of a recipe."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import fields
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, model_validator
+
+from close.registry import unknown_name
+
+__all__ = ["DataSection", "LoraSection", "Section", "TaskSection", "TrainingSection", "keys_only"]
+
+
+def keys_only(info: ValidationInfo) -> bool:
+    """Whether keys and plain values alone are looked at, and what torch or transformers must be asked is left for later."""
+    return bool(info.context and info.context.get("keys_only"))
+
+
+class Section(BaseModel):
+    """Known keys only; nothing is changed after it was checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSection(Section):
+    """Where the rows are.
+
+    Attributes:
+        train: rows to learn from (`.jsonl`, `.txt`, `.csv`). val: rows whose loss is watched.
+        embeddings: an embedding table of the train rows, made before; without it, one is made and cached.
+    """
+
+    train: Path | None = None
+    val: Path | None = None
+    embeddings: Path | None = None
+
+
+class TaskSection(Section):
+    """One task of several that one model learns.
+
+    Attributes:
+        task: its name. train: its rows. embeddings: their table, if made before.
+        weight: how often an example is seen per epoch: 2 is twice, 0.5 a random half that changes every epoch.
+        captions: as in the recipe.
+    """
+
+    task: str
+    train: Path
+    embeddings: Path | None = None
+    weight: float = Field(1.0, gt=0)
+    captions: Literal["single", "multiple"] = "single"
+
+
+class LoraSection(Section):
+    """Low-rank adaptation of the language model by peft; merged into the saved run."""
+
+    r: int = Field(16, ge=1)
+    alpha: float = 32
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: str = r"language_model\..*\.(q|v|q_proj|v_proj)"
+
+
+_OURS = {
+    "output_dir": "--out",
+    "num_train_epochs": "training.epochs",
+    "per_device_train_batch_size": "training.batch_size",
+    "bf16": "training.precision",
+    "fp16": "training.precision",
+    "seed": "seed",
+    "data_seed": "seed",
+}
+
+
+@cache
+def _theirs() -> frozenset[str]:
+    """Fields of transformers' Seq2SeqTrainingArguments, read from its source: importing it takes five seconds."""
+    package = find_spec("transformers")
+    folder = Path(package.origin).parent if package and package.origin else Path()
+    found: set[str] = set()
+    for file in ("training_args.py", "training_args_seq2seq.py"):
+        if (folder / file).is_file():
+            classes = [
+                n for n in ast.parse((folder / file).read_text(encoding="utf-8")).body if isinstance(n, ast.ClassDef)
+            ]
+            lines = [line for kind in classes if kind.name.endswith("TrainingArguments") for line in kind.body]
+            found |= {n.target.id for n in lines if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
+    if "predict_with_generate" in found and "learning_rate" in found:
+        return frozenset(found)
+    from transformers import Seq2SeqTrainingArguments
+
+    return frozenset(field.name for field in fields(Seq2SeqTrainingArguments))
+
+
+def _is_a(kind: Any, value: Any) -> bool:
+    try:
+        TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def _kind_name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind)
+
+
+class TrainingSection(BaseModel):
+    """The paper's settings; every other field of transformers' Seq2SeqTrainingArguments may be given beside them."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    epochs: float = Field(8, gt=0)
+    batch_size: int = Field(128, ge=1)
+    learning_rate: float = Field(3e-4, gt=0)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    report_to: str | list[str] = "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, values: Any, info: ValidationInfo) -> Any:
+        if not isinstance(values, dict):
+            return values
+        known = _theirs() - set(_OURS) | set(cls.model_fields)
+        wrong = [f"key {key!r} is {_OURS[key]!r} here" for key in values if key in _OURS]
+        wrong += [str(unknown_name("key", str(key), known)) for key in values if key not in known | set(_OURS)]
+        extra = {key: value for key, value in values.items() if key in known - set(cls.model_fields)}
+        if extra and not keys_only(info):
+            from transformers import Seq2SeqTrainingArguments
+
+            kinds = get_type_hints(Seq2SeqTrainingArguments) | {
+                "fsdp": bool | str
+            }  # annotated as str, documented as bool
+            wrong += [
+                f"{key}: expected {_kind_name(kinds[key])}, not {value!r}"
+                for key, value in extra.items()
+                if not _is_a(kinds[key], value)
+            ]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return values

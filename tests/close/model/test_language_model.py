@@ -1,0 +1,93 @@
+"""Language models that can't be loaded are told of at once: before texts are embedded, and without asking the hub twice."""
+
+from __future__ import annotations
+
+import shutil
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+import tiny
+
+from close.errors import CloseError, MissingError, WeightsError
+from close.io import pretrained
+from close.model.language_model import check_language_model, load_language_model
+
+
+def test_what_can_be_loaded_passes(tiny_t5):
+    for reference in ("mini", str(tiny_t5)):
+        check_language_model(reference)
+        load_language_model(reference)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda d: (d / "config.json").unlink(), "can't be loaded"),
+        (lambda d: (d / "config.json").write_text("{"), "can't be loaded"),
+        (lambda d: (d / "config.json").write_text('{"model_type": "gpt2"}'), "an encoder–decoder one is needed"),
+        (lambda d: (d / "config.json").write_text('{"model_type": 3}'), "can't be loaded"),
+        (lambda d: _cut(d / "model.safetensors"), "the weights are damaged"),
+    ],
+)
+def test_what_cannot_be_loaded_is_told(tiny_t5, tmp_path, damage, words):
+    folder = tmp_path / "t5"
+    shutil.copytree(tiny_t5, folder)
+    damage(folder)
+    with pytest.raises(WeightsError, match=words):
+        check_language_model(str(folder))
+
+
+def _cut(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def test_a_directory_that_is_not_there(tmp_path):
+    for reference in (str(tmp_path / "gone"), "./gone", "a/b/c"):
+        with pytest.raises(MissingError, match="no such directory"):
+            check_language_model(reference)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub that drops every connection, and the requests that reached it."""
+    from huggingface_hub import constants
+
+    asked = []
+
+    class Dropping(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            asked.append(self.path)
+            self.close_connection = True
+
+        do_GET = do_HEAD  # noqa: N815
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Dropping)
+    Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    pretrained.why_unreachable.cache_clear()
+    yield asked
+    pretrained.why_unreachable.cache_clear()
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_hub_that_is_away_is_asked_once(hub, recipe, tmp_path, monkeypatch):
+    from close.runs.train import train
+
+    monkeypatch.setenv("CLOSE_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(WeightsError, match=r"'nobody/nothing' can't be loaded .* the hub can't be reached"):
+        train(recipe(language_model="nobody/nothing"), tmp_path / "run")
+    assert [path for path in hub if "nobody" in path] == ["/nobody/nothing/resolve/main/config.json"]
+    assert not (tmp_path / "cache").exists()  # no text was embedded
+
+
+def test_an_encoder_is_no_language_model(tmp_path):
+    with pytest.raises(CloseError, match="an encoder–decoder one is needed"):
+        check_language_model(str(tiny.open_clip_dir(tmp_path / "encoder")))
