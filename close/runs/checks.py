@@ -32,7 +32,7 @@ def check_work(recipe: Recipe, files: Sequence[RowFile], *, language_model: bool
             raise DataError(f"{rows.path}: captions: multiple needs rows that share a 'group'; none do")
         if place == 0 and takes_groups(recipe.adapter) and (found := _groups_of_several(rows)) < 2:
             raise DataError(
-                f"{rows.path}: {found} groups of two captions or more, and adapter {recipe.adapter!r} needs at least 2: rows of "
+                f"{rows.path}: {found} groups have two texts or more, and adapter {recipe.adapter!r} needs at least 2: rows of "
                 "captions of one image share their 'group' (`data-gen paraphrase` writes such groups)"
             )
 

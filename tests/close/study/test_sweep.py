@@ -118,7 +118,7 @@ def test_a_sweep_needs_something_to_do(recipe, rows, tmp_path):
         (["memory", "ridge"], ["arm 'ridge'", "unknown adapter 'ridge'"]),
         (["{linear: {method: ridge}}"], ["arm 'linear method ridge'", "needs paired data"]),
         (["[mean_shift, {gaussian: {std: 0.1}}]"], ["arm 'mean_shift + gaussian std 0.1'", "needs unpaired data"]),
-        (["shared"], ["arm 'shared'", "0 groups of two captions"]),
+        (["shared"], ["arm 'shared'", "0 groups have two texts or more"]),
         (["memory", "memory"], ["adapter 'memory' is given twice"]),
         (["{gaussian: {cosine: 3}}"], ["arm 'gaussian cosine 3'", "cosine is a number ≥ 1e-06 and ≤ 1, not 3"]),
         (["[[]]", "3"], ["arm '3'", "an adapter is a name"]),
