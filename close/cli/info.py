@@ -26,12 +26,15 @@ def info(
         str | None,
         typer.Argument(help="A run, an embedding table, an encoder or an adapter; without it, this installation."),
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all of a table, and compare it with its checksums.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say what a thing is, and whether it is whole; or what is installed here, and which fast paths are on."""
     from close.runs.inspection import describe, describe_installation
 
-    about = describe_installation() if thing is None else describe(thing)
+    about = describe_installation() if thing is None else describe(thing, verify=verify)
     if as_json:
         print_json(about)
         return

@@ -21,16 +21,18 @@ def describe_installation() -> dict[str, Any]:
     return {"kind": "installation", "versions": versions(), "plugins": loaded(), "fast": fast_report()}
 
 
-def describe(thing: str) -> dict[str, Any]:
+def describe(thing: str, *, verify: bool = False) -> dict[str, Any]:
     """What a run, table, adapter or encoder says of itself; loading it is the proof that it is whole.
 
+    Args:
+        verify: read a table's vectors too, which are else verified when they are first used.
     Raises:
         MissingError: no such thing.
         DataError, WeightsError: it is damaged.
     """
     place = Path(thing)
     if (place / "table.json").is_file():
-        return _table(place)
+        return _table(place, verify)
     if (place / "adapter.json").is_file():
         return {"kind": "adapter", "whole": True, **read_json(place / "adapter.json")}
     if (place / RUN_FILE).is_file():
@@ -58,10 +60,17 @@ def describe(thing: str) -> dict[str, Any]:
     return _encoder(thing)
 
 
-def _table(place: Path) -> dict[str, Any]:
+def _table(place: Path, verify: bool) -> dict[str, Any]:
     from close.vectors.table import EmbeddingTable
 
-    return {"kind": "embedding table", "whole": True, **EmbeddingTable(place).info}
+    table = EmbeddingTable(place)
+    if verify:
+        table.verify()
+    known = "every file" if "checksums" in table.info else "lengths only, since the table has no checksums"
+    verified = (
+        known if verify or "checksums" not in table.info else "every file but the vectors; --verify reads them too"
+    )
+    return {"kind": "embedding table", "whole": True, "verified": verified, **table.info}
 
 
 def _run(place: Path) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from close.encoders import ContrastiveEncoder
 from close.errors import DataError, OutputExistsError
 from close.io.files import locked, read_json, write_json
 from close.io.keys import file_key, text_key
+from close.vectors.arrays import checksums, rows_in_block
 from close.vectors.checked import refuse_bad_rows
-from close.vectors.table import CHUNK, FAILURES, FORMAT, EmbeddingTable, Ids
+from close.vectors.table import CHECKSUMS, CHUNK, FAILURES, FILES, FORMAT, VECTORS, EmbeddingTable, Ids
 
 __all__ = ["TableBuilder", "embed_images", "embed_texts", "find_images", "images_of"]
 
@@ -179,7 +180,9 @@ class TableBuilder:
         np.save(whole / "index.npy", index)
         np.save(whole / "keys.npy", keys)
         counts = {"rows": len(index), "vectors": len(keys), "failed": failed}
-        write_json(whole / "table.json", {"format": FORMAT, **self.about, **counts, "plan": self.plan})
+        about = {"format": FORMAT, **self.about, **counts, "plan": self.plan, "checksums": "crc32"}
+        write_json(whole / "table.json", about)
+        write_json(whole / CHECKSUMS, _checksums(whole))
         os.replace(whole, self.folder)
         self._clear()
         return EmbeddingTable(self.folder)
@@ -199,6 +202,15 @@ class TableBuilder:
         for name in ("vectors", "norms"):
             np.save(whole / f"{name}.npy", np.load(self.partial / f"{name}.npy", mmap_mode="r")[kept])
         return whole
+
+
+def _checksums(folder: Path) -> dict[str, list[int]]:
+    """Of every file of a table but the one that they are written to."""
+    vectors = np.load(folder / VECTORS, mmap_mode="r")
+    row_bytes = vectors[0].nbytes
+    blocks = {VECTORS: (vectors.offset, row_bytes * rows_in_block(row_bytes))}
+    names = sorted(path.name for path in folder.iterdir() if path.name in (*FILES, FAILURES))
+    return {name: checksums(folder / name, *blocks.get(name, ())) for name in names}
 
 
 class _Sources:

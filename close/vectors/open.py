@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from close.data.rows import Modality
 from close.errors import DataError, MismatchError, MissingError
+from close.vectors.arrays import map_array
 from close.vectors.checked import refuse_bad_rows
 from close.vectors.table import EmbeddingTable
 
@@ -35,12 +36,7 @@ class NpyVectors:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._rows = np.load(path, mmap_mode="r")
-        except (ValueError, OSError, EOFError) as error:
-            raise DataError(f"{path}: not a plain .npy array ({error})") from None
-        if not isinstance(self._rows, np.ndarray):
-            raise DataError(f"{path}: an archive of several arrays; give one .npy array")
+        self._rows = map_array(path)
         if self._rows.ndim != 2 or self._rows.dtype.kind != "f":
             raise DataError(f"{path}: expected (N, D) numbers, found {self._rows.dtype} of shape {self._rows.shape}")
         self.shape: tuple[int, int] = self._rows.shape
