@@ -30,6 +30,7 @@ from close.runs.checkpoints import latest_checkpoint
 from close.runs.checks import check_work
 from close.runs.examples import Collator, MixedDataset, TextDataset
 from close.runs.folder import CHECKPOINTS, begin_run, is_finished, plugins_of, save_run
+from close.runs.processes import ended_together
 from close.runs.recipe import Recipe
 from close.runs.sections import LoraSection
 from close.runs.trainer import CloseTrainer
@@ -43,6 +44,7 @@ __all__ = ["train"]
 NUM_BEAMS = 5
 
 
+@ended_together()
 def train(
     recipe: Recipe,
     out: str | Path,

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,29 +45,38 @@ def recipe(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
-def torchrun(recipe: Path, out: Path, *more: str) -> subprocess.Popen[str]:
-    """`close train` in two processes of half the batch each."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
-    command += ["--rdzv-endpoint=127.0.0.1:0", "-m", "close", "train", str(recipe), "--out", str(out)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}  # whatever the network
+def torchrun(*command: Any, **variables: str) -> subprocess.Popen[str]:
+    """A module of Python and its arguments in two processes."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"} | variables  # whatever the network
     return subprocess.Popen(
-        [*command, "training.batch_size=8", *more],
+        [*launch, "--rdzv-endpoint=127.0.0.1:0", *map(str, command)],
         env=environment,
         text=True,
         stdout=-1,
         stderr=-1,
-        start_new_session=True,
     )
 
 
-def finished(process: subprocess.Popen[str]) -> str:
+def training(recipe: Path, out: Path, *more: Any, **variables: str) -> subprocess.Popen[str]:
+    """`close train` in two processes of half the batch each."""
+    return torchrun("-m", "close", "train", recipe, "--out", out, "training.batch_size=8", *more, **variables)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     try:
-        out, err = process.communicate(timeout=180)
+        out, err = process.communicate(timeout=300)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        process.terminate()  # torchrun ends its processes, which are no longer in its group
         out, err = process.communicate()
-        raise AssertionError(f"still at it after three minutes: {err[-3000:]}") from None
-    assert process.returncode == 0, err[-3000:]
+        raise AssertionError(f"still at it after five minutes: {err[-3000:]}") from None
+    assert "terminate called" not in err, err
+    return process.returncode, out, err
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    code, out, err = ended(process)
+    assert code == 0, err[-3000:]
     return out
 
 
@@ -87,7 +93,7 @@ def assert_same(one: Path, two: Path) -> None:
 
 
 def test_two_processes_equal_one(recipe, tmp_path):
-    process = torchrun(recipe, tmp_path / "two")
+    process = training(recipe, tmp_path / "two")
     train(load_recipe(recipe), tmp_path / "one")
     said = finished(process)
     assert said.splitlines() == [str(tmp_path / "two")]
@@ -96,26 +102,63 @@ def test_two_processes_equal_one(recipe, tmp_path):
     assert {path.name for path in (tmp_path / "two").iterdir()} == {path.name for path in (tmp_path / "one").iterdir()}
 
 
+KILLED = """
+import os, signal
+from close.runs.checkpoints import Manifests
+
+written = Manifests.on_save
+
+def on_save(self, args, state, control, **kwargs):
+    written(self, args, state, control, **kwargs)
+    if state.global_step == 4 and os.environ["RANK"] == os.environ.get("KILL"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Manifests.on_save = on_save
+"""
+
+
 def test_goes_on_after_one_process_was_killed(recipe, tmp_path):
-    more = ["training.epochs=12"]
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    process = torchrun(recipe, cut, *more)
-    while not list(cut.glob("checkpoints/checkpoint-*/manifest.json")):
-        assert process.poll() is None, process.communicate()[1][-3000:]
-        time.sleep(0.05)
-    os.kill(next(workers(process.pid)), signal.SIGKILL)
-    process.communicate(timeout=120)
-    assert process.returncode != 0
-    assert not (cut / "run.json").exists()
-    finished(torchrun(recipe, cut, "--resume", *more))
-    finished(torchrun(recipe, whole, *more))
-    assert_same(whole, cut)
+    (tmp_path / "killed.py").write_text(KILLED)
+    options = ["training.epochs=3", "--plugin", tmp_path / "killed.py"]
+    process = training(recipe, tmp_path / "cut", *options, KILL="1")
+    train(load_recipe(recipe, ["training.epochs=3"]), tmp_path / "whole")
+    code, _, err = ended(process)
+    assert code != 0
+    assert "Signal 9" in err
+    assert not (tmp_path / "cut" / "run.json").exists()
+    finished(training(recipe, tmp_path / "cut", "--resume", *options))
+    assert_same(tmp_path / "whole", tmp_path / "cut")
 
 
-def workers(pid: int) -> Iterator[int]:
-    """Processes that torchrun has started."""
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        yield int(child)
+TWICE = """
+import atexit, os, sys, torch
+from pathlib import Path
+
+recipe, one, two = sys.argv[1:]
+mark = Path(f"{two}-{os.environ['RANK']}")
+atexit.register(lambda: torch.distributed.is_initialized() or mark.write_text("closed"))  # after what is registered later
+
+from close.errors import MissingError
+from close.runs.recipe import load_recipe
+from close.runs.train import train
+
+for out in (one, two):
+    train(load_recipe(recipe, ["training.batch_size=8"]), out)
+try:
+    train(load_recipe(recipe, ["data.train=gone.jsonl"]), two + "-gone")
+except MissingError:
+    sys.exit(0)
+sys.exit("not told")
+"""
+
+
+def test_a_process_trains_twice_and_closes_its_group(recipe, tmp_path):
+    (tmp_path / "twice.py").write_text(TWICE)
+    finished(torchrun(tmp_path / "twice.py", recipe, tmp_path / "one", tmp_path / "two"))
+    assert [(tmp_path / f"two-{rank}").read_text() for rank in (0, 1)] == ["closed", "closed"]
+    assert (tmp_path / "one" / "model.safetensors").read_bytes() == (
+        tmp_path / "two" / "model.safetensors"
+    ).read_bytes()
 
 
 class Lengths:
