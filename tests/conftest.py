@@ -2,9 +2,11 @@
 
 import os
 import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fuzzing import Tried
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -28,3 +30,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real data folder {folder} is not on this machine")
     return folder
+
+
+@pytest.fixture
+def tried(record_property: Callable[[str, object], None]) -> Iterator[Tried]:
+    """Counts a fuzz test's inputs for the script that runs them all."""
+    found = Tried()
+    yield found
+    record_property("inputs", found.inputs)
+    record_property("refused", found.refused)
