@@ -20,7 +20,7 @@ from close.errors import CloseError, DataError, RecipeError, reason
 from close.fast.memory import kept_memory
 from close.fast.packing import pack
 from close.fast.precision import pick_dtype, pick_precision
-from close.io.pretrained import trusting, trusts_code
+from close.io.pretrained import refuse_bad_weights, trusting, trusts_code
 from close.plugins import load_plugins, loaded
 from close.registry import Registry
 
@@ -97,6 +97,7 @@ class ContrastiveEncoder(ABC):
         """
 
     def __init__(self, name: str, model: nn.Module, *, device: str | torch.device | None, precision: str) -> None:
+        refuse_bad_weights(model, f"encoder {name}")
         self.name = name
         self.weights = sum(parameter.numel() for parameter in model.parameters())
         self.device = pick_device(device)

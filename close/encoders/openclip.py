@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor
 
 from close.encoders.base import ENCODERS, ContrastiveEncoder
+from close.encoders.checkpoints import readable
 from close.encoders.pictures import open_picture
 from close.errors import MissingError, WeightsError
 from close.fast.trimming import text_lengths, trimmed_features, trims
@@ -53,12 +56,16 @@ class OpenClipEncoder(ContrastiveEncoder):
         import open_clip
 
         model_name, pretrained = _resolve(reference)
-        with loading(f"open_clip can't load {reference!r}"):
-            model, self.transform = open_clip.create_model_from_pretrained(model_name, pretrained, device="cpu")
+        with loading(f"open_clip can't load {reference!r}"), _weights(model_name, pretrained) as (weights, quick):
+            model, self.transform = open_clip.create_model_from_pretrained(
+                model_name, weights, device="cpu", force_quick_gelu=quick
+            )
             self.tokenizer = open_clip.get_tokenizer(model_name)
         with torch.inference_mode():
             self._embed_dim = model.encode_text(self.tokenizer(["a"])).shape[-1]  # config keys differ between families
         super().__init__(name, model, device=device, precision=precision)
+        if quick:  # the same weights and another activation: vectors of before must not be taken for these
+            self.fingerprint = hashlib.sha256(f"{self.fingerprint} QuickGELU".encode()).hexdigest()[:32]
         self._trims = trims(model)
 
     @property
@@ -93,6 +100,20 @@ class OpenClipEncoder(ContrastiveEncoder):
     def image_tower(self, inputs: dict[str, Tensor]) -> Tensor:
         """(B, D) raw image features."""
         return self.model.encode_image(inputs["pixels"])
+
+
+@contextmanager
+def _weights(model_name: str, pretrained: str | None) -> Iterator[tuple[str | None, bool]]:
+    """What open_clip is to load, and whether with QuickGELU where the model's own name does not say so."""
+    import open_clip
+
+    if pretrained is not None and Path(pretrained).is_file():
+        with readable(Path(pretrained)) as found:
+            yield found
+        return
+    tag = open_clip.get_pretrained_cfg(model_name, pretrained) if pretrained else {}
+    config = open_clip.get_model_config(model_name) or {} if pretrained else {}
+    yield pretrained, bool(tag.get("quick_gelu")) and not config.get("quick_gelu")
 
 
 def _resolve(reference: str) -> tuple[str, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -11,7 +12,15 @@ from typing import Any, NoReturn
 
 from close.errors import CloseError, WeightsError, reason
 
-__all__ = ["hub_options", "load_tokenizer", "loading", "trusting", "trusts_code", "why_unreachable"]
+__all__ = [
+    "hub_options",
+    "load_tokenizer",
+    "loading",
+    "refuse_bad_weights",
+    "trusting",
+    "trusts_code",
+    "why_unreachable",
+]
 
 SECONDS = 5
 """How long the hub may take to answer the one question whether it is there."""
@@ -99,9 +108,39 @@ def loading(failure: str, place: str = "") -> Iterator[bool]:
                 raise wants_code from None
             away = why_unreachable(place) if place and isinstance(error, OSError) else None
             why = f"no such directory, nothing of it in this machine's cache, and the hub can't be reached ({away})"
-            raise WeightsError(f"{failure}: {why if away else reason(error, whole=False)}") from None
+            said = why if away else _in_a_pickle(error) or reason(error, whole=False)
+            raise WeightsError(f"{failure}: {said}") from None
         finally:
             dynamic.get_class_in_module, dynamic.TIME_OUT_REMOTE_CODE = door
+
+
+def _in_a_pickle(error: BaseException | None) -> str | None:
+    """What is to be said instead of torch's advice, which is to trust the file; None where it gives none."""
+    while error is not None:
+        if "weights_only" in (text := str(error)):
+            found = re.search(r"GLOBAL ([\w.]+)", text)
+            return (
+                f"a pickle of whole objects ({found[1]}), which could run any code; where it was made, save the "
+                "weights alone: torch.save(model.state_dict(), FILE), or as safetensors"
+                if found
+                else "not a file of weights, or a damaged one"
+            )
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def refuse_bad_weights(model: Any, what: str) -> None:
+    """Name the first weight that is not finite; of what is no weight (a mask may be infinite), the first with NaN.
+
+    Args:
+        model: a `torch.nn.Module`. what: it is, for the message.
+    Raises:
+        WeightsError: there is one.
+    """
+    weights = dict(model.named_parameters())
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not (value.isfinite() if name in weights else ~value.isnan()).all():
+            raise WeightsError(f"{what}: {name!r} holds NaN or infinity; get the file again, or another checkpoint")
 
 
 def load_tokenizer(place: str, vocab_size: int) -> Any:

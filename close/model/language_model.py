@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from close.errors import MissingError, WeightsError, reason
-from close.io.pretrained import hub_options, load_tokenizer, loading
+from close.io.pretrained import hub_options, load_tokenizer, loading, refuse_bad_weights
 from close.mini import LANGUAGE_MODEL_DIR
 
 __all__ = ["check_language_model", "count_weights", "language_model_place", "load_language_model"]
@@ -36,6 +36,7 @@ def load_language_model(reference: str) -> Any:
     missing = sorted(report["missing_keys"])
     if missing:
         raise WeightsError(f"language model {reference!r}: {len(missing)} weights are missing, {missing[0]!r} first")
+    refuse_bad_weights(model, f"language model {reference!r}")
     return model
 
 
