@@ -27,9 +27,9 @@ from close.data.shards import open_rows
 from close.errors import MismatchError, MissingError, RecipeError, reason
 from close.registry import unknown_name
 from close.vectors.groups import group_labels
-from close.vectors.open import Picked, check_encoder, open_vectors
+from close.vectors.open import Picked, check_encoder, check_rows, open_vectors
 
-__all__ = ["check_adapter", "fit_adapter", "parse_spec", "resolve_adapter", "takes_groups"]
+__all__ = ["check_adapter", "check_tables", "fit_adapter", "parse_spec", "resolve_adapter", "takes_groups"]
 
 SIDES = ("text", "image", "groups")
 
@@ -75,6 +75,32 @@ def check_adapter(spec: Any, *, trains_on: Modality | None = None) -> None:
             given |= {"text"} if "text" in given else {"text", "groups"}
         if trains_on and not isinstance(spec, GapAdapter) and not adapter.wants <= given:
             raise _lacks_data(adapter)
+
+
+def check_tables(spec: Any, encoder: Callable[[], Any]) -> None:
+    """Open the tables and the saved adapters that a spec names, and check whose they are; no rows are read.
+
+    Args:
+        encoder: gives the run's, loaded; it is asked for only where a spec names something.
+    Raises:
+        MismatchError: one is of another encoder or width. CloseError: what opening it raises.
+    """
+    if isinstance(spec, (list, tuple)):
+        for stage in spec:
+            check_tables(stage, encoder)
+    elif _is_load(spec):
+        saved = load_adapter(spec["load"], fingerprint=encoder().fingerprint)
+        if saved.dim != encoder().embed_dim:
+            raise _of_another_width(spec["load"], saved, encoder().embed_dim)
+    elif not isinstance(spec, GapAdapter):
+        fit = split_spec(spec)[1].get("fit") or {}
+        for side in ("text", "image"):
+            if side in fit:
+                check_rows(f"{side} table {fit[side]}", _opened(fit[side]), encoder())
+
+
+def _of_another_width(place: Any, adapter: GapAdapter, dim: int) -> MismatchError:
+    return MismatchError(f"{place}: the adapter is for {adapter.dim} dimensions, the encoder has {dim}")
 
 
 def takes_groups(spec: Any) -> bool:
@@ -185,7 +211,7 @@ def _resolve(
     if _is_load(spec):
         adapter = load_adapter(spec["load"], fingerprint=fingerprint)
         if adapter.dim != dim:
-            raise MismatchError(f"{spec['load']}: the adapter is for {adapter.dim} dimensions, the encoder has {dim}")
+            raise _of_another_width(spec["load"], adapter, dim)
         return adapter
     adapter, fit = _stage(spec, dim)
     if text is not None and _takes_training_text(adapter, fit):

@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
-from close.cli.options import Json, print_json, verb
+from close.cli.options import Json, Pairs, print_json, verb
 
 __all__ = ["register"]
+
+_TABLE = "{} that adapters are fitted on, where they need any: a table's folder, .npy, or a data file."
 
 
 def register(app: typer.Typer) -> None:
@@ -63,22 +65,36 @@ def sweep(
     select_image: Annotated[
         Path | None, typer.Option(help="With --select: a table of unpaired images, to select by texts made like them.")
     ] = None,
-    image: Annotated[bool, typer.Option(help="Include the image-supervised ceiling.")] = True,
+    text: Annotated[Path | None, typer.Option(help=_TABLE.format("Texts"))] = None,
+    image: Annotated[Path | None, typer.Option(help=_TABLE.format("Images"))] = None,
+    pairs: Pairs = None,
+    groups: Annotated[
+        Path | None, typer.Option(help="The data file of --text, for adapters that need its groups.")
+    ] = None,
+    no_image: Annotated[bool, typer.Option("--no-image", help="Leave out the image-supervised ceiling.")] = False,
     out: Annotated[Path, typer.Option("--out", help="Folder of the sweep.")] = Path("sweep"),
     as_json: Json = False,
 ) -> None:
-    """Train adapters × noise × epochs × seeds; one table and one plot with intervals. A stopped sweep continues."""
-    from close.adapters.resolve import parse_spec
-    from close.runs.recipe import load_recipe
-    from close.study.sweep import arms_of, table_of
-    from close.study.sweep import sweep as run
+    """Train adapters × noise × epochs × seeds; one table and one plot with intervals. A stopped sweep continues.
 
-    base = load_recipe(recipe, overrides)
+    All arms are checked before the first is trained. Adapters that learn from tables and name none are given --text and --image.
+    """
+    from close.runs.recipe import load_recipe
+
+    base = load_recipe(recipe, overrides)  # before torch and transformers are loaded, which takes seconds
+    from close.adapters.resolve import parse_spec
+    from close.study.arms import arms_of
+    from close.study.results import table_of
+    from close.study.sweep import sweep as run
+    from close.study.tables import Tables
+
+    tables = Tables(text, image, pairs, groups, out / "adapters").opened(base.encoder)
     arms = arms_of(
         [parse_spec(spec) for spec in adapter or ["none"]],
         noise or [1.0],
         epochs=epochs or [],
-        image=image and test is not None,
+        image=test is not None and not no_image,
+        tables=tables,
     )
     first = list(range(base.seed, base.seed + seeds))
     summary = run(

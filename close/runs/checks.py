@@ -20,14 +20,12 @@ def check_work(recipe: Recipe, files: Sequence[RowFile], *, language_model: bool
     Args:
         files: the rows of each of the recipe's parts. language_model: look at that too.
     Raises:
-        DataError: rows have no groups where they are needed, or no images. MissingError, WeightsError: the language model can't
+        DataError: rows have no groups where they are needed. MissingError, WeightsError: the language model can't
             be loaded.
     """
     if language_model:
         check_language_model(recipe.language_model)
     for place, (part, rows) in enumerate(zip(recipe.parts(), files, strict=True)):
-        if recipe.train_on == "image" and part.embeddings is None and rows[0].image is None:
-            raise DataError(f"{rows.path}: train_on is image, and rows have no 'image'")
         if part.captions == "multiple" and not _groups_of_several(rows):
             raise DataError(f"{rows.path}: captions: multiple needs rows that share a 'group'; none do")
         if place == 0 and takes_groups(recipe.adapter) and (found := _groups_of_several(rows)) < 2:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from close.data.rows import RowFile
+from close.data.rows import Modality, RowFile
+from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder
 from close.errors import DataError
 from close.io.files import waiting
 from close.io.keys import cache_folder, file_key
+from close.io.progress import progress as progress_line
 from close.vectors.build import Progress, embed_images, embed_texts, images_of
+from close.vectors.open import open_vectors
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["cached_images", "cached_table"]
+__all__ = ["cached_images", "cached_table", "file_table"]
 
 
 def cached_table(
@@ -47,6 +51,20 @@ def cached_table(
             f"{first['reason']}"
         )
     return table
+
+
+def file_table(path: Path, modality: Modality, encoder: Callable[[], ContrastiveEncoder]) -> Any:
+    """What `open_vectors` gives of a table or `.npy`; of a data file, the table of its captions or images, made on first use.
+
+    Args:
+        encoder: gives the one that a data file is embedded with.
+    Raises:
+        CloseError: what `open_vectors`, `open_rows` or `cached_table` raise.
+    """
+    if not is_rows(path):
+        return open_vectors(path, modality)
+    with progress_line(f"embedding {path.name}") as update:
+        return cached_table(open_rows(path), encoder(), modality, progress=update)
 
 
 def cached_images(

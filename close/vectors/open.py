@@ -16,7 +16,7 @@ from close.vectors.arrays import map_array
 from close.vectors.checked import refuse_bad_rows
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["NpyVectors", "Picked", "check_encoder", "open_vectors"]
+__all__ = ["NpyVectors", "Picked", "check_encoder", "check_rows", "open_vectors"]
 
 _log = logging.getLogger(__name__)
 
@@ -122,4 +122,19 @@ def check_encoder(
         raise MismatchError(
             f"{what} comes from encoder {encoder or 'unknown'!r} (weights {fingerprint[:8]}), but {user} uses {theirs}: "
             "embed, or fit, again with that one"
+        )
+
+
+def check_rows(what: str, rows: Any, encoder: Any) -> None:
+    """Refuse vectors, or what was learnt on them, that an encoder's own can't be used with.
+
+    Args:
+        what: how a message names them. rows: with `encoder`, `fingerprint` and `shape`. encoder: the loaded one.
+    Raises:
+        MismatchError: they are of another encoder, or of another width; names both.
+    """
+    check_encoder(what, rows.encoder, rows.fingerprint, "the recipe", encoder.name, encoder.fingerprint)
+    if rows.shape[1] != encoder.embed_dim:
+        raise MismatchError(
+            f"{what} has {rows.shape[1]} columns, and encoder {encoder.name!r} of the recipe has {encoder.embed_dim}"
         )

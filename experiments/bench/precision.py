@@ -16,7 +16,8 @@ from close.demo.run import METHODS, TEST_SCENES, TRAIN_SCENES, TRAINING
 from close.fast.precision import has_bf16
 from close.mini import export
 from close.runs.recipe import Recipe
-from close.study.sweep import Arm, sweep
+from close.study.arms import Arm
+from close.study.sweep import sweep
 
 
 def main() -> None:

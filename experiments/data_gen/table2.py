@@ -23,7 +23,9 @@ from close.io.files import write_json, write_text
 from close.io.versions import versions
 from close.mini import export
 from close.runs.recipe import Recipe
-from close.study.sweep import Arm, interval, run_arm
+from close.study.arms import Arm
+from close.study.results import interval
+from close.study.sweep import run_arm
 from data_gen.report.divergence import smoothed_kl
 from data_gen.run import generate
 from data_gen.text.files import read_texts

@@ -19,7 +19,8 @@ from close.io.files import write_json
 from close.io.versions import versions
 from close.mini import export
 from close.runs.recipe import Recipe
-from close.study.sweep import Arm, run_arm
+from close.study.arms import Arm
+from close.study.sweep import run_arm
 
 RATES = (2e-3, 4e-3)
 OWN: dict[str, list[dict[str, Any]]] = {

@@ -16,7 +16,7 @@ from close.gap.advice.advice import Advice
 from close.gap.advice.recommend import recommend
 from close.gap.pairing import read_pairs
 from close.vectors.groups import group_labels
-from close.vectors.open import check_encoder, open_vectors
+from close.vectors.open import check_encoder
 
 __all__ = ["advise", "to_yaml"]
 
@@ -81,14 +81,10 @@ def advise(
 
 
 def _table(path: Path, modality: Modality, encoder: str) -> Any:
-    if not is_rows(path):
-        return open_vectors(path, modality)
-    from close.encoders import load_encoder
-    from close.io.progress import progress
-    from close.vectors.cache import cached_table
+    from close.encoders import load_encoder  # measuring needs no torch
+    from close.vectors.cache import file_table
 
-    with progress(f"embedding {path.name}") as update:
-        return cached_table(open_rows(path), load_encoder(encoder), modality, progress=update)
+    return file_table(path, modality, lambda: load_encoder(encoder))
 
 
 def to_yaml(advice: Advice, text: Path, image: Path | None = None, pairs: Path | None = None) -> str:

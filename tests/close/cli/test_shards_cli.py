@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from close.encoders import load_encoder
 from close.runs.recipe import Recipe
 from close.runs.train import train
-from close.study.sweep import Arm, sweep
+from close.study.arms import Arm
+from close.study.sweep import sweep
 from close.vectors.table import EmbeddingTable
 
 COUNT = 48

@@ -7,14 +7,20 @@ import pytest
 import tiny
 from scipy import stats
 
+from close.adapters import build_adapter, load_adapter
+from close.adapters.resolve import parse_spec
 from close.data.rows import RowFile
 from close.errors import DataError, MismatchError, RecipeError
 from close.evaluation.evaluate import score_rows
 from close.runs.pipeline import load
 from close.runs.train import train
+from close.study.arms import Arm, arms_of
+from close.study.results import interval, summarise, table_of
 from close.study.selection import best, select_rows, selection_score
-from close.study.sweep import Arm, arms_of, interval, summarise, sweep, table_of
+from close.study.sweep import sweep
+from close.study.tables import Tables
 from close.tasks import get_task
+from close.vectors.table import EmbeddingTable
 
 
 def unit(rows):
@@ -161,8 +167,10 @@ def test_what_a_sweep_is_scored_on_is_checked_too(
     assert not (tmp_path / "s").exists()
 
 
-def test_arms_that_differ_in_their_tables_alone_are_told_apart():
-    specs = [{"mean_shift": {"fit": {"image": name}}} for name in ("V", "W")]
+def test_arms_that_differ_in_their_tables_alone_are_told_apart(tmp_path):
+    for name in ("V.npy", "W.npy"):
+        np.save(tmp_path / name, np.eye(3, dtype=np.float32))
+    specs = [{"mean_shift": {"fit": {"image": str(tmp_path / name)}}} for name in ("V.npy", "W.npy")]
     names = [arm.name for arm in arms_of([*specs, {"gaussian": {"cosine": 0.5}}], [1.0])]
     assert len(set(names)) == len(names) == 5
     assert [arm.name for arm in arms_of(["none", {"gaussian": {"cosine": 0.5}}], [1.0, 0.5], image=False)] == [
@@ -170,6 +178,68 @@ def test_arms_that_differ_in_their_tables_alone_are_told_apart():
         "gaussian cosine 0.5",
         "gaussian cosine 0.5 + gaussian cosine 0.5",
     ]
+
+
+@pytest.fixture(scope="module")
+def tables(tiny_encoder, rows, tmp_path_factory):
+    """Texts and images of the rows, as tables, side by side, and which belong together."""
+    from close.encoders import load_encoder
+    from close.vectors.build import embed_images, embed_texts, images_of
+
+    folder, encoder = tmp_path_factory.mktemp("tables"), load_encoder(str(tiny_encoder))
+    embed_texts(RowFile(rows), encoder, folder / "T")
+    embed_images(images_of(RowFile(rows)), encoder, folder / "V")
+    return folder
+
+
+def test_adapters_of_a_sweep_are_given_their_tables_once(tables, rows, captions, tmp_path):
+    given = Tables(tables / "T", tables / "V", rows, folder=tmp_path / "adapters")
+    specs = ["mean_shift", "memory", "[shared, centring]", "{linear: {method: ridge}}", "{random_shift: {norm: 1}}"]
+    arms = {arm.name: arm.changes["adapter"] for arm in arms_of(list(map(parse_spec, specs)), [1.0, 0.5], tables=given)}
+    fit = {"text": str(tables / "T"), "image": str(tables / "V")}
+    assert arms["mean_shift"] == [{"mean_shift": {"fit": fit}}]
+    assert arms["memory + gaussian cosine 0.5"] == ["memory", {"gaussian": {"cosine": 0.5}}]
+    assert arms["shared + centring"] == ["shared", {"centring": {"fit": fit}}]
+    (loaded,) = arms["linear method ridge"]
+    assert arms["linear method ridge + gaussian cosine 0.5"] == [loaded, {"gaussian": {"cosine": 0.5}}]
+    adapter = load_adapter(loaded["load"])
+    from close.gap.pairing import read_index
+
+    index = read_index(rows, tables / "T", tables / "V")
+    text, image = (EmbeddingTable(tables / side)[:][index[:, column]] for column, side in enumerate("TV"))
+    expected = build_adapter({"linear": {"method": "ridge"}}, adapter.dim).fit(text=text, image=image)
+    np.testing.assert_allclose(adapter.matrix, expected.matrix, atol=1e-5)
+    assert len(list((tmp_path / "adapters").iterdir())) == 1
+    made = next((tmp_path / "adapters").glob("*/adapter.json")).stat().st_mtime_ns
+    arms_of([parse_spec(specs[3])], [1.0], tables=given)  # it is there
+    assert next((tmp_path / "adapters").glob("*/adapter.json")).stat().st_mtime_ns == made
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--adapter", "mean_shift"], "arm 'mean_shift': adapter 'mean_shift' needs unpaired data: give --image"),
+        (
+            ["--adapter", "linear", "--image", "{tables}/V"],
+            "arm 'linear': adapter 'linear' needs paired data: give --text",
+        ),
+        (["--adapter", "linear", "--adapter", "ridge", "--text", "{tables}/T", "--image", "{tables}/V"], "arm 'ridge'"),
+        (["--image", "nowhere"], "nowhere: no such embedding table"),
+        (["--image", "{tables}/T"], "holds text embeddings, but is given as --image"),
+        (["--image", "{tables}/W.npy"], "W.npy has 3 columns, and encoder"),
+        (["--adapter", "{{mean_shift: {{fit: {{image: '{tables}/W.npy'}}}}}}"], "W.npy has 3 columns, and encoder"),
+        (["--pairs", "{rows}", "--image", "{tables}/V"], "--pairs says which rows of two tables belong together"),
+        (["--groups", "{rows}"], "--groups is the data file that the texts were made of"),
+    ],
+)
+def test_a_sweeps_tables_are_checked_first(told, tiny_encoder, tiny_t5, tables, rows, tmp_path, options, words):
+    models = {"encoder": str(tiny_encoder), "language_model": str(tiny_t5)}
+    (tmp_path / "r.yaml").write_text(json.dumps({"data": {"train": str(rows)}, **models}))
+    np.save(tables / "W.npy", np.eye(3, dtype=np.float32))
+    given = [option.format(tables=tables, rows=rows) for option in options]
+    line = told("sweep", tmp_path / "r.yaml", *given, "--no-image", "--test", rows, "--out", tmp_path / "s")
+    assert words in line
+    assert not (tmp_path / "s").exists()
 
 
 def test_rows_to_select_by(rows, captions, tmp_path):
@@ -189,7 +259,6 @@ def test_pseudo_images_go_through_the_images_door(recipe, rows, pictures, tmp_pa
     from close.encoders import load_encoder
     from close.gap.advice.pseudo_images import moved_to_images
     from close.vectors.build import embed_images, find_images
-    from close.vectors.table import EmbeddingTable
 
     base = recipe({"max_steps": 2, "save_strategy": "no"})
     encoder = load_encoder(base.encoder)
@@ -220,7 +289,7 @@ def test_pseudo_images_go_through_the_images_door(recipe, rows, pictures, tmp_pa
         selection_score(run, rows, image=tmp_path / "other")
 
 
-def test_sweep_command(cli, told, tiny_encoder, tiny_t5, captions, rows, tmp_path):
+def test_sweep_command(cli, told, tiny_encoder, tiny_t5, captions, tables, tmp_path):
     import yaml
 
     base = {
@@ -232,8 +301,9 @@ def test_sweep_command(cli, told, tiny_encoder, tiny_t5, captions, rows, tmp_pat
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(base))
     ran = cli(
         *("sweep", tmp_path / "r.yaml", "--noise", 0.67, "--seeds", 1, "--no-image", "--out", tmp_path / "s"),
-        *("--select", captions),
+        *("--select", captions, "--adapter", "mean_shift", "--image", tables / "V"),
     )
     assert ran.code == 0, ran.err
     assert "Chosen by text" in ran.out
+    assert "| mean_shift + gaussian cosine 0.67 |" in ran.out
     assert "give --test, --select" in told("sweep", tmp_path / "r.yaml", "--out", tmp_path / "t")

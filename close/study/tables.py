@@ -1,0 +1,122 @@
+"""Tables that a sweep's adapters learn from, given once for all of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from close.adapters import ADAPTERS, fit_adapter
+from close.adapters.base import GapAdapter, split_spec, stages_of
+from close.data.rows import Modality
+from close.encoders import load_encoder
+from close.errors import RecipeError
+from close.gap.pairing import read_index
+from close.io.keys import file_key
+from close.vectors.cache import file_table
+from close.vectors.open import check_rows
+
+__all__ = ["Tables"]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Embeddings beside the training data, for adapters that learn from them.
+
+    Attributes:
+        text, image: embedding tables, `.npy` files, or data files, whose captions and images are then embedded (and cached).
+        pairs: which text belongs to which image (see `close.gap.pairing.read_pairs`); row by row without it.
+        groups: the data file that `text` was made of, for adapters that learn from captions of one image.
+        folder: where adapters that need pairs are fitted, once for all seeds.
+    """
+
+    text: Path | None = None
+    image: Path | None = None
+    pairs: Path | None = None
+    groups: Path | None = None
+    folder: Path = Path("adapters")
+
+    def opened(self, encoder: str) -> Tables:
+        """The same with tables in the place of data files, all of them of this encoder.
+
+        Raises:
+            RecipeError: one is given without another that it belongs to. MissingError, DataError: a table is none.
+            MismatchError: a table is of another encoder, or another width.
+        """
+        if self.pairs and not (self.text and self.image):
+            raise RecipeError("--pairs says which rows of two tables belong together: give --text and --image")
+        if self.groups and not self.text:
+            raise RecipeError("--groups is the data file that the texts were made of: give --text")
+        given: dict[Modality, Path | None] = {"text": self.text, "image": self.image}
+        loaded = cache(lambda: load_encoder(encoder))
+        places: dict[str, Path] = {}
+        for side, path in given.items():
+            if path is not None:
+                table = file_table(path, side, loaded)
+                check_rows(f"{side} table {path}", table, loaded())
+                places[side] = Path(table.path)
+        return replace(self, **places)
+
+    def give(self, spec: Any) -> list[Any]:
+        """The stages of a spec with the tables that they need: to be fitted where a run begins; here, where pairs are needed.
+
+        Raises:
+            RecipeError: a table is needed that is not given.
+        """
+        stages = stages_of(spec)
+        given = self.check(stages)
+        if any(_needs(stage) == "paired" for stage, fit in zip(stages, given, strict=True) if fit):
+            return [{"load": str(self._fitted(stages))}]
+        return [_with_fit(stage, fit) if fit else stage for stage, fit in zip(stages, given, strict=True)]
+
+    def check(self, stages: Sequence[Any]) -> list[dict[str, str]]:
+        """What each stage's `fit` is to be; nothing where it has one, or needs none.
+
+        Raises:
+            RecipeError: a table is needed that is not given.
+        """
+        return [self._given(stage) for stage in stages]
+
+    def _given(self, stage: Any) -> dict[str, str]:
+        needs = _needs(stage)
+        wanted = {"unpaired": ["image"], "paired": ["text", "image"]}.get(needs, [])
+        if missing := [f"--{side}" for side in wanted if getattr(self, side) is None]:
+            raise RecipeError(f"adapter {split_spec(stage)[0]!r} needs {needs} data: give {' and '.join(missing)}")
+        if needs == "groups" and self.groups:
+            wanted = ["text", "groups"]
+        elif needs == "unpaired" and self.text:
+            wanted = ["text", "image"]
+        return {side: str(getattr(self, side)) for side in wanted}
+
+    def _fitted(self, stages: list[Any]) -> Path:
+        """The folder of the fitted adapter; what is there already is of the same tables."""
+        files = [
+            path and (path / "table.json" if path.is_dir() else path)
+            for path in (self.text, self.image, self.pairs, self.groups)
+        ]
+        about = json.dumps([stages, *(file and file_key(file) for file in files)], sort_keys=True)
+        names = "-".join(split_spec(stage)[0] for stage in stages)
+        place = self.folder / f"{names[:80]}-{hashlib.sha256(about.encode()).hexdigest()[:10]}"
+        if not place.exists():
+            tables = (self.text, self.image)
+            index = None if self.pairs is None else read_index(self.pairs, *map(Path, filter(None, tables)))
+            spec = stages if len(stages) > 1 else stages[0]
+            fit_adapter(spec, place, text=self.text, image=self.image, pairs=index, groups=self.groups)
+        return place
+
+
+def _needs(stage: Any) -> str:
+    """What a stage that says nothing of its data needs."""
+    if isinstance(stage, (GapAdapter, list, tuple)):
+        return "nothing"
+    name, options = split_spec(stage)
+    return "nothing" if name == "load" or "fit" in options else ADAPTERS[name].needs
+
+
+def _with_fit(stage: Any, fit: dict[str, str]) -> Any:
+    name, options = split_spec(stage)
+    return {name: options | {"fit": fit}}
