@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import re
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_gen.client.exchange import Prompt, Reply, RequestError, RetryError, error_message
 from data_gen.client.limits import Limit, retry_after
+from data_gen.client.reading import read_reply
 from data_gen.client.server import find_server, without_password
 from data_gen.errors import ServerError
 from data_gen.text.words import clean
@@ -173,7 +173,9 @@ class Client:
             self._answers += 1
             return reply
         except RequestError as error:
-            raise RetryError(error.reason, raw=error.raw) from None
+            if error.final:
+                raise
+            raise RetryError(self.quote(error.reason), raw=error.raw) from None
         except (TimeoutError, openai.APITimeoutError):
             raise RetryError(f"no answer within {self._timeout:g} s") from None
         except openai.APIStatusError as error:
@@ -189,26 +191,7 @@ class Client:
         Raises:
             RequestError: there is none.
         """
-        answer = self.hide(answer)
-        try:
-            data = json.loads(answer)
-            choice = data["choices"][0]
-            text = choice["message"]["content"] if self._chat else choice["text"]
-            if text is None and choice["message"].get("refusal"):
-                text = choice["message"]["refusal"]
-            if not isinstance(text, str):
-                raise TypeError("no text")
-        except (ValueError, RecursionError):
-            raise RequestError("the answer is not JSON", answer) from None
-        except (KeyError, IndexError, TypeError, AttributeError):
-            raise RequestError("the answer holds no text", answer) from None
-        usage = data.get("usage")
-        usage = usage if isinstance(usage, dict) else {}
-        counts = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
-        guesses = [len(prompt.text) // 4, len(text) // 4]
-        tokens = [c if isinstance(c, int) and c >= 0 else g for c, g in zip(counts, guesses, strict=True)]
-        model = data.get("model")
-        return Reply(text, clean(model) if isinstance(model, str) else self.model, *tokens)
+        return read_reply(self.hide(answer), prompt, self.model)
 
     @contextmanager
     def explained(self) -> Iterator[AsyncOpenAI]:

@@ -11,11 +11,11 @@ __all__ = ["Prompt", "Reply", "RequestError", "RetryError", "error_message"]
 
 
 class RequestError(Exception):
-    """This request got no usable answer; others may."""
+    """This request got no usable answer; others may. Where `final`, asking again is of no use."""
 
-    def __init__(self, reason: str, raw: str = "") -> None:
+    def __init__(self, reason: str, raw: str = "", *, final: bool = False) -> None:
         super().__init__(reason)
-        self.reason, self.raw = reason, raw
+        self.reason, self.raw, self.final = reason, raw, final
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,16 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back, and what it took. Where the server counts no tokens, four characters are taken for one."""
+    """What came back, and what it took; `cut`: why it is not whole, if it is not.
+
+    Where the server counts no tokens, four characters are taken for one.
+    """
 
     text: str
     model: str
     tokens_in: int
     tokens_out: int
+    cut: str = ""
 
 
 class RetryError(Exception):

@@ -11,9 +11,12 @@ from data_gen.errors import InputError
 from data_gen.filters.base import FILTERS, Candidate, Filter, Setting, pair
 from data_gen.text.files import read_lines
 from data_gen.text.language import Language
+from data_gen.text.thoughts import without_thought
 from data_gen.text.words import same_text
 
-__all__ = ["Empty", "Forbidden", "Judge", "Length", "MissingKeyword", "Speaks"]
+__all__ = ["VERDICT", "Empty", "Forbidden", "Judge", "Length", "MissingKeyword", "Speaks"]
+
+VERDICT = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 
 
 class Empty(Filter):
@@ -102,4 +105,5 @@ class Judge(Filter):
     """A second call to the model, in the spirit of BLIP's CapFilt, did not answer yes."""
 
     def rejects(self, candidate: Candidate) -> bool:
-        return not re.match(r"\W*yes\b", candidate.verdict, re.IGNORECASE)
+        match = VERDICT.match(without_thought(candidate.verdict) or "")
+        return match is None or match[1].lower() != "yes"

@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from data_gen.filters.base import Candidate, Filter
+from data_gen.text.thoughts import is_chat
 
 __all__ = ["Refusal"]
-
-_CHAT = re.compile(
-    r"""^(sure|certainly|of\ course|absolutely|okay|ok|no\ problem|gladly)\s*[,!.:]*\s*(here\b|below\b|i'll\b|i\ can\b|$)
-    |^here('s|\ is|\ are)\ (\w+\ ){0,4}(captions?|rewrit(e|ten)|paraphrased?|paraphrases)\b
-    |\b(i|i'm|i\ am)\ (can't|cannot|can\ not|won't|(not\ |un)able\ to)
-     \ (help|assist|provide|create|write|generate|fulfill|comply)\b
-    |^(i'm|i\ am)\ (sorry|afraid),?\ (but|as)\b
-    |\bas\ (an\ ai|an?\ (ai\ |large\ )?language\ model|an\ artificial\ intelligence)\b
-    |\b(hope\ (this|that|it)\ helps|let\ me\ know\ if)\b
-    |^(caption|keywords|premise|instruction)s?\s*:
-    |\bthe\ (given|provided)\ (keywords|caption)\b
-    |^(es\ tut\ mir\ leid,|hier\ ist\ (eine|die)\ bildunterschrift|als\ ki\b)
-    |^(je\ suis\ désolée?,|voici\ (une|la)\ légende|en\ tant\ qu'ia\b)
-    |^(lo\ siento,|aquí\ (está|tienes)\ (una|la)\ (leyenda|descripción)|como\ modelo\ de\ lenguaje)""",
-    re.IGNORECASE | re.VERBOSE,
-)
 
 
 class Refusal(Filter):
@@ -31,4 +14,4 @@ class Refusal(Filter):
     name = "refusal"
 
     def rejects(self, candidate: Candidate) -> bool:
-        return _CHAT.search(candidate.text.replace("’", "'")) is not None
+        return is_chat(candidate.text)

@@ -1,21 +1,149 @@
-"""How an answer is read."""
+"""How an answer is read. What can't be read gives no record: never a piece of it."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import json_repair
+
+from data_gen.text.thoughts import is_chat, without_thought
 from data_gen.text.words import clean
 from data_gen.verbs import Record
 
-__all__ = ["parse"]
+__all__ = ["EMPTY", "OPEN_THOUGHT", "Reading", "parse"]
 
-_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
-_FENCE = re.compile(r"^\s*```\w*\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
-_BULLET = re.compile(r"^\s*(?:[-*•]|\(?\d+[.):])\s+")
+EMPTY, OPEN_THOUGHT = "empty", "a thought that was not closed"
+
+_FENCE = re.compile(r"^\s*(?:```|~~~)[\w-]*\s*$", re.MULTILINE)
+_BULLET = re.compile(r"^\s*(?:[-*•–]|\(?\d+[.):])\s+")
 _QUOTES = {'"': '"', "“": "”", "«": "»", "„": "“", "'": "'"}
+_JSON = re.compile(r"""(?:^|(?<=[:\n`]))[ \t]*[\[{]|[\[{]\s*["'“{\[]""")  # a line begins with it, or a string is in it
+_WORD_AFTER = re.compile(r"\[\s*[^\W\d_]")
+_SYNTAX = re.compile(r"""[{}\[\]\\]|["'”]\s*[:,]\s*["'“]""")
+_CLOSED = re.compile(r"""[}\]][^{}\[\]"“”]*\Z""")
+_PLACEHOLDER = re.compile(r"[.…<>\s]*")
+_MENDABLE = 100_000
+"""Characters: mending takes more than linear time, and no answer that is worth it is longer."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an answer holds.
+
+    Attributes:
+        records: in order; none where it can't be read.
+        why: there is none.
+        mended: whether its JSON was broken, and mended.
+    """
+
+    records: list[Record]
+    why: str = ""
+    mended: bool = False
+
+
+def parse(answer: str, fields: Sequence[str]) -> Reading:
+    """The records in an answer: JSON anywhere in it, else labelled, numbered or bare lines.
+
+    Thoughts, introductions, code fences, bullets and quotes are dropped. Records that lack a field are left out. Where
+    JSON was begun, lines are not read: broken JSON is mended (by json-repair), unless it was cut off.
+    """
+    text = without_thought(answer)
+    if text is None:
+        return Reading([], OPEN_THOUGHT)
+    text = _FENCE.sub("", text)
+    if not text.strip():
+        return Reading([], EMPTY)
+    if _JSON.search(text):
+        return _read_json(text, fields)
+    lines = [line for line in text.splitlines() if line.strip()]
+    while lines and (lines[0].rstrip(" *").endswith((":", "：")) or (len(lines) > 1 and is_chat(lines[0]))):
+        if _label(fields).match(lines[0]):
+            break
+        lines = lines[1:]
+    records = list(_labelled(lines, fields)) if len(fields) > 1 else _bare(lines, fields[0])
+    return Reading(records, "" if records else f"no {' and '.join(fields)} in it")
+
+
+# ── JSON ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _read_json(text: str, fields: Sequence[str]) -> Reading:
+    values, mended, place = [], False, 0
+    while match := _JSON.search(text, place):
+        start = next(i for i in range(match.start(), match.end()) if text[i] in "[{")
+        try:
+            value, place = json.JSONDecoder().raw_decode(text, start)
+        except (ValueError, RecursionError):
+            if _WORD_AFTER.match(text, start) and _JSON.search(text, match.end()):
+                place = match.end()  # "[see below]": the JSON begins later
+                continue
+            value, mended = _mend(text[start:]), True
+            if value is None:
+                return Reading([], "broken JSON")
+            place = len(text)
+        values.append(value)
+    records = list(_from_json(values, fields))
+    names = re.compile(rf"({'|'.join(map(re.escape, fields))}|items)([\"'”]|\W*\Z)")
+    if mended and any(_SYNTAX.search(part) or names.search(part) for record in records for part in record.values()):
+        return Reading([], "broken JSON")
+    records = [record for record in records if not all(map(_PLACEHOLDER.fullmatch, record.values()))]
+    why = "" if records else EMPTY if not any(_strings(values)) else f"JSON without {' and '.join(fields)}"
+    return Reading(records, why, mended and bool(records))
+
+
+def _mend(text: str) -> Any:
+    """What broken JSON was meant to be; None where nobody knows, or where it was cut off."""
+    if len(text) > _MENDABLE or not _CLOSED.search(text) or not re.search("[\"'“]", text):
+        return None
+    try:
+        return json_repair.loads(text, skip_json_loads=True) or None
+    except (ValueError, RecursionError, IndexError, TypeError, KeyError):
+        return None
+
+
+def _from_json(value: Any, fields: Sequence[str], known: bool = True) -> Iterator[Record]:
+    """Every record in a JSON value: an object with all fields, or a string where there is only one field.
+
+    Args:
+        known: whether the value lies where a record is expected: in a list, or under the field's name or `items`.
+    """
+    if isinstance(value, dict):
+        found = {
+            name: _text(value[key]) for name in fields for key in value if key.strip().casefold() == name.casefold()
+        }
+        if len(found) == len(fields) and None not in found.values():
+            yield {name: _unquote(text) for name, text in found.items() if text is not None}
+            return
+        name = re.compile(rf"items|\d+|({'|'.join(map(re.escape, fields))})s?[\s_]*\d*", re.IGNORECASE)
+        named = [inner for key, inner in value.items() if name.fullmatch(key)]
+        for inner in named or value.values():
+            yield from _from_json(inner, fields, bool(named) or isinstance(inner, list))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _from_json(inner, fields)
+    elif isinstance(value, str) and len(fields) == 1 and known:
+        yield {fields[0]: _unquote(value)}
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _strings(inner)
+    elif isinstance(value, str):
+        yield value
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else str(value) if isinstance(value, int | float) else None
+
+
+# ── lines ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _unquote(text: str) -> str:
@@ -25,32 +153,14 @@ def _unquote(text: str) -> str:
     return inner.strip() if quoted else text
 
 
-def _from_json(value: Any, fields: Sequence[str]) -> Iterator[Record]:
-    """Every record in a JSON value: an object with all fields, or a string where there is only one field."""
-    if isinstance(value, dict):
-        if all(isinstance(value.get(name), str) for name in fields):
-            yield {name: _unquote(value[name]) for name in fields}
-        else:
-            for inner in value.values():
-                yield from _from_json(inner, fields)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _from_json(inner, fields)
-    elif isinstance(value, str) and len(fields) == 1:
-        yield {fields[0]: _unquote(value)}
-
-
-def _json_in(text: str) -> Any:
-    starts = [i for i in (text.find("{"), text.find("[")) if i >= 0]
-    try:
-        return json.JSONDecoder().raw_decode(text, min(starts))[0]
-    except (ValueError, RecursionError):
-        return None
+def _label(fields: Sequence[str]) -> re.Pattern[str]:
+    """A field's name before a colon."""
+    return re.compile(rf"^[\W\d_]*({'|'.join(map(re.escape, fields))})[\s\d*]*[:：]\s*\**(.*)$", re.IGNORECASE)
 
 
 def _labelled(lines: Sequence[str], fields: Sequence[str]) -> Iterator[Record]:
     """Records of `field: text` lines; a line without label before the first one answers the first field."""
-    label = re.compile(rf"^[\W\d_]*({'|'.join(map(re.escape, fields))})[\s\d*]*[:：]\s*\**(.*)$", re.IGNORECASE)
+    label = _label(fields)
     names = {field.casefold(): field for field in fields}
     record: Record = {}
     for line in lines:
@@ -66,25 +176,11 @@ def _labelled(lines: Sequence[str], fields: Sequence[str]) -> Iterator[Record]:
             record = {}
 
 
-def parse(answer: str, fields: Sequence[str]) -> list[Record]:
-    """The records in an answer: JSON anywhere in it, else labelled, numbered or bare lines.
-
-    Introductions that end with a colon, code fences, `<think>` parts, bullets and quotes are dropped. Records that lack
-    a field are left out.
-    """
-    answer = _THOUGHT.sub("", answer)
-    fenced = _FENCE.match(answer)
-    answer = fenced[1] if fenced else answer
-    if "{" in answer or "[" in answer:
-        records = list(_from_json(_json_in(answer), fields))
-        if records:
-            return records
-    lines = [line for line in answer.splitlines() if line.strip()]
-    if len(lines) > 1 and lines[0].rstrip().endswith((":", "：")):
-        lines = lines[1:]
-    if len(fields) > 1:
-        return list(_labelled(lines, fields))
-    label = re.compile(rf"^[\s*]*{re.escape(fields[0])}[\s\d*]*[:：]\s*\**", re.IGNORECASE)
+def _bare(lines: Sequence[str], field: str) -> list[Record]:
+    """A record a line: of the labelled ones where there are any, else of the bulleted ones, else of all."""
+    label = re.compile(rf"^[\s*]*{re.escape(field)}[\s\d*]*[:：]\s*\**", re.IGNORECASE)
+    bulleted = [_BULLET.sub("", line) for line in lines if _BULLET.match(line)]
     bare = [_BULLET.sub("", line) for line in lines]
     labelled = [line for line in bare if label.match(line)]
-    return [{fields[0]: _unquote(label.sub("", line))} for line in labelled or bare]
+    chosen = labelled or (bulleted if len(bulleted) > 1 else bare)
+    return [{field: _unquote(label.sub("", line))} for line in chosen]

@@ -85,7 +85,7 @@ def _next_requests(synthesis: Synthesis, early: dict[int, Answer]) -> list[Reque
     while index < end and synthesis.may_plan(index) and size < _MOST_BYTES:
         if index not in early:
             request = synthesis.request(index)
-            if not synthesis.affordable(len(request.prompt.text), request.prompt.max_tokens, len(requests)):
+            if not synthesis.affordable(request.prompt, len(requests)):
                 break
             requests.append(request)
             size += 4 * len(request.prompt.text)
@@ -160,7 +160,7 @@ def _read(synthesis: Synthesis, client: Client, line: str) -> Answer | None:
             reply = client.read(body, synthesis.request(index).prompt)
         except RequestError as error:
             return Answer(index, now(), text=error.raw, error=error.reason)
-        return Answer(index, now(), reply.text, reply.model, reply.tokens_in, reply.tokens_out)
+        return Answer(index, now(), reply.text, reply.model, reply.tokens_in, reply.tokens_out, cut=reply.cut)
     if 400 <= status < 500 and status not in (408, 409, 429):
         return Answer(index, now(), text=client.hide(body), error=f"status {status}")
     return None

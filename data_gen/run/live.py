@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import re
+from collections import Counter, deque
+from dataclasses import replace
 
-from data_gen.client import Client, Reply, RequestError
-from data_gen.errors import BudgetError, ServerError
+from data_gen.client import Client, Prompt, Reply, RequestError
+from data_gen.errors import BudgetError, ServerError, StuckError
+from data_gen.filters.plain import VERDICT
+from data_gen.prompts.answers import EMPTY
 from data_gen.run.plan import Request
-from data_gen.run.progress import Progress
+from data_gen.run.progress import Progress, note
 from data_gen.run.store import Answer, now
 from data_gen.run.synthesis import Synthesis
 
 __all__ = ["run_live"]
 
 _FAILURES_IN_A_ROW = 20
+_MOST_ROOM = 4096
+"""Tokens; an answer that was cut off gets four times its room until it ends, or has this."""
 _SYNC_SECONDS = 0.05  # answers that come within it share one sync to the disk
 
 
@@ -42,6 +48,7 @@ class _Live:
         self.asks_judge = "judge" in (options.filter or ())
         self.budgeted = options.max_tokens is not None or options.max_cost is not None
         self.failures = 0
+        self.told = False
 
     async def run(self) -> None:
         """Ask and take, until the file has all its rows."""
@@ -73,7 +80,7 @@ class _Live:
             request = synthesis.request(index)
             if index not in self.early and self.budgeted:
                 waiting = sum(not task.done() for _, task in pending)
-                if not synthesis.affordable(len(request.prompt.text), request.prompt.max_tokens, waiting):
+                if not synthesis.affordable(request.prompt, waiting):
                     return True
             pending.append((request, asyncio.create_task(self.answer(request, self.early.pop(index, None)))))
         return False
@@ -87,24 +94,29 @@ class _Live:
                 request, answer = pending[0][0], pending[0][1].result()
                 pending.popleft()
                 synthesis.commit(request, answer)
-                self.watch_failures(answer)
+                self.watch(answer)
         finally:
             synthesis.store.flush()
 
-    def watch_failures(self, answer: Answer) -> None:
-        """End a run that gets no answer any more."""
-        self.failures = self.failures + 1 if answer.error else 0
-        if self.failures >= _FAILURES_IN_A_ROW:
+    def watch(self, answer: Answer) -> None:
+        """End a run that gets no answer any more, or only answers that hold nothing."""
+        barren = self.synthesis.barren
+        self.failures = self.failures + 1 if answer.error or barren else 0
+        if self.failures < _FAILURES_IN_A_ROW:
+            return
+        if answer.error:
             raise ServerError(
                 f"{self.failures} requests in a row failed, the last with: {answer.error}; the same command continues"
             )
+        hint = "" if barren == EMPTY else "; --answer-tokens gives answers more room (in another --out)"
+        raise StuckError(f"{self.failures} answers in a row held nothing, the last: {barren}{hint}")
 
     async def answer(self, request: Request, known: Answer | None) -> Answer:
         """The answer to a request, from the journal where it is there already."""
         if known is not None:
             return known
         try:
-            reply = await self.client.complete(request.prompt)
+            reply = await self.ask(request.prompt)
             verdicts = await self.verdicts(request, reply) if self.asks_judge else []
         except RequestError as error:
             answer = Answer(request.index, now(), text=error.raw, error=error.reason)
@@ -117,12 +129,45 @@ class _Live:
                 reply.tokens_in + sum(v.tokens_in for v in verdicts),
                 reply.tokens_out + sum(v.tokens_out for v in verdicts),
                 tuple(v.text for v in verdicts),
+                cut=reply.cut,
             )
         self.synthesis.keep(answer)
         return answer
 
+    async def ask(self, prompt: Prompt, enough: re.Pattern[str] | None = None) -> Reply:
+        """The model's reply; where it was cut off it is asked for again with more room, as far as the budget goes.
+
+        Args:
+            enough: what a reply that was cut off may hold, so that its end does not matter.
+        """
+        synthesis, reply = self.synthesis, await self.client.complete(prompt)
+        spent = Counter({"in": reply.tokens_in, "out": reply.tokens_out})
+        while reply.cut and prompt.max_tokens < _MOST_ROOM and not (enough and enough.match(reply.text)):
+            prompt = replace(prompt, max_tokens=min(4 * prompt.max_tokens, _MOST_ROOM))
+            synthesis.unkept.update(spent)
+            try:
+                waiting = sum(not task.done() for _, task in self.pending) - 1
+                if self.budgeted and not synthesis.affordable(prompt, max(waiting, 0), whole=True):
+                    break
+                self.tell_room(reply)
+                more = await self.client.complete(prompt)
+            except RequestError:
+                break  # most likely more room than there is
+            finally:
+                synthesis.unkept.subtract(spent)
+            spent.update({"in": more.tokens_in, "out": more.tokens_out})
+            reply = more
+        return replace(reply, tokens_in=spent["in"], tokens_out=spent["out"])
+
+    def tell_room(self, reply: Reply) -> None:
+        """Say once that answers take more than one try."""
+        if not self.told:
+            self.told = True
+            note(f"{reply.cut}: asked again with more; --answer-tokens sets it")
+
     async def verdicts(self, request: Request, reply: Reply) -> list[Reply]:
         """What the judge says of each row in a reply."""
         plan = self.synthesis.plan
-        candidates = [c for unit in plan.units(request, reply.text) for c in unit.candidates]
-        return list(await asyncio.gather(*(self.client.complete(plan.judge(request, c)) for c in candidates)))
+        records = [] if reply.cut else plan.read(reply.text).records
+        candidates = [c for unit in plan.units(request, records) for c in unit.candidates]
+        return list(await asyncio.gather(*(self.ask(plan.judge(request, c), VERDICT) for c in candidates)))

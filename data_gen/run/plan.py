@@ -15,7 +15,7 @@ from typing import Any
 from data_gen.client import Prompt
 from data_gen.errors import InputError
 from data_gen.filters import Candidate, Filter, Setting, default_filters, make_filter
-from data_gen.prompts.answers import parse
+from data_gen.prompts.answers import Reading, parse
 from data_gen.prompts.compose import compose, instruct, json_schema
 from data_gen.prompts.keywords import Sampler, Uniform, UnigramMatched, extract_keywords
 from data_gen.prompts.shots import read_shots, show, style_shots
@@ -183,7 +183,7 @@ class Plan:
         line = len(self.verb.fields) == 1 and not self._many
         prompt = Prompt(
             text,
-            self.style.max_tokens * max(self._givens, self._many, 1),
+            (self._options.answer_tokens or self.style.max_tokens) * max(self._givens, self._many, 1),
             rng.getrandbits(31),
             json_schema(self.verb) if self._structured else None,
             ("\n",) if line else ("\n\n",),
@@ -207,16 +207,21 @@ class Plan:
             Random(f"{self._seed}:order:{epoch}").shuffle(self._epoch_order)
         return self._epoch_order
 
-    def units(self, request: Request, answer: str, verdicts: Sequence[str] = ()) -> list[Unit]:
-        """The rows in an answer, none where it can't be read."""
+    def read(self, answer: str) -> Reading:
+        """The records in an answer, none where it can't be read."""
         text = answer if self._structured or self._options.endpoint == "chat" else f"{self.verb.fields[0]}:{answer}"
-        records = parse(text, self.verb.fields)
+        reading = parse(text, self.verb.fields)
+        found = len(reading.records)
+        if self._givens > 1 and found not in (0, self._givens):  # nobody knows which belongs to which
+            return Reading([], f"{found} items for {self._givens} lines")
+        return reading
+
+    def units(self, request: Request, records: Sequence[Record], verdicts: Sequence[str] = ()) -> list[Unit]:
+        """The rows in an answer's records."""
         if self._givens > 1:
-            if len(records) != self._givens:  # nobody knows which belongs to which
-                return []
-            pairs: list[tuple[Given, list[Record]]] = [(g, [r]) for g, r in zip(request.given, records, strict=True)]
+            pairs = [(given, [record]) for given, record in zip(request.given, records, strict=bool(records))]
         else:
-            pairs = [(request.given[0], records[: self._many or 1])] if records else []
+            pairs = [(request.given[0], list(records[: self._many or 1]))] if records else []
         stem, number = f"{self.verb.name}-{self.run_id}-{request.index:06d}", 0
         units = []
         for given, some in pairs:

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Progress", "Summary"]
+__all__ = ["Progress", "Summary", "note"]
 
 
 @dataclass
@@ -18,6 +18,7 @@ class Summary:
     Attributes:
         accepted: rows in the file.
         rejected: rows that were not accepted, by reason.
+        mended: answers whose JSON was broken, and mended.
         failed: requests without an answer.
         requests: all that were answered or failed.
         tokens_in, tokens_out: of prompts and answers.
@@ -27,6 +28,7 @@ class Summary:
 
     accepted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    mended: int = 0
     failed: int = 0
     requests: int = 0
     tokens_in: int = 0
@@ -46,8 +48,19 @@ class Summary:
         """What is no accepted row, and what it took."""
         reasons = ", ".join(f"{name} {count}" for name, count in self.rejected.most_common())
         rejected = f"{self.rejected.total()} rejected" + (f" ({reasons})" if reasons else "")
-        text = f"{rejected}, {self.failed} failed, {self.tokens_in + self.tokens_out} tokens"
+        mended = f"{self.mended} mended, " if self.mended else ""
+        text = f"{rejected}, {mended}{self.failed} failed, {self.tokens_in + self.tokens_out} tokens"
         return text + (f", cost {self.cost:.4f}" if self.cost else "")
+
+
+def note(text: str) -> None:
+    """A line on stderr that the progress line does not run into."""
+    from tqdm import tqdm
+
+    if sys.stderr.isatty():
+        tqdm.write(f"note: {text}", file=sys.stderr)
+    else:
+        print(f"note: {text}", file=sys.stderr)
 
 
 class Progress:

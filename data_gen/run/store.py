@@ -30,8 +30,7 @@ from data_gen.verbs import Row
 
 __all__ = ["Answer", "Journal", "RowFile", "Store", "now"]
 
-_FORMAT = 1
-
+_FORMAT = 2  # 1: other rules for what can be read, and for what is a word
 
 _to_disk = getattr(os, "fdatasync", os.fsync)  # macOS and Windows have no fdatasync
 
@@ -60,7 +59,7 @@ def _dump(value: Mapping[str, Any]) -> bytes:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer as the journal keeps it; `error` where there was none."""
+    """An answer as the journal keeps it; `error` where there was none, `cut` where it is not whole: why."""
 
     index: int
     time: str
@@ -70,6 +69,7 @@ class Answer:
     tokens_out: int = 0
     verdicts: tuple[str, ...] = ()
     error: str = ""
+    cut: str = ""
 
 
 def now() -> str:

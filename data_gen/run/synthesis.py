@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from data_gen.client import Prompt
 from data_gen.errors import StuckError
 from data_gen.filters import Filter
+from data_gen.prompts.answers import EMPTY, OPEN_THOUGHT, Reading
 from data_gen.run.plan import Plan, Request, Unit
 from data_gen.run.progress import Summary
 from data_gen.run.store import Answer, Store
@@ -30,6 +32,8 @@ class Synthesis:
         self.committed = 0
         self._last_accepted = 0
         self._fixed_block = -1
+        self.barren = ""  # why there was nothing in the last answer, if there was not
+        self.unkept = Counter[str]()  # tokens of answers that were cut off, and are asked for again
         self.batches: list[dict[str, Any]] = []  # the journal's records of the Batch API
 
     @property
@@ -42,16 +46,21 @@ class Synthesis:
     def commit(self, request: Request, answer: Answer) -> None:
         """Take the next answer: add its rows to the files."""
         self.committed += 1
+        reading = Reading([]) if answer.error or answer.cut else self.plan.read(answer.text)
         if answer.error:
             self.summary.failed += 1
             self._reject({"id": f"request-{request.index}"}, f"failed: {answer.error}", answer)
-        else:
-            units = self.plan.units(request, answer.text, answer.verdicts)
-            if not units:
-                self.summary.rejected["unreadable"] += 1
-                self._reject({"id": f"request-{request.index}"}, "unreadable", answer)
-            for unit in units:
-                self._judge(request, unit, answer)
+        elif not reading.records:
+            kind, why = ("cut", answer.cut) if answer.cut else ("unreadable", reading.why)
+            self.summary.rejected[kind] += 1
+            self._reject({"id": f"request-{request.index}"}, f"{kind}: {why}", answer)
+        self.summary.mended += reading.mended
+        units = self.plan.units(request, reading.records, answer.verdicts)
+        for unit in units:
+            self._judge(request, unit, answer, {"mended": True} if reading.mended else {})
+        self.barren = answer.cut or (reading.why if reading.why in (EMPTY, OPEN_THOUGHT) else "")
+        if units and not any(candidate.words for unit in units for candidate in unit.candidates):
+            self.barren = EMPTY
         if self.committed - self._last_accepted >= self.options.patience and not self.done:
             reasons = ", ".join(name for name, _ in self.summary.rejected.most_common(3)) or "failures"
             raise StuckError(
@@ -59,7 +68,7 @@ class Synthesis:
                 f"{self.summary.accepted} are in {self.options.out}; --patience makes the run wait longer"
             )
 
-    def _judge(self, request: Request, unit: Unit, answer: Answer) -> None:
+    def _judge(self, request: Request, unit: Unit, answer: Answer, notes: dict[str, Any]) -> None:
         passed, keys = [], set()
         for row, candidate in zip(unit.rows, unit.candidates, strict=True):
             if self.done:
@@ -78,7 +87,7 @@ class Synthesis:
                 self.summary.rejected["incomplete"] += 1
                 self._reject(row, "incomplete", answer)
             return
-        meta = {**self.plan.meta(request, unit), "model": answer.model}
+        meta = {**self.plan.meta(request, unit), "model": answer.model, **notes}
         meta |= {
             "usage": {"prompt_tokens": answer.tokens_in, "completion_tokens": answer.tokens_out},
             "time": answer.time,
@@ -130,15 +139,23 @@ class Synthesis:
         summary.tokens_out += answer.tokens_out
         summary.cost = (summary.tokens_in * options.price_in + summary.tokens_out * options.price_out) / 1e6
 
-    def affordable(self, prompt_chars: int, max_tokens: int, under_way: int) -> bool:
-        """Whether another request still fits the budgets, beside those under way."""
+    def affordable(self, prompt: Prompt, under_way: int, *, whole: bool = False) -> bool:
+        """Whether another request still fits the budgets, beside those under way.
+
+        Args:
+            prompt: of that request.
+            under_way: how many there are.
+            whole: reckon with all the room that the answer has, not with what answers took so far.
+        """
         summary, options = self.summary, self.options
         answered = summary.requests
-        tokens_in = summary.tokens_in / answered if answered else prompt_chars / 4
-        tokens_out = summary.tokens_out / answered if answered else max_tokens
-        more = under_way + 1
-        tokens = summary.tokens_in + summary.tokens_out + more * (tokens_in + tokens_out)
-        cost = summary.cost + more * (tokens_in * options.price_in + tokens_out * options.price_out) / 1e6
+        one_in = summary.tokens_in / answered if answered else len(prompt.text) / 4
+        one_out = summary.tokens_out / answered if answered else prompt.max_tokens
+        tokens_in = summary.tokens_in + self.unkept["in"] + (under_way + 1) * one_in
+        tokens_out = summary.tokens_out + self.unkept["out"] + under_way * one_out
+        tokens_out += prompt.max_tokens if whole else one_out
+        tokens = tokens_in + tokens_out
+        cost = (tokens_in * options.price_in + tokens_out * options.price_out) / 1e6
         return tokens <= (options.max_tokens or tokens) and cost <= (options.max_cost or cost)
 
     # ── what the journal holds ───────────────────────────────────────────────────────────────────────────────────────

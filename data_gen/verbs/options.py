@@ -33,6 +33,7 @@ class Options:
     examples: Annotated[Path | None, "file that the shots are drawn from"] = None
     shots: Annotated[int, "examples in each prompt"] = 20
     per_request: Annotated[int | None, "texts, or questions or paraphrases of a text, asked for in one request"] = None
+    answer_tokens: Annotated[int | None, "most tokens of an answer, thoughts included; default the style's"] = None
     endpoint: Annotated[Endpoint, "what the server is asked through"] = "chat"
     filter: Annotated[list[str] | None, "what more a row must pass; may be repeated"] = None
     temperature: Annotated[float | None, "the model's temperature; default the style's"] = None
@@ -53,7 +54,7 @@ class Options:
     def __post_init__(self) -> None:
         self.filter = self.filter or []
         least = {"count": 1, "shots": 0, "block": 1, "concurrency": 1, "retries": 0, "patience": 1}
-        least |= {"per_request": 1, "max_tokens": 1}
+        least |= {"per_request": 1, "max_tokens": 1, "answer_tokens": 1}
         for name, low in least.items():
             value = getattr(self, name)
             if value is not None and value < low:

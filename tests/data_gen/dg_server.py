@@ -33,6 +33,8 @@ class Do:
     cut: int | None = None  # bytes of the body that are sent before the connection is closed
     delay: float = 0.0
     drip: float = 0.0  # seconds between bytes
+    finish: str = "stop"
+    message: dict[str, Any] = field(default_factory=dict)  # of the message, beside or in place of its content
 
 
 def digest(body: dict[str, Any]) -> int:
@@ -127,7 +129,7 @@ class Server:
         self.most_under_way = max(self.most_under_way, self._under_way)
         try:
             await asyncio.sleep(do.delay)
-            return await self._send(writer, do, _answer(body, do.text or ""))
+            return await self._send(writer, do, _answer(body, do))
         finally:
             self._under_way -= 1
 
@@ -150,10 +152,11 @@ class Server:
         return do.cut is None
 
 
-def _answer(body: dict[str, Any], text: str) -> bytes:
+def _answer(body: dict[str, Any], do: Do) -> bytes:
     usage = {"prompt_tokens": len(prompt_of(body)) // 4, "completion_tokens": 10, "total_tokens": 0}
-    message = {"text": text} if "prompt" in body else {"message": {"role": "assistant", "content": text}}
-    choice = {"index": 0, "finish_reason": "stop", **message}
+    text = do.text or ""
+    told = {"message": {"role": "assistant", "content": text, **do.message}}
+    choice = {"index": 0, "finish_reason": do.finish, **({"text": text} if "prompt" in body else told)}
     return json.dumps({"id": "x", "object": "x", "model": "served", "choices": [choice], "usage": usage}).encode()
 
 

@@ -65,7 +65,17 @@ def test_no_module_is_in_a_circle():
 
 
 def test_only_the_allowed_packages_are_imported():
-    allowed = {*sys.stdlib_module_names, "data_gen", "filelock", "jinja2", "numpy", "openai", "tqdm", "typer"}
+    allowed = {
+        *sys.stdlib_module_names,
+        "data_gen",
+        "filelock",
+        "jinja2",
+        "json_repair",
+        "numpy",
+        "openai",
+        "tqdm",
+        "typer",
+    }
     for _, path in modules():
         foreign = {name.split(".")[0] for name in imported(path)} - allowed
         assert not foreign, f"{path.name} imports {foreign}"

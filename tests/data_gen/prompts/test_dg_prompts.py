@@ -44,14 +44,12 @@ def test_several_givens_ask_for_json_in_order():
         ("<think>Let me see\n{}</think>A dog runs.", ["A dog runs."]),
         ("“A dog”", ["A dog"]),
         ('"Stop" says a sign that reads "go"', ['"Stop" says a sign that reads "go"']),
-        ("{broken json", ["{broken json"]),
         ("A sign [in a park] is red", ["A sign [in a park] is red"]),
         ("", []),
-        ("[" * 100_000, ["[" * 100_000]),
     ],
 )
 def test_parse_single_field(answer, expected):
-    assert [record["caption"] for record in parse(answer, ["caption"])] == expected
+    assert [record["caption"] for record in parse(answer, ["caption"]).records] == expected
 
 
 @pytest.mark.parametrize(
@@ -67,7 +65,7 @@ def test_parse_single_field(answer, expected):
 )
 def test_parse_two_fields(answer):
     expected = [{"question": "What is it?", "answer": "a dog"}, {"question": "Is it red?", "answer": "no"}]
-    assert parse(answer, ["question", "answer"]) == expected
+    assert parse(answer, ["question", "answer"]).records == expected
 
 
 def test_clean_leaves_one_printable_line():

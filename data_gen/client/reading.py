@@ -1,0 +1,96 @@
+"""What a response body holds: a text, whether it is whole, and why there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from data_gen.client.exchange import Prompt, Reply, RequestError, error_message
+from data_gen.text.thoughts import without_thought
+from data_gen.text.words import clean
+
+__all__ = ["read_reply"]
+
+_CUT = {"length", "max_tokens", "model_length", "max_output_tokens"}
+_WITHHELD = {"content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii"}
+
+
+def read_reply(answer: str, prompt: Prompt, model: str) -> Reply:
+    """The reply in a response body.
+
+    Args:
+        answer: the body.
+        prompt: that it answers.
+        model: its name where the server tells none.
+
+    Raises:
+        RequestError: there is no text in it, with the cause.
+    """
+    try:
+        data = json.loads(answer)
+    except (ValueError, RecursionError):
+        raise RequestError("the answer is not JSON", answer) from None
+    data = data if isinstance(data, dict) else {}
+    choices = data.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    for holder in (data, choice):
+        if holder.get("error"):
+            raise RequestError(f"the server answers with an error: {error_message(holder)}", answer)
+    message = choice["message"] if isinstance(choice.get("message"), dict) else {"content": choice.get("text")}
+    usage = data["usage"] if isinstance(data.get("usage"), dict) else {}
+    finish = str(choice.get("finish_reason") or "").casefold()
+    text = _content(message.get("content"))
+    if not text and isinstance(message.get("refusal"), str):
+        text = message["refusal"]
+    cut, thought = finish in _CUT, _reasoned(message, usage)
+    if finish in _WITHHELD:
+        raise RequestError(f"the server withholds the answer ({finish})", answer, final=True)
+    if text is None and not (cut and thought):
+        ended = f" (finish_reason {finish!r})" if finish not in ("", "stop") else ""
+        raise RequestError(f"the answer holds {'only reasoning, no text' if thought else 'no text'}{ended}", answer)
+    if not text and thought and not cut:
+        raise RequestError("the answer holds only reasoning, no text", answer)
+    text = text or ""
+    if cut and any(stop in text for stop in prompt.stop) and "text" in choice:
+        text, cut = min((text.partition(stop)[0] for stop in prompt.stop), key=len), False  # where stops are not known
+    why = f"{_left(text, thought)} before the limit of {prompt.max_tokens} tokens" if cut else ""
+    name = data.get("model")
+    tokens_in, tokens_out = _tokens(usage, prompt, text)
+    return Reply(text, clean(name) if isinstance(name, str) else model, tokens_in, tokens_out, why)
+
+
+def _left(text: str, thought: bool) -> str:
+    """What came of an answer that was cut off."""
+    rest = without_thought(text)
+    return "only reasoning came" if rest is None or (thought and not rest.strip()) else "the answer did not end"
+
+
+def _content(value: Any) -> str | None:
+    """The text of a message: a string, or a list of parts, of which thoughts are left out."""
+    if isinstance(value, list):
+        parts = [part for part in value if isinstance(part, dict)]
+        texts = [part.get("text") for part in parts if part.get("type", "text") in ("text", "output_text")]
+        found = [text for text in texts if isinstance(text, str)]
+        return "".join(found) if found else None
+    return value if isinstance(value, str) else None
+
+
+def _reasoned(message: Mapping[str, Any], usage: Mapping[str, Any]) -> bool:
+    """Whether the model thought, by what the server shows of it."""
+    if message.get("reasoning_content") or message.get("reasoning") or message.get("thinking"):
+        return True
+    content = message.get("content")
+    if isinstance(content, list) and any(
+        "think" in str(part.get("type")) for part in content if isinstance(part, dict)
+    ):
+        return True
+    details = usage.get("completion_tokens_details")
+    return isinstance(details, dict) and bool(details.get("reasoning_tokens"))
+
+
+def _tokens(usage: Mapping[str, Any], prompt: Prompt, text: str) -> tuple[int, int]:
+    counts = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
+    guesses = [len(prompt.text) // 4, len(text) // 4]
+    one, other = (c if isinstance(c, int) and c >= 0 else g for c, g in zip(counts, guesses, strict=True))
+    return one, other
