@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +15,23 @@ from data_gen.client.exchange import Prompt, Reply, RequestError, RetryError, er
 from data_gen.client.limits import Limit, retry_after
 from data_gen.client.reading import read_reply
 from data_gen.client.server import find_server, without_password
+from data_gen.client.terms import RefusedError, Terms, Trial, named, optional, parameter
 from data_gen.errors import ServerError
 from data_gen.text.words import clean
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, AsyncOpenAI
+    from openai import AsyncOpenAI
 
 __all__ = ["Client"]
 
 _RETRIED = {408, 409, 425, 429}
-_DROPPABLE = ("response_format", "seed", "stop", "top_k", "min_p", "best_of", "frequency_penalty", "presence_penalty")
+_NO_MODEL = re.compile(
+    r"not (be )?found|not exist|(invalid|unknown|unsupported|no such) model|not a valid model", re.IGNORECASE
+)
+_PER_REQUEST = re.compile(r"flagged|content.?(filter|policy|management)|moderation", re.IGNORECASE)
+_UNSUPPORTED = re.compile(
+    r"support|unknown|unrecogni|unexpected|invalid|parse|not (permitted|allowed|implemented)", re.IGNORECASE
+)
 
 
 class Client:
@@ -39,6 +47,7 @@ class Client:
         concurrency: most requests under way.
         timeout: seconds for one try, from start to last byte.
         retries: how often a request is tried again.
+        note: is given a line for whatever the user should know.
 
     Raises:
         InputError: see `find_server`.
@@ -54,6 +63,7 @@ class Client:
         concurrency: int = 16,
         timeout: float = 120.0,
         retries: int = 6,
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
         import openai
 
@@ -63,7 +73,7 @@ class Client:
         self._chat = endpoint == "chat"
         self._sampling = dict(sampling or {})
         self._timeout, self._retries = timeout, retries
-        self._dropped: set[str] = set()
+        self._terms = Terms(lambda text: note(self.quote(text)))
         self._slots = asyncio.Semaphore(concurrency)
         self._requests, self._tokens = Limit("requests"), Limit("tokens")
         self._not_before = 0.0
@@ -83,8 +93,8 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await self.api.close()
 
-    def body(self, prompt: Prompt) -> dict[str, Any]:
-        """The JSON body of a request, without the parameters that the server did not know."""
+    def body(self, prompt: Prompt, left_out: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """The JSON body of a request, without the parameters that the server does not take, and without `left_out`."""
         body: dict[str, Any] = {
             "model": self.model,
             "max_tokens": prompt.max_tokens,
@@ -99,9 +109,12 @@ class Client:
         else:
             body["prompt"] = prompt.text
             body["stop"] = list(prompt.stop)
-        if "max_tokens" in self._dropped:
-            body["max_completion_tokens"] = body["max_tokens"]
-        return {name: value for name, value in body.items() if name not in self._dropped}
+        return self._terms.body(body, left_out)
+
+    @property
+    def dropped(self) -> frozenset[str]:
+        """The parameters that the server does not take."""
+        return self._terms.dropped
 
     @property
     def path(self) -> str:
@@ -116,18 +129,35 @@ class Client:
             ServerError: the server refuses everyone, does not know the model, or is not there.
         """
         async with self._slots:
-            tries = 0
+            tries, trial = 0, Trial()
             while True:
                 await self._wait(len(prompt.text) / 4 + prompt.max_tokens)
+                terms, body = self._terms.dropped, self.body(prompt, trial.left_out)
                 try:
-                    return await self._try(prompt)
+                    reply = await self._try(prompt, body)
+                except RefusedError as refusal:
+                    if terms != self._terms.dropped:  # learnt meanwhile, by another request
+                        trial = Trial()
+                        continue
+                    if trial.next(refusal, optional(body), self._terms.accepted):
+                        continue
+                    error = refusal.error
                 except RetryError as again:
-                    tries += again.counts
-                    if tries > self._patience(again):
-                        if again.unreachable and not await self._alive():
-                            raise ServerError(f"no answer from {self._name}: {again.reason}; is it running?") from None
-                        raise RequestError(f"{again.reason} ({tries} tries)", again.raw) from None
-                    await asyncio.sleep(self._backoff(tries) if again.delay is None else again.delay)
+                    error = again
+                else:
+                    self._terms.learn(optional(body), trial.left_out, trial.why)
+                    return reply
+                if not isinstance(error, RetryError):
+                    raise error
+                tries += 1
+                if tries > self._patience(error):
+                    raise await self._given_up(error, tries)
+                await asyncio.sleep(self._backoff(tries) if error.delay is None else error.delay)
+
+    async def _given_up(self, error: RetryError, tries: int) -> Exception:
+        if error.unreachable and not await self._alive():
+            return ServerError(f"no answer from {self._name}: {error.reason}; is it running?")
+        return RequestError(f"{error.reason} ({tries} tries)", error.raw)
 
     def _patience(self, again: RetryError) -> int:
         if again.unreachable and not self._answers:  # most likely a wrong address: tell soon
@@ -162,24 +192,26 @@ class Client:
         self._requests.learn(response.headers, self._under_way - 1)
         self._tokens.learn(response.headers, 0.0)
 
-    async def _try(self, prompt: Prompt) -> Reply:
+    async def _try(self, prompt: Prompt, body: dict[str, Any]) -> Reply:
         import openai
 
         self._under_way += 1
         try:
             async with asyncio.timeout(self._timeout):
-                answer = await self.api.post(self.path, cast_to=str, body=self.body(prompt))
+                answer = await self.api.post(self.path, cast_to=str, body=body)
             reply = self.read(answer, prompt)
             self._answers += 1
             return reply
         except RequestError as error:
             if error.final:
                 raise
+            if error.status:
+                raise self._status(error.status, error.body, {}) from None
             raise RetryError(self.quote(error.reason), raw=error.raw) from None
         except (TimeoutError, openai.APITimeoutError):
             raise RetryError(f"no answer within {self._timeout:g} s") from None
         except openai.APIStatusError as error:
-            raise self._status(error) from None
+            raise self._status(error.status_code, error.body, error.response.headers) from None
         except openai.APIError as error:
             raise RetryError(self.quote(str(error.__cause__ or error)), unreachable=True) from None
         finally:
@@ -211,33 +243,39 @@ class Client:
         except openai.OpenAIError as error:
             raise ServerError(f"no answer from {self._name}: {self.quote(str(error.__cause__ or error))}") from None
 
-    def _status(self, error: APIStatusError) -> Exception:
-        """What a status code means for the request: try again, fail, or stop the run."""
-        status, message = error.status_code, self.quote(error_message(error.body))
+    def _status(self, status: int, body: object, headers: Mapping[str, str]) -> Exception:
+        """What an error means for the request: try again, leave something out, fail, or stop the run."""
+        message = self.quote(error_message(body))
+        if _PER_REQUEST.search(message) and status in (400, 403):
+            return RequestError(f"status {status}: {message}", message, final=True)
         if status in (401, 403):
             return ServerError(f"{self._name} refuses the key in OPENAI_API_KEY ({status}): {message}")
-        if status == 404:
-            return ServerError(
-                f"{self._name} does not know the model {self.model!r} or the path {self.path} (404): {message}"
-            )
-        if status == 429 and error.code == "insufficient_quota":
+        if status == 402 or (status == 429 and "insufficient_quota" in json.dumps(body)):
             return ServerError(f"the account at {self._name} has no quota left: {message}")
         if status in _RETRIED or status >= 500:
-            delay = retry_after(error.response.headers)
+            delay = retry_after(headers)
             if delay is not None:
                 self._not_before = max(self._not_before, time.monotonic() + delay)
-            return RetryError(f"status {status}: {message}", raw=message, delay=delay, limited=status == 429)
-        if status in (400, 422) and (name := self._unsupported(message)):
-            self._dropped.add(name)
-            return RetryError(f"without {name}", counts=0, delay=0.0)
-        return RequestError(f"status {status}: {message}", message)
+            again = RetryError(f"status {status}: {message}", raw=message, delay=delay, limited=status == 429)
+            named = status not in _RETRIED and _UNSUPPORTED.search(message)
+            return RefusedError(message, parameter(body), again, asked=status == 501) if named else again
+        if self._unknown_model(status, message):
+            return ServerError(
+                f"{self._name} does not know the model {self.model!r} or the path {self.path} ({status}): {message}"
+            )
+        return RefusedError(message, parameter(body), RequestError(f"status {status}: {message}", message), asked=True)
 
-    def _unsupported(self, message: str) -> str | None:
-        """The parameter that an error message names and that can be left out."""
-        if "max_completion_tokens" in message and "max_tokens" not in self._dropped:
-            return "max_tokens"
-        left = (name for name in _DROPPABLE if name not in self._dropped)
-        return next((name for name in left if re.search(rf"['\"`]{name}['\"`]", message)), None)
+    def learn_refusal(self, sent: frozenset[str], status: int, body: object) -> bool:
+        """Whether an answer that came in bulk refuses a parameter of those sent, which is left out from then on."""
+        error = self._status(status, body, {})
+        name = named(error, sent) if isinstance(error, RefusedError) else None
+        if name:
+            self._terms.learn(frozenset(), frozenset({name}), self.quote(error_message(body))[:120])
+        return name is not None
+
+    def _unknown_model(self, status: int, message: str) -> bool:
+        named = f"{self.model}".casefold() in message.casefold() and _NO_MODEL.search(message)
+        return bool(named) or (status == 404 and not re.search(r"parameter|\bsupport", message, re.IGNORECASE))
 
     def quote(self, text: str) -> str:
         """What the server says, on one line and without the key."""

@@ -11,11 +11,21 @@ __all__ = ["Prompt", "Reply", "RequestError", "RetryError", "error_message"]
 
 
 class RequestError(Exception):
-    """This request got no usable answer; others may. Where `final`, asking again is of no use."""
+    """This request got no usable answer; others may.
 
-    def __init__(self, reason: str, raw: str = "", *, final: bool = False) -> None:
+    Args:
+        reason: why.
+        raw: what came.
+        final: asking again is of no use.
+        status, body: of an error that came as an answer; 0 where it is none that is known.
+    """
+
+    def __init__(
+        self, reason: str, raw: str = "", *, final: bool = False, status: int = 0, body: object = None
+    ) -> None:
         super().__init__(reason)
         self.reason, self.raw, self.final = reason, raw, final
+        self.status, self.body = status, body
 
 
 @dataclass(frozen=True)
@@ -52,12 +62,11 @@ class RetryError(Exception):
         *,
         raw: str = "",
         delay: float | None = None,
-        counts: int = 1,
         unreachable: bool = False,
         limited: bool = False,
     ) -> None:
         super().__init__(reason)
-        self.reason, self.raw, self.delay, self.counts = reason, raw, delay, counts
+        self.reason, self.raw, self.delay = reason, raw, delay
         self.unreachable, self.limited = unreachable, limited
 
 

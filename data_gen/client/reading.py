@@ -36,7 +36,8 @@ def read_reply(answer: str, prompt: Prompt, model: str) -> Reply:
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     for holder in (data, choice):
         if holder.get("error"):
-            raise RequestError(f"the server answers with an error: {error_message(holder)}", answer)
+            told = f"the server answers with an error: {error_message(holder)}"
+            raise RequestError(told, answer, status=_status(holder["error"]), body=holder)
     message = choice["message"] if isinstance(choice.get("message"), dict) else {"content": choice.get("text")}
     usage = data["usage"] if isinstance(data.get("usage"), dict) else {}
     finish = str(choice.get("finish_reason") or "").casefold()
@@ -58,6 +59,14 @@ def read_reply(answer: str, prompt: Prompt, model: str) -> Reply:
     name = data.get("model")
     tokens_in, tokens_out = _tokens(usage, prompt, text)
     return Reply(text, clean(name) if isinstance(name, str) else model, tokens_in, tokens_out, why)
+
+
+def _status(error: object) -> int:
+    """The status of an error that came with status 200; 0 where it says none."""
+    code, kind = (error.get("code"), error.get("type")) if isinstance(error, dict) else (None, None)
+    if isinstance(code, int | str) and str(code).isdecimal() and 400 <= int(str(code)[:4]) < 600:
+        return int(code)
+    return 400 if "invalid" in f"{code} {kind}" else 0
 
 
 def _left(text: str, thought: bool) -> str:

@@ -12,7 +12,7 @@ import sys
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from data_gen.client import Client, RequestError
+from data_gen.client import Client, RequestError, optional
 from data_gen.errors import BudgetError, ServerError
 from data_gen.run.plan import Request
 from data_gen.run.store import Answer, now
@@ -53,6 +53,7 @@ async def run_batches(synthesis: Synthesis, client: Client, early: dict[int, Ans
             batch = await _send(client, last["batch"], requests)
         last = {**last, "id": batch.id}
         _record(synthesis, last)
+        terms = client.dropped
         answers = await _collect(synthesis, client, await _wait(client, batch.id))
         for answer in answers:
             if answer.index not in early and answer.index >= synthesis.committed:
@@ -60,7 +61,7 @@ async def run_batches(synthesis: Synthesis, client: Client, early: dict[int, Ans
                 early[answer.index] = answer
         last = {**last, "done": True}
         _record(synthesis, last)
-        if not answers:
+        if not answers and terms == client.dropped:
             raise ServerError(f"batch {batch.id} brought no answer; the same command sends another")
 
 
@@ -140,15 +141,16 @@ def _counts(batch: Batch) -> str:
 async def _collect(synthesis: Synthesis, client: Client, batch: Batch) -> list[Answer]:
     """The answers of a batch; what was not answered, and may be another time, is left out."""
     answers = []
+    sent = optional(client.body(synthesis.request(synthesis.committed).prompt))
     for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
         with client.explained() as api:
             content = await api.files.content(file_id)
-        read = (_read(synthesis, client, line) for line in content.text.split("\n") if line.strip())
+        read = (_read(synthesis, client, line, sent) for line in content.text.split("\n") if line.strip())
         answers += [answer for answer in read if answer is not None]
     return answers
 
 
-def _read(synthesis: Synthesis, client: Client, line: str) -> Answer | None:
+def _read(synthesis: Synthesis, client: Client, line: str, sent: frozenset[str]) -> Answer | None:
     try:
         result = json.loads(line)
         index, response = int(result["custom_id"]), result["response"]
@@ -161,6 +163,8 @@ def _read(synthesis: Synthesis, client: Client, line: str) -> Answer | None:
         except RequestError as error:
             return Answer(index, now(), text=error.raw, error=error.reason)
         return Answer(index, now(), reply.text, reply.model, reply.tokens_in, reply.tokens_out, cut=reply.cut)
+    if client.learn_refusal(sent, status, response["body"]):
+        return None
     if 400 <= status < 500 and status not in (408, 409, 429):
         return Answer(index, now(), text=client.hide(body), error=f"status {status}")
     return None

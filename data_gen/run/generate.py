@@ -11,7 +11,7 @@ from data_gen.errors import DataGenError, OutputError
 from data_gen.run.batches import run_batches
 from data_gen.run.live import run_live
 from data_gen.run.plan import Plan
-from data_gen.run.progress import Summary
+from data_gen.run.progress import Summary, note
 from data_gen.run.store import Answer, Store
 from data_gen.run.synthesis import Synthesis
 from data_gen.verbs import Options
@@ -57,6 +57,7 @@ async def _ask(synthesis: Synthesis, early: dict[int, Answer]) -> None:
         concurrency=options.concurrency,
         timeout=options.timeout,
         retries=options.retries,
+        note=note,
     ) as client:
         await (run_batches if options.batch else run_live)(synthesis, client, early)
 
