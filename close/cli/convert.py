@@ -40,18 +40,22 @@ def convert(
     split: Annotated[str, typer.Option(help="Splits to keep, e.g. train,restval.")] = "",
     annotations: Annotated[Path | None, typer.Option(help="VQA 2.0: the answers.")] = None,
     captions: Annotated[Path | None, typer.Option(help="VQA 2.0: COCO captions of the images, the sources.")] = None,
+    columns: Annotated[
+        str, typer.Option(help="Of tables and shards, by name or place from 0: caption=2,image=0 or caption=title.")
+    ] = "",
     encoding: Annotated[str, typer.Option(help="Of the text, e.g. latin-1.")] = "utf-8",
     skip_errors: Annotated[bool, typer.Option("--skip-errors", help="Count bad records instead of stopping.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
     as_json: Json = False,
 ) -> None:
     """Write a real format as the project's JSONL; says what was skipped and why."""
+    from close.data.columns import parse_columns
     from close.data.readers import ReadOptions
     from close.data.readers import convert as run
 
     options = ReadOptions(
         images=images, per=per, split=tuple(s.strip() for s in split.split(",") if s.strip()),
-        annotations=annotations, captions=captions, encoding=encoding,
+        annotations=annotations, captions=captions, columns=parse_columns(columns) or None, encoding=encoding,
     )  # fmt: skip
     summary = run(format, source, out, options=options, skip_errors=skip_errors, overwrite=overwrite).to_dict()
     if as_json:
@@ -59,5 +63,7 @@ def convert(
         return
     reasons = "".join(f", {count} × {reason}" for reason, count in summary["skipped"].items())
     typer.echo(f"{out}: {summary['written']} rows of {summary['read']} records{reasons and '; skipped' + reasons[1:]}")
+    for note in summary["notes"]:
+        typer.echo(f"note: {note}", err=True)
     for message in summary["messages"]:
         typer.echo(f"skipped: {message}", err=True)

@@ -1,25 +1,29 @@
-"""Rows: what every task reads, checked one by one, from JSONL, plain text or CSV, without holding the file in memory."""
+"""Rows: what every task reads, checked one by one, from JSONL, plain text or tables, without holding the file in memory."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
+import logging
 import os
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, overload
 
 import numpy as np
 
-from close.data.text import FIRST_LINES, not_plain
-from close.errors import DataError, MissingError
+from close.data.columns import Skip
+from close.data.tables import SUFFIXES, Table
+from close.data.text import TextFile, check_plain, plain_lines
+from close.errors import DataError
+from close.io.files import check_file
 from close.registry import unknown_name
 
-__all__ = ["Modality", "Row", "RowFile", "named_sources", "parse_row"]
+__all__ = ["Modality", "Row", "RowFile", "named_sources", "parse_json", "parse_row"]
 
 Modality = Literal["text", "image"]
 """Which tower a vector came from; "image" stands for whatever the encoder's second tower takes."""
@@ -27,7 +31,9 @@ Modality = Literal["text", "image"]
 _TEXTS = ("source", "target", "references", "answers")
 _STRINGS = ("id", "context", "image", "group", "label", "task")
 _KEYS = (*_TEXTS, *_STRINGS, "meta")
-_CSV_CAPTIONS = ("source", "caption", "text", "sentence")
+_PLACES = 16
+"""Bits of an index entry for a row's place in its record; the others are for the line number."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,21 @@ def parse_row(values: Any, where: str, *, folder: Path, default_id: str) -> Row:
     return Row(**checked)
 
 
+def parse_json(text: str, where: str) -> Any:
+    """One line of JSON.
+
+    Raises:
+        DataError: it is none; `where` is put before.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        cut = "" if text.endswith("\n") else "; the file is cut off here"
+        raise DataError(f"{where}: not JSON ({error.msg} at column {error.colno}){cut}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in thousands
+        raise DataError(f"{where}: JSON beyond all measure ({error})") from None
+
+
 def _texts(value: Any, key: str, where: str) -> tuple[str, ...]:
     items = value if isinstance(value, list) else [value]
     if not items:
@@ -126,46 +147,44 @@ def _check_unicode(text: str, key: str, where: str) -> None:
 class RowFile(Sequence[Row]):
     """The rows of one file: checked once from start to end, then read by position.
 
-    A line-based file is indexed by byte offsets (16 bytes a row in memory); rows are parsed when asked for. Forked processes and
-    threads may read at once: no read moves a position that others share.
+    The file is indexed by byte offsets (24 bytes a row in memory); rows are parsed when asked for. Forked processes and threads
+    may read at once: no read moves a position that others share.
 
     Args:
-        path: `.jsonl`, `.txt` (one caption a line) or `.csv` (a header with a column source, caption, text or sentence).
+        path: `.jsonl`, `.txt` (one caption a line), or a table: `.csv`, `.tsv`, `.token`.
+        columns: of a table, key to a column's name or place from 0, where the names do not say it.
     Raises:
         MissingError: no such file.
         DataError: the file is empty, or what is wrong at which line.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, columns: Mapping[str, str | int] | None = None) -> None:
         self.path = Path(path)
-        if not self.path.is_file():
-            raise MissingError(f"{self.path}: no such file" + (" (it is a folder)" if self.path.is_dir() else ""))
         self.kind = self.path.suffix.lower().lstrip(".")
-        if self.kind not in ("jsonl", "txt", "csv"):
+        if f".{self.kind}" not in (".jsonl", ".txt", *SUFFIXES):
+            check_file(self.path)
             raise DataError(
-                f"{self.path}: rows are read from .jsonl, .txt or .csv; `close convert` makes JSONL of other formats"
+                f"{self.path}: rows are read from .jsonl, .txt, {', '.join(SUFFIXES)} or .parquet;"
+                " `close convert` makes JSONL of other formats"
             )
+        self._file = TextFile(self.path)
         self._handle: BinaryIO | None = None
-        self._table: list[Row] = []
+        self._table = Table(self._file, columns) if f".{self.kind}" in SUFFIXES else None
+        if self._table:
+            self.kind = "csv"
+        elif self.kind == "txt":
+            check_plain(self._file)
         self._hashes = array("q")
-        if self.kind == "txt":
-            self._check_plain()
-        digest = hashlib.sha256()
-        self._offsets = np.frombuffer(self._index(digest), dtype=np.int64) if self.kind != "csv" else None
-        if self.kind == "csv":
-            self._table = list(self._read_csv(digest))
-            self._hashes.extend(hash(row.id) for row in self._table)
-        self.sha256 = digest.hexdigest()
+        self._offsets = np.frombuffer(self._index(), dtype=np.int64)
         if not len(self):
             raise DataError(f"{self.path}: the file is empty, expected one row a line")
         self._check_ids()
         del self._hashes
-
-    def _check_plain(self) -> None:
-        with self.path.open("rb") as lines:
-            first = [line.decode("utf-8", "replace") for line in islice(lines, FIRST_LINES)]
-        if (found := not_plain(first)) is not None:
-            raise DataError(f"{self.path}: expected one caption a line, but this looks like {found}")
+        with self.path.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256")
+        if self._table:  # the same file has other texts where its columns are read otherwise
+            digest.update(repr(self._table.columns.keys).encode())
+        self.sha256 = digest.hexdigest()
 
     def _check_ids(self) -> None:
         """Refuse two rows of one id; hashes, 8 bytes a row, stand for the ids."""
@@ -175,63 +194,39 @@ class RowFile(Sequence[Row]):
             row = self[int(first[counts > 1].min())]
             raise DataError(f"{self.path}: two rows have the id {row.id!r}; ids are unique in a file")
 
-    def _index(self, digest: Any) -> bytes:
-        offsets, position = array("q"), 0
-        with self.path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                digest.update(line)
-                if line.strip():
-                    self._hashes.append(hash(self._parse(line, number).id))
-                    offsets.extend((position, number))
-                elif self.kind == "txt" and lines.peek(1):
-                    raise DataError(f"{self.path}:{number}: empty caption")
-                position += len(line)
-        offsets.extend((position, 0))
+    def _index(self) -> bytes:
+        """Start, end, and line number with place in its record, of each row."""
+        offsets, skipped = array("q"), Counter[str]()
+        read = self._table.records if self._table else partial(plain_lines, self._file, captions=self.kind == "txt")
+        for number, position, text in read():
+            try:
+                rows = self._parse(text, number)
+            except Skip as skip:
+                skipped[str(skip)] += 1
+                continue
+            for place, row in enumerate(rows):
+                self._hashes.append(hash(row.id))
+                offsets.extend((position, position + self._file.size(text), number << _PLACES | place))
+        for note in self._table.notes if self._table else ():
+            _log.warning("%s", note)
+        for reason, count in skipped.items():
+            _log.warning("%s: %d rows are left out: %s", self.path, count, reason)
         return offsets.tobytes()
 
-    def _parse(self, line: bytes, number: int) -> Row:
-        where = f"{self.path}:{number}"
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{where}: not UTF-8 at byte {error.start} of the line; save the file as UTF-8") from None
+    def _parse(self, text: str, number: int) -> list[Row]:
+        where, folder = f"{self.path}:{number}", self.path.parent
+        if self._table:
+            found = self._table.rows(text, where, str(number))
+            return [parse_row(values, where, folder=folder, default_id=str(number)) for values in found]
+        self._file.check(text, where)
         if self.kind == "txt":
             if not text.strip():
                 raise DataError(f"{where}: empty caption")
-            return Row(id=str(number), source=(text.strip(),))
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{where}: not JSON ({error.msg} at column {error.colno}); each line is one object"
-            ) from None
-        except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in thousands
-            raise DataError(f"{where}: JSON beyond all measure ({error})") from None
-        return parse_row(values, where, folder=self.path.parent, default_id=str(number))
-
-    def _read_csv(self, digest: Any) -> Iterator[Row]:
-        digest.update(self.path.read_bytes())
-        with self.path.open(newline="", encoding="utf-8-sig") as lines:
-            try:
-                reader = csv.DictReader(lines, strict=True)
-                names = {name.strip().lower(): name for name in reader.fieldnames or ()}
-                if not names:
-                    return  # empty, which is told for every kind of file
-                column = next((names[key] for key in _CSV_CAPTIONS if key in names), None)
-                if column is None:
-                    raise DataError(
-                        f"{self.path}:1: no column named {', '.join(_CSV_CAPTIONS)}; found {', '.join(names)}"
-                    )
-                for values in reader:
-                    kept = {key: values[names[key]] for key in _KEYS if names.get(key) and values[names[key]]}
-                    kept["source"] = values[column] or ""
-                    number = reader.line_num
-                    yield parse_row(kept, f"{self.path}:{number}", folder=self.path.parent, default_id=str(number))
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise DataError(f"{self.path}: not a CSV file in UTF-8 ({error})") from None
+            return [Row(id=str(number), source=(text.strip(),))]
+        return [parse_row(parse_json(text, where), where, folder=folder, default_id=str(number))]
 
     def __len__(self) -> int:
-        return len(self._table) if self._offsets is None else len(self._offsets) // 2 - 1
+        return len(self._offsets) // 3
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
@@ -240,14 +235,11 @@ class RowFile(Sequence[Row]):
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        if self._offsets is None:
-            return self._table[index]
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        place = 2 * (index % len(self))
-        start, number, end = self._offsets[place : place + 3].tolist()
-        line, _, _ = self._read(start, end).partition(b"\n")  # empty lines may follow
-        return self._parse(line, number)
+        place = 3 * (index % len(self))
+        start, end, number = self._offsets[place : place + 3].tolist()
+        return self._parse(self._file.decode(self._read(start, end)), number >> _PLACES)[number & ((1 << _PLACES) - 1)]
 
     def _read(self, start: int, end: int) -> bytes:
         """Bytes of the file, without the position of a file object, which processes share after a fork."""

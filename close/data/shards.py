@@ -3,38 +3,43 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from close.data.readers import convert
+from close.data import tables
+from close.data.readers import ReadOptions, convert
 from close.data.rows import Row, RowFile
 from close.errors import DataError
-from close.io.keys import cache_folder, file_key
+from close.io.keys import cache_folder, file_key, text_key
 
 __all__ = ["RowShards", "is_rows", "open_rows"]
 
-SUFFIXES = (".jsonl", ".txt", ".csv", ".parquet")
+SUFFIXES = (".jsonl", ".txt", *tables.SUFFIXES, ".parquet")
 OPEN_SHARDS = 100
 """Shards that are kept open at once: systems allow a process some 256 files and more."""
 
 
-def open_rows(path: str | Path) -> RowFile:
+def open_rows(path: str | Path, columns: Mapping[str, str | int] | None = None) -> RowFile:
     """The rows of a file, or of all files of a folder in order of name.
 
-    Nothing is held in memory but 16 bytes a row. Parquet, which can't be read by position, is written once as JSONL to the cache.
+    Nothing is held in memory but 24 bytes a row. Parquet, which can't be read by position, is written once as JSONL to the cache.
 
     Args:
-        path: `.jsonl`, `.txt`, `.csv` or `.parquet`, or a folder of these.
+        path: `.jsonl`, `.txt`, a table (`.csv`, `.tsv`, `.token`) or `.parquet`, or a folder of these.
+        columns: of tables and Parquet, key to a column's name or place from 0, where the names do not say it.
     Raises:
         MissingError: no such file. DataError: what is wrong at which line; no file in the folder.
     """
     place = Path(path)
     if place.is_dir():
-        return RowShards(place)
-    return RowFile(_as_lines(place) if place.suffix.lower() == ".parquet" and place.is_file() else place)
+        return RowShards(place, columns)
+    if place.suffix.lower() == ".parquet" and place.is_file():
+        return RowFile(_as_lines(place, columns))
+    return RowFile(place, columns)
 
 
 def is_rows(path: str | Path) -> bool:
@@ -56,13 +61,13 @@ class RowShards(RowFile):
         DataError: there is none, or one is not well formed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, columns: Mapping[str, str | int] | None = None) -> None:
         self.path = folder
         found = _shards(folder)
         if not found:
             raise DataError(f"{folder}: no shard in this folder ({', '.join(SUFFIXES)})")
         self.names = [path.stem for path in found]
-        self.shards = [open_rows(path) for path in found]
+        self.shards = [open_rows(path, columns) for path in found]
         kinds = {shard.kind for shard in self.shards}
         self.kind = kinds.pop() if len(kinds) == 1 else "shards"
         self.starts = np.cumsum([0, *map(len, self.shards)])
@@ -85,9 +90,10 @@ class RowShards(RowFile):
         return replace(row, id=f"{self.names[shard]}/{row.id}")
 
 
-def _as_lines(path: Path) -> Path:
+def _as_lines(path: Path, columns: Mapping[str, str | int] | None) -> Path:
     """The JSONL that stands for a Parquet file in the cache."""
-    lines = cache_folder() / "rows" / f"{path.stem}-{file_key(path.resolve()):016x}.jsonl"
+    key = text_key(f"{file_key(path.resolve())} {sorted(columns.items()) if columns else ''}")
+    lines = cache_folder() / "rows" / f"{path.stem}-{key:016x}.jsonl"
     if not lines.is_file():
-        convert("parquet", path, lines, overwrite=True)
+        convert("parquet", path, lines, options=ReadOptions(columns=columns), overwrite=True)
     return lines

@@ -263,9 +263,10 @@ def _learnt_answers(run: str, task: Task, top: int) -> tuple[str, ...]:
     recipe = Recipe.model_validate(yaml.safe_load((Path(run) / RECIPE_FILE).read_text(encoding="utf-8")))
     for part, facts in zip(recipe.parts(), trained, strict=True):
         if part.task == task.name:
-            if not Path(part.train).exists() or open_rows(part.train).sha256 != facts["sha256"]:
+            columns = recipe.data.columns
+            if not Path(part.train).exists() or open_rows(part.train, columns).sha256 != facts["sha256"]:
                 raise MismatchError(f"{part.train}, which {run} was trained on, has changed or gone; give the answers")
-            return tuple(answer_vocabulary(part.train, task, top))
+            return tuple(answer_vocabulary(part.train, task, top, columns))
     raise RecipeError(f"{run} was not trained on {task.name!r}, so it has no answers of its own; give them")
 
 

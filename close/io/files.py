@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +15,27 @@ from filelock import FileLock, Timeout
 
 from close.errors import DataError, MissingError, OutputExistsError
 
-__all__ = ["locked", "read_json", "waiting", "whole", "write_json", "write_text"]
+__all__ = ["check_file", "locked", "read_json", "waiting", "whole", "write_json", "write_text"]
+
+
+def check_file(path: str | Path, expected: str = "a file") -> None:
+    """Refuse what can't be read from start to end, and again; a pipe would wait for a writer for ever.
+
+    Raises:
+        MissingError: nothing is there. DataError: a folder, a pipe, a device or a socket.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: a name that no file can have
+        raise MissingError(f"{path}: no such file") from None
+    except OSError as error:
+        raise MissingError(f"{path}: {error.strerror}") from None
+    if stat.S_ISDIR(mode):
+        raise DataError(f"{path}: is a folder, expected {expected}")
+    if not stat.S_ISREG(mode):
+        raise DataError(
+            f"{path}: is a pipe, a device or a socket, expected {expected}; save what it gives as one first"
+        )
 
 
 @contextmanager

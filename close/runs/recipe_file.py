@@ -40,7 +40,7 @@ def _read(path: Path) -> dict[str, Any]:
     data = values.get("data")
     if isinstance(data, dict):
         for key, value in data.items():
-            if isinstance(value, str):
+            if isinstance(value, str) and key != "columns":
                 data[key] = str(path.parent / value)
     for part in values["task"] if isinstance(values.get("task"), list) else []:
         for key in ("train", "embeddings"):

@@ -9,8 +9,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from close.data.columns import key_of
 from close.registry import unknown_name
 
 __all__ = ["DataSection", "LoraSection", "Section", "TaskSection", "TrainingSection", "keys_only"]
@@ -33,11 +43,20 @@ class DataSection(Section):
     Attributes:
         train: rows to learn from (`.jsonl`, `.txt`, `.csv`). val: rows whose loss is watched.
         embeddings: an embedding table of the train rows, made before; without it, one is made and cached.
+        columns: of tables, key to a column's name or place from 0, where the names do not say it: {caption: 2, image: 0}.
     """
 
     train: Path | None = None
     val: Path | None = None
     embeddings: Path | None = None
+    columns: dict[str, str | int] | None = None
+
+    @field_validator("columns")
+    @classmethod
+    def _columns(cls, given: dict[str, str | int] | None) -> dict[str, str | int] | None:
+        for key in given or ():
+            key_of(key)
+        return given
 
 
 class TaskSection(Section):

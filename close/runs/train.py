@@ -143,8 +143,8 @@ def _read_data(recipe: Recipe, arguments: Seq2SeqTrainingArguments) -> _Data:
     parts = recipe.parts()
     instruct = len(parts) > 1
     tasks = [get_task(part.task) for part in parts]
-    files = [open_rows(part.train) for part in parts]
-    val_rows = open_rows(recipe.data.val) if recipe.data.val else None
+    files = [open_rows(part.train, recipe.data.columns) for part in parts]
+    val_rows = open_rows(recipe.data.val, recipe.data.columns) if recipe.data.val else None
     check_work(recipe, files)
     encoder = cache(lambda: load_encoder(recipe.encoder))
     with arguments.main_process_first(local=False):  # of several processes one embeds, the others read

@@ -146,7 +146,7 @@ def _check(
     if twice := [name for name in names if names.count(name) > 1]:
         raise RecipeError(f"arm {twice[0]!r} is there twice; each has a name of its own")
     recipes = [run_folder(base, arm, seed, folder)[0] for arm in arms for seed in seeds][:: len(seeds)]
-    files = [open_rows(part.train) for part in base.parts()]
+    files = [open_rows(part.train, base.data.columns) for part in base.parts()]
     encoder = cache(lambda: load_encoder(base.encoder))
     for arm, recipe in zip(arms, recipes, strict=True):
         if recipe.train_on == "image" and (without := [rows.path for rows in files if rows[0].image is None]):

@@ -1,6 +1,7 @@
 """The closed set of answers that a VQA model may choose from."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from close.data.shards import open_rows
@@ -10,16 +11,18 @@ from close.tasks.base import Task
 __all__ = ["answer_vocabulary"]
 
 
-def answer_vocabulary(path: str | Path, task: Task, top: int | None = None) -> list[str]:
+def answer_vocabulary(
+    path: str | Path, task: Task, top: int | None = None, columns: Mapping[str, str | int] | None = None
+) -> list[str]:
     """Answers from a file, each once, lower-cased.
 
     Args:
         path: `.txt`, one answer a line, kept in their order; or rows, whose training targets are taken, commonest first.
-        top: only the first so many.
+        top: only the first so many. columns: of a table, as `open_rows` takes them.
     Raises:
         MissingError, DataError: no such file; a row that lacks what the task needs.
     """
-    rows = open_rows(path)
+    rows = open_rows(path, columns)
     if rows.kind == "txt":
         found = list(dict.fromkeys(" ".join(row.source[0].lower().split()) for row in rows))
     else:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from close.data.columns import Skip
 from close.data.rows import parse_row
 from close.errors import DataError, MissingError, RecipeError
 from close.registry import Registry
@@ -21,7 +22,6 @@ __all__ = [
     "ReadSummary",
     "Reader",
     "Skip",
-    "decoded_lines",
     "formats",
     "get",
     "read_rows",
@@ -43,7 +43,8 @@ class ReadOptions:
         split: splits to keep, where the file has several; all without it.
         annotations: VQA 2.0, the answers; test questions have none.
         captions: VQA 2.0, the COCO captions of the images, which become the sources.
-        encoding: of text; UTF-8 with or without a byte-order mark, unless said otherwise.
+        columns: of tables and shards, key to a column's name (or suffix), or its place from 0, as `parse_columns` makes it.
+        encoding: of text; UTF-8 unless said otherwise, or by the file's byte-order mark.
     """
 
     images: Path | None = None
@@ -51,23 +52,25 @@ class ReadOptions:
     split: tuple[str, ...] = ()
     annotations: Path | None = None
     captions: Path | None = None
+    columns: Mapping[str, str | int] | None = None
     encoding: str = "utf-8"
 
     def __post_init__(self) -> None:
         try:
-            codecs.lookup(self.encoding)
-        except LookupError:
+            b"".decode(codecs.lookup(self.encoding).name)
+        except (LookupError, ValueError):  # no such one, or one that is not of text
             raise RecipeError(f"unknown encoding {self.encoding!r}; usual ones are utf-8, latin-1, cp1252") from None
 
 
 @dataclass
 class ReadSummary:
-    """What came of a file: records read, rows given, records skipped by reason, the first messages."""
+    """What came of a file: records read, rows given, records skipped by reason, the first messages; how it was read."""
 
     read: int = 0
     written: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     messages: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -76,23 +79,22 @@ class ReadSummary:
             "written": self.written,
             "skipped": dict(self.skipped.most_common()),
             "messages": self.messages,
+            "notes": self.notes,
         }
-
-
-class Skip(Exception):  # noqa: N818 - no error: a record that the format itself marks as unusable
-    """A record that is left out and counted; its text is the reason."""
 
 
 class Reader(ABC):
     """A format: how its records are found, and what row one of them is.
 
     Subclass, register in `READERS`, done; the file may lie outside the package (`plugins`). `records` raises `DataError`
-    for what makes the file unreadable from there on; `row` raises it for one record.
+    for what makes the file unreadable from there on; `row` raises it for one record. A record may itself be the `DataError`
+    or `Skip` that is to be raised for it.
 
     Attributes:
         reads: what file or folder it reads, in a line, for help and documentation.
         uses: the options that say something to this format, besides the encoding.
         default_per: what a row is made for, unless the option `per` says otherwise.
+        notes: what is to be told of the file, beside its rows.
     """
 
     reads: ClassVar[str]
@@ -100,7 +102,7 @@ class Reader(ABC):
     default_per: ClassVar[Literal["caption", "image"]] = "caption"
 
     def __init__(self, path: Path, options: ReadOptions) -> None:
-        self.path, self.options = path, options
+        self.path, self.options, self.notes = path, options, list[str]()
         for name in (f.name for f in fields(options) if f.name != "encoding"):
             if getattr(options, name) and name not in self.uses:
                 taken = ", ".join((*self.uses, "encoding"))
@@ -165,6 +167,8 @@ def read_rows(
     for where, record in reader.records():
         summary.read += 1
         try:
+            if isinstance(record, (DataError, Skip)):
+                raise record
             row = _checked(reader.row(record, where), where, ids, home)
         except Skip as skip:
             summary.skipped[str(skip)] += 1
@@ -177,6 +181,7 @@ def read_rows(
             continue
         summary.written += 1
         yield row
+    summary.notes.extend(reader.notes)
     if not summary.written:
         raise DataError(f"{path}: not one row; read {summary.read}, skipped {dict(summary.skipped) or 'none'}")
 
@@ -214,24 +219,3 @@ def text(record: Any, key: str, where: str) -> str:
 
 
 _NAMES = {str: "a text", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
-
-
-def decoded_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
-    """Yield (number, line) of a text file; a byte-order mark is taken off.
-
-    Raises:
-        DataError: a line is not in `encoding`.
-    """
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder, expected a file")
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")) and encoding == "utf-8":
-                raise DataError(f"{path}:1: this is UTF-16, expected UTF-8; save it as UTF-8")
-            try:
-                yield number, line.decode("utf-8-sig" if number == 1 and encoding == "utf-8" else encoding)
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{path}:{number}: not {encoding.upper()} at byte {error.start} of the line;"
-                    " say which encoding it is, e.g. latin-1"
-                ) from None

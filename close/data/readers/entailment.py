@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from close.data.readers.base import READERS, Reader, Skip, Values, get, text
-from close.data.readers.lines import json_lines
+from close.data.readers.lines import json_records
 from close.errors import DataError
 
 __all__ = ["Snli", "SnliVe"]
@@ -26,7 +26,7 @@ class Snli(Reader):
     uses: ClassVar[tuple[str, ...]] = ()
 
     def records(self) -> Iterator[tuple[str, Any]]:
-        yield from json_lines(self.path, self.options.encoding)
+        yield from json_records(self.path, self.options.encoding)
 
     def row(self, record: Any, where: str) -> Values:
         label = get(record, "gold_label", str, where)

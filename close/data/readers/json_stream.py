@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from close.errors import DataError, MissingError
+from close.data.text import TextFile
+from close.errors import DataError
 
 __all__ = ["json_items", "json_value"]
 
@@ -65,15 +66,11 @@ class _Text:
     """A JSON file read in pieces."""
 
     def __init__(self, path: Path, encoding: str) -> None:
-        self.path = path
-        try:
-            self.file = path.open("rb")
-        except FileNotFoundError:
-            raise MissingError(f"{path}: no such file") from None
-        except IsADirectoryError:
-            raise DataError(f"{path}: is a folder, expected a JSON file") from None
-        self.encoding = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
-        self.decoder = codecs.getincrementaldecoder(self.encoding)()
+        self.path, text = path, TextFile(path, encoding)
+        self.file = path.open("rb")
+        self.file.seek(text.start)
+        self.encoding = text.codec
+        self.decoder = codecs.getincrementaldecoder(text.codec)()
         self.decode = json.JSONDecoder().raw_decode
         self.buffer, self.place, self.at_end = "", 0, False
 
@@ -88,7 +85,7 @@ class _Text:
         except UnicodeDecodeError as error:
             byte = self.file.tell() - len(piece) + error.start
             raise DataError(
-                f"{self.path}: not {self.encoding.removesuffix('-sig').upper()} near byte {byte}; say which encoding it is"
+                f"{self.path}: not {self.encoding.upper()} near byte {byte}; say which encoding it is"
             ) from None
         self.buffer, self.place = self.buffer[self.place :] + added, 0
         if self.at_end:

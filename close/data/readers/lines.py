@@ -2,55 +2,43 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import fields
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from close.data.readers.base import READERS, Reader, Values, decoded_lines
-from close.data.rows import Row
-from close.data.text import FIRST_LINES, not_plain
+from close.data.columns import Skip
+from close.data.readers.base import READERS, Reader, Values
+from close.data.rows import parse_json
+from close.data.tables import Table
+from close.data.text import TextFile, check_plain, plain_lines
 from close.errors import DataError
 
-__all__ = ["Csv", "Jsonl", "Txt", "json_lines", "named_columns"]
+__all__ = ["Csv", "Jsonl", "Txt", "by_record", "json_lines", "json_records"]
 
-_KEYS = tuple(f.name for f in fields(Row))
-# Other names that columns go by; the first one present is taken.
-_ALIASES = {
-    "source": ("caption", "text", "sentence", "title", "premise"),
-    "context": ("question", "hypothesis", "article"),
-    "target": ("answer",),
-    "image": ("image_path", "file_name", "filename", "filepath", "path", "file"),
-    "references": ("captions",),
-    "group": ("image_id",),
-    "label": ("gold_label",),
-}
+
+def json_records(path: Path, encoding: str) -> Iterator[tuple[str, Any]]:
+    """Yield (where, value) of a JSONL file, and the error of a line that has none; empty lines are passed over."""
+    file = TextFile(path, encoding)
+    for number, line in enumerate(file.lines(), 1):
+        if line.strip():
+            where = f"{path}:{number}"
+            try:
+                file.check(line, where)
+                yield where, parse_json(line, where)
+            except DataError as error:
+                yield where, error
 
 
 def json_lines(path: Path, encoding: str) -> Iterator[tuple[str, Any]]:
-    """Yield (where, value) of a JSONL file; empty lines are passed over."""
-    for number, line in decoded_lines(path, encoding):
-        if not line.strip():
-            continue
-        try:
-            yield f"{path}:{number}", json.loads(line)
-        except json.JSONDecodeError as error:
-            cut = "" if line.endswith("\n") else "; the file is cut off here"
-            raise DataError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno}){cut}") from None
+    """Yield (where, value) of a JSONL file; empty lines are passed over.
 
-
-def named_columns(record: Mapping[str, Any], number: int) -> Values:
-    """A row from a table's record: columns by our names or the usual ones; any other column goes to `meta`."""
-    given = {name.strip().lower(): value for name, value in record.items() if value is not None and value != ""}
-    values = {key: given.pop(key) for key in _KEYS if key in given}
-    for key, aliases in _ALIASES.items():
-        name = next((alias for alias in aliases if alias in given), None)
-        if key not in values and name is not None:
-            values[key] = given.pop(name)
-    return {"id": str(number)} | values | {"meta": values.get("meta", {}) | given}
+    Raises:
+        DataError: a line is no JSON, or not in `encoding`.
+    """
+    for where, value in json_records(path, encoding):
+        if isinstance(value, DataError):
+            raise value
+        yield where, value
 
 
 @READERS.register("jsonl")
@@ -60,7 +48,7 @@ class Jsonl(Reader):
     reads = "this project's rows, one JSON object a line"
 
     def records(self) -> Iterator[tuple[str, Any]]:
-        yield from json_lines(self.path, self.options.encoding)
+        yield from json_records(self.path, self.options.encoding)
 
     def row(self, record: Any, where: str) -> Values:
         if not isinstance(record, dict):
@@ -79,47 +67,62 @@ class Txt(Reader):
     uses = ()
 
     def records(self) -> Iterator[tuple[str, Any]]:
-        first = [line for _, line in islice(decoded_lines(self.path, self.options.encoding), FIRST_LINES)]
-        if (found := not_plain(first)) is not None:
-            raise DataError(f"{self.path}: expected one caption a line, but this looks like {found}")
-        for number, line in decoded_lines(self.path, self.options.encoding):
-            yield f"{self.path}:{number}", line.strip()
+        file = TextFile(self.path, self.options.encoding)
+        check_plain(file)
+        for number, _, line in plain_lines(file):
+            yield f"{self.path}:{number}", (file, line)
 
     def row(self, record: Any, where: str) -> Values:
-        if not record:
+        file, line = record
+        file.check(line, where)
+        if not line.strip():
             raise DataError(f"{where}: empty caption")
-        return {"id": where.rpartition(":")[2], "source": record}
+        return {"id": where.rpartition(":")[2], "source": line.strip()}
 
 
 @READERS.register("csv")
 class Csv(Reader):
-    """A table with a header, commas between columns, or tabs where the header has tabs. Streams."""
+    """A table, as `close.data.tables` finds its layout. Streams; with `per` image, captions are held in memory."""
 
-    reads = "a table with a header, comma- or tab-separated"
+    reads = "a table: CSV (, ; |), tab-separated, Flickr8k's and 30k's captions and token files, Conceptual Captions"
+    uses = ("images", "per", "split", "columns")
 
     def records(self) -> Iterator[tuple[str, Any]]:
-        lines = (line for _, line in decoded_lines(self.path, self.options.encoding))
-        header = next(lines, "")
-        reader = csv.reader(lines, strict=True, delimiter="\t" if "\t" in header else ",")
-        names = next(csv.reader([header], delimiter="\t" if "\t" in header else ","), [])
-        if len(set(names)) < len(names):
-            raise DataError(f"{self.path}:1: two columns have one name: {', '.join(names)}")
-        number = 0
-        while True:
-            where = f"{self.path}:{reader.line_num + 2}"
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                raise DataError(f"{where}: not CSV ({error})") from None
-            if cells:
-                number += 1
-                yield where, (names, cells, number)
+        table = Table(TextFile(self.path, self.options.encoding), self.options.columns)
+        self.notes += table.notes
+        records = ((f"{self.path}:{number}", (str(number), table, text)) for number, _, text in table.records())
+        yield from by_record(
+            records, lambda r, where: r[1].rows(r[2], where, r[0], split=self.per == "caption"), self.per
+        )
 
     def row(self, record: Any, where: str) -> Values:
-        names, cells, number = record
-        if len(cells) != len(names):
-            raise DataError(f"{where}: {len(cells)} columns, but the header has {len(names)}: {', '.join(names)}")
-        values = named_columns(dict(zip(names, cells, strict=True)), number)
-        return values | ({"image": self.image(values["image"], where)} if "image" in values else {})
+        self.in_split(str(record.get("meta", {}).get("split", "")))
+        return record | ({"image": self.image(record["image"], where)} if "image" in record else {})
+
+
+def by_record(
+    records: Iterable[tuple[str, Any]], rows: Callable[[Any, str], list[Values]], per: str
+) -> Iterator[tuple[str, Any]]:
+    """Yield (where, row) of each row that a table's record has, and what is wrong with a record in its place.
+
+    Args:
+        rows: the rows of a record. per: "image" gathers the captions of an image into the references of one row, at the end.
+    """
+    gathered: dict[str, tuple[str, Values]] = {}
+    for where, record in records:
+        try:
+            if isinstance(record, DataError):
+                raise record
+            found = rows(record, where)
+        except (DataError, Skip) as error:
+            yield where, error
+            continue
+        for values in found:
+            if per == "caption" or "group" not in values:
+                yield where, values
+                continue
+            source = values.pop("source", [])
+            captions = values.pop("references", None) or ([source] if isinstance(source, str) else source)
+            first = gathered.setdefault(values["group"], (where, values | {"id": values["group"], "references": []}))[1]
+            first["references"] = [*first["references"], *captions]
+    yield from gathered.values()

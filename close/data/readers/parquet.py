@@ -2,54 +2,119 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from close.data.columns import Columns, by_caption, check_flags
 from close.data.readers.base import READERS, Reader, Values
-from close.data.readers.lines import named_columns
+from close.data.readers.folder import IMAGE_SUFFIXES
+from close.data.readers.lines import by_record
 from close.data.readers.webdataset import write_picture
 from close.errors import DataError, reason
+from close.io.files import check_file
 
 __all__ = ["Parquet"]
+
+_UNREADABLE = (ValueError, OverflowError, KeyError)
+"""What pyarrow raises for text that is not UTF-8, dates beyond Python's, unknown time zones."""
 
 
 @READERS.register("parquet")
 class Parquet(Reader):
     """One file, or every `.parquet` below a folder, by name. Streams batch by batch.
 
-    Pictures inside are written out below `images`; without that option they are left where they are.
+    Pictures inside are written out below `images`; without that option they are left where they are. Numbers that Hugging Face's
+    schema has names for (classes) become these.
     """
 
     reads = "Parquet, one file or a folder of them, columns as in CSV"
+    uses = ("images", "per", "split", "columns")
 
     def records(self) -> Iterator[tuple[str, Any]]:
-        import pyarrow
-        import pyarrow.parquet
-
         files = sorted(self.path.rglob("*.parquet")) if self.path.is_dir() else [self.path]
         if not files:
             raise DataError(f"{self.path}: no .parquet file in this folder")
+        yield from by_record(self._records(files), self._rows, self.per)
+
+    def _records(self, files: list[Path]) -> Iterator[tuple[str, Any]]:
+        import pyarrow
+        import pyarrow.parquet
+
         number = 0
         for path in files:
             try:
-                batches = pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=64)
-                for start, batch in enumerate(batches):
-                    for place, record in enumerate(batch.to_pylist(), start * 64):
+                check_file(path)
+                file = pyarrow.parquet.ParquetFile(path)
+                columns = Columns(file.schema_arrow.names, self.options.columns, str(path))
+                self.notes += [f"{path}: {columns.about()}"] if columns.unused else []
+                classes, place = _classes(file.schema_arrow), 0
+                for batch in file.iter_batches(batch_size=64):
+                    names, values = batch.schema.names, [_values(column) for column in batch.columns]
+                    for cells in zip(*values, strict=True):
                         number += 1
-                        yield f"{path}: row {place}", (record, number)
+                        record = dict(zip(names, cells, strict=True))
+                        yield f"{path}: row {place}", (number, columns, record | _named(record, classes))
+                        place += 1
+            except DataError as error:
+                yield str(path), error
             except (pyarrow.ArrowException, OSError) as error:
-                raise DataError(f"{path}: not a whole Parquet file ({reason(error, whole=False)})") from None
+                told = f"{path}: not a whole Parquet file ({reason(error, whole=False)})"
+                yield str(path), DataError(told)
+
+    def _rows(self, record: Any, where: str) -> list[Values]:
+        number, columns, record = record
+        check_flags(record)
+        values = columns.values(record, where)
+        picture = values.get("image")
+        if isinstance(picture, dict):
+            del values["image"]
+        rows = by_caption(values, str(number), split=self.per == "caption")
+        if isinstance(picture, dict) and isinstance(picture.get("bytes"), bytes) and self.options.images is not None:
+            suffix = PurePosixPath(str(picture.get("path"))).suffix.lower()
+            name = f"{number:08d}{suffix if suffix in IMAGE_SUFFIXES else '.jpg'}"
+            path = str(write_picture(self.options.images, name, picture["bytes"], where))
+            rows = [row | {"image": path} for row in rows]
+        elif isinstance(picture, str):
+            path = self.image(picture, where)
+            rows = [row | {"image": path} for row in rows]
+        return rows
 
     def row(self, record: Any, where: str) -> Values:
-        values = named_columns(*record)
-        values["id"] = str(values["id"])
-        picture = values.get("image")
-        if isinstance(picture, str):
-            values["image"] = self.image(picture, where)
-        elif isinstance(picture, dict) and picture.get("bytes") and self.options.images is not None:
-            name = f"{record[1]:08d}{PurePosixPath(picture.get('path') or '.jpg').suffix or '.jpg'}"
-            values["image"] = str(write_picture(self.options.images, name, picture["bytes"], where))
-        else:
-            values.pop("image", None)
-        return values
+        self.in_split(str(record.get("meta", {}).get("split", "")))
+        return dict(record)
+
+
+def _values(column: Any) -> list[Any]:
+    """The values of a column; one by one where not all of them can be had, as text where a date is beyond Python's."""
+    try:
+        return list(column.to_pylist())
+    except _UNREADABLE:
+        return [_value(cell) for cell in column]
+
+
+def _value(cell: Any) -> Any:
+    import pyarrow
+
+    try:
+        return cell.as_py()
+    except UnicodeDecodeError:
+        return cell.cast(pyarrow.binary()).as_py().decode("utf-8", "surrogateescape")
+    except _UNREADABLE:
+        return getattr(cell, "value", None)  # of dates and times: their number
+
+
+def _classes(schema: Any) -> dict[str, list[str]]:
+    """Column to the names of its numbers, where Hugging Face's datasets wrote the file."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        found = {name: feature["names"] for name, feature in features.items() if "names" in feature}
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return {}
+    return {name: names for name, names in found.items() if isinstance(names, list)}
+
+
+def _named(record: Values, classes: dict[str, list[str]]) -> Values:
+    numbers = ((name, record.get(name), names) for name, names in classes.items())
+    return {name: str(names[n]) for name, n, names in numbers if isinstance(n, int) and 0 <= n < len(names)}

@@ -2,102 +2,186 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import lzma
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from close.data.columns import Columns, by_caption, check_flags, key_of
 from close.data.readers.base import READERS, Reader, Values
 from close.data.readers.folder import IMAGE_SUFFIXES
-from close.data.readers.lines import named_columns
+from close.data.readers.lines import by_record
+from close.data.rows import parse_json
 from close.errors import DataError
-from close.io.files import whole
+from close.io.files import check_file, whole
 
 __all__ = ["WebDataset", "write_picture"]
+
+_PICTURES = IMAGE_SUFFIXES | {".img", ".image"}
+_TEXTS = (".txt", ".text", ".cap", ".caption")
+_BAD_NAME = (errno.EINVAL, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)
+_BROKEN = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, OverflowError)
 
 
 @READERS.register("webdataset")
 class WebDataset(Reader):
     """One tar, or every tar below a folder, by name. Streams, one sample in memory.
 
-    Source: the `.txt`, or a caption in the `.json`, whose other fields go to `meta`. Pictures are written out below
-    `images`, because everything else reads files; without that option they are left where they are.
+    Source: the `.txt` (`.cap`, `.outputs.txt`, …; `columns` says which), or a caption in the `.json`, whose other fields go to
+    `meta`. Pictures are written out below `images`, because everything else reads files; without that option they are left
+    where they are.
     """
 
     reads = "tar shards as webdataset writes them, one or a folder of them"
+    uses = ("images", "columns")
 
     def records(self) -> Iterator[tuple[str, Any]]:
         shards = sorted(self.path.rglob("*.tar")) if self.path.is_dir() else [self.path]
         if not shards:
             raise DataError(f"{self.path}: no .tar file in this folder")
+        yield from by_record(self._records(shards), self._rows, "caption")
+
+    def _records(self, shards: list[Path]) -> Iterator[tuple[str, Any]]:
         for shard in shards:
-            for key, sample in _samples(shard):
-                yield f"{shard}: sample {key!r}", (shard.stem, key, sample)
+            key, dotted = "", ""
+            try:
+                for key, sample in _samples(shard):
+                    if "." in PurePosixPath(key).name and not dotted:
+                        dotted = (
+                            f"{shard}: names with dots are taken whole, e.g. {key!r}; webdataset cuts at the first dot"
+                        )
+                        self.notes.append(dotted)
+                    yield f"{shard}: sample {key!r}", (shard.stem, key, sample)
+            except DataError as error:
+                yield str(shard), error
+            except _BROKEN as error:
+                yield str(shard), DataError(f"{shard}: after sample {key!r}: not a whole tar file ({error})")
 
     def row(self, record: Any, where: str) -> Values:
+        return dict(record)
+
+    def _rows(self, record: Any, where: str) -> list[Values]:
         shard, key, sample = record
-        values = named_columns(_fields(sample, where), 0) | {"id": f"{shard}/{key}"}
-        values.pop("image", None)
-        picture = next((suffix for suffix in sample if suffix in IMAGE_SUFFIXES), None)
-        if ".txt" in sample:
-            values["source"] = _text(sample[".txt"], f"{where}: .txt").strip()
+        if sample is None:
+            raise DataError(
+                f"{where}: its parts do not lie side by side; pack the shard in order of name (tar --sort=name)"
+            )
+        fields = self._fields(sample, where)
+        check_flags(fields)
+        given = {name: column for name, column in self.given.items() if str(column) in fields}
+        values = Columns(fields, given, where, demand=False).values(fields, where)
+        meta = {name: fields[name] for name in ("id", "image") if values.pop(name, None) is not None}
+        picture = self._part("image", _PICTURES, sample, fields, where)
+        caption = self._part("caption", _TEXTS, sample, fields, where)
+        if caption:
+            values["source"] = self._text(sample[caption], f"{where}: {caption}").strip()
+            values.pop("references", None)
+        if not values.get("source") and not values.get("references"):
+            raise DataError(
+                f"{where}: no caption in it (it has {', '.join(sample)}); which part or field of .json is it? "
+                "--columns caption=outputs.txt takes that part"
+            )
+        if ".cls" in sample:
+            meta["cls"] = self._text(sample[".cls"], f"{where}: .cls").strip()
+        if meta := values.get("meta", {}) | meta:
+            values["meta"] = meta
+        rows = by_caption(values, f"{shard}/{key}")
         if picture and self.options.images is not None:
-            values["image"] = str(write_picture(self.options.images, f"{shard}/{key}{picture}", sample[picture], where))
-        if "source" not in values and "image" not in values:
-            raise DataError(f"{where}: no caption in it; to take its picture, say into which folder (images)")
+            suffix = PurePosixPath(picture).suffix
+            name = f"{shard}/{key}{suffix if suffix in IMAGE_SUFFIXES else '.jpg'}"
+            path = str(write_picture(self.options.images, name, sample[picture], where))
+            rows = [row | {"image": path} for row in rows]
+        return rows
+
+    def _part(self, key: str, suffixes: Any, sample: dict[str, bytes], fields: Values, where: str) -> str | None:
+        """The part of a sample that is its picture, or its caption: as `columns` say, else by its suffix."""
+        for column in (str(column) for name, column in self.given.items() if key_of(name) == key_of(key)):
+            if (part := f".{column.lstrip('.').lower()}") in sample:
+                return part
+            if column not in fields:
+                raise DataError(f"{where}: no {column!r} for {key!r}; it has {', '.join([*sample, *fields])}")
+            return None
+        found = [part for part in sample if PurePosixPath(f"x{part}").suffix in suffixes]
+        plain = [part for part in found if part.count(".") == 1]
+        if len(found) > 1 and not plain:
+            raise DataError(f"{where}: which part is the {key}, {' or '.join(found)}? --columns {key}={found[0][1:]}")
+        return next(iter(plain or found), None)
+
+    @property
+    def given(self) -> Mapping[str, str | int]:
+        """What parts and fields are, as the caller says."""
+        return self.options.columns or {}
+
+    def _fields(self, sample: dict[str, bytes], where: str) -> Values:
+        if ".json" not in sample:
+            return {}
+        values = parse_json(self._text(sample[".json"], f"{where}: .json"), f"{where}: .json")
+        if not isinstance(values, dict):
+            raise DataError(f"{where}: .json: expected an object")
         return values
 
+    def _text(self, content: bytes, where: str) -> str:
+        try:
+            return content.decode(self.options.encoding).removeprefix("\ufeff")
+        except UnicodeError:
+            raise DataError(f"{where}: not {self.options.encoding.upper()}") from None
 
-def _samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yield (key, suffix to content) of the neighbouring members of one stem."""
-    key, sample = "", dict[str, bytes]()
-    try:
-        with tarfile.open(shard, "r|*") as archive:
-            for member in archive:
-                archive.members.clear()  # type: ignore[attr-defined]  # else it keeps a list of all
-                file = archive.extractfile(member) if member.isfile() else None
-                if file is None:
-                    continue
-                stem, dot, suffix = PurePosixPath(member.name).name.partition(".")
-                name = str(PurePosixPath(member.name).parent / stem)
-                if name != key and sample:
-                    yield key, sample
-                    sample = {}
-                key = name
-                sample[f"{dot}{suffix}".lower()] = file.read()
-    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise DataError(f"{shard}: after sample {key!r}: not a whole tar file ({error})") from None
+
+def _samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes] | None]]:
+    """Yield (key, suffix to content) of the neighbouring members of one stem; no content for a stem that comes again."""
+    check_file(shard, "a tar file")
+    key, sample, seen = "", dict[str, bytes](), set[int]()
+    with tarfile.open(shard, "r|*") as archive:
+        for member in archive:
+            archive.members.clear()  # type: ignore[attr-defined]  # else it keeps a list of all
+            file = archive.extractfile(member) if member.isreg() else None
+            if file is None:
+                continue
+            stem, dot, suffix = PurePosixPath(member.name).name.partition(".")
+            name = str(PurePosixPath(member.name).parent / stem)
+            whole_name = _whole(sample, suffix)
+            if sample and (name != key or whole_name):
+                yield from _closed(key, sample, seen)
+                sample = {}
+            key = name
+            sample[f"{dot}{suffix}".lower()] = file.read()
     if sample:
-        yield key, sample
+        yield from _closed(key, sample, seen)
 
 
-def _fields(sample: dict[str, bytes], where: str) -> Values:
-    if ".json" not in sample:
-        return {}
-    try:
-        values = json.loads(_text(sample[".json"], f"{where}: .json"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: .json: not JSON ({error.msg})") from None
-    if not isinstance(values, dict):
-        raise DataError(f"{where}: .json: expected an object")
-    return values
+def _whole(sample: dict[str, bytes], suffix: str = "") -> str:
+    """What belongs to the name of a sample with dots, `.v1.0` of `img.v1.0.jpg` and `img.v1.0.txt`; "" where parts have names.
+
+    Args:
+        suffix: of the next member; a sample goes on as long as that has the same.
+    """
+    middles = {PurePosixPath(f"x{part}").stem[1:] for part in sample}
+    if len(sample) < 2 or len(middles) > 1 or middles == {""}:
+        return ""
+    middle = middles.pop()
+    return "" if suffix and PurePosixPath(f"x.{suffix.lower()}").stem[1:] == middle else middle
 
 
-def _text(content: bytes, where: str) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{where}: not UTF-8") from None
+def _closed(key: str, sample: dict[str, bytes], seen: set[int]) -> Iterator[tuple[str, dict[str, bytes] | None]]:
+    middle = _whole(sample)
+    name = key + middle
+    yield name, None if hash(name) in seen else {part.removeprefix(middle): content for part, content in sample.items()}
+    seen.add(hash(name))
 
 
 def write_picture(folder: Path, name: str, content: bytes, where: str) -> Path:
     """Write a picture below the folder, never outside of it."""
-    path = (folder / name).resolve()
-    if folder.resolve() not in path.parents:
-        raise DataError(f"{where}: its name leads out of {folder}")
-    with whole(path) as partial:
-        partial.write_bytes(content)
+    try:
+        path = (folder / name).resolve()
+        if folder.resolve() not in path.parents:
+            raise DataError(f"{where}: its name leads out of {folder}")
+        with whole(path) as partial:
+            partial.write_bytes(content)
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError) or getattr(error, "errno", errno.EINVAL) not in _BAD_NAME:
+            raise
+        raise DataError(f"{where}: no file can have the name {name!r:.200}") from None
     return path

@@ -106,8 +106,8 @@ BAD_ROWS = [
     ("c.jsonl", '{"source": "a"}\n{"source": ""}\n', "c.jsonl:2: 'source' is an empty text"),
     ("c.jsonl", '{"source": "a"}\n{"sorce": "b"}\n', "c.jsonl:2: unknown key 'sorce': did you mean 'source'?"),
     ("c.txt", "a\n\nb\n", "c.txt:2: empty caption"),
-    ("c.csv", "a,b\n1,2\n", "c.csv:1: no column named source"),
-    ("c.xml", "<a/>", "c.xml: rows are read from .jsonl, .txt or .csv"),
+    ("c.csv", "a,b\n1,2\n", "c.csv:1: no column of captions"),
+    ("c.xml", "<a/>", "c.xml: rows are read from .jsonl, .txt, .csv"),
 ]
 
 

@@ -295,14 +295,14 @@ def test_csv_takes_usual_column_names_and_quoted_line_breaks(tmp_path: Path) -> 
     text = 'image_path,Caption,author\nx.jpg,"A dog, ""big"",\nat rest",Ann\ny.jpg,A cat,\n'
     got = rows("csv", put(tmp_path / "t.csv", text))
     assert got == [
-        {"id": "1", "image": "x.jpg", "source": 'A dog, "big",\nat rest', "meta": {"author": "Ann"}},
-        {"id": "2", "image": "y.jpg", "source": "A cat"},
+        {"id": "2", "image": "x.jpg", "group": "x.jpg", "source": 'A dog, "big",\nat rest', "meta": {"author": "Ann"}},
+        {"id": "4", "image": "y.jpg", "group": "y.jpg", "source": "A cat"},
     ]
 
 
 def test_tsv(tmp_path: Path) -> None:
     got = rows("csv", put(tmp_path / "t.tsv", "filepath\ttitle\nx.jpg\tA dog, asleep\n"))
-    assert got == [{"id": "1", "image": "x.jpg", "source": "A dog, asleep"}]
+    assert got == [{"id": "2", "image": "x.jpg", "group": "x.jpg", "source": "A dog, asleep"}]
 
 
 def test_txt_and_jsonl(tmp_path: Path) -> None:

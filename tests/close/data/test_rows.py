@@ -75,7 +75,7 @@ def test_text_and_csv(tmp_path, ending, mark):
         ("2", ("a cat, black",)),
     ]
     (tmp_path / "b.csv").write_bytes(
-        f'{mark}Image,Caption,own{ending}1.png,"a cat, ""black"""{ending},a dog,{ending}'.encode()
+        f'{mark}Image,Caption,own{ending}1.png,"a cat, ""black""",{ending},a dog,{ending}'.encode()
     )
     rows = RowFile(tmp_path / "b.csv")
     assert [row.source for row in rows] == [('a cat, "black"',), ("a dog",)]
@@ -128,27 +128,27 @@ def test_a_wrong_file_is_told(tmp_path):
 
     with pytest.raises(MissingError, match="no such file"):
         RowFile(tmp_path / "gone.jsonl")
-    with pytest.raises(MissingError, match="it is a folder"):
+    with pytest.raises(DataError, match="is a folder"):
         RowFile(tmp_path)
     for name in ("a.jsonl", "a.txt", "a.csv"):
         (tmp_path / name).write_bytes(b"")
         assert "the file is empty" in message(tmp_path / name)
     (tmp_path / "a.xml").write_text("<a/>")
-    assert ".jsonl, .txt or .csv" in message(tmp_path / "a.xml")
+    assert ".jsonl, .txt, .csv, .tsv, .token or .parquet" in message(tmp_path / "a.xml")
     (tmp_path / "a.txt").write_text("a dog\n\na cat\n")
     assert ":2: empty caption" in message(tmp_path / "a.txt")
-    (tmp_path / "a.txt").write_text("a dog\n\u3000\n")
+    (tmp_path / "a.txt").write_text("a dog\n\u3000\na cat\n")
     assert ":2: empty caption" in message(tmp_path / "a.txt")
     (tmp_path / "a.txt").write_bytes(b"a dog\n\xff\n")
     assert ":2: not UTF-8 at byte 0" in message(tmp_path / "a.txt")
     (tmp_path / "a.csv").write_text("image,words\n1,2\n")
-    assert "no column named source, caption, text, sentence; found image, words" in message(tmp_path / "a.csv")
+    assert ":1: no column of captions (columns: image, words); say it by name or place" in message(tmp_path / "a.csv")
     (tmp_path / "a.csv").write_text("image,caption\n1.png,a dog\n2.png,\n")
-    assert ":3: 'source' is an empty text" in message(tmp_path / "a.csv")
+    assert ":3: no text in it" in message(tmp_path / "a.csv")
     (tmp_path / "a.csv").write_text("image,caption\n1.png\n")
-    assert ":2: 'source' is an empty text" in message(tmp_path / "a.csv")
+    assert ":2: 1 columns, but the header has 2: image, caption" in message(tmp_path / "a.csv")
     (tmp_path / "a.csv").write_bytes(b"caption\n\xff\n")
-    assert "not a CSV file in UTF-8" in message(tmp_path / "a.csv")
+    assert ":2: not UTF-8 at byte 0" in message(tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])

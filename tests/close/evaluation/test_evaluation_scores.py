@@ -270,7 +270,13 @@ def test_convert_says_what_it_skipped(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "1 rows of 2 records; skipped 1 × label '-'" in done.stdout
     again = call("convert", "snli", source, tmp_path / "out.jsonl", "--overwrite", "--json")
-    assert json.loads(again.stdout) == {"read": 2, "written": 1, "skipped": {"label '-'": 1}, "messages": []}
+    assert json.loads(again.stdout) == {
+        "read": 2,
+        "written": 1,
+        "skipped": {"label '-'": 1},
+        "messages": [],
+        "notes": [],
+    }
     assert isinstance(call("convert", "snli", source, tmp_path / "out.jsonl").exception, CloseError)
     assert isinstance(call("convert", "cocoa", source, tmp_path / "o").exception, CloseError)
 
