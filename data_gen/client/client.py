@@ -9,14 +9,17 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from data_gen.client.bounds import MOST_BYTES, TooLargeError, bound
 from data_gen.client.exchange import Prompt, Reply, RequestError, RetryError, error_message
 from data_gen.client.limits import Limit, retry_after
 from data_gen.client.reading import read_reply
-from data_gen.client.server import find_server, without_password
+from data_gen.client.secrets import Secrets
+from data_gen.client.server import environment, find_server, reachable, without_password
 from data_gen.client.terms import RefusedError, Terms, Trial, named, optional, parameter
-from data_gen.errors import ServerError
+from data_gen.errors import InputError, ServerError
 from data_gen.text.words import clean
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Client"]
 
+_MOST_OF_A_FILE = 512 << 20
 _RETRIED = {408, 409, 425, 429}
 _NO_MODEL = re.compile(
     r"not (be )?found|not exist|(invalid|unknown|unsupported|no such) model|not a valid model", re.IGNORECASE
@@ -50,7 +54,7 @@ class Client:
         note: is given a line for whatever the user should know.
 
     Raises:
-        InputError: see `find_server`.
+        InputError: see `find_server`; or the environment names a proxy or certificates that can't be used.
     """
 
     def __init__(
@@ -67,7 +71,8 @@ class Client:
     ) -> None:
         import openai
 
-        self._url, self._key = find_server(base_url)
+        self._url, key = find_server(base_url)
+        self._secrets = Secrets(key, self._url)
         self._name = without_password(self._url)
         self.model = model
         self._chat = endpoint == "chat"
@@ -79,13 +84,17 @@ class Client:
         self._not_before = 0.0
         self._under_way = 0
         self._answers = 0
-        self.api = openai.AsyncOpenAI(
-            api_key=self._key or "none",
-            base_url=self._url,
-            max_retries=0,
-            timeout=timeout,
-            http_client=openai.DefaultAsyncHttpxClient(timeout=timeout, event_hooks={"response": [self._learn]}),
-        )
+        try:
+            self.api = openai.AsyncOpenAI(
+                api_key=key or "none",
+                base_url=self._url,
+                max_retries=0,
+                timeout=timeout,
+                default_headers={"Accept-Encoding": "identity"},
+                http_client=openai.DefaultAsyncHttpxClient(timeout=timeout, event_hooks={"response": [self._learn]}),
+            )
+        except Exception as error:  # of the HTTP library: proxies and certificates of the environment
+            raise InputError(self.quote(f"can't ask {self._name}: {error}; {environment()}")) from None
 
     async def __aenter__(self) -> Client:
         return self
@@ -156,7 +165,7 @@ class Client:
 
     async def _given_up(self, error: RetryError, tries: int) -> Exception:
         if error.unreachable and not await self._alive():
-            return ServerError(f"no answer from {self._name}: {error.reason}; is it running?")
+            return ServerError(self.quote(f"no answer from {self._name}: {error.reason}; {reachable(self._url)}"))
         return RequestError(f"{error.reason} ({tries} tries)", error.raw)
 
     def _patience(self, again: RetryError) -> int:
@@ -189,6 +198,7 @@ class Client:
             await asyncio.sleep(delay)
 
     async def _learn(self, response: Any) -> None:
+        bound(response, MOST_BYTES if response.url.path.endswith(self.path) else _MOST_OF_A_FILE)
         self._requests.learn(response.headers, self._under_way - 1)
         self._tokens.learn(response.headers, 0.0)
 
@@ -212,8 +222,11 @@ class Client:
             raise RetryError(f"no answer within {self._timeout:g} s") from None
         except openai.APIStatusError as error:
             raise self._status(error.status_code, error.body, error.response.headers) from None
-        except openai.APIError as error:
-            raise RetryError(self.quote(str(error.__cause__ or error)), unreachable=True) from None
+        except (openai.APIError, TooLargeError) as error:
+            cause = error.__cause__ or error
+            if isinstance(cause, TooLargeError):
+                raise RequestError(str(cause), final=True) from None
+            raise RetryError(self.quote(str(cause)), unreachable=True) from None
         finally:
             self._under_way -= 1
 
@@ -223,7 +236,8 @@ class Client:
         Raises:
             RequestError: there is none.
         """
-        return read_reply(self.hide(answer), prompt, self.model)
+        reply = read_reply(self.hide(answer), prompt, self.model)
+        return replace(reply, text=self.hide(reply.text), model=self.hide(reply.model))
 
     @contextmanager
     def explained(self) -> Iterator[AsyncOpenAI]:
@@ -240,7 +254,7 @@ class Client:
             raise ServerError(
                 f"{self._name}, status {error.status_code}: {self.quote(error_message(error.body))}"
             ) from None
-        except openai.OpenAIError as error:
+        except (openai.OpenAIError, TooLargeError) as error:
             raise ServerError(f"no answer from {self._name}: {self.quote(str(error.__cause__ or error))}") from None
 
     def _status(self, status: int, body: object, headers: Mapping[str, str]) -> Exception:
@@ -278,10 +292,9 @@ class Client:
         return bool(named) or (status == 404 and not re.search(r"parameter|\bsupport", message, re.IGNORECASE))
 
     def quote(self, text: str) -> str:
-        """What the server says, on one line and without the key."""
-        text = clean(text)
-        return (text.replace(self._key, "***") if self._key else text)[:300] or "no more is told"
+        """What the server says, on one line and without secrets."""
+        return self._secrets.hide_all(clean(self._secrets.hide_all(text)))[:300] or "no more is told"
 
     def hide(self, text: str) -> str:
-        """An answer without the key, which a gateway may echo; a short key is a local server's dummy, and may be a word."""
-        return text.replace(self._key, "***") if len(self._key) >= 12 else text
+        """An answer without secrets, which a gateway may echo."""
+        return self._secrets.hide(text)

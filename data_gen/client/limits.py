@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import email.utils
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
 
 __all__ = ["Limit", "retry_after"]
+
+
+_LONGEST = 3600.0
+"""Seconds that a limit is believed to last."""
 
 
 class Limit:
@@ -26,10 +31,13 @@ class Limit:
         remaining = headers.get(f"x-ratelimit-remaining-{self._kind}", "")
         reset = _seconds(headers.get(f"x-ratelimit-reset-{self._kind}", ""))
         try:
-            self._limit, self._remaining = float(limit), float(remaining) - on_the_way
+            most, left = float(limit), float(remaining) - on_the_way
         except ValueError:
             return
-        self._reset = self._clock() + (60.0 if reset is None else reset)
+        if not (0 < most < math.inf and abs(left) < math.inf):
+            return
+        self._limit, self._remaining = most, left
+        self._reset = self._clock() + (60.0 if reset is None else min(reset, _LONGEST))
 
     def delay(self, cost: float) -> float:
         """Seconds until `cost` may be spent; 0: now, and it is counted."""
@@ -52,11 +60,13 @@ def _seconds(text: str) -> float | None:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that a response asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as a date."""
     try:
-        if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        return max(0.0, float(headers["retry-after"]))
+        in_ms = "retry-after-ms" in headers
+        seconds = float(headers["retry-after-ms"]) / 1000 if in_ms else float(headers["retry-after"])
     except KeyError:
         return None
     except ValueError:
-        date = email.utils.parsedate_tz(headers.get("retry-after", ""))
-        return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+        try:
+            seconds = email.utils.mktime_tz(email.utils.parsedate_tz(headers["retry-after"])) - time.time()  # type: ignore[arg-type]
+        except (TypeError, ValueError, OverflowError, KeyError):  # no date, or an impossible one
+            return None
+    return max(0.0, seconds) if abs(seconds) < math.inf else None

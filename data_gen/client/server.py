@@ -5,17 +5,40 @@ from __future__ import annotations
 import os
 import re
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from data_gen.errors import InputError
 
-__all__ = ["find_server", "without_password"]
+__all__ = ["environment", "find_server", "reachable", "without_password"]
 
+_NAMES = {"http_proxy", "https_proxy", "all_proxy", "ssl_cert_file", "ssl_cert_dir"}
 _DEFAULT_URL = "https://api.openai.com/v1"
 
 
 def without_password(url: str) -> str:
-    """A URL as it may be shown."""
-    return re.sub(r"//[^/@]*@", "//", url)
+    """A URL as it may be shown: without user, password and query."""
+    shown = url.partition("?")[0]
+    try:
+        _ = urlsplit(shown).port
+    except ValueError:  # an @ behind the first slash: a password with a slash, for all we know
+        return re.sub(r"//.*@", "//", shown)
+    return re.sub(r"//[^/]*@", "//", shown)
+
+
+def environment() -> str:
+    """What of the environment has a say in connections."""
+    names = sorted({name for name in os.environ if name.lower() in _NAMES}) or ["the settings of the system"]
+    return f"see {', '.join(names)}"
+
+
+def reachable(url: str) -> str:
+    """Why a server may be out of reach."""
+    parts = urlsplit(url)
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(parts.hostname or ""):
+        return "is it running?"
+    return f"it is asked through the proxy {without_password(proxy)} ({environment()}); is that right?"
 
 
 def _is_url(text: str) -> bool:
