@@ -25,6 +25,7 @@ from close.cli.options import (
     verb,
 )
 from close.errors import PartialError
+from close.io.files import nan_as_null
 
 if TYPE_CHECKING:
     from close.io.results import ResultFile
@@ -104,7 +105,7 @@ def _written(file: ResultFile, say: Callable[[list[Any]], Iterable[Output]], ite
         errors = list(results.failed)
         update(results.done, len(items))
         for done, output in enumerate(say(items[results.done :]), results.done + 1):
-            results.write(_plain(output.to_dict()))
+            results.write(nan_as_null(output.to_dict()))
             errors += [output.error] if output.error else []
             update(done, len(items))
     return errors
@@ -117,11 +118,7 @@ def _printed(outputs: Iterable[Output], as_json: bool) -> list[str]:
         if output.error:
             errors.append(output.error)
         if as_json:
-            typer.echo(json.dumps(_plain(output.to_dict()), ensure_ascii=False))
+            typer.echo(json.dumps(nan_as_null(output.to_dict()), ensure_ascii=False))
         elif not output.error:
             typer.echo(f"{output.item}\t{output.score:.3f}\t{output.text}")
     return errors
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: None if value != value else value for key, value in values.items()}  # NaN is not JSON

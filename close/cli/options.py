@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from close.io.files import nan_as_null
 from close.io.pretrained import trusting
 from close.plugins import load_plugins
 
@@ -123,12 +123,4 @@ def pick_engine(name: str, workers: int, address: str | None) -> Any:
 
 def print_json(value: Any) -> None:
     """A result on stdout, indented; NaN and infinity become null, which JSON has no other word for."""
-    typer.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False, default=str))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    typer.echo(json.dumps(nan_as_null(value), indent=2, ensure_ascii=False, allow_nan=False, default=str))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -96,17 +96,9 @@ def sweep(
         image=test is not None and not no_image,
         tables=tables,
     )
+    chosen: dict[str, Any] = {"select": select, "select_images": select_image}
     first = list(range(base.seed, base.seed + seeds))
-    summary = run(
-        base,
-        arms,
-        first,
-        test,
-        out,
-        select=select,
-        select_images=select_image,
-        tell=lambda line: typer.echo(line, err=True),
-    )
+    summary = run(base, arms, first, test, out, tell=lambda line: typer.echo(line, err=True), **chosen)
     if as_json:
         print_json(summary)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import stat
@@ -15,7 +16,17 @@ from filelock import FileLock, Timeout
 
 from close.errors import DataError, MissingError, OutputExistsError
 
-__all__ = ["check_file", "locked", "read_json", "waiting", "whole", "write_json", "write_text"]
+__all__ = [
+    "check_file",
+    "locked",
+    "nan_as_null",
+    "not_finite",
+    "read_json",
+    "waiting",
+    "whole",
+    "write_json",
+    "write_text",
+]
 
 
 def check_file(path: str | Path, expected: str = "a file") -> None:
@@ -61,8 +72,39 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON, indented, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write JSON, indented, whole or not at all.
+
+    Raises:
+        DataError: a number is NaN or infinite, for which JSON has no word.
+    """
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        place, number = not_finite(value) or ("a number", None)
+        raise DataError(f"{path}: {place} is {number}, and only finite numbers are kept; nothing was written") from None
+    write_text(path, text + "\n")
+
+
+def not_finite(value: Any) -> tuple[str, float] | None:
+    """The first NaN or infinity in plain values, and where it is (`scores.cider`); None where there is none."""
+    waiting, seen = [("", value)], set[int]()
+    for place, part in waiting:
+        if isinstance(part, float) and not math.isfinite(part):
+            return place, part
+        if isinstance(part, (dict, list, tuple)) and id(part) not in seen:  # YAML may nest a list in itself
+            seen.add(id(part))
+            inner = part.items() if isinstance(part, dict) else enumerate(part)
+            waiting += [(f"{place}.{key}".lstrip("."), value) for key, value in inner]
+    return None
+
+
+def nan_as_null(value: Any) -> Any:
+    """Plain values with None for NaN and infinity, for which JSON has no other word."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): nan_as_null(item) for key, item in value.items()}
+    return [nan_as_null(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def read_json(path: str | Path) -> Any:

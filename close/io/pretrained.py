@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -129,18 +129,24 @@ def _in_a_pickle(error: BaseException | None) -> str | None:
     return None
 
 
-def refuse_bad_weights(model: Any, what: str) -> None:
+def refuse_bad_weights(
+    model: Any,
+    what: str,
+    *,
+    state: Mapping[str, Any] | None = None,
+    advice: str = "get the file again, or another checkpoint",
+) -> None:
     """Name the first weight that is not finite; of what is no weight (a mask may be infinite), the first with NaN.
 
     Args:
-        model: a `torch.nn.Module`. what: it is, for the message.
+        model: a `torch.nn.Module`. what: it is, for the message. state: its weights by name, where it holds only a part of them.
     Raises:
-        WeightsError: there is one.
+        WeightsError: there is one; `advice` says what to do.
     """
     weights = dict(model.named_parameters())
-    for name, value in model.state_dict().items():
+    for name, value in (state or model.state_dict()).items():
         if value.is_floating_point() and not (value.isfinite() if name in weights else ~value.isnan()).all():
-            raise WeightsError(f"{what}: {name!r} holds NaN or infinity; get the file again, or another checkpoint")
+            raise WeightsError(f"{what}: {name!r} holds NaN or infinity; {advice}")
 
 
 def load_tokenizer(place: str, vocab_size: int) -> Any:

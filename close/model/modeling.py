@@ -25,7 +25,7 @@ from close.data.rows import Modality
 from close.errors import MismatchError, WeightsError
 from close.fast.probe import is_on
 from close.fast.search import Search, t5_search
-from close.io.pretrained import loading, trusts_code
+from close.io.pretrained import loading, refuse_bad_weights, trusts_code
 from close.model.configuration import CloseConfig
 from close.model.prefixes import Prefix, build_prefix
 
@@ -73,7 +73,7 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         """Load a checkpoint.
 
         Raises:
-            WeightsError: weights are missing or of another shape (transformers alone would only print that).
+            WeightsError: weights are missing, of another shape (transformers alone would only print that), or not finite.
         """
         wants_report = kwargs.pop("output_loading_info", False)
         with loading(f"{folder}: the model can't be loaded") as trust:
@@ -84,10 +84,17 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         for kind in ("missing_keys", "mismatched_keys"):
             if key := min(map(str, report[kind]), default=None):
                 raise WeightsError(f"{folder}: {len(report[kind])} {kind.replace('_keys', '')} weights, {key!r} first")
+        refuse_bad_weights(model, f"{folder}")
         return (model, report) if wants_report else model
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """Save a checkpoint; an adapter that keeps files beside its tensors puts them there too."""
+        """Save a checkpoint; an adapter that keeps files beside its tensors puts them there too.
+
+        Raises:
+            WeightsError: a weight is not finite.
+        """
+        advice = "nothing was saved; train anew with a lower training.learning_rate, or with training.precision=fp32"
+        refuse_bad_weights(self, f"{save_directory}", state=kwargs.get("state_dict"), advice=advice)
         super().save_pretrained(save_directory, *args, **kwargs)
         self.adapter.save_files(Path(save_directory))
 

@@ -59,6 +59,7 @@ def _defaults(recipe: Recipe) -> dict[str, Any]:
         "save_total_limit": 2,
         "eval_strategy": "epoch" if recipe.data.val is not None else "no",
         "logging_steps": 50,
+        "logging_nan_inf_filter": False,  # it would hide what `FiniteLosses` stops the run for
         "per_device_eval_batch_size": recipe.training.batch_size,
         "disable_tqdm": True,
         "log_level": "error",

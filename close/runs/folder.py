@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from close.errors import DataError, MissingError, OutputExistsError
-from close.io.files import read_json, write_json, write_text
+from close.io.files import nan_as_null, read_json, write_json, write_text
 from close.io.versions import versions
 from close.plugins import check_plugins
 from close.registry import Registry
@@ -129,7 +129,7 @@ def save_run(
         shutil.copytree(logs, folder / "runs", dirs_exist_ok=True)
     model.save_pretrained(folder, state_dict=state)
     tokenizer.save_pretrained(folder)
-    write_text(folder / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in log))
+    write_text(folder / "log.jsonl", "".join(json.dumps(nan_as_null(entry)) + "\n" for entry in log))
     write_text(folder / "README.md", model_card(recipe))
     config = model.config
     encoder = {"encoder": config.encoder, "fingerprint": config.encoder_fingerprint}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 from close.data.rows import Modality
 from close.encoders import ContrastiveEncoder, load_encoder, pick_device
 from close.encoders.base import describe
-from close.errors import CloseError, DataError, MismatchError, RecipeError, reason
+from close.errors import CloseError, DataError, MismatchError, RecipeError, WeightsError, reason
 from close.fast.precision import pick_dtype, pick_precision
 from close.io.pretrained import load_tokenizer, trusting, trusts_code
 from close.model.answers import LabelTree, label_scores
@@ -247,6 +248,7 @@ class CloseCaptioner:
             normalise: with "score", divide log-likelihoods by the labels' lengths in tokens.
         Raises:
             RecipeError: no labels to choose from, or settings that do not go together.
+            WeightsError: a score is NaN or infinite.
         """
         labels = self.task.labels if labels is None else labels
         how = decode or ("tree" if labels else "free")
@@ -260,11 +262,24 @@ class CloseCaptioner:
             said = self.generate(
                 embeds, contexts, modality=modality, labels=() if how == "free" else labels, **generation
             )
-            return [Answer(*one) for one in said]
+            return self._finite([Answer(*one) for one in said])
         if generation:
             raise RecipeError(f"decoding 'score' generates nothing; leave out {', '.join(generation)}")
         scores = self._label_scores(embeds, contexts, labels, modality, normalise)
-        return [_likeliest(labels, row, shares) for row, shares in zip(scores, scores.softmax(-1), strict=True)]
+        shares = scores.softmax(-1)
+        return self._finite([_likeliest(labels, *row) for row in zip(scores, shares, strict=True)])
+
+    def _finite(self, answers: list[Answer]) -> list[Answer]:
+        for answer in answers:
+            if not math.isfinite(answer.score):
+                raise self._not_finite(f"the score of {answer.text!r} is {answer.score}")
+        return answers
+
+    def _not_finite(self, what: str) -> WeightsError:
+        dtype = str(self.model.prefix.weight.dtype).removeprefix("torch.")
+        return WeightsError(
+            f"{self.name}: {what}: what it computes does not fit into {dtype} (try precision fp32), or it was trained to nothing"
+        )
 
     def generate(
         self,
@@ -290,6 +305,10 @@ class CloseCaptioner:
             ids, scores = self.model.generate_scored(
                 embeds.to(device), modality, **self.prompts(contexts), **generation
             )
+        except RuntimeError as error:  # of torch.multinomial
+            if "probability tensor" not in str(error):
+                raise
+            raise self._not_finite("the next token's probabilities are NaN") from None
         except (ArithmeticError, TypeError, ValueError) as error:
             if isinstance(error, CloseError) or not _is_about_settings(error):
                 raise

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from close.errors import CloseError, RecipeError
+from close.io.files import not_finite
 from close.plugins import load_plugins
 from close.registry import unknown_name
 from close.runs.recipe_file import read_values
@@ -47,6 +48,8 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _older(cls, values: Any) -> Any:
+        if (place := not_finite(values)) is not None:
+            raise ValueError(f"{place[0]}: expected a finite number, not {place[1]!r}")
         return upgraded(values) if isinstance(values, dict) else values
 
     @field_validator("prefix", mode="before")
@@ -194,4 +197,4 @@ def _explain(item: Any) -> str:
     if item["type"] == "missing":
         return f"key {where!r} is missing"
     message = re.sub(r"dictionary or instance of \w+", "mapping", item["msg"].removeprefix("Value error, "))
-    return f"{where}: {message}" + ("" if item["type"] == "value_error" else f", not {item['input']!r}")
+    return f"{where and where + ': '}{message}" + ("" if item["type"] == "value_error" else f", not {item['input']!r}")

@@ -34,7 +34,7 @@ def keys_only(info: ValidationInfo) -> bool:
 class Section(BaseModel):
     """Known keys only; nothing is changed after it was checked."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataSection(Section):
@@ -117,7 +117,7 @@ def _theirs() -> frozenset[str]:
 
 def _is_a(kind: Any, value: Any) -> bool:
     try:
-        TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+        TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)).validate_python(value)
     except ValidationError:
         return False
     return True
@@ -130,7 +130,7 @@ def _kind_name(kind: Any) -> str:
 class TrainingSection(BaseModel):
     """The paper's settings; every other field of transformers' Seq2SeqTrainingArguments may be given beside them."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     epochs: float = Field(8, gt=0)
     batch_size: int = Field(128, ge=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -43,7 +44,8 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
         self.label_smoother = None  # the model smooths, over all tokens of the step
         for printer in (PrinterCallback, ProgressCallback):
             self.remove_callback(printer)
-        for callback in (EpochCallback(self), Manifests(), *callbacks):
+        self.losses = FiniteLosses()
+        for callback in (EpochCallback(self), self.losses, Manifests(), *callbacks):
             self.add_callback(callback)
 
     def run(self, checkpoint: str | None) -> int:
@@ -64,7 +66,10 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
             inputs["seeds"] = row_seeds(self.args.seed, int(self.state.epoch or 0), rows)
         if self.args.label_smoothing_factor:
             inputs["label_smoothing"] = self.args.label_smoothing_factor
-        return super().compute_loss(model, inputs, *args, **kwargs)
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        if model.training:
+            self.losses.add(loss)
+        return loss
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         # transformers' own hook for another order; where it is not called, `EpochCallback` finds no sampler and says so
@@ -90,6 +95,50 @@ class EpochCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
         self.trainer.sampler.pin(epoch)
         if isinstance(self.trainer.train_dataset, MixedDataset):
             self.trainer.train_dataset.set_epoch(epoch)
+
+
+class FiniteLosses(TrainerCallback):  # type: ignore[misc,unused-ignore]
+    """Stops a run whose loss is NaN or infinite: before the next checkpoint, and on an accelerator without waiting for each step.
+
+    Raises:
+        RecipeError: a loss is not finite, or a gradient is (not with fp16, which passes over such steps); says what to do.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: list[Any] = []
+
+    def add(self, loss: Any) -> None:
+        """The loss of one batch of the step under way."""
+        self.waiting.append(loss.detach().mean())
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A step is done: its loss may still be computed, those before are there."""
+        last = 0 if control.should_save or control.should_training_stop else args.gradient_accumulation_steps
+        ready = self.waiting[: max(len(self.waiting) - last, 0)]
+        del self.waiting[: len(ready)]
+        for loss in ready:
+            _refuse_not_finite("loss", float(loss), args, state)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """An epoch is done; a checkpoint may follow."""
+        self.on_step_end(args, state, control)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """What was measured."""
+        for name, value in (logs or {}).items():
+            if name.endswith("loss") or (name == "grad_norm" and not args.fp16):
+                _refuse_not_finite(name, float(value), args, state)
+
+
+def _refuse_not_finite(name: str, value: float, args: Any, state: Any) -> None:
+    if math.isfinite(value):
+        return
+    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else None
+    advice = f"lower training.learning_rate ({args.learning_rate:g} now)"
+    advice += f", or train with training.precision=fp32 ({precision} now)" if precision else ""
+    raise RecipeError(
+        f"training: the {name} is {value} by step {state.global_step}; {advice}, and start anew with --overwrite"
+    )
 
 
 class ProgressLine(TrainerCallback):  # type: ignore[misc,unused-ignore]
