@@ -25,6 +25,23 @@ from close.cli.options import (
 __all__ = ["register"]
 
 Out = Annotated[Path | None, typer.Option("--out", help="Write the result to this JSON file.")]
+DecodeBy = Annotated[
+    Literal["tree", "score", "free"] | None,
+    typer.Option(help="tree, score: an answer from a closed set (score gives probabilities); free: any text."),
+]
+MissingImages = Annotated[
+    Literal["zero", "skip", "error"] | None,
+    typer.Option(
+        help="Images that can't be read: zero scores them as nothing said, skip leaves them out. Without it: error."
+    ),
+]
+MissingPredictions = Annotated[
+    Literal["zero", "skip", "error"] | None,
+    typer.Option(
+        help="References without a prediction: zero scores them as nothing said, skip leaves them out (and predictions "
+        "without a reference), error refuses. Without it: as officially."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -55,10 +72,7 @@ def evaluate(
     batch_size: BatchSize = 64,
     tokenizer: Tokenizer = "auto",
     metrics: MetricNames = None,
-    decode: Annotated[
-        Literal["tree", "score", "free"] | None,
-        typer.Option(help="tree, score: an answer from a closed set (score gives probabilities); free: any text."),
-    ] = None,
+    decode: DecodeBy = None,
     normalise: Annotated[
         bool, typer.Option("--length-normalise", help="With --decode score: by the answers' lengths.")
     ] = False,
@@ -68,7 +82,8 @@ def evaluate(
     top_answers: Annotated[
         int | None, typer.Option(min=1, help="Only the commonest; without --answers, of the run's training targets.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows; said in the result.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first examples; said in the result.")] = None,
+    missing: MissingImages = None,
     device: Device = None,
     precision: Precision = "auto",
     encoder: MovedEncoder = None,
@@ -92,6 +107,7 @@ def evaluate(
         answers=answers,
         top_answers=top_answers,
         limit=limit,
+        missing=missing,
         device=device,
         precision=precision,
         encoder=encoder,
@@ -104,12 +120,14 @@ def evaluate(
             low, high = result["scores"].get("ci", {}).get(name, (None, None))
             typer.echo(f"{name:<22}{value:8.2f}" + (f"   [{low:.2f}, {high:.2f}]" if low is not None else ""))
     typer.echo(f"saved in {result['folder']}")
+    _notes(result["scores"])
 
 
 def score(
     predictions: Annotated[Path, typer.Argument(help="Results in the task's official format, or predictions.jsonl.")],
     references: Annotated[Path, typer.Argument(help="Annotations in the task's official format, or rows.")],
     task: Annotated[TaskKind, typer.Option(help="What kind of text they are.")],
+    missing: MissingPredictions = None,
     tokenizer: Tokenizer = "auto",
     metrics: MetricNames = None,
     samples: Samples = 1000,
@@ -121,14 +139,21 @@ def score(
     from close.evaluation.scores import score_files
 
     settings: dict[str, Any] = {"metrics": metrics} if metrics else {}
-    result = score_files(predictions, references, task, tokenizer=tokenizer, samples=samples, seed=seed, **settings)
+    settings |= {"tokenizer": tokenizer, "samples": samples, "seed": seed, "missing": missing}
+    result = score_files(predictions, references, task, **settings)
     if _written(result, out, as_json):
         return
     for line in _lines(result):
         typer.echo(line)
-    if result.get("missing"):
-        typer.echo(f"note: {result['missing']} references have no prediction and are left out", err=True)
-    for name, reason in result.get("notes", {}).items():
+    _notes(result)
+
+
+def _notes(scores: dict[str, Any]) -> None:
+    """What to know of the scores, on stderr."""
+    notes = dict(scores.get("notes", {}))
+    if scores.get("missing") and "predictions" not in notes:
+        notes["predictions"] = f"{scores['missing']:,} references have none and are left out"
+    for name, reason in notes.items():
         typer.echo(f"note: {name}: {reason}", err=True)
 
 

@@ -8,8 +8,10 @@ from typing import Any
 from close.data.shards import open_rows
 from close.errors import MismatchError, MissingError, RecipeError
 from close.evaluation.bootstrap import Scores, compare_summed
+from close.evaluation.match import match
 from close.evaluation.metrics import METRICS
-from close.evaluation.scores import read_predictions, read_references, row_references, score
+from close.evaluation.read import RowReferences, read_predictions, read_references
+from close.evaluation.scores import score
 from close.io.files import read_json
 from close.tasks import get_task
 
@@ -68,10 +70,11 @@ def compare(
     else:
         files, truth, data = [Path(a), Path(b)], read_references(references, task), str(references)
     metrics = METRICS.defaults(task, java=False)
-    said = [read_predictions(file, task) for file in files]
-    if said[0].keys() == said[1].keys() and len(said[0]) < len(truth):
-        truth = {key: value for key, value in truth.items() if key in said[0]}  # evaluated with a limit
-    scores = [score(task, one, truth, tokenizer=tokenizer, metrics=metrics, samples=0) for one in said]
+    both = [match(task, read_predictions(file, task), truth) for file in files]
+    wanted = both[0].references
+    if both[0].predictions.keys() == both[1].predictions.keys() and len(both[0].predictions) < len(wanted):
+        wanted = {key: value for key, value in wanted.items() if key in both[0].predictions}  # evaluated with a limit
+    scores = [score(task, one.predictions, wanted, tokenizer=tokenizer, metrics=metrics, samples=0) for one in both]
     return {
         "a": str(a),
         "b": str(b),
@@ -111,4 +114,4 @@ def _same_data(a: Path, b: Path, references: str | Path | None) -> tuple[str, di
     if rows.sha256 != first["data_sha256"]:
         raise MismatchError(f"{data} has changed since {a} was evaluated")
     kind = get_task(first["task"]).metric
-    return kind, row_references(rows, kind), str(data)
+    return kind, RowReferences(rows, kind), str(data)

@@ -6,22 +6,16 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from close.data.readers.base import get
-from close.data.readers.coco import captions_by_image
-from close.data.readers.json_stream import json_items
-from close.data.readers.lines import json_lines
-from close.data.rows import Row
-from close.data.shards import is_rows, open_rows
-from close.errors import DataError, MissingError
 from close.evaluation.bootstrap import Scores, intervals
-from close.evaluation.metrics import METRICS, Inputs, VqaReference, caption_scores, diversity, label_scores, vqa_scores
+from close.evaluation.match import Matched, Missing, match
+from close.evaluation.metrics import METRICS, Inputs, caption_scores, diversity, label_scores, vqa_scores
 from close.evaluation.metrics.base import compute
+from close.evaluation.read import read_domains, read_predictions, read_references
 from close.registry import unknown_name
 
-__all__ = ["add_parts", "read_predictions", "read_references", "row_references", "score", "score_files"]
+__all__ = ["add_parts", "score", "score_files"]
 
 References = Mapping[str, Any]
-_FIELDS = {"caption": ("image_id", "caption"), "vqa": ("question_id", "answer")}
 
 
 def score(
@@ -29,6 +23,7 @@ def score(
     predictions: Mapping[str, str],
     references: References,
     *,
+    missing: Missing | None = None,
     tokenizer: str = "auto",
     metrics: Iterable[str] | None = None,
     samples: int = 1000,
@@ -39,6 +34,8 @@ def score(
 
     Args:
         references: id to captions, to `VqaReference`, or to the true label.
+        missing: "zero", "skip" or "error", where the two sides lack ids of the other (`close.evaluation.match`); without it as
+            the official script: captions skip references without a prediction, and nothing else may be missing.
         tokenizer: of caption scores. metrics: names in `METRICS`; without them, the default ones of the task.
         more: what else `Inputs` holds, for metrics that need it.
     Raises:
@@ -46,12 +43,29 @@ def score(
     """
     if task not in METRICS.kinds:
         raise unknown_name("task", task, METRICS.kinds)
+    both = match(task, predictions, references, missing)
+    return _scored(task, both, tokenizer=tokenizer, metrics=metrics, samples=samples, seed=seed, **more)
+
+
+def _scored(
+    task: str, both: Matched, *, tokenizer: str, metrics: Iterable[str] | None, samples: int, seed: int, **more: Any
+) -> Scores:
+    """The score of what was brought together, with what was done to that end."""
     chosen = list(METRICS.defaults(task) if metrics is None else metrics)
     settings: dict[str, Any] = {"samples": samples, "seed": seed}
-    if task not in _WHOLE:
-        return caption_scores(
-            predictions, references, kind=task, tokenizer=tokenizer, metrics=chosen, **settings, **more
-        )
+    if task in _WHOLE:
+        result = _whole(task, both, chosen, settings, more)
+    else:
+        caption: dict[str, Any] = {"kind": task, "tokenizer": tokenizer, "metrics": chosen, **settings, **more}
+        result = caption_scores(both.predictions, both.references, **caption)
+    if both.notes:
+        result["notes"] = both.notes | result.get("notes", {})
+    result |= both.counts
+    return result
+
+
+def _whole(task: str, both: Matched, chosen: list[str], settings: Mapping[str, Any], more: Mapping[str, Any]) -> Scores:
+    predictions, references = both.predictions, both.references
     result = _WHOLE[task](predictions, references, **settings)
     own = [name for name in chosen if name not in METRICS.defaults(task)]
     summed, values, notes = compute(task, own, Inputs(result.ids, predictions, references, **more))
@@ -70,6 +84,7 @@ def score_files(
     references: str | Path,
     task: str,
     *,
+    missing: Missing | None = None,
     tokenizer: str = "auto",
     metrics: Iterable[str] | None = None,
     samples: int = 1000,
@@ -79,14 +94,16 @@ def score_files(
 
     Captions: COCO results and annotations; the result has `diversity`, and `per_domain` where images have a domain
     (NoCaps; each domain is scored by itself, with its own document frequencies). VQA: official results and annotations.
-    Entailment: JSONL with `id` and `label` on both sides. A `.jsonl` of this project is taken too, for both.
+    Entailment: JSONL with `id` and `label` on both sides. A `.jsonl` of this project is taken too, for both;
+    rows of one image are one example. `missing` is as in `score`.
     """
     chosen = tuple(METRICS.defaults(task) if metrics is None else metrics)
     settings: dict[str, Any] = {"tokenizer": tokenizer, "metrics": chosen, "samples": samples, "seed": seed}
     said, truth = read_predictions(predictions, task), read_references(references, task)
-    result = score(task, said, truth, **settings)
+    both = match(task, said, truth, missing)
+    result = _scored(task, both, **settings)
     if task == "caption":
-        add_parts(result, said, truth, _domains(Path(references)), **settings)
+        add_parts(result, both.predictions, both.references, read_domains(Path(references)), **settings)
     return result
 
 
@@ -99,116 +116,3 @@ def add_parts(
         ids = [key for key in result.ids if domains.get(key) == domain]
         part = score("caption", {key: said[key] for key in ids}, {key: truth[key] for key in ids}, **settings)
         result.setdefault("per_domain", {})[domain] = dict(part)
-
-
-def read_predictions(path: str | Path, task: str) -> dict[str, str]:
-    """Id to prediction.
-
-    Reads COCO results `[{"image_id", "caption"}]`, VQA results `[{"question_id", "answer"}]`, and JSONL with `id` and
-    one of `text`, `label`, `answer`, `caption`.
-
-    Raises:
-        MissingError: no such file. DataError: what is wrong at which record; one id has two predictions.
-    """
-    path = _there(path)
-    if task not in METRICS.kinds:
-        raise unknown_name("task", task, METRICS.kinds)
-    found: dict[str, str] = {}
-    for where, record in _records(path, task):
-        if path.suffix == ".jsonl" or task == "entailment":
-            key, field = "id", next((f for f in ("text", "label", "answer", "caption") if f in record), "text")
-        else:
-            key, field = _FIELDS.get(task, _FIELDS["caption"])
-        name, value = str(get(record, key, (int, str), where)), get(record, field, str, where)
-        if name in found:
-            raise DataError(f"{where}: a second prediction for {key} {name!r}")
-        found[name] = value
-    if not found:
-        raise DataError(f"{path}: there is no prediction in it")
-    return found
-
-
-def _records(path: Path, task: str) -> Iterable[tuple[str, Any]]:
-    by_line = path.suffix == ".jsonl" or task == "entailment"
-    for where, record in json_lines(path, "utf-8") if by_line else json_items(path):
-        if not isinstance(record, dict):
-            raise DataError(f"{where}: expected an object, found {type(record).__name__}")
-        yield where, record
-
-
-def read_references(path: str | Path, task: str) -> dict[str, Any]:
-    """Id to what `score` compares with, from an official file or this project's rows (a file, or a folder of shards).
-
-    Raises:
-        MissingError: no such file. DataError: what is wrong at which record.
-    """
-    path = Path(path)
-    if is_rows(path) and (task != "entailment" or path.suffix != ".jsonl"):
-        return row_references(open_rows(path), task)
-    _there(path)
-    if task == "entailment":
-        return _labels(path)
-    if task == "vqa":
-        return _questions(path)
-    return _captions(path)
-
-
-def _there(path: str | Path) -> Path:
-    if not Path(path).is_file():
-        raise MissingError(f"{path}: no such file")
-    return Path(path)
-
-
-def _captions(path: Path) -> dict[str, list[str]]:
-    """In the order of the file's images, as the official tool goes through them."""
-    captions = captions_by_image(path) or {}
-    order = [get(image, "id", (int, str), where) for where, image in json_items(path, "images")]
-    return {str(key): captions[key] for key in dict.fromkeys([*order, *captions]) if key in captions}
-
-
-def _questions(path: Path) -> dict[str, VqaReference]:
-    questions = {}
-    for where, record in json_items(path, "annotations"):
-        answers = tuple(get(answer, "answer", str, where) for answer in get(record, "answers", list, where))
-        key = str(get(record, "question_id", (int, str), where))
-        if key in questions:
-            raise DataError(f"{where}: a second annotation of question {key!r}")
-        questions[key] = VqaReference(answers, record.get("answer_type"), record.get("question_type"))
-    return questions
-
-
-def _labels(path: Path) -> dict[str, str]:
-    labels: dict[str, str] = {}
-    for where, record in _records(path, "entailment"):
-        key = str(get(record, "id", (int, str), where))
-        if key in labels:
-            raise DataError(f"{where}: a second label for {key!r}")
-        labels[key] = get(record, "label", str, where)
-    return labels
-
-
-def _domains(path: Path) -> dict[str, str]:
-    if is_rows(path):
-        return {row.id: row.meta["domain"] for row in open_rows(path) if "domain" in row.meta}
-    images = (image for _, image in json_items(path, "images"))
-    return {str(image["id"]): image["domain"] for image in images if "domain" in image}
-
-
-def row_references(rows: Iterable[Row], task: str) -> dict[str, Any]:
-    """Id to what `score` compares with, from rows: references (or targets, or sources), answers, or the label.
-
-    Raises:
-        DataError: a row has nothing to compare with.
-    """
-    found: dict[str, Any] = {}
-    for row in rows:
-        if task == "vqa":
-            types = (row.meta.get("answer_type"), row.meta.get("question_type"))
-            found[row.id] = VqaReference(row.answers or row.target, *types) if row.answers or row.target else None
-        elif task == "entailment":
-            found[row.id] = row.label or (row.target[0] if row.target else None)
-        else:
-            found[row.id] = list(row.references or row.target or row.source)
-        if not found[row.id]:
-            raise DataError(f"row {row.id!r} has nothing to compare a prediction with")
-    return found

@@ -18,7 +18,7 @@ import numpy as np
 
 from close.evaluation.metrics.captions import CaptionScores, caption_scores
 from close.evaluation.metrics.tokens import java_tokens, python_tokens
-from close.evaluation.scores import read_references
+from close.evaluation.read import read_references
 from close.io.files import write_json
 
 NO_JAVA = ("bleu", "rouge_l", "cider")

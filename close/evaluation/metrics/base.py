@@ -92,7 +92,8 @@ class Metric:
         needs: "java" is left out of a run's evaluation unless asked for.
         applies: whether these inputs have what it needs. automatic: made wherever it applies, whatever was asked for.
         source: the paper.
-        function: set by `register`: from inputs to scores by key; plain values go into the JSON without an interval.
+        function: set by `register`: from inputs to scores by key; plain values go into the JSON without an interval,
+            and `notes`, a mapping, says what to know of a score.
     """
 
     name: str
@@ -182,7 +183,8 @@ def compute(
     """Metrics of a kind of task, and those that come by themselves.
 
     Returns:
-        Scores over examples by key, in the order of registration; plain values by key; and by name why a metric was not made.
+        Scores over examples by key, in the order of registration; plain values by key; by name why a metric was not made,
+        or what to know of it.
     Raises:
         UnknownNameError: no such metric. RecipeError: it is of another kind of task.
     """
@@ -200,6 +202,8 @@ def compute(
         except MissingError as error:
             notes[metric.name] = str(error)
             continue
+        found = dict(found)
+        notes |= found.pop("notes", {})
         summed |= {key: value for key, value in found.items() if isinstance(value, SummedScore)}
         values |= {key: value for key, value in found.items() if not isinstance(value, SummedScore)}
     return summed, values, notes

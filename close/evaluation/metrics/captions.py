@@ -13,6 +13,7 @@ from typing import Any
 from close.errors import DataError
 from close.evaluation.bootstrap import Array, Scores, intervals
 from close.evaluation.metrics.base import METRICS, Inputs, compute
+from close.evaluation.metrics.ids import about_id
 from close.evaluation.metrics.tokens import pick_tokenizer, unread
 
 __all__ = ["CaptionScores", "caption_scores"]
@@ -76,7 +77,7 @@ def _checked(predictions: Mapping[str, str], references: Mapping[str, Sequence[s
     """The ids to score, in the order of the references."""
     for key in predictions:
         if not references.get(key):
-            raise DataError(f"prediction {key!r} has no reference captions")
+            raise DataError(f"prediction {key!r} has no reference captions{about_id(key, references)}")
     for key, value in predictions.items():
         if not isinstance(value, str):
             raise DataError(f"prediction {key!r} is {value!r}; expected a caption")

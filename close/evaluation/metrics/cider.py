@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from close.evaluation.bootstrap import SummedScore, mean_score
+from collections.abc import Iterable
+from typing import Any
+
+from close.evaluation.bootstrap import mean_score
 from close.evaluation.metrics.base import METRICS, Inputs, Metric, Score
 
 __all__ = ["cider"]
@@ -18,8 +21,27 @@ __all__ = ["cider"]
         source="Vedantam et al., CVPR 2015",
     )
 )
-def cider(inputs: Inputs) -> dict[str, SummedScore]:
+def cider(inputs: Inputs) -> dict[str, Any]:
     """CIDEr-D, mean over images; document frequencies are those of the whole set."""
     from pycocoevalcap.cider.cider import Cider
 
-    return {"cider": mean_score(100 * Cider().compute_score(*inputs.tokens)[1])}
+    gts, res = inputs.tokens
+    found: dict[str, Any] = {"cider": mean_score(100 * Cider().compute_score(gts, res)[1])}
+    if _all_alike(gts.values()):
+        what = "of one image" if len(gts) == 1 else "of images whose references are all alike"
+        found["notes"] = {"cider": f"CIDEr-D {what} is 0 by its formula: words count by how few images have them"}
+    return found
+
+
+def _all_alike(references: Iterable[list[str]]) -> bool:
+    """Whether every n-gram of the references is in those of every image, so that each weighs log 1 = 0."""
+    first: set[tuple[str, ...]] | None = None
+    for several in references:
+        grams = {
+            tuple(words[i : i + n]) for words in map(str.split, several) for n in range(1, 5) for i in range(len(words))
+        }
+        if first is None:
+            first = grams
+        elif grams != first:
+            return False
+    return True

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from close.errors import DataError
 from close.evaluation.bootstrap import Scores, SummedScore, intervals, mean_score
 from close.evaluation.metrics.base import METRICS, Inputs, Metric, Score
+from close.evaluation.metrics.ids import about_id
 
 __all__ = ["label_accuracy", "label_scores"]
 
@@ -27,9 +28,10 @@ def label_scores(
         raise DataError("there are no labels to score")
     missing, foreign = labels.keys() - predictions.keys(), predictions.keys() - labels.keys()
     if missing or foreign:
+        like = about_id(min(foreign), labels) if foreign else ""
         raise DataError(
             f"{len(missing)} examples have no prediction and {len(foreign)} predictions no true label"
-            f" (first: {min(missing or foreign)!r}); both sides need the same ids"
+            f" (first: {min(missing or foreign)!r}); both sides need the same ids{like}"
         )
     ids = list(labels)
     true, said = ([side[key].strip().lower() for key in ids] for side in (labels, predictions))

@@ -16,6 +16,7 @@ import numpy as np
 from close.errors import DataError
 from close.evaluation.bootstrap import Scores, SummedScore, intervals, mean_score
 from close.evaluation.metrics.base import METRICS, Inputs, Metric, Score
+from close.evaluation.metrics.ids import about_id
 
 __all__ = ["VqaReference", "normalize_answer", "official_accuracy", "vqa_accuracy", "vqa_scores"]
 
@@ -152,6 +153,7 @@ def _same_questions(predictions: Mapping[str, str], questions: Mapping[str, VqaR
         raise DataError(
             f"{len(missing)} questions have no prediction and {len(foreign)} predictions no question"
             f" (first: {(missing + foreign)[0]!r}); the official score needs the same set on both sides"
+            + (about_id(foreign[0], questions) if foreign else "")
         )
     for key, question in questions.items():
         if not question.answers:

@@ -20,7 +20,8 @@ from close.evaluation.examples import pick_examples
 from close.evaluation.metrics.captions import caption_scores
 from close.evaluation.metrics.labels import label_scores
 from close.evaluation.metrics.vqa import vqa_accuracy
-from close.evaluation.scores import read_predictions, read_references, score_files
+from close.evaluation.read import read_predictions, read_references
+from close.evaluation.scores import score_files
 from close.io.files import write_json
 
 NO_JAVA = ("bleu", "rouge_l", "cider")
@@ -164,11 +165,20 @@ def test_the_projects_own_rows_and_predictions(tmp_path: Path) -> None:
     [
         ("caption", [{"image_id": 0}], CAPTIONS, "record[0]: no 'caption'"),
         ("caption", [{"image_id": 0, "caption": 5}], CAPTIONS, "'caption' is 5"),
-        ("caption", [{"image_id": 0, "caption": "a"}] * 2, CAPTIONS, "record[1]: a second prediction"),
+        (
+            "caption",
+            [{"image_id": 0, "caption": c} for c in "ab"],
+            CAPTIONS,
+            "record[1]: a second prediction for image_id '0'",
+        ),
         ("caption", [{"image_id": 99, "caption": "a"}], CAPTIONS, "'99' has no reference"),
         ("caption", [], CAPTIONS, "no prediction"),
-        ("caption", {}, CAPTIONS, "expected a JSON list"),
-        ("caption", ["a"], CAPTIONS, "expected an object"),
+        ("caption", {"1": "a"}, CAPTIONS, 'expected a list [{"image_id": 1, "caption": "a dog"}, …], or .jsonl'),
+        ("vqa", {"1": "a"}, QUESTIONS, 'expected a list [{"question_id": 1, "answer": "yes"}'),
+        ("caption", [{"image_id": "val_00007.jpg", "caption": "a"}], CAPTIONS, "file's name: write the id, '7'"),
+        ("vqa", [{"question_id": "q0003", "answer": "a"}], QUESTIONS, "write the id, '3'"),
+        ("caption", [{"image_id": "x", "caption": "a"}], CAPTIONS, "ids are like '0'"),
+        ("caption", ["a"], CAPTIONS, "found str, not an object; expected a list [{"),
         ("caption", RESULTS, [], "expected a JSON object"),
         ("caption", RESULTS, {"images": [], "annotations": []}, "has no reference"),
         ("vqa", ANSWERS[:-1], QUESTIONS, "1 questions have no prediction"),
@@ -204,7 +214,7 @@ def evaluated(run: Path, data: Path, texts: list[str], task: str = "caption") ->
 
 def test_compare_two_runs(tmp_path: Path) -> None:
     words = ["dog", "cat", "bus", "man", "hat", "cow", "car", "cup"] * 3
-    rows = [{"id": f"r{n}", "image": "x.jpg", "references": [f"A {w} sits here."]} for n, w in enumerate(words)]
+    rows = [{"id": f"r{n}", "image": f"{n}.jpg", "references": [f"A {w} sits here."]} for n, w in enumerate(words)]
     data = put(tmp_path / "val.jsonl", rows)
     good = evaluated(tmp_path / "good", data, [f"a {w} sits here" for w in words])
     bad = evaluated(tmp_path / "bad", data, ["a dog runs"] * 20 + [f"a {w} sits here" for w in words[20:]])
@@ -222,7 +232,7 @@ def test_compare_two_runs(tmp_path: Path) -> None:
 
 
 def test_compare_refuses_what_is_not_alike(tmp_path: Path) -> None:
-    rows = [{"id": f"r{n}", "image": "x.jpg", "references": ["A dog."]} for n in range(4)]
+    rows = [{"id": f"r{n}", "image": f"{n}.jpg", "references": ["A dog."]} for n in range(4)]
     one, two = put(tmp_path / "one.jsonl", rows), put(tmp_path / "two.jsonl", rows[:3])
     a, b = evaluated(tmp_path / "a", one, ["a dog"] * 4), evaluated(tmp_path / "b", two, ["a dog"] * 3)
     with pytest.raises(MissingError, match="no evaluation in common"):
@@ -247,7 +257,7 @@ def test_compare_refuses_what_is_not_alike(tmp_path: Path) -> None:
 
 
 def test_two_runs_with_the_same_limit_are_compared_on_it(tmp_path: Path) -> None:
-    rows = [{"id": f"r{n}", "image": "x.jpg", "references": ["A dog."]} for n in range(6)]
+    rows = [{"id": f"r{n}", "image": f"{n}.jpg", "references": ["A dog."]} for n in range(6)]
     data = put(tmp_path / "one.jsonl", rows)
     a, b = evaluated(tmp_path / "a", data, ["a dog"] * 4), evaluated(tmp_path / "b", data, ["a cat"] * 4)
     assert compare(a, b, tokenizer="python", samples=100)["n"] == 4

@@ -1,0 +1,233 @@
+"""What a run says of the rows of a data file: which rows, behind which vectors, from which answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor
+
+from close.data.rows import Modality, Row, RowFile
+from close.data.shards import open_rows
+from close.errors import DataError, MismatchError, RecipeError
+from close.evaluation.images import about_images, one_row_an_image
+from close.evaluation.match import Missing
+from close.io.progress import progress
+from close.runs.examples import embeddings_of
+from close.runs.folder import RECIPE_FILE, open_run
+from close.runs.pipeline import Answer, CloseCaptioner, Decode
+from close.runs.recipe import Recipe
+from close.tasks import Task, answer_vocabulary
+from close.vectors.build import images_of
+from close.vectors.cache import cached_images, cached_table
+from close.vectors.table import EmbeddingTable
+
+__all__ = ["Decoding", "Told", "decoding_of", "predict", "task_of", "tell"]
+
+TOP_ANSWERS = 3000
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How answers are found; see `CloseCaptioner.answer`.
+
+    Attributes:
+        how: tree, score or free; without it, tree where the task has a closed set of answers, else free.
+        normalise: with "score", by the labels' lengths.
+        labels: the closed set; without it, the task's own.
+    """
+
+    how: Decode | None = None
+    normalise: bool = False
+    labels: tuple[str, ...] | None = None
+
+    def describe(self, task: Task, answers: Any) -> dict[str, Any]:
+        """For the record of an evaluation; `answers` as it was given."""
+        return {
+            "how": self.how or ("tree" if task.labels or self.labels else "free"),
+            "normalise": self.normalise,
+            "answers": str(answers) if isinstance(answers, (str, Path)) else None,
+            "labels": len(self.labels or task.labels),
+        }
+
+
+@dataclass(frozen=True)
+class Told:
+    """What was said: of `seen`, the examples that have a vector."""
+
+    examples: Sequence[Row]
+    seen: Sequence[Row]
+    answers: Sequence[Answer]
+    table: EmbeddingTable
+    notes: dict[str, str]
+
+    @property
+    def unreadable(self) -> list[dict[str, str]]:
+        """`id` and `reason` of images that could not be read."""
+        return list(self.table.failures)
+
+    @property
+    def said(self) -> dict[str, str]:
+        """Text by id."""
+        return {row.id: answer.text for row, answer in zip(self.seen, self.answers, strict=True)}
+
+
+def tell(
+    captioner: CloseCaptioner,
+    rows: RowFile,
+    modality: Modality,
+    limit: int | None,
+    missing: Missing | None,
+    batch_size: int,
+    decoding: Decoding,
+    generation: Mapping[str, Any],
+) -> Told:
+    """Find the examples of a file and what the model says of them."""
+    if modality not in ("image", "text"):
+        raise RecipeError(f"modality is 'image' or 'text', not {modality!r}")
+    task = captioner.task
+    merged = one_row_an_image(rows, task.metric) if modality == "image" else rows
+    examples = merged[: limit or len(merged)]
+    table = _table(captioner, rows, modality, missing)
+    seen = _with_vector(rows, examples, table, missing)
+    answers = predict(
+        captioner, seen, _vectors_of(rows, seen, table, task), modality, batch_size, decoding, **generation
+    )
+    notes = {"rows": about_images(len(rows), len(merged))} if len(merged) < len(rows) else {}
+    return Told(examples, seen, answers, table, notes)
+
+
+def predict(
+    captioner: CloseCaptioner,
+    rows: Sequence[Row],
+    vectors: Callable[[Sequence[int]], Tensor],
+    modality: Modality,
+    batch_size: int = 64,
+    decoding: Decoding = Decoding(),
+    **generation: Any,
+) -> list[Answer]:
+    """What the model says of rows; those of like context length share a batch.
+
+    Args:
+        vectors: positions of rows to their (B, D) unit vectors.
+    """
+    contexts = [captioner.task.context(row) for row in rows]
+    order = sorted(range(len(rows)), key=lambda index: len(contexts[index]))
+    said: dict[int, Answer] = {}
+    with progress("predicting", "rows") as update:
+        for start in range(0, len(rows), batch_size):
+            batch = order[start : start + batch_size]
+            found = captioner.answer(
+                vectors(batch),
+                [contexts[i] for i in batch],
+                modality=modality,
+                labels=decoding.labels,
+                decode=decoding.how,
+                normalise=decoding.normalise,
+                **generation,
+            )
+            said |= dict(zip(batch, found, strict=True))
+            update(len(said), len(rows))
+    return [said[index] for index in range(len(rows))]
+
+
+def _table(captioner: CloseCaptioner, rows: RowFile, modality: Modality, missing: Missing | None) -> EmbeddingTable:
+    """The rows' vectors; with images that can't be read only where these may be missing."""
+    with progress(f"embedding {rows.path.name}", f"{modality}s") as update:
+        if modality == "image" and missing in ("zero", "skip") and (images := images_of(rows)):
+            return cached_images(images, captioner.encoder, progress=update)
+        return cached_table(rows, captioner.encoder, modality, progress=update)
+
+
+def _with_vector(
+    rows: RowFile, examples: Sequence[Row], table: EmbeddingTable, missing: Missing | None
+) -> Sequence[Row]:
+    """The examples that have one; all must, unless images may be missing."""
+    if table.modality == "text":
+        return examples
+    known = set(table.ids)
+    absent = next((row for row in examples if row.id not in known), None)
+    if absent is not None and missing not in ("zero", "skip"):
+        raise DataError(
+            f"{rows.path}: row {absent.id!r} has no image; missing 'skip' leaves such rows out, 'zero' counts them"
+        )
+    return [row for row in examples if row.id in known]
+
+
+def _vectors_of(
+    rows: RowFile, seen: Sequence[Row], table: EmbeddingTable, task: Task
+) -> Callable[[Sequence[int]], Tensor]:
+    """Positions in `seen` to vectors (B, D): of images by the rows' ids, or of the texts of the file's first rows."""
+    if table.modality == "text":
+        return embeddings_of(rows, task, table).batch
+    vectors = image_vectors(table)
+    return lambda batch: torch.from_numpy(vectors([seen[i].id for i in batch]))
+
+
+def task_of(rows: RowFile, captioner: CloseCaptioner) -> str:
+    """The run's task; of several, the one that all rows name."""
+    if not captioner.instructs:
+        return captioner.tasks[0]
+    named = {row.task for row in rows}
+    chosen = named.pop() if len(named) == 1 else None
+    if chosen not in captioner.tasks:
+        raise RecipeError(
+            f"{captioner.name} learnt {', '.join(captioner.tasks)}, and the rows of {rows.path} do not all name one of "
+            "them ('task'); say which with --task"
+        )
+    return chosen
+
+
+def decoding_of(
+    captioner: CloseCaptioner,
+    task: Task,
+    decode: Decode | None,
+    normalise: bool,
+    answers: str | Path | Sequence[str] | None,
+    top: int | None,
+) -> Decoding:
+    """The closed set that an evaluation chooses from, if any."""
+    if answers is not None and decode == "free":
+        raise RecipeError("decoding 'free' takes no closed set of answers; leave them out, or decode by tree or score")
+    if isinstance(answers, (str, Path)):
+        return Decoding(decode, normalise, tuple(answer_vocabulary(answers, task, top)))
+    if answers is not None:
+        return Decoding(decode, normalise, tuple(answers))
+    if task.metric == "vqa" and decode in ("tree", "score"):
+        return Decoding(decode, normalise, _learnt_answers(captioner.name, task, top or TOP_ANSWERS))
+    if top is not None:
+        raise RecipeError("the number of answers goes with a file of answers, or with VQA decoded by tree or score")
+    return Decoding(decode, normalise)
+
+
+def _learnt_answers(run: str, task: Task, top: int) -> tuple[str, ...]:
+    """The commonest targets of the data that the run was trained on, which must still be there unchanged."""
+    trained = open_run(run)["train"]
+    recipe = Recipe.model_validate(yaml.safe_load((Path(run) / RECIPE_FILE).read_text(encoding="utf-8")))
+    for part, facts in zip(recipe.parts(), trained, strict=True):
+        if part.task == task.name:
+            columns = recipe.data.columns
+            if not Path(part.train).exists() or open_rows(part.train, columns).sha256 != facts["sha256"]:
+                raise MismatchError(f"{part.train}, which {run} was trained on, has changed or gone; give the answers")
+            return tuple(answer_vocabulary(part.train, task, top, columns))
+    raise RecipeError(f"{run} was not trained on {task.name!r}, so it has no answers of its own; give them")
+
+
+def image_vectors(table: EmbeddingTable) -> Callable[[Sequence[str]], NDArray[np.float32]]:
+    """Ids of rows to the (N, D) unit vectors of their images."""
+    place = {name: index for index, name in enumerate(table.ids)}
+
+    def vectors(ids: Sequence[str]) -> NDArray[np.float32]:
+        if absent := [name for name in ids if name not in place]:
+            raise DataError(
+                f"row {absent[0]!r} has no vector of its image in {table.path}; missing 'skip' leaves it out"
+            )
+        return np.asarray(table[[place[name] for name in ids]])
+
+    return vectors
