@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -55,6 +56,7 @@ def _close(
 
 def main() -> None:
     """Entry point: run a verb; told errors become one line and an exit code."""
+    warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")  # refused, and told
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

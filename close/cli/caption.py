@@ -66,6 +66,7 @@ def caption(
     from transformers import set_seed
 
     from close.encoders.base import windows
+    from close.io.media import written
     from close.io.results import ResultFile
     from close.runs.folder import RUN_FILE
     from close.runs.pipeline import expand, load
@@ -88,7 +89,7 @@ def caption(
     if out is None:
         errors = _printed(say(many), as_json)
     else:
-        names = hashlib.sha256("\n".join(map(str, many)).encode()).hexdigest()
+        names = hashlib.sha256("\n".join(map(written, many)).encode()).hexdigest()
         made_by = {"run": str(run), "run_sha256": hashlib.sha256((run / RUN_FILE).read_bytes()).hexdigest()}
         about = {**made_by, "items": names, "context": context, "batch_size": batch_size, "seed": seed, **settings}
         errors = _written(ResultFile(out, about, unit=batch_size), say, many)

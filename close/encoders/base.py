@@ -20,6 +20,7 @@ from close.errors import CloseError, DataError, RecipeError, reason
 from close.fast.memory import kept_memory
 from close.fast.packing import pack
 from close.fast.precision import pick_dtype, pick_precision
+from close.io.media import picture_suffixes, written
 from close.io.pretrained import refuse_bad_weights, trusting, trusts_code
 from close.plugins import load_plugins, loaded
 from close.registry import Registry
@@ -71,7 +72,6 @@ class ContrastiveEncoder(ABC):
 
     Attributes:
         form: how its references look, for messages. marker: a file that its local directories have; None if it has none.
-        item_suffixes: of the files that its second tower takes.
         name: the reference it was loaded by (`load_encoder`), stored in tables and runs.
         embed_dim: width D of the shared space.
         fingerprint: of the weights; decides whether tables, adapters and runs fit together.
@@ -81,7 +81,6 @@ class ContrastiveEncoder(ABC):
 
     form: ClassVar[str]
     marker: ClassVar[str | None] = None
-    item_suffixes: ClassVar[tuple[str, ...]] = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
     @classmethod
     @abstractmethod
@@ -111,6 +110,11 @@ class ContrastiveEncoder(ABC):
         """Pickled as its reference: another process loads the same weights for itself."""
         settings: Any = {"device": self.device.type, "precision": self.precision}
         return partial(_load_again, trust=trusts_code(), **settings), (self.name, loaded())
+
+    @property
+    def item_suffixes(self) -> tuple[str, ...]:
+        """How names of the files end that its second tower takes; here, all pictures."""
+        return picture_suffixes()
 
     @property
     @abstractmethod
@@ -220,7 +224,7 @@ class ContrastiveEncoder(ABC):
         except CloseError as error:
             return error
         except Exception as error:  # decoders raise whatever they meet in a damaged file
-            return DataError(f"can't read {describe(item)}: {reason(error)}")
+            return DataError(f"can't read {describe(item)}: {written(reason(error))}")
         return self.prepare(opened)
 
     def _place(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -241,7 +245,7 @@ def _load_again(name: str, plugins: list[str], *, trust: bool, **settings: Any) 
 
 def describe(item: Any) -> str:
     """How a message names an item."""
-    return str(item) if isinstance(item, (str, Path)) else f"a {type(item).__name__}"
+    return written(item) if isinstance(item, (str, Path)) else f"a {type(item).__name__}"
 
 
 def _ahead(pool: ThreadPoolExecutor, function: Any, items: list[Any], depth: int) -> Iterator[Any]:

@@ -158,7 +158,7 @@ class ClapEncoder(TransformersEncoder):
                 raise DataError(f"an audio array is (samples,) finite floats at {rate} Hz, not {array.shape}")
             return array
         if not Path(item).is_file():
-            raise MissingError(f"audio {item}: no such file")
+            raise MissingError(f"audio {describe(item)}: no such file")
         return _read_audio(Path(item), rate)
 
     def prepare(self, item: Any) -> dict[str, Tensor]:
@@ -201,9 +201,9 @@ def _read_audio(path: Path, rate: int) -> np.ndarray:
             f"{describe(path)}: only WAV is read without the package soundfile (pip install soundfile)"
         ) from None
     except (ValueError, OSError, RuntimeError) as error:
-        raise DataError(f"audio {path} can't be read: {error}") from None
+        raise DataError(f"audio {describe(path)} can't be read: {describe(str(error))}") from None
     if not samples.size or not own_rate:
-        raise DataError(f"audio {path} holds no sound")
+        raise DataError(f"audio {describe(path)} holds no sound")
     mono = samples.astype(np.float32).reshape(len(samples), -1).mean(1)
     if samples.dtype == np.uint8:  # WAV stores 8 bits unsigned
         mono = mono / 128 - 1

@@ -9,19 +9,24 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from close.errors import DataError, MissingError
+from close.io.media import picture_formats, written
 
 __all__ = ["open_picture"]
 
 
 def open_picture(item: Any) -> Image.Image:
-    """A path, PIL image or (H, W[, 3 or 4]) array (uint8, or floats in 0–1) as an upright RGB picture.
+    """A path, PIL image or (H, W[, 3 or 4]) array (uint8, or floats in 0–1) as an upright RGB picture of eight bits.
+
+    A file is any that Pillow decodes by itself, whatever its name; of several pictures in it, the first is taken. More pixels
+    than `PIL.Image.MAX_IMAGE_PIXELS` (89 million) are refused before they are decoded.
 
     Raises:
         MissingError: no such file.
-        DataError: not a picture, or an array of another shape.
+        DataError: not a picture, too large, or an array of another shape.
     """
     if isinstance(item, Image.Image):
-        return _rgb(item)
+        _check_size(item.size, "a PIL image")
+        return _rgb(_upright(item))
     if isinstance(item, (str, Path)):
         return _open_file(Path(item))
     array = np.asarray(item)
@@ -35,16 +40,66 @@ def open_picture(item: Any) -> Image.Image:
 
 
 def _open_file(path: Path) -> Image.Image:
+    name = f"image {written(path)}"
     if not path.is_file():
-        raise MissingError(f"image {path}: no such file")
+        raise MissingError(f"{name}: no such file" + " (it is a folder, a pipe or a device)" * path.exists())
     try:
-        with Image.open(path) as picture:
-            return _rgb(ImageOps.exif_transpose(picture))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"image {path} can't be read: {error}") from None
+        with Image.open(path, formats=picture_formats()) as picture:
+            _check_size(picture.size, name)
+            return _rgb(_upright(picture))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large(name, "more than twice as many") from None
+    except DataError:
+        raise
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"{name} can't be read: {written(error)}") from None
+
+
+def _check_size(size: tuple[int, int], name: str) -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and size[0] * size[1] > limit:
+        raise _too_large(name, f"{size[0]} × {size[1]}")
+
+
+def _too_large(name: str, pixels: str) -> DataError:
+    return DataError(
+        f"{name} has {pixels} pixels, and at most {Image.MAX_IMAGE_PIXELS:,} are decoded; scale it down "
+        "(in Python, PIL.Image.MAX_IMAGE_PIXELS is the limit)"
+    )
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # of an EXIF block that is broken; a picture that is cut off raises again where it is decoded
+        return picture
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16 bits a pixel: `convert` would clip them at 255
-        picture = Image.fromarray((np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
-    return picture.convert("RGB")
+    mode = picture.mode
+    if mode == "F" or mode.startswith("I"):
+        return Image.fromarray(_eight_bits(np.asarray(picture))).convert("RGB")
+    if mode == "LAB":
+        from PIL import ImageCms
+
+        lab, rgb = (ImageCms.createProfile(space) for space in ("LAB", "sRGB"))
+        return ImageCms.profileToProfile(picture, lab, rgb, outputMode="RGB") or picture
+    premultiplied = {"La": "LA", "RGBa": "RGBA"}.get(mode)
+    return (picture.convert(premultiplied) if premultiplied else picture).convert("RGB")
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    """Numbers beyond eight bits as (H, W) uint8. `convert` would clip them at 255, or make black of fractions.
+
+    What files hold: fractions up to 1, or numbers up to 255 or 65535; anything else is spread from its lowest to its highest.
+    """
+    numbers = values.astype(np.float64)
+    finite = np.isfinite(numbers)
+    low, high = (float(np.min(numbers, where=finite, initial=0.0)), float(np.max(numbers, where=finite, initial=0.0)))
+    tops = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
+    if low < 0 or high > tops[-1]:
+        low, top = float(numbers[finite].min()), float(numbers[finite].max())
+    else:
+        low, top = 0.0, next(top for top in tops if high <= top)
+    scaled = (np.where(finite, numbers, low) - low) * (255 / ((top - low) or 1))
+    return scaled.round().clip(0, 255).astype(np.uint8)

@@ -16,7 +16,7 @@ def cache_folder() -> Path:
 
 def text_key(text: str) -> int:
     """The 64-bit hash by which a text is found in a table."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 def file_key(path: Path) -> int:

@@ -18,6 +18,7 @@ from close.encoders import ContrastiveEncoder, load_encoder, pick_device
 from close.encoders.base import describe
 from close.errors import CloseError, DataError, MismatchError, RecipeError, WeightsError, reason
 from close.fast.precision import pick_dtype, pick_precision
+from close.io.media import media_below, some
 from close.io.pretrained import load_tokenizer, trusting, trusts_code
 from close.model.answers import LabelTree, label_scores
 from close.model.modeling import CloseModel
@@ -356,9 +357,9 @@ def expand(items: Any, suffixes: Sequence[str]) -> tuple[list[Any], bool]:
     found: list[Any] = []
     for item in items if isinstance(items, (list, tuple)) else [items]:
         if isinstance(item, (str, Path)) and Path(item).is_dir():
-            files = sorted(file for file in Path(item).rglob("*") if file.suffix.lower() in suffixes)
+            files = media_below(Path(item), suffixes)
             if not files:
-                raise DataError(f"{item}: no file in this folder ends in {', '.join(suffixes)}")
+                raise DataError(f"{item}: no file in this folder ends in {some(suffixes)}")
             found.extend(files)
         else:
             found.append(item)

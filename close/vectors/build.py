@@ -20,6 +20,7 @@ from close.encoders import ContrastiveEncoder
 from close.errors import DataError, OutputExistsError
 from close.io.files import locked, read_json, write_json
 from close.io.keys import file_key, text_key
+from close.io.media import media_below, some, written
 from close.vectors.arrays import checksums, rows_in_block
 from close.vectors.checked import refuse_bad_rows
 from close.vectors.table import CHECKSUMS, CHUNK, FAILURES, FILES, FORMAT, VECTORS, EmbeddingTable, Ids
@@ -93,7 +94,7 @@ class TableBuilder:
     def _plan(self, rows: Iterable[tuple[str, int]]) -> tuple[list[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
         blob, offsets, keys = bytearray(), array("q", [0]), array("Q")
         for name, key in rows:
-            blob += name.encode()
+            blob += name.encode("utf-8", "backslashreplace")
             offsets.append(len(blob))
             keys.append(key)
         all_keys = np.frombuffer(keys, dtype=np.uint64)
@@ -294,14 +295,13 @@ def find_images(path: str | Path, suffixes: Sequence[str]) -> list[tuple[str, Pa
     """
     place, found = Path(path), []
     if place.is_dir():
-        files = sorted(file for file in place.rglob("*") if file.suffix.lower() in suffixes)
-        found = [(file.relative_to(place).as_posix(), file) for file in files]
+        found = [(written(file.relative_to(place).as_posix()), file) for file in media_below(place, suffixes)]
     elif place.suffix.lower() in suffixes:
         found = [(place.name, place)]
     if not found and (is_rows(place) or not place.is_dir()):
         found = images_of(open_rows(place))
     if not found:
-        raise DataError(f"{path}: no image in it (looked for {', '.join(suffixes)}, or rows with an 'image')")
+        raise DataError(f"{path}: no image in it (looked for {some(suffixes)}, or rows with an 'image')")
     return found
 
 

@@ -7,10 +7,14 @@ from typing import Any
 
 from close.data.readers.base import READERS, Reader, Values
 from close.errors import DataError
+from close.io.media import media_below, picture_formats, picture_suffixes, written
 
 __all__ = ["IMAGE_SUFFIXES", "Folder"]
 
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+)
+"""How pictures are named in formats that say so; in a folder, whatever Pillow reads is one."""
 
 
 @READERS.register("folder")
@@ -27,19 +31,18 @@ class Folder(Reader):
     def records(self) -> Iterator[tuple[str, Any]]:
         if not self.path.is_dir():
             raise DataError(f"{self.path}: is a file, expected a folder of images")
-        for path in sorted(self.path.rglob("*")):
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-                yield str(path), path
+        for path in media_below(self.path, picture_suffixes()):
+            yield written(path), path
 
     def row(self, record: Any, where: str) -> Values:
         from PIL import Image, UnidentifiedImageError
 
         try:
-            with Image.open(record):
+            with Image.open(record, formats=picture_formats()):
                 pass
         except (UnidentifiedImageError, OSError) as error:
             raise DataError(f"{where}: not an image ({error.__class__.__name__})") from None
-        values = {"id": record.relative_to(self.path).as_posix(), "image": str(record.absolute())}
+        values: Values = {"id": written(record.relative_to(self.path).as_posix()), "image": str(record.absolute())}
         beside = record.with_suffix(".txt")
         if beside.is_file():
             try:

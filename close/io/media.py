@@ -1,0 +1,73 @@
+"""Files of the second modality: which of a folder's files they are, and what their names are where text is kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+__all__ = ["media_below", "picture_formats", "picture_suffixes", "some", "written"]
+
+_log = logging.getLogger(__name__)
+_NO_PICTURES = ("EPS", "MPEG")
+"""What Pillow lists and can't be had: PostScript is run as a program, by Ghostscript; of films it reads the size alone."""
+
+
+@cache
+def picture_formats() -> tuple[str, ...]:
+    """Names of the formats that Pillow decodes by itself here."""
+    from PIL import Image, ImageFile
+
+    Image.init()
+    kinds = {name: factory for name, (factory, _) in Image.OPEN.items() if name not in _NO_PICTURES}
+    stubs = {
+        name for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, ImageFile.StubImageFile)
+    }
+    return tuple(sorted(kinds.keys() - stubs))
+
+
+@cache
+def picture_suffixes() -> tuple[str, ...]:
+    """How names of files of these formats end, in lower case."""
+    from PIL import Image
+
+    formats = set(picture_formats())
+    return tuple(sorted(end for end, name in Image.registered_extensions().items() if name in formats))
+
+
+def written(name: Any) -> str:
+    r"""A path as text that can be kept and sent: bytes of it that are not UTF-8 as \xff."""
+    try:
+        return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a character, as JSON can spell it
+        return str(name).encode("utf-8", "backslashreplace").decode()
+
+
+def some(suffixes: Sequence[str]) -> str:
+    """Endings as a message names them: the first, and how many more there are."""
+    common = [end for end in (".jpg", ".png", ".webp", ".wav", ".mp3") if end in suffixes] or list(suffixes[:3])
+    more = len(suffixes) - len(common)
+    return ", ".join(common) + (f" and {more} more endings" if more else "")
+
+
+def media_below(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """A folder's files with these endings, at any depth and in order; what else lies there is counted and told.
+
+    Hidden files and folders are passed over, and so are `._x.jpg`, which macOS leaves on other disks, and files that lie beside
+    one of these and have its name (`x.txt` to `x.jpg`).
+    """
+    found, others = list[Path](), list[Path]()
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
+        for path in (Path(place, name) for name in names if not name.startswith(".")):
+            (found if path.suffix.lower() in suffixes else others).append(path)
+    named = {path.with_suffix("") for path in found}
+    left = Counter(path.suffix.lower() or "no ending" for path in others if path.with_suffix("") not in named)
+    if found and left:
+        kinds = ", ".join(f"{count} × {end}" for end, count in left.most_common(5)) + (", …" if len(left) > 5 else "")
+        _log.warning("%s: %d other files are left out (%s)", written(folder), left.total(), kinds)
+    return sorted(found)
