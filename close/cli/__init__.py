@@ -7,6 +7,7 @@ stdout carries results, stderr progress and messages. Exit codes: 0 done, 1 a to
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import sys
@@ -16,6 +17,7 @@ from typing import Annotated
 import typer
 
 from close.errors import CloseError, reason
+from close.io.terminal import field, show
 from close.io.versions import own_version
 from close.plugins import load_installed
 
@@ -42,7 +44,7 @@ def commands() -> typer.Typer:
 
 def _say_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"close {own_version()}")
+        show(f"close {own_version()}")
         raise typer.Exit
 
 
@@ -60,6 +62,8 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if logging.lastResort is not None:  # prints warnings, in which files of others are named
+        logging.lastResort.setFormatter(_OneLine())
     try:
         load_installed()
         commands()(standalone_mode=True)
@@ -82,6 +86,11 @@ def main() -> None:
         if not isinstance(error, OSError) or error.errno is None:
             raise
         _stop(f"{error.filename or 'a file'}: {error.strerror}")
+
+
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return field(super().format(record))
 
 
 def _names_json_file(arguments: list[str]) -> bool:
@@ -119,5 +128,5 @@ def _interrupted() -> None:
 
 
 def _stop(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    show(f"error: {field(message)}", err=True)
     sys.exit(1)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from close.cli.options import Json, Pairs, print_json, verb
+from close.io.terminal import show
 
 __all__ = ["register"]
 
@@ -67,4 +68,4 @@ def fit(
     if as_json:
         print_json({"folder": str(out), "adapter": adapter.spec(), "dim": adapter.dim})
         return
-    typer.echo(f"{out}: {json.dumps(adapter.spec(), ensure_ascii=False)}, {adapter.dim} dimensions")
+    show(f"{out}: {json.dumps(adapter.spec(), ensure_ascii=False)}, {adapter.dim} dimensions")

@@ -26,6 +26,7 @@ from close.cli.options import (
 )
 from close.errors import PartialError
 from close.io.files import nan_as_null
+from close.io.terminal import field, show
 
 if TYPE_CHECKING:
     from close.io.results import ResultFile
@@ -93,7 +94,7 @@ def caption(
         made_by = {"run": str(run), "run_sha256": hashlib.sha256((run / RUN_FILE).read_bytes()).hexdigest()}
         about = {**made_by, "items": names, "context": context, "batch_size": batch_size, "seed": seed, **settings}
         errors = _written(ResultFile(out, about, unit=batch_size), say, many)
-        typer.echo(f"{out}: {len(many)} rows")
+        show(f"{out}: {len(many)} rows")
     if errors:
         raise PartialError(f"{len(errors)} of {len(many)} items could not be read: {'; '.join(errors[:5])}")
 
@@ -119,7 +120,7 @@ def _printed(outputs: Iterable[Output], as_json: bool) -> list[str]:
         if output.error:
             errors.append(output.error)
         if as_json:
-            typer.echo(json.dumps(nan_as_null(output.to_dict()), ensure_ascii=False))
+            show(json.dumps(nan_as_null(output.to_dict()), ensure_ascii=False))
         elif not output.error:
-            typer.echo(f"{output.item}\t{output.score:.3f}\t{output.text}")
+            show(f"{field(output.item)}\t{output.score:.3f}\t{field(output.text)}")
     return errors

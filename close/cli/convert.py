@@ -9,6 +9,7 @@ import typer
 import typer.core
 
 from close.cli.options import Json, print_json, verb
+from close.io.terminal import field, show
 
 __all__ = ["register"]
 
@@ -62,8 +63,8 @@ def convert(
         print_json(summary)
         return
     reasons = "".join(f", {count} × {reason}" for reason, count in summary["skipped"].items())
-    typer.echo(f"{out}: {summary['written']} rows of {summary['read']} records{reasons and '; skipped' + reasons[1:]}")
+    show(f"{out}: {summary['written']} rows of {summary['read']} records{reasons and '; skipped' + reasons[1:]}")
     for note in summary["notes"]:
-        typer.echo(f"note: {note}", err=True)
+        show(f"note: {field(note)}", err=True)
     for message in summary["messages"]:
-        typer.echo(f"skipped: {message}", err=True)
+        show(f"skipped: {field(message)}", err=True)

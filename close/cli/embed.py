@@ -20,6 +20,7 @@ from close.cli.options import (
     verb,
 )
 from close.errors import MissingError, PartialError
+from close.io.terminal import show
 
 __all__ = ["register"]
 
@@ -103,7 +104,7 @@ def _finish(table: Any, export: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"table": str(table.path)} | about)
         return
-    typer.echo(
+    show(
         f"{table.path}: {about['rows']} rows, {about['vectors']} distinct {about['modality']} vectors × {about['dim']}, "
         f"encoder {about['encoder']}"
     )

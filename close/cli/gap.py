@@ -11,6 +11,7 @@ import typer
 
 from close.cli.options import Captions, Encoder, Json, Pairs, Unpaired, print_json, verb
 from close.errors import RecipeError
+from close.io.terminal import show
 
 if TYPE_CHECKING:
     from close.gap.measured_tables import MeasuredTables
@@ -72,11 +73,11 @@ def gap(
         tell("drawing")
         written = list(_write(measured, html, out, plots, seed))
     if as_json:
-        typer.echo(to_json(measured))
+        show(to_json(measured))
     else:
         _show(measured)
     if written:
-        typer.echo(f"written: {', '.join(map(str, written))}", err=True)
+        show(f"written: {', '.join(map(str, written))}", err=True)
 
 
 def recommend(
@@ -116,7 +117,7 @@ def recommend(
     if as_json:
         print_json(advice.to_dict())
     else:
-        typer.echo(lines.rstrip())
+        show(lines.rstrip())
 
 
 def _sources(text: Path | None, image: Path | None, compare: list[str]) -> Iterator[tuple[str, Path, Path]]:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from close.cli.options import Json, print_json, verb
+from close.io.terminal import field, show
 
 __all__ = ["register"]
 
@@ -40,7 +41,7 @@ def info(
         return
     width = max(map(len, about))
     for key, value in about.items():
-        typer.echo(f"{key:<{width}}  {value if not isinstance(value, (dict, list)) else json.dumps(value)}")
+        show(f"{key:<{width}}  {json.dumps(value) if isinstance(value, (dict, list)) else field(value)}")
 
 
 def mini_export(
@@ -59,4 +60,4 @@ def mini_export(
     if as_json:
         print_json({"folder": str(out), **counts})
         return
-    typer.echo(f"{out}: " + ", ".join(f"{number} {name}" for name, number in counts.items()))
+    show(f"{out}: " + ", ".join(f"{number} {name}" for name, number in counts.items()))

@@ -13,6 +13,7 @@ import typer
 
 from close.io.files import nan_as_null
 from close.io.pretrained import trusting
+from close.io.terminal import show
 from close.plugins import load_plugins
 
 __all__ = [
@@ -123,4 +124,4 @@ def pick_engine(name: str, workers: int, address: str | None) -> Any:
 
 def print_json(value: Any) -> None:
     """A result on stdout, indented; NaN and infinity become null, which JSON has no other word for."""
-    typer.echo(json.dumps(nan_as_null(value), indent=2, ensure_ascii=False, allow_nan=False, default=str))
+    show(json.dumps(nan_as_null(value), indent=2, ensure_ascii=False, allow_nan=False, default=str))

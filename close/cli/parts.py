@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from close.cli.options import Json, print_json, verb
+from close.io.terminal import show
 
 __all__ = ["register"]
 
@@ -30,9 +31,9 @@ def list_parts(
         return
     width = max(len(name) for parts in found.values() for name in parts)
     for each, parts in found.items():
-        typer.echo(f"{each}:")
+        show(f"{each}:")
         for name, line in parts.items():
-            typer.echo(f"  {name:<{width}}  {line}")
+            show(f"  {name:<{width}}  {line}")
 
 
 def _lines(registry: Any) -> dict[str, str]:

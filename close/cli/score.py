@@ -21,6 +21,7 @@ from close.cli.options import (
     print_json,
     verb,
 )
+from close.io.terminal import field, show
 
 __all__ = ["register"]
 
@@ -118,8 +119,8 @@ def evaluate(
     for name, value in result["scores"].items():
         if isinstance(value, (int, float)):
             low, high = result["scores"].get("ci", {}).get(name, (None, None))
-            typer.echo(f"{name:<22}{value:8.2f}" + (f"   [{low:.2f}, {high:.2f}]" if low is not None else ""))
-    typer.echo(f"saved in {result['folder']}")
+            show(f"{name:<22}{value:8.2f}" + (f"   [{low:.2f}, {high:.2f}]" if low is not None else ""))
+    show(f"saved in {result['folder']}")
     _notes(result["scores"])
 
 
@@ -144,7 +145,7 @@ def score(
     if _written(result, out, as_json):
         return
     for line in _lines(result):
-        typer.echo(line)
+        show(line)
     _notes(result)
 
 
@@ -154,7 +155,7 @@ def _notes(scores: dict[str, Any]) -> None:
     if scores.get("missing") and "predictions" not in notes:
         notes["predictions"] = f"{scores['missing']:,} references have none and are left out"
     for name, reason in notes.items():
-        typer.echo(f"note: {name}: {reason}", err=True)
+        show(f"note: {name}: {field(reason)}", err=True)
 
 
 def _lines(result: dict[str, Any]) -> list[str]:
@@ -207,10 +208,8 @@ def compare(
     )
     if _written(result, out, as_json):
         return
-    typer.echo(f"{'':<14}{'A':>8}{'B':>8}{'B − A':>8}   {'95 % interval':<18}{'p':>7}")
+    show(f"{'':<14}{'A':>8}{'B':>8}{'B − A':>8}   {'95 % interval':<18}{'p':>7}")
     for measure, row in result["measures"].items():
         interval = f"[{row['ci'][0]:+.2f}, {row['ci'][1]:+.2f}]"
-        typer.echo(
-            f"{measure:<14}{row['a']:8.2f}{row['b']:8.2f}{row['difference']:+8.2f}   {interval:<18}{row['p']:7.3f}"
-        )
-    typer.echo(f"{result['n']} examples of {result['data']}")
+        show(f"{measure:<14}{row['a']:8.2f}{row['b']:8.2f}{row['difference']:+8.2f}   {interval:<18}{row['p']:7.3f}")
+    show(f"{result['n']} examples of {result['data']}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from close.cli.options import Json, Pairs, print_json, verb
+from close.io.terminal import show
 
 __all__ = ["register"]
 
@@ -43,7 +45,7 @@ def train(
         if as_json:
             print_json({"run": str(folder)} | open_run(folder))
         else:
-            typer.echo(folder)
+            show(folder)
 
 
 def sweep(
@@ -96,13 +98,13 @@ def sweep(
         image=test is not None and not no_image,
         tables=tables,
     )
-    chosen: dict[str, Any] = {"select": select, "select_images": select_image}
+    told = partial(show, err=True)
     first = list(range(base.seed, base.seed + seeds))
-    summary = run(base, arms, first, test, out, tell=lambda line: typer.echo(line, err=True), **chosen)
+    summary = run(base, arms, first, test, out, select=select, select_images=select_image, tell=told)
     if as_json:
         print_json(summary)
     else:
-        typer.echo(table_of(summary))
+        show(table_of(summary))
 
 
 def demo(
@@ -118,4 +120,4 @@ def demo(
     if as_json:
         print_json(read_json(out / "results.json"))
     else:
-        typer.echo(page)
+        show(page)

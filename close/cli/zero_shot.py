@@ -10,6 +10,7 @@ import typer
 
 from close.cli.options import Device, Encoder, Json, Precision, print_json, verb
 from close.errors import PartialError, RecipeError
+from close.io.terminal import field, show
 
 __all__ = ["register"]
 
@@ -50,7 +51,7 @@ def classify(
         print_json(asdict(found))
     else:
         for item in found.items:
-            typer.echo(f"{item['item']}\t{item['probability']:.3f}\t{item['label']}")
+            show(f"{field(item['item'])}\t{item['probability']:.3f}\t{field(item['label'])}")
         if found.scores:
             _accuracy(found.scores)
     if found.failed:
@@ -59,9 +60,9 @@ def classify(
 
 def _accuracy(scores: dict[str, Any]) -> None:
     low, high = scores["ci"]["accuracy"]
-    typer.echo(f"accuracy {scores['accuracy']:.2f} [{low:.2f}, {high:.2f}], {scores['n']} pictures")
+    show(f"accuracy {scores['accuracy']:.2f} [{low:.2f}, {high:.2f}], {scores['n']} pictures")
     for name, row in scores["confusion"].items():
-        typer.echo(f"  {name}: " + ", ".join(f"{said} {count}" for said, count in row.items() if count))
+        show(f"  {field(name)}: " + ", ".join(f"{field(said)} {count}" for said, count in row.items() if count))
 
 
 def retrieve(
@@ -91,19 +92,19 @@ def retrieve(
         if as_json:
             print_json(about | scores)
             return
-        typer.echo(f"{scores['texts']} texts, {scores['images']} images, encoder {model.name}")
+        show(f"{scores['texts']} texts, {scores['images']} images, encoder {model.name}")
         for way in ("text_to_image", "image_to_text"):
             parts = (f"R@{rank} {scores[way][f'r@{rank}']:.2f}{_interval(scores[way], rank)}" for rank in (1, 5, 10))
-            typer.echo(f"{way.replace('_', ' '):<14}" + "   ".join(parts))
+            show(f"{way.replace('_', ' '):<14}" + "   ".join(parts))
         return
     found = pictures_for(query, data, model, k) if query else texts_for(image or [], data, model, k)
     if as_json:
         print_json(about | {"results": found})
         return
     for result in found:
-        typer.echo(result["query"])
+        show(field(result["query"]))
         for one in result["found"]:
-            typer.echo(f"  {one['cosine']:.3f}\t{one.get('item') or one.get('text')}")
+            show(f"  {one['cosine']:.3f}\t{field(one.get('item') or one.get('text'))}")
 
 
 def _interval(scores: dict[str, Any], rank: int) -> str:
