@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -27,6 +28,10 @@ from data_gen.text.language import LANGUAGES
 from data_gen.verbs import VERBS, Options, Verb
 
 __all__ = ["build", "main"]
+
+_HELP = """Training text from any OpenAI-compatible language model. The key is read from OPENAI_API_KEY.
+
+Styles: {0}. Languages: {1}. Each may be a TOML file of one's own."""
 
 _Json = Annotated[bool, typer.Option("--json", help="print figures as JSON")]
 _Plugins = Annotated[
@@ -134,11 +139,15 @@ def _serve_mini(
     from data_gen.mini.serve import MODEL, check, serve
 
     check(host, port)
-    url = f"http://{host}:{port}/v1"
-    if as_json:
-        print(json.dumps({"model": MODEL, "base_url": url}), flush=True)
-    print(f"model {MODEL!r} at {url} (Ctrl-C ends it)", file=sys.stderr, flush=True)
-    serve(host, port)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+
+    def ready() -> None:
+        if as_json:
+            print(json.dumps({"model": MODEL, "base_url": url}), flush=True)
+        print(f"model {MODEL!r} listens at {url} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+
+    print(f"loading {MODEL!r} …", file=sys.stderr, flush=True)
+    serve(host, port, ready)
 
 
 def _plugins_in(arguments: list[str]) -> list[str]:
@@ -147,14 +156,28 @@ def _plugins_in(arguments: list[str]) -> list[str]:
     return following + [a.removeprefix("--plugin=") for a in arguments if a.startswith("--plugin=")]
 
 
-def _take_plugins(plugin: _Plugins = None) -> None:
-    """Training text from any OpenAI-compatible language model. The key is read from OPENAI_API_KEY."""
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            print(f"data-gen {version('close-toolkit')}")
+        except PackageNotFoundError:
+            print("data-gen, not installed: run from its source")
+        raise typer.Exit
+
+
+def _take_plugins(
+    plugin: _Plugins = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print the version, and end")
+    ] = False,
+) -> None:
+    """Not called for anything but its options."""
 
 
 def build() -> typer.Typer:
     """The command line, with a command for each verb that is registered now."""
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-    app.callback()(_take_plugins)
+    app.callback(help=_HELP.format(*(", ".join(builtin(folder)) for folder in (STYLES, LANGUAGES))))(_take_plugins)
     for name in VERBS:
         text = inspect.getdoc(VERBS[name]) or f"Write {name}."
         app.command(name, help=text.split("\n\n")[0])(_command(VERBS[name]))

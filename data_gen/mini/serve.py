@@ -6,6 +6,9 @@ import importlib.util
 import os
 import socket
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from data_gen.errors import DataGenError, InputError
@@ -32,17 +35,38 @@ def check(host: str, port: int) -> None:
         with socket.socket(family, kind) as free:
             free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             free.bind(address)
-    except OSError as error:
-        raise InputError(f"can't listen at {host}:{port}: {error.strerror}; give another --host or --port") from None
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "no such address"
+        raise InputError(f"can't listen at {host}:{port}: {reason}; give another --host or --port") from None
 
 
-def serve(host: str, port: int) -> None:
-    """Become `transformers serve` with the embedded model; ends when it is interrupted. See `check`."""
+def serve(host: str, port: int, ready: Callable[[], None]) -> None:
+    """Be `transformers serve` with the embedded model, until it is interrupted. See `check`.
+
+    Args:
+        host, port: to listen on.
+        ready: called once, when the server listens.
+    """
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    sys.path[:] = [folder or os.getcwd() for folder in sys.path]
     # the server takes a path relative to its working folder for the model's name, and so must the requests
     os.chdir(Path(__file__).parent)
-    code = (
-        "import sys; sys.path.remove(''); from transformers.cli.transformers import main; main()"  # none of our files
-    )
-    arguments = ["serve", MODEL, "--host", host, "--port", str(port), "--device", "cpu", "--log-level", "error"]
-    environment = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    os.execve(sys.executable, [sys.executable, "-c", code, *arguments], {**os.environ, **environment})
+    threading.Thread(target=_wait, args=(host, port, ready), daemon=True).start()
+    from transformers.cli.serving.model_manager import ModelManager
+    from transformers.cli.transformers import main
+
+    card = {"id": MODEL, "object": "model", "created": 0, "owned_by": "data-gen"}
+    ModelManager.get_gen_models = staticmethod(lambda cache_dir=None: [card])  # its own lists the hub's cache, or fails
+    sys.argv = ["transformers", "serve", MODEL, "--host", host, "--port", str(port)]
+    sys.argv += ["--device", "cpu", "--log-level", "error"]
+    main()
+
+
+def _wait(host: str, port: int, ready: Callable[[], None]) -> None:
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=5).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return ready()

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 from dg_server import Do, Server, good
@@ -83,6 +84,15 @@ def test_help_shows_every_choice(cli, monkeypatch):
         "cosine=FILE:0.3",
     ):
         assert choices in out
+
+
+def test_the_version_and_what_can_be_chosen_are_shown_without_a_verb(cli, monkeypatch):
+    assert cli("--version") == (0, f"data-gen {version('close-toolkit')}\n", "")
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = cli("--help")
+    assert code == 0
+    assert "Styles: character-based, detailed," in out
+    assert "Languages: de, en, es, fr." in out
 
 
 @pytest.mark.parametrize("wrong", [{"endpoint": "tea"}, {"sampling": "best"}, {"count": "ten"}, {"timeout": "soon"}])

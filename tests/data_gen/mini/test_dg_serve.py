@@ -1,10 +1,12 @@
 """The embedded language model, as users start it: `data-gen serve-mini` in a process of its own, over real HTTP."""
 
 import importlib.util
+import json
 import re
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,9 @@ def test_plain_prompts_give_new_captions_with_the_keywords_asked(data_gen, tmp_p
             used = [word in words(row["target"]) for row in found for word in row["meta"]["keywords"]]
             assert sum(used) >= 0.7 * len(used)
             assert not {row["target"] for row in found} & set(SHOTS)
+        assert f"listens at {url}" in (tmp_path / "server.log").read_text()
+        with urllib.request.urlopen(f"{url}/models", timeout=60) as answer:
+            assert [model["id"] for model in json.load(answer)["data"]] == [MODEL]
         missing = ["--out", tmp_path / "no.jsonl", "--count", 1, "--model", "nothing", "--base-url", url]
         code, _, message = data_gen("captions", *missing, *files)
         assert code == 1
