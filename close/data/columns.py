@@ -164,22 +164,17 @@ class Columns:
             elif key == "references":
                 values.setdefault(key, []).extend(fitting)
             elif key == "source" and isinstance(fitting, list) and name != "source":
-                values.setdefault("references", []).extend(
-                    fitting
-                )  # several captions of one thing, not one in several wordings
+                # several captions of one thing, not one in several wordings
+                values.setdefault("references", []).extend(fitting)
             else:
                 values[str(key)] = fitting
         if meta := values.pop("meta", {}) | meta:
             values["meta"] = meta
-        captions = {"source", "references"} & {*self.keys.values()}
-        if self.demand and not (captions or {*_SAYS, "context"}) & {*values}:
-            found = f"; {next(iter(self.keys_of(captions)))} is empty, or no text" if captions else ""
+        captions = [name for name, key in self.keys.items() if key in ("source", "references")]
+        if self.demand and not {*(("source", "references") if captions else (*_SAYS, "context"))} & {*values}:
+            found = f"; {captions[0]} is empty, or no text" if captions else ""
             raise DataError(f"{where}: no text in it{found}")
         return values
-
-    def keys_of(self, keys: set[str]) -> list[str]:
-        """The columns that are for any of some keys."""
-        return [name for name, key in self.keys.items() if key in keys]
 
 
 def by_caption(values: Values, default_id: str, *, split: bool = True) -> list[Values]:

@@ -47,9 +47,10 @@ class Table:
         names: list[str] = list(_TOKEN_NAMES)
         self.header = False
         if self.delimiter:
-            names = _without_empty([cell.strip() for cell in _split(first[0], self.delimiter)])
-            self.header = self._is_header(names, first, given)
-            names = names if self.header else [str(place) for place in range(len(names))]
+            names = _without_empty([cell.strip() for cell in _split(first[0], self.delimiter, strict=False)])
+            pair = [] if given else _web_pair([line.strip("\r\n").split("\t") for line in first])
+            self.header = not pair and self._is_header(names, first, given)
+            names = names if self.header else pair or [str(place) for place in range(len(names))]
         self.columns = Columns(names, given, self.where)
         usual = "\t" if file.path.suffix.lower() == ".tsv" else ","
         if self.delimiter not in ("", usual):
@@ -64,7 +65,10 @@ class Table:
         if any(map(is_known, names)) or any(isinstance(column, str) for column in (given or {}).values()):
             return True
         if given:  # by place: a header has no name of a file where the next line has one
-            rows = [[bool(_FILE_NAME.search(cell)) for cell in _split(line, self.delimiter)] for line in first[:2]]
+            rows = [
+                [bool(_FILE_NAME.search(cell)) for cell in _split(line, self.delimiter, strict=False)]
+                for line in first[:2]
+            ]
             return len(rows) == 2 and any(below and not above for above, below in zip(*rows, strict=False))
         if not NAMED.match(first[0]) and "://" not in first[0]:
             return True
@@ -139,11 +143,20 @@ class Table:
         return cells
 
 
-def _split(text: str, delimiter: str) -> list[str]:
+def _split(text: str, delimiter: str, *, strict: bool = True) -> list[str]:
     """The cells of a record. Quotes hold lines together in CSV; in tab-separated files they may be of the text."""
     if delimiter == "\t":
         return [_unquoted(cell) for cell in text.rstrip("\r\n").split("\t")]
-    return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), [])
+    return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict), [])
+
+
+def _web_pair(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The columns of a table without a header, each line a caption and an address: Conceptual Captions' files."""
+    for names in (["caption", "url"], ["url", "caption"]):
+        places = [row[names.index("url")].strip() if len(row) == 2 else "" for row in rows]
+        if all(re.fullmatch(r"https?://\S+", place) for place in places):
+            return names
+    return []
 
 
 def _unquoted(cell: str) -> str:
@@ -165,7 +178,7 @@ def _delimiter(first: Sequence[str], given: Given | None) -> str:
 
     def fits(delimiter: str) -> tuple[int, float, bool]:
         try:
-            names = [name.strip().lower() for name in _split(first[0], delimiter)]
+            names = [name.strip().lower() for name in _split(first[0], delimiter, strict=False)]
         except csv.Error:
             return 0, 0.0, False
         known = sum(is_known(name) or name in wanted for name in names)

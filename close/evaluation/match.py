@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from close.errors import DataError
 from close.evaluation.images import about_images
 from close.evaluation.metrics.ids import about_id
-from close.evaluation.read import Predictions, RowReferences
+from close.evaluation.read import FlaggedReferences, Predictions, RowReferences
 from close.registry import unknown_name
 
 __all__ = ["Matched", "Missing", "match"]
@@ -60,6 +60,8 @@ def match(
 
 def _by_image(predictions: Mapping[str, str], references: Mapping[str, Any]) -> Matched:
     """Predictions by the first row of their image, where rows share images."""
+    if isinstance(references, FlaggedReferences) and references.flagged & predictions.keys():
+        return _unflagged(predictions, references)
     owner = references.owner if isinstance(references, RowReferences) else {}
     if not isinstance(references, RowReferences) or not owner:
         return Matched(predictions, references)
@@ -70,6 +72,14 @@ def _by_image(predictions: Mapping[str, str], references: Mapping[str, Any]) -> 
             note = "rows share images, but what is said of them differs: each is scored against its own row alone"
             return Matched(predictions, references.single, {}, {"rows": note})
     return Matched(merged, references, {}, {"rows": about_images(len(references.single), len(references))})
+
+
+def _unflagged(predictions: Mapping[str, str], references: FlaggedReferences) -> Matched:
+    """Predictions without those on images that the data set itself does not score."""
+    kept = Predictions({key: text for key, text in predictions.items() if key not in references.flagged})
+    kept.doubles = getattr(predictions, "doubles", 0)
+    note = f"{len(predictions) - len(kept):,} images have flagged captions alone and are not scored, as the data set's tools do"
+    return Matched(kept, references, {}, {"flags": note})
 
 
 def _one_side_only(task: str, found: Matched, missing: str) -> list[str]:

@@ -18,7 +18,15 @@ from close.evaluation.images import one_row_an_image, rows_of_images
 from close.evaluation.metrics import METRICS, VqaReference
 from close.registry import unknown_name
 
-__all__ = ["Predictions", "RowReferences", "read_domains", "read_predictions", "read_references", "row_references"]
+__all__ = [
+    "FlaggedReferences",
+    "Predictions",
+    "RowReferences",
+    "read_domains",
+    "read_predictions",
+    "read_references",
+    "row_references",
+]
 
 _FIELDS = {"caption": ("image_id", "caption"), "vqa": ("question_id", "answer")}
 _EXPECTED = {
@@ -53,6 +61,16 @@ class RowReferences(dict[str, Any]):
             if first.group is not None and first.group not in self:
                 self.owner.setdefault(first.group, first.id)
         self.single = row_references(chain.from_iterable(groups), task) if self.owner else {}
+
+
+class FlaggedReferences(dict[str, list[str]]):
+    """Image id to captions, without those that the data set flags, as VizWiz's own tools score.
+
+    Attributes:
+        flagged: ids of images whose captions are all flagged; what is said of them is not scored.
+    """
+
+    flagged: frozenset[str] = frozenset()
 
 
 def read_predictions(path: str | Path, task: str) -> Predictions:
@@ -129,7 +147,11 @@ def _captions(path: Path) -> dict[str, list[str]]:
     """In the order of the file's images, as the official tool goes through them."""
     captions = captions_by_image(path) or {}
     order = [get(image, "id", (int, str), where) for where, image in json_items(path, "images")]
-    return {str(key): captions[key] for key in dict.fromkeys([*order, *captions]) if key in captions}
+    found = FlaggedReferences(
+        {str(key): captions[key] for key in dict.fromkeys([*order, *captions]) if captions.get(key)}
+    )
+    found.flagged = frozenset(str(key) for key, texts in captions.items() if not texts)
+    return found
 
 
 def _questions(path: Path) -> dict[str, VqaReference]:

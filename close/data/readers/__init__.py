@@ -27,6 +27,7 @@ from close.data.readers.karpathy import Karpathy
 from close.data.readers.lines import Csv, Jsonl, Txt
 from close.data.readers.news import VisualNews
 from close.data.readers.parquet import Parquet
+from close.data.readers.textcaps import TextCaps
 from close.data.readers.vqa import Vqa, VqaE
 from close.data.readers.webdataset import WebDataset
 
@@ -45,6 +46,7 @@ __all__ = [
     "Skip",
     "Snli",
     "SnliVe",
+    "TextCaps",
     "Txt",
     "VisualNews",
     "Vqa",

@@ -1,4 +1,4 @@
-"""COCO captions, and NoCaps, which has the same layout with a domain for each image.
+"""COCO captions, VizWiz's, which flag some, and NoCaps, which has the same layout with a domain for each image.
 
 `{"images": [{"id", "file_name", …}], "annotations": [{"id", "image_id", "caption"}]}`; NoCaps adds `"domain"` to images.
 Chen et al. (2015), "Microsoft COCO Captions"; Agrawal et al. (2019), "nocaps: novel object captioning at scale".
@@ -7,10 +7,12 @@ Chen et al. (2015), "Microsoft COCO Captions"; Agrawal et al. (2019), "nocaps: n
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from close.data.readers.base import READERS, Reader, Values, get, text
+from close.data.columns import check_flags
+from close.data.readers.base import READERS, Reader, Skip, Values, get, text
 from close.data.readers.json_stream import json_items, json_value
 from close.errors import DataError
 
@@ -21,10 +23,11 @@ __all__ = ["Coco", "NoCaps", "captions_by_image"]
 class Coco(Reader):
     """A row for each caption, in the order of the annotations, or for each image, in the order of the images.
 
-    Captions stream; the images' own entries are held in memory (per image: the captions).
+    Captions stream; the images' own entries are held in memory (per image: the captions). Captions that VizWiz flags
+    (`is_rejected`, `is_precanned`) are left out and counted, as its own tools do.
     """
 
-    reads = "COCO's captions file: captions_train2014.json"
+    reads = "COCO's captions file: captions_train2014.json; VizWiz' captions"
     uses = ("images", "per")
 
     def records(self) -> Iterator[tuple[str, Any]]:
@@ -32,8 +35,11 @@ class Coco(Reader):
         if self.per == "image":
             captions = captions_by_image(self.path, encoding)
             for where, image in json_items(self.path, "images", encoding=encoding):
-                references = captions.get(get(image, "id", (int, str), where), []) if captions is not None else None
-                yield where, (image, references)
+                key = get(image, "id", (int, str), where)
+                if captions is not None and key not in captions:
+                    yield where, DataError(f"{where}: no annotation is about image {key!r}")
+                else:
+                    yield where, (image, captions and captions[key])
             return
         images = {}
         for where, image in json_items(self.path, "images", encoding=encoding):
@@ -43,12 +49,14 @@ class Coco(Reader):
 
     def row(self, record: Any, where: str) -> Values:
         image, captions = record
+        if self.per != "image":
+            check_flags(captions)
         if image is None:
             raise DataError(f"{where}: 'image_id' is {captions['image_id']!r}, but no image has that id")
         values = {"image": self.image(get(image, "file_name", str, where), where), "meta": self.meta(image)}
         if self.per == "image":
             if captions == []:
-                raise DataError(f"{where}: no annotation is about image {image['id']!r}")
+                raise Skip("every caption is flagged")
             return {"id": image["id"], "references": captions} | values
         key = get(captions, "id", (int, str), where)
         return {"id": key, "source": text(captions, "caption", where), "group": image["id"]} | values
@@ -71,11 +79,17 @@ class NoCaps(Coco):
 
 
 def captions_by_image(path: Path, encoding: str = "utf-8") -> dict[int | str, list[str]] | None:
-    """Image id to its captions, of a COCO captions file; None where the file has no annotations at all (test sets)."""
+    """Image id to its captions, of a COCO captions file; None where the file has no annotations at all (test sets).
+
+    Captions that the data set flags are left out: an image may have none.
+    """
     if json_value(path, "annotations", encoding=encoding) is None:
         return None
     captions: dict[int | str, list[str]] = {}
     for where, annotation in json_items(path, "annotations", encoding=encoding):
         key = get(annotation, "image_id", (int, str), where)
-        captions.setdefault(key, []).append(get(annotation, "caption", str, where).strip())
+        of_image = captions.setdefault(key, [])
+        with suppress(Skip):
+            check_flags(annotation)
+            of_image.append(get(annotation, "caption", str, where).strip())
     return captions

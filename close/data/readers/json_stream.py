@@ -16,6 +16,8 @@ from close.errors import DataError
 
 __all__ = ["json_items", "json_value"]
 
+_LAYOUTS = {"data": "textcaps", "questions": "vqa", "images": "coco, nocaps or karpathy"}
+"""Key at the top level to the formats that have it."""
 _CHUNK = 1 << 18
 
 
@@ -35,15 +37,19 @@ def json_items(path: Path, key: str | None = None, *, encoding: str = "utf-8") -
         return
     if first != "{":
         raise DataError(f"{path}: expected a JSON object with the key {key!r}, found {_found(first)}")
+    found = []
     for name in text.names():
         if name != key:
+            found.append(name)
             text.skip(name)
             continue
         if text.peek() != "[":
             raise DataError(f"{path}: {key!r} is not a list")
         yield from text.array(key)
         return
-    raise DataError(f"{path}: no key {key!r}; the format has it at the top level")
+    layouts = _LAYOUTS | ({"images": "nocaps or karpathy"} if key == "annotations" else {})
+    other = next((f"; it may be in the format {layouts[name]}" for name in found if name in layouts), "")
+    raise DataError(f"{path}: no key {key!r} at the top level; it has {', '.join(found[:12]) or 'none'}{other}")
 
 
 def json_value(path: Path, key: str, *, encoding: str = "utf-8") -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
+from close.data.columns import check_flags
 from close.data.readers.base import READERS, Reader, Values, get, text
 from close.data.readers.json_stream import json_items
 
@@ -37,6 +38,7 @@ class Karpathy(Reader):
     def row(self, record: Any, where: str) -> Values:
         image, found = record
         self.in_split(get(image, "split", str, where))
+        check_flags(found if isinstance(found, dict) else {})
         name = str(PurePosixPath(image.get("filepath", "")) / get(image, "filename", str, where))
         key = image["cocoid"] if "cocoid" in image else get(image, "imgid", int, where)
         values = {"image": self.image(name, where), "meta": {"split": image["split"]}}

@@ -13,7 +13,7 @@ from sys import intern
 from typing import Any
 
 from close.data.answers import answers_to_learn
-from close.data.readers.base import READERS, Reader, Values, get, text
+from close.data.readers.base import READERS, Reader, Skip, Values, get, text
 from close.data.readers.coco import captions_by_image
 from close.data.readers.json_stream import json_items, json_value
 from close.errors import DataError, RecipeError
@@ -55,6 +55,8 @@ class Vqa(Reader):
         if self.captions is not None:
             if image not in self.captions:
                 raise DataError(f"{where}: {self.options.captions} has no caption of image {image}")
+            if not self.captions[image]:
+                raise Skip("every caption is flagged")
             values["source"] = self.captions[image]
         if self.subset:
             values["image"] = self.image(_coco_name(self.subset, image), where)

@@ -81,8 +81,8 @@ class WebDataset(Reader):
             values.pop("references", None)
         if not values.get("source") and not values.get("references"):
             raise DataError(
-                f"{where}: no caption in it (it has {', '.join(sample)}); which part or field of .json is it? "
-                "--columns caption=outputs.txt takes that part"
+                f"{where}: no caption in it (it has {', '.join(sample)}); --columns caption=SUFFIX says which part "
+                "or field of .json it is; the parts of a sample lie side by side"
             )
         if ".cls" in sample:
             meta["cls"] = self._text(sample[".cls"], f"{where}: .cls").strip()

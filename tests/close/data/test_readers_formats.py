@@ -443,3 +443,47 @@ def test_option_that_means_nothing_is_refused(tmp_path: Path) -> None:
 def test_missing_split_tells_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"not one row; read 3, .*split test.*"):
         rows("karpathy", put(tmp_path / "x.json", KARPATHY), split=("train",))
+
+
+TEXTCAPS = {
+    "dataset_type": "train",
+    "dataset_name": "textcaps",
+    "data": [
+        {
+            "image_id": "a1",
+            "image_path": "train/a1.jpg",
+            "caption_id": n,
+            "caption_str": text,
+            "reference_strs": ["A sign says stop.", "A stop sign."],
+        }
+        for n, text in enumerate(["A sign says stop.", "A stop sign."])
+    ],
+}
+
+
+def test_textcaps_one_row_a_caption_or_an_image(tmp_path: Path) -> None:
+    path = put(tmp_path / "TextCaps_0.1_train.json", TEXTCAPS)
+    assert [(r["id"], r["source"], r["group"]) for r in rows("textcaps", path)] == [
+        ("0", "A sign says stop.", "a1"),
+        ("1", "A stop sign.", "a1"),
+    ]
+    (image,) = rows("textcaps", path, per="image")
+    assert image == {
+        "id": "a1",
+        "group": "a1",
+        "image": os.path.join("train", "a1.jpg"),
+        "references": ["A sign says stop.", "A stop sign."],
+    }
+
+
+@pytest.mark.parametrize(
+    ("tried", "value", "other"),
+    [
+        ("coco", TEXTCAPS, "textcaps"),
+        ("coco", QUESTIONS, "vqa"),
+        ("textcaps", COCO, "coco"),
+    ],
+)
+def test_a_file_of_another_format_is_told_with_its_format(tmp_path: Path, tried: str, value: dict, other: str) -> None:
+    with pytest.raises(DataError, match=f"it may be in the format .*{other}"):
+        rows(tried, put(tmp_path / "x.json", value))

@@ -154,7 +154,7 @@ def test_columns_by_place_or_name_with_and_without_a_header(tmp_path: Path, text
         ("title,description,image_path\nA,B,c.jpg\n", "", "which is the caption, title or description?"),
         ("image,words\na.jpg,A dog\n", "", "--columns caption=words"),
         ("a.jpg,A dog\nb.jpg,A cat\n", "", "no header"),
-        ("http://x/1\tA dog\n", "", "--columns caption=1,image=0"),
+        ("http://x/1\tA dog\t3\n", "", "--columns caption=1,image=0"),
         ("image,words\na.jpg,A dog\n", "caption=werds", "no column 'werds' for 'caption'; there are 2: image, words"),
         ("image,words\na.jpg,A dog\n", "caption=7", "no column 7"),
         ("image,words\na.jpg,A dog\n", "capton=1", "unknown key 'capton'"),
@@ -166,6 +166,13 @@ def test_columns_by_place_or_name_with_and_without_a_header(tmp_path: Path, text
 )
 def test_a_table_without_captions_is_never_a_success(tmp_path: Path, text: str, columns: str, words: str) -> None:
     assert words in told(put(tmp_path / "t.csv", text), parse_columns(columns))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_conceptual_captions(tmp_path: Path, order: int) -> None:
+    pairs = [('A dog, a "cat', "http://x/1.jpg"), ("caption", "https://y/2")]
+    got = both(put(tmp_path / "Train_GCC-training.tsv", "".join("\t".join(pair[::order]) + "\n" for pair in pairs)))
+    assert [(row["source"], row["meta"]) for row in got] == [(caption, {"url": url}) for caption, url in pairs]
 
 
 def test_a_title_is_taken_where_nothing_else_may_be_the_caption_and_told(tmp_path: Path) -> None:
