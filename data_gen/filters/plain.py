@@ -78,7 +78,7 @@ class Forbidden(Filter):
         return cls(read_lines(Path(value)))
 
     def rejects(self, candidate: Candidate) -> bool:
-        text = f" {' '.join(candidate.words)} "
+        text = f" {same_text(candidate.text)} "
         return any(phrase in text for phrase in self._phrases)
 
 

@@ -19,8 +19,8 @@ __all__ = ["EMPTY", "OPEN_THOUGHT", "Reading", "parse"]
 EMPTY, OPEN_THOUGHT = "empty", "a thought that was not closed"
 
 _FENCE = re.compile(r"^\s*(?:```|~~~)[\w-]*\s*$", re.MULTILINE)
-_BULLET = re.compile(r"^\s*(?:[-*•–]|\(?\d+[.):])\s+")
-_QUOTES = {'"': '"', "“": "”", "«": "»", "„": "“", "'": "'"}
+_BULLET = re.compile(r"^\s*(?:[-*•–]|\(?\d+[.):])\s+|^\s*(?:\(?\d+[、．）]|[①-⑳])\s*")
+_QUOTES = {'"': '"', "“": "”", "«": "»", "„": "“", "'": "'", "「": "」", "『": "』", "‹": "›"}
 _JSON = re.compile(r"""(?:^|(?<=[:\n`]))[ \t]*[\[{]|[\[{]\s*["'“{\[]""")  # a line begins with it, or a string is in it
 _WORD_AFTER = re.compile(r"\[\s*[^\W\d_]")
 _SYNTAX = re.compile(r"""[{}\[\]\\]|["'”]\s*[:,]\s*["'“]""")

@@ -112,7 +112,7 @@ def _fours(text: str) -> list[str]:
 def _readability(texts: Sequence[str]) -> dict[str, float]:
     """Letters per word, words per sentence, and Flesch's reading ease with vowel groups for syllables (English only)."""
     found = [word for text in texts for word in words(text)]
-    sentences = sum(max(1, len(re.findall(r"[.!?]+(?:\s|$)", text))) for text in texts)
+    sentences = sum(max(1, len(re.findall(r"[.!?…]+(?:\s|$)|[。！？｡।॥؟۔]+", text))) for text in texts)
     syllables = sum(max(1, len(re.findall(r"[aeiouy]+", word.removesuffix("e")))) for word in found)
     per_sentence, per_word = len(found) / sentences, syllables / len(found)
     return {

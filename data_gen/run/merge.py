@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data_gen.errors import InputError, OutputError
-from data_gen.text.files import read_rows, whole
+from data_gen.text.files import json_line, read_rows, whole
 from data_gen.text.words import digest, same_text
 
 __all__ = ["merge_shards"]
@@ -28,7 +27,7 @@ def merge_shards(inputs: Sequence[Path], out: Path) -> tuple[int, int]:
         raise OutputError(f"{out} is there already; give another --out")
     seen: set[int] = set()
     kept = dropped = 0
-    with whole(out) as partial, partial.open("w", encoding="utf-8") as file:
+    with whole(out) as partial, partial.open("wb") as file:
         for path in inputs:
             for number, row in read_rows(path):
                 key = digest(_key(path, number, row))
@@ -37,7 +36,7 @@ def merge_shards(inputs: Sequence[Path], out: Path) -> tuple[int, int]:
                     continue
                 seen.add(key)
                 kept += 1
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                file.write(json_line(row))
     return kept, dropped
 
 

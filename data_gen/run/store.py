@@ -26,6 +26,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from data_gen.errors import OutputError
+from data_gen.text.files import json_line
 from data_gen.verbs import Row
 
 __all__ = ["Answer", "Journal", "RowFile", "Store", "now"]
@@ -50,11 +51,6 @@ def _open(path: Path) -> FileIO:
 def _append(file: FileIO, data: bytes) -> None:
     while data:
         data = data[file.write(data) or 0 :]
-
-
-def _dump(value: Mapping[str, Any]) -> bytes:
-    # a lone surrogate becomes its JSON escape
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
 @dataclass(frozen=True)
@@ -120,7 +116,7 @@ class Journal:
             raise OutputError(f"{self._path} is not a journal of data-gen; give another --out") from None
         if format_ != _FORMAT:
             raise OutputError(f"{self._path} was written by another version of data-gen; give another --out")
-        now = json.loads(_dump(params))
+        now = json.loads(json_line(params))
         differing = sorted(key for key in {*now, *there} if now.get(key) != there.get(key))
         if differing and more:
             key = differing[0]
@@ -135,7 +131,7 @@ class Journal:
 
     def _begin(self, params: Mapping[str, Any]) -> None:
         self._file.truncate(0)
-        _append(self._file, _dump({"data_gen": _FORMAT, "params": params}))
+        _append(self._file, json_line({"data_gen": _FORMAT, "params": params}))
         os.fsync(self._file.fileno())
         self._good = os.fstat(self._file.fileno()).st_size
 
@@ -159,7 +155,7 @@ class Journal:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one record."""
-        _append(self._file, _dump(record))
+        _append(self._file, json_line(record))
 
     def sync(self) -> None:
         """Return when everything written is on the disk."""
@@ -187,7 +183,7 @@ class RowFile:
 
     def add(self, row: Row) -> None:
         """Check or append one row; what is appended is written by `flush`."""
-        line = _dump(row)
+        line = json_line(row)
         self.count += 1
         if self._checking:
             start = self._old.tell()

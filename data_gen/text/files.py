@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from data_gen.errors import DataGenError, InputError, OutputError
 from data_gen.text.words import clean, words
 
-__all__ = ["Text", "builtin", "read_lines", "read_rows", "read_texts", "read_toml", "whole"]
+__all__ = ["Text", "builtin", "json_line", "read_lines", "read_rows", "read_texts", "read_toml", "whole"]
 
 _KEYS = ("target", "source", "caption", "text")
 
@@ -104,6 +104,11 @@ def read_texts(path: Path, keys: Sequence[str] = _KEYS) -> list[Text]:
     if not texts:
         raise InputError(f"{path} holds no text with words in it; expected one caption a line, or JSONL rows")
     return texts
+
+
+def json_line(value: Mapping[str, Any]) -> bytes:
+    """A JSON object as a line of a file; a lone surrogate becomes its JSON escape."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def builtin(folder: Path) -> list[str]:

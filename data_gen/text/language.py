@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_gen.errors import InputError
 from data_gen.text.files import read_toml
-from data_gen.text.words import words
+from data_gen.text.words import is_lettered, words
 
 __all__ = ["LANGUAGES", "Language", "load_language"]
 
@@ -38,7 +38,7 @@ class Language:
     def is_keyword(self, word: str) -> bool:
         """Whether a word may be a noun or a verb: letters, and neither function word, modifier nor adverb."""
         return (
-            word.isalpha()
+            is_lettered(word)
             and (len(word) > 2 or not word.isascii())
             and word not in self.function
             and word not in self.modifiers
@@ -59,7 +59,7 @@ class Language:
 
     def speaks(self, text: str) -> bool:
         """Whether the letters are of the script and, from five words on, a quarter are function words."""
-        letters = [c for c in text if c.isalpha()]
+        letters = [c for c in unicodedata.normalize("NFKC", text) if c.isalpha()]
         if not letters or sum(unicodedata.name(c, "").startswith(self.script) for c in letters) < 0.9 * len(letters):
             return False
         found = words(text)

@@ -71,6 +71,7 @@ def test_only_the_allowed_packages_are_imported():
         "filelock",
         "jinja2",
         "json_repair",
+        "regex",
         "numpy",
         "openai",
         "tqdm",
