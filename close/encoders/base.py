@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +27,9 @@ from close.io.pretrained import refuse_bad_weights, trusting, trusts_code
 from close.plugins import load_plugins, loaded
 from close.registry import Registry
 
-__all__ = ["ENCODERS", "ContrastiveEncoder", "fingerprint", "pick_device", "windows"]
+__all__ = ["ENCODERS", "ContrastiveEncoder", "fingerprint", "pick_device", "told_cut", "windows"]
+
+_log = logging.getLogger(__name__)
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
@@ -77,10 +81,12 @@ class ContrastiveEncoder(ABC):
         fingerprint: of the weights; decides whether tables, adapters and runs fit together.
         weights: how many there are.
         precision: fp32, bf16 or fp16: what `auto` came to.
+        context: tokens of a text that it reads, what is behind them is cut; None where that is not known.
     """
 
     form: ClassVar[str]
     marker: ClassVar[str | None] = None
+    context: int | None = None
 
     @classmethod
     @abstractmethod
@@ -97,6 +103,7 @@ class ContrastiveEncoder(ABC):
 
     def __init__(self, name: str, model: nn.Module, *, device: str | torch.device | None, precision: str) -> None:
         refuse_bad_weights(model, f"encoder {name}")
+        self._told_cut = False
         self.name = name
         self.weights = sum(parameter.numel() for parameter in model.parameters())
         self.device = pick_device(device)
@@ -149,23 +156,34 @@ class ContrastiveEncoder(ABC):
         """The inputs cut to `length` tokens where that leaves the features unchanged; here, as they are."""
         return inputs
 
-    @torch.inference_mode()
+    def count_cut(self, texts: Sequence[str], inputs: dict[str, Tensor], lengths: Tensor) -> int:
+        """How many of N tokenised texts are longer than the context; here, none that is known of."""
+        return 0
+
     def text_features(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
         """(N, D) raw float32 features on the CPU; texts of like length share a batch.
 
         Raises:
             DataError: a text is empty or not a string.
         """
+        return self.read_texts(texts, batch_size)[0]
+
+    @torch.inference_mode()
+    def read_texts(self, texts: Sequence[str], batch_size: int = 256) -> tuple[Tensor, int]:
+        """`text_features`, and how many of the texts are longer than the context and were cut."""
         for index, text in enumerate(texts):
             if not isinstance(text, str) or not text.strip():
                 raise DataError(f"text {index} is {text!r}: expected a non-empty string")
+            if not text.isascii() and re.search("[\ud800-\udfff]", text):
+                raise DataError(f"text {index} holds half a character, which no tokenizer takes: {text!r}")
         inputs, lengths = self.tokenize(list(texts))
+        cut = self.count_cut(texts, inputs, lengths)
         order = torch.argsort(lengths, stable=True)
         out = torch.empty(len(texts), self.embed_dim)
         for rows in order.split(batch_size):
             batch = self.trim({key: value[rows] for key, value in inputs.items()}, int(lengths[rows].max()))
             out[rows] = self.text_tower(self._place(batch)).float().cpu()
-        return out
+        return out, cut
 
     def image_features(self, items: Sequence[Any], batch_size: int = 64) -> tuple[Tensor, dict[int, CloseError]]:
         """(N, D) raw float32 features on the CPU, and the error of every item that could not be read (its row is NaN)."""
@@ -199,12 +217,17 @@ class ContrastiveEncoder(ABC):
                 yield out, errors
 
     def encode_text(self, texts: str | Sequence[str], *, batch_size: int = 256) -> Tensor:
-        """(N, D) unit float32 rows.
+        """(N, D) unit float32 rows; texts that are cut are told, once an encoder.
 
         Raises:
             DataError: a text is empty or not a string.
         """
-        return F.normalize(self.text_features([texts] if isinstance(texts, str) else texts, batch_size), dim=-1)
+        many = [texts] if isinstance(texts, str) else texts
+        features, cut = self.read_texts(many, batch_size)
+        if cut and not self._told_cut:
+            self._told_cut = True
+            _log.warning("encoder %s: %s", self.name, told_cut(cut, len(many), self.context))
+        return F.normalize(features, dim=-1)
 
     def encode_image(self, items: Any, *, batch_size: int = 64) -> Tensor:
         """(N, D) unit float32 rows of files, opened items or arrays.
@@ -241,6 +264,12 @@ def _load_again(name: str, plugins: list[str], *, trust: bool, **settings: Any) 
     load_plugins(plugins)
     with trusting(trust):
         return load_encoder(name, **settings)
+
+
+def told_cut(cut: int, count: int, context: int | None) -> str:
+    """What is said of texts that are longer than the context."""
+    is_longer, was = ("is", "was") if cut == 1 else ("are", "were")
+    return f"{cut} of {count} texts {is_longer} longer than the encoder reads ({context} tokens) and {was} cut"
 
 
 def describe(item: Any) -> str:

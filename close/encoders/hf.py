@@ -87,7 +87,7 @@ class TransformersEncoder(ContrastiveEncoder):
         config = model.config.text_config
         self.tokenizer = load_tokenizer(reference, config.vocab_size)
         self.processor = self._load_processor(reference)
-        self.context = min(int(config.max_position_embeddings), int(self.tokenizer.model_max_length))
+        self.context: int = min(int(config.max_position_embeddings), int(self.tokenizer.model_max_length))
         # CLIP's tower is causal and pools at the end token, so padding beyond the longest text changes nothing.
         # Others (SigLIP) were trained at their full context and read the padding.
         self._pads_to_longest = model.config.model_type in ("clip", "clap")
@@ -115,6 +115,14 @@ class TransformersEncoder(ContrastiveEncoder):
         lengths = batch["attention_mask"].sum(-1)
         kept = ("input_ids", "attention_mask") if self._pads_to_longest else ("input_ids",)
         return {key: batch[key] for key in kept}, lengths
+
+    def count_cut(self, texts: Sequence[str], inputs: dict[str, Tensor], lengths: Tensor) -> int:
+        """Tokenises again, with room for one token more, what fills the context."""
+        filled = (lengths >= self.context).nonzero()[:, 0].tolist()
+        longer = (
+            self.tokenizer([texts[i] for i in filled], max_length=self.context + 1, truncation=True) if filled else {}
+        )
+        return sum(len(found) > self.context for found in longer.get("input_ids", []))
 
     def trim(self, inputs: dict[str, Tensor], length: int) -> dict[str, Tensor]:
         """Cut the padding that no text of the batch needs, where the tower does not read it."""

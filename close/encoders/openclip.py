@@ -67,6 +67,7 @@ class OpenClipEncoder(ContrastiveEncoder):
         if quick:  # the same weights and another activation: vectors of before must not be taken for these
             self.fingerprint = hashlib.sha256(f"{self.fingerprint} QuickGELU".encode()).hexdigest()[:32]
         self._trims = trims(model)
+        self.context = getattr(self.tokenizer, "context_length", None)
 
     @property
     def embed_dim(self) -> int:
@@ -79,6 +80,20 @@ class OpenClipEncoder(ContrastiveEncoder):
         if not self._trims:
             return {"ids": ids}, torch.full((len(ids),), ids.shape[1])
         return {"ids": ids}, text_lengths(self.model, ids)
+
+    def count_cut(self, texts: Sequence[str], inputs: dict[str, Tensor], lengths: Tensor) -> int:
+        """Tokenises again, with room for one token more, what fills the context: what fits gains padding, and nothing else."""
+        ids = inputs["ids"]
+        context = ids.shape[1]
+        filled = (
+            (ids[:, -2:] != self.tokenizer(["a"])[:, -2:]).any(1).nonzero()[:, 0].tolist()
+        )  # padding may be the end token
+        if not filled:
+            return 0
+        wider, padding = (
+            self.tokenizer(given, context_length=context + 1) for given in ([texts[i] for i in filled], ["a"])
+        )
+        return int(((wider[:, :-1] != ids[filled]).any(1) | (wider[:, -1] != padding[0, -1])).sum())
 
     def trim(self, inputs: dict[str, Tensor], length: int) -> dict[str, Tensor]:
         """Cut after the last end token, which changes nothing in a causal tower that pools there."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from close.data.rows import Modality, RowFile, named_sources
 from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder
+from close.encoders.base import told_cut
 from close.errors import DataError, OutputExistsError
 from close.io.files import locked, read_json, write_json
 from close.io.keys import file_key, text_key
@@ -27,11 +30,15 @@ from close.vectors.table import CHECKSUMS, CHUNK, FAILURES, FILES, FORMAT, VECTO
 
 __all__ = ["TableBuilder", "embed_images", "embed_texts", "find_images", "images_of"]
 
+_log = logging.getLogger(__name__)
+
 Progress = Callable[[int, int], None]
 Features = Any
 """(n, D) float32 array or tensor."""
-Encode = Callable[[NDArray[np.int64]], tuple[Features, dict[int, str]]]
-Engine = Callable[[Encode, Sequence[NDArray[np.int64]]], Iterable[tuple[Features, dict[int, str]]]]
+Encoded = tuple[Features, dict[int, str]] | tuple[Features, dict[int, str], int]
+"""Features, the reason of each that failed, and of texts how many were cut."""
+Encode = Callable[[NDArray[np.int64]], Encoded]
+Engine = Callable[[Encode, Sequence[NDArray[np.int64]]], Iterable[Encoded]]
 """What runs the encoding of chunks: `map`, or something that spreads it and keeps its order (`close.io.cluster`)."""
 IMAGE_CHUNK = 256
 
@@ -44,15 +51,25 @@ class TableBuilder:
         about: encoder, fingerprint, modality, dim, and whatever else decides what the vectors are.
         chunk: items between two marks on disk.
         distinct: give equal keys one vector.
+        context: tokens of a text that the encoder reads; the table keeps it, and how many of the texts were cut.
     """
 
-    def __init__(self, folder: str | Path, about: dict[str, Any], *, chunk: int = CHUNK, distinct: bool = True) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        about: dict[str, Any],
+        *,
+        chunk: int = CHUNK,
+        distinct: bool = True,
+        context: int | None = None,
+    ) -> None:
         self.folder = Path(folder)
         self.partial = self.folder.with_name(self.folder.name + ".partial")
         self.state = self.folder.with_name(self.folder.name + ".partial.json")
         self.about = about
         self.chunk = chunk
         self.distinct = distinct
+        self.context = context
 
     def build(
         self,
@@ -82,14 +99,15 @@ class TableBuilder:
                 progress(state["done"], len(first))
             starts = range(state["done"], len(first), self.chunk)
             chunks = [first[start : start + self.chunk] for start in starts]
-            for start, chunk, (features, failures) in zip(starts, chunks, engine(encode, chunks), strict=True):
+            for start, chunk, (features, failures, *cut) in zip(starts, chunks, engine(encode, chunks), strict=True):
                 self._write(start, self._check(features, chunk, failures))
                 state["failures"] |= {str(position): reason for position, reason in failures.items()}
                 state["done"] = start + len(chunk)
+                state["cut"] = state.get("cut", 0) + sum(cut)
                 write_json(self.state, state)
                 if progress:
                     progress(state["done"], len(first))
-            return self._finish(first, index, keys, {int(row): why for row, why in state["failures"].items()})
+            return self._finish(first, index, keys, state)
 
     def _plan(self, rows: Iterable[tuple[str, int]]) -> tuple[list[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
         blob, offsets, keys = bytearray(), array("q", [0]), array("Q")
@@ -166,10 +184,11 @@ class TableBuilder:
             file.write(np.ascontiguousarray(values).tobytes())
 
     def _finish(
-        self, first: NDArray[np.int64], index: NDArray[np.int64], keys: NDArray[np.uint64], failures: dict[int, str]
+        self, first: NDArray[np.int64], index: NDArray[np.int64], keys: NDArray[np.uint64], state: dict[str, Any]
     ) -> EmbeddingTable:
         """Complete the folder and give it its name; every step may be killed and done again."""
         whole, failed = self.partial, 0
+        failures = {int(row): why for row, why in state["failures"].items()}
         if failures:
             kept = ~np.isin(first, list(failures))
             if not kept.any():
@@ -181,6 +200,7 @@ class TableBuilder:
         np.save(whole / "index.npy", index)
         np.save(whole / "keys.npy", keys)
         counts = {"rows": len(index), "vectors": len(keys), "failed": failed}
+        counts |= {"context": self.context, "cut": state["cut"]} if self.context else {}
         about = {"format": FORMAT, **self.about, **counts, "plan": self.plan, "checksums": "crc32"}
         write_json(whole / "table.json", about)
         write_json(whole / CHECKSUMS, _checksums(whole))
@@ -252,12 +272,21 @@ def embed_texts(
     if not sources.starts[-1]:
         raise DataError(f"{rows.path}: no row has a 'source' text to embed")
 
-    def encode(positions: NDArray[np.int64]) -> tuple[Features, dict[int, str]]:
-        return encoder.text_features(sources.texts(positions), batch_size), {}
+    def encode(positions: NDArray[np.int64]) -> tuple[Features, dict[int, str], int]:
+        features, cut = encoder.read_texts(sources.texts(positions), batch_size)
+        return features, {}, cut
 
-    return TableBuilder(folder, _about(encoder, "text", batch_size), chunk=CHUNK).build(
-        sources.named(), encode, progress, engine
-    )
+    builder = TableBuilder(folder, _about(encoder, "text", batch_size), chunk=CHUNK, context=encoder.context)
+    table = builder.build(sources.named(), encode, progress, engine)
+    if cut := table.info.get("cut"):
+        _tell(f"{rows.path}: {told_cut(cut, table.info['vectors'], table.info['context'])}")
+    return table
+
+
+@cache
+def _tell(message: str) -> None:
+    """Once, however often a run of runs opens the table."""
+    _log.warning("%s", message)
 
 
 def embed_images(
