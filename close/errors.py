@@ -28,9 +28,15 @@ __all__ = [
     "reason",
 ]
 
+LONGEST = 1500
+
 
 class CloseError(Exception):
-    """Base of every error told to the user in one line."""
+    """Base of every error told to the user in one line, which quotes no more of a file than can be read."""
+
+    def __str__(self) -> str:
+        text = " ".join(super().__str__().splitlines())
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 300]} … {text[-300:]}"
 
 
 class DataError(CloseError, ValueError):

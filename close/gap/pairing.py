@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from close.data.rows import RowFile, named_sources
+from close.data.rows import RowFile, named_sources, parse_json
 from close.data.shards import open_rows
+from close.data.text import TextFile
 from close.errors import DataError, MismatchError, MissingError
 from close.vectors.checked import Ints
 from close.vectors.groups import ItemFinder
@@ -57,7 +57,10 @@ def read_pairs(path: Path, text: Any, image: Any) -> Pairing:
         return _from_data(open_rows(path), text, image)
     if not path.is_file():
         raise MissingError(f"{path}: no such file")
-    first = next(_rows(path, strict=False), ("", {}))[1]
+    try:
+        first = next(_rows(path), ("", {}))[1]
+    except DataError:  # told below, of a data file
+        first = {}
     if {"text", "image"} <= set(first):
         find = {"text": _by_name(text), "image": _by_name(image)}
         pairs = [
@@ -65,7 +68,7 @@ def read_pairs(path: Path, text: Any, image: Any) -> Pairing:
                 _place(row.get(side), find[side], where, side, table)
                 for side, table in (("text", text), ("image", image))
             ]
-            for where, row in _rows(path, strict=True)
+            for where, row in _rows(path)
         ]
         return Pairing(np.array(pairs, dtype=np.int64))
     return _from_data(open_rows(path), text, image)
@@ -95,25 +98,25 @@ def read_index(path: Path, text: Path, image: Path) -> Ints:
     return pairs
 
 
-def _rows(path: Path, strict: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(file and line, object) of a JSONL or CSV file; ends silently at what is neither unless `strict`."""
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        number = 1
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file and line, object) of a JSONL or CSV file; DataError at what is neither."""
+    file = TextFile(path)
+    if path.suffix.lower() == ".csv":
+        reader = csv.DictReader(file.lines(""), skipinitialspace=True)
         try:
-            if path.suffix.lower() == ".csv":
-                for row in csv.DictReader(lines, skipinitialspace=True):
-                    number += 1
-                    yield f"{path}:{number}", row
-                return
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise ValueError("not an object")
-                    yield f"{path}:{number}", row
-        except (ValueError, csv.Error) as error:
-            if strict:
-                raise DataError(f'{path}:{number}: expected {{"text": …, "image": …}} ({error})') from None
+            for row in reader:
+                yield f"{path}:{reader.line_num}", row
+        except csv.Error as error:
+            raise DataError(f"{path}:{reader.line_num}: not CSV ({error})") from None
+        return
+    for number, line in enumerate(file.lines(), 1):
+        where = f"{path}:{number}"
+        file.check(line, where)
+        if line.strip():
+            row = parse_json(line, where)
+            if not isinstance(row, dict):
+                raise DataError(f'{where}: expected {{"text": …, "image": …}}, not {row!r:.80}')
+            yield where, row
 
 
 def _by_name(table: Any) -> Callable[[Any], int | None]:
@@ -124,8 +127,9 @@ def _by_name(table: Any) -> Callable[[Any], int | None]:
         if isinstance(key, bool) or not isinstance(key, (int, str)):
             return None
         row = by_id.get(str(key))
-        if row is None and (isinstance(key, int) or key.strip().isdecimal()) and 0 <= int(key) < len(table):
-            return int(key)
+        number = str(key).strip() if row is None else ""
+        if number.isdecimal() and len(number) < 19 and int(number) < len(table):
+            return int(number)
         return row
 
     return find
@@ -135,7 +139,7 @@ def _place(key: Any, find: Any, where: str, side: str, table: Any) -> int:
     row: int | None = find(key)
     if row is None:
         known = "a row number" if table.ids is None else f"an id of {table.path} or a row number"
-        raise DataError(f"{where}: {side} is {key!r}, expected {known} from 0 to {len(table) - 1}")
+        raise DataError(f"{where}: {side} is {key!r:.80}, expected {known} from 0 to {len(table) - 1}")
     return row
 
 

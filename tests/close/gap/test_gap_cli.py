@@ -177,7 +177,7 @@ def test_refused_in_one_line(close_gap, folder, monkeypatch, arguments, error, s
         ('{"text": 0.5, "image": 1}', "text is 0.5"),
         ('{"text": "cat", "image": 1}', "text is 'cat', expected a row number from 0 to 79"),
         ("[0, 1]", "pairs.jsonl:2: expected"),
-        ('{"text": 0, ', "pairs.jsonl:2: expected"),
+        ('{"text": 0, ', "pairs.jsonl:2: not JSON"),
     ],
 )
 def test_a_wrong_pair_is_named_by_line(folder, line, said):
