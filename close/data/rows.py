@@ -20,7 +20,7 @@ from close.data.columns import Skip
 from close.data.tables import SUFFIXES, Table
 from close.data.text import TextFile, check_plain, plain_lines
 from close.errors import DataError
-from close.io.files import check_file
+from close.io.files import below, check_file
 from close.registry import unknown_name
 
 __all__ = ["Modality", "Row", "RowFile", "named_sources", "parse_json", "parse_row"]
@@ -217,6 +217,12 @@ class RowFile(Sequence[Row]):
         where, folder = f"{self.path}:{number}", self.path.parent
         if self._table:
             found = self._table.rows(text, where, str(number))
+            for name in (values["image"] for values in found if "image" in values):
+                if below(folder, name) is None:
+                    raise DataError(
+                        f"{where}: image {name!r} is not below {folder.absolute()}; "
+                        "close convert csv IN OUT --images FOLDER says which folder they are in"
+                    )
             return [parse_row(values, where, folder=folder, default_id=str(number)) for values in found]
         self._file.check(text, where)
         if self.kind == "txt":

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from close.errors import DataError, MissingError, OutputExistsError
 
 __all__ = [
+    "below",
     "check_file",
     "locked",
     "nan_as_null",
@@ -47,6 +48,17 @@ def check_file(path: str | Path, expected: str = "a file") -> None:
         raise DataError(
             f"{path}: is a pipe, a device or a socket, expected {expected}; save what it gives as one first"
         )
+
+
+def below(folder: str | Path, name: str) -> str | None:
+    """The path of a file that another file names, None where it is not below the folder (`..`, an absolute path elsewhere).
+
+    Links that lie in the folder are followed: they are whoever's who put them there.
+    """
+    root = os.path.abspath(folder)
+    path = os.path.normpath(os.path.join(root, name))
+    inside = path != root and os.path.commonpath([root, path]) == root and "\0" not in name
+    return path if inside else None
 
 
 @contextmanager

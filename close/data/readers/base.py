@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 from close.data.columns import Skip
 from close.data.rows import parse_row
 from close.errors import DataError, MissingError, RecipeError
+from close.io.files import below, check_file
 from close.registry import Registry
 
 __all__ = [
@@ -120,7 +121,11 @@ class Reader(ABC):
 
     def image(self, name: str, where: str) -> str:
         """Path of an image named in the file."""
-        path = os.path.join(self.pictures, name)
+        path = below(self.pictures, name)
+        if path is None:
+            raise DataError(
+                f"{where}: image {name!r} is not below {self.pictures}; --images says which folder they are in"
+            )
         if self.options.images and not os.path.isfile(path):
             raise DataError(f"{where}: image {name!r} is not in {self.options.images}")
         return path
@@ -161,8 +166,10 @@ def read_rows(
         DataError: what is wrong, with file and line or record; two rows have one id; the file holds no row.
     """
     kind, summary, ids = READERS[name], summary or ReadSummary(), set[int]()
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise MissingError(f"{path}: no such file or folder")
+    if not os.path.isdir(path):
+        check_file(path)
     reader, home = kind(Path(path), options or ReadOptions()), Path(os.path.abspath(folder))
     for where, record in reader.records():
         summary.read += 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ __all__ = ["json_items", "json_value"]
 
 _LAYOUTS = {"data": "textcaps", "questions": "vqa", "images": "coco, nocaps or karpathy"}
 """Key at the top level to the formats that have it."""
+_NO_SPACE = re.compile(r"\S")
 _CHUNK = 1 << 18
 
 
@@ -101,10 +103,10 @@ class _Text:
     def peek(self) -> str:
         """The next character that is no white space; "" at the end."""
         while True:
-            while self.place < len(self.buffer):
-                if not self.buffer[self.place].isspace():
-                    return self.buffer[self.place]
-                self.place += 1
+            if found := _NO_SPACE.search(self.buffer, self.place):
+                self.place = found.start()
+                return found[0]
+            self.place = len(self.buffer)
             if not self.more():
                 return ""
 
@@ -126,7 +128,9 @@ class _Text:
                 value, end = self.decode(self.buffer, self.place)
             except json.JSONDecodeError as error:
                 cut = error.pos >= len(self.buffer) - 16 or error.msg.startswith("Unterminated")
-                if cut and self.more(len(self.buffer)):  # as much again, so that a long value is not begun too often
+                if cut and self.more(
+                    len(self.buffer) - self.place
+                ):  # as much again, so that a long value is not begun too often
                     continue
                 problem = "the file ends here, in the middle; it is cut off" if cut else f"not JSON ({error.msg})"
                 raise DataError(f"{self.path}: {where}: {problem}") from None
@@ -152,6 +156,7 @@ class _Text:
         """Yield the keys of the object that begins here; the caller reads each value."""
         self.take("{", "the object")
         if self.peek() == "}":
+            self.place += 1
             return
         while True:
             name = self.value("a key")
@@ -163,9 +168,12 @@ class _Text:
                 return
 
     def skip(self, name: str) -> None:
-        """Step over a value; a long list goes item by item."""
+        """Step over a value; a long list or object goes item by item."""
         if self.peek() == "[":
             for _ in self.array(name):
                 pass
+        elif self.peek() == "{":
+            for key in self.names():
+                self.value(key)
         else:
             self.value(name)

@@ -6,11 +6,13 @@ Liu et al. (2021), "Visual News: Benchmark and Challenges in News Image Captioni
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from close.data.readers.base import READERS, Reader, Values, get, text
 from close.data.readers.json_stream import json_items
 from close.errors import DataError
+from close.io.files import below, check_file
 
 __all__ = ["VisualNews"]
 
@@ -28,9 +30,13 @@ class VisualNews(Reader):
         yield from json_items(self.path, None, encoding=self.options.encoding)
 
     def row(self, record: Any, where: str) -> Values:
-        article = (self.options.images or self.path.parent) / get(record, "article_path", str, where)
+        name = get(record, "article_path", str, where)
+        article = below(self.pictures, name)
+        if article is None:
+            raise DataError(f"{where}: the article {name!r} is not below {self.pictures}")
         try:
-            content = " ".join(article.read_text(encoding="utf-8-sig").split())
+            check_file(article, "a text")
+            content = " ".join(Path(article).read_text(encoding="utf-8-sig").split())
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{where}: the article {article} can't be read ({error.__class__.__name__})") from None
         if not content:
