@@ -63,7 +63,11 @@ def caption(
     workers: Workers = 2,
     address: Address = None,
 ) -> None:
-    """Say what the model says of each image; unreadable ones are named, the others still done."""
+    """Say what the model says of each image; unreadable ones are named, the others still done.
+
+    A line is: item, score, text. The score is how sure the model is, the mean log-probability of the text's tokens: 0 is certain,
+    -0.1 is 90 % a token. It ranks what one run says, and is no measure of truth.
+    """
     from transformers import set_seed
 
     from close.encoders.base import windows

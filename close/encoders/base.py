@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -22,7 +21,7 @@ from close.errors import CloseError, DataError, RecipeError, reason
 from close.fast.memory import kept_memory
 from close.fast.packing import pack
 from close.fast.precision import pick_dtype, pick_precision
-from close.io.media import picture_suffixes, written
+from close.io.media import describe, picture_suffixes, written
 from close.io.pretrained import refuse_bad_weights, trusting, trusts_code
 from close.plugins import load_plugins, loaded
 from close.registry import Registry
@@ -270,11 +269,6 @@ def told_cut(cut: int, count: int, context: int | None) -> str:
     """What is said of texts that are longer than the context."""
     is_longer, was = ("is", "was") if cut == 1 else ("are", "were")
     return f"{cut} of {count} texts {is_longer} longer than the encoder reads ({context} tokens) and {was} cut"
-
-
-def describe(item: Any) -> str:
-    """How a message names an item."""
-    return written(item) if isinstance(item, (str, Path)) else f"a {type(item).__name__}"
 
 
 def _ahead(pool: ThreadPoolExecutor, function: Any, items: list[Any], depth: int) -> Iterator[Any]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from math import gcd
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from close.encoders.base import ENCODERS, ContrastiveEncoder, describe
+from close.encoders.base import ENCODERS, ContrastiveEncoder
 from close.encoders.pictures import open_picture
 from close.errors import DataError, MissingError, WeightsError
 from close.fast.probe import is_allowed
+from close.io.media import describe
 from close.io.pretrained import hub_options, load_tokenizer, loading
 
 __all__ = ["ClapEncoder", "TransformersEncoder"]
@@ -160,7 +163,11 @@ class ClapEncoder(TransformersEncoder):
     def open(self, item: Any) -> Any:
         """(samples,) float32 mono at the model's sampling rate."""
         rate = int(self.processor.sampling_rate)
-        if not isinstance(item, (str, Path)):
+        if isinstance(item, (bytes, bytearray, memoryview)):
+            item = BytesIO(item)
+        if hasattr(item, "read"):
+            return _read_audio(item, rate)
+        if not isinstance(item, (str, os.PathLike)):
             array = np.asarray(item, dtype=np.float32)
             if array.ndim != 1 or not array.size or not np.isfinite(array).all():
                 raise DataError(f"an audio array is (samples,) finite floats at {rate} Hz, not {array.shape}")
@@ -193,12 +200,21 @@ def _pooled(output: Any) -> Tensor:
     return output if isinstance(output, Tensor) else output.pooler_output
 
 
-def _read_audio(path: Path, rate: int) -> np.ndarray:
+def _is_wav(file: Path | IO[bytes]) -> bool:
+    if isinstance(file, Path):
+        return file.suffix.lower() == ".wav"
+    file.seek(0)
+    start = file.read(4)
+    file.seek(0)
+    return start in (b"RIFF", b"RIFX")
+
+
+def _read_audio(path: Path | IO[bytes], rate: int) -> np.ndarray:
     from scipy.io import wavfile
     from scipy.signal import resample_poly
 
     try:
-        if path.suffix.lower() == ".wav":
+        if _is_wav(path):
             own_rate, samples = wavfile.read(path)
         else:
             import soundfile  # type: ignore[import-not-found,unused-ignore]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from close.errors import DataError, MissingError
-from close.io.media import picture_formats, written
+from close.io.media import describe, picture_formats, written
 
 __all__ = ["open_picture"]
 
 
 def open_picture(item: Any) -> Image.Image:
-    """A path, PIL image or (H, W[, 3 or 4]) array (uint8, or floats in 0–1) as an upright RGB picture of eight bits.
+    """A picture, as an upright one of RGB and eight bits.
+
+    It is given as a path, an open file, its bytes, a PIL image or a (H, W[, 3 or 4]) array (uint8, or floats in 0–1).
 
     A file is any that Pillow decodes by itself, whatever its name; of several pictures in it, the first is taken. More pixels
     than `PIL.Image.MAX_IMAGE_PIXELS` (89 million) are refused before they are decoded.
@@ -27,8 +31,12 @@ def open_picture(item: Any) -> Image.Image:
     if isinstance(item, Image.Image):
         _check_size(item.size, "a PIL image")
         return _rgb(_upright(item))
-    if isinstance(item, (str, Path)):
+    if isinstance(item, (str, os.PathLike)):
         return _open_file(Path(item))
+    if isinstance(item, (bytes, bytearray, memoryview)):
+        return _decoded(BytesIO(item), f"image in {describe(item)}")
+    if hasattr(item, "read"):
+        return _decoded(item, f"image {describe(item)}")
     array = np.asarray(item)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or not array.size:
         raise DataError(f"an image array is (H, W), (H, W, 3) or (H, W, 4), not {array.shape}")
@@ -43,15 +51,19 @@ def _open_file(path: Path) -> Image.Image:
     name = f"image {written(path)}"
     if not path.is_file():
         raise MissingError(f"{name}: no such file" + " (it is a folder, a pipe or a device)" * path.exists())
+    return _decoded(path, name)
+
+
+def _decoded(source: Path | IO[bytes], name: str) -> Image.Image:
     try:
-        with Image.open(path, formats=picture_formats()) as picture:
+        with Image.open(source, formats=picture_formats()) as picture:
             _check_size(picture.size, name)
             return _rgb(_upright(picture))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(name, "more than twice as many") from None
     except DataError:
         raise
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, TypeError, ValueError, SyntaxError) as error:  # TypeError: a file opened as text
         raise DataError(f"{name} can't be read: {written(error)}") from None
 
 

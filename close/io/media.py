@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["media_below", "picture_formats", "picture_suffixes", "some", "written"]
+__all__ = ["describe", "media_below", "picture_formats", "picture_suffixes", "some", "written"]
 
 _log = logging.getLogger(__name__)
 _NO_PICTURES = ("EPS", "MPEG")
@@ -45,6 +45,25 @@ def written(name: Any) -> str:
         return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # half a character, as JSON can spell it
         return str(name).encode("utf-8", "backslashreplace").decode()
+
+
+def describe(item: Any, number: int | None = None) -> str:
+    """How a message or a result names an item: its file, or its kind, its number among those given, and its size."""
+    name = (
+        item if isinstance(item, (str, os.PathLike)) else getattr(item, "filename", None) or getattr(item, "name", None)
+    )
+    if isinstance(name, (str, os.PathLike)) and str(name):
+        return written(name)
+    size = getattr(item, "shape", None) or getattr(item, "size", None)
+    about = (
+        "×".join(map(str, size))
+        if isinstance(size, tuple)
+        else f"{len(item):,} bytes"
+        if isinstance(item, bytes)
+        else ""
+    )
+    which = type(item).__name__ if number is None else f"{type(item).__name__} {number}"
+    return f"{which} ({about})" if about else which
 
 
 def some(suffixes: Sequence[str]) -> str:

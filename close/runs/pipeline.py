@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import IO, Any, Literal, NamedTuple, TypeAlias, get_args, overload
 
+import PIL.Image
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from close.data.rows import Modality
 from close.encoders import ContrastiveEncoder, load_encoder, pick_device
-from close.encoders.base import describe
 from close.errors import CloseError, DataError, MismatchError, RecipeError, WeightsError, reason
 from close.fast.precision import pick_dtype, pick_precision
-from close.io.media import media_below, some
+from close.io.media import describe, media_below, some
 from close.io.pretrained import load_tokenizer, trusting, trusts_code
 from close.model.answers import LabelTree, label_scores
 from close.model.modeling import CloseModel
@@ -28,8 +30,11 @@ from close.runs.examples import Prompter
 from close.runs.folder import open_run
 from close.tasks import get_task
 
-__all__ = ["Answer", "CloseCaptioner", "Decode", "Output", "load"]
+__all__ = ["Answer", "CloseCaptioner", "Decode", "Item", "Output", "load"]
 
+Item: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes] | PIL.Image.Image | NDArray[Any] | Tensor
+"""One file of the second modality: its name, its content, or what its library makes of it."""
+Items: TypeAlias = Item | Iterable[Item]
 Decode = Literal["tree", "score", "free"]
 """How an answer from a closed set is found: generated along a prefix tree, the likeliest of all, or generated freely."""
 
@@ -39,7 +44,9 @@ class Answer(NamedTuple):
 
     Attributes:
         text: the output.
-        score: mean log-probability of its tokens (with beams, of the best beam); of a scored label, its log-likelihood.
+        score: how sure the model is: the mean log-probability of the text's tokens (with beams, of the best beam). 0 is certain,
+            exp(score) the mean probability of a token (−0.1: 90 %). It ranks outputs of one run, and says nothing of truth.
+            Of a scored label, its log-likelihood.
         probabilities: of every label, likeliest first, where labels were scored.
     """
 
@@ -54,8 +61,8 @@ class Output:
 
     Attributes:
         text: the output; empty where there is an error.
-        score: as in `Answer`.
-        item: the file, or what stood in for it.
+        score: the mean log-probability of the text's tokens, 0 at best; see `Answer`. NaN where there is an error.
+        item: the file's name; of what has none, its kind, number and size: `Image 2 (640×480)`.
         error: why there is no text.
         probabilities: of every label, likeliest first, where labels were scored (`decode="score"`).
     """
@@ -116,7 +123,9 @@ def _load_again(run: str, plugins: list[str], *, trust: bool, **settings: Any) -
 
 
 class CloseCaptioner:
-    """`captioner("photo.jpg")`; also lists, PIL images, arrays and folders. Any task of the run, with `context` where it has one.
+    """`captioner("photo.jpg")`; also bytes, open files, PIL images, arrays, folders, and several of them.
+
+    Any task of the run, with `context` where it has one.
 
     The encoder is loaded when the first item needs it.
     """
@@ -175,18 +184,26 @@ class CloseCaptioner:
             )
         self._encoder = encoder
 
+    @overload
     def __call__(
-        self, items: Any, context: str | Sequence[str] = "", *, batch_size: int = 32, **generation: Any
+        self, items: Item, context: str | Sequence[str] = "", *, batch_size: int = 32, **generation: Any
+    ) -> Output: ...
+    @overload
+    def __call__(
+        self, items: Iterable[Item], context: str | Sequence[str] = "", *, batch_size: int = 32, **generation: Any
+    ) -> list[Output]: ...
+    def __call__(
+        self, items: Items, context: str | Sequence[str] = "", *, batch_size: int = 32, **generation: Any
     ) -> Output | list[Output]:
-        """One output for one item, a list for a list or a folder.
+        """One output for one item; a list for several: a list, a generator, a column of names; of a folder, whatever its type.
 
         Args:
-            items: a file, folder, PIL image or array, or a list of these.
+            items: a file's name, its bytes, an open file, a PIL image or an array; or several of these and of folders.
             context: the question, hypothesis or article: one for all, or one for each.
             generation: what `answer` takes (labels, decode, normalise), and anything that transformers' generate takes:
                 num_beams, do_sample, top_p, max_new_tokens …
         Raises:
-            CloseError: a single item can't be read; in a list, that item's output carries the error.
+            CloseError: a single item can't be read; of several, that item's output carries the error.
         """
         many, single = expand(items, self.encoder.item_suffixes)
         contexts = [context] * len(many) if isinstance(context, str) else list(context)
@@ -224,10 +241,10 @@ class CloseCaptioner:
             spoken = dict(zip(good, said, strict=True))
             for index, item in enumerate(batch):
                 if index in errors:
-                    yield Output("", float("nan"), describe(item), str(errors[index]))
+                    yield Output("", float("nan"), describe(item, start + index + 1), str(errors[index]))
                 else:
                     text, score, probabilities = spoken[index]
-                    yield Output(text, score, describe(item), probabilities=probabilities)
+                    yield Output(text, score, describe(item, start + index + 1), probabilities=probabilities)
 
     def answer(
         self,
@@ -351,18 +368,30 @@ def _likeliest(labels: Sequence[str], scores: Tensor, shares: Tensor) -> Answer:
     return Answer(labels[order[0]], float(scores[order[0]]), {labels[i]: float(shares[i]) for i in order})
 
 
-def expand(items: Any, suffixes: Sequence[str]) -> tuple[list[Any], bool]:
-    """A list of items, and whether a single one was meant; folders are replaced by their files, in order."""
-    single = not isinstance(items, (list, tuple)) and not (isinstance(items, (str, Path)) and Path(items).is_dir())
+def expand(items: Items, suffixes: Sequence[str]) -> tuple[list[Any], bool]:
+    """A list of items, and whether a single one was meant; folders are replaced by their files, in order.
+
+    Raises:
+        DataError: a folder without any file of these endings.
+    """
+    several = not _is_one(items)
     found: list[Any] = []
-    for item in items if isinstance(items, (list, tuple)) else [items]:
-        if isinstance(item, (str, Path)) and Path(item).is_dir():
+    every: Iterable[Any] = items if several else [items]  # type: ignore[assignment]
+    for item in every:
+        if isinstance(item, (str, os.PathLike)) and Path(item).is_dir():
             files = media_below(Path(item), suffixes)
             if not files:
                 raise DataError(f"{item}: no file in this folder ends in {some(suffixes)}")
             found.extend(files)
+            several = True
         else:
             found.append(item)
-    if not found:
-        raise DataError("no items given: expected files, images or folders")
-    return found, single
+    return found, not several
+
+
+def _is_one(items: Any) -> bool:
+    """Whether this is one item, though it may be a sequence of characters, bytes, lines or numbers."""
+    if isinstance(items, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(items, "read"):
+        return True
+    kind = getattr(getattr(items, "dtype", None), "kind", None)  # names in an array or a table's column are several
+    return kind not in ("O", "U", "T") if hasattr(items, "dtype") else not isinstance(items, Iterable)

@@ -326,8 +326,10 @@ class TestSound:
         wavfile.write(tmp_path / "float.wav", 8_000, coarse)
         wavfile.write(tmp_path / "stereo.wav", 8_000, np.stack([coarse * 2, coarse * 0], axis=1))
         wavfile.write(tmp_path / "32bit.wav", 8_000, (coarse.astype(np.float64) * 2**31).astype(np.int32))
-        rows = encoder("hf_clap_dir").encode_image([coarse, *sorted(tmp_path.glob("*.wav"))])
-        assert torch.allclose(rows, rows[:1].expand(5, -1), atol=1e-4)
+        paths = sorted(tmp_path.glob("*.wav"))
+        with paths[0].open("rb") as file:
+            rows = encoder("hf_clap_dir").encode_image([coarse, *paths, paths[1].read_bytes(), file])
+        assert torch.allclose(rows, rows[:1].expand(7, -1), atol=1e-4)
 
     def test_long_recordings_give_the_same_vector_every_time(self, encoder, tmp_path):
         path = tiny.sound(tmp_path / "long.wav", seconds=5)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import IO, get_args, get_overloads, get_type_hints
 
 import numpy as np
 import pytest
@@ -14,7 +18,7 @@ from torch.nn import functional as F
 import close
 from close.encoders import load_encoder
 from close.errors import CloseError, DataError, MissingError, RecipeError, UnknownNameError
-from close.runs.pipeline import CloseCaptioner
+from close.runs.pipeline import CloseCaptioner, Item, Output
 from close.runs.recipe import Recipe
 from close.runs.train import train
 from close.vectors.table import EmbeddingTable
@@ -154,9 +158,52 @@ def test_one_bad_item_of_many(captioner, pictures, tmp_path):
         captioner(tmp_path / "gone.png")
 
 
+def test_content_for_names(captioner, pictures):
+    """Bytes, open files, generators and columns of names say what the files themselves say."""
+    paths = sorted(pictures.iterdir())[:3]
+    wanted = [output.text for output in captioner(paths)]
+    content = paths[0].read_bytes()
+    with paths[0].open("rb") as file:
+        for one in (content, bytearray(content), io.BytesIO(content), file, file, Path(paths[0])):
+            output = captioner(one)
+            assert (type(output), output.text) == (Output, wanted[0])
+    several = (
+        (path for path in paths),
+        [path.read_bytes() for path in paths],
+        iter([io.BytesIO(path.read_bytes()) for path in paths]),
+        {str(path): 0 for path in paths},
+        np.array([str(path) for path in paths]),
+        np.array([str(path) for path in paths], dtype=object),
+    )
+    for items in several:
+        assert [output.text for output in captioner(items)] == wanted
+    with pytest.raises(DataError, match="can't be read"):
+        captioner(b"no picture")
+    with paths[0].open(encoding="latin-1") as text, pytest.raises(DataError, match=r"p00\.png can't be read"):
+        captioner(text)
+
+
+def test_items_without_a_name_are_told_apart(captioner, pictures):
+    path = pictures / "p00.png"
+    opened, made = Image.open(path), Image.new("RGB", (40, 30))
+    items = [opened, made, np.asarray(made), path.read_bytes(), io.BytesIO(b"no picture"), path]
+    outputs = captioner(items, batch_size=2)
+    size = f"{len(path.read_bytes()):,}"
+    assert [output.item for output in outputs] == [
+        *(str(path), "Image 2 (40×30)", "ndarray 3 (30×40×3)", f"bytes 4 ({size} bytes)", "BytesIO 5", str(path))
+    ]
+    assert [output.error is None for output in outputs] == [True, True, True, True, False, True]
+
+
+def test_what_comes_back_has_a_type():
+    one, several = map(get_type_hints, get_overloads(CloseCaptioner.__call__))
+    assert (one["return"], several["return"]) == (Output, list[Output])
+    assert set(get_args(one["items"])) >= {str, os.PathLike[str], bytes, IO[bytes], Image.Image, torch.Tensor}
+    assert several["items"] == Iterable[Item]
+
+
 def test_nothing_to_do(captioner, tmp_path):
-    with pytest.raises(DataError, match="no items given"):
-        captioner([])
+    assert captioner([]) == captioner(iter(())) == []
     with pytest.raises(DataError, match="no file in this folder"):
         captioner(tmp_path)
 
