@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ def save_adapter(
         )
         adapter.save_files(partial)
         write_json(partial / "adapter.json", about)
+        shutil.copymode(
+            partial / "adapter.json", partial / "adapter.safetensors"
+        )  # whose writer lets nobody else read it
 
 
 def read_adapter_info(path: str | Path) -> dict[str, Any]:

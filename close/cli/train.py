@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -38,10 +37,11 @@ def train(
 
     checked = load_recipe(recipe, overrides)  # before torch and transformers are loaded, which takes seconds
     from close.runs.folder import open_run
+    from close.runs.processes import is_first
     from close.runs.train import train as run
 
     folder = run(checked, out or Path("runs") / recipe.stem, resume=resume, overwrite=overwrite)
-    if os.environ.get("RANK", "0") == "0":  # under torchrun every process is here
+    if is_first():  # under torchrun every process is here
         if as_json:
             print_json({"run": str(folder)} | open_run(folder))
         else:

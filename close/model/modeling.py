@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,8 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         refuse_bad_weights(self, f"{save_directory}", state=kwargs.get("state_dict"), advice=advice)
         super().save_pretrained(save_directory, *args, **kwargs)
         self.adapter.save_files(Path(save_directory))
+        for file in Path(save_directory).glob("*.safetensors"):  # whose writer lets nobody else read them
+            shutil.copymode(Path(save_directory) / "config.json", file)
 
     def get_input_embeddings(self) -> nn.Embedding:
         """The language model's token embeddings."""

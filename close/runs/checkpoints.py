@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from transformers import TrainerCallback
 from close.errors import DataError
 from close.io.files import read_json, write_json
 
-__all__ = ["Manifests", "latest_checkpoint"]
+__all__ = ["Manifests", "drop_broken", "latest_checkpoint"]
 
 MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
@@ -33,18 +34,37 @@ class Manifests(TrainerCallback):  # type: ignore[misc,unused-ignore]
 def latest_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint that was written to its end and is untouched since; None where none was.
 
+    One without a manifest was being written when the process was killed.
+
     Raises:
-        DataError: none is known to be whole, though one was written to its end: going on from nothing would throw it away.
+        DataError: several were written to their end and none is known to be whole: going on from nothing would throw them away.
     """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    found = _checkpoints(folder)
     whole = next((str(path) for path in found if _is_whole(path)), None)
     unmarked = [path for path in found if (path / STATE).is_file() and not (path / MANIFEST).is_file()]
-    if whole is None and unmarked:
+    if whole is None and len(unmarked) > 1:
         raise DataError(
-            f"{unmarked[0]} has no {MANIFEST}, so nobody knows whether it is whole (it was stopped at its last moment, or "
-            "this version of transformers does not say when a checkpoint is written): remove it, or --overwrite the run"
+            f"{unmarked[0]} has no {MANIFEST}, nor has any other checkpoint, so nobody knows whether they are whole (this "
+            "version of transformers does not say when a checkpoint is written): remove them, or --overwrite the run"
         )
     return whole
+
+
+def drop_broken(folder: Path) -> None:
+    """Remove the checkpoints that can't be gone on from.
+
+    Raises:
+        DataError: as in `latest_checkpoint`; nothing is removed then.
+    """
+    latest_checkpoint(folder)
+    for path in _checkpoints(folder):
+        if not _is_whole(path):
+            shutil.rmtree(path)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Newest first."""
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
 
 
 def _is_whole(checkpoint: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import yaml
 
 from close.errors import DataError, MissingError, OutputExistsError
 from close.io.files import nan_as_null, read_json, write_json, write_text
+from close.io.jobs import clear, is_temporary
 from close.io.versions import versions
 from close.plugins import check_plugins
 from close.registry import Registry
@@ -39,7 +40,7 @@ def open_run(folder: str | Path) -> dict[str, Any]:
     """
     place = Path(folder)
     if not (place / RUN_FILE).is_file():
-        started = (place / RECIPE_FILE).is_file()
+        started = any((place / name).is_file() for name in (STARTED, RECIPE_FILE))
         raise MissingError(
             f"{place}: the run there is not finished; continue it with `close train … --resume`"
             if started
@@ -60,52 +61,79 @@ def is_finished(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) 
     Raises:
         OutputExistsError: something else is there, or a run that is neither to be resumed nor to be overwritten.
     """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and all(map(is_temporary, _files(folder)))):
         return False
-    own = folder / RECIPE_FILE
+    started = _started(folder)
     # not by its recipe: anyone may keep one there
-    if not ((folder / RUN_FILE).is_file() or (folder / STARTED).is_file()):
+    if started is None and not (folder / RUN_FILE).is_file():
         raise OutputExistsError(f"{folder} exists and is no run; choose another output")
-    if overwrite or not own.is_file():
+    if overwrite:
         return False
     if not resume:
         raise OutputExistsError(
             f"{folder} already holds a run: continue it with --resume, or replace it with --overwrite"
         )
-    ours, theirs = recipe.dump(), upgraded(yaml.safe_load(own.read_text(encoding="utf-8")))
-    defaults = {key: field.get_default(call_default_factory=True) for key, field in Recipe.model_fields.items()}
-    different = [key for key in ours if ours[key] != theirs.get(key, defaults[key])]
-    if different:
+    if different := _different(folder, recipe, started or {}):
         raise OutputExistsError(
             f"{folder} holds a run of another recipe ({', '.join(different)} differ): resume with the same one, "
             "or choose another output"
         )
-    finished = (folder / RUN_FILE).is_file()
-    if finished:  # perhaps killed before it had tidied up
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    return finished
+    if (started or {}).get("replacing") or not (folder / RUN_FILE).is_file():
+        return False
+    _tidy(folder)  # perhaps killed before it had
+    return True
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if not path.is_dir())
+
+
+def _started(folder: Path) -> dict[str, Any] | None:
+    return read_json(folder / STARTED) if (folder / STARTED).is_file() else None
+
+
+def _different(folder: Path, recipe: Recipe, started: dict[str, Any]) -> list[str]:
+    """Keys in which the recipe of a run differs from this one."""
+    own = folder / RECIPE_FILE
+    theirs = started.get("recipe") or (yaml.safe_load(own.read_text(encoding="utf-8")) if own.is_file() else {})
+    ours, theirs = recipe.dump(), upgraded(theirs)
+    defaults = {key: field.get_default(call_default_factory=True) for key, field in Recipe.model_fields.items()}
+    return [key for key in ours if ours[key] != theirs.get(key, defaults[key])]
 
 
 def begin_run(folder: Path, recipe: Recipe, *, encoder: str, data: dict[str, str], resume: bool) -> None:
-    """Mark the folder as this run's; what it was before goes, unless the run is resumed.
+    """Mark the folder as this run's; what it was before goes, unless the run is resumed. May be killed and done again.
 
     Args:
         encoder: its fingerprint. data: the sums of the data files, by path.
     Raises:
         OutputExistsError: encoder or data have changed since the run that is to be resumed began.
     """
-    facts, started = {"encoder": encoder} | data, folder / STARTED
-    if resume and started.is_file():
-        before = read_json(started)
-        changed = [name for name in facts if facts[name] != before.get(name)]
+    facts: dict[str, Any] = {"encoder": encoder, "data": data}
+    before = _started(folder)
+    if resume and before is not None and not before.get("replacing"):
+        then = {"encoder": before.get("encoder"), **(before.get("data") or {})}
+        changed = [name for name, fact in ({"encoder": encoder} | data).items() if fact != then.get(name)]
         if changed:
             raise OutputExistsError(
                 f"{folder}: {changed[0]} has changed since the run began; start anew with --overwrite"
             )
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    write_json(started, facts)
+        clear(folder)
+        clear(folder / CHECKPOINTS)
+    else:
+        about = {"recipe": recipe.dump()} | facts
+        write_json(folder / STARTED, about | {"replacing": True})  # until the last of what was there is gone
+        (folder / RUN_FILE).unlink(missing_ok=True)
+        for path in (*folder.iterdir(), *(folder / CHECKPOINTS).iterdir()):
+            if path not in (folder / CHECKPOINTS, folder / STARTED):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        write_json(folder / STARTED, about)
     write_text(folder / RECIPE_FILE, yaml.safe_dump(recipe.dump(), sort_keys=False))
+
+
+def _tidy(folder: Path) -> None:
+    clear(folder)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def save_run(
@@ -135,4 +163,4 @@ def save_run(
     encoder = {"encoder": config.encoder, "fingerprint": config.encoder_fingerprint}
     info = {"format": 1, **encoder, "seed": recipe.seed, **about, "versions": versions()}
     write_json(folder / RUN_FILE, info)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    _tidy(folder)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-__all__ = ["ended_together"]
+__all__ = ["ended_together", "is_first"]
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes (known before any group of them is opened)."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from close.data.shards import open_rows
 from close.encoders import ENCODERS, ContrastiveEncoder, encoder_name, load_encoder
 from close.errors import MismatchError, RecipeError
 from close.fast.layers import fast_layers
+from close.io.jobs import exclusively
 from close.io.pretrained import load_tokenizer
 from close.io.progress import progress
 from close.model.configuration import CloseConfig
@@ -26,11 +28,11 @@ from close.model.modeling import CloseModel
 from close.model.prefixes import PREFIXES
 from close.plugins import key_of
 from close.runs.arguments import training_arguments
-from close.runs.checkpoints import latest_checkpoint
+from close.runs.checkpoints import drop_broken, latest_checkpoint
 from close.runs.checks import check_work
 from close.runs.examples import Collator, MixedDataset, TextDataset
 from close.runs.folder import CHECKPOINTS, begin_run, is_finished, plugins_of, save_run
-from close.runs.processes import ended_together
+from close.runs.processes import ended_together, is_first
 from close.runs.recipe import Recipe
 from close.runs.sections import LoraSection
 from close.runs.trainer import CloseTrainer
@@ -61,12 +63,17 @@ def train(
     Returns:
         The run's folder: weights, configuration, tokenizer, recipe, log, versions, model card.
     Raises:
-        OutputExistsError: the folder holds another run, or one that is to be resumed or overwritten.
+        OutputExistsError: the folder holds another run, one that is to be resumed or overwritten, or one that is being trained.
         CloseError: anything wrong with recipe, data, encoder or weights; before training starts.
     """
     folder = Path(out)
-    if is_finished(folder, recipe, resume=resume, overwrite=overwrite):
-        return folder
+    with exclusively(folder, "is being trained") if is_first() else nullcontext():
+        if not is_finished(folder, recipe, resume=resume, overwrite=overwrite):
+            _train(recipe, folder, resume, callbacks)
+    return folder
+
+
+def _train(recipe: Recipe, folder: Path, resume: bool, callbacks: Sequence[TrainerCallback]) -> None:
     arguments = training_arguments(recipe, folder / CHECKPOINTS)
     data = _read_data(recipe, arguments)
     set_seed(recipe.seed)
@@ -78,10 +85,11 @@ def train(
         with arguments.main_process_first(local=False):
             if arguments.should_save:
                 begin_run(folder, recipe, encoder=data.tables[0].fingerprint, data=data.sums, resume=resume)
+                drop_broken(folder / CHECKPOINTS)
         trainer = CloseTrainer(
             model=learner,
             args=arguments,
-            data_collator=Collator(tokenizer, recipe.train_on, data.longest),
+            data_collator=Collator(deepcopy(tokenizer), recipe.train_on, data.longest),
             train_dataset=data.train,
             eval_dataset=data.val,
             processing_class=tokenizer,
@@ -94,7 +102,6 @@ def train(
     if trainer.is_world_process_zero():
         about = data.about | {"steps": steps, "plugins": _plugins(recipe, model)} | _about(arguments)
         save_run(folder, model, tokenizer, recipe, state=state, about=about, log=trainer.state.log_history)
-    return folder
 
 
 def _plugins(recipe: Recipe, model: CloseModel) -> list[str]:

@@ -20,7 +20,6 @@ from close.io.files import read_json, write_json, write_text
 from close.io.versions import versions
 from close.model.language_model import check_language_model
 from close.runs.checks import check_work
-from close.runs.folder import RUN_FILE
 from close.runs.recipe import Recipe, checked
 from close.runs.train import train
 from close.study.arms import Arm, naming
@@ -60,8 +59,7 @@ def run_arm(
         images ("selection"), where there are rows to select by and the arm is trained on text.
     """
     recipe, place = run_folder(base, arm, seed, folder)
-    if not (place / RUN_FILE).is_file():
-        train(recipe, place, resume=(place / "checkpoints").is_dir(), overwrite=not (place / "checkpoints").is_dir())
+    train(recipe, place, resume=True)
     scores = {}
     if test is not None:
         for modality in ("image", "text"):

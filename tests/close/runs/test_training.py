@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,7 @@ from close.errors import (
     RecipeError,
     WeightsError,
 )
+from close.io.jobs import exclusively
 from close.model.modeling import CloseModel
 from close.runs.checkpoints import Manifests, latest_checkpoint
 from close.runs.examples import Collator, TextDataset
@@ -112,7 +114,6 @@ class TestRun:
             assert repr(name) in str(told.value)
 
     def test_takes_its_encoder_from_elsewhere(self, run, tiny_encoder, tmp_path, pictures):
-        import shutil
 
         moved = shutil.copytree(tiny_encoder, tmp_path / "moved")
         picture = pictures / "p00.png"
@@ -124,7 +125,6 @@ class TestRun:
     )
     @pytest.mark.parametrize("damage", ["gone", "cut"])
     def test_damage_is_told(self, run, name, damage, tmp_path):
-        import shutil
 
         copy = shutil.copytree(run, tmp_path / "run")
         if damage == "gone":
@@ -292,6 +292,12 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, run: Callable[[], object
             run()
 
 
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file but the log, which holds times."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "log.jsonl")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
 class TestResume:
     """Interrupted and resumed, a run ends in the same bits."""
 
@@ -352,6 +358,18 @@ class TestResume:
         train(made, run, resume=True)
         assert (run / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
+    @pytest.mark.parametrize("limit", [1, 2])
+    def test_goes_on_after_a_kill_in_the_first_checkpoint(self, recipe, tmp_path, monkeypatch, limit):
+        made, run = recipe({"save_strategy": "steps", "save_steps": 4, "save_total_limit": limit}), tmp_path / "run"
+        whole = train(made, tmp_path / "whole")
+        with monkeypatch.context() as patch:
+            patch.setattr(Manifests, "on_save", lambda *args, **kwargs: None)
+            interrupt(monkeypatch, 5, lambda: train(made, run))
+        for name in ("checkpoint-4/manifest.json", "checkpoint-4/model.safetensors"):
+            (run / "checkpoints" / name).unlink(missing_ok=True)
+        train(made, run, resume=True)
+        assert content(run) == content(whole)
+
     def test_checkpoints_that_nobody_vouches_for_are_told(self, recipe, tmp_path, monkeypatch):
         made, run = recipe({"save_strategy": "steps", "save_steps": 1}), tmp_path / "run"
         with monkeypatch.context() as patch:
@@ -384,6 +402,27 @@ class TestResume:
 
 class TestOutput:
     """Whose folder is it?"""
+
+    def test_two_at_once(self, recipe, tmp_path):
+        run = tmp_path / "new" / "run"
+        with (
+            exclusively(run, "is being trained"),
+            pytest.raises(OutputExistsError, match=r"run is being trained by another process right now"),
+        ):
+            train(recipe(seed=3), run)
+        assert not (tmp_path / "new").exists()
+        assert train(recipe(), run) == run
+
+    def test_files_are_as_open_as_others(self, recipe, tmp_path):
+        run = train(recipe({"max_steps": 1}), tmp_path / "run")
+        (tmp_path / "any").touch()
+        modes = {path.name: oct(path.stat().st_mode) for path in run.iterdir()}
+        assert set(modes.values()) == {oct((tmp_path / "any").stat().st_mode)}, modes
+
+    def test_the_tokenizer_is_saved_as_it_was_loaded(self, recipe, tiny_t5, tmp_path):
+        run = train(recipe({"max_steps": 1}), tmp_path / "run")
+        loaded, saved = (json.loads((folder / "tokenizer.json").read_text()) for folder in (tiny_t5, run))
+        assert (saved["padding"], saved["truncation"]) == (loaded["padding"], loaded["truncation"])
 
     def test_overwrite(self, recipe, tmp_path):
         run = train(recipe(), tmp_path / "run")
@@ -574,7 +613,6 @@ class TestLanguageModel:
 
     @pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors", "config.json"])
     def test_files_that_are_missing(self, recipe, zoo, tmp_path, name):
-        import shutil
 
         copy = shutil.copytree(zoo("bart_dir"), tmp_path / "bart")
         (copy / name).unlink()
