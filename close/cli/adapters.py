@@ -46,7 +46,9 @@ def fit(
         str, typer.Argument(help="As in a recipe: mean_shift, '{linear: {method: procrustes}}', '[…]', or a YAML file.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the fitted adapter; a recipe names it as {load: FOLDER}.")],
-    text: Annotated[Path | None, typer.Option(help="Text embeddings: a table's folder or .npy.")] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="Text embeddings: a table, .npy, or a folder of .npy parts.")
+    ] = None,
     image: Annotated[
         Path | None, typer.Option(help="Image embeddings; row by row with --text where pairs are needed.")
     ] = None,

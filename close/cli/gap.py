@@ -27,7 +27,9 @@ def register(app: typer.Typer) -> None:
 
 
 def gap(
-    text: Annotated[Path | None, typer.Option(help="Text embeddings: a table's folder or .npy.")] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="Text embeddings: a table, .npy, or a folder of .npy parts.")
+    ] = None,
     image: Annotated[
         Path | None, typer.Option(help="Image embeddings; row by row with --text unless told otherwise.")
     ] = None,

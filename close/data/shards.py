@@ -46,7 +46,9 @@ def is_rows(path: str | Path) -> bool:
     """Whether a path names a data file, or a folder of shards, rather than embeddings."""
     place = Path(path)
     if place.is_dir():
-        return not (place / "table.json").is_file() and bool(_shards(place))
+        found = [path for path in _shards(place) if not path.name.endswith(".ids.txt")]
+        beside_vectors = any(place.glob("*.npy")) and all(path.suffix.lower() == ".parquet" for path in found)
+        return bool(found) and not (place / "table.json").is_file() and not beside_vectors
     return place.suffix.lower() in SUFFIXES
 
 

@@ -20,6 +20,8 @@ def text_key(text: str) -> int:
 
 
 def file_key(path: Path) -> int:
-    """The 64-bit hash of a file's path, size and time of change."""
+    """The 64-bit hash of a file's path, size and time of change; of a folder's, those of the files in it."""
+    if path.is_dir():
+        return text_key(f"{path}\0{[file_key(file) for file in sorted(path.rglob('*')) if file.is_file()]}")
     about = path.stat() if path.is_file() else None
     return text_key(f"{path}\0{about.st_size}\0{about.st_mtime_ns}" if about else str(path))

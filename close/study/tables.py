@@ -94,10 +94,7 @@ class Tables:
 
     def _fitted(self, stages: list[Any]) -> Path:
         """The folder of the fitted adapter; what is there already is of the same tables."""
-        files = [
-            path and (path / "table.json" if path.is_dir() else path)
-            for path in (self.text, self.image, self.pairs, self.groups)
-        ]
+        files = (self.text, self.image, self.pairs, self.groups)
         about = json.dumps([stages, *(file and file_key(file) for file in files)], sort_keys=True)
         names = "-".join(split_spec(stage)[0] for stage in stages)
         place = self.folder / f"{names[:80]}-{hashlib.sha256(about.encode()).hexdigest()[:10]}"

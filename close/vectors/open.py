@@ -1,4 +1,4 @@
-"""Embeddings from wherever they lie: an embedding table, or a plain `.npy`."""
+"""Embeddings from wherever they lie: an embedding table, a plain `.npy`, or a folder of such parts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from close.data.rows import Modality
 from close.errors import DataError, MismatchError, MissingError
-from close.vectors.arrays import map_array
 from close.vectors.checked import refuse_bad_rows
+from close.vectors.parts import JoinedArrays, find_parts, has_parts
 from close.vectors.table import EmbeddingTable
 
 __all__ = ["NpyVectors", "Picked", "check_encoder", "check_rows", "open_vectors"]
@@ -22,10 +22,12 @@ _log = logging.getLogger(__name__)
 
 
 class NpyVectors:
-    """A memory-mapped `.npy` of embeddings; slices are unit float32 rows. Nothing is known of its encoder.
+    """A memory-mapped `.npy` of embeddings, or a folder of parts; slices are unit float32 rows. Nothing is known of its encoder.
 
     As a whole (`np.asarray`) it is what the file holds, for measures, which check rows and tell what they normalise.
 
+    Args:
+        path: the file or folder. modality: which side of a folder that holds both.
     Raises:
         DataError: not a numeric (N, D) array; while reading, a row that is zero or not finite (named).
     """
@@ -34,16 +36,14 @@ class NpyVectors:
     fingerprint: str | None = None
     ids: Sequence[str] | None = None
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._rows = map_array(path)
-        if self._rows.ndim != 2 or self._rows.dtype.kind != "f":
-            raise DataError(f"{path}: expected (N, D) numbers, found {self._rows.dtype} of shape {self._rows.shape}")
-        self.shape: tuple[int, int] = self._rows.shape
+    def __init__(self, path: Path, modality: Modality | None = None) -> None:
+        self.path, self._modality = path, modality
+        self._rows = JoinedArrays(find_parts(path, modality) if path.is_dir() else [path])
+        self.shape = self._rows.shape
         self._told = False
 
     def __reduce__(self) -> Any:
-        return NpyVectors, (self.path,)  # other processes map the file for themselves
+        return NpyVectors, (self.path, self._modality)  # other processes map the files for themselves
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self._rows, dtype=dtype)
@@ -88,7 +88,7 @@ def open_vectors(path: Any, modality: Modality | None = None) -> Any:
     """Embeddings, (N, D) unit rows with `shape`, `len`, slices, `path`, and `ids`, `encoder` and `fingerprint` (None for `.npy`).
 
     Args:
-        path: folder of an embedding table, or a `.npy` file.
+        path: folder of an embedding table, a `.npy` file, or a folder of these (clip-retrieval, embedding-reader).
         modality: what it is given as.
     Raises:
         MissingError: there is nothing. DataError: it is no table. MismatchError: a table of the other modality.
@@ -96,13 +96,15 @@ def open_vectors(path: Any, modality: Modality | None = None) -> Any:
     place = Path(path)
     if not place.exists():
         raise MissingError(f"{place}: no such embedding table (`close embed` makes one) or .npy file")
+    if place.is_dir() and not (place / "table.json").is_file() and has_parts(place):
+        return NpyVectors(place, modality)
     if place.is_dir():
         table = EmbeddingTable.load(place)
         if modality not in (None, table.modality):
             raise MismatchError(f"{path} holds {table.modality} embeddings, but is given as --{modality}")
         return table
-    if place.suffix != ".npy":
-        raise DataError(f"{place}: not a plain .npy array; embeddings are a table's folder or a .npy file")
+    if place.suffix.lower() != ".npy":
+        raise DataError(f"{place}: not a plain .npy array; embeddings are a table's folder, or .npy files")
     return NpyVectors(place)
 
 

@@ -33,6 +33,7 @@ from close.errors import DataError, MismatchError, MissingError, RecipeError, re
 from close.io.files import read_json, whole, write_text
 from close.io.keys import text_key
 from close.vectors.arrays import CheckedRows, checksums, map_array
+from close.vectors.parts import JoinedArrays, find_parts
 
 __all__ = ["EmbeddingTable"]
 
@@ -85,6 +86,10 @@ class Ids(Sequence[str]):
 
 def _out_of_range(index: int) -> Any:
     raise IndexError(index)
+
+
+def _mapped(place: Path) -> Any:
+    return JoinedArrays(find_parts(place)) if place.is_dir() else map_array(place)
 
 
 class EmbeddingTable:
@@ -259,14 +264,14 @@ class EmbeddingTable:
         """A table of vectors made elsewhere; rows are brought to unit length and their norms kept.
 
         Args:
-            vectors: (N, D) array, memory map or path of a `.npy`.
+            vectors: (N, D) array, memory map, or path of a `.npy` or of a folder of such parts.
             texts: what was embedded, so that training finds the vectors by text.
         Raises:
             DataError: not (N, D), or a row is zero or not finite (named).
             OutputExistsError: the folder is there already.
         """
-        rows = map_array(Path(vectors)) if isinstance(vectors, (str, Path)) else np.asarray(vectors)
-        if rows.ndim != 2 or not rows.shape[0]:
+        rows: Any = np.asarray(vectors) if not isinstance(vectors, (str, Path)) else _mapped(Path(vectors))
+        if len(rows.shape) != 2 or not rows.shape[0]:
             raise DataError(f"embeddings are (N, D) with N ≥ 1, not {rows.shape}")
         names = list(ids) if ids is not None else [str(i) for i in range(len(rows))]
         for what, given in (("ids", names), ("texts", texts)):
