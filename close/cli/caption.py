@@ -68,9 +68,8 @@ def caption(
     A line is: item, score, text. The score is how sure the model is, the mean log-probability of the text's tokens: 0 is certain,
     -0.1 is 90 % a token. It ranks what one run says, and is no measure of truth.
     """
-    from transformers import set_seed
-
     from close.encoders.base import windows
+    from close.io.keys import file_key
     from close.io.media import written
     from close.io.results import ResultFile
     from close.runs.folder import RUN_FILE
@@ -81,14 +80,13 @@ def caption(
     many, _ = expand(list(items), model.encoder.item_suffixes)
     settings: dict[str, Any] = {"num_beams": num_beams, "top_p": top_p, "temperature": temperature}
     if sample:
-        set_seed(seed)
-        settings |= {"do_sample": True, "num_beams": num_beams or 1}
+        settings |= {"do_sample": True, "num_beams": num_beams or 1, "seed": seed}
     settings = {key: value for key, value in settings.items() if value is not None}
 
     def say(items: list[Any]) -> Iterator[Output]:
         if engine == "local":
             return model.stream(items, [context] * len(items), batch_size=batch_size, **settings)
-        work = partial(model.outputs, context=context, batch_size=batch_size, seed=seed, **settings)
+        work = partial(model.outputs, context=context, batch_size=batch_size, **settings)
         return chain.from_iterable(spread(work, list(windows(items, batch_size))))
 
     if out is None:
@@ -96,18 +94,21 @@ def caption(
     else:
         names = hashlib.sha256("\n".join(map(written, many)).encode()).hexdigest()
         made_by = {"run": str(run), "run_sha256": hashlib.sha256((run / RUN_FILE).read_bytes()).hexdigest()}
-        about = {**made_by, "items": names, "context": context, "batch_size": batch_size, "seed": seed, **settings}
-        errors = _written(ResultFile(out, about, unit=batch_size), say, many)
-        show(f"{out}: {len(many)} rows")
+        about = {**made_by, "items": names, "context": context, "batch_size": batch_size, **settings}
+        file = ResultFile(out, about, unit=batch_size, keys=[file_key(Path(item)) for item in many])
+        with file() as results:
+            errors = _written(results, say, many)
+            results.finish()
+            show(f"{out}: {len(many)} rows")
     if errors:
         raise PartialError(f"{len(errors)} of {len(many)} items could not be read: {'; '.join(errors[:5])}")
 
 
-def _written(file: ResultFile, say: Callable[[list[Any]], Iterable[Output]], items: list[Any]) -> list[str]:
+def _written(results: ResultFile, say: Callable[[list[Any]], Iterable[Output]], items: list[Any]) -> list[str]:
     """What is said of the items that the file lacks goes into it; errors of all of them."""
     from close.io.progress import progress
 
-    with file() as results, progress("captioning", "images") as update:
+    with progress("captioning", "images") as update:
         errors = list(results.failed)
         update(results.done, len(items))
         for done, output in enumerate(say(items[results.done :]), results.done + 1):

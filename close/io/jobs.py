@@ -1,16 +1,100 @@
-"""How every long job begins: alone, and with what killed ones left cleared away."""
+"""How every long job begins, goes on and ends, wherever it may be killed: the same job again ends as if it had not been.
+
+`exclusively` is for jobs that make a folder step by step, in its place; `job` for those that make a file or folder under another
+name: NAME.partial, beside NAME.partial.json with what decides it. The latter goes last of all, so that as long as the process
+has not ended the target is known as this job's, and is made or told again.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from close.io.files import locked
+from close.errors import OutputExistsError
+from close.io.files import locked, read_json, write_json
 
-__all__ = ["clear", "exclusively", "is_temporary"]
+__all__ = ["Job", "clear", "exclusively", "is_temporary", "job"]
+
+
+class Job:
+    """What is made of one target.
+
+    Attributes:
+        partial: where it is made. goes_on: whether a killed job of the same kind has begun it. found: what that one noted.
+    """
+
+    def __init__(self, target: Path, about: Mapping[str, Any]) -> None:
+        self.target, self.about = target, json.loads(json.dumps(about))
+        self.partial = target.with_name(target.name + ".partial")
+        self.notes = target.with_name(target.name + ".partial.json")
+        found = read_json(self.notes) if self.notes.is_file() else {}
+        self.found: dict[str, Any] = found if isinstance(found, dict) else {}
+        self.goes_on = bool(self.found) and self.about.items() <= self.found.items()
+
+    def check(self, *, overwrite: bool = False) -> None:
+        """Make sure that the target is free, or this job's.
+
+        Raises:
+            OutputExistsError: it is there, or another job has begun it.
+        """
+        own = self.goes_on and not self.found.get("replaces")
+        if self.target.exists() and not (overwrite or own):
+            raise OutputExistsError(f"{self.target} exists; choose another output, or remove it")
+
+    def note(self, **more: Any) -> None:
+        """Keep what decides the job, and more, for the next time."""
+        write_json(self.notes, self.about | more)
+
+    def publish(self) -> None:
+        """Give the target its name, if it hasn't got it."""
+        if self.partial.exists():
+            if self.target.is_dir():
+                shutil.rmtree(self.target)
+            os.replace(self.partial, self.target)
+
+    def clear(self) -> None:
+        """Remove what there is of it under its other name."""
+        if self.partial.is_dir():
+            shutil.rmtree(self.partial)
+        self.partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def job(
+    target: Path, about: Mapping[str, Any], doing: str, *, continues: bool = False, overwrite: bool = False
+) -> Iterator[Job]:
+    """A block that makes `target` as `Job.partial`, which gets its name when the block ends, or by `Job.publish` before.
+
+    Args:
+        about: plain values that decide the target. doing: see `exclusively`.
+        continues: after a kill or an error the next job of the same kind goes on with what there is; else it is made anew.
+    Raises:
+        OutputExistsError: the target exists and `overwrite` is not set; another job has begun it, or makes it now.
+    """
+    with exclusively(target, doing):
+        work = Job(target, about)
+        work.check(overwrite=overwrite)
+        if continues and work.found and not work.goes_on:
+            raise OutputExistsError(f"{work.partial} was begun by another job; remove it, or choose another output")
+        if not (continues and work.goes_on):
+            work.clear()
+            if not work.goes_on:
+                work.note(**({"replaces": True} if target.exists() else {}))
+        try:
+            yield work
+        except BaseException:
+            if not continues:
+                work.clear()
+                work.notes.unlink(missing_ok=True)
+            raise
+        work.publish()
+    work.notes.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from close.errors import OutputExistsError, RecipeError
-from close.io.files import locked, read_json, whole, write_json
+from close.errors import RecipeError
+from close.io.files import whole
+from close.io.jobs import Job, job
 
 __all__ = ["ResultFile"]
 
@@ -25,63 +26,65 @@ class ResultFile:
     Args:
         about: what decides the rows; a partial file of another job is not continued.
         unit: rows that are made together; a stopped job goes on after the last whole unit.
+        keys: what each row is made of (`close.io.keys.file_key`); a stopped job goes on before the first that has changed.
     Attributes:
         done: rows that are there already. failed: those of them with an `error`.
+    Raises:
+        RecipeError: the name ends in something else. OutputExistsError: the file is there.
     """
 
-    def __init__(self, path: Path, about: Mapping[str, Any], *, unit: int = 1) -> None:
+    def __init__(self, path: Path, about: Mapping[str, Any], *, unit: int = 1, keys: Sequence[int] = ()) -> None:
         if path.suffix not in SUFFIXES:
             raise RecipeError(f"{path}: expected a name that ends in {' or '.join(SUFFIXES)}")
-        if path.exists():
-            raise OutputExistsError(f"{path} exists; choose another output, or remove it")
-        self.path, self.about, self.unit = path, dict(about), unit
-        self.partial = path.with_name(path.name + ".partial")
+        Job(path, about).check()
+        self.path, self.about, self.unit, self.keys = path, dict(about), unit, list(keys)
         self.done, self.failed = 0, list[str]()
 
     @contextmanager
     def __call__(self) -> Iterator[ResultFile]:
-        """Write inside; the file appears when the block ends without an error."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(Path(f"{self.partial}.lock"), f"{self.path} is being written"):
+        """Write inside; the file appears when the block ends without an error, or by `finish` before."""
+        with job(self.path, self.about, "is being written", continues=True) as self._job:
             self._continue()
-            with self.partial.open("a", encoding="utf-8") as self._lines:
+            with self._job.partial.open("a", encoding="utf-8") as self._lines:
                 yield self
-            self._finish()
+            self.finish()
 
     def write(self, row: Mapping[str, Any]) -> None:
         """One more row."""
         self._lines.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
         self._lines.flush()
 
-    def _continue(self) -> None:
-        state = Path(f"{self.partial}.json")
-        if not self.partial.exists():
-            write_json(state, self.about)
-            return
-        if read_json(state) != self.about:
-            raise OutputExistsError(f"{self.partial} was begun by another job; remove it, or choose another output")
-        kept, rows = 0, 0
-        with self.partial.open("rb") as lines:
-            unit: list[bytes] = []
-            for line in lines:
-                unit.append(line)
-                if not line.endswith(b"\n"):
-                    break
-                if len(unit) == self.unit:
-                    kept, rows = kept + sum(map(len, unit)), rows + self.unit
-                    self.failed += [error for row in map(json.loads, unit) if (error := row.get("error"))]
-                    unit = []
-        os.truncate(self.partial, kept)
-        self.done = rows
-
-    def _finish(self) -> None:
-        if self.path.suffix == ".parquet":
+    def finish(self) -> None:
+        """All rows are there."""
+        self._lines.close()
+        if self.path.suffix == ".parquet" and self._job.partial.exists():
             from pyarrow import json as arrow
             from pyarrow import parquet
 
             with whole(self.path) as rows:
-                parquet.write_table(arrow.read_json(self.partial), rows)
-            self.partial.unlink()
-        else:
-            os.replace(self.partial, self.path)
-        Path(f"{self.partial}.json").unlink()
+                parquet.write_table(arrow.read_json(self._job.partial), rows)
+            self._job.partial.unlink()
+        self._job.publish()
+
+    def _continue(self) -> None:
+        partial = self._job.partial
+        if self.path.suffix == ".jsonl" and self.path.exists():  # killed after it was finished
+            os.replace(self.path, partial)
+        if partial.exists():
+            both = zip(self._job.found.get("keys", ()), self.keys, strict=False)
+            self._keep(next((row for row, (old, new) in enumerate(both) if old != new), None))
+        self._job.note(keys=self.keys)
+
+    def _keep(self, changed: int | None) -> None:
+        """Cut the partial file to its last whole unit, before the one with the first row that has changed."""
+        kept, unit = 0, list[bytes]()
+        with self._job.partial.open("rb") as lines:
+            for line in lines:
+                unit.append(line)
+                if not line.endswith(b"\n") or (changed is not None and self.done + len(unit) > changed):
+                    break
+                if len(unit) == self.unit:
+                    kept, self.done = kept + sum(map(len, unit)), self.done + self.unit
+                    self.failed += [error for row in map(json.loads, unit) if (error := row.get("error"))]
+                    unit = []
+        os.truncate(self._job.partial, kept)

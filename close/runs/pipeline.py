@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, TypeAlias, get_args, overload
+from typing import IO, Any, Literal, TypeAlias, get_args, overload
 
 import PIL.Image
 import torch
@@ -20,6 +19,7 @@ from close.data.rows import Modality
 from close.encoders import ContrastiveEncoder, load_encoder, pick_device
 from close.errors import CloseError, DataError, MismatchError, RecipeError, WeightsError, reason
 from close.fast.precision import pick_dtype, pick_precision
+from close.io.keys import text_key
 from close.io.media import describe, media_below, some
 from close.io.pretrained import load_tokenizer, trusting, trusts_code
 from close.model.answers import LabelTree, label_scores
@@ -28,6 +28,7 @@ from close.plugins import load_plugins, loaded
 from close.registry import unknown_name
 from close.runs.examples import Prompter
 from close.runs.folder import open_run
+from close.runs.outputs import Answer, Output
 from close.tasks import get_task
 
 __all__ = ["Answer", "CloseCaptioner", "Decode", "Item", "Output", "load"]
@@ -37,49 +38,6 @@ Item: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes] | PIL.Image.Image |
 Items: TypeAlias = Item | Iterable[Item]
 Decode = Literal["tree", "score", "free"]
 """How an answer from a closed set is found: generated along a prefix tree, the likeliest of all, or generated freely."""
-
-
-class Answer(NamedTuple):
-    """What the model says of one embedding.
-
-    Attributes:
-        text: the output.
-        score: how sure the model is: the mean log-probability of the text's tokens (with beams, of the best beam). 0 is certain,
-            exp(score) the mean probability of a token (−0.1: 90 %). It ranks outputs of one run, and says nothing of truth.
-            Of a scored label, its log-likelihood.
-        probabilities: of every label, likeliest first, where labels were scored.
-    """
-
-    text: str
-    score: float
-    probabilities: dict[str, float] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What the model says of one item; `str(output)` is the text.
-
-    Attributes:
-        text: the output; empty where there is an error.
-        score: the mean log-probability of the text's tokens, 0 at best; see `Answer`. NaN where there is an error.
-        item: the file's name; of what has none, its kind, number and size: `Image 2 (640×480)`.
-        error: why there is no text.
-        probabilities: of every label, likeliest first, where labels were scored (`decode="score"`).
-    """
-
-    text: str
-    score: float
-    item: str
-    error: str | None = None
-    probabilities: Mapping[str, float] | None = None
-
-    def __str__(self) -> str:
-        return self.text
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        values = asdict(self)
-        return values if self.probabilities else {key: values[key] for key in values if key != "probabilities"}
 
 
 def load(
@@ -214,11 +172,8 @@ class CloseCaptioner:
             raise DataError(outputs[0].error)
         return outputs[0] if single else outputs
 
-    def outputs(
-        self, items: Sequence[Any], *, context: str, batch_size: int, seed: int, **generation: Any
-    ) -> list[Output]:
-        """One part of a job that is spread over processes; sampling starts from the seed in each."""
-        torch.manual_seed(seed)
+    def outputs(self, items: Sequence[Any], *, context: str, batch_size: int, **generation: Any) -> list[Output]:
+        """One part of a job that is spread over processes."""
         return list(self.stream(items, [context] * len(items), batch_size=batch_size, **generation))
 
     def __reduce__(self) -> Any:
@@ -228,13 +183,26 @@ class CloseCaptioner:
         return again, (str(Path(self.name).resolve()), loaded())
 
     def stream(
-        self, items: Sequence[Any], contexts: Sequence[str], *, batch_size: int = 32, **generation: Any
+        self,
+        items: Sequence[Any],
+        contexts: Sequence[str],
+        *,
+        batch_size: int = 32,
+        seed: int | None = None,
+        **generation: Any,
     ) -> Iterator[Output]:
-        """The outputs one after the other, as batches finish."""
+        """The outputs one after the other, as batches finish.
+
+        Args:
+            seed: with it, sampling in a batch starts from the seed and the batch's items, whatever was said before: a job that
+                goes on, or is spread, says what it would have said in one piece.
+        """
         ahead = self.encoder.image_batches(items, batch_size)  # reads the next pictures while texts are generated
         for start, (features, errors) in zip(range(0, len(items), batch_size), ahead, strict=True):
             batch, texts = items[start : start + batch_size], contexts[start : start + batch_size]
             good = [i for i in range(len(batch)) if i not in errors]
+            if seed is not None:
+                torch.manual_seed(text_key(f"{seed} " + "\0".join(describe(item) for item in batch)))
             said = (
                 self.answer(F.normalize(features[good], dim=-1), [texts[i] for i in good], **generation) if good else []
             )

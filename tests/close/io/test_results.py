@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
+import tiny
+from killing import killed
 from pyarrow import parquet
 
 from close.errors import OutputExistsError, RecipeError
@@ -45,6 +51,49 @@ def test_goes_on_after_the_last_whole_unit(tmp_path):
         ResultFile(path, {"run": "a"})
 
 
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_ends_well_after_a_kill_at_its_end(tmp_path, monkeypatch, name):
+    """Killed before each file that is moved or removed once all rows are there."""
+    number, ended = 0, False
+    while not ended:
+        number += 1
+        path = tmp_path / str(number) / name
+
+        def work(path: Path = path) -> int:
+            with ResultFile(path, {"run": "a"}, unit=2)() as results:
+                for row in range(results.done, 5):
+                    results.write({"row": row})
+                results.finish()
+            return results.done
+
+        with monkeypatch.context() as patch:
+            ended = killed(patch, number, work)
+        if not ended:
+            work()
+        found = lines(path) if name.endswith("jsonl") else parquet.read_table(path).to_pylist()
+        assert [row["row"] for row in found] == [0, 1, 2, 3, 4]
+        assert [file.name for file in path.parent.iterdir()] == [name]
+        with pytest.raises(OutputExistsError, match="exists"):
+            work()
+    assert number > 6
+
+
+def test_goes_on_before_what_has_changed(tmp_path):
+    def stopped(keys: list[int]) -> int:
+        results = ResultFile(tmp_path / "out.jsonl", {"run": "a"}, unit=2, keys=keys)
+        with suppress(KeyboardInterrupt), results():
+            for number in range(results.done, 6):
+                results.write({"number": number})
+            raise KeyboardInterrupt
+        return results.done
+
+    assert [stopped(keys) for keys in ([1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 9, 5, 6, 7], [1, 2, 3, 9, 5, 6, 7])] == [
+        0,
+        2,
+        6,
+    ]
+
+
 def test_other_names_are_refused(tmp_path):
     with pytest.raises(RecipeError, match=r"\.jsonl or \.parquet"):
         ResultFile(tmp_path / "out.csv", {})
@@ -72,6 +121,35 @@ def test_captions_to_a_file(cli, run, pictures, tmp_path):
     expected = [json.loads(line) for line in told.out.splitlines()]
     assert lines(tmp_path / "out.jsonl") == expected
     assert parquet.read_table(tmp_path / "out.parquet").to_pylist() == expected
+
+
+def test_samples_go_on_as_they_would_have(cli, run, pictures, tmp_path, monkeypatch):
+    """In one piece, and stopped in its second batch; a picture that was replaced meanwhile is captioned again."""
+    from close.runs.pipeline import CloseCaptioner
+
+    many = shutil.copytree(pictures, tmp_path / "pictures")
+    command = ("caption", run, many, "--batch-size", 4, "--sample", "--seed", 3, "--out")
+    assert cli(*command, tmp_path / "whole.jsonl").code == 0
+    answer, calls = CloseCaptioner.answer, []
+
+    def stopped(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return answer(*args, **kwargs)
+
+    monkeypatch.setattr(CloseCaptioner, "answer", stopped)
+    assert cli(*command, tmp_path / "cut.jsonl").code == 130
+    assert len(lines(tmp_path / "cut.jsonl.partial")) == 8
+    assert cli(*command, tmp_path / "cut.jsonl").code == 0
+    assert (tmp_path / "cut.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    calls.clear()
+    assert cli(*command, tmp_path / "new.jsonl").code == 130
+    tiny.picture(many / "p05.png", seed=99)
+    assert cli(*command, tmp_path / "new.jsonl").code == 0
+    assert cli(*command, tmp_path / "fresh.jsonl").code == 0
+    assert (tmp_path / "new.jsonl").read_bytes() == (tmp_path / "fresh.jsonl").read_bytes()
+    assert len({row["text"] for row in lines(tmp_path / "whole.jsonl")}) > 3
 
 
 def test_a_killed_caption_run_goes_on(cli, run, pictures, tmp_path):

@@ -3,45 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+from killing import killed
 
 from close.errors import OutputExistsError
 from close.io.jobs import exclusively
 from close.runs.folder import begin_run, is_finished
-
-
-class Killed(BaseException):
-    """No handler of errors sees it."""
-
-
-def killed(patch: pytest.MonkeyPatch, at: int, work: Callable[[], Any]) -> bool:
-    """Do the work as if killed before its `at`-th change of the file system; whether it ended before that."""
-    count = 0
-
-    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count >= at:  # nor is anything done on the way out
-                raise Killed
-            return function(*args, **kwargs)
-
-        return call
-
-    for place, name in ((os, "replace"), (os, "mkdir"), (os, "unlink"), (os, "rmdir"), (shutil, "rmtree")):
-        patch.setattr(place, name, counted(getattr(place, name)))
-    try:
-        work()
-    except Killed:
-        return False
-    return True
 
 
 def begin(folder: Path, recipe: Any, **options: bool) -> bool:
