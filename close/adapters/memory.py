@@ -25,6 +25,7 @@ from close.adapters.base import ADAPTERS, GapAdapter, Needs
 from close.adapters.options import number, whole_number
 from close.errors import DataError, MissingError, RecipeError
 from close.io.files import whole
+from close.vectors.arrays import map_array, write_rows
 from close.vectors.blocks import blocks
 
 __all__ = ["Memory", "Nearest", "TextMemory"]
@@ -55,6 +56,7 @@ class TextMemory(GapAdapter):
         super().__init__(dim, renorm=renorm, options={**options, **place})
         self.disk = disk
         self.file: Path | None = None
+        self._is_verified = False
         if disk:
             self.register_buffer("digest", torch.zeros(32, dtype=torch.uint8))
         else:
@@ -71,18 +73,18 @@ class TextMemory(GapAdapter):
         self.memory = torch.cat(list(_take(text, torch.from_numpy(kept)))).to(self.memory)
 
     def _write(self, text: Any) -> None:
-        handle, name = tempfile.mkstemp(prefix="close-memory-", suffix=".npy")
-        os.close(handle)
-        self.file = Path(name)
-        atexit.register(_remove, self.file, os.getpid())
-        out = np.lib.format.open_memmap(self.file, mode="w+", dtype=np.float32, shape=(len(text), self.dim))
-        digest, start = hashlib.sha256(), 0
-        for block in blocks(text):
-            rows = F.normalize(block, dim=-1).numpy()
-            digest.update(rows.tobytes())
-            out[start : start + len(rows)] = rows
-            start += len(rows)
-        out.flush()
+        folder = Path(tempfile.mkdtemp(prefix="close-memory-"))  # closed to others; the file in it is as open as any
+        atexit.register(_remove, folder, os.getpid())
+        self.file, self._is_verified = folder / "memory.npy", True
+        digest = hashlib.sha256()
+
+        def units() -> Iterator[Any]:
+            for block in blocks(text):
+                rows = F.normalize(block, dim=-1).numpy()
+                digest.update(rows.tobytes())
+                yield rows
+
+        write_rows(self.file, (len(text), self.dim), units())
         self.digest.copy_(torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8))
 
     def _file_name(self) -> str:
@@ -102,7 +104,7 @@ class TextMemory(GapAdapter):
     def load_files(self, folder: Path) -> None:
         """Find the file beside the tensors."""
         if self.disk:
-            self.file = folder / self._file_name()
+            self.file, self._is_verified = folder / self._file_name(), False
             self._existing_file()
 
     def _existing_file(self) -> Path:
@@ -114,21 +116,29 @@ class TextMemory(GapAdapter):
         return self.file
 
     def rows(self) -> Iterator[Tensor]:
-        """The memory's unit rows, (≤ 8192, dim) at a time."""
+        """The memory's unit rows, (≤ 8192, dim) at a time; what is read from a file is compared with its digest, once.
+
+        Raises:
+            DataError: the file is another, or damaged; at the latest after its last row.
+        """
         if not self.disk:
             yield from self.memory.split(8192)
             return
-        try:
-            stored = np.load(self._existing_file(), mmap_mode="r")
-        except ValueError as error:
-            raise DataError(f"{self.file}: the memory's file is damaged ({error}); fit the adapter again") from None
-        yield from blocks(stored)
+        stored = map_array(self._existing_file(), np.float32, 2)
+        digest = None if self._is_verified else hashlib.sha256()
+        for block in blocks(stored):
+            if digest:
+                digest.update(block.numpy().tobytes())
+            yield block
+        if digest and digest.digest() != bytes(self.digest.tolist()):
+            raise DataError(f"{self.file}: the memory's file is damaged; fit the adapter again")
+        self._is_verified = True
 
 
-def _remove(file: Path, owner: int) -> None:
-    """Remove a file, unless in a process that was forked from its owner."""
+def _remove(folder: Path, owner: int) -> None:
+    """Remove a folder, unless in a process that was forked from its owner."""
     if os.getpid() == owner:
-        file.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _take(text: Any, kept: Tensor) -> Iterator[Tensor]:

@@ -11,6 +11,7 @@ import torch
 from close.adapters.base import ADAPTERS, GapAdapter, build_adapter, names_in
 from close.errors import CloseError, DataError, MissingError, NotFittedError, OutputExistsError
 from close.io.files import read_json, whole, write_json
+from close.io.pretrained import refuse_bad_weights
 from close.io.versions import own_version
 from close.plugins import check_plugins
 from close.vectors.open import check_encoder
@@ -102,6 +103,7 @@ def load_adapter(path: str | Path, *, fingerprint: str | None = None) -> GapAdap
     try:
         adapter = build_adapter(info["adapter"], info["dim"])
         adapter.load_state_dict(load_file(tensors))
+        refuse_bad_weights(adapter, "adapter")
     except (SafetensorError, RuntimeError, TypeError, CloseError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{folder}: the saved adapter is damaged ({reason}); fit it again") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from close.errors import DataError, MissingError, reason
 
-__all__ = ["BLOCK", "CheckedRows", "checksums", "map_array", "rows_in_block"]
+__all__ = ["BLOCK", "CheckedRows", "checksums", "map_array", "rows_in_block", "write_rows"]
 
 BLOCK = 1 << 20
 """Bytes that share a checksum: what the first read of a single row costs, about a millisecond."""
@@ -39,6 +39,17 @@ def map_array(path: Path, dtype: Any = None, ndim: int | None = None) -> NDArray
         wanted = "" if dtype is None else f" of {np.dtype(dtype).name}"
         raise DataError(f"{path}: expected {ndim} dimensions{wanted}, found {array.dtype} of shape {array.shape}")
     return array
+
+
+def write_rows(path: Path, shape: tuple[int, int], blocks: Iterable[Any]) -> None:
+    """Write (N, D) rows as a float32 `.npy`, block by block.
+
+    Through the file: a page of a memory map that finds the disk full ends the process.
+    """
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, "<f4").data)
 
 
 def rows_in_block(row_bytes: int) -> int:

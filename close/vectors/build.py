@@ -158,7 +158,7 @@ class TableBuilder:
         (self.partial / "ids.bin").write_bytes(ids[0])
         np.save(self.partial / "ids.npy", np.frombuffer(ids[1], dtype=np.int64))
         for name, shape in (("vectors", (count, self.about["dim"])), ("norms", (count,))):
-            np.lib.format.open_memmap(self.partial / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape).flush()
+            np.lib.format.open_memmap(self.partial / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape)
         state = {"plan": self.plan, "done": 0, "failures": {}}
         write_json(self.state, state)
         return state

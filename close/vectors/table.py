@@ -32,7 +32,7 @@ from close.data.rows import Modality
 from close.errors import DataError, MismatchError, MissingError, RecipeError, reason
 from close.io.files import read_json, whole, write_text
 from close.io.keys import text_key
-from close.vectors.arrays import CheckedRows, checksums, map_array
+from close.vectors.arrays import CheckedRows, checksums, map_array, write_rows
 from close.vectors.parts import JoinedArrays, find_parts
 
 __all__ = ["EmbeddingTable"]
@@ -228,11 +228,9 @@ class EmbeddingTable:
             if target.suffix == ".parquet":
                 self._write_parquet(partial)
                 return
-            out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=self.shape)
-            for start in range(0, len(self), CHUNK):
-                out[start : start + CHUNK] = self[start : start + CHUNK]
-            out.flush()
-            write_text(target.with_suffix(".ids.txt"), "".join(f"{name}\n" for name in self.ids))
+            write_rows(partial, self.shape, (self[start : start + CHUNK] for start in range(0, len(self), CHUNK)))
+            names = (name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r") for name in self.ids)
+            write_text(target.with_suffix(".ids.txt"), "".join(f"{name}\n" for name in names))
 
     def _write_parquet(self, path: Path) -> None:
         import pyarrow as pa

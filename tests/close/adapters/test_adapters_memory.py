@@ -114,8 +114,13 @@ def test_a_lost_or_broken_file_is_told(texts, images, tmp_path):
     save_adapter(build_adapter({"memory": {"disk": True}}, DIM).fit(text=texts), tmp_path / "a")
     (file,) = (tmp_path / "a").glob("memory-*.npy")
     adapter = load_adapter(tmp_path / "a")
+    whole = file.read_bytes()
+    for place in (90, 5000, len(whole) - 1):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(DataError, match=r"memory-.*\.npy"):
+            image_side(load_adapter(tmp_path / "a"), images)
     file.write_bytes(b"nonsense")
-    with pytest.raises(DataError, match="damaged"):
+    with pytest.raises(DataError, match=r"not a plain \.npy"):
         image_side(adapter, images)
     file.unlink()
     with pytest.raises(MissingError, match="copy the whole folder"):

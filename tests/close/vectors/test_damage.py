@@ -144,6 +144,47 @@ def test_checksums_can_be_missed(make, told):
     assert "checksums.json" in told("info", folder)
 
 
+def test_exports_on_a_full_disk_are_told(make, tmp_path, monkeypatch):
+    """A limit on files stands for the disk; a memory map would end the process where a real one is full."""
+    resource = pytest.importorskip("resource", reason="no limits on this system")
+    table = EmbeddingTable(make(600, dim=24))
+    monkeypatch.setattr(np.lib.format, "open_memmap", lambda *_, **__: pytest.fail("written through a memory map"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for name in ("v.npy", "v.parquet"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                table.export(tmp_path / "out" / name)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert not list((tmp_path / "out").iterdir())
+
+
+def test_ids_of_an_export_are_a_line_each(tmp_path):
+    names = ["a\nb", "c\r", "d\\n", "é"]
+    EmbeddingTable.from_numpy(np.eye(4), tmp_path / "t", ids=names).export(tmp_path / "v.npy")
+    lines = (tmp_path / "v.ids.txt").read_text(encoding="utf-8").split("\n")
+    assert lines == [r"a\nb", r"c\r", r"d\\n", "é", ""]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no umask on this system")
+def test_files_are_as_open_as_the_user_says(make, tmp_path):
+    from close.adapters import build_adapter, load_adapter, save_adapter
+
+    before = os.umask(0o027)
+    try:
+        table = EmbeddingTable(make(600, dim=24))
+        table.export(tmp_path / "v.npy")
+        save_adapter(build_adapter({"memory": {"disk": True}}, 24).fit(text=table), tmp_path / "memory")
+        save_adapter(build_adapter("centring", 24).fit(text=table, image=table), tmp_path / "centring")
+        assert load_adapter(tmp_path / "memory").is_fitted
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 14
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o640}
+
+
 def test_info_says_what_was_verified(make, cli, told):
     folder = make(6)
     assert "every file but the vectors" in cli("info", folder).out
