@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import io
 import itertools
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from data_gen.errors import DataGenError
+from data_gen.errors import DataGenError, printable
 from data_gen.filters import FILTERS
 from data_gen.plugins import load_installed, load_plugins
 from data_gen.prompts.style import STYLES
@@ -42,8 +43,11 @@ _Plugins = Annotated[
 ]
 
 
-def _print(value: dict[str, Any], text: object, as_json: bool) -> None:
-    print(json.dumps(value, ensure_ascii=False) if as_json else text)
+def _print(value: dict[str, Any], lines: Iterable[str], as_json: bool) -> None:
+    if as_json:
+        print("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in json.dumps(value, ensure_ascii=False)))
+    else:
+        print("\n".join(map(printable, lines)))
 
 
 def _help(field: str, text: str) -> str:
@@ -89,14 +93,14 @@ def _run(name: str, options: Options, dry_run: bool, as_json: bool) -> None:
 
     if dry_run:
         shown = preview(name, options)
-        _print(dataclasses.asdict(shown), shown, as_json)
+        _print(dataclasses.asdict(shown), str(shown).split("\n"), as_json)
         return
     try:
         summary = generate(name, options)
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         raise typer.Exit(130) from None
-    _print(summary.as_json(), f"{options.out}: {summary}", as_json)
+    _print(summary.as_json(), [f"{options.out}: {summary}"], as_json)
 
 
 def _merge(
@@ -110,7 +114,7 @@ def _merge(
 
     kept, dropped = merge_shards(inputs, out)
     figures = {"out": str(out), "rows": kept, "duplicates": dropped}
-    _print(figures, f"{out}: {kept} rows, {dropped} duplicates left out", as_json)
+    _print(figures, [f"{out}: {kept} rows, {dropped} duplicates left out"], as_json)
 
 
 def _report(
@@ -126,7 +130,7 @@ def _report(
     from data_gen.report import write_report
 
     page = out or Path(f"{file}.report.html")
-    _print(write_report(file, target, page), page, as_json)
+    _print(write_report(file, target, page), [str(page)], as_json)
 
 
 def _serve_mini(
@@ -188,6 +192,8 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Entry point of `data-gen`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: names that no encoding has
     try:
         load_installed()
         load_plugins(_plugins_in(sys.argv[1:]))

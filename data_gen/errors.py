@@ -8,13 +8,42 @@ DataGenError                    exit code 1
 └── BudgetError   (RuntimeError) stopped by a budget; the same command with a larger one continues (exit code 3)
 """
 
-__all__ = ["BudgetError", "DataGenError", "InputError", "OutputError", "ServerError", "StuckError"]
+from __future__ import annotations
+
+import reprlib
+
+__all__ = [
+    "BudgetError",
+    "DataGenError",
+    "InputError",
+    "OutputError",
+    "ServerError",
+    "StuckError",
+    "printable",
+    "shown",
+]
+
+
+def printable(text: str) -> str:
+    """A text as a terminal may have it: on one line, with an escape for what is no visible character."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown(value: object) -> str:
+    """A value as a message may hold it: on one line, and short."""
+    try:
+        return printable(reprlib.repr(value))[:100]
+    except (ValueError, RecursionError):  # a number of thousands of digits
+        return f"a {type(value).__name__}"
 
 
 class DataGenError(Exception):
     """Base of every error told to the user in one line."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class InputError(DataGenError, ValueError):

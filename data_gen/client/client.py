@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import re
 import time
@@ -13,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from data_gen.client.bounds import MOST_BYTES, TooLargeError, bound
-from data_gen.client.exchange import Prompt, Reply, RequestError, RetryError, error_message
+from data_gen.client.exchange import Prompt, Reply, RequestError, RetryError, dumped, error_message
 from data_gen.client.limits import Limit, retry_after
 from data_gen.client.reading import read_reply
 from data_gen.client.secrets import Secrets
@@ -264,7 +263,7 @@ class Client:
             return RequestError(f"status {status}: {message}", message, final=True)
         if status in (401, 403):
             return ServerError(f"{self._name} refuses the key in OPENAI_API_KEY ({status}): {message}")
-        if status == 402 or (status == 429 and "insufficient_quota" in json.dumps(body)):
+        if status == 402 or (status == 429 and "insufficient_quota" in dumped(body)):
             return ServerError(f"the account at {self._name} has no quota left: {message}")
         if status in _RETRIED or status >= 500:
             delay = retry_after(headers)

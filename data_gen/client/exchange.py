@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Prompt", "Reply", "RequestError", "RetryError", "error_message"]
+__all__ = ["Prompt", "Reply", "RequestError", "RetryError", "dumped", "error_message"]
 
 
 class RequestError(Exception):
@@ -76,4 +76,12 @@ def error_message(body: object) -> str:
         inner := next((body[k] for k in ("error", "message", "detail") if body.get(k)), None)
     ):
         body = inner
-    return body if isinstance(body, str) else json.dumps(body)
+    return body if isinstance(body, str) else dumped(body)
+
+
+def dumped(value: object) -> str:
+    """A value that a server sent, as text."""
+    try:
+        return json.dumps(value)
+    except (ValueError, RecursionError):  # deeper than can be written
+        return f"a {type(value).__name__}"

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from data_gen.client.exchange import Prompt, Reply, RequestError, error_message
+from data_gen.text.files import too_deep
 from data_gen.text.thoughts import without_thought
 from data_gen.text.words import clean
 
 __all__ = ["read_reply"]
 
 _CUT = {"length", "max_tokens", "model_length", "max_output_tokens"}
+_MOST_TOKENS = 10**9
 _WITHHELD = {"content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii"}
 
 
@@ -31,12 +33,14 @@ def read_reply(answer: str, prompt: Prompt, model: str) -> Reply:
         data = json.loads(answer)
     except (ValueError, RecursionError):
         raise RequestError("the answer is not JSON", answer) from None
+    if too_deep(data):
+        raise RequestError("the answer is nested too deep", answer)
     data = data if isinstance(data, dict) else {}
     choices = data.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     for holder in (data, choice):
         if holder.get("error"):
-            told = f"the server answers with an error: {error_message(holder)}"
+            told = f"the server answers with an error: {clean(error_message(holder))[:300]}"
             raise RequestError(told, answer, status=_status(holder["error"]), body=holder)
     message = choice["message"] if isinstance(choice.get("message"), dict) else {"content": choice.get("text")}
     usage = data["usage"] if isinstance(data.get("usage"), dict) else {}
@@ -101,5 +105,5 @@ def _reasoned(message: Mapping[str, Any], usage: Mapping[str, Any]) -> bool:
 def _tokens(usage: Mapping[str, Any], prompt: Prompt, text: str) -> tuple[int, int]:
     counts = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
     guesses = [len(prompt.text) // 4, len(text) // 4]
-    one, other = (c if isinstance(c, int) and c >= 0 else g for c, g in zip(counts, guesses, strict=True))
+    one, other = (c if type(c) is int and 0 <= c < _MOST_TOKENS else g for c, g in zip(counts, guesses, strict=True))
     return one, other

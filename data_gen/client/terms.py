@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from data_gen.client.exchange import dumped
 from data_gen.text.words import clean
 
 __all__ = ["RefusedError", "Terms", "Trial", "named", "optional", "parameter"]
@@ -139,5 +139,5 @@ def parameter(body: object) -> str:
         )
         body = inner
     if isinstance(body, list):
-        return " ".join(json.dumps(item.get("loc")) for item in body if isinstance(item, Mapping) and item.get("loc"))
+        return " ".join(dumped(item.get("loc")) for item in body if isinstance(item, Mapping) and item.get("loc"))
     return ""

@@ -113,6 +113,6 @@ def pair(kind: type[Filter], value: str, separator: str) -> tuple[int, int]:
         InputError: it is not that.
     """
     one, _, other = value.partition(separator)
-    if not (one.isdecimal() and other.isdecimal()):
+    if not (one.isdecimal() and other.isdecimal() and len(value) < 20):
         raise kind.wrong(value)
     return int(one), int(other)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_gen.errors import InputError
+from data_gen.errors import InputError, shown
 from data_gen.text.files import read_toml
 from data_gen.text.words import clean
 
@@ -16,6 +16,8 @@ STYLES = Path(__file__).parent / "styles"
 _ENTRIES = {"instruction": str, "shots": list, "names": list, "limits": dict, "sampling": dict}
 _LIMITS = ("max_tokens", "min_words", "max_words")
 _SAMPLING = ("temperature", "top_p", "frequency_penalty", "presence_penalty", "best_of", "top_k", "min_p")
+
+_MOST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -51,20 +53,25 @@ def load_style(name: str) -> Style:
     _check_names(data, _ENTRIES, f"the style {name!r}")
     for entry, kind in _ENTRIES.items():
         if not isinstance(data.setdefault(entry, kind()), kind):
-            raise InputError(f"the style {name!r}: {entry} is {data[entry]!r}, expected a {kind.__name__}")
+            raise InputError(f"the style {name!r}: {entry} is {shown(data[entry])}, expected a {kind.__name__}")
     limits, sampling = data["limits"], data["sampling"]
     _check_names(sampling, _SAMPLING, f"the style {name!r}")
     if not set(limits) <= set(_LIMITS):
-        raise InputError(f"the style {name!r}: limits are max_tokens, min_words and max_words, got {sorted(limits)}")
-    if not all(isinstance(value, int) and value > 0 for value in limits.values()):
-        raise InputError(f"the style {name!r}: every limit is a whole number above 0, got {limits}")
-    if not all(isinstance(value, int | float) for value in sampling.values()):
-        raise InputError(f"the style {name!r}: every sampling parameter is a number, got {sampling}")
+        raise InputError(
+            f"the style {name!r}: limits are max_tokens, min_words and max_words, got {shown(sorted(limits))}"
+        )
+    if not all(type(value) is int and 0 < value <= _MOST for value in limits.values()):
+        raise InputError(
+            f"the style {name!r}: every limit is a whole number above 0, up to {_MOST}, got {shown(limits)}"
+        )
+    if not all(type(value) in (int, float) and abs(value) <= _MOST for value in sampling.values()):
+        raise InputError(f"the style {name!r}: every sampling parameter is a number, got {shown(sampling)}")
     if not all(isinstance(shot, dict) for shot in data["shots"]):
         raise InputError(f"the style {name!r}: every shot is a table ([[shots]])")
     if not all(isinstance(other, str) for other in data["names"]):
-        raise InputError(f"the style {name!r}: every name is a text, got {data['names']}")
-    return Style(clean(data["instruction"]), tuple(data["shots"]), tuple(data["names"]), sampling=sampling, **limits)
+        raise InputError(f"the style {name!r}: every name is a text, got {shown(data['names'])}")
+    names = tuple(map(clean, data["names"]))
+    return Style(clean(data["instruction"]), tuple(data["shots"]), names, sampling=sampling, **limits)
 
 
 def _check_names(table: dict[str, Any], known: Any, owner: str) -> None:

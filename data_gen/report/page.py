@@ -15,7 +15,7 @@ from data_gen.errors import InputError
 from data_gen.report.charts import bars, lines
 from data_gen.report.divergence import WordUse
 from data_gen.report.drift import drift
-from data_gen.text.files import read_rows, read_texts, whole
+from data_gen.text.files import parse_json, read_rows, read_texts, whole
 from data_gen.text.words import count_words, words
 
 __all__ = ["write_report"]
@@ -29,14 +29,30 @@ def _cost(file: Path) -> dict[str, Any]:
     journal, rejected = Path(f"{file}.journal"), Path(f"{file}.rejected.jsonl")
     if not journal.exists():
         return {}
-    answers = [row for _, row in read_rows(journal) if "tokens_in" in row]
-    reasons = Counter(row["reason"].split(":")[0] for _, row in read_rows(rejected)) if rejected.exists() else Counter()
+    answers = [row for row in _whole_rows(journal) if "index" in row]
+    refused = _whole_rows(rejected) if rejected.exists() else []
+    reasons = Counter(str(row.get("reason")).split(":")[0] for row in refused)
+    mended = [row for row in _whole_rows(file) if isinstance(row.get("meta"), dict) and row["meta"].get("mended")]
     return {
         "requests": len(answers),
-        "tokens_in": sum(row["tokens_in"] for row in answers),
-        "tokens_out": sum(row["tokens_out"] for row in answers),
+        **{
+            name: sum(row[name] for row in answers if type(row.get(name)) is int)
+            for name in ("tokens_in", "tokens_out")
+        },
+        "mended_rows": len(mended),
         "rejected": dict(reasons.most_common()),
     }
+
+
+def _whole_rows(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSONL file, without lines that a kill, or something worse, left broken."""
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            rows.append(parse_json(line, str(path)))
+        except InputError:
+            continue
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def _samples(file: Path, texts: Sequence[str]) -> list[dict[str, str]]:
@@ -46,8 +62,9 @@ def _samples(file: Path, texts: Sequence[str]) -> list[dict[str, str]]:
     samples = []
     for row in (rows[i] for i in chosen):
         meta = row.get("meta")
-        keywords = meta.get("keywords", []) if isinstance(meta, dict) else []
-        samples.append({"keywords": ", ".join(keywords), **{part: str(row[part]) for part in parts if part in row}})
+        keywords = meta.get("keywords") if isinstance(meta, dict) else None
+        asked = ", ".join(map(str, keywords)) if isinstance(keywords, list) else ""
+        samples.append({"keywords": asked, **{part: str(row[part]) for part in parts if part in row}})
     return samples
 
 

@@ -8,6 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from data_gen.errors import printable
+
 __all__ = ["Progress", "Summary", "note"]
 
 
@@ -57,10 +59,11 @@ def note(text: str) -> None:
     """A line on stderr that the progress line does not run into."""
     from tqdm import tqdm
 
+    line = f"note: {printable(text)}"
     if sys.stderr.isatty():
-        tqdm.write(f"note: {text}", file=sys.stderr)
+        tqdm.write(line, file=sys.stderr)
     else:
-        print(f"note: {text}", file=sys.stderr)
+        print(line, file=sys.stderr)
 
 
 class Progress:

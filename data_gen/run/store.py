@@ -17,7 +17,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -25,8 +25,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from data_gen.errors import OutputError
-from data_gen.text.files import json_line
+from data_gen.errors import InputError, OutputError, shown
+from data_gen.text.files import json_line, parse_json
 from data_gen.verbs import Row
 
 __all__ = ["Answer", "Journal", "RowFile", "Store", "now"]
@@ -42,6 +42,10 @@ def _open(path: Path) -> FileIO:
     Raises:
         OutputError: it can't be opened.
     """
+    if path.exists() and not path.is_file():
+        raise OutputError(
+            f"can't write {path}: it is {'a folder' if path.is_dir() else 'no file, but a pipe or a device'}"
+        )
     try:
         return path.open("ab", buffering=0)
     except OSError as error:
@@ -66,6 +70,33 @@ class Answer:
     verdicts: tuple[str, ...] = ()
     error: str = ""
     cut: str = ""
+
+
+_KINDS = {field.name: field.type for field in fields(Answer)}
+
+
+def _record(line: bytes) -> dict[str, Any] | Answer | None:
+    """What a line of the journal holds; None where it is damaged."""
+    try:
+        record = json.loads(line) if line.endswith(b"\n") else None
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict):
+        return None
+    if "batch" in record:
+        fits = all(isinstance(record[name], str) for name in ("batch", "id") if name in record)
+        return record if fits and set(record) <= {"batch", "id", "done"} else None
+    if not {"index", "time"} <= set(record) <= set(_KINDS):
+        return None
+    for name, value in record.items():
+        if _KINDS[name] == "int" and not (type(value) is int and 0 <= value < 10**12):
+            return None
+        if _KINDS[name] == "str" and not isinstance(value, str):
+            return None
+    verdicts = record.get("verdicts", [])
+    if not isinstance(verdicts, list) or not all(isinstance(verdict, str) for verdict in verdicts):
+        return None
+    return Answer(**{**record, "verdicts": tuple(verdicts)})
 
 
 def now() -> str:
@@ -110,19 +141,19 @@ class Journal:
             self._begin(params)
             return
         try:
-            old = json.loads(line)
+            old = parse_json(line.decode("utf-8", "replace"), str(self._path))
             format_, there = old["data_gen"], old["params"]
-        except (ValueError, KeyError, TypeError):
+        except (InputError, KeyError, TypeError):
             raise OutputError(f"{self._path} is not a journal of data-gen; give another --out") from None
-        if format_ != _FORMAT:
+        if format_ != _FORMAT or not isinstance(there, dict):
             raise OutputError(f"{self._path} was written by another version of data-gen; give another --out")
         now = json.loads(json_line(params))
         differing = sorted(key for key in {*now, *there} if now.get(key) != there.get(key))
         if differing and more:
             key = differing[0]
             raise OutputError(
-                f"{self._path.with_suffix('')} is the output of another run ({key}: {there.get(key)!r} there, "
-                f"{now.get(key)!r} now); give another --out"
+                f"{self._path.with_suffix('')} is the output of another run ({key}: {shown(there.get(key))} there, "
+                f"{shown(now.get(key))} now); give another --out"
             )
         if differing:  # no answer ever came: a slip that was corrected
             self._begin(params)
@@ -135,19 +166,25 @@ class Journal:
         os.fsync(self._file.fileno())
         self._good = os.fstat(self._file.fileno()).st_size
 
-    def replay(self) -> Iterator[dict[str, Any]]:
-        """Every whole record, in the order written; what follows the first broken line is cut off at the next write."""
+    def replay(self) -> Iterator[dict[str, Any] | Answer]:
+        """Every whole record, in the order written: an answer, or what is kept of the Batch API.
+
+        A last line that is not whole is what a kill left: it is cut off at the next write.
+
+        Raises:
+            OutputError: a line is damaged, and others follow it.
+        """
         with self._path.open("rb") as file:
             file.readline()
-            for line in file:
-                try:
-                    record = json.loads(line) if line.endswith(b"\n") else None
-                except ValueError:
-                    record = None
-                if not isinstance(record, dict):
-                    return
-                self._good += len(line)
-                yield record
+            for number, line in enumerate(file, 2):
+                record = _record(line)
+                if record is not None:
+                    self._good += len(line)
+                    yield record
+                elif file.read(1):
+                    raise OutputError(
+                        f"{self._path}, line {number}: damaged, and more follows; delete the line, or give another --out"
+                    )
 
     def cut(self) -> None:
         """Drop what a kill left half-written; called once, after `replay`."""

@@ -163,11 +163,10 @@ class Synthesis:
     def replay(self) -> dict[int, Answer]:
         """Commit what the journal holds; what it holds beyond a gap is returned, by number of request."""
         early: dict[int, Answer] = {}
-        for record in self.store.journal.replay():
-            if "batch" in record:
-                self.batches.append(record)
+        for answer in self.store.journal.replay():
+            if not isinstance(answer, Answer):
+                self.batches.append(answer)
                 continue
-            answer = Answer(**{**record, "verdicts": tuple(record["verdicts"])})
             self._count(answer)
             early[answer.index] = answer
             while not self.done and self.committed in early:

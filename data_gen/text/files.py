@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,18 @@ from typing import Any
 from data_gen.errors import DataGenError, InputError, OutputError
 from data_gen.text.words import clean, words
 
-__all__ = ["Text", "builtin", "json_line", "read_lines", "read_rows", "read_texts", "read_toml", "whole"]
+__all__ = [
+    "Text",
+    "builtin",
+    "json_line",
+    "parse_json",
+    "read_lines",
+    "read_rows",
+    "read_texts",
+    "read_toml",
+    "too_deep",
+    "whole",
+]
 
 _KEYS = ("target", "source", "caption", "text")
 
@@ -27,7 +38,48 @@ class Text:
     text: str
 
 
+_DEEPEST = 100
+
+
+def too_deep(value: Any) -> bool:
+    """Whether lists and objects lie within each other deeper than anything that is meant: 100 times."""
+    level: list[Any] = [[value]]
+    for _ in range(_DEEPEST):
+        level = [inner for node in level for inner in _within(node) if isinstance(inner, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _within(node: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return node.values() if isinstance(node, dict) else node
+
+
+def parse_json(text: str, where: str) -> Any:
+    """What a JSON text holds.
+
+    Args:
+        where: for the message.
+
+    Raises:
+        InputError: it is not JSON, or nested deeper than anything that is meant.
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: not JSON ({error.msg}, line {error.lineno} column {error.colno})") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits
+        raise InputError(f"{where}: not JSON that can be read (too deep, or a number of too many digits)") from None
+    if too_deep(value):
+        raise InputError(f"{where}: nested more than {_DEEPEST} times")
+    return value
+
+
 def _open(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        raise InputError(
+            f"can't read {path}: it is {'a folder' if path.is_dir() else 'no file, but a pipe or a device'}"
+        )
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -54,13 +106,16 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(_open(path).split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {number}: not JSON ({error.msg})") from None
+        row = parse_json(line, f"{path}, line {number}")
         if not isinstance(row, dict):
             raise InputError(f"{path}, line {number}: expected an object, got {type(row).__name__}")
         yield number, row
+
+
+def _id(value: Any, number: int) -> str:
+    """A row's id, or its place where it has none that can be one."""
+    fits = isinstance(value, str | int) and not isinstance(value, bool)
+    return str(value if fits else number).encode("utf-8", "backslashreplace").decode()
 
 
 def _jsonl_texts(path: Path, keys: Sequence[str]) -> Iterator[Text]:
@@ -69,20 +124,17 @@ def _jsonl_texts(path: Path, keys: Sequence[str]) -> Iterator[Text]:
         for text in value if isinstance(value, list) else [value]:
             if not isinstance(text, str):
                 raise InputError(f"{path}, line {number}: no text under any of {', '.join(keys)}")
-            yield Text(str(row.get("id", number)), clean(text))
+            yield Text(_id(row.get("id"), number), clean(text))
 
 
 def _coco_texts(path: Path) -> Iterator[Text]:
-    try:
-        content = json.loads(_open(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON (line {error.lineno}: {error.msg})") from None
+    content = parse_json(_open(path), str(path))
     annotations = content.get("annotations") if isinstance(content, dict) else None
-    for annotation in annotations if isinstance(annotations, list) else [None]:
+    for number, annotation in enumerate(annotations if isinstance(annotations, list) else [None], 1):
         known = annotation if isinstance(annotation, dict) else {}
         if not isinstance(known.get("caption"), str) or "id" not in known:
             raise InputError(f"{path} is not a COCO caption file (annotations with id and caption)")
-        yield Text(str(known["id"]), clean(known["caption"]))
+        yield Text(_id(known["id"], number), clean(known["caption"]))
 
 
 def _texts_of(path: Path, keys: Sequence[str]) -> Iterator[Text]:
@@ -124,14 +176,23 @@ def read_toml(folder: Path, name: str) -> dict[str, Any]:
     """
     kind = folder.name.removesuffix("s")
     path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
+    if not path.exists():
+        raise InputError(f"no {kind} {name!r}: give a TOML file or one of {', '.join(builtin(folder))}")
+    text = _open(path)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"no {kind} {name!r}: give a TOML file or one of {', '.join(builtin(folder))}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"can't read the {kind} {path}: {error}") from None
+        data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"the {kind} {path} is not TOML: {error}") from None
+    except (
+        ValueError,
+        RecursionError,
+        AttributeError,
+        TypeError,
+    ):  # of tomllib: too many digits, too deep, impossible dates
+        raise InputError(f"the {kind} {path} is not TOML that can be read") from None
+    if too_deep(data):
+        raise InputError(f"the {kind} {path} is nested more than {_DEEPEST} times")
+    return data
 
 
 @contextmanager

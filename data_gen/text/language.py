@@ -6,9 +6,9 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_gen.errors import InputError
+from data_gen.errors import InputError, shown
 from data_gen.text.files import read_toml
-from data_gen.text.words import is_lettered, words
+from data_gen.text.words import clean, is_lettered, words
 
 __all__ = ["LANGUAGES", "Language", "load_language"]
 
@@ -79,11 +79,13 @@ def load_language(name: str) -> Language:
             raise InputError(f"the language {name!r} lacks the entry {entry!r}")
         if not isinstance(data[entry], kind):
             raise InputError(f"the language {name!r}: {entry} must be a {'string' if kind is str else 'list'}")
+        if kind is list and not all(isinstance(ending, str) for ending in data[entry]):
+            raise InputError(f"the language {name!r}: {entry} holds {shown(data[entry])}, expected texts")
     return Language(
-        name=data["name"],
+        name=clean(data["name"]),
         script=data["script"],
         function=frozenset(data["function"].split()),
         modifiers=frozenset(data["modifiers"].split()),
-        adverb_endings=tuple(map(str, data["adverb_endings"])),
-        inflections=tuple(map(str, data["inflections"])),
+        adverb_endings=tuple(data["adverb_endings"]),
+        inflections=tuple(data["inflections"]),
     )

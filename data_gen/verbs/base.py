@@ -76,7 +76,10 @@ class Verb(ABC):
 
     def shot(self, table: Row) -> tuple[str, list[Record]]:
         """What is given, and its records, in a style's table of a shot."""
-        records = [{field: text_of(record, field) for field in self.fields} for record in table.get("records", ())]
+        records = table.get("records")
+        if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+            raise InputError("'records' is missing or wrong")
+        records = [{field: text_of(record, field) for field in self.fields} for record in records]
         return text_of(table, "given"), records
 
     def key(self, row: Row) -> str:
@@ -100,6 +103,6 @@ def text_of(row: Mapping[str, Any], key: str) -> str:
     """
     value = row.get(key)
     value = value[0] if isinstance(value, list) and value else value
-    if not isinstance(value, str | int | float):
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
         raise InputError(f"{key!r} is missing or wrong")
     return str(value)

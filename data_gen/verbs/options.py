@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from data_gen.errors import InputError
+from data_gen.errors import InputError, shown
 
 __all__ = ["CaptionOptions", "Options", "TextOptions"]
 
 Endpoint = Literal["chat", "completions"]
+_MOST = 10**12
 Sampling = Literal["uniform", "unigram"]
 
 
@@ -59,6 +60,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise InputError(f"--{name.replace('_', '-')} must be at least {low}, got {value}")
+            if value is not None and value > _MOST:
+                raise InputError(f"--{name.replace('_', '-')} must be at most {_MOST}, got {shown(value)}")
         if self.per_request is not None and self.per_request > 1000:
             raise InputError(f"--per-request must be at most 1000, got {self.per_request}")
         for name in ("temperature", "top_p", "timeout", "price_in", "price_out", "max_cost"):
@@ -80,9 +83,9 @@ class Options:
         """Which shard of how many; (0, 1) where there is only one."""
         if self.shard is None:
             return 0, 1
-        match = re.fullmatch(r"(\d+)/(\d+)", self.shard)
+        match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", self.shard)
         if not match or not 1 <= int(match[1]) <= int(match[2]):
-            raise InputError(f"--shard must be i/n with i from 1 to n, got {self.shard!r}")
+            raise InputError(f"--shard must be i/n with i from 1 to n, got {shown(self.shard)}")
         return int(match[1]) - 1, int(match[2])
 
 

@@ -1,6 +1,7 @@
 """The command line: exit codes, one line for whatever is wrong, and no key anywhere."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -139,6 +140,45 @@ def test_what_is_wrong_before_anything_is_asked(cli, line, tmp_path):
     one_line(cli("report", empty, "--target", silent), "holds no text with words")
     one_line(cli("merge", empty.with_name("none"), "--out", tmp_path / "m.jsonl"), "No such file")
     one_line(cli("serve-mini", "--port", "99999"), "--port must be")
+
+
+def test_names_reach_the_terminal_with_escapes(cli, line, tmp_path):
+    odd = tmp_path / "a\x1b[31m\nb\x9b\u202e.jsonl"
+    one_line(cli(*line(examples=odd)), "a\\x1b[31m\\nb\\x9b\\u202e.jsonl: No such file")
+    with Server(good) as server:
+        code, out, _ = cli(*line(server.url, out=odd))
+        assert (code, out.count("\n")) == (0, 1)
+        assert "a\\x1b[31m\\nb\\x9b\\u202e.jsonl: 10 accepted" in out
+        cli(*line(server.url, out=tmp_path / "o.jsonl"))
+    code, out, _ = cli("merge", odd, "--out", tmp_path / "m\x9b\x1b.jsonl", "--json")
+    assert code == 0
+    assert json.loads(out)["out"] == str(tmp_path / "m\x9b\x1b.jsonl")
+    assert out.strip().isprintable()
+    broken = tmp_path / "broken.toml"
+    broken.write_text('names = ["\\u001b[31m"]\nshots = ["\\u001b[31m", 3]\n')
+    one_line(cli(*line(style=broken)), "every shot is a table")
+
+
+def test_a_name_that_is_no_utf8_and_a_terminal_that_is_none(line, tmp_path):
+    out = os.fsencode(tmp_path) + b"/\xff\xfe.jsonl"
+    arguments = [os.fsencode(part) for part in command(*line(None, count=3), "--dry-run")]
+    arguments[arguments.index(b"--out") + 1] = out
+    env = environment({"PYTHONIOENCODING": "ascii"})
+    done = subprocess.run(arguments, env=env, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    with Server(good) as server:
+        run = [part if part != b"--dry-run" else b"--base-url" for part in arguments] + [server.url.encode()]
+        done = subprocess.run(run, env=env, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert b"\\udcff\\udcfe.jsonl: 3 accepted" in done.stdout
+
+
+def test_pipes_and_devices_are_refused_and_not_waited_for(cli, line, tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for path in (tmp_path / "pipe.jsonl", "/dev/zero"):
+        one_line(cli(*line(examples=path)), "no file, but a pipe or a device")
+        one_line(cli("merge", path, "--out", tmp_path / "m.jsonl"), "no file, but a pipe or a device")
+    one_line(cli(*line(out=tmp_path / "pipe.jsonl")), "no file, but a pipe or a device")
 
 
 def test_what_the_server_says(cli, line):

@@ -177,7 +177,7 @@ def test_read_texts(tmp_path):
         ("a.jsonl", b'{"id": 1}', "line 1: no text"),
         ("a.json", b"{}", "not a COCO caption file"),
         ("a.json", b'{"annotations": [{"id": 1, "caption": 5}]}', "not a COCO caption file"),
-        ("a.json", b'{"annotations": [', "is not JSON"),
+        ("a.json", b'{"annotations": [', "not JSON"),
     ],
 )
 def test_broken_files_are_told(tmp_path, name, content, message):

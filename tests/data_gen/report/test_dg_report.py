@@ -74,7 +74,8 @@ def test_the_report_shows_what_it_counts_and_escapes_what_it_shows(tmp_path):
     returned = write_report(written, tmp_path / "t.txt", out)
     html, figures = out.read_text(), json.loads((tmp_path / "r.json").read_text())
     assert json.loads(json.dumps(returned)) == figures
-    assert figures["cost"] == {"requests": 2, "tokens_in": 12, "tokens_out": 5, "rejected": {"failed": 1, "empty": 1}}
+    spent = {"requests": 2, "tokens_in": 12, "tokens_out": 5, "mended_rows": 0}
+    assert figures["cost"] == {**spent, "rejected": {"failed": 1, "empty": 1}}
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
     assert html.count("<svg") == 5

@@ -22,7 +22,7 @@ def write(out, answers, since=0):
 
         known = list(store.journal.replay())
         for record in known:
-            commit(Answer(**record))
+            commit(record)
         store.finish_replay()
         for answer in answers[len(known) :]:
             store.journal.write(vars(answer))
