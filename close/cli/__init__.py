@@ -12,6 +12,8 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -62,11 +64,10 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if logging.lastResort is not None:  # prints warnings, in which files of others are named
-        logging.lastResort.setFormatter(_OneLine())
     try:
-        load_installed()
-        commands()(standalone_mode=True)
+        with _notes():
+            load_installed()
+            commands()(standalone_mode=True)
     except KeyboardInterrupt:
         _interrupted()
     except SystemExit as stop:
@@ -88,9 +89,25 @@ def main() -> None:
         _stop(f"{error.filename or 'a file'}: {error.strerror}")
 
 
-class _OneLine(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return field(super().format(record))
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Warnings of the package as lines on stderr, whatever other libraries do to logging."""
+    log, handler = logging.getLogger("close"), _Notes()
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = True
+
+
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        with tqdm.external_write_mode(file=sys.stderr):  # above a progress line, not in it
+            show(f"note: {field(record.getMessage())}", err=True)
 
 
 def _names_json_file(arguments: list[str]) -> bool:

@@ -88,5 +88,5 @@ def media_below(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     left = Counter(path.suffix.lower() or "no ending" for path in others if path.with_suffix("") not in named)
     if found and left:
         kinds = ", ".join(f"{count} × {end}" for end, count in left.most_common(5)) + (", …" if len(left) > 5 else "")
-        _log.warning("%s: %d other files are left out (%s)", written(folder), left.total(), kinds)
+        _log.warning("%s: other files are left out: %s", written(folder), kinds)
     return sorted(found)

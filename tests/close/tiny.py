@@ -135,6 +135,8 @@ def open_clip_dir(folder: Path, seed: int = 0, *, width: int = 16, context: int 
     torch.manual_seed(seed)
     kind = open_clip.CoCa if multimodal else open_clip.CustomTextCLIP if changes.get("custom_text") else open_clip.CLIP
     model = kind(**json.loads(json.dumps(config)))
+    if multimodal:
+        torch.nn.init.normal_(model.text_decoder.text_projection, std=0.1)  # open_clip leaves what lay in memory there
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, str(folder / "open_clip_model.safetensors"))
     config = config | changes
     config["text_cfg"]["hf_tokenizer_name"] = "tiny"

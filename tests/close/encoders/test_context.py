@@ -79,10 +79,12 @@ def test_tables_know_and_tell_it_once(long_rows, encoder, tmp_path, caplog, monk
     assert caplog.text.count(told) == 1
 
 
-def test_from_the_command_line(long_rows, tiny_encoder, tiny_t5, tmp_path, cli, caplog):
+def test_from_the_command_line(long_rows, tiny_encoder, tiny_t5, tmp_path, cli):
     ran = cli("embed", "text", long_rows.path, "--encoder", tiny_encoder, "--out", tmp_path / "t", "--json")
     assert json.loads(ran.out)["cut"] == 2
-    assert "2 of 3 texts are longer" in caplog.text
+    assert ran.messages == [
+        f"note: {long_rows.path}: 2 of 3 texts are longer than the encoder reads (24 tokens) and were cut"
+    ]
 
 
 def test_training_tells_it(long_rows, recipe, tmp_path, caplog):
