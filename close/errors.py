@@ -14,6 +14,8 @@ Every one is a single clear line: what, where, what was expected, how to fix. Th
     └── PartialError       (RuntimeError)       the work is done but for some inputs, which it names
 """
 
+import re
+
 __all__ = [
     "CloseError",
     "DataError",
@@ -25,18 +27,21 @@ __all__ = [
     "RecipeError",
     "UnknownNameError",
     "WeightsError",
+    "one_line",
     "reason",
 ]
 
-LONGEST = 1500
+
+LENGTH = 1500
+_COMMANDS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What breaks a line, moves a terminal's cursor, turns text around, or is no text."""
 
 
 class CloseError(Exception):
-    """Base of every error told to the user in one line, which quotes no more of a file than can be read."""
+    """Base of every error told to the user in one line, whatever names and values it quotes."""
 
-    def __str__(self) -> str:
-        text = " ".join(super().__str__().splitlines())
-        return text if len(text) <= LONGEST else f"{text[: LONGEST - 300]} … {text[-300:]}"
+    def __init__(self, message: object = "", *more: object) -> None:
+        super().__init__(one_line(str(message)), *more)
 
 
 class DataError(CloseError, ValueError):
@@ -73,6 +78,12 @@ class NotFittedError(CloseError, RuntimeError):
 
 class PartialError(CloseError, RuntimeError):
     """The work is done but for some inputs, which the message names."""
+
+
+def one_line(text: str) -> str:
+    """A text as it may reach a terminal: control characters spelt out, and the middle of a long one left out."""
+    line = _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
+    return line if len(line) <= LENGTH else f"{line[: LENGTH - 300]} … {line[-300:]}"
 
 
 def reason(error: BaseException, *, whole: bool = True) -> str:

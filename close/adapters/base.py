@@ -20,7 +20,17 @@ from close.registry import Registry, unknown_name
 from close.vectors.blocks import as_tensor
 from close.vectors.checked import refuse_bad_rows
 
-__all__ = ["ADAPTERS", "Chain", "GapAdapter", "Needs", "build_adapter", "names_in", "split_spec", "stages_of"]
+__all__ = [
+    "ADAPTERS",
+    "Chain",
+    "GapAdapter",
+    "Needs",
+    "build_adapter",
+    "names_in",
+    "refuse_endless",
+    "split_spec",
+    "stages_of",
+]
 
 Needs = Literal["nothing", "text", "groups", "unpaired", "paired"]
 _WANTED: dict[Needs, tuple[str, ...]] = {
@@ -30,6 +40,9 @@ _WANTED: dict[Needs, tuple[str, ...]] = {
     "unpaired": ("text", "image"),
     "paired": ("text", "image"),
 }
+
+WIDEST, DEEPEST, VALUES = 65_536, 12, 10_000
+"""Dimensions, levels and values of a spec at most: more is no adapter that anybody means."""
 
 ADAPTERS: Registry[type[GapAdapter]] = Registry("adapter")
 
@@ -278,6 +291,9 @@ def build_adapter(spec: Any, dim: int) -> GapAdapter:
     """
     if isinstance(spec, GapAdapter):
         return spec
+    refuse_endless(spec)
+    if not isinstance(dim, int) or isinstance(dim, bool) or not 1 <= dim <= WIDEST:
+        raise RecipeError(f"an adapter is for 1 to {WIDEST} dimensions, not {dim!r}")
     if isinstance(spec, (list, tuple)):
         return Chain(dim, [build_adapter(stage, dim) for stage in spec]) if spec else build_adapter("none", dim)
     name, options = split_spec(spec)
@@ -292,6 +308,22 @@ def build_adapter(spec: Any, dim: int) -> GapAdapter:
     return kind(dim, **options)
 
 
+def refuse_endless(spec: Any) -> None:
+    """Refuse a spec that is deeper or longer than anybody means, such as a YAML list that holds itself.
+
+    Raises:
+        RecipeError: it is.
+    """
+    waiting, count = [(spec, 0)], 0
+    while waiting:
+        part, depth = waiting.pop()
+        count += 1
+        if depth > DEEPEST or count > VALUES:
+            raise RecipeError(f"an adapter is at most {DEEPEST} levels deep, and of {VALUES} values")
+        if isinstance(part, (list, tuple, Mapping)):
+            waiting += [(inner, depth + 1) for inner in (part.values() if isinstance(part, Mapping) else part)]
+
+
 def stages_of(spec: Any) -> list[Any]:
     """The stages that a spec names: of a list its members, of anything else itself, of None nothing."""
     return [] if spec is None else list(spec) if isinstance(spec, (list, tuple)) else [spec]
@@ -299,6 +331,7 @@ def stages_of(spec: Any) -> list[Any]:
 
 def names_in(spec: Any) -> list[str]:
     """The adapters that a spec names, those of chains within chains too."""
+    refuse_endless(spec)
     return [
         name
         for stage in stages_of(spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ def number(adapter: str, option: str, value: Any, *, low: float = -math.inf, hig
     Raises:
         RecipeError: it is none; names the adapter, the option, the range and the value.
     """
-    plain = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    plain = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if not plain or not low <= value <= high:
         limits = f" ≥ {low:g}" * (low > -math.inf) + " and" * (-math.inf < low and high < math.inf)
         raise RecipeError(
@@ -27,14 +28,14 @@ def number(adapter: str, option: str, value: Any, *, low: float = -math.inf, hig
     return float(value)
 
 
-def whole_number(adapter: str, option: str, value: Any, *, low: int = 0) -> int:
-    """A whole number ≥ low.
+def whole_number(adapter: str, option: str, value: Any, *, low: int = 0, high: int = 2**63 - 1) -> int:
+    """A whole number in [low, high]; without limits, what torch takes as a seed.
 
     Raises:
         RecipeError: it is none.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise RecipeError(f"{adapter}: {option} is a whole number ≥ {low}, not {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise RecipeError(f"{adapter}: {option} is a whole number ≥ {low} and ≤ {high}, not {value!r}")
     return value
 
 

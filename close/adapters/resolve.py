@@ -11,20 +11,21 @@ mean_shift                                          a name
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 
-from close.adapters.base import Adapted, Chain, GapAdapter, build_adapter, split_spec
+from close.adapters.base import Adapted, Chain, GapAdapter, build_adapter, refuse_endless, split_spec
 from close.adapters.storage import load_adapter, read_adapter_info, save_adapter
 from close.data.rows import Modality
 from close.data.shards import open_rows
 from close.errors import MismatchError, MissingError, RecipeError, reason
+from close.io.plain import parse_yaml, read_yaml
 from close.registry import unknown_name
 from close.vectors.groups import group_labels
 from close.vectors.open import Picked, check_encoder, check_rows, open_vectors
@@ -41,8 +42,8 @@ def parse_spec(given: str) -> Any:
         RecipeError: it is no YAML, or there is no such file.
     """
     try:
-        return yaml.safe_load(Path(given).read_text(encoding="utf-8") if given.endswith((".yaml", ".yml")) else given)
-    except (yaml.YAMLError, OSError) as error:
+        return read_yaml(given) if given.endswith((".yaml", ".yml")) else parse_yaml(given)
+    except (ValueError, MissingError) as error:
         raise RecipeError(
             f"adapter {given!r} is not YAML ({reason(error)}); e.g. mean_shift, or '{{linear: {{method: procrustes}}}}'"
         ) from None
@@ -58,6 +59,7 @@ def check_adapter(spec: Any, *, trains_on: Modality | None = None) -> None:
         RecipeError: an option is wrong, or a stage lacks data.
         MissingError: a table or a saved adapter is not there.
     """
+    refuse_endless(spec)
     if isinstance(spec, (list, tuple)):
         for stage in spec:
             check_adapter(stage, trains_on=trains_on)
@@ -67,7 +69,7 @@ def check_adapter(spec: Any, *, trains_on: Modality | None = None) -> None:
         with torch.device("meta"):
             adapter, fit = _stage(spec, dim=8)
         for side, path in (fit or {}).items():
-            if not hasattr(path, "shape") and not Path(path).exists():
+            if not hasattr(path, "shape") and not (isinstance(path, (str, Path)) and os.path.exists(path)):
                 kind = "data file" if side == "groups" else "embedding table"
                 raise MissingError(f"{path}: no such {kind}, named by `fit` of adapter {spec!r}")
         given = set(fit or ())
@@ -258,7 +260,11 @@ def _opened(source: Any) -> Any:
 
 
 def _is_load(spec: Any) -> bool:
-    return isinstance(spec, Mapping) and set(spec) == {"load"}
+    if not isinstance(spec, Mapping) or set(spec) != {"load"}:
+        return False
+    if not isinstance(spec["load"], (str, Path)):
+        raise RecipeError(f"load is the folder of a saved adapter, not {spec['load']!r}")
+    return True
 
 
 def _flat(adapter: GapAdapter) -> Iterator[GapAdapter]:

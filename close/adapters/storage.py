@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import torch
 
 from close.adapters.base import ADAPTERS, GapAdapter, build_adapter, names_in
 from close.errors import CloseError, DataError, MissingError, NotFittedError, OutputExistsError
-from close.io.files import read_json, whole, write_json
+from close.io.files import whole, write_json
+from close.io.plain import read_plain
 from close.io.pretrained import refuse_bad_weights
+from close.io.tensors import check_shapes, stored_shapes
 from close.io.versions import own_version
 from close.plugins import check_plugins
 from close.vectors.open import check_encoder
@@ -19,6 +23,7 @@ from close.vectors.open import check_encoder
 __all__ = ["load_adapter", "read_adapter_info", "save_adapter"]
 
 _FORMAT = 1
+_NAMES = ("encoder", "fingerprint")
 
 
 def save_adapter(
@@ -68,15 +73,20 @@ def read_adapter_info(path: str | Path) -> dict[str, Any]:
         DataError: it is damaged, or of a newer format.
     """
     file = Path(path) / "adapter.json"
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise MissingError(
             f"{path}: no saved adapter is there (adapter.json is missing); `close adapter fit` makes one"
         )
-    info = read_json(file)
-    if not isinstance(info, dict) or not {"adapter", "dim"} <= set(info):
+    info = read_plain(file)
+    if not {"adapter", "dim"} <= set(info):
         raise DataError(f"{file}: not a saved adapter's description; fit it again")
     if info.get("format") != _FORMAT:
         raise DataError(f"{file}: format {info.get('format')!r}, this version reads {_FORMAT}")
+    if not isinstance(info["dim"], int) or not all(isinstance(info.get(key), (str, type(None))) for key in _NAMES):
+        raise DataError(f"{file}: dim is a number, {' and '.join(_NAMES)} are texts; fit the adapter again")
+    plugins = info.setdefault("plugins", [])
+    if not isinstance(plugins, list) or not all(isinstance(name, str) for name in plugins):
+        raise DataError(f"{file}: plugins are names, not {plugins!r}")
     return info
 
 
@@ -101,7 +111,9 @@ def load_adapter(path: str | Path, *, fingerprint: str | None = None) -> GapAdap
         raise MissingError(f"{tensors}: no such file; copy the whole folder, or fit the adapter again")
     check_plugins(info.get("plugins", []), f"adapter {folder}")
     try:
-        adapter = build_adapter(info["adapter"], info["dim"])
+        build = partial(build_adapter, info["adapter"], info["dim"])
+        check_shapes(build, stored_shapes(folder, tensors.name), f"{folder}")
+        adapter = build()
         adapter.load_state_dict(load_file(tensors))
         refuse_bad_weights(adapter, "adapter")
     except (SafetensorError, RuntimeError, TypeError, CloseError) as error:

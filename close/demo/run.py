@@ -22,6 +22,7 @@ from close.errors import CloseError, OutputExistsError
 from close.evaluation.evaluate import evaluate
 from close.evaluation.transfer import recovered_share
 from close.io.files import read_json, write_json, write_text
+from close.io.plain import read_yaml
 from close.io.progress import progress
 from close.io.versions import versions
 from close.mini import export
@@ -166,7 +167,7 @@ def _steps(training: TrainingSection, examples: int) -> int:
 
 def _is_done(folder: Path, recipe: Recipe) -> bool:
     own = folder / RECIPE_FILE
-    same = own.is_file() and yaml.safe_load(own.read_text(encoding="utf-8")) == recipe.dump()
+    same = own.is_file() and read_yaml(own) == recipe.dump()
     return same and (folder / RUN_FILE).is_file()
 
 

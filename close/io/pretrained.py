@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from threading import RLock
 from typing import Any, NoReturn
 
@@ -51,7 +51,7 @@ def why_unreachable(place: str) -> str | None:
 
     One quick attempt: left to themselves, libraries try every file again and again, for more than a minute.
     """
-    if Path(place).is_dir():
+    if os.path.isdir(place):
         return None
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -103,7 +103,9 @@ def loading(failure: str, place: str = "") -> Iterator[bool]:
             yield _trusted
         except CloseError:
             raise
-        except Exception as error:  # many kinds; each means that it can't be had
+        except BaseException as error:  # many kinds, panics of Rust among them; each means that it can't be had
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             if not _trusted and "trust_remote_code" in str(error):
                 raise wants_code from None
             away = why_unreachable(place) if place and isinstance(error, OSError) else None

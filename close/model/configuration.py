@@ -6,6 +6,9 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
+from close.adapters.base import WIDEST, refuse_endless
+from close.errors import RecipeError
+
 __all__ = ["CloseConfig"]
 
 
@@ -20,6 +23,8 @@ class CloseConfig(PretrainedConfig):
         adapter: what crosses the gap, as a recipe names it.
         language_model: configuration of the encoder–decoder language model (or its dictionary).
         prefix_length: what older runs have instead: a linear prefix of this length.
+    Raises:
+        RecipeError: a value is none that a run has.
     """
 
     model_type = "close"
@@ -36,10 +41,15 @@ class CloseConfig(PretrainedConfig):
         prefix_length: int = 4,
         **kwargs: Any,
     ) -> None:
+        if not isinstance(embed_dim, int) or isinstance(embed_dim, bool) or not 1 <= embed_dim <= WIDEST:
+            raise RecipeError(f"embed_dim is a whole number from 1 to {WIDEST}, not {embed_dim!r}")
+        if not isinstance(encoder, str) or not isinstance(encoder_fingerprint, str):
+            raise RecipeError(f"encoder and encoder_fingerprint are texts, not {encoder!r} and {encoder_fingerprint!r}")
+        refuse_endless(adapter)
         self.encoder = encoder
         self.encoder_fingerprint = encoder_fingerprint
         self.embed_dim = embed_dim
-        self.prefix = {"kind": "linear", "length": prefix_length} if prefix is None else dict(prefix)
+        self.prefix: Any = {"kind": "linear", "length": prefix_length} if prefix is None else prefix
         self.adapter = adapter
         given = AutoConfig.for_model(**language_model) if isinstance(language_model, dict) else language_model
         self.language_model = given or AutoConfig.for_model("t5")

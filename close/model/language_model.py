@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def check_language_model(reference: str) -> None:
     place = language_model_place(reference)
     if reference == "mini":
         return
-    if not Path(place).is_dir() and (place.startswith((".", "/", "~")) or place.count("/") > 1):  # no hub id looks so
+    if not os.path.isdir(place) and (place.startswith((".", "/", "~")) or place.count("/") > 1):  # no hub id looks so
         raise MissingError(f"language model {reference!r}: no such directory")
     load_tokenizer(place, _skeleton(reference).get_input_embeddings().num_embeddings)
     for file in sorted(Path(place).glob("*.safetensors")):

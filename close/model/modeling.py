@@ -23,11 +23,14 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from close.adapters import GapAdapter, build_adapter
 from close.data.rows import Modality
-from close.errors import MismatchError, WeightsError
+from close.errors import MismatchError, RecipeError, UnknownNameError, WeightsError
 from close.fast.probe import is_on
 from close.fast.search import Search, t5_search
+from close.io.plain import read_plain
 from close.io.pretrained import loading, refuse_bad_weights, trusts_code
+from close.io.tensors import check_shapes, stored_shapes
 from close.model.configuration import CloseConfig
+from close.model.limits import check_config, check_generation
 from close.model.prefixes import Prefix, build_prefix
 
 __all__ = ["CloseModel"]
@@ -77,6 +80,8 @@ class CloseModel(PreTrainedModel, GenerationMixin):
             WeightsError: weights are missing, of another shape (transformers alone would only print that), or not finite.
         """
         wants_report = kwargs.pop("output_loading_info", False)
+        if os.path.isdir(folder):
+            cls._check_files(Path(folder))
         with loading(f"{folder}: the model can't be loaded") as trust:
             kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True, "trust_remote_code": trust}
             model, report = super().from_pretrained(folder, *args, **kwargs)
@@ -87,6 +92,18 @@ class CloseModel(PreTrainedModel, GenerationMixin):
                 raise WeightsError(f"{folder}: {len(report[kind])} {kind.replace('_keys', '')} weights, {key!r} first")
         refuse_bad_weights(model, f"{folder}")
         return (model, report) if wants_report else model
+
+    @classmethod
+    def _check_files(cls, folder: Path) -> None:
+        """Look at what the files ask for before any memory is taken."""
+        check_generation(folder)
+        stored = stored_shapes(folder, "model.safetensors")
+        check_config(read_plain(folder / "config.json"), len(stored), f"{folder / 'config.json'}")
+        try:
+            with loading(f"{folder}: the model can't be loaded"):
+                check_shapes(lambda: cls(CloseConfig.from_pretrained(folder)), stored, f"{folder}")
+        except (RecipeError, UnknownNameError) as error:
+            raise WeightsError(f"{folder / 'config.json'}: {error}") from None
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """Save a checkpoint; an adapter that keeps files beside its tensors puts them there too.

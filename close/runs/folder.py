@@ -13,6 +13,7 @@ import yaml
 from close.errors import DataError, MissingError, OutputExistsError
 from close.io.files import nan_as_null, read_json, write_json, write_text
 from close.io.jobs import clear, is_temporary
+from close.io.plain import read_plain, read_yaml
 from close.io.versions import versions
 from close.plugins import check_plugins
 from close.registry import Registry
@@ -46,12 +47,17 @@ def open_run(folder: str | Path) -> dict[str, Any]:
             if started
             else f"{place}: no run there (expected a folder that `close train` made)"
         )
-    info: dict[str, Any] = read_json(place / RUN_FILE)
+    info = read_plain(place / RUN_FILE)
+    for key in ("tasks", "plugins"):
+        if not isinstance(info.get(key, []), list) or not all(isinstance(name, str) for name in info.get(key, [])):
+            raise DataError(f"{place / RUN_FILE}: {key} is a list of names, not {info[key]!r}")
+    if not info.get("tasks"):
+        raise DataError(f"{place / RUN_FILE}: 'tasks' is missing")
     check_plugins(info.get("plugins", []), f"{place}")
     for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
         if not (place / name).is_file():
             raise DataError(f"{place}: the run is damaged, {name} is missing")
-        read_json(place / name)  # transformers takes its own defaults where it can't read these
+        read_plain(place / name)  # transformers takes its own defaults where it can't read these
     return info
 
 
@@ -95,10 +101,16 @@ def _started(folder: Path) -> dict[str, Any] | None:
 def _different(folder: Path, recipe: Recipe, started: dict[str, Any]) -> list[str]:
     """Keys in which the recipe of a run differs from this one."""
     own = folder / RECIPE_FILE
-    theirs = started.get("recipe") or (yaml.safe_load(own.read_text(encoding="utf-8")) if own.is_file() else {})
+    theirs = started.get("recipe") or (_mapping(own) if own.is_file() else {})
     ours, theirs = recipe.dump(), upgraded(theirs)
     defaults = {key: field.get_default(call_default_factory=True) for key, field in Recipe.model_fields.items()}
     return [key for key in ours if ours[key] != theirs.get(key, defaults[key])]
+
+
+def _mapping(file: Path) -> dict[str, Any]:
+    """What a YAML file says; nothing where it is no mapping."""
+    values = read_yaml(file)
+    return values if isinstance(values, dict) else {}
 
 
 def begin_run(folder: Path, recipe: Recipe, *, encoder: str, data: dict[str, str], resume: bool) -> None:

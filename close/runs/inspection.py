@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from close.errors import MissingError
-from close.io.files import read_json
+from close.io.plain import read_plain
 from close.io.versions import versions
 from close.plugins import loaded
 from close.runs.folder import RUN_FILE
@@ -34,11 +34,12 @@ def describe(thing: str, *, verify: bool = False) -> dict[str, Any]:
     if (place / "table.json").is_file():
         return _table(place, verify)
     if (place / "adapter.json").is_file():
-        return {"kind": "adapter", "whole": True, **read_json(place / "adapter.json")}
+        return _adapter(place)
     if (place / RUN_FILE).is_file():
         return _run(place)
     if (place / "recipe.yaml").is_file():
-        steps = sorted(int(path.name.split("-")[1]) for path in place.glob("checkpoints/checkpoint-*"))
+        names = (path.name.partition("-")[2] for path in place.glob("checkpoints/checkpoint-*"))
+        steps = sorted(int(name) for name in names if name.isdecimal())
         return {
             "kind": "run",
             "whole": False,
@@ -46,11 +47,11 @@ def describe(thing: str, *, verify: bool = False) -> dict[str, Any]:
             "next": "continue it with `close train … --resume`",
         }
     if place.with_name(place.name + ".partial.json").is_file():
-        state = read_json(place.with_name(place.name + ".partial.json"))
+        state = read_plain(place.with_name(place.name + ".partial.json"))
         return {
             "kind": "embedding table",
             "whole": False,
-            "vectors done": state["done"],
+            "vectors done": state.get("done"),
             "next": "run the same `close embed` again",
         }
     if place.is_file():
@@ -58,6 +59,13 @@ def describe(thing: str, *, verify: bool = False) -> dict[str, Any]:
             f"{thing} is a file; expected the folder of a run, table or adapter, or an encoder's reference"
         )
     return _encoder(thing)
+
+
+def _adapter(place: Path) -> dict[str, Any]:
+    from close.adapters.storage import load_adapter, read_adapter_info
+
+    load_adapter(place)
+    return {"kind": "adapter", "whole": True, **read_adapter_info(place)}
 
 
 def _table(place: Path, verify: bool) -> dict[str, Any]:

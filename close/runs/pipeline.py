@@ -21,7 +21,7 @@ from close.errors import CloseError, DataError, MismatchError, RecipeError, Weig
 from close.fast.precision import pick_dtype, pick_precision
 from close.io.keys import text_key
 from close.io.media import describe, media_below, some
-from close.io.pretrained import load_tokenizer, trusting, trusts_code
+from close.io.pretrained import load_tokenizer, loading, trusting, trusts_code
 from close.model.answers import LabelTree, label_scores
 from close.model.modeling import CloseModel
 from close.plugins import load_plugins, loaded
@@ -68,6 +68,8 @@ def load(
     tokenizer = load_tokenizer(str(run), model.get_input_embeddings().num_embeddings)
     captioner = CloseCaptioner(model, tokenizer, tasks=info["tasks"], name=str(run))
     captioner.precision = precision
+    with loading(f"{run}: the run can't be used"):  # what its files say only shows when it is done once
+        captioner.try_out()
     if encoder is not None:
         captioner.use_encoder(encoder)
     return captioner
@@ -98,6 +100,13 @@ class CloseCaptioner:
         self.prompter = Prompter(tokenizer)
         self._encoder: ContrastiveEncoder | None = None
         self._trees: dict[tuple[str, ...], LabelTree] = {}
+
+    def try_out(self) -> None:
+        """Say one token of something; raises what is wrong with the parts."""
+        self.tokenizer.batch_decode(self.tokenizer(["a photo of a dog?"])["input_ids"])
+        self.model.generate_scored(
+            F.normalize(torch.ones(1, self.model.config.embed_dim, device=self.model.device), dim=-1), max_new_tokens=1
+        )
 
     def use_task(self, name: str) -> CloseCaptioner:
         """Do this task from now on; where the run learnt several, its instruction tells the model which. Returns self.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from close.errors import MissingError, RecipeError
+from close.errors import DataError, MissingError, RecipeError
+from close.io.plain import parse_yaml, read_yaml
 from close.plugins import is_file
 
 __all__ = ["read_values"]
@@ -29,12 +29,12 @@ def read_values(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise MissingError(f"recipe {path}: no such file")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        values = read_yaml(path)
+    except DataError as error:
+        raise RecipeError(str(error)) from None
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys to values, not {type(values).__name__}")
     data = values.get("data")
@@ -64,9 +64,9 @@ def _beside(plugin: Any, folder: Path) -> Any:
 def _on_disk(reference: str, folder: Path) -> str:
     """A directory or checkpoint against the recipe's folder; other references as they are."""
     head, at, checkpoint = reference.rpartition("@")
-    if at and (folder / checkpoint).is_file():
+    if at and os.path.isfile(folder / checkpoint):  # False, where a name is too long for a file, as pathlib's is not
         return f"{head}@{folder / checkpoint}"
-    return str(folder / reference) if reference != "mini" and (folder / reference).is_dir() else reference
+    return str(folder / reference) if reference != "mini" and os.path.isdir(folder / reference) else reference
 
 
 def _relative(spec: Any, folder: Path) -> Any:
@@ -79,7 +79,9 @@ def _relative(spec: Any, folder: Path) -> Any:
     if isinstance(found.get("load"), str):
         found["load"] = str(folder / found["load"])
     if isinstance(found.get("fit"), dict):
-        found["fit"] = {side: str(folder / place) for side, place in found["fit"].items()}
+        found["fit"] = {
+            side: str(folder / place) if isinstance(place, str) else place for side, place in found["fit"].items()
+        }
     return found
 
 
@@ -94,9 +96,9 @@ def _set(values: dict[str, Any], override: str) -> None:
             raise RecipeError(f"override {override!r}: {part!r} is no section of the recipe")
         place = place[part]
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise RecipeError(f"override {override!r}: {text!r} is not a YAML value") from None
+        value = parse_yaml(text)
+    except ValueError as error:
+        raise RecipeError(f"override {override!r}: {text!r} is not a YAML value ({error})") from None
     if isinstance(value, str):  # YAML 1.1 reads 3e-4 as a string
         value = _number(value)
     place[last] = value

@@ -27,12 +27,13 @@ from numpy.typing import NDArray
 
 from close.data.rows import Row, RowFile
 from close.data.shards import open_rows
-from close.errors import DataError
+from close.errors import DataError, MissingError
 from close.evaluation.evaluate import score_rows
 from close.evaluation.metrics import METRICS
 from close.gap.advice.pseudo_images import moved_to_images
-from close.io.files import read_json, write_json, write_text
+from close.io.files import write_json, write_text
 from close.io.keys import cache_folder
+from close.io.plain import read_plain
 from close.runs.examples import embeddings_of
 from close.runs.pipeline import CloseCaptioner, load
 from close.tasks import Task
@@ -40,7 +41,7 @@ from close.vectors.cache import cached_table
 from close.vectors.checked import Ints
 from close.vectors.open import check_encoder, open_vectors
 
-__all__ = ["best", "saved_selection", "select_rows", "selection_score"]
+__all__ = ["best", "kept_scores", "saved_selection", "select_rows", "selection_score"]
 
 STAND_INS = {"text": "mean of the captions", "unpaired": "mean of the captions, and another image's wording"}
 """What a record says of its stand-ins, by what they are made of; scores by others are not comparable."""
@@ -160,13 +161,27 @@ def saved_selection(run: Path, data: Path, *, image: Path | None = None) -> dict
     """`selection_score` of a run's folder, kept in it, and made only once for the same rows."""
     kind = "unpaired" if image else "text"
     place = run / "evaluations" / f"{data.stem}-{kind}-selection" / "scores.json"
-    if place.is_file():
-        found: dict[str, Any] = read_json(place)
-        wanted = (open_rows(data).sha256, None if image is None else str(image), STAND_INS[kind])
-        if (found["data_sha256"], found["image"], found.get("stand_in")) == wanted:
-            return found
+    found = kept_scores(place)
+    wanted = (open_rows(data).sha256, None if image is None else str(image), STAND_INS[kind])
+    if (found.get("data_sha256"), found.get("image"), found.get("stand_in")) == wanted:
+        return found
     found = selection_score(run, data, image=image)
     write_json(place, found)
+    return found
+
+
+def kept_scores(file: Path) -> dict[str, Any]:
+    """What a file of scores says; nothing where it is not there, or is damaged: scores can be made again."""
+    try:
+        found = read_plain(file)
+    except (MissingError, DataError):
+        return {}
+    scores = found.get("scores")
+    keys = [score.key for score in METRICS.scores() if score.headline]
+    if not isinstance(scores, dict) or not all(
+        isinstance(scores.get(key, 0.0), (int, float, type(None))) for key in keys
+    ):
+        return {}
     return found
 
 

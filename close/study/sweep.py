@@ -16,7 +16,7 @@ from close.encoders import load_encoder
 from close.errors import DataError, RecipeError
 from close.evaluation.evaluate import evaluate
 from close.evaluation.metrics import METRICS
-from close.io.files import read_json, write_json, write_text
+from close.io.files import write_json, write_text
 from close.io.versions import versions
 from close.model.language_model import check_language_model
 from close.runs.checks import check_work
@@ -24,7 +24,7 @@ from close.runs.recipe import Recipe, checked
 from close.runs.train import train
 from close.study.arms import Arm, naming
 from close.study.results import plot, summarise, table_of
-from close.study.selection import saved_selection, select_rows
+from close.study.selection import kept_scores, saved_selection, select_rows
 from close.tasks import get_task
 from close.vectors.open import check_rows, open_vectors
 
@@ -64,9 +64,10 @@ def run_arm(
     if test is not None:
         for modality in ("image", "text"):
             saved = place / "evaluations" / f"{test.stem}-{modality}" / "scores.json"
-            if not (saved.is_file() and read_json(saved)["data_sha256"] == open_rows(test).sha256):
-                evaluate(place, test, modality=modality, tokenizer="python")
-            scores[modality] = _headlines(read_json(saved)["scores"])
+            found = kept_scores(saved)
+            if found.get("data_sha256") != open_rows(test).sha256:
+                found = evaluate(place, test, modality=modality, tokenizer="python")
+            scores[modality] = _headlines(found["scores"])
     if select is not None and recipe.train_on == "text":
         scores["selection"] = _headlines(saved_selection(place, select, image=select_images)["scores"])
     return scores

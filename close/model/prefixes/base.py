@@ -13,6 +13,9 @@ from close.registry import Registry, unknown_name
 
 __all__ = ["PREFIXES", "Prefix", "build_prefix"]
 
+LONGEST = 1024
+"""Prefix tokens at most; language models read a few hundred tokens."""
+
 PREFIXES: Registry[type[Prefix]] = Registry("prefix")
 
 
@@ -31,8 +34,8 @@ class Prefix(nn.Module):
 
     def __init__(self, embed_dim: int, hidden_size: int, *, length: int = 4) -> None:
         super().__init__()
-        if not isinstance(length, int) or isinstance(length, bool) or length < 1:
-            raise RecipeError(f"prefix {self.name!r}: length is a whole number ≥ 1, not {length!r}")
+        if not isinstance(length, int) or isinstance(length, bool) or not 1 <= length <= LONGEST:
+            raise RecipeError(f"prefix {self.name!r}: length is a whole number ≥ 1 and ≤ {LONGEST}, not {length!r}")
         self.embed_dim, self.hidden_size, self.length = embed_dim, hidden_size, length
 
     @property
@@ -57,6 +60,8 @@ def build_prefix(spec: Mapping[str, Any], embed_dim: int, hidden_size: int) -> P
     Raises:
         UnknownNameError: no such kind or option; the nearest is told. RecipeError: an option is wrong.
     """
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("kind"), str):
+        raise RecipeError(f"a prefix is {{kind: NAME, length: NUMBER}}, not {spec!r}")
     options = {key: value for key, value in spec.items() if key != "kind"}
     kind = PREFIXES[spec["kind"]]
     known = [key for key in signature(kind).parameters if key not in ("embed_dim", "hidden_size")]

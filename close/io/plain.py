@@ -1,0 +1,124 @@
+"""Plain values out of files that somebody else may have made: YAML and JSON, within limits."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from close.errors import DataError, MissingError, reason
+from close.io.files import read_json
+
+__all__ = ["parse_yaml", "plain", "read_plain", "read_yaml"]
+
+BYTES = 2**20
+"""A YAML file's size at most."""
+DEPTH, VALUES = 50, 100_000
+"""How deep values may be nested, and how many there may be, with what an anchor stands for counted each time."""
+LARGEST = 10**40
+"""Tokenizers say 10³⁰ for "no limit"."""
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without dates (they stay text) and without a key that is given twice."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """One more value, inside its parent."""
+        self.depth += 1
+        if self.depth > DEPTH:
+            raise yaml.YAMLError(f"it is nested more than {DEPTH} deep")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """A mapping, each key once."""
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and names.count(key.value) > 1 and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str) -> Any:
+    """The plain values of a YAML text.
+
+    Raises:
+        ValueError: it is no YAML, or too much; says why.
+    """
+    if len(text) > BYTES:
+        raise ValueError(f"it is longer than {BYTES} characters")
+    try:
+        values = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # numbers of thousands of digits, odd tags
+        raise ValueError(reason(error)) from None
+    return plain(values)
+
+
+def plain(values: Any) -> Any:
+    """The values themselves, if they are plain and not too many: texts, numbers that a computer has, lists and mappings.
+
+    Raises:
+        ValueError: they are not; says why.
+    """
+    waiting, count = [(values, 0)], 0
+    while waiting:
+        value, depth = waiting.pop()
+        count += 1
+        if count > VALUES or depth > DEPTH:
+            raise ValueError(f"more than {VALUES} values, or nested more than {DEPTH} deep")
+        if isinstance(value, dict):
+            waiting += [(part, depth + 1) for pair in value.items() for part in pair]
+        elif isinstance(value, list):
+            waiting += [(part, depth + 1) for part in value]
+        elif isinstance(value, str):
+            if _NO_TEXT.search(value):
+                raise ValueError(f"{value[:40]!r} holds a character that no text has")
+        elif isinstance(value, int):
+            if abs(value) > LARGEST:
+                raise ValueError(f"a number of {len(hex(value)) * 6 // 5 - 2} digits or so, which no setting has")
+        elif not isinstance(value, float) and value is not None:
+            raise ValueError(f"expected text, numbers, lists and mappings, not {type(value).__name__}")
+    return values
+
+
+def read_yaml(path: str | Path) -> Any:
+    """The plain values of a YAML file.
+
+    Raises:
+        MissingError: no such file. DataError: it is no YAML, or too much.
+    """
+    try:
+        if not os.path.isfile(path):
+            raise MissingError(f"{path}: no such file")
+        if Path(path).stat().st_size > BYTES:
+            raise ValueError(f"it is larger than {BYTES} bytes")
+        return parse_yaml(Path(path).read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise DataError(f"{path}: not YAML: {reason(error)}") from None
+
+
+def read_plain(path: str | Path) -> dict[str, Any]:
+    """What a JSON file of settings says: one object of plain values.
+
+    Raises:
+        MissingError: no such file. DataError: it is no JSON, no object, or too much.
+    """
+    values = read_json(path)
+    try:
+        if not isinstance(values, dict):
+            raise ValueError(f"expected an object of keys and values, not {type(values).__name__}")
+        plain(values)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
+    return values
