@@ -5,9 +5,9 @@
 
 from close.adapters.advised import Advised
 from close.adapters.base import ADAPTERS, Chain, GapAdapter, Needs, build_adapter
-from close.adapters.catalogue import AdapterInfo, list_adapters
 from close.adapters.centring import Centring
 from close.adapters.covariance import CovarianceNoise
+from close.adapters.described import AdapterInfo, AdapterOption, list_adapters
 from close.adapters.distribution import MomentMatching, ReAlign, Transport
 from close.adapters.gaussian import Gaussian, Identity, cosine_to_std, std_to_cosine
 from close.adapters.linear import LinearMap
@@ -22,6 +22,7 @@ from close.adapters.uniform import UniformBall
 __all__ = [
     "ADAPTERS",
     "AdapterInfo",
+    "AdapterOption",
     "Advised",
     "Centring",
     "Chain",

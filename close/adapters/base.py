@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from inspect import signature
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -27,6 +27,7 @@ __all__ = [
     "Needs",
     "build_adapter",
     "names_in",
+    "options_of",
     "refuse_endless",
     "split_spec",
     "stages_of",
@@ -298,7 +299,7 @@ def build_adapter(spec: Any, dim: int) -> GapAdapter:
         return Chain(dim, [build_adapter(stage, dim) for stage in spec]) if spec else build_adapter("none", dim)
     name, options = split_spec(spec)
     kind = ADAPTERS[name]
-    known = {key: value for key, value in signature(kind).parameters.items() if key not in ("dim", "options")}
+    known = options_of(kind)
     for key in options:
         if key not in known:
             raise unknown_name(f"option of adapter {name!r}", key, known)
@@ -306,6 +307,11 @@ def build_adapter(spec: Any, dim: int) -> GapAdapter:
         if parameter.default is parameter.empty and key not in options:
             raise RecipeError(f"adapter {name!r} needs the option {key!r}")
     return kind(dim, **options)
+
+
+def options_of(kind: type[GapAdapter]) -> dict[str, Parameter]:
+    """The options that an adapter's recipe may give, by name."""
+    return {key: value for key, value in signature(kind).parameters.items() if key not in ("dim", "options")}
 
 
 def refuse_endless(spec: Any) -> None:

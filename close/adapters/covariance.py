@@ -26,7 +26,7 @@ class CovarianceNoise(GapAdapter):
     When: captioned images like the test images are at hand; [linear, covariance] is the map and noise like its residual.
 
     Args:
-        scale: c.
+        scale: c, the noise's size; 1 is that of the gap's rest.
     """
 
     name = "covariance"

@@ -49,7 +49,9 @@ class Gaussian(GapAdapter):
     approximate cosine between a vector and its noised self, c = ‖x‖/√(‖x‖² + w²d): given a `cosine`, w follows each row's norm.
 
     Args:
-        std, var, cosine: the strength, exactly one of them. CLOSE's default is `cosine=0.41` (w = 0.08 at d = 768).
+        std: w, the noise's standard deviation in each dimension; exactly one of std, var and cosine is given.
+        var: w², as some papers have it.
+        cosine: between a vector and its noised self, whatever the dimension; CLOSE's default is 0.41 (w = 0.08 at d = 768).
     """
 
     name = "gaussian"

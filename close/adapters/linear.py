@@ -33,9 +33,9 @@ class LinearMap(GapAdapter):
 
     Args:
         method: `least_squares` (wants many more pairs than dimensions), `ridge`, or `procrustes` (a rotation; works with few).
-        alpha: ridge's λ, in units of the mean variance Tr Σ_t/d.
-        toward: ridge's A₀: `zero` (the nearest on average), or `identity` (keeps single texts apart; for large `alpha` it
-            becomes `mean_shift`).
+        alpha: ridge's λ, in units of the mean variance Tr Σ_t/d; 1 unless given.
+        toward: ridge's A₀: `zero` unless given (the nearest on average), or `identity` (keeps single texts apart; for large
+            `alpha` it becomes `mean_shift`).
     """
 
     name = "linear"

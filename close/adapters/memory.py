@@ -160,7 +160,7 @@ class Memory(TextMemory):
     When: no image at all is at hand, and texts like the test images' captions are; without noise on the text side.
 
     Args:
-        temperature: τ.
+        temperature: τ of the softmax; the smaller, the nearer to `nearest`.
         size, seed, disk: where the memory is kept, see `TextMemory`.
     """
 

@@ -60,7 +60,7 @@ class RandomShift(GapAdapter):
     When: to study how sensitive a task is to a shift; not a way across the gap.
 
     Args:
-        norm: r.
+        norm: r, how far; CLOSE tried 0.2 to 2.
         seed: of the direction.
     """
 

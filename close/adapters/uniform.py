@@ -24,7 +24,8 @@ class UniformBall(GapAdapter):
     When: to compare with Gaussian noise; in high dimension the two all but agree at equal cosine.
 
     Args:
-        radius, cosine: the strength, exactly one of them; `cosine` as in Gaussian noise, for unit vectors.
+        radius: r, of the ball; exactly one of radius and cosine is given.
+        cosine: between a unit vector and its noised self, as in Gaussian noise.
     """
 
     name = "uniform"

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from shutil import get_terminal_size
+from textwrap import wrap
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from close.cli.options import Json, Pairs, print_json, verb
 from close.io.terminal import show
+
+if TYPE_CHECKING:
+    from close.adapters import AdapterInfo
 
 __all__ = ["register"]
 
@@ -23,22 +28,36 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="adapter")
 
 
-def adapters(as_json: Json = False) -> None:
-    """List the ways across the gap: formula, needs, when to use them."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def adapters(
+    names: Annotated[list[str] | None, typer.Argument(help="Which; all without it.")] = None, as_json: Json = False
+) -> None:
+    """List the ways across the gap: formula, needs, when to use them, and every option with its default."""
+    from close.adapters import ADAPTERS, list_adapters
 
-    from close.adapters.catalogue import AdapterInfo, list_adapters
-
-    listed = [asdict(info) for info in list_adapters()]
+    for name in names or []:
+        ADAPTERS[name]
+    listed = [info for info in list_adapters() if not names or info.name in names]
     if as_json:
-        print_json(listed)
+        print_json([asdict(info) for info in listed])
         return
-    table = Table(*(field.name for field in fields(AdapterInfo)), show_lines=True)
-    for info in listed:
-        table.add_row(*map(Text, info.values()))
-    Console().print(table)
+    typer.echo("\n\n".join(_shown(info, min(get_terminal_size().columns, 100)) for info in listed))
+
+
+def _shown(info: AdapterInfo, width: int) -> str:
+    """An adapter in lines of at most `width` characters, which take no terminal's markup."""
+    lines = [f"{info.name}: needs {info.needs}, changes {info.sides}", *wrap(info.summary, width - 2)]
+    parts = {"formula": info.formula, "paper": info.paper, "when": info.when, "fit": info.fit}
+    for option in info.options:
+        default = "needed" if option.needed else "" if option.default is None else json.dumps(option.default)
+        parts[option.name] = f"({default}) {option.meaning}" if default else option.meaning
+    column = max(map(len, parts)) + 2
+    for name, text in parts.items():
+        found = wrap(text, width - 2 - column) if text else []
+        lines += [
+            f"{name if first else '':<{column}}{line}"
+            for first, line in zip((True, *([False] * 99)), found, strict=False)
+        ]
+    return "\n  ".join(lines)
 
 
 def fit(

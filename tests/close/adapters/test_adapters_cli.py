@@ -3,15 +3,17 @@
 import json
 import os
 import re
+from collections import defaultdict
+from inspect import signature
 
 import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from close.adapters import ADAPTERS, GapAdapter, list_adapters, load_adapter
+from close.adapters import ADAPTERS, GapAdapter, build_adapter, list_adapters, load_adapter
 from close.cli.adapters import register
-from close.errors import DataError, RecipeError
+from close.errors import DataError, RecipeError, UnknownNameError
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +59,44 @@ def test_list_as_json(app):
     listed = {info["name"]: info for info in json.loads(result.stdout)}
     assert set(listed) == set(ADAPTERS)
     assert listed["mean_shift"]["needs"] == "unpaired"
-    assert set(listed["linear"]) == {"name", "needs", "sides", "formula", "paper", "when"}
+    assert set(listed["linear"]) >= {"name", "needs", "sides", "formula", "paper", "when", "options"}
+    options = {name: {option["name"]: option for option in info["options"]} for name, info in listed.items()}
+    assert (options["mean_shift"]["scale"]["default"], options["mean_shift"]["scale"]["needed"]) == (1.0, False)
+    assert options["random_shift"]["norm"]["needed"]
+    assert options["memory"]["temperature"]["default"] == 0.01
+    assert "10,000 unless given" in options["nearest"]["size"]["meaning"]  # said where `nearest` has it from
 
 
-def test_list_as_a_table(app):
-    result = CliRunner().invoke(app, ["adapters"], env={"COLUMNS": "200"})
+def test_every_option_is_listed_with_its_meaning():
+    for info in list_adapters():
+        given = {name for name in signature(ADAPTERS[info.name]).parameters if name not in ("dim", "options")}
+        assert {option.name for option in info.options} == given
+        for option in info.options:
+            assert len(option.meaning) > 5, (info.name, option.name)
+        build_adapter(
+            {info.name: {o.name: o.default for o in info.options if o.default is not None} | NEEDED[info.name]}, 4
+        )
+
+
+NEEDED = defaultdict(dict, gaussian={"std": 1}, uniform={"radius": 1}, random_shift={"norm": 1})
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_list_fits_the_terminal(app, width):
+    result = CliRunner().invoke(app, ["adapters"], env={"COLUMNS": str(width)})
     assert result.exit_code == 0
+    lines = result.stdout.splitlines()
     for name in ADAPTERS:
-        assert name in result.stdout
-    assert "[centring," in result.stdout  # brackets are no markup
+        assert any(line.startswith(f"{name}: needs ") for line in lines)
+    assert max(map(len, lines)) <= max(min(width, 100), 60)  # formulas without a space are longer than 40
+    assert "[centring, {gaussian:" in " ".join(result.stdout.split())  # brackets are no markup
+
+
+def test_the_list_of_some(app):
+    result = CliRunner().invoke(app, ["adapters", "linear", "--json"])
+    assert [info["name"] for info in json.loads(result.stdout)] == ["linear"]
+    with pytest.raises(UnknownNameError, match="did you mean 'linear'"):
+        CliRunner().invoke(app, ["adapters", "liner"], catch_exceptions=False)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +154,7 @@ def test_a_member_of_ones_own_is_listed():
         def text(self, x, noise):
             return x / 2
 
-    from close.adapters.catalogue import _info
+    from close.adapters.described import _info
 
     info = _info("half", Half)
     assert (info.sides, info.formula, info.when) == ("text", "t/2, over two lines.", "never.")
