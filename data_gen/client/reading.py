@@ -44,7 +44,7 @@ def read_reply(answer: str, prompt: Prompt, model: str) -> Reply:
             raise RequestError(told, answer, status=_status(holder["error"]), body=holder)
     message = choice["message"] if isinstance(choice.get("message"), dict) else {"content": choice.get("text")}
     usage = data["usage"] if isinstance(data.get("usage"), dict) else {}
-    finish = str(choice.get("finish_reason") or "").casefold()
+    finish = clean(str(choice.get("finish_reason") or "")).casefold()[:40]
     text = _content(message.get("content"))
     if not text and isinstance(message.get("refusal"), str):
         text = message["refusal"]
@@ -62,7 +62,7 @@ def read_reply(answer: str, prompt: Prompt, model: str) -> Reply:
     why = f"{_left(text, thought)} before the limit of {prompt.max_tokens} tokens" if cut else ""
     name = data.get("model")
     tokens_in, tokens_out = _tokens(usage, prompt, text)
-    return Reply(text, clean(name) if isinstance(name, str) else model, tokens_in, tokens_out, why)
+    return Reply(text, clean(name)[:200] if isinstance(name, str) else model, tokens_in, tokens_out, why)
 
 
 def _status(error: object) -> int:

@@ -128,5 +128,5 @@ def write_report(file: Path, target: Path, out: Path) -> dict[str, Any]:
         (out, html),
     ):
         with whole(path) as partial:
-            partial.write_text(text, encoding="utf-8")
+            partial.write_bytes(text.encode("utf-8", "backslashreplace"))
     return figures

@@ -150,9 +150,9 @@ class Journal:
         now = json.loads(json_line(params))
         differing = sorted(key for key in {*now, *there} if now.get(key) != there.get(key))
         if differing and more:
-            key = differing[0]
+            key = str(differing[0])
             raise OutputError(
-                f"{self._path.with_suffix('')} is the output of another run ({key}: {shown(there.get(key))} there, "
+                f"{self._path.with_suffix('')} is the output of another run ({key[:40]}: {shown(there.get(key))} there, "
                 f"{shown(now.get(key))} now); give another --out"
             )
         if differing:  # no answer ever came: a slip that was corrected

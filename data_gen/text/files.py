@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from data_gen.errors import DataGenError, InputError, OutputError
 from data_gen.text.words import clean, words
 
@@ -199,17 +201,29 @@ def read_toml(folder: Path, name: str) -> dict[str, Any]:
 def whole(path: Path) -> Iterator[Path]:
     """A name to write a file under; when the block ends without an error it gets its own, else it is gone.
 
+    After a kill the same call again takes away what was left.
+
     Raises:
-        OutputError: it can't be written.
+        OutputError: it can't be written, or another process is writing it.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if not path.parent.is_dir():  # the lock would make it
+        raise OutputError(f"can't write {path}: no folder {path.parent}")
+    partial, lock = path.with_name(f".{path.name}.tmp"), FileLock(path.with_name(f".{path.name}.lock"))
     try:
-        yield partial
-        os.replace(partial, path)
+        with lock.acquire(blocking=False):
+            try:
+                yield partial
+                with partial.open("rb+") as file:
+                    os.fsync(file.fileno())
+                os.replace(partial, path)
+            finally:
+                with suppress(OSError):
+                    partial.unlink()
+                with suppress(OSError):  # while it is held, so that nobody waits for a file that is gone
+                    Path(lock.lock_file).unlink()
     except DataGenError:
         raise
+    except Timeout:
+        raise OutputError(f"another process is writing {path}") from None
     except OSError as error:
         raise OutputError(f"can't write {path}: {error.strerror}") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink()

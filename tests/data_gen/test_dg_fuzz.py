@@ -355,7 +355,8 @@ def test_fuzz_options(tmp_path, tried):
                 ["length=0-9999999999999999999", "ngrams=0/1", "near=nan", "length=x", "cosine=:1", "ngrams=1/0"]
             )
         ]
-        wanted = {name: value for name, value in options.items() if value is not None}
+        wanted = {name: value for name, value in options.items() if value is not None or name == "count"}
+        wanted["count"] = wanted["count"] or 3
         if any(isinstance(value, float) and name in numbers[:9] for name, value in wanted.items()):
             continue  # the command line gives whole numbers there
         tried(lambda verb=verb, wanted=wanted: preview(verb, kinds[verb](**wanted)), DataGenError)
