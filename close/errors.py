@@ -15,6 +15,9 @@ Every one is a single clear line: what, where, what was expected, how to fix. Th
 """
 
 import re
+import reprlib
+from collections.abc import Iterable
+from itertools import islice
 
 __all__ = [
     "CloseError",
@@ -28,13 +31,19 @@ __all__ = [
     "UnknownNameError",
     "WeightsError",
     "one_line",
+    "listed",
     "reason",
+    "shown",
 ]
 
 
 LENGTH = 1500
 _COMMANDS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What breaks a line, moves a terminal's cursor, turns text around, or is no text."""
+
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100
 
 
 class CloseError(Exception):
@@ -94,3 +103,15 @@ def reason(error: BaseException, *, whole: bool = True) -> str:
     """
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return " ".join(lines if whole else lines[: 1 + lines[0].endswith(":")])
+
+
+def shown(value: object) -> str:
+    """A value as messages show it: its `repr`, of what is long or deep the ends alone."""
+    return _REPR.repr(value)
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names of a stranger's file as messages list them: each on one line and not long, thirty at most."""
+    given = iter(names)
+    first = [" ".join(str(name).split())[:60] for name in islice(given, 30)]
+    return ", ".join(first + ["…"] * (next(given, None) is not None))

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from close.errors import DataError, RecipeError
+from close.errors import DataError, RecipeError, listed, shown
 
 __all__ = ["Columns", "Skip", "by_caption", "check_flags", "is_known", "key_of", "parse_columns"]
 
@@ -102,7 +102,7 @@ class Columns:
         self.given: set[str] = set()
         lower = {name.strip().lower(): name for name in self.names}
         if len(lower) < len(self.names):
-            raise DataError(f"{where}: two columns have one name: {', '.join(map(str, self.names))}")
+            raise DataError(f"{where}: two columns have one name: {listed(self.names)}")
         for key, column in (given or {}).items():
             self.given.add(key_of(key))
             self.keys[self._find(key, column, lower)] = key_of(key)
@@ -122,7 +122,7 @@ class Columns:
             name = self.names[column]
         if name is None:
             raise DataError(
-                f"{self.where}: no column {column!r} for {key!r}; there are {len(self.names)}: {', '.join(self.names)}"
+                f"{self.where}: no column {shown(column)} for {key!r}; there are {len(self.names)}: {listed(self.names)}"
             )
         return name
 
@@ -135,16 +135,16 @@ class Columns:
             self.keys[perhaps[0]] = "source"
         elif perhaps or not {*_SAYS} & {*self.keys.values()}:
             what = f"which is the caption, {' or '.join(perhaps)}?" if perhaps else "no column of captions"
-            example = perhaps[0] if perhaps else next((name for name in self.names if name not in self.keys), "NAME")
+            example = listed(perhaps[:1] or [name for name in self.names if name not in self.keys][:1] or ["NAME"])
             raise DataError(
-                f"{self.where}: {what} (columns: {', '.join(self.names)}); say it by name or place, from 0: "
+                f"{self.where}: {what} (columns: {listed(self.names)}); say it by name or place, from 0: "
                 f"close convert csv IN OUT --columns caption={example}, in a recipe data.columns: {{caption: {example}}}"
             )
 
     def about(self) -> str:
         """What is used, and what is not, in a line."""
-        used = ", ".join(f"{key} from {name}" for name, key in self.keys.items())
-        return f"columns: {used}" + (f"; kept in meta: {', '.join(self.unused)}" if self.unused else "")
+        used = listed(f"{key} from {name}" for name, key in self.keys.items())
+        return f"columns: {used}" + (f"; kept in meta: {listed(self.unused)}" if self.unused else "")
 
     def values(self, record: Mapping[str, Any], where: str) -> Values:
         """One record under our keys; what has no key, or is not of its key's type, goes to `meta` under its own name.

@@ -19,7 +19,7 @@ import numpy as np
 from close.data.columns import Skip
 from close.data.tables import SUFFIXES, Table
 from close.data.text import TextFile, check_plain, plain_lines
-from close.errors import DataError
+from close.errors import DataError, shown
 from close.io.files import below, check_file
 from close.registry import unknown_name
 
@@ -85,7 +85,7 @@ def parse_row(values: Any, where: str, *, folder: Path, default_id: str) -> Row:
         raise DataError(f"{where}: expected a JSON object, not {type(values).__name__}")
     for key in values:
         if key not in _KEYS:
-            raise DataError(f"{where}: {unknown_name('key', str(key), _KEYS)} (own data goes under 'meta')")
+            raise DataError(f"{where}: {unknown_name('key', str(key)[:100], _KEYS)} (own data goes under 'meta')")
     if values.get("source") is None and values.get("image") is None:
         raise DataError(f"{where}: missing key 'source' (or 'image'), e.g. {{\"source\": \"a dog on a beach\"}}")
     checked: dict[str, Any] = {"id": default_id}
@@ -93,7 +93,7 @@ def parse_row(values: Any, where: str, *, folder: Path, default_id: str) -> Row:
     checked |= {key: _string(values[key], key, where) for key in _STRINGS if values.get(key) is not None}
     checked["meta"] = values.get("meta") or {}
     if not isinstance(checked["meta"], dict):
-        raise DataError(f"{where}: 'meta' is {checked['meta']!r}, expected an object")
+        raise DataError(f"{where}: 'meta' is {shown(checked['meta'])}, expected an object")
     if "image" in checked:
         checked["image"] = folder / checked["image"]
     return Row(**checked)
@@ -120,7 +120,7 @@ def _texts(value: Any, key: str, where: str) -> tuple[str, ...]:
         raise DataError(f"{where}: {key!r} is an empty list, expected at least one text")
     for item in items:
         if not isinstance(item, str):
-            raise DataError(f"{where}: {key!r} is {item!r}, expected a string or a list of strings")
+            raise DataError(f"{where}: {key!r} is {shown(item)}, expected a string or a list of strings")
         if not item.strip():
             raise DataError(f"{where}: {key!r} is an empty text")
         _check_unicode(item, key, where)
@@ -131,7 +131,7 @@ def _string(value: Any, key: str, where: str) -> str:
     if key in ("id", "group") and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
-        raise DataError(f"{where}: {key!r} is {value!r}, expected a string")
+        raise DataError(f"{where}: {key!r} is {shown(value)}, expected a string")
     _check_unicode(value, key, where)
     return value
 
@@ -141,7 +141,7 @@ def _check_unicode(text: str, key: str, where: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"{where}: {key!r} holds half a character at position {error.start}: {text!r}") from None
+        raise DataError(f"{where}: {key!r} holds half a character at position {error.start}: {shown(text)}") from None
 
 
 class RowFile(Sequence[Row]):
@@ -192,7 +192,7 @@ class RowFile(Sequence[Row]):
         _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
         if (counts > 1).any():
             row = self[int(first[counts > 1].min())]
-            raise DataError(f"{self.path}: two rows have the id {row.id!r}; ids are unique in a file")
+            raise DataError(f"{self.path}: two rows have the id {shown(row.id)}; ids are unique in a file")
 
     def _index(self) -> bytes:
         """Start, end, and line number with place in its record, of each row."""
@@ -220,7 +220,7 @@ class RowFile(Sequence[Row]):
             for name in (values["image"] for values in found if "image" in values):
                 if below(folder, name) is None:
                     raise DataError(
-                        f"{where}: image {name!r} is not below {folder.absolute()}; "
+                        f"{where}: image {shown(name)} is not below {folder.absolute()}; "
                         "close convert csv IN OUT --images FOLDER says which folder they are in"
                     )
             return [parse_row(values, where, folder=folder, default_id=str(number)) for values in found]

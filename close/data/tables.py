@@ -12,7 +12,7 @@ from typing import Any
 
 from close.data.columns import Columns, by_caption, check_flags, is_known
 from close.data.text import FIRST_LINES, NAMED, TextFile, token
-from close.errors import DataError
+from close.errors import DataError, listed
 
 __all__ = ["SUFFIXES", "Table"]
 
@@ -139,7 +139,7 @@ class Table:
             cells[-1:] = glued.groups() if glued else cells[-1:]
         if len(cells) != len(names):
             hint = f"; a text with {self.delimiter!r} in it needs quotes" if len(cells) > len(names) else ""
-            raise DataError(f"{where}: {len(cells)} columns, but the header has {len(names)}: {', '.join(names)}{hint}")
+            raise DataError(f"{where}: {len(cells)} columns, but the header has {len(names)}: {listed(names)}{hint}")
         return cells
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import math
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -13,9 +14,9 @@ from typing import Any, ClassVar, Literal
 
 from close.data.columns import Skip
 from close.data.rows import parse_row
-from close.errors import DataError, MissingError, RecipeError
+from close.errors import DataError, MissingError, RecipeError, UnknownNameError, listed, shown
 from close.io.files import below, check_file
-from close.registry import Registry
+from close.registry import Registry, unknown_name
 
 __all__ = [
     "READERS",
@@ -119,15 +120,17 @@ class Reader(ABC):
     def row(self, record: Any, where: str) -> Values:
         """The row of one record: the keys of `close.data.rows.Row`, `image` a path from `self.image`."""
 
-    def image(self, name: str, where: str) -> str:
+    def image(self, name: Any, where: str) -> str:
         """Path of an image named in the file."""
+        if not isinstance(name, str):
+            raise DataError(f"{where}: 'image' is {shown(name)}, expected the name of a file")
         path = below(self.pictures, name)
         if path is None:
             raise DataError(
-                f"{where}: image {name!r} is not below {self.pictures}; --images says which folder they are in"
+                f"{where}: image {shown(name)} is not below {self.pictures}; --images says which folder they are in"
             )
         if self.options.images and not os.path.isfile(path):
-            raise DataError(f"{where}: image {name!r} is not in {self.options.images}")
+            raise DataError(f"{where}: image {shown(name)} is not in {self.options.images}")
         return path
 
     def in_split(self, split: str) -> None:
@@ -135,6 +138,9 @@ class Reader(ABC):
         if self.options.split and split not in self.options.split:
             raise Skip(f"split {split}")
 
+
+_DEEPEST = 100
+"""Levels of nested `meta`; JSON's own reader gives up at about a thousand."""
 
 READERS: Registry[type[Reader]] = Registry("format")
 
@@ -165,13 +171,15 @@ def read_rows(
         UnknownNameError: no such format. MissingError: no such file.
         DataError: what is wrong, with file and line or record; two rows have one id; the file holds no row.
     """
-    kind, summary, ids = READERS[name], summary or ReadSummary(), set[int]()
+    if name not in READERS:
+        raise UnknownNameError(f"{unknown_name('format', name, READERS)}; formats: {', '.join(READERS)}")
+    kind, summary, ids = READERS[name], ReadSummary() if summary is None else summary, set[int]()
     if not os.path.exists(path):
         raise MissingError(f"{path}: no such file or folder")
     if not os.path.isdir(path):
         check_file(path)
     reader, home = kind(Path(path), options or ReadOptions()), Path(os.path.abspath(folder))
-    for where, record in reader.records():
+    for where, record in _to_the_end(reader.records(), str(path), skip_errors):
         summary.read += 1
         try:
             if isinstance(record, (DataError, Skip)):
@@ -190,18 +198,44 @@ def read_rows(
         yield row
     summary.notes.extend(reader.notes)
     if not summary.written:
-        raise DataError(f"{path}: not one row; read {summary.read}, skipped {dict(summary.skipped) or 'none'}")
+        first = f"; the first: {summary.messages[0]}" if summary.messages else ""
+        raise DataError(f"{path}: not one row; read {summary.read}, skipped {dict(summary.skipped) or 'none'}{first}")
+
+
+def _to_the_end(records: Iterator[tuple[str, Any]], path: str, skip_errors: bool) -> Iterator[tuple[str, Any]]:
+    """The records; where the file can't be read on and errors are skipped, that error is the last one."""
+    try:
+        yield from records
+    except DataError as error:
+        if not skip_errors:
+            raise
+        yield path, error
 
 
 def _checked(values: Values, where: str, ids: set[int], folder: Path) -> Values:
     values = {key: value for key, value in values.items() if value is not None and value != {}}
-    if "image" in values and os.path.isabs(values["image"]):
+    if isinstance(values.get("meta"), dict):
+        values["meta"] = _plain(values["meta"], where)
+    if isinstance(values.get("image"), str) and os.path.isabs(values["image"]):
         values["image"] = os.path.relpath(values["image"], folder)
     row = parse_row(values, where, folder=folder, default_id="")
     if hash(row.id) in ids:
-        raise DataError(f"{where}: a second row has the id {row.id!r}")
+        raise DataError(f"{where}: a second row has the id {shown(row.id)}")
     ids.add(hash(row.id))
     return values | {"id": row.id} | ({"group": row.group} if row.group is not None else {})
+
+
+def _plain(value: Any, where: str, depth: int = 0) -> Any:
+    """A value as JSON has it: no NaN, no bytes, dates as text."""
+    if depth > _DEEPEST:
+        raise DataError(f"{where}: 'meta' is more than {_DEEPEST} levels deep")
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, where, depth + 1) for key, item in value.items() if not isinstance(item, bytes)}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, where, depth + 1) for item in value if not isinstance(item, bytes)]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, int)) else str(value)
 
 
 def get(record: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
@@ -209,11 +243,11 @@ def get(record: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any
     if not isinstance(record, Mapping):
         raise DataError(f"{where}: expected an object, found {type(record).__name__}")
     if key not in record:
-        raise DataError(f"{where}: no {key!r}; it has {', '.join(map(repr, record)) or 'nothing'}")
+        raise DataError(f"{where}: no {key!r}; it has {listed(map(shown, record)) or 'nothing'}")
     value = record[key]
     if not isinstance(value, kind) or isinstance(value, bool):
         kinds = kind if isinstance(kind, tuple) else (kind,)
-        raise DataError(f"{where}: {key!r} is {value!r}, expected {' or '.join(_NAMES[k] for k in kinds)}")
+        raise DataError(f"{where}: {key!r} is {shown(value)}, expected {' or '.join(_NAMES[k] for k in kinds)}")
     return value
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from close.data.columns import check_flags
 from close.data.readers.base import READERS, Reader, Skip, Values, get, text
 from close.data.readers.json_stream import json_items, json_value
-from close.errors import DataError
+from close.errors import DataError, shown
 
 __all__ = ["Coco", "NoCaps", "captions_by_image"]
 
@@ -37,7 +37,7 @@ class Coco(Reader):
             for where, image in json_items(self.path, "images", encoding=encoding):
                 key = get(image, "id", (int, str), where)
                 if captions is not None and key not in captions:
-                    yield where, DataError(f"{where}: no annotation is about image {key!r}")
+                    yield where, DataError(f"{where}: no annotation is about image {shown(key)}")
                 else:
                     yield where, (image, captions and captions[key])
             return
@@ -52,7 +52,7 @@ class Coco(Reader):
         if self.per != "image":
             check_flags(captions)
         if image is None:
-            raise DataError(f"{where}: 'image_id' is {captions['image_id']!r}, but no image has that id")
+            raise DataError(f"{where}: 'image_id' is {shown(captions['image_id'])}, but no image has that id")
         values = {"image": self.image(get(image, "file_name", str, where), where), "meta": self.meta(image)}
         if self.per == "image":
             if captions == []:

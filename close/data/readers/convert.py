@@ -35,10 +35,10 @@ def convert(
     with (
         whole(target) as partial,
         progress(f"reading {path}", "rows") as update,
-        partial.open("w", encoding="utf-8") as file,
+        partial.open("w", encoding="utf-8", errors="backslashreplace") as file,  # half a character, as JSON spells it
     ):
         for count, row in enumerate(rows, 1):
-            file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
             if count % 1000 == 0:
                 update(count, count)
     return summary

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from close.data.readers.base import READERS, Reader, Skip, Values, get, text
 from close.data.readers.lines import json_records
-from close.errors import DataError
+from close.errors import DataError, shown
 
 __all__ = ["Snli", "SnliVe"]
 
@@ -33,7 +33,7 @@ class Snli(Reader):
         if label == "-":
             raise Skip("label '-'")
         if label not in _LABELS:
-            raise DataError(f"{where}: 'gold_label' is {label!r}, expected {', '.join(_LABELS)} or '-'")
+            raise DataError(f"{where}: 'gold_label' is {shown(label)}, expected {', '.join(_LABELS)} or '-'")
         return {
             "id": get(record, "pairID", (str, int), where),
             "source": text(record, "sentence1", where),

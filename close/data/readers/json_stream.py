@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from close.data.text import TextFile
-from close.errors import DataError
+from close.errors import DataError, listed, shown
 
 __all__ = ["json_items", "json_value"]
 
@@ -51,7 +51,7 @@ def json_items(path: Path, key: str | None = None, *, encoding: str = "utf-8") -
         return
     layouts = _LAYOUTS | ({"images": "nocaps or karpathy"} if key == "annotations" else {})
     other = next((f"; it may be in the format {layouts[name]}" for name in found if name in layouts), "")
-    raise DataError(f"{path}: no key {key!r} at the top level; it has {', '.join(found[:12]) or 'none'}{other}")
+    raise DataError(f"{path}: no key {key!r} at the top level; it has {listed(found) or 'none'}{other}")
 
 
 def json_value(path: Path, key: str, *, encoding: str = "utf-8") -> Any:
@@ -134,6 +134,8 @@ class _Text:
                     continue
                 problem = "the file ends here, in the middle; it is cut off" if cut else f"not JSON ({error.msg})"
                 raise DataError(f"{self.path}: {where}: {problem}") from None
+            except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in thousands
+                raise DataError(f"{self.path}: {where}: JSON beyond all measure ({error})") from None
             if end < len(self.buffer) or not self.more():
                 self.place = end
                 return value
@@ -161,10 +163,10 @@ class _Text:
         while True:
             name = self.value("a key")
             if not isinstance(name, str):
-                raise DataError(f"{self.path}: not JSON (a key is {name!r})")
-            self.take(":", f"after key {name!r}")
+                raise DataError(f"{self.path}: not JSON (a key is {shown(name)})")
+            self.take(":", f"after key {shown(name)}")
             yield name
-            if self.take(",}", f"after the value of {name!r}") == "}":
+            if self.take(",}", f"after the value of {shown(name)}") == "}":
                 return
 
     def skip(self, name: str) -> None:

@@ -39,7 +39,8 @@ class Karpathy(Reader):
         image, found = record
         self.in_split(get(image, "split", str, where))
         check_flags(found if isinstance(found, dict) else {})
-        name = str(PurePosixPath(image.get("filepath", "")) / get(image, "filename", str, where))
+        folder = get(image, "filepath", str, where) if "filepath" in image else ""
+        name = str(PurePosixPath(folder) / get(image, "filename", str, where))
         key = image["cocoid"] if "cocoid" in image else get(image, "imgid", int, where)
         values = {"image": self.image(name, where), "meta": {"split": image["split"]}}
         if self.per == "image":

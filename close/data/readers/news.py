@@ -11,7 +11,7 @@ from typing import Any
 
 from close.data.readers.base import READERS, Reader, Values, get, text
 from close.data.readers.json_stream import json_items
-from close.errors import DataError
+from close.errors import DataError, shown
 from close.io.files import below, check_file
 
 __all__ = ["VisualNews"]
@@ -33,7 +33,7 @@ class VisualNews(Reader):
         name = get(record, "article_path", str, where)
         article = below(self.pictures, name)
         if article is None:
-            raise DataError(f"{where}: the article {name!r} is not below {self.pictures}")
+            raise DataError(f"{where}: the article {shown(name)} is not below {self.pictures}")
         try:
             check_file(article, "a text")
             content = " ".join(Path(article).read_text(encoding="utf-8-sig").split())

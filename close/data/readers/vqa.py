@@ -16,7 +16,7 @@ from close.data.answers import answers_to_learn
 from close.data.readers.base import READERS, Reader, Skip, Values, get, text
 from close.data.readers.coco import captions_by_image
 from close.data.readers.json_stream import json_items, json_value
-from close.errors import DataError, RecipeError
+from close.errors import DataError, RecipeError, shown
 
 __all__ = ["Vqa", "VqaE"]
 
@@ -34,6 +34,8 @@ class Vqa(Reader):
     def records(self) -> Iterator[tuple[str, Any]]:
         options = self.options
         self.subset = json_value(self.path, "data_subtype", encoding=options.encoding)
+        if self.subset is not None and not isinstance(self.subset, str):
+            raise DataError(f"{self.path}: 'data_subtype' is {shown(self.subset)}, expected a text, e.g. 'train2014'")
         self.captions = captions_by_image(options.captions, options.encoding) if options.captions else None
         self.answers: dict[int, tuple[str, str, list[str]]] | None = self._annotations()
         yield from json_items(self.path, "questions", encoding=options.encoding)
@@ -90,7 +92,7 @@ class VqaE(Reader):
         explanation = get(record, "explanation", (list, str), where)
         source = explanation if isinstance(explanation, str) else next(iter(explanation), None)
         if not isinstance(source, str):
-            raise DataError(f"{where}: 'explanation' is {explanation!r}, expected a text, or a text and its score")
+            raise DataError(f"{where}: 'explanation' is {shown(explanation)}, expected a text, or a text and its score")
         number = where.rpartition("[")[2].rstrip("]")
         values = {
             "id": f"{image}-{number}",
@@ -111,5 +113,5 @@ def _coco_name(subset: str, image: int) -> str:
 def _answered(answers: list[Any], where: str) -> Values:
     """The annotators' answers, and those that are learnt: the commonest, its ties, and what was said three times."""
     if not answers or not all(isinstance(answer, str) and answer.strip() for answer in answers):
-        raise DataError(f"{where}: 'answers' is {answers!r}, expected texts, none of them empty")
+        raise DataError(f"{where}: 'answers' is {shown(answers)}, expected texts, none of them empty")
     return {"answers": answers, "target": list(answers_to_learn(tuple(answers)))}

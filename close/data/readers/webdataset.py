@@ -15,7 +15,7 @@ from close.data.readers.base import READERS, Reader, Values
 from close.data.readers.folder import IMAGE_SUFFIXES
 from close.data.readers.lines import by_record
 from close.data.rows import parse_json
-from close.errors import DataError
+from close.errors import DataError, listed, shown
 from close.io.files import check_file, whole
 
 __all__ = ["WebDataset", "write_picture"]
@@ -50,15 +50,13 @@ class WebDataset(Reader):
             try:
                 for key, sample in _samples(shard):
                     if "." in PurePosixPath(key).name and not dotted:
-                        dotted = (
-                            f"{shard}: names with dots are taken whole, e.g. {key!r}; webdataset cuts at the first dot"
-                        )
+                        dotted = f"{shard}: names with dots are taken whole, e.g. {shown(key)}; webdataset cuts at the first dot"
                         self.notes.append(dotted)
-                    yield f"{shard}: sample {key!r}", (shard.stem, key, sample)
+                    yield f"{shard}: sample {shown(key)}", (shard.stem, key, sample)
             except DataError as error:
                 yield str(shard), error
             except _BROKEN as error:
-                yield str(shard), DataError(f"{shard}: after sample {key!r}: not a whole tar file ({error})")
+                yield str(shard), DataError(f"{shard}: after sample {shown(key)}: not a whole tar file ({error})")
 
     def row(self, record: Any, where: str) -> Values:
         return dict(record)
@@ -81,7 +79,7 @@ class WebDataset(Reader):
             values.pop("references", None)
         if not values.get("source") and not values.get("references"):
             raise DataError(
-                f"{where}: no caption in it (it has {', '.join(sample)}); --columns caption=SUFFIX says which part "
+                f"{where}: no caption in it (it has {listed(sample)}); --columns caption=SUFFIX says which part "
                 "or field of .json it is; the parts of a sample lie side by side"
             )
         if ".cls" in sample:
@@ -102,12 +100,14 @@ class WebDataset(Reader):
             if (part := f".{column.lstrip('.').lower()}") in sample:
                 return part
             if column not in fields:
-                raise DataError(f"{where}: no {column!r} for {key!r}; it has {', '.join([*sample, *fields])}")
+                raise DataError(f"{where}: no {shown(column)} for {key!r}; it has {listed([*sample, *fields])}")
             return None
         found = [part for part in sample if PurePosixPath(f"x{part}").suffix in suffixes]
         plain = [part for part in found if part.count(".") == 1]
         if len(found) > 1 and not plain:
-            raise DataError(f"{where}: which part is the {key}, {' or '.join(found)}? --columns {key}={found[0][1:]}")
+            raise DataError(
+                f"{where}: which part is the {key}, {listed(found)}? --columns {key}={listed(found)[1:].partition(',')[0]}"
+            )
         return next(iter(plain or found), None)
 
     @property
@@ -183,5 +183,5 @@ def write_picture(folder: Path, name: str, content: bytes, where: str) -> Path:
     except (OSError, ValueError) as error:
         if isinstance(error, DataError) or getattr(error, "errno", errno.EINVAL) not in _BAD_NAME:
             raise
-        raise DataError(f"{where}: no file can have the name {name!r:.200}") from None
+        raise DataError(f"{where}: no file can have the name {shown(name)}") from None
     return path

@@ -121,7 +121,7 @@ def test_names_of_parts_in_shards(tmp_path: Path, members: list[str], columns: A
         (
             ["0.jpg", "0.en.txt", "0.fr.txt"],
             None,
-            "which part is the caption, .en.txt or .fr.txt? --columns caption=en.txt",
+            "which part is the caption, .en.txt, .fr.txt? --columns caption=en.txt",
         ),
         (["0.jpg", "0.meta"], None, "no caption in it (it has .jpg, .meta); --columns caption=SUFFIX"),
         (["0.jpg", "0.txt"], {"caption": "de.txt"}, "no 'de.txt' for 'caption'; it has .jpg, .txt"),

@@ -367,3 +367,33 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, name: str) -> None:
             most = max(most, resident() - before)
     assert read == 50_000
     assert most < 20e6
+
+
+def test_skipped_errors_are_also_those_of_a_file_that_ends_too_soon(tmp_path: Path) -> None:
+    summary = ReadSummary()
+    path = put(tmp_path / "c.json", json.dumps(COCO)[:-20])
+    assert len(list(read_rows("coco", path, summary=summary, skip_errors=True))) == 2
+    assert summary.skipped == {"error": 1}
+    assert "cut off" in summary.messages[0]
+    (tmp_path / "shards").mkdir()
+    for name in ("a", "b", "c"):
+        shard(tmp_path / "shards" / f"{name}.tar", [("1.txt", b"A dog")])
+    put(tmp_path / "shards" / "b.tar", "text")
+    got = list(read_rows("webdataset", tmp_path / "shards", summary=(summary := ReadSummary()), skip_errors=True))
+    assert ([row["id"] for row in got], summary.skipped) == (["a/1", "c/1"], {"error": 1})
+    fails("snli", put(tmp_path / "s.jsonl", "{\n" + lines(SNLI)), ":1: not JSON")
+    assert len(list(read_rows("snli", tmp_path / "s.jsonl", skip_errors=True))) == 1
+    with pytest.raises(DataError, match=r"not one row; .*the first: .*not JSON"):
+        list(read_rows("snli", put(tmp_path / "s.jsonl", "{\n"), skip_errors=True))
+
+
+def test_an_unknown_format_is_told_with_all_that_there_are(tmp_path: Path) -> None:
+    with pytest.raises(LookupError, match=r"did you mean 'coco'\?; formats: coco, csv, .*webdataset"):
+        list(read_rows("coko", tmp_path))
+
+
+def test_what_is_not_json_is_written_as_json(tmp_path: Path) -> None:
+    path = put(tmp_path / "x.jsonl", '{"source": "a", "meta": {"n": NaN, "half": "\\ud83d", "deep": [[1]]}}\n')
+    convert("jsonl", path, tmp_path / "out.jsonl")
+    text = (tmp_path / "out.jsonl").read_text(encoding="utf-8")
+    assert json.loads(text, parse_constant=pytest.fail)["meta"] == {"n": None, "half": "\ud83d", "deep": [[1]]}
