@@ -30,8 +30,8 @@ __all__ = [
     "RecipeError",
     "UnknownNameError",
     "WeightsError",
-    "one_line",
     "listed",
+    "one_line",
     "reason",
     "shown",
 ]
