@@ -189,6 +189,11 @@ def _is_number(value: Any) -> bool:
 def compare(
     run_a: Annotated[Path, typer.Argument(help="Folder of a run or an evaluation, or a file of predictions.")],
     run_b: Annotated[Path, typer.Argument(help="The other one.")],
+    more_a: Annotated[
+        list[Path] | None,
+        typer.Option("--a", help="Another seed of the first side, again for each; they count together."),
+    ] = None,
+    more_b: Annotated[list[Path] | None, typer.Option("--b", help="Another seed of the second side.")] = None,
     name: Annotated[str | None, typer.Option(help="Which evaluation, if both runs have several in common.")] = None,
     references: Annotated[
         Path | None, typer.Option(help="With files of predictions; or where the data is now.")
@@ -196,20 +201,40 @@ def compare(
     task: Annotated[TaskKind | None, typer.Option(help="With files of predictions: what they are.")] = None,
     tokenizer: Tokenizer = "auto",
     samples: Annotated[int, typer.Option(min=100, help="Bootstrap and exchange samples.")] = 1000,
+    examples: Annotated[int, typer.Option(min=0, help="Examples shown of those that differ most, for each side.")] = 10,
     seed: int = 0,
+    page: Annotated[Path | None, typer.Option(help="Write an HTML page with the examples to this file.")] = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two runs on identical examples: difference B − A, its 95 % interval, and a paired test."""
+    """Compare two runs, or several seeds of two, on identical examples: difference B − A, its 95 % interval, a paired test."""
     from close.evaluation.compare import compare as run
+    from close.evaluation.page import write_comparison_page
 
-    result = run(
-        run_a, run_b, name=name, references=references, task=task, tokenizer=tokenizer, samples=samples, seed=seed
-    )
-    if _written(result, out, as_json):
-        return
+    sides: list[list[Path]] = [[run_a, *(more_a or [])], [run_b, *(more_b or [])]]
+    settings: dict[str, Any] = {"tokenizer": tokenizer, "samples": samples, "examples": examples, "seed": seed}
+    result = run(*sides, name=name, references=references, task=task, **settings)
+    if page is not None:
+        write_comparison_page(result, page)
+    if not _written(result, out, as_json):
+        _show_comparison(result)
+
+
+def _show_comparison(result: dict[str, Any]) -> None:
     show(f"{'':<14}{'A':>8}{'B':>8}{'B − A':>8}   {'95 % interval':<18}{'p':>7}")
     for measure, row in result["measures"].items():
         interval = f"[{row['ci'][0]:+.2f}, {row['ci'][1]:+.2f}]"
         show(f"{measure:<14}{row['a']:8.2f}{row['b']:8.2f}{row['difference']:+8.2f}   {interval:<18}{row['p']:7.3f}")
-    show(f"{result['n']} examples of {result['data']}")
+    runs = [len(result[side]) for side in "ab"]
+    pooled = "" if runs == [1, 1] else f", {runs[0]} runs of A and {runs[1]} of B counted together"
+    show(f"{result['n']} examples of {field(result['data'])}{pooled}")
+    found = result.get("examples")
+    if found:
+        better = found["better"]
+        show(
+            f"{found['measure']} of the single example: B better on {better['b']}, A on {better['a']}, alike on {better['same']}"
+        )
+        for one in [*found["b_better"][:3], *found["a_better"][:3]]:
+            show(f"  {field(one['id'])}")
+            for side in "ab":
+                show(f"    {side.upper()} {one[f'score_{side}']:8.2f}  {field(' / '.join(one[side]))}")

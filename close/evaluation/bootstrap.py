@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from close.errors import MismatchError
 
-__all__ = ["Scores", "SummedScore", "compare_summed", "intervals", "mean_score"]
+__all__ = ["Scores", "SummedScore", "compare_summed", "intervals", "mean_score", "pooled"]
 
 Array = NDArray[np.float64]
 
@@ -64,6 +64,21 @@ def mean_score(values: ArrayLike) -> SummedScore:
     """The mean of `values` (N,) as a score over examples."""
     single = np.asarray(values, dtype=np.float64)
     return SummedScore(single, np.stack([single, np.ones_like(single)], axis=1))
+
+
+def pooled(scores: Sequence[SummedScore]) -> SummedScore:
+    """Scores of several runs (seeds) on the same N examples as one: each example counts with its mean over the runs.
+
+    A mean over examples becomes the mean of the runs; a corpus score (BLEU, METEOR) that of their outputs put together.
+
+    Raises:
+        MismatchError: other numbers of examples.
+    """
+    sizes = sorted({len(score.statistics) for score in scores})
+    if len(sizes) > 1:
+        raise MismatchError(f"the runs cover {' and '.join(map(str, sizes))} examples; they must be the same")
+    per_example = np.mean([score.per_example for score in scores], axis=0)
+    return SummedScore(per_example, np.mean([score.statistics for score in scores], axis=0), scores[0].combine)
 
 
 def intervals(

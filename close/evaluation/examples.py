@@ -1,16 +1,16 @@
-"""The examples that an evaluation shows: the best, the worst, and some that nobody chose."""
+"""The examples that are shown: the best, the worst, some that nobody chose; of a comparison, those that differ."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from close.data.rows import Row
-from close.evaluation.bootstrap import Scores
+from close.evaluation.bootstrap import Scores, SummedScore, pooled
 
-__all__ = ["pick_examples"]
+__all__ = ["pick_differences", "pick_examples"]
 
 
 def pick_examples(
@@ -41,13 +41,52 @@ def pick_examples(
     }
 
 
+def pick_differences(
+    measure: str,
+    a: Sequence[tuple[SummedScore, Mapping[str, str]]],
+    b: Sequence[tuple[SummedScore, Mapping[str, str]]],
+    ids: Sequence[str],
+    rows: Mapping[str, Row],
+    *,
+    count: int = 10,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The examples that differ most between two sides, by one measure; among equals the seed decides.
+
+    Args:
+        a, b: the score and the texts by id of each run of a side. ids: of the N examples. rows: id to row.
+    Returns:
+        `measure`, `better` (on how many examples `a` is, `b` is, and none is: `same`), and under `b_better` and `a_better` up to
+        `count` examples: as of `pick_examples`, but with `a`, `b` (texts, one a run), `score_a`, `score_b` (means of the runs).
+    """
+    means = [pooled([score for score, _ in side]).per_example for side in (a, b)]
+    change = means[1] - means[0]
+    order = np.lexsort((np.random.default_rng(seed).permutation(len(change)), change))
+    chosen = {
+        "b_better": [i for i in order[::-1][:count] if change[i] > 0],
+        "a_better": [i for i in order[:count] if change[i] < 0],
+    }
+    better = {"a": int((change < 0).sum()), "b": int((change > 0).sum()), "same": int((change == 0).sum())}
+
+    def example(i: int) -> dict[str, Any]:
+        texts = {side: [said[ids[i]] for _, said in runs] for side, runs in zip("ab", (a, b), strict=True)}
+        scores = {f"score_{side}": round(float(mean[i]), 4) for side, mean in zip("ab", means, strict=True)}
+        return _about(rows[ids[i]]) | texts | scores
+
+    return {"measure": measure, "better": better} | {
+        key: [example(int(i)) for i in found] for key, found in chosen.items()
+    }
+
+
 def _example(row: Row, text: str, score: float) -> dict[str, Any]:
+    return _about(row) | {"prediction": text, "score": round(score, 4)}
+
+
+def _about(row: Row) -> dict[str, Any]:
     return {
         "id": row.id,
         "image": str(row.image) if row.image else None,
         "source": None if row.image or not row.source else row.source[0],
         "context": row.context,
-        "prediction": text,
         "references": list(row.references or row.answers or ((row.label,) if row.label else row.target or row.source)),
-        "score": round(score, 4),
     }

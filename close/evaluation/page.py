@@ -1,4 +1,4 @@
-"""One finished evaluation as one HTML page that needs no other file."""
+"""One finished evaluation, or the comparison of two, as one HTML page that needs no other file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from close.errors import DataError
 from close.evaluation.metrics import METRICS
 from close.io.files import read_json, write_text
 
-__all__ = ["evaluation_page", "write_evaluation_page"]
+__all__ = ["comparison_page", "evaluation_page", "write_comparison_page", "write_evaluation_page"]
 
 _PARTS = {
     "per_answer_type": "By answer type",
@@ -40,15 +40,8 @@ def write_evaluation_page(result: Mapping[str, Any] | str | Path, out: str | Pat
 
 def evaluation_page(result: Mapping[str, Any]) -> str:
     """The page as text: scores with intervals, parts, examples with pictures, settings; everything escaped."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("close.evaluation", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["number"] = lambda value: "–" if value is None else f"{value:.1f}"
-    scores = result["scores"]
-    names = {score.key: score.label for score in METRICS.scores()}
-    return environment.get_template("page.html.j2").render(
+    scores, names = result["scores"], _names()
+    return _template("page.html.j2").render(
         result=result,
         scores=scores,
         names=names,
@@ -58,6 +51,33 @@ def evaluation_page(result: Mapping[str, Any]) -> str:
         examples=_examples(result.get("examples") or {}),
         settings=_flat({key: value for key, value in result.items() if key not in ("scores", "examples")}),
     )
+
+
+def write_comparison_page(result: Mapping[str, Any], out: str | Path) -> Path:
+    """Write the page of what `close.evaluation.compare.compare` returns."""
+    write_text(out, comparison_page(result))
+    return Path(out)
+
+
+def comparison_page(result: Mapping[str, Any]) -> str:
+    """The page as text: differences with intervals and tests, and the examples that differ most."""
+    shown, titles = result.get("examples") or {}, {"b_better": "B is better", "a_better": "A is better"}
+    groups = [(title, [_drawn(one) for one in shown[key]]) for key, title in titles.items() if shown.get(key)]
+    return _template("comparison.html.j2").render(result=result, names=_names(), shown=shown, groups=groups)
+
+
+def _template(name: str) -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("close.evaluation", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["number"] = lambda value: "–" if value is None else f"{value:.1f}"
+    return environment.get_template(name)
+
+
+def _names() -> dict[str, str]:
+    return {score.key: score.label for score in METRICS.scores()}
 
 
 def _bars(scores: Mapping[str, Any], names: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -93,14 +113,14 @@ def _confusion(table: Mapping[str, Mapping[str, int]] | None) -> dict[str, Any] 
 
 def _examples(chosen: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
     titles = {"best": "Best", "worst": "Worst", "random": "At random"}
-    return [
-        (
-            titles[key],
-            [dict(one) | _picture(one.get("image")) | {"said": _counted(one["references"])} for one in chosen[key]],
-        )
-        for key in titles
-        if chosen.get(key)
-    ]
+    return [(title, [_drawn(one) for one in chosen[key]]) for key, title in titles.items() if chosen.get(key)]
+
+
+def _drawn(example: Mapping[str, Any]) -> dict[str, Any]:
+    """An example with its picture, what that shows in words, and its references counted."""
+    said = _counted(example["references"])
+    alt = f"Picture of {example['id']}" + (f": {said[0][0]}" if said else "")
+    return dict(example) | _picture(example.get("image")) | {"said": said, "alt": alt}
 
 
 def _counted(references: list[str]) -> list[tuple[str, int]]:

@@ -125,6 +125,8 @@ def test_evaluate_score_and_compare(runs, data, twice, cli):
     assert one == two
     few = ("--samples", "100", *python)
     one, two = twice("compare", *files, "--references", "{}", "--task", "caption", *few)
+    shown = [found.pop("examples")["better"] for found in (one, two)]  # whose pictures' paths are spelt otherwise
+    assert shown[0] == shown[1]
     assert [part for part in one.items() if part not in two.items()] == [("data", str(data["file"]))]
     assert cli("compare", *(runs[side, "shards"] for side in ("text", "image")), *few).code == 0
 

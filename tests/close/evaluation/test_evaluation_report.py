@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import close
 from close.errors import DataError, MissingError
 from close.evaluation.page import evaluation_page, write_evaluation_page
 
@@ -116,3 +117,39 @@ def test_written_from_a_file(tmp_path: Path) -> None:
         write_evaluation_page(path, out)
     with pytest.raises(MissingError):
         write_evaluation_page(tmp_path / "gone.json", out)
+
+
+class Tables(HTMLParser):
+    """How many tables lie in a box that scrolls, and how many do not."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.boxes: list[bool] = []
+        self.found = {True: 0, False: 0}
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "div":
+            self.boxes.append("scroll" in (given.get("class") or "").split() and given.get("tabindex") == "0")
+        elif tag == "table":
+            self.found[any(self.boxes)] += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "div":
+            self.boxes.pop()
+
+
+@pytest.mark.parametrize("name", ["evaluation/page", "evaluation/comparison", "demo/report"])
+def test_tables_scroll_in_their_own_box(name: str) -> None:
+    """On a narrow screen a table that is not in one is cut off; the templates as they are, every part of them."""
+    room, template = name.split("/")
+    html = (Path(close.__file__).parent / room / f"{template}.html.j2").read_text(encoding="utf-8")
+    found = Tables(html).found
+    assert found[True] > 0
+    assert found[False] == 0
+
+
+def test_pictures_have_words(tmp_path: Path) -> None:
+    images = [attributes for tag, attributes in Page(evaluation_page(result(tmp_path))).elements if tag == "img"]
+    assert [image["alt"] for image in images] == [f"Picture of {EVIL}: {EVIL}"]

@@ -1,0 +1,153 @@
+"""Comparisons of several seeds a side: what is pooled, which examples differ, what the page says."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from close.cli import score as score_verbs
+from close.data.rows import RowFile
+from close.errors import DataError, MismatchError, MissingError
+from close.evaluation.bootstrap import mean_score, pooled
+from close.evaluation.compare import compare
+from close.evaluation.metrics import caption_scores
+from close.evaluation.page import comparison_page
+from close.io.files import write_json
+
+ODD = "zzz\x1b[2J\n\u2028zzz"
+EVIL = "</style><script>alert(1)</script>\x1b[2J\n\u2028"
+WORDS = ["dog", "cat", "bus", "man", "hat", "cow", "car", "cup"] * 2
+
+app = typer.Typer()
+score_verbs.register(app)
+
+
+def put(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "red.png")
+    rows = [
+        {"id": f"r{n}", "image": f"{n}.jpg", "references": [f"A {w} sits here.", f"one {w} on it {n}"]}
+        for n, w in enumerate(WORDS)
+    ]
+    rows[0] |= {"image": "red.png", "references": [EVIL, "a dog sits here"]}
+    return put(tmp_path / "val.jsonl", rows)
+
+
+def evaluated(run: Path, data: Path, texts: list[str]) -> Path:
+    rows = RowFile(data)
+    place = run / "evaluations" / "val-image"
+    put(place / "predictions.jsonl", [{"id": row.id, "text": text} for row, text in zip(rows, texts, strict=True)])
+    write_json(place / "scores.json", {"task": "caption", "data": str(data), "data_sha256": rows.sha256, "scores": {}})
+    return run
+
+
+@pytest.fixture
+def runs(tmp_path: Path, data: Path) -> dict[str, Path]:
+    """A is right on the first k, B on all but the first, whatever the seed."""
+    right = [f"a {w} sits here" for w in WORDS]
+    wrong = [f"red thing number {n}" for n in range(len(WORDS))]
+    made = {f"a{k}": evaluated(tmp_path / "a" / f"seed-{k}", data, right[:k] + wrong[k:]) for k in (3, 5, 7)}
+    made["b"] = evaluated(tmp_path / "b", data, [ODD, *right[1:]])
+    made["b2"] = evaluated(tmp_path / "b2", data, [*wrong[:2], *right[2:]])
+    return made
+
+
+SETTINGS: dict[str, Any] = {"tokenizer": "python", "samples": 200}
+
+
+def test_seeds_of_a_side_count_together(runs: dict[str, Path]) -> None:
+    a, b = [runs[f"a{k}"] for k in (3, 5, 7)], [runs["b"], runs["b2"]]
+    found = compare(a, b, **SETTINGS)
+    singles = {name: compare(path, path, **SETTINGS)["measures"] for name, path in runs.items()}
+    for name, row in found["measures"].items():
+        assert row["runs_a"] == [singles[f"a{k}"][name]["a"] for k in (3, 5, 7)]
+        assert row["runs_b"] == [singles[key][name]["a"] for key in ("b", "b2")]
+        if not name.startswith("bleu"):
+            assert row["a"] == pytest.approx(np.mean(row["runs_a"]))
+            assert row["difference"] == pytest.approx(np.mean(row["runs_b"]) - np.mean(row["runs_a"]))
+        assert row["ci"][0] <= row["difference"] <= row["ci"][1]
+    assert found["measures"]["cider"]["p"] < 0.05
+    assert "runs_a" not in singles["b"]["cider"]
+    assert compare(runs["a3"].parent, b, **SETTINGS) == found  # a folder of runs
+
+
+def test_corpus_scores_are_those_of_the_outputs_put_together(data: Path) -> None:
+    truth = {row.id: list(row.references) for row in RowFile(data)}
+    said = [{key: refs[n % 2][: 30 - 9 * n] for key, refs in truth.items()} for n in range(3)]
+    settings: dict[str, Any] = {"tokenizer": "python", "metrics": ["bleu"], "samples": 0}
+    runs = [caption_scores(one, truth, **settings) for one in said]
+    together = caption_scores(
+        {f"{n}{key}": text for n, one in enumerate(said) for key, text in one.items()},
+        {f"{n}{key}": refs for n in range(3) for key, refs in truth.items()},
+        **settings,
+    )
+    for name in ("bleu_1", "bleu_4"):
+        assert pooled([run.metrics[name] for run in runs]).value == pytest.approx(together[name], abs=1e-6)
+    with pytest.raises(MismatchError, match="2 and 3 examples"):
+        pooled([mean_score([1, 2, 3]), mean_score([1, 2])])
+
+
+def test_the_examples_that_differ_most(runs: dict[str, Path]) -> None:
+    found = compare([runs["a3"], runs["a5"]], runs["b"], examples=4, **SETTINGS)["examples"]
+    assert found["better"] == {"a": 1, "b": 13, "same": 2}
+    assert [one["id"] for one in found["a_better"]] == ["r0"]
+    assert len(found["b_better"]) == 4
+    first = found["b_better"][0]
+    assert first["score_b"] > first["score_a"]
+    assert (len(first["a"]), len(first["b"])) == (2, 1)
+    assert first["references"][0].startswith("A ")
+
+
+class Text(HTMLParser):
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_verb_shows_pages_and_writes(runs: dict[str, Path], tmp_path: Path) -> None:
+    page, out = tmp_path / "deep" / "page.html", tmp_path / "out.json"
+    arguments = ["compare", runs["a3"], runs["b"], "--a", runs["a5"], "--a", runs["a7"], "--tokenizer", "python"]
+    done = CliRunner().invoke(app, [*map(str, arguments), "--page", str(page), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "3 runs of A and 1 of B counted together" in done.stdout
+    assert "B better on" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert r"zzz\u001b[2J\n\u2028zzz" in done.stdout
+    result = json.loads(out.read_text())
+    assert [len(result[side]) for side in "ab"] == [3, 1]
+    parsed = Text(page.read_text(encoding="utf-8"))
+    assert "script" not in {tag for tag, _ in parsed.tags}
+    assert parsed.text.count("alert(1)") == 1
+    assert [attributes["alt"] for tag, attributes in parsed.tags if tag == "img"] == [f"Picture of r0: {EVIL}"]
+    for said in ("A is better", "B is better", "CIDEr", "A 3", "1.jpg: not found"):
+        assert said in parsed.text, said
+    assert comparison_page(compare(runs["b"], runs["b"], **SETTINGS)).count("<article") == 0
+
+
+@pytest.mark.parametrize("wrong", [[], {"task": 1}, {"task": "caption", "data": "x", "data_sha256": None}])
+def test_a_folder_that_is_no_evaluation(runs: dict[str, Path], tmp_path: Path, wrong: Any) -> None:
+    write_json(runs["b"] / "evaluations" / "val-image" / "scores.json", wrong)
+    with pytest.raises(DataError, match="not an evaluation"):
+        compare(runs["a3"], runs["b"], **SETTINGS)
+    with pytest.raises(MissingError, match="gone"):
+        compare(runs["a3"], tmp_path / "gone", **SETTINGS)
