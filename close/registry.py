@@ -12,14 +12,18 @@ from close.plugins import loading
 __all__ = ["Registry", "unknown_name"]
 
 T = TypeVar("T")
+FEW = 40
+"""Names that a message lists."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """The error for a name that is not among `known`, with the nearest one."""
+    """The error for a name that is not among `known`, with the nearest one, and all of them where they are few."""
     names = sorted(known)
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(names)}"
-    return UnknownNameError(f"unknown {kind} {name!r}: {hint}")
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    hints = [f"did you mean {nearest[0]!r}?"] if nearest else []
+    if not nearest or len(names) <= FEW:
+        hints.append(f"known: {', '.join(names)}")
+    return UnknownNameError(f"unknown {kind} {name!r}: {' '.join(hints)}")
 
 
 class Registry(Generic[T]):
