@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from close.adapters.base import ADAPTERS, GapAdapter, build_adapter, names_in
-from close.errors import CloseError, DataError, MissingError, NotFittedError, OutputExistsError
-from close.io.files import whole, write_json
+from close.encoders.base import fingerprint as fingerprint_of
+from close.errors import CloseError, DataError, MissingError, NotFittedError
+from close.io.files import write_json
+from close.io.jobs import job
 from close.io.plain import read_plain
 from close.io.pretrained import refuse_bad_weights
 from close.io.tensors import check_shapes, stored_shapes
@@ -42,8 +44,6 @@ def save_adapter(
     folder = Path(path)
     if not adapter.is_fitted:
         raise NotFittedError(f"adapter {adapter.spec()!r} is not fitted: fit it before it is saved")
-    if folder.exists():
-        raise OutputExistsError(f"{folder} is there already: remove it, or choose another name")
     about = {
         "format": _FORMAT,
         "adapter": adapter.spec(),
@@ -53,16 +53,15 @@ def save_adapter(
         "plugins": sorted({ADAPTERS.origins[name] for name in names_in(adapter.spec()) if name in ADAPTERS.origins}),
         "versions": {"close": own_version(), "torch": str(torch.__version__)},
     }
-    with whole(folder) as partial:
+    with job(folder, about | {"weights": fingerprint_of(adapter)}, "is being saved") as work:
+        partial = work.partial
         partial.mkdir()
         save_file(
             {key: value.contiguous() for key, value in adapter.state_dict().items()}, partial / "adapter.safetensors"
         )
         adapter.save_files(partial)
         write_json(partial / "adapter.json", about)
-        shutil.copymode(
-            partial / "adapter.json", partial / "adapter.safetensors"
-        )  # whose writer lets nobody else read it
+        shutil.copymode(partial / "adapter.json", partial / "adapter.safetensors")  # its writer keeps it for the user
 
 
 def read_adapter_info(path: str | Path) -> dict[str, Any]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 import typer.core
 
 from close.cli.options import Json, print_json, verb
 from close.io.terminal import field, show
+
+if TYPE_CHECKING:
+    from close.data.readers import ReadSummary
 
 __all__ = ["register"]
 
@@ -58,13 +61,17 @@ def convert(
         images=images, per=per, split=tuple(s.strip() for s in split.split(",") if s.strip()),
         annotations=annotations, captions=captions, columns=parse_columns(columns) or None, encoding=encoding,
     )  # fmt: skip
-    summary = run(format, source, out, options=options, skip_errors=skip_errors, overwrite=overwrite).to_dict()
-    if as_json:
-        print_json(summary)
-        return
-    reasons = "".join(f", {count} × {reason}" for reason, count in summary["skipped"].items())
-    show(f"{out}: {summary['written']} rows of {summary['read']} records{reasons and '; skipped' + reasons[1:]}")
-    for note in summary["notes"]:
-        show(f"note: {field(note)}", err=True)
-    for message in summary["messages"]:
-        show(f"skipped: {field(message)}", err=True)
+
+    def tell(found: ReadSummary) -> None:
+        summary = found.to_dict()
+        if as_json:
+            print_json(summary)
+            return
+        reasons = "".join(f", {count} × {reason}" for reason, count in summary["skipped"].items())
+        show(f"{out}: {summary['written']} rows of {summary['read']} records{reasons and '; skipped' + reasons[1:]}")
+        for note in summary["notes"]:
+            show(f"note: {field(note)}", err=True)
+        for message in summary["messages"]:
+            show(f"skipped: {field(message)}", err=True)
+
+    run(format, source, out, options=options, skip_errors=skip_errors, overwrite=overwrite, tell=tell)

@@ -53,10 +53,14 @@ class Job:
 
     def publish(self) -> None:
         """Give the target its name, if it hasn't got it."""
-        if self.partial.exists():
-            if self.target.is_dir():
-                shutil.rmtree(self.target)
-            os.replace(self.partial, self.target)
+        if not self.partial.exists():
+            return
+        old = self.target.with_name(f".{self.target.name}.{os.getpid()}.tmp")
+        if self.target.is_dir():  # a folder does not take another's place
+            os.replace(self.target, old)
+        os.replace(self.partial, self.target)
+        if old.exists():
+            shutil.rmtree(old)
 
     def clear(self) -> None:
         """Remove what there is of it under its other name."""

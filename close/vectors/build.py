@@ -21,7 +21,8 @@ from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder
 from close.encoders.base import told_cut
 from close.errors import DataError, OutputExistsError
-from close.io.files import locked, read_json, write_json
+from close.io.files import read_json, write_json
+from close.io.jobs import clear, exclusively
 from close.io.keys import file_key, text_key
 from close.io.media import media_below, some, written
 from close.vectors.arrays import checksums, rows_in_block
@@ -89,8 +90,7 @@ class TableBuilder:
             OutputExistsError: the folder holds something else, or another process is building it.
             DataError: a vector is zero or not finite; every item failed.
         """
-        self.partial.parent.mkdir(parents=True, exist_ok=True)
-        with locked(self.partial.with_name(self.partial.name + ".lock"), f"{self.folder} is being built"):
+        with exclusively(self.folder, "is being built"):
             ids, first, index, keys = self._plan(rows)
             if self.folder.exists():
                 return self._existing()
@@ -204,6 +204,7 @@ class TableBuilder:
         about = {"format": FORMAT, **self.about, **counts, "plan": self.plan, "checksums": "crc32"}
         write_json(whole / "table.json", about)
         write_json(whole / CHECKSUMS, _checksums(whole))
+        clear(whole)  # of what a killed one was about to write
         os.replace(whole, self.folder)
         self._clear()
         return EmbeddingTable(self.folder)

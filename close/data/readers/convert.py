@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from close.data.readers.base import ReadOptions, ReadSummary, read_rows
-from close.errors import OutputExistsError
-from close.io.files import whole
+from close.io.jobs import job
+from close.io.keys import file_key
 from close.io.progress import progress
 
 __all__ = ["convert"]
@@ -21,24 +22,32 @@ def convert(
     options: ReadOptions | None = None,
     skip_errors: bool = False,
     overwrite: bool = False,
+    tell: Callable[[ReadSummary], None] | None = None,
 ) -> ReadSummary:
     """Write the rows of a file in a real format to a JSONL file, which appears whole or not at all.
 
+    Args:
+        tell: called with what came of it as the last thing; the same call replaces the file if it was killed before that.
     Raises:
         OutputExistsError: `out` is there and `overwrite` is not set.
         what `close.data.readers.read_rows` raises.
     """
     target, summary = Path(out), ReadSummary()
-    if target.exists() and not overwrite:
-        raise OutputExistsError(f"{target} is there already; choose another name or overwrite it")
-    rows = read_rows(name, path, options=options, summary=summary, skip_errors=skip_errors, folder=target.parent)
-    with (
-        whole(target) as partial,
-        progress(f"reading {path}", "rows") as update,
-        partial.open("w", encoding="utf-8", errors="backslashreplace") as file,  # half a character, as JSON spells it
-    ):
-        for count, row in enumerate(rows, 1):
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-            if count % 1000 == 0:
-                update(count, count)
+    about = {"format": name, "source": str(path), "key": file_key(Path(path)), "skip_errors": skip_errors}
+    about |= {"options": str(options)}
+    with job(target, about, "is being written", overwrite=overwrite) as work:
+        rows = read_rows(name, path, options=options, summary=summary, skip_errors=skip_errors, folder=target.parent)
+        with (
+            progress(f"reading {path}", "rows") as update,
+            # half a character, as JSON spells it
+            work.partial.open("w", encoding="utf-8", errors="backslashreplace") as file,
+        ):
+            for count, row in enumerate(rows, 1):
+                file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "
+")
+                if count % 1000 == 0:
+                    update(count, count)
+        if tell is not None:
+            work.publish()
+            tell(summary)
     return summary

@@ -67,7 +67,7 @@ def test_another_encoder_is_refused(saved):
 
 def test_nothing_is_overwritten(saved, data):
     before = (saved / "adapter.safetensors").read_bytes()
-    with pytest.raises(OutputExistsError, match="there already"):
+    with pytest.raises(OutputExistsError, match="exists; choose another output"):
         save_adapter(build_adapter("linear", DIM).fit(**data), saved)
     assert (saved / "adapter.safetensors").read_bytes() == before
 

@@ -287,7 +287,7 @@ with locked(Path(sys.argv[1]), "it is built"):
 
 
 def test_one_process_at_a_time(tmp_path):
-    command = [sys.executable, "-c", HOLD, tmp_path / "t.partial.lock"]
+    command = [sys.executable, "-c", HOLD, tmp_path / ".t.lock"]
     holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
