@@ -43,8 +43,7 @@ def convert(
             work.partial.open("w", encoding="utf-8", errors="backslashreplace") as file,
         ):
             for count, row in enumerate(rows, 1):
-                file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "
-")
+                file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
                 if count % 1000 == 0:
                     update(count, count)
         if tell is not None:
