@@ -68,11 +68,11 @@ def _measures() -> dict[str, str]:
 def _metrics() -> dict[str, str]:
     from close.evaluation.metrics import METRICS
 
-    return {
-        metric.name: f"{metric.kind}: {', '.join(score.label for score in metric.scores)}"
-        + f" ({metric.source})" * bool(metric.source)
-        for metric in METRICS
-    }
+    found = {}
+    for metric in METRICS:
+        says = ", ".join(score.label for score in metric.scores) or (metric.function.__doc__ or "").strip().rstrip(".")
+        found[metric.name] = f"{metric.kind}: {says}" + f" ({metric.source})" * bool(metric.source)
+    return found
 
 
 def _prefixes() -> dict[str, str]:

@@ -118,8 +118,7 @@ def evaluate(
         return
     for name, value in result["scores"].items():
         if isinstance(value, (int, float)):
-            low, high = result["scores"].get("ci", {}).get(name, (None, None))
-            show(f"{name:<22}{value:8.2f}" + (f"   [{low:.2f}, {high:.2f}]" if low is not None else ""))
+            show(f"{name:<22}{_number(name, value, result['scores'])}")
     show(f"saved in {result['folder']}")
     _notes(result["scores"])
 
@@ -162,16 +161,28 @@ def _lines(result: dict[str, Any]) -> list[str]:
     """Names and numbers, one a line; tables of parts indented below their name."""
     lines = []
     for name, value in result.items():
-        low, high = result.get("ci", {}).get(name, (None, None))
-        interval = "" if low is None else f"   [{low:.2f}, {high:.2f}]"
         if isinstance(value, float):
-            lines.append(f"{name:<14}{value:8.2f}{interval}")
+            lines.append(f"{name:<14}{_number(name, value, result)}")
         elif isinstance(value, (int, str)):
             lines.append(f"{name:<14}{value:>8}")
         elif isinstance(value, dict) and name not in ("ci", "notes"):
             lines.append(name)
             lines += [f"  {key:<22}{_short(part)}" for key, part in value.items()]
     return lines
+
+
+def _number(name: str, value: float, scores: dict[str, Any]) -> str:
+    """A score, and its interval where it has one."""
+    form = f".{_digits(name)}f"
+    low, high = scores.get("ci", {}).get(name, (None, None))
+    return f"{value:8{form}}" + ("" if low is None else f"   [{low:{form}}, {high:{form}}]")
+
+
+def _digits(name: str) -> int:
+    """Digits after the point of a score: one more than its metric says for pages."""
+    from close.evaluation.metrics import METRICS
+
+    return 1 + next((score.digits for score in METRICS.scores() if score.key == name), 1)
 
 
 def _short(value: Any) -> str:
@@ -223,8 +234,10 @@ def compare(
 def _show_comparison(result: dict[str, Any]) -> None:
     show(f"{'':<14}{'A':>8}{'B':>8}{'B − A':>8}   {'95 % interval':<18}{'p':>7}")
     for measure, row in result["measures"].items():
-        interval = f"[{row['ci'][0]:+.2f}, {row['ci'][1]:+.2f}]"
-        show(f"{measure:<14}{row['a']:8.2f}{row['b']:8.2f}{row['difference']:+8.2f}   {interval:<18}{row['p']:7.3f}")
+        form = f".{_digits(measure)}f"
+        interval = f"[{row['ci'][0]:+{form}}, {row['ci'][1]:+{form}}]"
+        scores = f"{row['a']:8{form}}{row['b']:8{form}}{row['difference']:+8{form}}"
+        show(f"{measure:<14}{scores}   {interval:<18}{row['p']:7.3f}")
     runs = [len(result[side]) for side in "ab"]
     pooled = "" if runs == [1, 1] else f", {runs[0]} runs of A and {runs[1]} of B counted together"
     show(f"{result['n']} examples of {field(result['data'])}{pooled}")

@@ -72,7 +72,9 @@ def _template(name: str) -> Any:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("close.evaluation", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["number"] = lambda value: "–" if value is None else f"{value:.1f}"
+    digits = {score.key: score.digits for score in METRICS.scores()}
+    environment.filters["number"] = lambda value, key=None: "–" if value is None else f"{value:.{digits.get(key, 1)}f}"
+    environment.filters["change"] = lambda value, key=None: f"{value:+.{digits.get(key, 1)}f}"
     return environment.get_template(name)
 
 
@@ -88,6 +90,7 @@ def _bars(scores: Mapping[str, Any], names: Mapping[str, str]) -> list[dict[str,
     top = max([100.0, *ends])
     return [
         {
+            "key": key,
             "name": names[key],
             "value": value,
             "interval": intervals.get(key),

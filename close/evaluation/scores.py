@@ -8,7 +8,7 @@ from typing import Any
 
 from close.evaluation.bootstrap import Scores, intervals
 from close.evaluation.match import Matched, Missing, match
-from close.evaluation.metrics import METRICS, Inputs, caption_scores, diversity, label_scores, vqa_scores
+from close.evaluation.metrics import METRICS, Inputs, caption_scores, label_scores, vqa_scores
 from close.evaluation.metrics.base import compute
 from close.evaluation.read import read_domains, read_predictions, read_references
 from close.registry import unknown_name
@@ -92,7 +92,7 @@ def score_files(
 ) -> Scores:
     """Score a file of predictions against a file of references, both in the official formats.
 
-    Captions: COCO results and annotations; the result has `diversity`, and `per_domain` where images have a domain
+    Captions: COCO results and annotations; the result has `per_domain` where images have a domain
     (NoCaps; each domain is scored by itself, with its own document frequencies). VQA: official results and annotations.
     Entailment: JSONL with `id` and `label` on both sides. A `.jsonl` of this project is taken too, for both;
     rows of one image are one example. `missing` is as in `score`.
@@ -110,8 +110,7 @@ def score_files(
 def add_parts(
     result: Scores, said: Mapping[str, str], truth: References, domains: Mapping[str, str], **settings: Any
 ) -> None:
-    """Put `diversity`, and `per_domain` where images have a domain, beside a caption score."""
-    result["diversity"] = diversity([said[key] for key in result.ids])
+    """Put `per_domain` beside a caption score, where images have a domain."""
     for domain in sorted({domains[key] for key in result.ids if key in domains}):
         ids = [key for key in result.ids if domains.get(key) == domain]
         part = score("caption", {key: said[key] for key in ids}, {key: truth[key] for key in ids}, **settings)

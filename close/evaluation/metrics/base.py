@@ -67,6 +67,7 @@ class Score:
         scale: lowest and highest value; None is open (CIDEr can pass 100).
         higher_is_better: or the other way round.
         headline: sweeps report it.
+        digits: after the point on pages and in tables; the command line shows one more.
     """
 
     key: str
@@ -74,6 +75,7 @@ class Score:
     scale: tuple[float, float | None] = (0, 100)
     higher_is_better: bool = True
     headline: bool = False
+    digits: int = 1
 
 
 def _always(inputs: Inputs) -> bool:
@@ -86,7 +88,7 @@ class Metric:
 
     Attributes:
         name: on the command line. kind: of the tasks that it scores (`Task.metric`): caption, vqa, entailment, or one's own.
-        scores: what it yields.
+        scores: what it yields that has an interval; a metric may yield plain values only.
         primary: its first score is the one that this kind of task is known by.
         default: made unless others are asked for.
         needs: "java" is left out of a run's evaluation unless asked for.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
@@ -31,16 +32,18 @@ def bleu(inputs: Inputs) -> dict[str, SummedScore]:
         scorer += (res[key][0], refs)
     _, per_image = scorer.compute_score(option="closest", verbose=0)
     statistics = np.array(
-        [
-            [*c["correct"], *c["guess"], c["testlen"], scorer._single_reflen(c["reflen"], "closest", c["testlen"])]
-            for c in scorer.ctest
-        ],
+        [[*c["correct"], *c["guess"], c["testlen"], _closest(c["reflen"], c["testlen"])] for c in scorer.ctest],
         dtype=np.float64,
     )
     return {
         f"bleu_{n}": SummedScore(100 * np.array(per_image[n - 1]), statistics, partial(_corpus_bleu, n=n))
         for n in range(1, 5)
     }
+
+
+def _closest(lengths: Iterable[int], said: int) -> int:
+    """The reference's length that is nearest to that of what was said; of two as near, the shorter."""
+    return min(lengths, key=lambda length: (abs(length - said), length))
 
 
 def _corpus_bleu(sums: Array, n: int) -> Array:

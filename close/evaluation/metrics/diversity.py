@@ -11,9 +11,18 @@ from typing import Any
 import numpy as np
 
 from close.errors import DataError
+from close.evaluation.metrics.base import METRICS, Inputs, Metric
 from close.evaluation.metrics.words import words as words_of
 
 __all__ = ["diversity"]
+
+
+@METRICS.register(
+    Metric("diversity", "caption", (), automatic=True, source="Distinct-n: Li et al., NAACL 2016"),
+)
+def described(inputs: Inputs) -> dict[str, Any]:
+    """How varied the captions are, and how long."""
+    return {"diversity": diversity([inputs.predictions[key] for key in inputs.ids])}
 
 
 def diversity(captions: Sequence[str], training: Iterable[str] | None = None) -> dict[str, Any]:

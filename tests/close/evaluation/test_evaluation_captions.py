@@ -82,7 +82,7 @@ def test_keys_and_plain_values() -> None:
     scores = caption_scores(*made_up(20), tokenizer="python", metrics=NO_JAVA, samples=50)
     assert list(scores) == [
         *("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider", "meteor", "spice"),
-        *("n", "tokenizer", "ci", "missing", "notes"),
+        *("n", "tokenizer", "ci", "missing", "notes", "diversity"),
     ]
     assert json.loads(json.dumps(scores)) == scores
     assert set(scores["ci"]) == {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider"}
@@ -145,6 +145,16 @@ def test_meteor_of_a_resample_is_meteor_of_the_repeated_examples() -> None:
     weights = np.bincount(drawn, minlength=60).astype(float)
     assert measure.combine(weights @ measure.statistics) == pytest.approx(100 * value, abs=1e-6)
     np.testing.assert_allclose(measure.per_example[drawn], 100 * np.array(per_image), atol=1e-6)
+
+
+def test_the_closest_of_two_references_as_near_is_the_shorter() -> None:
+    """Lengths 2 and 6 about 4: as pycocoevalcap takes them, without the penalty of what is too short."""
+    scores = caption_scores(
+        {"x": "a b c d"}, {"x": ["a b c d e f", "a b"]}, tokenizer="python", metrics=["bleu"], samples=0
+    )
+    measure = scores.metrics["bleu_1"]
+    assert measure.statistics[0, 8:].tolist() == [4, 2]
+    assert scores["bleu_1"] == pytest.approx(100, abs=1e-4)
 
 
 def test_predictions_of_some_images_only() -> None:

@@ -153,3 +153,16 @@ def test_tables_scroll_in_their_own_box(name: str) -> None:
 def test_pictures_have_words(tmp_path: Path) -> None:
     images = [attributes for tag, attributes in Page(evaluation_page(result(tmp_path))).elements if tag == "img"]
     assert [image["alt"] for image in images] == [f"Picture of {EVIL}: {EVIL}"]
+
+
+def test_a_metric_says_how_its_numbers_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    from close.evaluation.metrics import METRICS, Metric, Score
+    from close.evaluation.metrics.base import Metrics
+
+    own = Metrics()
+    own.register(Metric("speed", "caption", (Score("speed", "Speed", scale=(0, None), digits=3),)))(dict)
+    own.register(METRICS["cider"])(METRICS["cider"].function)
+    monkeypatch.setattr("close.evaluation.page.METRICS", own)
+    text = Page(evaluation_page({"scores": {"speed": 1.23456, "cider": 95.44, "ci": {"speed": [1, 2]}}})).text
+    for said in ("1.235", "1.000 to 2.000", "95.4"):
+        assert said in text
