@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Literal
 
 from close.data.columns import Skip
 from close.data.rows import parse_row
-from close.errors import DataError, MissingError, RecipeError, UnknownNameError, listed, shown
+from close.errors import DataError, MissingError, RecipeError, listed, shown
 from close.io.files import below, check_file
-from close.registry import Registry, unknown_name
+from close.registry import Registry
 
 __all__ = [
     "READERS",
@@ -171,8 +171,6 @@ def read_rows(
         UnknownNameError: no such format. MissingError: no such file.
         DataError: what is wrong, with file and line or record; two rows have one id; the file holds no row.
     """
-    if name not in READERS:
-        raise UnknownNameError(f"{unknown_name('format', name, READERS)}; formats: {', '.join(READERS)}")
     kind, summary, ids = READERS[name], ReadSummary() if summary is None else summary, set[int]()
     if not os.path.exists(path):
         raise MissingError(f"{path}: no such file or folder")
