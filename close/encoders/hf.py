@@ -81,7 +81,10 @@ class TransformersEncoder(ContrastiveEncoder):
         if not hasattr(model, "get_text_features") or not (audio or hasattr(model, "get_image_features")):
             raise WeightsError(f"{reference}: {type(model).__name__} is no contrastive encoder (CLIP, SigLIP, CLAP, …)")
         kind = ClapEncoder if audio else TransformersEncoder
-        return kind(reference, model, name=name, device=device, precision=precision)
+        with loading(f"transformers can't load {reference!r}", reference):
+            encoder = kind(reference, model, name=name, device=device, precision=precision)
+            encoder.text_features(["a"])  # sizes that do not fit together show here, and not in the middle of a job
+        return encoder
 
     def __init__(
         self, reference: str, model: Any, *, name: str, device: str | torch.device | None, precision: str

@@ -61,13 +61,13 @@ class OpenClipEncoder(ContrastiveEncoder):
                 model_name, weights, device="cpu", force_quick_gelu=quick
             )
             self.tokenizer = open_clip.get_tokenizer(model_name)
-        with torch.inference_mode():
-            self._embed_dim = model.encode_text(self.tokenizer(["a"])).shape[-1]  # config keys differ between families
-        super().__init__(name, model, device=device, precision=precision)
+            with torch.inference_mode():  # config keys differ between families
+                self._embed_dim = model.encode_text(self.tokenizer(["a"])).shape[-1]
+            super().__init__(name, model, device=device, precision=precision)
+            self._trims = trims(model)
+        self.context = getattr(self.tokenizer, "context_length", None)
         if quick:  # the same weights and another activation: vectors of before must not be taken for these
             self.fingerprint = hashlib.sha256(f"{self.fingerprint} QuickGELU".encode()).hexdigest()[:32]
-        self._trims = trims(model)
-        self.context = getattr(self.tokenizer, "context_length", None)
 
     @property
     def embed_dim(self) -> int:

@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from close.errors import DataError, MissingError
+from close.errors import DataError, MissingError, reason
 from close.io.media import describe, picture_formats, written
 
 __all__ = ["open_picture"]
@@ -63,8 +63,8 @@ def _decoded(source: Path | IO[bytes], name: str) -> Image.Image:
         raise _too_large(name, "more than twice as many") from None
     except DataError:
         raise
-    except (OSError, TypeError, ValueError, SyntaxError) as error:  # TypeError: a file opened as text
-        raise DataError(f"{name} can't be read: {written(error)}") from None
+    except Exception as error:  # decoders raise whatever they meet in a damaged file
+        raise DataError(f"{name} can't be read: {written(reason(error))}") from None
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:

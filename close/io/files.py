@@ -80,7 +80,7 @@ def whole(path: str | Path) -> Iterator[Path]:
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with whole(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # half a character, as JSON spells it
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -25,7 +25,7 @@ from close.io.files import read_json, write_json
 from close.io.jobs import clear, exclusively
 from close.io.keys import file_key, text_key
 from close.io.media import media_below, some, written
-from close.vectors.arrays import checksums, rows_in_block
+from close.vectors.arrays import checksums, map_array, rows_in_block
 from close.vectors.checked import refuse_bad_rows
 from close.vectors.table import CHECKSUMS, CHUNK, FAILURES, FILES, FORMAT, VECTORS, EmbeddingTable, Ids
 
@@ -146,8 +146,10 @@ class TableBuilder:
     def _prepare(self, ids: list[Any], count: int) -> dict[str, Any]:
         """The state to continue from; anew where there is none."""
         if self.state.is_file():
-            state: dict[str, Any] = read_json(self.state)
-            if state["plan"] != self.plan:
+            state = read_json(self.state)
+            if not _is_state(state, count):
+                raise DataError(f"{self.state}: damaged; remove it and {self.partial.name} to start anew")
+            if state.get("plan") != self.plan:
                 raise OutputExistsError(
                     f"{self.partial} belongs to another job (other data or encoder); remove it and {self.state.name} "
                     "to start anew"
@@ -178,9 +180,9 @@ class TableBuilder:
     def _put(self, name: str, start: int, values: NDArray[np.float32]) -> None:
         """Plain writes at an offset: pages of a memory map would count as this process's memory."""
         path, row_bytes = self.partial / f"{name}.npy", values[0].nbytes
-        offset = np.load(path, mmap_mode="r").offset
+        array: Any = map_array(path, np.float32, 2 if name == "vectors" else 1)
         with path.open("r+b") as file:
-            file.seek(offset + start * row_bytes)
+            file.seek(array.offset + start * row_bytes)
             file.write(np.ascontiguousarray(values).tobytes())
 
     def _finish(
@@ -222,14 +224,23 @@ class TableBuilder:
         (whole / "ids.bin").write_bytes(b"".join(names))
         np.save(whole / "ids.npy", np.cumsum([0, *map(len, names)], dtype=np.int64))
         for name in ("vectors", "norms"):
-            np.save(whole / f"{name}.npy", np.load(self.partial / f"{name}.npy", mmap_mode="r")[kept])
+            np.save(whole / f"{name}.npy", map_array(self.partial / f"{name}.npy")[kept])
         return whole
+
+
+def _is_state(state: Any, count: int) -> bool:
+    """Whether this is what is kept of a build of so many items."""
+    if not isinstance(state, dict) or not isinstance(state.get("failures"), dict):
+        return False
+    counts = state.get("done"), state.get("cut", 0)
+    rows = all(row.isdecimal() and isinstance(why, str) for row, why in state["failures"].items())
+    return rows and all(type(number) is int and 0 <= number <= count for number in counts)
 
 
 def _checksums(folder: Path) -> dict[str, list[int]]:
     """Of every file of a table but the one that they are written to."""
-    vectors = np.load(folder / VECTORS, mmap_mode="r")
-    row_bytes = vectors[0].nbytes
+    vectors: Any = map_array(folder / VECTORS, np.float32, 2)
+    row_bytes = 4 * vectors.shape[1]
     blocks = {VECTORS: (vectors.offset, row_bytes * rows_in_block(row_bytes))}
     names = sorted(path.name for path in folder.iterdir() if path.name in (*FILES, FAILURES))
     return {name: checksums(folder / name, *blocks.get(name, ())) for name in names}

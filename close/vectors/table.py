@@ -140,7 +140,7 @@ class EmbeddingTable:
             return None
         sums = read_json(file)
         names = {name for name in (*FILES, FAILURES) if (self.path / name).is_file()}
-        damaged = {*FILES, *(sums if isinstance(sums, dict) else ())} ^ names
+        damaged = {*(sums if isinstance(sums, dict) else ())} ^ names | {*FILES} - names
         damaged = damaged or {name for name in names - {VECTORS} if checksums(self.path / name) != sums[name]}
         if damaged:
             raise DataError(
@@ -185,7 +185,7 @@ class EmbeddingTable:
         try:
             lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
             return [{"id": str(line["id"]), "reason": str(line["reason"])} for line in map(json.loads, lines)]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DataError(f"{path}: damaged ({reason(error)}); make the table again") from None
 
     def __getitem__(self, rows: Any) -> NDArray[np.float32]:
@@ -229,7 +229,7 @@ class EmbeddingTable:
                 self._write_parquet(partial)
                 return
             write_rows(partial, self.shape, (self[start : start + CHUNK] for start in range(0, len(self), CHUNK)))
-            names = (name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r") for name in self.ids)
+            names = (name.replace("\n", "\\n").replace("\r", "\\r") for name in self.ids)
             write_text(target.with_suffix(".ids.txt"), "".join(f"{name}\n" for name in names))
 
     def _write_parquet(self, path: Path) -> None:
