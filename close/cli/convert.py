@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ import typer.core
 
 from close.cli.options import Json, print_json, verb
 from close.io.terminal import field, show
+from close.plugins import load_plugins
 
 if TYPE_CHECKING:
     from close.data.readers import ReadSummary
@@ -23,11 +25,18 @@ def register(app: typer.Typer) -> None:
 
 
 class _WithFormats(typer.core.TyperCommand):
-    """A command whose help ends with the formats; only help waits for the readers to be imported."""
+    """A command whose help ends with the formats, plug-ins' own included; only help waits for the readers to be imported."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keep what was given: help is shown before any option is looked at."""
+        named = [name for flag, name in pairwise(args) if flag == "--plugin"]
+        self.plugins = named + [arg.partition("=")[2] for arg in args if arg.startswith("--plugin=")]
+        return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from close.data.readers import formats
 
+        load_plugins(self.plugins)
         known = [f"{name} – {about}" for name, about in formats().items()]
         self.epilog = "\n\n".join(["Formats, and the options that say something to each:", *known])
         super().format_help(ctx, formatter)

@@ -14,6 +14,7 @@ from close.data import tables
 from close.data.readers import ReadOptions, convert
 from close.data.rows import Row, RowFile
 from close.errors import DataError
+from close.io.files import waiting
 from close.io.keys import cache_folder, file_key, text_key
 
 __all__ = ["RowShards", "is_rows", "open_rows"]
@@ -96,6 +97,7 @@ def _as_lines(path: Path, columns: Mapping[str, str | int] | None) -> Path:
     """The JSONL that stands for a Parquet file in the cache."""
     key = text_key(f"{file_key(path.resolve())} {sorted(columns.items()) if columns else ''}")
     lines = cache_folder() / "rows" / f"{path.stem}-{key:016x}.jsonl"
-    if not lines.is_file():
-        convert("parquet", path, lines, options=ReadOptions(columns=columns), overwrite=True)
+    with waiting(Path(f"{lines}.lock")):  # of several processes one converts, the others read
+        if not lines.is_file():
+            convert("parquet", path, lines, options=ReadOptions(columns=columns), overwrite=True)
     return lines

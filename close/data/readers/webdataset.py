@@ -70,8 +70,12 @@ class WebDataset(Reader):
         fields = self._fields(sample, where)
         check_flags(fields)
         given = {name: column for name, column in self.given.items() if str(column) in fields}
-        values = Columns(fields, given, where, demand=False).values(fields, where)
-        meta = {name: fields[name] for name in ("id", "image") if values.pop(name, None) is not None}
+        columns = Columns(fields, given, where, demand=False)
+        values = columns.values(fields, where)
+        own = ("id", "image")  # a sample has its name and its picture already
+        meta = {
+            name: fields[name] for name, key in columns.keys.items() if key in own and values.pop(key, None) is not None
+        }
         picture = self._part("image", _PICTURES, sample, fields, where)
         caption = self._part("caption", _TEXTS, sample, fields, where)
         if caption:
