@@ -28,6 +28,7 @@ from close.io.versions import versions
 from close.mini import export
 from close.runs.folder import RECIPE_FILE, RUN_FILE
 from close.runs.recipe import Recipe
+from close.runs.recipe_file import portable
 from close.runs.sections import TrainingSection
 from close.vectors.cache import cached_table
 
@@ -167,7 +168,7 @@ def _steps(training: TrainingSection, examples: int) -> int:
 
 def _is_done(folder: Path, recipe: Recipe) -> bool:
     own = folder / RECIPE_FILE
-    same = own.is_file() and read_yaml(own) == recipe.dump()
+    same = own.is_file() and read_yaml(own) == portable(recipe.dump(), folder)
     return same and (folder / RUN_FILE).is_file()
 
 

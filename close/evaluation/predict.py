@@ -17,12 +17,12 @@ from close.data.shards import open_rows
 from close.errors import DataError, MismatchError, RecipeError
 from close.evaluation.images import about_images, one_row_an_image
 from close.evaluation.match import Missing
-from close.io.plain import read_yaml
 from close.io.progress import progress
 from close.runs.examples import embeddings_of
 from close.runs.folder import RECIPE_FILE, open_run
 from close.runs.pipeline import Answer, CloseCaptioner, Decode
 from close.runs.recipe import checked
+from close.runs.recipe_file import read_values
 from close.tasks import Task, answer_vocabulary
 from close.vectors.build import images_of
 from close.vectors.cache import cached_images, cached_table
@@ -209,7 +209,7 @@ def decoding_of(
 def _learnt_answers(run: str, task: Task, top: int) -> tuple[str, ...]:
     """The commonest targets of the data that the run was trained on, which must still be there unchanged."""
     trained = open_run(run)["train"]
-    recipe = checked(read_yaml(Path(run) / RECIPE_FILE), str(Path(run) / RECIPE_FILE))
+    recipe = checked(read_values(Path(run) / RECIPE_FILE), str(Path(run) / RECIPE_FILE), only_keys=True)
     for part, facts in zip(recipe.parts(), trained, strict=True):
         if part.task == task.name:
             columns = recipe.data.columns

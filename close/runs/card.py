@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import yaml
 
 from close.runs.recipe import Recipe
+from close.runs.recipe_file import portable
 
 __all__ = ["model_card"]
 
 
-def model_card(recipe: Recipe) -> str:
-    """Markdown of what the run is and how it is used."""
+def model_card(recipe: Recipe, folder: Path) -> str:
+    """Markdown of what the run in `folder` is and how it is used; nothing in it says where on a machine it was made."""
+    values = portable(recipe.dump(), folder)
     return _CARD.format(
-        task=recipe.task,
-        encoder=recipe.encoder,
+        task=", ".join(part.task for part in recipe.parts()),
+        encoder=_short(values["encoder"]),
         train_on=recipe.train_on,
-        language_model=recipe.language_model,
-        recipe=yaml.safe_dump(recipe.dump(), sort_keys=False),
+        language_model=_short(values["language_model"]),
+        recipe=yaml.safe_dump(values, sort_keys=False),
     )
+
+
+def _short(reference: str) -> str:
+    """A directory by its name."""
+    return Path(reference).name if reference.startswith("..") else reference
 
 
 _CARD = """---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from close.plugins import check_plugins
 from close.registry import Registry
 from close.runs.card import model_card
 from close.runs.recipe import Recipe, upgraded
+from close.runs.recipe_file import absolute, portable
 
 __all__ = ["CHECKPOINTS", "RECIPE_FILE", "RUN_FILE", "begin_run", "is_finished", "open_run", "plugins_of", "save_run"]
 
@@ -101,10 +103,14 @@ def _started(folder: Path) -> dict[str, Any] | None:
 def _different(folder: Path, recipe: Recipe, started: dict[str, Any]) -> list[str]:
     """Keys in which the recipe of a run differs from this one."""
     own = folder / RECIPE_FILE
-    theirs = started.get("recipe") or (_mapping(own) if own.is_file() else {})
-    ours, theirs = recipe.dump(), upgraded(theirs)
+    theirs = _mapping(own) if own.is_file() else {}
+    if "recipe" in started and (started.get("replacing") or not theirs):  # what lies there may still be another run's
+        theirs = portable(started["recipe"], folder)
+    given, theirs = recipe.dump(), upgraded(theirs)
+    ours = portable(given, folder)
     defaults = {key: field.get_default(call_default_factory=True) for key, field in Recipe.model_fields.items()}
-    return [key for key in ours if ours[key] != theirs.get(key, defaults[key])]
+    # runs of before keep places as they were given
+    return [key for key in ours if theirs.get(key, defaults[key]) not in (ours[key], given[key])]
 
 
 def _mapping(file: Path) -> dict[str, Any]:
@@ -121,6 +127,7 @@ def begin_run(folder: Path, recipe: Recipe, *, encoder: str, data: dict[str, str
     Raises:
         OutputExistsError: encoder or data have changed since the run that is to be resumed began.
     """
+    data = {os.path.relpath(path, folder): digest for path, digest in data.items()}
     facts: dict[str, Any] = {"encoder": encoder, "data": data}
     before = _started(folder)
     if resume and before is not None and not before.get("replacing"):
@@ -133,14 +140,14 @@ def begin_run(folder: Path, recipe: Recipe, *, encoder: str, data: dict[str, str
         clear(folder)
         clear(folder / CHECKPOINTS)
     else:
-        about = {"recipe": recipe.dump()} | facts
+        about = {"recipe": absolute(recipe.dump())} | facts
         write_json(folder / STARTED, about | {"replacing": True})  # until the last of what was there is gone
         (folder / RUN_FILE).unlink(missing_ok=True)
         for path in (*folder.iterdir(), *(folder / CHECKPOINTS).iterdir()):
             if path not in (folder / CHECKPOINTS, folder / STARTED):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         write_json(folder / STARTED, about)
-    write_text(folder / RECIPE_FILE, yaml.safe_dump(recipe.dump(), sort_keys=False))
+    write_text(folder / RECIPE_FILE, yaml.safe_dump(portable(recipe.dump(), folder), sort_keys=False))
 
 
 def _tidy(folder: Path) -> None:
@@ -167,10 +174,11 @@ def save_run(
     logs = folder / CHECKPOINTS / "runs"  # where tensorboard writes
     if logs.is_dir():
         shutil.copytree(logs, folder / "runs", dirs_exist_ok=True)
+    model.config.language_model._name_or_path = ""  # a place on this machine
     model.save_pretrained(folder, state_dict=state)
     tokenizer.save_pretrained(folder)
     write_text(folder / "log.jsonl", "".join(json.dumps(nan_as_null(entry)) + "\n" for entry in log))
-    write_text(folder / "README.md", model_card(recipe))
+    write_text(folder / "README.md", model_card(recipe, folder))
     config = model.config
     encoder = {"encoder": config.encoder, "fingerprint": config.encoder_fingerprint}
     info = {"format": 1, **encoder, "seed": recipe.seed, **about, "versions": versions()}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from close.errors import DataError, MissingError, RecipeError
 from close.io.plain import parse_yaml, read_yaml
 from close.plugins import is_file
 
-__all__ = ["read_values"]
+__all__ = ["absolute", "portable", "read_values"]
 
 
 def read_values(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -37,51 +38,81 @@ def _read(path: Path) -> dict[str, Any]:
         raise RecipeError(str(error)) from None
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys to values, not {type(values).__name__}")
+    folder = path.parent
+    return _with_places(values, lambda place: str(folder / place), folder)
+
+
+def portable(values: dict[str, Any], folder: str | Path) -> dict[str, Any]:
+    """A recipe's values with every place relative to `folder`, so that they mean the same wherever both are moved together.
+
+    What has nothing but the root in common with it is named by its last part alone: where it lies is this machine's own affair.
+    """
+    return _with_places(copy.deepcopy(values), lambda place: _portable(place, folder), Path())
+
+
+def absolute(values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's values with every place in full, whatever the working directory is."""
+    return _with_places(copy.deepcopy(values), os.path.abspath, Path())
+
+
+def _portable(place: str | Path, folder: str | Path) -> str:
+    """One place, as in `portable`."""
+    there, here = os.path.abspath(place), os.path.abspath(folder)
+    apart = os.path.splitdrive(there)[0] != os.path.splitdrive(here)[0]
+    if apart or len(Path(os.path.commonpath([there, here])).parts) < 2:
+        return Path(there).name
+    return Path(os.path.relpath(there, here)).as_posix()
+
+
+def _with_places(values: dict[str, Any], moved: Callable[[str], str], base: Path) -> dict[str, Any]:
+    """The values, whose places are `moved`.
+
+    Args:
+        base: where what a reference names is looked for, to know whether it names a place at all.
+    """
     data = values.get("data")
     if isinstance(data, dict):
         for key, value in data.items():
             if isinstance(value, str) and key != "columns":
-                data[key] = str(path.parent / value)
+                data[key] = moved(value)
     for part in values["task"] if isinstance(values.get("task"), list) else []:
         for key in ("train", "embeddings"):
             if isinstance(part, dict) and isinstance(part.get(key), str):
-                part[key] = str(path.parent / part[key])
+                part[key] = moved(part[key])
     for key in ("encoder", "language_model"):
         if isinstance(values.get(key), str):
-            values[key] = _on_disk(values[key], path.parent)
+            values[key] = _moved_reference(values[key], moved, base)
     if isinstance(values.get("plugins"), list):
-        values["plugins"] = [_beside(name, path.parent) for name in values["plugins"]]
+        values["plugins"] = [
+            moved(name) if isinstance(name, str) and is_file(name) else name for name in values["plugins"]
+        ]
     if "adapter" in values:
-        values["adapter"] = _relative(values["adapter"], path.parent)
+        values["adapter"] = _moved_tables(values["adapter"], moved)
     return values
 
 
-def _beside(plugin: Any, folder: Path) -> Any:
-    """A plug-in's file against the recipe's folder; modules as they are."""
-    return str(folder / plugin) if isinstance(plugin, str) and is_file(plugin) else plugin
-
-
-def _on_disk(reference: str, folder: Path) -> str:
-    """A directory or checkpoint against the recipe's folder; other references as they are."""
+def _moved_reference(reference: str, moved: Callable[[str], str], base: Path) -> str:
+    """The directory or checkpoint in a reference of a model, moved; other references as they are."""
     head, at, checkpoint = reference.rpartition("@")
-    if at and os.path.isfile(folder / checkpoint):  # False, where a name is too long for a file, as pathlib's is not
-        return f"{head}@{folder / checkpoint}"
-    return str(folder / reference) if reference != "mini" and os.path.isdir(folder / reference) else reference
+    if at and os.path.isfile(base / checkpoint):  # False, where a name is too long for a file, as pathlib's is not
+        return f"{head}@{moved(checkpoint)}"
+    scheme, colon, rest = reference.partition(":")
+    if colon and scheme in ("hf", "open_clip") and os.path.isdir(base / rest):
+        return f"{scheme}:{moved(rest)}"
+    return moved(reference) if reference != "mini" and os.path.isdir(base / reference) else reference
 
 
-def _relative(spec: Any, folder: Path) -> Any:
-    """The files that an adapter's `fit` and `load` name, against the recipe's folder."""
+def _moved_tables(spec: Any, moved: Callable[[str], str]) -> Any:
+    """The files that an adapter's `fit` and `load` name, moved."""
     if isinstance(spec, list):
-        return [_relative(stage, folder) for stage in spec]
+        return [_moved_tables(stage, moved) for stage in spec]
     if not isinstance(spec, dict):
         return spec
-    found = {key: _relative(value, folder) for key, value in spec.items()}
+    found = {key: _moved_tables(value, moved) for key, value in spec.items()}
     if isinstance(found.get("load"), str):
-        found["load"] = str(folder / found["load"])
+        found["load"] = moved(found["load"])
     if isinstance(found.get("fit"), dict):
-        found["fit"] = {
-            side: str(folder / place) if isinstance(place, str) else place for side, place in found["fit"].items()
-        }
+        found["fit"] = {side: moved(place) if isinstance(place, str) else place for side, place in found["fit"].items()}
     return found
 
 

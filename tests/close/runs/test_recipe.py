@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -11,9 +12,12 @@ import numpy as np
 import pytest
 import yaml
 
-from close.errors import CloseError, MissingError, RecipeError
+from close.errors import CloseError, MissingError, OutputExistsError, RecipeError
+from close.runs.pipeline import load as load_run
 from close.runs.recipe import Recipe, load_recipe
+from close.runs.recipe_file import portable
 from close.runs.sections import _theirs
+from close.runs.train import train
 
 DATA = "data: {train: c.txt}\n"
 
@@ -222,3 +226,53 @@ def test_a_stage_without_its_data_is_no_recipe(load, tmp_path):
     for adapter in ("{mean_shift: {fit: {image: V.npy}}}", "memory"):
         with pytest.raises(RecipeError, match=r"needs \w+ data"):
             load(DATA + f"train_on: image\nadapter: {adapter}\n")
+
+
+def test_what_a_run_keeps_of_its_recipe_names_no_place_of_this_machine(
+    tiny_encoder, tiny_t5, captions, tmp_path, monkeypatch
+):
+    """Copied with its data, a run is the same one; its recipe trains the same again, from wherever."""
+    here = tmp_path / "here"
+    shutil.copytree(tiny_encoder, here / "models" / "clip")
+    shutil.copytree(tiny_t5, here / "models" / "t5")
+    (here / "data").mkdir()
+    shutil.copy(captions, here / "data" / "c.jsonl")
+    np.save(here / "data" / "V.npy", np.eye(16, dtype=np.float32))
+    recipe = {
+        "task": [{"task": "caption", "train": "data/c.jsonl"}],
+        "encoder": "models/clip",
+        "language_model": "models/t5",
+        "adapter": [{"mean_shift": {"fit": {"image": "data/V.npy"}}}],
+        "training": {"max_steps": 1, "batch_size": 8, "save_strategy": "no"},
+    }
+    (here / "r.yaml").write_text(yaml.safe_dump(recipe))
+    monkeypatch.chdir(here)
+    run = train(load_recipe("r.yaml"), "runs/mine")
+    monkeypatch.chdir("/")
+    assert train(load_recipe(here / "r.yaml"), here / run, resume=True) == here / run  # the same one, from elsewhere
+    for name in ("recipe.yaml", "README.md"):
+        assert str(tmp_path) not in (here / run / name).read_text()
+    kept = yaml.safe_load((here / run / "recipe.yaml").read_text())
+    assert kept["task"][0]["train"] == "../../data/c.jsonl"
+    assert (kept["encoder"], kept["language_model"]) == ("../../models/clip", "../../models/t5")
+    assert kept["adapter"] == [{"mean_shift": {"fit": {"image": "../../data/V.npy"}}}]
+    assert "# caption: t5 behind clip" in (here / run / "README.md").read_text()
+    again = load_recipe(here / run / "recipe.yaml")
+    assert portable(again.dump(), here / run) == kept
+    there = tmp_path / "there"
+    shutil.copytree(here, there)
+    assert train(load_recipe(there / "r.yaml"), there / run, resume=True) == there / run
+    assert len(load_run(there / run)(np.zeros((16, 16, 3), np.uint8)).text) >= 0
+    with pytest.raises(OutputExistsError, match="another recipe"):
+        train(load_recipe(there / "r.yaml", [f"encoder={tiny_encoder}"]), there / run, resume=True)
+
+
+def test_places_that_share_nothing_are_named_alone(tmp_path):
+    values = {
+        "data": {"train": "/data/c.jsonl", "val": str(tmp_path / "v.txt")},
+        "encoder": "hf:a/b",
+        "plugins": ["os", "/x/p.py"],
+    }
+    found = portable(values, tmp_path / "run")
+    assert found == {"data": {"train": "c.jsonl", "val": "../v.txt"}, "encoder": "hf:a/b", "plugins": ["os", "p.py"]}
+    assert values["data"]["train"] == "/data/c.jsonl"
