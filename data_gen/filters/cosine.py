@@ -49,9 +49,14 @@ def _read_vectors(path: Path) -> dict[str, npt.NDArray[np.float32]]:
     for place, line in enumerate(read_lines(path), 1):
         word, *values = line.split(" ")
         try:
-            vectors[word] = np.array(values, np.float32)
+            with np.errstate(over="ignore"):
+                vectors[word] = np.array(values, np.float32)
+            if not np.isfinite(vectors[word]).all():
+                raise ValueError("not finite")
         except ValueError:
-            raise InputError(f"{path}, line {place}: expected a word and its vector, separated by spaces") from None
+            raise InputError(
+                f"{path}, line {place}: expected a word and its vector of numbers, separated by spaces"
+            ) from None
     if len({vector.size for vector in vectors.values()}) != 1:
         raise InputError(f"{path}: expected word vectors, all of one length")
     return vectors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -19,12 +20,16 @@ __all__ = ["EMPTY", "OPEN_THOUGHT", "Reading", "parse"]
 EMPTY, OPEN_THOUGHT = "empty", "a thought that was not closed"
 
 _FENCE = re.compile(r"^\s*(?:```|~~~)[\w-]*\s*$", re.MULTILINE)
-_BULLET = re.compile(r"^\s*(?:[-*•–]|\(?\d+[.):])\s+|^\s*(?:\(?\d+[、．）]|[①-⑳])\s*")
+_BULLET = re.compile(r"^\s*(?:[-*•–>]|\(?\d+[.):])\s+|^\s*(?:\(?\d+[、．）]|[①-⑳])\s*")
 _QUOTES = {'"': '"', "“": "”", "«": "»", "„": "“", "'": "'", "「": "」", "『": "』", "‹": "›"}
 _JSON = re.compile(r"""(?:^|(?<=[:\n`]))[ \t]*[\[{]|[\[{]\s*["'“{\[]""")  # a line begins with it, or a string is in it
 _WORD_AFTER = re.compile(r"\[\s*[^\W\d_]")
 _SYNTAX = re.compile(r"""[{}\[\]\\]|["'”]\s*[:,]\s*["'“]""")
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\(.)")
 _CLOSED = re.compile(r"""[}\]][^{}\[\]"“”]*\Z""")
+_HEADING = re.compile(r"^\s*#{1,6}\s")
+_LETTER = re.compile(r"\w")
+_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 _PLACEHOLDER = re.compile(r"[.…<>\s]*")
 _MENDABLE = 100_000
 """Characters: mending takes more than linear time, and no answer that is worth it is longer."""
@@ -45,27 +50,40 @@ class Reading:
     mended: bool = False
 
 
-def parse(answer: str, fields: Sequence[str]) -> Reading:
+def parse(answer: str, fields: Sequence[str], given: str = "") -> Reading:
     """The records in an answer: JSON anywhere in it, else labelled, numbered or bare lines.
 
-    Thoughts, introductions, code fences, bullets and quotes are dropped. Records that lack a field are left out. Where
-    JSON was begun, lines are not read: broken JSON is mended (by json-repair), unless it was cut off.
+    Thoughts, introductions, code fences, headings, bullets and quotes are dropped. Records that lack a field are left
+    out. Where JSON was begun, lines are not read: broken JSON is mended (by json-repair), unless it was cut off.
+
+    Args:
+        answer: of the model.
+        fields: of a record.
+        given: how the prompt names what is given; a model that goes on with a prompt of its own making ends there.
     """
     text = without_thought(answer)
     if text is None:
         return Reading([], OPEN_THOUGHT)
-    text = _FENCE.sub("", text)
+    text = _BOXED.sub(r"\1", _FENCE.sub("", text))
     if not text.strip():
         return Reading([], EMPTY)
+    key = None if _JSON.search(text) else re.search(rf"[\"“]({'|'.join(map(re.escape, fields))}|items)[\"”]\s*:", text)
+    if key:  # its brace was lost
+        text = f"{{{text[key.start() :]}}}"
     if _JSON.search(text):
         return _read_json(text, fields)
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in text.splitlines() if _LETTER.search(line) and not _HEADING.match(line)]
+    if given:
+        own = re.compile(rf"^[\W\d_]*{re.escape(given)}\s*[:：]", re.IGNORECASE)
+        lines = lines[1:] if lines and own.match(lines[0]) else lines
+        lines = list(itertools.takewhile(lambda line: not own.match(line), lines))
+    lines = _filled(lines, _label(fields))
     while lines and (lines[0].rstrip(" *").endswith((":", "：")) or (len(lines) > 1 and is_chat(lines[0]))):
         if _label(fields).match(lines[0]):
             break
         lines = lines[1:]
     records = list(_labelled(lines, fields)) if len(fields) > 1 else _bare(lines, fields[0])
-    return Reading(records, "" if records else f"no {' and '.join(fields)} in it")
+    return Reading(records, "" if records else f"no {' and '.join(fields)} in it" if lines else EMPTY)
 
 
 # ── JSON ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -87,12 +105,34 @@ def _read_json(text: str, fields: Sequence[str]) -> Reading:
             place = len(text)
         values.append(value)
     records = list(_from_json(values, fields))
-    names = re.compile(rf"({'|'.join(map(re.escape, fields))}|items)([\"'”]|\W*\Z)")
-    if mended and any(_SYNTAX.search(part) or names.search(part) for record in records for part in record.values()):
+    if mended and not _plausible(text, records, values, fields):
         return Reading([], "broken JSON")
     records = [record for record in records if not all(map(_PLACEHOLDER.fullmatch, record.values()))]
     why = "" if records else EMPTY if not any(_strings(values)) else f"JSON without {' and '.join(fields)}"
     return Reading(records, why, mended and bool(records))
+
+
+def _plausible(text: str, records: Sequence[Record], values: Any, fields: Sequence[str]) -> bool:
+    """Whether mended JSON can be trusted: each text ends in the answer where a text ends, and no JSON is left in it."""
+    names = re.compile(rf"({'|'.join(map(re.escape, fields))}|items)([\"'”:]|\W*\Z)")
+    parts = [part for record in records for part in record.values()]
+    loose = sum(isinstance(value, str) for value in _beside(values)) if len(fields) == 1 else 0
+    if loose not in (0, len(records)) or any(_SYNTAX.search(part) or names.search(part) for part in parts):
+        return False
+    source = clean(_ESCAPE.sub(_unescaped, text))
+    ends = r"""(?:(["'“”])[\s*«‹„]*|(?<!["'“”])){}[\s*»›“]*(?(1)["'“”]\s*(?:[,;}}\]/#"'“]|$)|[,}}\]])"""
+    return all(re.search(ends.format(re.escape(part)), source) for part in parts)
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return chr(int(match[1], 16)) if match[1] else " " if match[2] in "nrtbf" else match[2]
+
+
+def _beside(value: Any) -> Iterator[Any]:
+    """What lies in the lists of a JSON value."""
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from [inner] if isinstance(value, list) else []
+        yield from _beside(inner)
 
 
 def _mend(text: str) -> Any:
@@ -158,6 +198,18 @@ def _label(fields: Sequence[str]) -> re.Pattern[str]:
     return re.compile(rf"^[\W\d_]*({'|'.join(map(re.escape, fields))})[\s\d*]*[:：]\s*\**(.*)$", re.IGNORECASE)
 
 
+def _filled(lines: Sequence[str], label: re.Pattern[str]) -> list[str]:
+    """Lines of which a label that stands alone was put before the next one."""
+    filled: list[str] = []
+    for line in lines:
+        match = label.match(filled[-1]) if filled else None
+        if match and not match[2].strip(" *") and not label.match(line):
+            filled[-1] += f" {_BULLET.sub('', line)}"
+        else:
+            filled.append(line)
+    return filled
+
+
 def _labelled(lines: Sequence[str], fields: Sequence[str]) -> Iterator[Record]:
     """Records of `field: text` lines; a line without label before the first one answers the first field."""
     label = _label(fields)
@@ -178,7 +230,8 @@ def _labelled(lines: Sequence[str], fields: Sequence[str]) -> Iterator[Record]:
 
 def _bare(lines: Sequence[str], field: str) -> list[Record]:
     """A record a line: of the labelled ones where there are any, else of the bulleted ones, else of all."""
-    label = re.compile(rf"^[\s*]*{re.escape(field)}[\s\d*]*[:：]\s*\**", re.IGNORECASE)
+    names = f"{re.escape(field)}|(?:final )?answer|output|response"
+    label = re.compile(rf"^[\s*]*(?:{names})[\s\d*]*[:：]\s*\**", re.IGNORECASE)
     bulleted = [_BULLET.sub("", line) for line in lines if _BULLET.match(line)]
     bare = [_BULLET.sub("", line) for line in lines]
     labelled = [line for line in bare if label.match(line)]

@@ -210,7 +210,7 @@ class Plan:
     def read(self, answer: str) -> Reading:
         """The records in an answer, none where it can't be read."""
         text = answer if self._structured or self._options.endpoint == "chat" else f"{self.verb.fields[0]}:{answer}"
-        reading = parse(text, self.verb.fields)
+        reading = parse(text, self.verb.fields, self.verb.given)
         found = len(reading.records)
         if self._givens > 1 and found not in (0, self._givens):  # nobody knows which belongs to which
             return Reading([], f"{found} items for {self._givens} lines")

@@ -75,6 +75,24 @@ def test_chatter_fences_and_what_stands_beside_the_records_are_no_rows(answer):
 @pytest.mark.parametrize(
     "answer",
     [
+        "### Caption\n\nA dog runs.",
+        "**Caption**:\n> A dog runs.\n---",
+        "Final answer: A dog runs.",
+        "\\boxed{A dog runs.}",
+        "A dog runs.\n\nkeywords: cat, sofa\ncaption: A cat sleeps.",
+        "keywords: dog\ncaption: A dog runs.\n\nkeywords: cat\ncaption: A cat sleeps.",
+        "Caption: A dog runs.\nKeywords: cat",
+        "----\nA dog runs.",
+    ],
+)
+def test_headings_marks_and_what_a_model_asks_itself_are_no_rows(answer):
+    assert parse(answer, ["caption"], "keywords").records[0] == {"caption": "A dog runs."}
+    assert "cat" not in str(parse(answer, ["caption"], "keywords").records)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
         '{"items": [{"caption": "A dog runs."}, {"caption": "A cat sleeps."}, {"caption": "A bus waits."},]}',
         "{'items': [{'caption': 'A dog runs.'}, {'caption': 'A cat sleeps.'}, {'caption': 'A bus waits.'}]}",
         '{items: [{caption: "A dog runs."}, {caption: "A cat sleeps."}, {caption: "A bus waits."}]}',
@@ -94,6 +112,8 @@ def test_broken_json_is_mended_and_counted(answer):
     "answer",
     [
         '{"items": [{"caption": "A dog',
+        '"caption": "A dog ru',
+        '{"items": [{"caption": "A dog "uns."}]',
         '{"items": [{"caption": "A dog runs."}, {"capt',
         '{"items": [\n{"caption": "A dog runs."},\n{"caption": ',
         "{broken json",
@@ -118,9 +138,21 @@ def test_where_json_was_begun_lines_are_not_read_and_what_was_cut_is_not_taken(a
     assert not reading.mended
 
 
+def test_json_that_lost_its_brace():
+    assert captions('"caption": "A dog runs."') == ["A dog runs."]
+    assert captions('"caption": "A dog runs.",\n}') == ["A dog runs."]
+
+
 def test_brackets_in_a_caption_are_no_json():
     assert captions("A sign [in a park] is red") == ["A sign [in a park] is red"]
     assert captions('{"caption": "A sign says [stop] {now}"}') == ["A sign says [stop] {now}"]
+
+
+def test_labels_on_lines_of_their_own():
+    records = parse(
+        "**Question:**\nWhat is it?\n**Answer:**\n- a dog\nQuestion:\nIs it red?\nAnswer: no", ["question", "answer"]
+    )
+    assert [list(record.values()) for record in records.records] == [["What is it?", "a dog"], ["Is it red?", "no"]]
 
 
 def test_values_that_are_no_strings():

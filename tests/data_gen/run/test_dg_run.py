@@ -372,8 +372,9 @@ def test_shards_share_the_input_out(tmp_path):
 class BatchServer(Server):
     """The Batch API: a batch is done at its second poll. Some lines fail, some are missing at first."""
 
-    def __init__(self, lose_answer=False):
+    def __init__(self, lose_answer=False, refuses=None):
         super().__init__(good)
+        self.refuses = refuses
         self.files, self.batches, self.lose_answer = {}, {}, lose_answer
         self.routes = {
             "POST /v1/files": self.upload,
@@ -401,6 +402,8 @@ class BatchServer(Server):
                 continue  # expired
             body = json.loads(_response(line["body"]))
             response = {"status_code": 400 if number == 3 else 200, "body": body}
+            if self.refuses in line["body"]:
+                response = {"status_code": 400, "body": {"error": {"message": f"Unknown parameter: '{self.refuses}'"}}}
             results.append({"custom_id": line["custom_id"], "response": response, "error": None})
         output = f"file{len(self.files)}"
         self.files[output] = "\n".join(map(json.dumps, reversed(results))).encode()
@@ -442,6 +445,14 @@ def test_batches(captions, tmp_path):
     assert len(texts) == len(set(texts)) == 45
     assert summary.failed == sent
     assert set(texts[:30]) <= {row["target"] for row in live}
+
+
+def test_a_batch_whose_parameter_is_refused_is_sent_again_without_it(captions, capsys):
+    with BatchServer(refuses="temperature") as server:
+        summary, found, _ = captions(server, count=9, batch=True, temperature=0.5)
+    assert len(found) == 9
+    assert summary.failed <= 1
+    assert capsys.readouterr().err.count("does not take temperature") == 1
 
 
 def test_a_batch_sent_right_before_a_kill_is_found_again(captions):
