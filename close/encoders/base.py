@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from close.errors import CloseError, DataError, RecipeError, reason
+from close.errors import CloseError, DataError, RecipeError, WeightsError, reason
 from close.fast.memory import kept_memory
 from close.fast.packing import pack
 from close.fast.precision import pick_dtype, pick_precision
@@ -26,7 +26,7 @@ from close.io.pretrained import refuse_bad_weights, trusting, trusts_code
 from close.plugins import load_plugins, loaded
 from close.registry import Registry
 
-__all__ = ["ENCODERS", "ContrastiveEncoder", "fingerprint", "pick_device", "told_cut", "windows"]
+__all__ = ["ENCODERS", "ContrastiveEncoder", "check_ids", "fingerprint", "pick_device", "told_cut", "windows"]
 
 _log = logging.getLogger(__name__)
 
@@ -263,6 +263,19 @@ def _load_again(name: str, plugins: list[str], *, trust: bool, **settings: Any) 
     load_plugins(plugins)
     with trusting(trust):
         return load_encoder(name, **settings)
+
+
+def check_ids(ids: Tensor, vocabulary: int | None, name: str) -> None:
+    """Refuse tokens that the text tower does not know; on an accelerator they would end the process.
+
+    Raises:
+        WeightsError: there is one.
+    """
+    if vocabulary and ids.numel() and int(ids.max()) >= vocabulary:
+        raise WeightsError(
+            f"encoder {name}: its tokenizer gives token {int(ids.max())}, its text tower knows {vocabulary}: the files do not "
+            "belong together"
+        )
 
 
 def told_cut(cut: int, count: int, context: int | None) -> str:

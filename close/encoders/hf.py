@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from close.encoders.base import ENCODERS, ContrastiveEncoder
+from close.encoders.base import ENCODERS, ContrastiveEncoder, check_ids
 from close.encoders.pictures import open_picture
 from close.errors import DataError, MissingError, WeightsError
 from close.fast.probe import is_allowed
@@ -118,6 +118,7 @@ class TransformersEncoder(ContrastiveEncoder):
             return_attention_mask=True,
             return_tensors="pt",
         )
+        check_ids(batch["input_ids"], self.model.config.text_config.vocab_size, self.name)
         lengths = batch["attention_mask"].sum(-1)
         kept = ("input_ids", "attention_mask") if self._pads_to_longest else ("input_ids",)
         return {key: batch[key] for key in kept}, lengths

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from close.encoders.base import ENCODERS, ContrastiveEncoder
+from close.encoders.base import ENCODERS, ContrastiveEncoder, check_ids
 from close.encoders.checkpoints import readable
 from close.encoders.pictures import open_picture
 from close.errors import MissingError, WeightsError
@@ -77,6 +77,7 @@ class OpenClipEncoder(ContrastiveEncoder):
     def tokenize(self, texts: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:
         """Token ids (N, context), and lengths up to the pooled end token."""
         ids = self.tokenizer(list(texts))
+        check_ids(ids, getattr(getattr(self.model, "text", self.model), "vocab_size", None), self.name)
         if not self._trims:
             return {"ids": ids}, torch.full((len(ids),), ids.shape[1])
         return {"ids": ids}, text_lengths(self.model, ids)

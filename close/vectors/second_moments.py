@@ -1,4 +1,4 @@
-"""Means and covariances: all that most linear measures need, gathered in float64, block by block."""
+"""Means and covariances of arrays and of their pairs: all that most linear measures need, by `close.vectors.moments`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from close.errors import DataError
 from close.vectors.checked import Array, Floats, Pairs, double_blocks, matrices, matrix, pair_blocks, pair_index
+from close.vectors.moments import covariance, mean
 
 __all__ = ["Moments", "PairMoments", "moments", "pair_moments"]
 
@@ -59,26 +61,20 @@ class PairMoments:
 
 def mean_row(x: Any) -> Floats:
     """(D,) mean of the rows in float64."""
-    if isinstance(x, Moments):
-        return x.mean
-    return np.asarray(sum(block.sum(axis=0) for block in double_blocks(x)) / len(x))
+    return x.mean if isinstance(x, Moments) else mean(map(torch.from_numpy, double_blocks(x))).numpy()
 
 
 def moments(x: Any) -> Moments:
-    """Moments of (N, D) rows in two passes; a `Moments` comes back as it is."""
+    """Moments of (N, D) rows; a `Moments` comes back as it is."""
     if isinstance(x, Moments):
         return x
     rows = matrix(x, "rows")
-    mean = mean_row(rows)
-    gram = np.zeros((len(mean), len(mean)))
-    for block in double_blocks(rows):
-        block -= mean
-        gram += block.T @ block
-    return Moments(len(rows), mean, gram / (len(rows) - 1))
+    middle, scatter = covariance(map(torch.from_numpy, double_blocks(rows)))
+    return Moments(len(rows), middle.numpy(), scatter.numpy())
 
 
 def pair_moments(text: Any, image: Any = None, pairs: Pairs = None) -> PairMoments:
-    """Joint moments of paired rows in two passes; a `PairMoments` given as `text` comes back as it is.
+    """Joint moments of paired rows; a `PairMoments` given as `text` comes back as it is.
 
     Raises:
         DataError: fewer than 2 pairs.
@@ -87,17 +83,11 @@ def pair_moments(text: Any, image: Any = None, pairs: Pairs = None) -> PairMomen
         return text
     text, image, index = paired(text, image, pairs)
     dim, count = text.shape[1], len(index)
-    mean = np.zeros(2 * dim)
-    for t, v in pair_blocks(text, image, index):
-        mean += np.concatenate((t.sum(axis=0), v.sum(axis=0)))
-    mean /= count
-    gram = np.zeros((2 * dim, 2 * dim))
-    for t, v in pair_blocks(text, image, index):
-        both = np.hstack((t, v)) - mean
-        gram += both.T @ both
-    gram /= count - 1
+    both = (torch.from_numpy(np.hstack(block)) for block in pair_blocks(text, image, index))
+    middle, scatter = (part.numpy() for part in covariance(both))
+    t, v = slice(None, dim), slice(dim, None)
     return PairMoments(
-        Moments(count, mean[:dim], gram[:dim, :dim]), Moments(count, mean[dim:], gram[dim:, dim:]), gram[:dim, dim:]
+        Moments(count, middle[t], scatter[t, t]), Moments(count, middle[v], scatter[v, v]), scatter[t, v]
     )
 
 

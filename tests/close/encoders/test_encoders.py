@@ -417,3 +417,13 @@ def test_numpys_generator_is_left_as_it_was(zoo):
     with pytest.raises(AttributeError):
         model.prepare(np.zeros(4800, np.float32))
     assert np.random.rand() == wanted
+
+
+@pytest.mark.parametrize("family", ["open_clip_dir", "coca_dir", "hf_clip_dir"])
+def test_a_tokenizer_of_another_model_is_refused(zoo, family, monkeypatch):
+    """On an accelerator a token that is not there would end the process."""
+    model = load_encoder(str(zoo(family)), device="cpu")
+    tower = getattr(model.model, "text", model.model) if "hf" not in family else model.model.config.text_config
+    monkeypatch.setattr(tower, "vocab_size", 5)
+    with pytest.raises(WeightsError, match=r"its tokenizer gives token \d+, its text tower knows 5"):
+        model.encode_text(["a dog"])
