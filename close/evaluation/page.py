@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from close.errors import DataError
 from close.evaluation.metrics import METRICS
+from close.evaluation.saved import check_evaluation
 from close.io.files import read_json, write_text
 
 __all__ = ["comparison_page", "evaluation_page", "write_comparison_page", "write_evaluation_page"]
@@ -30,10 +30,7 @@ def write_evaluation_page(result: Mapping[str, Any] | str | Path, out: str | Pat
         MissingError, DataError: no such file; not an evaluation.
     """
     values = read_json(result) if isinstance(result, (str, Path)) else result
-    if not isinstance(values, Mapping) or not isinstance(values.get("scores"), Mapping):
-        raise DataError(
-            f"{result if isinstance(result, (str, Path)) else 'the result'}: not an evaluation, no 'scores'"
-        )
+    check_evaluation(values, str(result) if isinstance(result, (str, Path)) else "the result", _names())
     write_text(out, evaluation_page(values))
     return Path(out)
 

@@ -140,7 +140,9 @@ class _Shapes(dict[int, str]):
     """Code of a character to what stands for its class, for `str.translate`."""
 
     def __missing__(self, code: int) -> str:
-        return chr(code) if code < 128 or chr(code) in KNOWN else _NOTHING if code > 0xFFFF else _SIGN
+        if code < 128 or chr(code) in KNOWN:
+            return chr(code)
+        return _NOTHING if code > 0xFFFF or 0xD800 <= code < 0xE000 else _SIGN
 
 
 @cache

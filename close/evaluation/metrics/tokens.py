@@ -114,7 +114,8 @@ def run_java(arguments: Sequence[str], text: str) -> str:
     """
     if shutil.which("java") is None:
         raise MissingError("needs `java` on the PATH")
-    done = subprocess.run(["java", "-Dfile.encoding=UTF-8", *arguments], input=text.encode(), capture_output=True)
+    content = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()  # no halves of characters
+    done = subprocess.run(["java", "-Dfile.encoding=UTF-8", *arguments], input=content, capture_output=True)
     if done.returncode:
         raise CloseError(f"java ended with {done.returncode}: {done.stderr.decode(errors='replace').strip()[-300:]}")
     return done.stdout.decode()

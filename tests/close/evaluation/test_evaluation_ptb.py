@@ -96,6 +96,12 @@ def test_same_tokens_of_every_seventh_character() -> None:
 
 
 @java
+def test_halves_of_characters_are_left_out_by_both() -> None:
+    odd = ["a \ud83d b", "a\udc00b", "\ud83d\ude00 dog", "\ud83d"]
+    assert ptb_tokens.java_tokens({"": odd}) == ptb_tokens.python_tokens({"": odd}) == {"": ["a b", "a b", "dog", ""]}
+
+
+@java
 def test_made_up_captions_hardly_ever_differ() -> None:
     """Real captions with odd things put into them: fewer than one in a thousand may differ."""
     draw = random.Random(7)

@@ -1,0 +1,107 @@
+"""What a saved evaluation holds, checked: pages and comparisons read files that may come from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, FiniteFloat, StrictStr, ValidationError
+
+from close.errors import DataError
+
+__all__ = ["check_evaluation"]
+
+Number = FiniteFloat | None
+Pair = tuple[FiniteFloat, FiniteFloat]
+
+
+class _Example(BaseModel):
+    id: StrictStr
+    prediction: StrictStr
+    references: list[StrictStr]
+    score: FiniteFloat
+    image: StrictStr | None = None
+    source: StrictStr | None = None
+    context: StrictStr | None = None
+
+
+class _Examples(BaseModel):
+    measure: StrictStr = ""
+    best: list[_Example] = []
+    worst: list[_Example] = []
+    random: list[_Example] = []
+
+
+class _Length(BaseModel):
+    mean: FiniteFloat
+    sd: FiniteFloat
+    min: int
+    max: int
+
+
+class _Diversity(BaseModel):
+    vocabulary: int
+    unique: FiniteFloat
+    distinct_1: FiniteFloat
+    distinct_2: FiniteFloat
+    length: _Length
+    novel: Number = None
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    n: int
+
+
+class _Scores(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    n: int = 0
+    missing: int | None = None
+    tokenizer: StrictStr | None = None
+    ci: dict[str, Pair] = {}
+    notes: dict[str, StrictStr] = {}
+    confusion: dict[str, dict[str, int]] = {}
+    diversity: _Diversity | None = None
+    per_domain: dict[str, _Part] = {}
+    per_answer_type: dict[str, Number] = {}
+    per_question_type: dict[str, Number] = {}
+    per_label: dict[str, Number] = {}
+
+
+class _Evaluation(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    scores: _Scores
+    examples: _Examples = _Examples()
+    run: StrictStr | None = None
+    data: StrictStr | None = None
+    task: StrictStr | None = None
+    modality: StrictStr | None = None
+    rows: int | None = None
+    limit: int | None = None
+
+
+def check_evaluation(result: Any, where: str, scores: Mapping[str, str]) -> None:
+    """Refuse what is no evaluation.
+
+    Args:
+        where: what its errors begin with. scores: keys of scores, whose values are numbers.
+    Raises:
+        DataError: the first wrong or missing value.
+    """
+    if not isinstance(result, Mapping) or not isinstance(result.get("scores"), Mapping):
+        raise DataError(f"{where}: not an evaluation, no 'scores'")
+    try:
+        _Evaluation.model_validate(dict(result) | {"examples": result.get("examples") or {}})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))[:200]
+        raise DataError(f"{where}: {place}: {first['msg']}, found {str(first['input'])[:80]!r}") from None
+    every = [("scores", result["scores"])]
+    every += [(f"per_domain.{name}", part) for name, part in result["scores"].get("per_domain", {}).items()]
+    for place, values in every:
+        for key in scores:
+            value = values.get(key)
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 1e300
+            ):
+                raise DataError(f"{where}: {place}.{key} is {str(value)[:80]!r}, expected a number")
