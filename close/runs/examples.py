@@ -168,11 +168,14 @@ class LengthSampler(Sampler[int]):
 
     def __init__(self, dataset: TextDataset | MixedDataset, batch_size: int, seed: int, *, fill: bool = False) -> None:
         self.dataset, self.batch_size, self.seed, self.fill = dataset, batch_size, seed, fill
-        self.epoch = 0
+        self.epoch, self.done = 0, False
 
-    def pin(self, epoch: int) -> None:
-        """Which epoch's order comes next. (Not `set_epoch`: a loader would call that with its own, wrong after a resume.)"""
-        self.epoch = epoch
+    def pin(self, epoch: int, *, done: bool = False) -> None:
+        """Which epoch's order comes next, or that nothing does.
+
+        (Not `set_epoch`: a loader would call that with its own, wrong after a resume.)
+        """
+        self.epoch, self.done = epoch, done
 
     def __len__(self) -> int:
         return len(self.dataset) + self._missing
@@ -182,6 +185,8 @@ class LengthSampler(Sampler[int]):
         return -len(self.dataset) % self.batch_size if self.fill else 0
 
     def __iter__(self) -> Iterator[int]:
+        if self.done:
+            return
         lengths = np.maximum(self.dataset.lengths, SHORT)
         rng = np.random.default_rng((self.seed, self.epoch))
         order, run = rng.permutation(len(lengths)), 50 * self.batch_size

@@ -88,13 +88,24 @@ class EpochCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
 
     def __init__(self, trainer: CloseTrainer) -> None:
         self.trainer = trainer
+        self.done = False
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """An epoch begins."""
         epoch = int(state.epoch or 0)
-        self.trainer.sampler.pin(epoch)
+        self.done = state.global_step >= state.max_steps  # killed after its last step: transformers would do one more
+        self.trainer.sampler.pin(epoch, done=self.done)
+        control.should_training_stop |= self.done
         if isinstance(self.trainer.train_dataset, MixedDataset):
             self.trainer.train_dataset.set_epoch(epoch)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """An epoch ends; what was done at its end before the kill is not done again."""
+        if self.done:
+            logged = {key for entry in state.log_history if entry.get("step") == state.global_step for key in entry}
+            control.should_save = False
+            control.should_evaluate &= "eval_loss" not in logged
+            control.should_log &= "loss" not in logged
 
 
 class FiniteLosses(TrainerCallback):  # type: ignore[misc,unused-ignore]

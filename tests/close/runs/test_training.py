@@ -358,6 +358,26 @@ class TestResume:
         train(made, run, resume=True)
         assert (run / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
+    @pytest.mark.parametrize("save", [{"save_strategy": "steps", "save_steps": 1}, {"save_strategy": "epoch"}], ids=str)
+    def test_a_kill_after_the_last_step_adds_none(self, recipe, captions, tmp_path, monkeypatch, save):
+        """A run that ends within an epoch, killed when its last checkpoint is written."""
+        options = {"max_steps": 5, "lr_scheduler_type": "constant", "eval_strategy": "epoch", **save}
+        made = recipe(options, data={"train": str(captions), "val": str(captions)})
+        whole = train(made, tmp_path / "whole")
+
+        def killed(*args: Any, **kwargs: Any) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr("close.runs.train.save_run", killed)
+            with pytest.raises(KeyboardInterrupt):
+                train(made, tmp_path / "run")
+        run = train(made, tmp_path / "run", resume=True)
+        assert json.loads((run / "run.json").read_text())["steps"] == 5
+        assert content(run) == content(whole)
+        evaluated = [[(e["step"], e["eval_loss"]) for e in log(one) if "eval_loss" in e] for one in (run, whole)]
+        assert evaluated[0] == evaluated[1]
+
     @pytest.mark.parametrize("limit", [1, 2])
     def test_goes_on_after_a_kill_in_the_first_checkpoint(self, recipe, tmp_path, monkeypatch, limit):
         made, run = recipe({"save_strategy": "steps", "save_steps": 4, "save_total_limit": limit}), tmp_path / "run"
