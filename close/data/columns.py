@@ -17,7 +17,7 @@ Values = dict[str, Any]
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "id": (),
-    "source": ("caption", "text", "sentence", "comment", "caption_str", "txt", "premise"),
+    "source": ("caption", "text", "sentence", "comment", "raw_caption", "caption_str", "txt", "premise"),
     "references": ("captions", "sentences_raw", "sentences", "raw", "reference_strs"),
     "context": ("question", "hypothesis", "article"),
     "target": ("answer",),
@@ -135,7 +135,7 @@ class Columns:
             self.keys[perhaps[0]] = "source"
         elif perhaps or not {*_SAYS} & {*self.keys.values()}:
             what = f"which is the caption, {' or '.join(perhaps)}?" if perhaps else "no column of captions"
-            example = listed(perhaps[:1] or [name for name in self.names if name not in self.keys][:1] or ["NAME"])
+            example = listed(perhaps[:1] or [name for name in self.names if name not in self.keys][-1:] or ["NAME"])
             raise DataError(
                 f"{self.where}: {what} (columns: {listed(self.names)}); say it by name or place, from 0: "
                 f"close convert csv IN OUT --columns caption={example}, in a recipe data.columns: {{caption: {example}}}"

@@ -21,6 +21,7 @@ Values = dict[str, Any]
 Given = Mapping[str, str | int]
 
 _TOKEN_NAMES = ("id", "image", "group", "caption")
+_LITERAL = ("\t", "|")
 _GLUED = re.compile(r"(\d+)\s+(\S.*)")
 _FILE_NAME = re.compile(r"\.\w{1,5}\s*$")
 _USUAL = {"source", "caption", "text", "image", "id", "group", "target"}
@@ -81,7 +82,7 @@ class Table:
         """Yield (number of its first line, position in bytes, text) of each record behind the header."""
         position, header = self.file.start, self.header
         lines = enumerate(self.file.lines(""), 1)
-        for number, text in lines if self.delimiter in ("", "\t") else self._quoted(lines):
+        for number, text in lines if self.delimiter in ("", *_LITERAL) else self._quoted(lines):
             if text.strip() and not header:
                 yield number, position, text
             header = header and not text.strip()
@@ -144,9 +145,9 @@ class Table:
 
 
 def _split(text: str, delimiter: str, *, strict: bool = True) -> list[str]:
-    """The cells of a record. Quotes hold lines together in CSV; in tab-separated files they may be of the text."""
-    if delimiter == "\t":
-        return [_unquoted(cell) for cell in text.rstrip("\r\n").split("\t")]
+    """The cells of a record. Quotes hold lines and delimiters together in CSV; behind tabs and bars they may be of the text."""
+    if delimiter in _LITERAL:
+        return [_unquoted(cell) for cell in text.rstrip("\r\n").split(delimiter)]
     return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict), [])
 
 

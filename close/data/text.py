@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from close.data.columns import is_known
 from close.errors import DataError
 from close.io.files import check_file
 
@@ -23,9 +24,8 @@ NAMED = re.compile(rf"""["']?[^,;|\t]*{_SUFFIX}(?:\#\d+)?["']?\s*[,;|\t ]\s*\S""
 _TOKEN = re.compile(rf"(\S+?{_SUFFIX})(\#\d+)?[\t ]", re.IGNORECASE)
 _FILE = re.compile(rf"""["']?\S*[^\s.]{_SUFFIX}["']?""", re.IGNORECASE)
 _CELL = re.compile(r"""["']?[\w#.-]+["']?""")
-_CAPTION = re.compile(
-    r"(?:raw_?)?(?:captions?|sentences?|texts?|comments?|source|title|description)(?:[_ ]?\d+)?", re.IGNORECASE
-)
+_BESIDE = ("url", "image_url", "link", "split", "index", "key", "number", "width", "height")
+"""Names that columns have in tables of captions, and that are no key of a row."""
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16's, with which it begins
@@ -140,7 +140,8 @@ def _is_table(given: list[str]) -> bool:
             continue
         if delimiter == "\t" or (delimiter == "|" and len(parts) > 1 and parts[0] == parts[-1]):
             return True
-        if all(map(_CELL.fullmatch, names)) and any(_CAPTION.fullmatch(name.strip("\"'")) for name in names):
+        cells = [name.strip("\"'").lower() for name in names]
+        if all(map(_CELL.fullmatch, names)) and sum(cell in _BESIDE or is_known(cell) for cell in cells) > 1:
             return True
     return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import math
 import os
 from abc import ABC, abstractmethod
@@ -59,7 +60,7 @@ class ReadOptions:
 
     def __post_init__(self) -> None:
         try:
-            b"".decode(codecs.lookup(self.encoding).name)
+            io.TextIOWrapper(io.BytesIO(), encoding=codecs.lookup(self.encoding).name)
         except (LookupError, ValueError):  # no such one, or one that is not of text
             raise RecipeError(f"unknown encoding {self.encoding!r}; usual ones are utf-8, latin-1, cp1252") from None
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from close.data.readers.base import READERS, Reader, Values
+from close.data.text import TextFile, check_plain
 from close.errors import DataError
 from close.io.media import media_below, picture_formats, picture_suffixes, written
 
@@ -35,22 +36,20 @@ class Folder(Reader):
             yield written(path), path
 
     def row(self, record: Any, where: str) -> Values:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
         try:
             with Image.open(record, formats=picture_formats()):
                 pass
-        except (UnidentifiedImageError, OSError) as error:
+        except Exception as error:  # of many kinds, by format; each means that it can't be read
             raise DataError(f"{where}: not an image ({error.__class__.__name__})") from None
         values: Values = {"id": written(record.relative_to(self.path).as_posix()), "image": str(record.absolute())}
         beside = record.with_suffix(".txt")
         if beside.is_file():
-            try:
-                captions = [
-                    line.strip() for line in beside.read_text(encoding="utf-8-sig").splitlines() if line.strip()
-                ]
-            except UnicodeDecodeError:
-                raise DataError(f"{beside}: not UTF-8; save the file as UTF-8") from None
+            text = TextFile(beside, self.options.encoding)
+            check_plain(text)
+            captions = [line.strip() for line in text.lines("") if line.strip()]
+            text.check("".join(captions), f"{beside}:1")
             if not captions:
                 raise DataError(f"{beside}: no caption in it")
             values |= {"source": captions[0], "references": captions}

@@ -90,8 +90,8 @@ class _Text:
         self.at_end = not piece
         try:
             added = self.decoder.decode(piece, final=self.at_end)
-        except UnicodeDecodeError as error:
-            byte = self.file.tell() - len(piece) + error.start
+        except UnicodeError as error:
+            byte = self.file.tell() - len(piece) + getattr(error, "start", 0)
             raise DataError(
                 f"{self.path}: not {self.encoding.upper()} near byte {byte}; say which encoding it is"
             ) from None

@@ -5,6 +5,7 @@ import gzip
 import json
 import resource
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -207,9 +208,20 @@ def test_encodings_of_line_files(tmp_path: Path, name: str, head: str) -> None:
         assert list(read_rows(name, path)) == [row]
 
 
-def test_unknown_encoding() -> None:
-    with pytest.raises(RecipeError, match="unknown encoding 'utf-9'"):
-        ReadOptions(encoding="utf-9")
+@pytest.mark.parametrize("encoding", ["utf-9", "hex", "rot13", "", "a\0b", "Ä"])
+def test_unknown_encoding(encoding: str) -> None:
+    with pytest.raises(RecipeError, match="unknown encoding"):
+        ReadOptions(encoding=encoding)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["idna", "punycode", "utf-7", "undefined", "unicode_escape", "iso2022_jp", "cp037"]
+)
+@pytest.mark.parametrize("name", ["csv", "txt", "jsonl", "coco"])
+def test_odd_encodings_read_or_are_told(tmp_path: Path, name: str, encoding: str) -> None:
+    path = put(tmp_path / "t", COCO if name == "coco" else "caption\nZoë \\x\n")
+    with suppress(CloseError):
+        list(read_rows(name, path, options=ReadOptions(encoding=encoding)))
 
 
 @pytest.mark.parametrize(

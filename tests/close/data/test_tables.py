@@ -72,7 +72,8 @@ def test_training_tells_an_unusual_delimiter_and_what_is_not_used(
     assert "source from caption; kept in meta: width" in caplog.text
 
 
-def test_quotes_in_tab_separated_text_merge_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("delimiter", ["\t", "|"])
+def test_quotes_behind_tabs_and_bars_merge_nothing(tmp_path: Path, delimiter: str) -> None:
     lines = [
         "caption\timage",
         '"A dog" runs\ta.jpg',
@@ -81,7 +82,7 @@ def test_quotes_in_tab_separated_text_merge_nothing(tmp_path: Path) -> None:
         '"two ""big"" dogs"\td.jpg',
         '"\te.jpg',
     ]
-    got = both(put(tmp_path / "t.tsv", "\n".join(lines) + "\n"))
+    got = both(put(tmp_path / "t.tsv", "\n".join(lines).replace("\t", delimiter) + "\n"))
     assert [row["source"] for row in got] == ['"A dog" runs', '"A cat', 'an owl"', 'two "big" dogs', '"']
 
 

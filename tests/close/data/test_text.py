@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from close.data.readers import read_rows
 from close.data.rows import RowFile
@@ -21,6 +22,7 @@ TABLES = {
     "urls": "A bus station\thttp://x/1\nA dog\thttp://x/2\n",
     "numbers": "100026\tA child .\n100027\tA girl .\n",
     "numbered": "file_name,caption_1,caption_2\n1.wav,Rain .,Rain falls .\n",
+    "addresses": "url,caption\nhttp://x/1,A dog\n",
     "marked": "\ufeffimage,caption\na.jpg,A dog\n",
 }
 JSON = {"rows": '{"source": "a dog"}\n', "list": '[{"caption": "a dog"}]', "pretty": '{\n  "images": []\n}\n'}
@@ -30,6 +32,7 @@ PLAIN = [
     "[laughs] a man speaks\n{sic} a dog\n",
     "A file photo of rain.jpg files\na dog.\n",
     "image\ncaption\n",
+    "1girl, solo, text\n1boy, sign, text\n",
     "yes\nno\n2\nhot dog\n",
     "a sign that says 'image, caption'\n",
 ]
@@ -47,6 +50,14 @@ def test_what_is_no_plain_text_is_refused_with_its_reader(tmp_path: Path, name: 
     path = tmp_path / "captions.txt"
     path.write_text((TABLES | JSON | NAMES)[name], encoding="utf-8")
     refused(path, "close convert csv" if name in TABLES else "JSON" if name in JSON else "list of file names")
+
+
+@pytest.mark.parametrize("name", [*TABLES, *JSON])
+def test_captions_beside_pictures_are_plain_text_too(tmp_path: Path, name: str) -> None:
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text((TABLES | JSON)[name], encoding="utf-8")
+    with pytest.raises(DataError, match="expected one caption a line"):
+        list(read_rows("folder", tmp_path))
 
 
 @pytest.mark.parametrize("text", PLAIN)
