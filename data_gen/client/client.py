@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_gen.client.bounds import MOST_BYTES, TooLargeError, bound
 from data_gen.client.exchange import Prompt, Reply, RequestError, RetryError, dumped, error_message
-from data_gen.client.limits import Limit, retry_after
+from data_gen.client.limits import LONGEST, Limit, retry_after
 from data_gen.client.reading import read_reply
 from data_gen.client.secrets import Secrets
 from data_gen.client.server import environment, find_server, reachable, without_password
@@ -29,7 +29,7 @@ __all__ = ["Client"]
 _MOST_OF_A_FILE = 512 << 20
 _RETRIED = {408, 409, 425, 429}
 _NO_MODEL = re.compile(
-    r"not (be )?found|not exist|(invalid|unknown|unsupported|no such) model|not a valid model", re.IGNORECASE
+    r"not (be )?found|not exist|(invalid|unknown|unsupported|no such) model|not a valid model|pinned to", re.IGNORECASE
 )
 _PER_REQUEST = re.compile(r"flagged|content.?(filter|policy|management)|moderation", re.IGNORECASE)
 _UNSUPPORTED = re.compile(
@@ -186,7 +186,7 @@ class Client:
 
     @staticmethod
     def _backoff(tries: int) -> float:
-        return random.uniform(0.5, 1.0) * min(60.0, 0.25 * 2.0**tries) if tries else 0.0
+        return random.uniform(0.5, 1.0) * min(60.0, 0.25 * 2.0 ** min(tries, 10)) if tries else 0.0
 
     async def _wait(self, tokens: float) -> None:
         while (
@@ -267,6 +267,10 @@ class Client:
             return ServerError(f"the account at {self._name} has no quota left: {message}")
         if status in _RETRIED or status >= 500:
             delay = retry_after(headers)
+            if delay is not None and delay > LONGEST:
+                return ServerError(
+                    f"{self._name} asks to wait for {delay:.0f} s ({status}): {message}; the same command continues"
+                )
             if delay is not None:
                 self._not_before = max(self._not_before, time.monotonic() + delay)
             again = RetryError(f"status {status}: {message}", raw=message, delay=delay, limited=status == 429)

@@ -8,11 +8,11 @@ import re
 import time
 from collections.abc import Callable, Mapping
 
-__all__ = ["Limit", "retry_after"]
+__all__ = ["LONGEST", "Limit", "retry_after"]
 
 
-_LONGEST = 3600.0
-"""Seconds that a limit is believed to last."""
+LONGEST = 3600.0
+"""Seconds that anybody waits for a server."""
 
 
 class Limit:
@@ -37,7 +37,7 @@ class Limit:
         if not (0 < most < math.inf and abs(left) < math.inf):
             return
         self._limit, self._remaining = most, left
-        self._reset = self._clock() + (60.0 if reset is None else min(reset, _LONGEST))
+        self._reset = self._clock() + (60.0 if reset is None else min(reset, LONGEST))
 
     def delay(self, cost: float) -> float:
         """Seconds until `cost` may be spent; 0: now, and it is counted."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,7 +79,9 @@ class Progress:
         from tqdm import tqdm
 
         live = sys.stderr.isatty()
-        pause = float(os.environ.get("TQDM_MININTERVAL") or (0.25 if live else 30.0))
+        pause = 0.25 if live else 30.0
+        with suppress(ValueError):
+            pause = float(os.environ.get("TQDM_MININTERVAL") or pause)
         self._summary = summary
         self._bar = tqdm(
             total=count,

@@ -14,6 +14,7 @@ __all__ = ["CaptionOptions", "Options", "TextOptions"]
 
 Endpoint = Literal["chat", "completions"]
 _MOST = 10**12
+_MOST_OF = {"concurrency": 10_000, "retries": 1000, "timeout": 1e6, "per_request": 1000, "answer_tokens": 10**6}
 Sampling = Literal["uniform", "unigram"]
 
 
@@ -60,14 +61,14 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise InputError(f"--{name.replace('_', '-')} must be at least {low}, got {value}")
-            if value is not None and value > _MOST:
-                raise InputError(f"--{name.replace('_', '-')} must be at most {_MOST}, got {shown(value)}")
-        if self.per_request is not None and self.per_request > 1000:
-            raise InputError(f"--per-request must be at most 1000, got {self.per_request}")
         for name in ("temperature", "top_p", "timeout", "price_in", "price_out", "max_cost"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} must be a number from 0, got {value:g}")
+        for name in (*least, "timeout"):
+            value, most = getattr(self, name), _MOST_OF.get(name, _MOST)
+            if value is not None and value > most:
+                raise InputError(f"--{name.replace('_', '-')} must be at most {most:.0f}, got {shown(value)}")
         if self.timeout == 0:
             raise InputError("--timeout must be above 0 seconds, got 0")
         if self.endpoint not in get_args(Endpoint):
@@ -105,8 +106,8 @@ class CaptionOptions(Options):
         super().__post_init__()
         if self.sampling not in get_args(Sampling):
             raise InputError(f"--sampling must be uniform or unigram, got {self.sampling!r}")
-        if self.keyword_count < 1:
-            raise InputError(f"--keyword-count must be at least 1, got {self.keyword_count}")
+        if not 1 <= self.keyword_count <= 100:
+            raise InputError(f"--keyword-count must be from 1 to 100, got {shown(self.keyword_count)}")
 
 
 @dataclass(kw_only=True)

@@ -83,6 +83,13 @@ def test_retry_after_is_obeyed_by_every_request():
         assert times[1] - times[0] >= 1.0
 
 
+def test_a_server_that_wants_a_day_is_told_and_not_waited_for():
+    with Server(lambda body, before: Do(status=429, headers={"retry-after": "86400"})) as server:
+        (error,) = ask(server)
+    assert isinstance(error, ServerError)
+    assert "asks to wait for 86400 s (429)" in str(error)
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
@@ -169,6 +176,7 @@ def test_a_parameter_that_the_server_does_not_know_is_dropped_for_good(name):
         (403, {"error": {"message": "no"}}, "refuses the key"),
         (404, {"error": {"message": "The model 'm' does not exist"}}, "does not know the model 'm'.*does not exist"),
         (429, {"error": {"message": "pay", "code": "insufficient_quota"}}, "no quota left: pay"),
+        (400, {"error": {"message": "Server is pinned to 'x'; requested 'm'."}}, "does not know the model 'm'"),
     ],
 )
 def test_what_no_request_can_change_ends_the_run(status, body, message, monkeypatch):

@@ -483,6 +483,10 @@ def test_preview_shows_three_prompts_and_asks_nothing(tmp_path, examples):
     [
         ({"count": 0}, "--count must be at least 1"),
         ({"per_request": 10**9}, "--per-request must be at most 1000"),
+        ({"concurrency": 10**6}, "--concurrency must be at most 10000"),
+        ({"retries": 2000}, "--retries must be at most 1000"),
+        ({"timeout": 1e300}, "--timeout must be at most 1000000"),
+        ({"keyword_count": 10**12}, "--keyword-count must be from 1 to 100"),
         ({"shard": "3/2"}, "--shard must be i/n"),
         ({"sampling": "best"}, "uniform or unigram"),
         ({"endpoint": "tea"}, "chat or completions"),
