@@ -86,7 +86,7 @@ def sweep(
     base = load_recipe(recipe, overrides)  # before torch and transformers are loaded, which takes seconds
     from close.adapters.resolve import parse_spec
     from close.study.arms import arms_of
-    from close.study.results import table_of
+    from close.study.export import table_of
     from close.study.sweep import sweep as run
     from close.study.tables import Tables
 

@@ -29,6 +29,7 @@ __all__ = [
     "Svg",
     "figure",
     "save_png",
+    "save_vectors",
     "svg",
 ]
 
@@ -105,12 +106,7 @@ class Drawing:
                 axes.legend(frameon=False, fontsize=7)
             for artist in drawn.findobj():
                 _in_print(artist)
-            files = [stem.parent / f"{stem.name}.{kind}" for kind in ("pdf", "svg")]
-            for path in files:
-                with whole(path) as partial:
-                    about = {"Creator": None, "CreationDate" if path.suffix == ".pdf" else "Date": None}
-                    drawn.savefig(partial, format=path.suffix[1:], metadata=about)
-        return files
+            return save_vectors(drawn, stem)
 
 
 def _in_print(artist: Any) -> None:
@@ -142,6 +138,18 @@ def save_png(drawn: Any, path: str | Path, dpi: int = 130) -> None:
     """Save a figure, whole or not at all."""
     with whole(path) as partial:
         drawn.savefig(partial, dpi=dpi, format="png")
+
+
+def save_vectors(drawn: Any, stem: Path) -> list[Path]:
+    """Save a figure as `stem`.pdf and `stem`.svg, each whole or not at all; the same bytes for the same figure."""
+    from matplotlib import rc_context
+
+    files = [stem.parent / f"{stem.name}.{kind}" for kind in ("pdf", "svg")]
+    for path in files:
+        about = {"Creator": None, "CreationDate" if path.suffix == ".pdf" else "Date": None}
+        with whole(path) as partial, rc_context({"svg.hashsalt": stem.name}):
+            drawn.savefig(partial, format=path.suffix[1:], metadata=about)
+    return files
 
 
 def svg(size: tuple[float, float], paint: Callable[[Any], None], label: str) -> Svg:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,10 @@ from close.runs.checkpoints import Manifests
 from close.runs.examples import LengthSampler, MixedDataset
 
 __all__ = ["CloseTrainer"]
+
+FEW = 100
+"""Steps below which a run says that it is short."""
+_log = logging.getLogger(__name__)
 
 
 class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
@@ -45,7 +50,7 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
         for printer in (PrinterCallback, ProgressCallback):
             self.remove_callback(printer)
         self.losses = FiniteLosses()
-        for callback in (EpochCallback(self), self.losses, Manifests(), *callbacks):
+        for callback in (EpochCallback(self), self.losses, Manifests(), ShortRun(), *callbacks):
             self.add_callback(callback)
 
     def run(self, checkpoint: str | None) -> int:
@@ -150,6 +155,20 @@ def _refuse_not_finite(name: str, value: float, args: Any, state: Any) -> None:
     raise RecipeError(
         f"training: the {name} is {value} by step {state.global_step}; {advice}, and start anew with --overwrite"
     )
+
+
+class ShortRun(TrainerCallback):  # type: ignore[misc,unused-ignore]
+    """Says before it begins that a run is too short to judge anything by."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Training begins, or goes on."""
+        if state.is_world_process_zero and state.max_steps < FEW:
+            _log.warning(
+                "training: %d steps in all, which is short: the prefix starts at random, and says little before some %d steps; "
+                "train for more epochs, on more rows, or in smaller batches",
+                state.max_steps,
+                FEW,
+            )
 
 
 class ProgressLine(TrainerCallback):  # type: ignore[misc,unused-ignore]

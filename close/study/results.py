@@ -1,21 +1,20 @@
-"""What a sweep found: means with intervals over seeds, shares recovered, the table and the plot."""
+"""What a sweep found: means with intervals over seeds, shares recovered, and the plot."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from close.evaluation.transfer import recovered_share
-from close.io.plots import Colours, figure, save_png
+from close.io.plots import Colours, figure, save_png, save_vectors
+from close.study.export import FEW, MODALITIES, scores_of
 from close.study.selection import best
 
-__all__ = ["cell", "interval", "plot", "summarise", "table_of"]
-
-MODALITIES = {"image": "images in", "text": "text in", "selection": "stand-ins in"}
+__all__ = ["interval", "plot", "summarise"]
 
 
 def summarise(results: dict[str, dict[str, list[dict[str, Any]]]]) -> dict[str, Any]:
@@ -69,69 +68,31 @@ def interval(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": mean, "ci": None if half is None else [mean - half, mean + half], "values": list(values)}
 
 
-def table_of(summary: dict[str, Any]) -> str:
-    """The table as Markdown."""
-    arms = summary["arms_scored"]
-    first = next(iter(arms.values()))
-    columns = [(modality, key) for modality in MODALITIES if modality in _union(arms) for key in _keys(arms, modality)]
-    shares = list(first.get("recovered_share", {}))[:2]
-    head = ["method", *(f"{key}, {MODALITIES[modality]}" for modality, key in columns)]
-    head += [f"recovered {key}" for key in shares]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for name, arm in arms.items():
-        cells = [name, *(cell(arm.get(modality, {}).get(key)) for modality, key in columns)]
-        found = arm.get("recovered_share", {})
-        cells += [f"{found[key]:.2f}" if found.get(key) is not None else "–" for key in shares]
-        lines.append("| " + " | ".join(cells) + " |")
-    if chosen := summary.get("selected"):
-        lines += ["", f"Chosen by text: {chosen['arm']}" + _share_of_best(chosen)]
-    return "\n".join(lines) + "\n"
-
-
-def _union(arms: dict[str, Any]) -> set[str]:
-    return {key for arm in arms.values() for key in arm}
-
-
-def _keys(arms: dict[str, Any], modality: str) -> list[str]:
-    """All scores for images in, the first one for the others."""
-    keys = next(list(arm[modality]) for arm in arms.values() if modality in arm)
-    return keys if modality == "image" else keys[:1]
-
-
-def _share_of_best(chosen: dict[str, Any]) -> str:
-    if chosen.get("share_of_best") is None:
-        return ""
-    return (
-        f"; {chosen['by']} {chosen['score']:.1f} on images, {100 * chosen['share_of_best']:.1f} % of the best "
-        f"({chosen['best']}: {chosen['best_score']:.1f})"
-    )
-
-
-def cell(score: Mapping[str, Any] | None) -> str:
-    """`interval` as text: mean ± half the interval."""
-    if score is None:
-        return "–"
-    return f"{score['mean']:.1f}" + (f" ± {score['ci'][1] - score['mean']:.1f}" if score["ci"] else "")
-
-
 COLOURS = {"text": Colours.TEXT, "selection": Colours.PSEUDO_IMAGE, "image": Colours.IMAGE}
 
 
 def plot(summary: dict[str, Any], path: Path) -> None:
-    """The first score of every arm with its interval: images in, text in, and texts that stand in for images."""
+    """The first score of every arm with its interval: images in, text in, and texts that stand in for images.
+
+    Args:
+        path: of a PNG; a PDF and an SVG are written beside it.
+    """
     arms = summary["arms_scored"]
-    shown = [modality for modality in COLOURS if modality in _union(arms)]
-    key = _keys(arms, shown[-1])[0]
+    shown = [modality for modality in COLOURS if scores_of(arms, modality)]
+    key = scores_of(arms, shown[-1])[0]
     drawn = figure(8, 1.4 + 0.42 * len(arms))
     axes = drawn.subplots()
     for place, modality in enumerate(shown):
         rows = [row for row, arm in enumerate(arms.values()) if modality in arm]
         scores = [arm[modality][key] for arm in arms.values() if modality in arm]
         means = [score["mean"] for score in scores]
-        halves = [0 if score["ci"] is None else score["ci"][1] - score["mean"] for score in scores]
+        halves = [score["ci"][1] - score["mean"] if len(score["values"]) >= FEW else 0 for score in scores]
         heights = [row + 0.15 * (len(shown) - 1) - 0.3 * place for row in rows]
         look: dict[str, Any] = {"fmt": "o", "color": COLOURS[modality], "capsize": 3, "label": MODALITIES[modality]}
         axes.errorbar(means, heights, xerr=halves, **look)
+        for score, height in zip(scores, heights, strict=True):
+            if len(score["values"]) < FEW:
+                axes.plot(score["values"], [height] * len(score["values"]), "|", color=COLOURS[modality], markersize=9)
     for name, style in (("none", ":"), ("image", "--")):
         if name in arms and "image" in arms[name]:
             axes.axvline(arms[name]["image"][key]["mean"], color=Colours.LINE, linestyle=style, linewidth=1)
@@ -142,6 +103,9 @@ def plot(summary: dict[str, Any], path: Path) -> None:
     top = max(arm[modality][key]["mean"] for arm in arms.values() for modality in shown if modality in arm)
     low, high = axes.get_xlim()
     axes.set_xlim(max(low, 0), min(high, 2 * top) if top > 0 else high)  # two seeds have intervals beyond any score
-    axes.set_xlabel(f"{key}: mean and 95 % interval over seeds\nimages in: dotted no adapter, dashed trained on images")
+    few = min(len(arm["seeds"]) for arm in arms.values()) < FEW
+    shows = "mean, and each seed's value" if few else "mean and 95 % interval over seeds"
+    axes.set_xlabel(f"{key}: {shows}\nimages in: dotted no adapter, dashed trained on images")
     drawn.legend(loc="outside upper center", ncols=len(shown), frameon=False)
     save_png(drawn, path)
+    save_vectors(drawn, path.with_suffix(""))

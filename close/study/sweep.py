@@ -23,7 +23,8 @@ from close.runs.checks import check_work
 from close.runs.recipe import Recipe, checked
 from close.runs.train import train
 from close.study.arms import Arm, naming
-from close.study.results import plot, summarise, table_of
+from close.study.export import csv_of, latex_of, table_of
+from close.study.results import plot, summarise
 from close.study.selection import kept_scores, saved_selection, select_rows
 from close.tasks import get_task
 from close.vectors.open import check_rows, open_vectors
@@ -100,7 +101,7 @@ def sweep(
 ) -> dict[str, Any]:
     """Train and score every arm with every seed; a stopped sweep continues where it was.
 
-    Writes `sweep.json`, `sweep.md` (the table) and `sweep.png` (the plot) after every run.
+    Writes `sweep.json`, the table (`sweep.md`, `.csv`, `.tex`) and the plot (`sweep.png`, `.pdf`, `.svg`) after every run.
 
     Args:
         test: rows with images to score on; None where there are none.
@@ -169,5 +170,6 @@ def _check(
 
 def _write(folder: Path, summary: dict[str, Any]) -> None:
     write_json(folder / "sweep.json", summary)
-    write_text(folder / "sweep.md", table_of(summary))
+    for suffix, text in (("md", table_of(summary)), ("csv", csv_of(summary)), ("tex", latex_of(summary))):
+        write_text(folder / f"sweep.{suffix}", text)
     plot(summary, folder / "sweep.png")

@@ -18,7 +18,7 @@ from typing import Any
 from lab import CEILING, COSINES, Lab, finish, gather, noise, options, scored, selection, selection_table
 
 from close.io.plots import figure, save_png
-from close.study.results import cell
+from close.study.export import cell
 
 BEHIND = 0.84
 """Noise behind the adapters; the same for all, so that adapters are compared and not their tuning."""

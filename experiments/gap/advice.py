@@ -30,7 +30,7 @@ from close.gap import recommend
 from close.io.files import read_json, waiting, write_json
 from close.io.plots import figure, save_png
 from close.runs.examples import embeddings_of
-from close.study.results import cell
+from close.study.export import cell
 from close.tasks import get_task
 from close.vectors.table import EmbeddingTable
 

@@ -1,5 +1,6 @@
 """Sweeps and selection without images: real runs of tiny models, their resumption, the table, the choice."""
 
+import csv
 import json
 
 import numpy as np
@@ -15,7 +16,8 @@ from close.evaluation.evaluate import score_rows
 from close.runs.pipeline import load
 from close.runs.train import train
 from close.study.arms import Arm, arms_of
-from close.study.results import interval, summarise, table_of
+from close.study.export import csv_of, latex_of, table_of
+from close.study.results import interval, plot, summarise
 from close.study.selection import best, select_rows, selection_score
 from close.study.sweep import sweep
 from close.study.tables import Tables
@@ -307,3 +309,64 @@ def test_sweep_command(cli, told, tiny_encoder, tiny_t5, captions, tables, tmp_p
     assert "Chosen by text" in ran.out
     assert "| mean_shift + gaussian cosine 0.67 |" in ran.out
     assert "give --test, --select" in told("sweep", tmp_path / "r.yaml", "--out", tmp_path / "t")
+
+
+def _found(seeds):
+    arms = {"none": 10.0, "shift & {scale: 50 %}": 30.0, "image": 50.0}
+    return summarise(
+        {
+            name: {
+                "runs": [{"seed": s, "image": {"cider": value + s}, "text": {"cider": 60.0 + s}} for s in range(seeds)]
+            }
+            for name, value in arms.items()
+        }
+    )
+
+
+def test_tables_say_what_their_numbers_are():
+    half = stats.t.ppf(0.975, 2) * np.std([0, 1, 2], ddof=1) / np.sqrt(3)
+    three = table_of(_found(3))
+    assert f"| shift & {{scale: 50 %}} | 31.0 ± {half:.1f} | 61.0 ± {half:.1f} | 0.50 |" in three
+    assert "± is half the 95 % interval of the mean over 3 seeds (Student's t)." in three
+    assert "Recovered is (method − none) / (image − none)" in three
+    two = table_of(_found(2))
+    assert "| shift & {scale: 50 %} | 30.0, 31.0 | 60.0, 61.0 | 0.50 |" in two
+    assert "±" not in two
+    assert "each one's value is shown (2 seeds)" in two
+    assert "| none | 10.0 | 60.0 | 0.00 |" in table_of(_found(1))
+
+
+def test_tables_for_papers_and_for_programs():
+    rows = list(csv.DictReader(csv_of(_found(3)).splitlines()))
+    assert len(rows) == 6
+    shift = next(row for row in rows if row["method"] == "shift & {scale: 50 %}" and row["input"] == "image")
+    assert (shift["score"], float(shift["mean"]), float(shift["recovered"])) == ("cider", 31.0, 0.5)
+    assert [float(shift[f"seed {seed}"]) for seed in range(3)] == [30.0, 31.0, 32.0]
+    low, high = stats.t.interval(0.95, 2, loc=31, scale=stats.sem([30, 31, 32]))
+    assert (float(shift["low"]), float(shift["high"])) == pytest.approx((low, high))
+    lines = latex_of(_found(3)).splitlines()
+    assert lines[1:4] == [
+        r"\begin{tabular}{lrrr}",
+        r"\toprule",
+        r"method & cider, images in & cider, text in & recovered cider \\",
+    ]
+    assert r"shift \& \{scale: 50 \%\} & 31.0 $\pm$ 2.5 & 61.0 $\pm$ 2.5 & 0.50 \\" in lines
+    assert r"\par{\footnotesize $\pm$ is half the 95 \% interval of the mean over 3 seeds (Student's t).}" in lines
+
+
+def test_figures_for_papers(tmp_path):
+    for seeds in (1, 3):
+        plot(_found(seeds), tmp_path / "sweep.png")
+        assert (tmp_path / "sweep.pdf").read_bytes()[:5] == b"%PDF-"
+        drawn = (tmp_path / "sweep.svg").read_bytes()
+        assert b"<svg" in drawn
+        plot(_found(seeds), tmp_path / "sweep.png")
+        assert (tmp_path / "sweep.svg").read_bytes() == drawn
+
+
+def test_a_run_of_few_steps_says_so(recipe, tmp_path, caplog):
+    train(recipe({"max_steps": 2, "save_strategy": "no"}), tmp_path / "short")
+    assert "2 steps in all, which is short" in caplog.text
+    caplog.clear()
+    train(recipe({"max_steps": 100, "save_strategy": "no"}), tmp_path / "long")
+    assert "steps in all" not in caplog.text

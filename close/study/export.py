@@ -1,0 +1,132 @@
+"""A sweep's table as Markdown, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["MODALITIES", "cell", "csv_of", "latex_of", "scores_of", "table_of"]
+
+MODALITIES = {"image": "images in", "text": "text in", "selection": "stand-ins in"}
+FEW = 3
+"""Seeds below which values are shown as they are: an interval of two is wider than any score."""
+
+
+def table_of(summary: dict[str, Any]) -> str:
+    """The table as Markdown, what its numbers mean below it."""
+    head, rows = _cells(summary)
+    lines = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in (head, *rows)]
+    lines.insert(1, "|" + "---|" * len(head))
+    return "\n".join([*lines, "", *_notes(summary)]) + "\n"
+
+
+def latex_of(summary: dict[str, Any]) -> str:
+    """The table as LaTeX, with the rules of the package booktabs, what its numbers mean below it."""
+    head, rows = _cells(summary)
+    body = [" & ".join(map(_escaped, line)) + r" \\" for line in rows]
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs}",
+            r"\begin{tabular}{l" + "r" * (len(head) - 1) + "}",
+            r"\toprule",
+            " & ".join(map(_escaped, head)) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            *(rf"\par{{\footnotesize {_escaped(note)}}}" for note in _notes(summary)),
+            "",
+        ]
+    )
+
+
+def csv_of(summary: dict[str, Any]) -> str:
+    """Every score of every arm in a line of its own: mean, 95 % interval, share recovered, and the value of each seed."""
+    arms = summary["arms_scored"]
+    seeds = list(dict.fromkeys(seed for arm in arms.values() for seed in arm["seeds"]))
+    out = io.StringIO()
+    lines = csv.writer(out, lineterminator="\n")
+    lines.writerow(
+        ["method", "input", "score", "mean", "low", "high", "recovered", *(f"seed {seed}" for seed in seeds)]
+    )
+    for name, arm in arms.items():
+        for modality in MODALITIES:
+            for key, score in arm.get(modality, {}).items():
+                recovered = arm.get("recovered_share", {}).get(key) if modality == "image" else None
+                values = dict(zip(arm["seeds"], score["values"], strict=True))
+                low, high = score["ci"] or (None, None)
+                lines.writerow([name, modality, key, score["mean"], low, high, recovered, *map(values.get, seeds)])
+    return out.getvalue()
+
+
+def cell(score: Mapping[str, Any] | None) -> str:
+    """`interval` as text: mean ± half the interval; of fewer than three seeds, their values."""
+    if score is None:
+        return "–"
+    if len(score["values"]) < FEW:
+        return ", ".join(f"{value:.1f}" for value in score["values"])
+    return f"{score['mean']:.1f} ± {score['ci'][1] - score['mean']:.1f}"
+
+
+def _cells(summary: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The head and the rows, as text."""
+    arms = summary["arms_scored"]
+    columns = [(modality, key) for modality in MODALITIES for key in scores_of(arms, modality)]
+    shares = list(next(iter(arms.values())).get("recovered_share", {}))[:2]
+    head = ["method", *(f"{key}, {MODALITIES[modality]}" for modality, key in columns)]
+    head += [f"recovered {key}" for key in shares]
+    rows = []
+    for name, arm in arms.items():
+        found = arm.get("recovered_share", {})
+        rows.append([name, *(cell(arm.get(modality, {}).get(key)) for modality, key in columns)])
+        rows[-1] += [f"{found[key]:.2f}" if found.get(key) is not None else "–" for key in shares]
+    return head, rows
+
+
+def scores_of(arms: dict[str, Any], modality: str) -> list[str]:
+    """The scores that are shown: all for images in, the first one for the others; none where there are none."""
+    keys = next((list(arm[modality]) for arm in arms.values() if modality in arm), [])
+    return keys if modality == "image" else keys[:1]
+
+
+def _notes(summary: dict[str, Any]) -> list[str]:
+    """What the table's numbers mean, and what was chosen."""
+    arms = summary["arms_scored"]
+    counts = sorted({len(arm["seeds"]) for arm in arms.values()})
+    seeds = f"{counts[0]} seed{'s' * (counts[0] != 1)}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+    notes = []
+    if counts[-1] >= FEW:
+        notes.append(f"± is half the 95 % interval of the mean over {seeds} (Student's t).")
+    if counts[0] < FEW:
+        notes.append(f"Of fewer than {FEW} seeds each one's value is shown ({seeds}): they give no interval.")
+    if any("recovered_share" in arm for arm in arms.values()):
+        notes.append("Recovered is (method − none) / (image − none), of the means.")
+    if chosen := summary.get("selected"):
+        notes.append(f"Chosen by text: {chosen['arm']}" + _share_of_best(chosen))
+    return notes
+
+
+def _share_of_best(chosen: dict[str, Any]) -> str:
+    if chosen.get("share_of_best") is None:
+        return ""
+    return (
+        f"; {chosen['by']} {chosen['score']:.1f} on images, {100 * chosen['share_of_best']:.1f} % of the best "
+        f"({chosen['best']}: {chosen['best_score']:.1f})"
+    )
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+}
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"[\\~^±−–&%$#_{}]", lambda found: _LATEX.get(found[0], "\\" + found[0]), text)
