@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 __all__ = [
+    "COMMANDS",
     "CloseError",
     "DataError",
     "MismatchError",
@@ -38,7 +39,7 @@ __all__ = [
 
 
 LENGTH = 1500
-_COMMANDS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+COMMANDS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What breaks a line, moves a terminal's cursor, turns text around, or is no text."""
 
 
@@ -91,7 +92,7 @@ class PartialError(CloseError, RuntimeError):
 
 def one_line(text: str) -> str:
     """A text as it may reach a terminal: control characters spelt out, and the middle of a long one left out."""
-    line = _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
+    line = COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
     return line if len(line) <= LENGTH else f"{line[: LENGTH - 300]} … {line[-300:]}"
 
 

@@ -5,23 +5,23 @@ import shutil
 
 import pytest
 
-from close.io.terminal import field, shown
+from close.io.terminal import escaped, field
 
 HOSTILE = "a\x1b[31mred\x07\u202egnp\u2028\x9b2J\ud83d.png"
 
 
 def test_what_a_terminal_obeys_is_written_out():
-    assert shown(HOSTILE) == r"a\u001b[31mred\u0007\u202egnp\u2028\u009b2J\ud83d.png"
+    assert escaped(HOSTILE) == r"a\u001b[31mred\u0007\u202egnp\u2028\u009b2J\ud83d.png"
     assert field("two\tcells\nand lines\r") == r"two\tcells\nand lines\u000d"
 
 
 @pytest.mark.parametrize("text", ["plain", "नमस्ते", "👩‍👩‍👧", "עברית\u200e", "tab\tand\nline"])
 def test_what_people_write_stays(text):
-    assert shown(text) == text
+    assert escaped(text) == text
 
 
 def test_in_json_it_means_the_same():
-    assert json.loads(shown(json.dumps(HOSTILE, ensure_ascii=False))) == HOSTILE
+    assert json.loads(escaped(json.dumps(HOSTILE, ensure_ascii=False))) == HOSTILE
 
 
 def test_pictures_with_names_that_speak_to_the_terminal(cli, tmp_path, pictures):
