@@ -60,7 +60,7 @@ def _close(
 
 def main() -> None:
     """Entry point: run a verb; told errors become one line and an exit code."""
-    warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")  # refused, and told
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what it can't read is told, and so is what is too large
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

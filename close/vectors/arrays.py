@@ -124,11 +124,15 @@ class CheckedRows:
             file.seek(head + block * size)
             data = file.read(min(size, self.nbytes - block * size))
         if self._sums is not None and zlib.crc32(data, zlib.crc32(start)) != self._sums[block]:
-            raise DataError(f"{self.path}: damaged (its checksum is another, block {block}); make it again")
+            raise DataError(
+                f"{self.path}: damaged (its checksum is another, block {block}); remove it and make it anew"
+            )
         rows = np.frombuffer(data, np.float32).reshape(-1, self.shape[1])
         with np.errstate(over="ignore", invalid="ignore"):  # of a damaged block
             off = np.flatnonzero(~(np.abs(np.linalg.norm(rows, axis=1) - 1) < 1e-3))
         if len(off):
-            raise DataError(f"{self.path}: row {block * self._step + off[0]} is not of unit length; make it again")
+            raise DataError(
+                f"{self.path}: row {block * self._step + off[0]} is not of unit length; remove it and make it anew"
+            )
         self._unread[block] = False
         self._left -= 1

@@ -219,7 +219,7 @@ class TableBuilder:
         ids = Ids(self.partial)
         reasons = [{"id": ids[row], "reason": failures[row]} for row in sorted(failures)]
         lines = "".join(json.dumps(reason, ensure_ascii=False) + "\n" for reason in reasons)
-        (whole / FAILURES).write_text(lines, encoding="utf-8")
+        (whole / FAILURES).write_text(lines, encoding="utf-8", errors="backslashreplace")
         names = [ids[int(row)].encode() for row in np.flatnonzero(rows)]
         (whole / "ids.bin").write_bytes(b"".join(names))
         np.save(whole / "ids.npy", np.cumsum([0, *map(len, names)], dtype=np.int64))

@@ -47,7 +47,9 @@ _log = logging.getLogger(__name__)
 
 @cache
 def _tell_unchecked(folder: Path) -> None:
-    _log.warning("%s: made before tables had checksums, so that damage in it may not be seen; make it again", folder)
+    _log.warning(
+        "%s: made before tables had checksums, so that damage in it may not be seen; remove it and make it anew", folder
+    )
 
 
 class Ids(Sequence[str]):
@@ -81,7 +83,7 @@ class Ids(Sequence[str]):
         try:
             return bytes(self._blob[start:end]).decode()
         except UnicodeDecodeError:
-            raise DataError(f"{self._folder}: the id of row {index} is not UTF-8; make the table again") from None
+            raise DataError(f"{self._folder}: the id of row {index} is not UTF-8; remove it and make it anew") from None
 
 
 def _out_of_range(index: int) -> Any:
@@ -121,19 +123,23 @@ class EmbeddingTable:
             self.keys = map_array(self.path / "keys.npy", np.uint64, 1)
             self.index = map_array(self.path / "index.npy", np.int64, 1)
         except (KeyError, TypeError, MissingError, DataError) as error:
-            raise DataError(f"{self.path}: the embedding table is damaged ({reason(error)}); make it again") from None
+            raise DataError(
+                f"{self.path}: the table is damaged ({reason(error)}); remove it and make it anew"
+            ) from None
         rows, vectors = len(self.ids), len(self.vectors)
         inside = rows and vectors and self.index.min() >= 0 and self.index.max() < vectors
         if sizes != (rows, *self.vectors.shape) or not inside or len(self.index) != rows:
-            raise DataError(f"{self.path}: the embedding table's files do not fit together; make it again")
+            raise DataError(f"{self.path}: the embedding table's files do not fit together; remove it and make it anew")
         if not len(self.norms) == len(self.keys) == vectors or not ((self.norms > 0) & np.isfinite(self.norms)).all():
-            raise DataError(f"{self.path}: the embedding table's norms and keys do not fit it; make it again")
+            raise DataError(
+                f"{self.path}: the embedding table's norms and keys do not fit it; remove it and make it anew"
+            )
         self._order: NDArray[np.int64] | None = None
 
     def _verified(self) -> list[int] | None:
         """Compare all files but the vectors with their checksums; those of the vectors."""
         if not isinstance(self.info, dict):
-            raise DataError(f"{self.path}: table.json says nothing of a table; make it again")
+            raise DataError(f"{self.path}: table.json says nothing of a table; remove it and make it anew")
         file = self.path / CHECKSUMS
         if not file.is_file() and "checksums" not in self.info:
             _tell_unchecked(self.path)
@@ -144,7 +150,7 @@ class EmbeddingTable:
         damaged = damaged or {name for name in names - {VECTORS} if checksums(self.path / name) != sums[name]}
         if damaged:
             raise DataError(
-                f"{self.path}: the embedding table is damaged ({min(damaged)} is not as it was); make it again"
+                f"{self.path}: the embedding table is damaged ({min(damaged)} is not as it was); remove it and make it anew"
             )
         return sums[VECTORS] if isinstance(sums[VECTORS], list) else []
 
@@ -186,7 +192,7 @@ class EmbeddingTable:
             lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
             return [{"id": str(line["id"]), "reason": str(line["reason"])} for line in map(json.loads, lines)]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise DataError(f"{path}: damaged ({reason(error)}); make the table again") from None
+            raise DataError(f"{path}: damaged ({reason(error)}); remove it and make it anew") from None
 
     def __getitem__(self, rows: Any) -> NDArray[np.float32]:
         return self.vectors[self.index[rows]]
