@@ -120,7 +120,7 @@ def _runs(paths: Paths) -> list[Path]:
     found: list[Path] = []
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         place = Path(path)
-        if not place.exists():
+        if not _is_there(place):
             raise MissingError(f"{place}: no such file or folder")
         one = not place.is_dir() or (place / "scores.json").is_file() or (place / "evaluations").is_dir()
         found += [place] if one else sorted(p.parent for p in place.glob("*/evaluations")) or [place]
@@ -170,17 +170,26 @@ def _same_data(
         for key, what in (("task", "task"), ("data_sha256", "data")):
             if first[key] != facts[key]:
                 raise MismatchError(
-                    f"{places[0]} and {place} are of different {what}: {first[key]!r} and {facts[key]!r}"
+                    f"{places[0]} and {place} are of different {what}: {first[key][:80]!r} and {facts[key][:80]!r}"
                 )
     data = Path(references or first["data"])
-    if not data.exists():
-        raise MissingError(f"{data}: the data file of the evaluations is not there; say where it is (references)")
+    if not _is_there(data):
+        raise MissingError(
+            f"{str(data)[:300]}: the data file of the evaluations is not there; say where it is (references)"
+        )
     rows = open_rows(data)
     if rows.sha256 != first["data_sha256"]:
         raise MismatchError(f"{data} has changed since {places[0]} was evaluated")
     kind = get_task(first["task"]).metric
     files = [place / "predictions.jsonl" for place in places]
     return kind, files, RowReferences(rows, kind), str(data), {row.id: row for row in one_row_an_image(rows, kind)}
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # of a name that no file can have
+        return False
 
 
 def _facts(place: Path) -> dict[str, str]:

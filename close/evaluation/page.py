@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from close.errors import CloseError
 from close.evaluation.metrics import METRICS
 from close.evaluation.saved import check_evaluation
 from close.io.files import read_json, write_text
@@ -70,7 +71,9 @@ def _template(name: str) -> Any:
         loader=jinja2.PackageLoader("close.evaluation", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     digits = {score.key: score.digits for score in METRICS.scores()}
-    environment.filters["number"] = lambda value, key=None: "–" if value is None else f"{value:.{digits.get(key, 1)}f}"
+    environment.filters["number"] = lambda value, key=None: (
+        f"{value:.{digits.get(key, 1)}f}" if isinstance(value, (int, float)) else "–"
+    )
     environment.filters["change"] = lambda value, key=None: f"{value:+.{digits.get(key, 1)}f}"
     return environment.get_template(name)
 
@@ -130,16 +133,15 @@ def _counted(references: list[str]) -> list[tuple[str, int]]:
 
 def _picture(path: str | None) -> dict[str, str]:
     """A small copy of a picture inside the page, or why there is none."""
-    from PIL import Image, UnidentifiedImageError
+    from close.encoders.pictures import open_picture
 
     if not path:
         return {}
     try:
-        with Image.open(path) as image:
-            small = image.convert("RGB")
-            small.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        small = open_picture(path)
+    except (CloseError, OSError, ValueError):  # the last two: of a name that no file can have
         return {"absent": f"{Path(path).name}: not found, or no picture"}
+    small.thumbnail((_THUMBNAIL, _THUMBNAIL))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=85)
     return {"data": base64.b64encode(buffer.getvalue()).decode()}

@@ -151,3 +151,13 @@ def test_a_folder_that_is_no_evaluation(runs: dict[str, Path], tmp_path: Path, w
         compare(runs["a3"], runs["b"], **SETTINGS)
     with pytest.raises(MissingError, match="gone"):
         compare(runs["a3"], tmp_path / "gone", **SETTINGS)
+
+
+@pytest.mark.parametrize("name", ["x" * 3000, "\0", "gone.jsonl"])
+def test_a_data_file_that_can_not_be(runs: dict[str, Path], name: str) -> None:
+    for run in ("a3", "b"):
+        file = runs[run] / "evaluations" / "val-image" / "scores.json"
+        write_json(file, json.loads(file.read_text()) | {"data": name})
+    with pytest.raises(MissingError, match="say where it is") as told:
+        compare(runs["a3"], runs["b"], **SETTINGS)
+    assert len(str(told.value)) < 1000

@@ -166,3 +166,19 @@ def test_a_metric_says_how_its_numbers_look(monkeypatch: pytest.MonkeyPatch) -> 
     text = Page(evaluation_page({"scores": {"speed": 1.23456, "cider": 95.44, "ci": {"speed": [1, 2]}}})).text
     for said in ("1.235", "1.000 to 2.000", "95.4"):
         assert said in text
+
+
+def test_what_an_evaluation_need_not_say(tmp_path: Path) -> None:
+    length = {"mean": 3.0, "sd": 1.0, "min": 1, "max": 5}
+    scores = {
+        "cider": 12.3,
+        "bleu_4": 4.5,
+        "per_domain": {"near": {"n": 2, "cider": 67.8}},
+        "diversity": {"vocabulary": 3, "unique": 50, "distinct_1": 20, "distinct_2": 30, "length": length},
+    }
+    examples = {"best": [{"id": "x", "prediction": "a", "references": [], "score": 1, "image": "\0"}]}
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps({"scores": scores, "examples": examples}), encoding="utf-8")
+    text = Page(write_evaluation_page(path, tmp_path / "page.html").read_text(encoding="utf-8")).text
+    assert "67.8" in text
+    assert "not found, or no picture" in text
