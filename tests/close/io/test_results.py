@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -150,17 +146,3 @@ def test_samples_go_on_as_they_would_have(cli, run, pictures, tmp_path, monkeypa
     assert cli(*command, tmp_path / "fresh.jsonl").code == 0
     assert (tmp_path / "new.jsonl").read_bytes() == (tmp_path / "fresh.jsonl").read_bytes()
     assert len({row["text"] for row in lines(tmp_path / "whole.jsonl")}) > 3
-
-
-def test_a_killed_caption_run_goes_on(cli, run, pictures, tmp_path):
-    many = [*sorted(pictures.iterdir())] * 30
-    command = [sys.executable, "-m", "close", "caption", run, *many, "--batch-size", "2", "--out"]
-    process = subprocess.Popen([*command, tmp_path / "out.jsonl"])
-    partial = tmp_path / "out.jsonl.partial"
-    while process.poll() is None and not (partial.exists() and partial.stat().st_size):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    for name in ("out.jsonl", "whole.jsonl"):
-        assert cli("caption", run, *many, "--batch-size", "2", "--out", tmp_path / name).code == 0
-    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
