@@ -108,7 +108,7 @@ class _Live:
             raise ServerError(
                 f"{self.failures} requests in a row failed, the last with: {answer.error}; the same command continues"
             )
-        hint = "" if barren == EMPTY else "; --answer-tokens gives answers more room (in another --out)"
+        hint = "" if barren == EMPTY else "; the same command with --answer-tokens gives answers more room"
         raise StuckError(f"{self.failures} answers in a row held nothing, the last: {barren}{hint}")
 
     async def answer(self, request: Request, known: Answer | None) -> Answer:

@@ -29,7 +29,7 @@ __all__ = ["Given", "Plan", "Request", "Unit"]
 
 # what changes no row: where and how fast the run goes, when it stops, and files, which count by their content
 _NOT_CONTENT = {"out", "count", "base_url", "concurrency", "timeout", "retries", "patience", "max_tokens", "max_cost"}
-_NOT_CONTENT |= {"price_in", "price_out", "batch"}
+_NOT_CONTENT |= {"price_in", "price_out", "batch", "answer_tokens"}
 
 
 @dataclass(frozen=True)

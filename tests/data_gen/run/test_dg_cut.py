@@ -57,7 +57,10 @@ def test_answer_tokens_is_the_room_of_an_answer(run):
     ("do", "cause"),
     [
         (Do(message={"content": None, "reasoning_content": "Hm"}, finish="length"), "only reasoning .* 4096 tokens"),
-        (Do("<think>\nThe user gives", finish="length"), "only reasoning .* 4096 tokens; --answer-tokens gives"),
+        (
+            Do("<think>\nThe user gives", finish="length"),
+            "only reasoning .* 4096 tokens; the same command with --answer-tokens",
+        ),
         (Do("A dog stands near the", finish="length"), "the answer did not end before the limit of 4096 tokens"),
         (Do("<think>\nThe user gives"), "a thought that was not closed"),
         (Do(""), "the last: empty$"),
@@ -74,6 +77,16 @@ def test_twenty_answers_that_hold_nothing_end_the_run_with_their_cause(run, tmp_
     rejected = rows(tmp_path / "out.jsonl.rejected.jsonl")
     assert len(rejected) == 20
     assert {row["reason"].split(":")[0] for row in rejected} <= {"cut", "unreadable", "empty"}
+
+
+def test_a_run_that_ended_for_want_of_room_goes_on_with_more(run):
+    with Server(thinking(6000)) as server:
+        with pytest.raises(StuckError, match=r"only reasoning .* 4096 tokens"):
+            run(server)
+        asked = len(server.requests)
+        summary, found = run(server, answer_tokens=6000)
+    assert (len(found), summary.rejected["cut"]) == (6, 20)
+    assert set(limits(server)[asked:]) == {6000}
 
 
 def test_a_budget_leaves_no_room_for_another_try(run, tmp_path):
