@@ -15,6 +15,7 @@ from close.adapters.distribution import require_spread
 from close.adapters.noise import RowNoise
 from close.adapters.options import number
 from close.errors import DataError
+from close.vectors.groups import rows_by_label
 from close.vectors.moments import cross_covariance, symmetric_power
 
 __all__ = ["Shared", "group_blocks"]
@@ -77,10 +78,9 @@ def group_blocks(text: Any, groups: Any, size: int = 8192) -> Iterator[tuple[Ten
     Raises:
         DataError: fewer than two groups have two texts.
     """
-    labels = np.unique(np.asarray(groups), return_inverse=True)[1]
-    order = np.argsort(labels, kind="stable")
-    counts = np.bincount(labels)
-    order = order[counts[labels[order]] > 1]
+    order, bounds = rows_by_label(groups)
+    counts = np.diff(bounds)
+    order = order[np.repeat(counts > 1, counts)]
     counts = counts[counts > 1]
     if len(counts) < 2:
         raise DataError(

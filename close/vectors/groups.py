@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import NDArray
 
 from close.data.rows import RowFile, named_sources
 from close.errors import MismatchError
 
-__all__ = ["ItemFinder", "group_labels"]
+__all__ = ["ItemFinder", "group_labels", "rows_by_label"]
 
 
 def group_labels(rows: RowFile, table: Any) -> NDArray[Any]:
@@ -33,6 +34,19 @@ def group_labels(rows: RowFile, table: Any) -> NDArray[Any]:
                 labels[t] = row.group or f"\0{row.id}"
     texts.check_length(rows.path)
     return labels.astype(str)
+
+
+def rows_by_label(labels: npt.ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows in the order of their labels, and where each label's rows begin and end in it.
+
+    Args:
+        labels: (N,) of any kind that sorts.
+    Returns:
+        (N,) row numbers, those of one label in their own order; (G + 1,) bounds: label g's are `rows[bounds[g]:bounds[g + 1]]`.
+    """
+    numbers = np.unique(np.asarray(labels), return_inverse=True)[1]
+    bounds = np.concatenate(([0], np.cumsum(np.bincount(numbers))))
+    return np.argsort(numbers, kind="stable"), bounds.astype(np.int64)
 
 
 class ItemFinder:

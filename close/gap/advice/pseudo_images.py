@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from close.errors import DataError
 from close.vectors.checked import Ints
+from close.vectors.groups import rows_by_label
 from close.vectors.neighbours import nearest_within
 
 __all__ = ["AGAINST_MEAN", "TYPICAL_GAP", "moved_to_images", "pseudo_pairs"]
@@ -33,11 +34,9 @@ def pseudo_pairs(text: Any, groups: npt.ArrayLike | None = None) -> Ints:
     rows = np.asarray(text)
     if groups is None:
         return np.stack((np.arange(len(rows)), nearest_within(rows, 1)[:, 0]), axis=1)
-    labels = np.unique(np.asarray(groups), return_inverse=True)[1]
-    order = np.argsort(labels, kind="stable")
-    starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
+    order, bounds = rows_by_label(groups)
     following = np.roll(order, -1)
-    following[np.append(starts[1:], len(order)) - 1] = order[starts]  # the last of a group goes on to its first
+    following[bounds[1:] - 1] = order[bounds[:-1]]  # the last of a group goes on to its first
     pairs = np.stack((order, following), axis=1)
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     if not len(pairs):

@@ -17,6 +17,7 @@ from close.gap.measures.base import MEASURES, Family, Interval, Measure
 from close.gap.modalities import Modalities, pair_cosines
 from close.gap.resample import Resample
 from close.vectors.checked import Floats, Ints, Pairs, distinct_rows, double_blocks, matrices, matrix, pair_index
+from close.vectors.groups import rows_by_label
 from close.vectors.second_moments import Moments, moments, paired
 
 __all__ = ["Spread", "group_cosine", "group_rows", "paired_cosine", "relative_gap", "unpaired_cosine", "within_cosine"]
@@ -242,10 +243,8 @@ def group_rows(groups: npt.ArrayLike) -> list[Ints]:
     Raises:
         DataError: there is none.
     """
-    labels = np.unique(np.asarray(groups), return_inverse=True)[1]
-    order = np.argsort(labels, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
-    many = [part for part in parts if len(part) > 1]
+    rows, bounds = rows_by_label(groups)
+    many = [part for part in np.split(rows, bounds[1:-1]) if len(part) > 1]
     if not many:
         raise DataError("needs several captions of one image: pairs or groups in which an image has two or more")
     return many

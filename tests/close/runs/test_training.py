@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import tiny
 import torch
-import yaml
 from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
@@ -38,7 +37,7 @@ from close.io.jobs import exclusively
 from close.model.modeling import CloseModel
 from close.runs.checkpoints import Manifests, latest_checkpoint
 from close.runs.examples import Collator, TextDataset
-from close.runs.recipe import Recipe
+from close.runs.recipe import Recipe, load_recipe
 from close.runs.train import train
 from close.runs.trainer import ProgressLine
 from close.tasks import get_task
@@ -85,8 +84,8 @@ class TestRun:
         assert about["train"][0]["sha256"] == RowFile(captions).sha256
         assert (about["train"][0]["rows"], about["train"][0]["examples"]) == (48, 48)
         assert torch.__version__.startswith(about["versions"]["torch"])
-        recipe = Recipe.model_validate(yaml.safe_load((run / "recipe.yaml").read_text()))
-        assert recipe.encoder == str(tiny_encoder)
+        recipe = load_recipe(run / "recipe.yaml")
+        assert Path(recipe.encoder).resolve() == tiny_encoder.resolve()
         assert (run / "recipe.yaml").read_text() in (run / "README.md").read_text()
         settings = json.loads((run / "generation_config.json").read_text())
         assert (settings["num_beams"], settings["max_new_tokens"]) == (5, 32)
