@@ -65,7 +65,7 @@ class TextFile:
             try:
                 yield from text
             except UnicodeError as error:
-                raise DataError(f"{self.path}: not {self.codec.upper()} ({error}); say which encoding it is") from None
+                raise DataError(f"{self.path}: not {self.codec.upper()} ({error}); it is in another encoding") from None
 
     def decode(self, content: bytes) -> str:
         """Some of the file's bytes as text."""
@@ -86,7 +86,7 @@ class TextFile:
         hint = "save it as UTF-8, or say its encoding (close convert --encoding, e.g. latin-1)"
         raise DataError(
             f"{where}: not {self.codec.upper()} at byte {self.size(text[: half.start()])} of the line; "
-            + (hint if self.codec.startswith("utf") else "the file is in another encoding")
+            + (hint if self.codec == "utf-8" else "the file is in another encoding")
         )
 
 

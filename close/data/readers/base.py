@@ -127,9 +127,8 @@ class Reader(ABC):
             raise DataError(f"{where}: 'image' is {shown(name)}, expected the name of a file")
         path = below(self.pictures, name)
         if path is None:
-            raise DataError(
-                f"{where}: image {shown(name)} is not below {self.pictures}; --images says which folder they are in"
-            )
+            hint = "" if self.options.images else "; --images says which folder they are in"
+            raise DataError(f"{where}: image {shown(name)} is not below {self.pictures}{hint}")
         if self.options.images and not os.path.isfile(path):
             raise DataError(f"{where}: image {shown(name)} is not in {self.options.images}")
         return path

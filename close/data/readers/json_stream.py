@@ -19,6 +19,8 @@ __all__ = ["json_items", "json_value"]
 
 _LAYOUTS = {"data": "textcaps", "questions": "vqa", "images": "coco, nocaps or karpathy"}
 """Key at the top level to the formats that have it."""
+_AN_OBJECT = "; it may be in the format coco, nocaps, karpathy, textcaps or vqa"
+_A_LIST = "; it may be in the format vqa-e or visualnews"
 _NO_SPACE = re.compile(r"\S")
 _CHUNK = 1 << 18
 
@@ -34,11 +36,15 @@ def json_items(path: Path, key: str | None = None, *, encoding: str = "utf-8") -
     first = text.peek()
     if key is None:
         if first != "[":
-            raise DataError(f"{path}: expected a JSON list of records, found {_found(first)}")
+            raise DataError(
+                f"{path}: expected a JSON list of records, found {_found(first)}{_AN_OBJECT * (first == '{')}"
+            )
         yield from text.array("record")
         return
     if first != "{":
-        raise DataError(f"{path}: expected a JSON object with the key {key!r}, found {_found(first)}")
+        raise DataError(
+            f"{path}: expected a JSON object with the key {key!r}, found {_found(first)}{_A_LIST * (first == '[')}"
+        )
     found = []
     for name in text.names():
         if name != key:
@@ -92,9 +98,8 @@ class _Text:
             added = self.decoder.decode(piece, final=self.at_end)
         except UnicodeError as error:
             byte = self.file.tell() - len(piece) + getattr(error, "start", 0)
-            raise DataError(
-                f"{self.path}: not {self.encoding.upper()} near byte {byte}; say which encoding it is"
-            ) from None
+            hint = "; say which encoding it is, e.g. latin-1" if self.encoding == "utf-8" else ""
+            raise DataError(f"{self.path}: not {self.encoding.upper()} near byte {byte}{hint}") from None
         self.buffer, self.place = self.buffer[self.place :] + added, 0
         if self.at_end:
             self.file.close()

@@ -48,7 +48,7 @@ class Parquet(Reader):
                 check_file(path)
                 file = pyarrow.parquet.ParquetFile(path)
                 columns = Columns(file.schema_arrow.names, self.options.columns, str(path))
-                self.notes += [f"{path}: {columns.about()}"] if columns.unused else []
+                self.notes = self.notes or [f"{path}: {columns.about()}"] * bool(columns.unused)
                 classes, place = _classes(file.schema_arrow), 0
                 for batch in file.iter_batches(batch_size=64):
                     names, values = batch.schema.names, [_values(column) for column in batch.columns]
@@ -71,7 +71,12 @@ class Parquet(Reader):
         if isinstance(picture, dict):
             del values["image"]
         rows = by_caption(values, str(number), split=self.per == "caption")
-        if isinstance(picture, dict) and isinstance(picture.get("bytes"), bytes) and self.options.images is not None:
+        inside = isinstance(picture, dict) and isinstance(picture.get("bytes"), bytes)
+        if inside and self.options.images is None and not {"source", "references"} & values.keys():
+            raise DataError(
+                f"{where}: its picture lies in the table, and there is no caption; --images says where to put it"
+            )
+        if isinstance(picture, dict) and inside and self.options.images is not None:
             suffix = PurePosixPath(str(picture.get("path"))).suffix.lower()
             name = f"{number:08d}{suffix if suffix in IMAGE_SUFFIXES else '.jpg'}"
             path = str(write_picture(self.options.images, name, picture["bytes"], where))

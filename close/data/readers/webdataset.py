@@ -83,8 +83,8 @@ class WebDataset(Reader):
             values.pop("references", None)
         if not values.get("source") and not values.get("references"):
             raise DataError(
-                f"{where}: no caption in it (it has {listed(sample)}); --columns caption=SUFFIX says which part "
-                "or field of .json it is; the parts of a sample lie side by side"
+                f"{where}: no caption in it (it has {listed(sample)}); the parts of a sample lie side by side"
+                + ("" if self.given else "; --columns caption=SUFFIX says which part or field of .json it is")
             )
         if ".cls" in sample:
             meta["cls"] = self._text(sample[".cls"], f"{where}: .cls").strip()

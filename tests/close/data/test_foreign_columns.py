@@ -13,6 +13,7 @@ from test_readers_formats import picture, shard
 
 from close.data.readers import ReadOptions, read_rows
 from close.data.shards import open_rows
+from close.errors import DataError
 
 NAMES = [
     "meta",
@@ -53,6 +54,8 @@ def test_classes_are_named_by_the_schema_of_hugging_face(tmp_path: Path) -> None
     content = picture(tmp_path / "x.png").read_bytes()
     table = pa.table({"img": [{"bytes": content, "path": None}] * 3, "label": [1, 0, 5]})
     pq.write_table(table.replace_schema_metadata(about), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"row 0: its picture lies in the table, .*--images says"):
+        list(read_rows("parquet", tmp_path / "t.parquet"))
     options = ReadOptions(images=tmp_path / "out")
     got = list(read_rows("parquet", tmp_path / "t.parquet", options=options, skip_errors=True, folder=tmp_path))
     assert [(row["label"], row["image"]) for row in got] == [("dog", "out/00000001.jpg"), ("cat", "out/00000002.jpg")]
@@ -123,7 +126,7 @@ def test_names_of_parts_in_shards(tmp_path: Path, members: list[str], columns: A
             None,
             "which part is the caption, .en.txt, .fr.txt? --columns caption=en.txt",
         ),
-        (["0.jpg", "0.meta"], None, "no caption in it (it has .jpg, .meta); --columns caption=SUFFIX"),
+        (["0.jpg", "0.meta"], None, "side by side; --columns caption=SUFFIX says which part"),
         (["0.jpg", "0.txt"], {"caption": "de.txt"}, "no 'de.txt' for 'caption'; it has .jpg, .txt"),
     ],
 )

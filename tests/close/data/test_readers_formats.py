@@ -482,8 +482,12 @@ def test_textcaps_one_row_a_caption_or_an_image(tmp_path: Path) -> None:
         ("coco", TEXTCAPS, "textcaps"),
         ("coco", QUESTIONS, "vqa"),
         ("textcaps", COCO, "coco"),
+        ("coco", VQA_E, "vqa-e"),
+        ("visualnews", TEXTCAPS, "textcaps"),
     ],
 )
-def test_a_file_of_another_format_is_told_with_its_format(tmp_path: Path, tried: str, value: dict, other: str) -> None:
+def test_a_file_of_another_format_is_told_with_its_format(
+    tmp_path: Path, tried: str, value: object, other: str
+) -> None:
     with pytest.raises(DataError, match=f"it may be in the format .*{other}"):
         rows(tried, put(tmp_path / "x.json", value))
