@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from close.errors import CloseError
+from close.errors import CloseError, MissingError
 from close.evaluation.bootstrap import Array, SummedScore
 from close.evaluation.metrics.base import METRICS, Inputs, Metric, Score
 from close.evaluation.metrics.tokens import package_folder, run_java
@@ -29,7 +29,12 @@ def meteor(inputs: Inputs) -> dict[str, SummedScore]:
     gts, res = inputs.tokens
     lines = [" ||| ".join(["SCORE", *refs, res[key][0].replace("|||", "")]) for key, refs in gts.items()]
     options = ["-Xmx2G", "-jar", str(package_folder("meteor") / METEOR_JAR), "-", "-", "-stdio", "-l", "en", "-norm"]
-    output = run_java(options, "\n".join(lines) + "\n")
+    try:
+        output = run_java(options, "\n".join(lines) + "\n")
+    except MissingError:
+        raise
+    except CloseError as error:  # its search has no end that it could bear in captions of thousands of equal words
+        raise MissingError(f"the METEOR program failed ({str(error)[:200]})") from error
     statistics = np.array([line.split() for line in output.splitlines()], dtype=np.float64)
     if len(statistics) != len(gts):
         raise CloseError(f"METEOR returned {len(statistics)} lines for {len(gts)} captions")

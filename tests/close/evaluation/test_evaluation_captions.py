@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from close.errors import DataError, MissingError, UnknownNameError
+from close.errors import CloseError, DataError, MissingError, UnknownNameError
 from close.evaluation.metrics import METRICS, caption_scores
 from close.evaluation.metrics import tokens as ptb_tokens
 
@@ -108,6 +108,19 @@ def test_without_java(monkeypatch: pytest.MonkeyPatch) -> None:
 @java
 def test_auto_is_java_where_java_is_and_says_so() -> None:
     assert caption_scores(*made_up(5), metrics=["bleu"], samples=0)["tokenizer"] == "java"
+
+
+def test_a_caption_that_is_too_much_for_meteor_costs_no_other_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of equal words end the program, of which Java only says where it stood."""
+
+    def ends(*_: Any) -> str:
+        raise CloseError("java ended with 1: at Aligner.resolve")
+
+    monkeypatch.setattr("close.evaluation.metrics.meteor.run_java", ends)
+    scores = caption_scores(*made_up(5), tokenizer="python", metrics=["bleu", "meteor"], samples=0)
+    assert scores["meteor"] is None
+    assert scores["notes"]["meteor"] == "the METEOR program failed (java ended with 1: at Aligner.resolve)"
+    assert scores["bleu_1"] > 0
 
 
 def test_bleu_of_a_resample_is_bleu_of_the_repeated_examples() -> None:
