@@ -36,11 +36,11 @@ def test_plain_prompts_give_new_captions_with_the_keywords_asked(data_gen, tmp_p
     with served(command("serve-mini", "--port", port), port, tmp_path / "server.log", environment()) as url:
         for endpoint in ("chat", "completions"):
             out = tmp_path / f"{endpoint}.jsonl"
-            asked = ["--out", out, "--count", 60, "--model", MODEL, "--base-url", url, "--endpoint", endpoint]
+            asked = ["--out", out, "--count", 30, "--model", MODEL, "--base-url", url, "--endpoint", endpoint]
             code, _, message = data_gen("captions", *asked, *files)
             assert code == 0, message
             found = rows(out)
-            assert len({row["target"] for row in found}) == 60
+            assert len({row["target"] for row in found}) == 30
             used = [word in words(row["target"]) for row in found for word in row["meta"]["keywords"]]
             assert sum(used) >= 0.7 * len(used)
             assert not {row["target"] for row in found} & set(SHOTS)
