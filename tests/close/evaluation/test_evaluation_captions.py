@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import sys
 import time
 from typing import Any
 
@@ -116,7 +117,7 @@ def test_a_caption_that_is_too_much_for_meteor_costs_no_other_score(monkeypatch:
     def ends(*_: Any) -> str:
         raise CloseError("java ended with 1: at Aligner.resolve")
 
-    monkeypatch.setattr("close.evaluation.metrics.meteor.run_java", ends)
+    monkeypatch.setattr(sys.modules["close.evaluation.metrics.meteor"], "run_java", ends)  # a function has its name
     scores = caption_scores(*made_up(5), tokenizer="python", metrics=["bleu", "meteor"], samples=0)
     assert scores["meteor"] is None
     assert scores["notes"]["meteor"] == "the METEOR program failed (java ended with 1: at Aligner.resolve)"
