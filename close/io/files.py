@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
+import re
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from filelock import FileLock, Timeout
 
@@ -23,6 +27,7 @@ __all__ = [
     "nan_as_null",
     "not_finite",
     "read_json",
+    "remove",
     "waiting",
     "whole",
     "write_json",
@@ -63,18 +68,53 @@ def below(folder: str | Path, name: str) -> str | None:
 
 @contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
-    """A name to write a file or a folder under; when the block ends without an error it gets its own, else it is gone."""
+    """A name to write a file or a folder under; when the block ends without an error it gets its own, else it is gone.
+
+    So is what a process of this machine that was killed had begun to write.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    for left in _left_of(target):
+        remove(left)
+    partial = target.with_name(f".{target.name}.{_machine()}-{os.getpid()}.tmp")
     try:
         yield partial
         os.replace(partial, target)
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            partial.unlink(missing_ok=True)
+        remove(partial)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@cache
+def _machine() -> str:
+    """Tells machines apart that write to one disk."""
+    return f"{crc32(platform.node().encode()):08x}"
+
+
+def _left_of(target: Path) -> list[Path]:
+    """What processes of this machine that are gone were about to call by a target's name."""
+    if os.name != "posix":  # elsewhere asking after a process would end it
+        return []
+    name = re.compile(rf"\.{re.escape(target.name)}\.{_machine()}-(\d+)\.tmp")
+    found = ((target.parent / entry, name.fullmatch(entry)) for entry in os.listdir(target.parent))
+    return [path for path, match in found if match and not _is_alive(int(match[1]))]
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def write_text(path: str | Path, text: str) -> None:

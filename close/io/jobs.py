@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from close.errors import OutputExistsError
-from close.io.files import locked, read_json, write_json
+from close.io.files import locked, read_json, remove, write_json
 
 __all__ = ["Job", "clear", "exclusively", "is_temporary", "job"]
 
@@ -59,14 +58,11 @@ class Job:
         if self.target.is_dir():  # a folder does not take another's place
             os.replace(self.target, old)
         os.replace(self.partial, self.target)
-        if old.exists():
-            shutil.rmtree(old)
+        remove(old)
 
     def clear(self) -> None:
         """Remove what there is of it under its other name."""
-        if self.partial.is_dir():
-            shutil.rmtree(self.partial)
-        self.partial.unlink(missing_ok=True)
+        remove(self.partial)
 
 
 @contextmanager
@@ -128,9 +124,9 @@ def clear(folder: Path, names: str = ".+") -> None:
     """Remove what killed processes were about to call by one of these names (a regular expression), directly in a folder."""
     for path in folder.iterdir():
         if is_temporary(path, names):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            remove(path)
 
 
 def is_temporary(path: Path, names: str = ".+") -> bool:
     """Whether this is what `close.io.files.whole` writes to, before it has one of these names."""
-    return re.fullmatch(rf"\.({names})\.\d+\.tmp", path.name) is not None
+    return re.fullmatch(rf"\.({names})\.[-\w]+\.tmp", path.name) is not None

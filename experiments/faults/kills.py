@@ -51,7 +51,10 @@ JOBS: dict[str, list[str]] = {
     ],
     "convert": ["convert", "csv", "captions.csv", "made/rows.jsonl"],
     "adapter fit": ["adapter", "fit", "mean_shift", "--text", "texts", "--image", "images", "--out", "made/adapter"],
-    "gap": ["gap", "texts", "images", "--bootstrap", "0", "--out", "made/gap.json", "--html", "made/gap.html"],
+    "gap": [
+        *("gap", "--text", "texts", "--image", "images", "--pairs", "pairs.jsonl", "--bootstrap", "0"),
+        *("--out", "made/gap.json", "--html", "made/gap.html"),
+    ],
     "classify": ["classify", "pictures", "--label", "dog", "--label", "cat"],
 }  # fmt: skip
 """Commands, run in a folder that `prepare` has filled."""
@@ -68,6 +71,8 @@ def main() -> int:
     options = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
     names = [name.strip() for name in options.jobs.split(";")] if options.jobs else list(JOBS)
+    if unknown := [name for name in names if name not in JOBS]:
+        parser.error(f"no job {unknown[0]!r}; there are {'; '.join(JOBS)}")
     with TemporaryDirectory() as place:
         given = Path(place) / "given"
         _load()
@@ -100,6 +105,7 @@ def prepare(folder: Path) -> int:
         tiny.picture(folder / "pictures" / f"p{number}.png", seed=number)
     test = [row | {"image": f"pictures/p{i}.png", "references": [row["source"]]} for i, row in enumerate(rows[:5])]
     tiny.write_jsonl(folder / "test.jsonl", test)
+    tiny.write_jsonl(folder / "pairs.jsonl", [{"text": i, "image": i} for i in range(5)])
     tiny.t5_dir(folder / "t5")
     (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     (folder / "short.yaml").write_text(SHORT, encoding="utf-8")
@@ -125,12 +131,12 @@ def try_job(name: str, given: Path, place: Path, points: int | None, rng: random
         shutil.copytree(given, work)
 
     fresh()
-    ended, changes, _ = run(command, work, work / "cache")
+    ended, changes, said = run(command, work, work / "cache")
     whole = content(work)
     chosen = list(range(1, changes + 1))
     if points is not None and points < changes:
         chosen = sorted(rng.sample(chosen, points))
-    killed, wrong = 0, []
+    killed, wrong = 0, [f"ended with {ended} though nobody killed it: {said.strip()[-300:]}"] if ended else []
     for point in chosen:
         fresh()
         code, _, _ = run(command, work, work / "cache", kill_at=point)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from close.errors import OutputExistsError
-from close.io.files import locked, waiting, whole
+from close.io.files import locked, waiting, whole, write_json
 
 HOLD = """
 import sys, time
@@ -73,3 +74,21 @@ def test_two_locks_of_one_process_refuse_each_other(tmp_path: Path) -> None:
         pass
     with locked(tmp_path / "lock", "it is built"):
         pass
+
+
+def test_what_a_killed_writer_left_goes_with_the_next(tmp_path):
+    code = (
+        "import os, signal, sys\n"
+        "from close.io.files import whole\n"
+        "with whole(sys.argv[1]) as partial:\n"
+        "    partial.write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    for name in ("out.json", "out.json", "other.json"):
+        subprocess.run([sys.executable, "-c", code, tmp_path / name], check=False)
+    assert len(list(tmp_path.iterdir())) == 2
+    left = next(tmp_path.glob(".other.*"))
+    alive = tmp_path / left.name.replace("other", "out").replace(left.name.split("-")[-1], f"{os.getppid()}.tmp")
+    alive.touch()
+    write_json(tmp_path / "out.json", 2)
+    assert set(tmp_path.iterdir()) == {tmp_path / "out.json", left, alive}
