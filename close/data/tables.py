@@ -24,6 +24,8 @@ _TOKEN_NAMES = ("id", "image", "group", "caption")
 _LITERAL = ("\t", "|")
 _GLUED = re.compile(r"(\d+)\s+(\S.*)")
 _FILE_NAME = re.compile(r"\.\w{1,5}\s*$")
+_EXCEL = re.compile(r"sep=.?", re.IGNORECASE)
+"""Excel's own first line, which says what parts the cells."""
 _USUAL = {"source", "caption", "text", "image", "id", "group", "target"}
 
 
@@ -44,6 +46,8 @@ class Table:
         if not first:
             raise DataError(f"{file.path}: the file is empty, expected one row a line")
         file.check(first[0], self.where)
+        self.above = bool(_EXCEL.fullmatch(first[0].strip()) and first[1:])  # lines above the table
+        first = first[self.above :]
         self.delimiter = "" if not given and all(map(token, first)) else _delimiter(first, given)
         names: list[str] = list(_TOKEN_NAMES)
         self.header = False
@@ -80,12 +84,12 @@ class Table:
 
     def records(self) -> Iterator[tuple[int, int, str]]:
         """Yield (number of its first line, position in bytes, text) of each record behind the header."""
-        position, header = self.file.start, self.header
+        position, above = self.file.start, self.above + self.header
         lines = enumerate(self.file.lines(""), 1)
         for number, text in lines if self.delimiter in ("", *_LITERAL) else self._quoted(lines):
-            if text.strip() and not header:
+            if text.strip() and not above:
                 yield number, position, text
-            header = header and not text.strip()
+            above -= bool(above and text.strip())
             position += self.file.size(text)
 
     def _quoted(self, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:

@@ -64,6 +64,12 @@ def test_cells_are_parted_by_what_parts_them(tmp_path: Path, name: str, delimite
     assert any("parted by" in note for note in summary.notes) == (delimiter != ("\t" if name == "t.tsv" else ","))
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_the_line_that_excel_puts_above_a_table(tmp_path: Path, delimiter: str) -> None:
+    lines = [f"sep={delimiter}", f"image{delimiter}caption", f"a.jpg{delimiter}A dog"]
+    assert [row["source"] for row in both(put(tmp_path / "t.csv", "\r\n".join(lines) + "\r\n"))] == ["A dog"]
+
+
 def test_training_tells_an_unusual_delimiter_and_what_is_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
