@@ -214,7 +214,9 @@ def compare(
     samples: Annotated[int, typer.Option(min=100, help="Bootstrap and exchange samples.")] = 1000,
     examples: Annotated[int, typer.Option(min=0, help="Examples shown of those that differ most, for each side.")] = 10,
     seed: int = 0,
-    page: Annotated[Path | None, typer.Option(help="Write an HTML page with the examples to this file.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the examples that differ as one page.")
+    ] = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -225,8 +227,8 @@ def compare(
     sides: list[list[Path]] = [[run_a, *(more_a or [])], [run_b, *(more_b or [])]]
     settings: dict[str, Any] = {"tokenizer": tokenizer, "samples": samples, "examples": examples, "seed": seed}
     result = run(*sides, name=name, references=references, task=task, **settings)
-    if page is not None:
-        write_comparison_page(result, page)
+    if html is not None:
+        write_comparison_page(result, html)
     if not _written(result, out, as_json):
         _show_comparison(result)
 

@@ -127,7 +127,7 @@ class Text(HTMLParser):
 def test_the_verb_shows_pages_and_writes(runs: dict[str, Path], tmp_path: Path) -> None:
     page, out = tmp_path / "deep" / "page.html", tmp_path / "out.json"
     arguments = ["compare", runs["a3"], runs["b"], "--a", runs["a5"], "--a", runs["a7"], "--tokenizer", "python"]
-    done = CliRunner().invoke(app, [*map(str, arguments), "--page", str(page), "--out", str(out)])
+    done = CliRunner().invoke(app, [*map(str, arguments), "--html", str(page), "--out", str(out)])
     assert done.exit_code == 0, done.output
     assert "3 runs of A and 1 of B counted together" in done.stdout
     assert "B better on" in done.stdout
