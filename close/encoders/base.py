@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -22,11 +23,21 @@ from close.fast.memory import kept_memory
 from close.fast.packing import pack
 from close.fast.precision import pick_dtype, pick_precision
 from close.io.media import describe, picture_suffixes, written
+from close.io.plain import read_plain
 from close.io.pretrained import refuse_bad_weights, trusting, trusts_code
 from close.plugins import load_plugins, loaded
 from close.registry import Registry
 
-__all__ = ["ENCODERS", "ContrastiveEncoder", "check_ids", "fingerprint", "pick_device", "told_cut", "windows"]
+__all__ = [
+    "ENCODERS",
+    "ContrastiveEncoder",
+    "check_ids",
+    "check_sizes",
+    "fingerprint",
+    "pick_device",
+    "told_cut",
+    "windows",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -263,6 +274,29 @@ def _load_again(name: str, plugins: list[str], *, trust: bool, **settings: Any) 
     load_plugins(plugins)
     with trusting(trust):
         return load_encoder(name, **settings)
+
+
+LAYERS, SIZE = 1000, 10**8
+
+
+def check_sizes(config: Path) -> None:
+    """Refuse a configuration with sizes that no model has, before memory is taken for them.
+
+    Raises:
+        MissingError: no such file. WeightsError: no JSON, more than 1,000 layers, or a number above 100 million.
+    """
+    try:
+        waiting: list[tuple[str, Any]] = [("", read_plain(config))]
+    except DataError as error:
+        raise WeightsError(str(error)) from None
+    while waiting:
+        key, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += value.items()
+        elif isinstance(value, list):
+            waiting += [(key, part) for part in value]
+        elif isinstance(value, (int, float)) and value > (LAYERS if re.search("layers|depth", key) else SIZE):
+            raise WeightsError(f"{config}: {key} is {value}, more than any model has")
 
 
 def check_ids(ids: Tensor, vocabulary: int | None, name: str) -> None:

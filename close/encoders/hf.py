@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from close.encoders.base import ENCODERS, ContrastiveEncoder, check_ids
+from close.encoders.base import ENCODERS, ContrastiveEncoder, check_ids, check_sizes
 from close.encoders.pictures import open_picture
 from close.errors import DataError, MissingError, WeightsError
 from close.fast.probe import is_allowed
@@ -65,6 +65,8 @@ class TransformersEncoder(ContrastiveEncoder):
         """
         from transformers import AutoModel
 
+        if Path(reference).is_dir():
+            check_sizes(Path(reference) / "config.json")
         with loading(f"transformers can't load {reference!r}", reference) as trust:
             settings: dict[str, Any] = {
                 "output_loading_info": True,

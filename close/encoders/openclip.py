@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from close.encoders.base import ENCODERS, ContrastiveEncoder, check_ids
+from close.encoders.base import ENCODERS, ContrastiveEncoder, check_ids, check_sizes
 from close.encoders.checkpoints import readable
 from close.encoders.pictures import open_picture
 from close.errors import MissingError, WeightsError
@@ -55,6 +55,8 @@ class OpenClipEncoder(ContrastiveEncoder):
     ) -> None:
         import open_clip
 
+        if Path(reference).is_dir():
+            check_sizes(Path(reference) / "open_clip_config.json")
         model_name, pretrained = _resolve(reference)
         with loading(f"open_clip can't load {reference!r}"), _weights(model_name, pretrained) as (weights, quick):
             model, self.transform = open_clip.create_model_from_pretrained(

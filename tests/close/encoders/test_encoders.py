@@ -427,3 +427,24 @@ def test_a_tokenizer_of_another_model_is_refused(zoo, family, monkeypatch):
     monkeypatch.setattr(tower, "vocab_size", 5)
     with pytest.raises(WeightsError, match=r"its tokenizer gives token \d+, its text tower knows 5"):
         model.encode_text(["a dog"])
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "keys"),
+    [
+        ("open_clip_dir", "open_clip_config.json", ("model_cfg", "text_cfg", "layers")),
+        ("open_clip_dir", "open_clip_config.json", ("model_cfg", "vision_cfg", "width")),
+        ("hf_clip_dir", "config.json", ("text_config", "num_hidden_layers")),
+        ("hf_clip_dir", "config.json", ("vision_config", "hidden_size")),
+    ],
+)
+def test_sizes_that_no_model_has_are_refused_before_memory_is_taken(zoo, family, name, keys, tmp_path):
+    folder = shutil.copytree(zoo(family), tmp_path / "e")
+    config = json.loads((folder / name).read_text())
+    inner = config
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = 10**9
+    (folder / name).write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match=f"{keys[-1]} is 1000000000, more than any model has"):
+        load_encoder(str(folder))
