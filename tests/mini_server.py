@@ -14,17 +14,17 @@ from pathlib import Path
 @contextmanager
 def served(command: Sequence[str], port: int, log: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """The server's URL, once it answers; it is ended by Ctrl-C, and must end by it."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     with log.open("w") as out:
         process = subprocess.Popen(command, env=environment, stderr=out, stdout=subprocess.DEVNULL)
     try:
         while not _answers(f"http://127.0.0.1:{port}/health"):
             assert process.poll() is None, log.read_text()
-            assert time.monotonic() < end, f"no answer in two minutes: {log.read_text()}"
+            assert time.monotonic() < end, f"no answer in five minutes: {log.read_text()}"
             time.sleep(0.1)
         yield f"http://127.0.0.1:{port}/v1"
         process.send_signal(signal.SIGINT)
-        process.wait(20)
+        process.wait(120)
     finally:
         process.kill()
 
