@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from transformers import Seq2SeqTrainingArguments
-from transformers.integrations import get_reporting_integration_callbacks
+from transformers.integrations import get_reporting_integration_callbacks, unset_hf_deepspeed_config
 
 from close.encoders import pick_device
 from close.errors import RecipeError, reason
@@ -44,6 +44,7 @@ def training_arguments(recipe: Recipe, folder: Path) -> Seq2SeqTrainingArguments
         for reporter in get_reporting_integration_callbacks(arguments.report_to):  # now, and not when work has begun
             reporter()
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        unset_hf_deepspeed_config()  # half made, it would be asked by every model that is loaded while the error lives
         raise RecipeError(f"training: {reason(error)}") from None
     if recipe.lora and arguments.fsdp:
         raise RecipeError("lora and training.fsdp do not go together: what LoRA trains is too little to shard")

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import AutoTokenizer
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 import close
 from close.adapters import build_adapter, row_seeds
@@ -609,6 +610,7 @@ class TestArguments:
             assert str(told.value).startswith("training: ")
             assert "\n" not in str(told.value)
         assert not (tmp_path / "run" / "run.json").exists()
+        assert not is_deepspeed_zero3_enabled()  # which asks what was left of the arguments
 
 
 class TestLanguageModel:
