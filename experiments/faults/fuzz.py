@@ -1,6 +1,6 @@
 """Every reader of the product against damaged files: the fuzz tests of `tests/`, with more inputs than CI takes.
 
-    python -m experiments.faults.fuzz [--inputs 3000] [--out FILE]
+    python -m experiments.faults.fuzz [--inputs 3000] [--out FILE] [TESTS …]
 
 Prints how many inputs of each kind were tried, how many were refused in one line, and what was neither read nor refused.
 """
@@ -22,15 +22,27 @@ ROOT = Path(__file__).parents[2]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tests", nargs="*", default=["tests"], help="folders or files of tests; all without")
     parser.add_argument("--inputs", type=int, default=3000, help="inputs of each kind")
     parser.add_argument("--processes", default="2")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        pytest = [sys.executable, "-m", "pytest", "tests", "-k", "fuzz", "-n", options.processes, "--dist", "worksteal"]
+        pytest = [
+            sys.executable,
+            "-m",
+            "pytest",
+            *options.tests,
+            "-k",
+            "fuzz",
+            "--timeout",
+            "0",
+            "-n",
+            options.processes,
+        ]
         env = {**os.environ, "FUZZ_INPUTS": str(options.inputs), "OMP_NUM_THREADS": "1"}
-        subprocess.run([*pytest, "-q", f"--junitxml={report}"], cwd=ROOT, env=env, check=False)
+        subprocess.run([*pytest, "--dist", "worksteal", "-q", f"--junitxml={report}"], cwd=ROOT, env=env, check=False)
         found = counts(report)
     shown = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
     if options.out:
