@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +194,10 @@ def fit_adapter(
         check_encoder(f"{side} table", *of, f"{first.path}", first.encoder, first.fingerprint)
     adapter = _resolve(spec, first.shape[1], first.fingerprint, None, None, [])
     adapter.fit(**tables, groups=labels)
-    save_adapter(adapter, out, encoder=first.encoder, fingerprint=first.fingerprint)
+    made_of: dict[str, Any] = {side: os.path.abspath(table.path) for side, table in tables.items()}
+    made_of["pairs"] = None if pairs is None else sha256(pairs.tobytes()).hexdigest()
+    made_of["groups"] = None if groups is None else os.path.abspath(groups)
+    save_adapter(adapter, out, encoder=first.encoder, fingerprint=first.fingerprint, made_of=made_of)
     return adapter
 
 

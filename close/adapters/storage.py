@@ -29,12 +29,19 @@ _NAMES = ("encoder", "fingerprint")
 
 
 def save_adapter(
-    adapter: GapAdapter, path: str | Path, *, encoder: str | None = None, fingerprint: str | None = None
+    adapter: GapAdapter,
+    path: str | Path,
+    *,
+    encoder: str | None = None,
+    fingerprint: str | None = None,
+    made_of: Any = None,
 ) -> None:
     """Save a fitted adapter; the folder appears whole or not at all.
 
     Args:
         encoder, fingerprint: of the embeddings that it was fitted on, where known.
+        made_of: plain values that tell the data, by which a killed job is known when it is done again; without it, what was
+            learnt, which another number of threads rounds otherwise.
     Raises:
         NotFittedError: it is not fitted.
         OutputExistsError: there is something at `path`.
@@ -53,7 +60,7 @@ def save_adapter(
         "plugins": sorted({ADAPTERS.origins[name] for name in names_in(adapter.spec()) if name in ADAPTERS.origins}),
         "versions": {"close": own_version(), "torch": str(torch.__version__)},
     }
-    with job(folder, about | {"weights": fingerprint_of(adapter)}, "is being saved") as work:
+    with job(folder, about | {"made_of": made_of or fingerprint_of(adapter)}, "is being saved") as work:
         partial = work.partial
         partial.mkdir()
         save_file(

@@ -267,9 +267,9 @@ class Changes:
                     self._change()
 
     def _is_below(self, path: Any) -> bool:
-        return isinstance(path, (str, bytes, os.PathLike)) and os.path.abspath(os.fsdecode(path)).startswith(
-            self.folder
-        )
+        if not isinstance(path, (str, bytes, os.PathLike)) or os.fsdecode(path).startswith("<"):  # "<stdout>"
+            return False
+        return os.path.abspath(os.fsdecode(path)).startswith(self.folder)
 
 
 if __name__ == "__main__":

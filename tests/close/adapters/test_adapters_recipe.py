@@ -2,13 +2,22 @@
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from close.adapters import build_adapter, check_adapter, fit_adapter, resolve_adapter, save_adapter
-from close.errors import CloseError, DataError, MismatchError, MissingError, RecipeError, UnknownNameError
+from close.errors import (
+    CloseError,
+    DataError,
+    MismatchError,
+    MissingError,
+    OutputExistsError,
+    RecipeError,
+    UnknownNameError,
+)
 from close.vectors.open import open_vectors
 from close.vectors.table import EmbeddingTable
 
@@ -154,6 +163,29 @@ def test_check_reads_no_data(folder):
     check_adapter({"memory": {"size": 10**9}})  # nothing is allocated
     with pytest.raises(DataError, match=r"not a plain \.npy"):
         resolve_adapter(spec, DIM)
+
+
+def test_killed_at_its_end_the_same_command_ends_well_however_sums_are_rounded(folder, monkeypatch):
+    data = {"text": folder / "text", "image": folder / "image"}
+    real = Path.unlink
+
+    def unlink(path, missing_ok=False):
+        if path.name == "A.partial.json":
+            raise KeyboardInterrupt
+        real(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink)
+        with pytest.raises(KeyboardInterrupt):
+            fit_adapter("mean_shift", folder / "A", **data)
+    notes = folder / "A.partial.json"
+    assert (folder / "A").is_dir()
+    assert notes.is_file()
+    with pytest.raises(OutputExistsError):
+        fit_adapter("mean_shift", folder / "A", text=folder / "text", image=folder / "image.npy")
+    monkeypatch.setattr("close.adapters.storage.fingerprint_of", lambda adapter: "rounded otherwise")
+    fit_adapter("mean_shift", folder / "A", **data)
+    assert not notes.exists()
 
 
 def test_fit_needs_a_table(tmp_path):
