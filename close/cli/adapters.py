@@ -40,7 +40,7 @@ def adapters(
     if as_json:
         print_json([asdict(info) for info in listed])
         return
-    typer.echo("\n\n".join(_shown(info, min(get_terminal_size().columns, 100)) for info in listed))
+    show("\n\n".join(_shown(info, min(get_terminal_size().columns, 100)) for info in listed))
 
 
 def _shown(info: AdapterInfo, width: int) -> str:
@@ -52,11 +52,8 @@ def _shown(info: AdapterInfo, width: int) -> str:
         parts[option.name] = f"({default}) {option.meaning}" if default else option.meaning
     column = max(map(len, parts)) + 2
     for name, text in parts.items():
-        found = wrap(text, width - 2 - column) if text else []
-        lines += [
-            f"{name if first else '':<{column}}{line}"
-            for first, line in zip((True, *([False] * 99)), found, strict=False)
-        ]
+        found = wrap(text, width - 2 - column)
+        lines += [f"{'' if number else name:<{column}}{line}" for number, line in enumerate(found)]
     return "\n  ".join(lines)
 
 

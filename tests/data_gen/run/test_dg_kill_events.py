@@ -10,7 +10,7 @@ import random
 import pytest
 from dg_killing import killed
 from dg_server import Server, good
-from dg_tools import rows
+from dg_tools import rows, timeless
 
 from data_gen import CaptionOptions
 from data_gen.run import generate, merge_shards
@@ -35,13 +35,6 @@ def captions(tmp_path, examples):
         generate("captions", CaptionOptions(out=out, count=10, model="m", base_url=server.url, **options))
 
     return run
-
-
-def timeless(path):
-    found = rows(path)
-    for row in found:
-        row.get("meta", row).pop("time", None)
-    return found
 
 
 def answers(out):

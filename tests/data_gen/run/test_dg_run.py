@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 from dg_server import Do, Server, asked_keywords, caption, digest, good, prompt_of
-from dg_tools import EXAMPLES, rows
+from dg_tools import EXAMPLES, rows, timeless
 
 from data_gen import CaptionOptions, TextOptions
 from data_gen.errors import BudgetError, InputError, ServerError, StuckError
@@ -27,13 +27,6 @@ def captions(tmp_path, examples):
         return summary, timeless(out), out
 
     return run
-
-
-def timeless(path):
-    found = rows(path)
-    for row in found:
-        row.get("meta", row).pop("time", None)
-    return found
 
 
 def rejected(out):
