@@ -61,17 +61,17 @@ def _t5_search() -> str:
     """Greedy and beam search by `close.fast.search`, rather than transformers' `generate`."""
     from transformers import GenerationConfig, T5Config, T5ForConditionalGeneration
 
-    from close.fast.search import Search, t5_search
+    from close.fast.search import Search, find_texts
 
     sizes = {"vocab_size": 20, "d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
     model = T5ForConditionalGeneration(T5Config(**sizes, decoder_start_token_id=0)).eval()
     model.lm_head.weight = nn.Parameter(torch.randn(20, 8))
     prompt, mask = torch.randn(3, 4, 8), (torch.arange(4) < torch.tensor([[4], [2], [3]])).long()
     for num_beams in (1, 3):
-        search = Search.of(model, GenerationConfig(num_beams=num_beams, max_new_tokens=5))
+        search = Search.of(model, GenerationConfig(num_beams=num_beams, max_new_tokens=5), prompt.shape[1])
         if search is None:
             return "transformers' settings are others than those known"
-        found = t5_search(model, prompt, mask, search)[0]
+        found = find_texts(model, prompt, mask, search)[0]
         wanted = model.generate(inputs_embeds=prompt, attention_mask=mask, num_beams=num_beams, max_new_tokens=5)
         if found.tolist() != wanted.tolist():
             return f"it finds another text than transformers ({num_beams} beams)"

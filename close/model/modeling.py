@@ -24,8 +24,7 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 from close.adapters import GapAdapter, build_adapter
 from close.data.rows import Modality
 from close.errors import MismatchError, RecipeError, UnknownNameError, WeightsError
-from close.fast.probe import is_on
-from close.fast.search import Search, t5_search
+from close.fast.search import Search, find_texts, planned
 from close.io.plain import read_plain
 from close.io.pretrained import loading, refuse_bad_weights, trusts_code
 from close.io.tensors import check_shapes, stored_shapes
@@ -227,9 +226,9 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         """
         prompt, mask = self.prompt(embeds, modality, context_ids, context_mask)
         kwargs = {key: value for key, value in kwargs.items() if key not in ("labels", "seeds")}
-        config, kwargs, search = self._search(generation_config, kwargs)
+        config, kwargs, search = self._search(generation_config, kwargs, prompt.shape[1])
         if search:
-            return t5_search(self.language_model, prompt, mask, search)[0]
+            return find_texts(self.language_model, prompt, mask, search)[0]
         return self.language_model.generate(
             inputs_embeds=prompt, attention_mask=mask, generation_config=config, **kwargs
         )
@@ -244,10 +243,10 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
         """`generate`, and the (B,) scores of what it finds: mean log-probability of the tokens; with beams, as they rank."""
-        search = self._search(None, kwargs)[2]
+        prompt, mask = self.prompt(embeds, modality, context_ids, context_mask)
+        search = self._search(None, kwargs, prompt.shape[1])[2]
         if search:
-            prompt, mask = self.prompt(embeds, modality, context_ids, context_mask)
-            return t5_search(self.language_model, prompt, mask, search)
+            return find_texts(self.language_model, prompt, mask, search)
         kwargs |= {"return_dict_in_generate": True, "output_scores": True}
         output = self.generate(embeds, modality, context_ids, context_mask, **kwargs)
         if getattr(output, "sequences_scores", None) is not None:
@@ -257,13 +256,12 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         return output.sequences, (steps * chosen).nan_to_num(neginf=0.0).sum(1) / chosen.sum(1).clamp(min=1)
 
     def _search(
-        self, config: GenerationConfig | None, kwargs: dict[str, Any]
+        self, config: GenerationConfig | None, kwargs: dict[str, Any], length: int
     ) -> tuple[GenerationConfig, dict[str, Any], Search | None]:
         """The settings of a call, what is none, and the search that `close.fast.search` can do; None where transformers must."""
         merged = copy.deepcopy(config or self.generation_config)
         rest = merged.update(**kwargs)
-        is_fast = not rest and is_on("t5_search")
-        return merged, rest, Search.of(self.language_model, merged) if is_fast else None
+        return merged, rest, None if rest else planned(self.language_model, merged, length)
 
 
 AutoConfig.register("close", CloseConfig)

@@ -59,8 +59,8 @@ def test_what_another_version_lacks_is_a_reason_and_no_error(unprobed, monkeypat
 def test_what_another_version_says_otherwise_is_a_reason(unprobed, monkeypatch):
     import close.fast.search as search
 
-    found = search.t5_search
-    monkeypatch.setattr(search, "t5_search", lambda *args: (found(*args)[0] + 1, found(*args)[1]))
+    found = search.find_texts
+    monkeypatch.setattr(search, "find_texts", lambda *args: (found(*args)[0] + 1, found(*args)[1]))
     assert "another text than transformers" in probe.fast_report()["t5_search"]["reason"]
 
 

@@ -12,7 +12,7 @@ from transformers import GenerationConfig, T5Config, T5ForConditionalGeneration
 from close.errors import RecipeError
 from close.fast.packing import PackedLinear, can_pack, pack
 from close.fast.precision import LARGE, pick_dtype, pick_precision
-from close.fast.search import Search, t5_search
+from close.fast.search import Search, find_texts
 
 INPUTS, HIDDEN = 200, 32
 CPU = torch.device("cpu")
@@ -51,9 +51,9 @@ def prompts() -> tuple[torch.Tensor, torch.Tensor]:
 def both(made: Any, prompts: Any, **settings: Any) -> tuple[Any, Any]:
     """What transformers finds and what we find, as lists of ids up to the end token."""
     prompt, mask = prompts
-    search = Search.of(made, GenerationConfig(**settings))
+    search = Search.of(made, GenerationConfig(**settings), prompt.shape[1])
     assert search is not None
-    ids, scores = t5_search(made, prompt, mask, search)
+    ids, scores = find_texts(made, prompt, mask, search)
     output = made.generate(
         inputs_embeds=prompt, attention_mask=mask, return_dict_in_generate=True, output_scores=True, **settings
     )
@@ -115,12 +115,12 @@ def test_changed_weights_are_seen(prompts):
 )
 def test_what_is_not_covered_is_left_to_transformers(settings):
     made = model()
-    assert Search.of(made, GenerationConfig(max_new_tokens=5, **settings)) is None
+    assert Search.of(made, GenerationConfig(max_new_tokens=5, **settings), 7) is None
 
 
 def test_training_mode_is_left_to_transformers():
     made = model().train()
-    assert Search.of(made, GenerationConfig(max_new_tokens=5)) is None
+    assert Search.of(made, GenerationConfig(max_new_tokens=5), 7) is None
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])

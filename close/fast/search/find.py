@@ -1,0 +1,42 @@
+"""The texts that a search finds, whatever kind of language model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig
+
+from close.fast.probe import is_on
+from close.fast.search.loop import beams, greedy
+from close.fast.search.settings import Search
+from close.fast.search.t5 import T5Decoding
+
+__all__ = ["find_texts", "planned"]
+
+
+def planned(model: nn.Module, config: GenerationConfig, length: int) -> Search | None:
+    """The search that does what `model.generate(generation_config=config)` is asked for; None where transformers must.
+
+    Args:
+        length: of the prompt, padding included.
+    """
+    search = Search.of(model, config, length)
+    return search if search and is_on(search.path) else None
+
+
+def find_texts(model: Any, prompt: Tensor, mask: Tensor, search: Search) -> tuple[Tensor, Tensor]:
+    """The best text of each input.
+
+    Args:
+        prompt: (B, L, hidden) input embeddings. mask: (B, L) which of them count.
+    Returns:
+        (B, T) ids as `generate` returns them, and (B,) scores: summed log-probability over length ** length_penalty (greedy:
+        mean).
+    """
+    decoding = T5Decoding(model, prompt, mask, search)
+    ids, scores = greedy(decoding, search) if search.num_beams == 1 else beams(decoding, search)
+    if search.start is not None:
+        ids = torch.cat([torch.full_like(ids[:, :1], search.start), ids], 1)
+    return ids, scores

@@ -1,0 +1,113 @@
+"""What is searched for, and what is left to transformers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from transformers import GenerationConfig, T5ForConditionalGeneration
+
+__all__ = ["Search"]
+
+
+@dataclass(frozen=True)
+class Search:
+    """How to search.
+
+    Attributes:
+        path: name of the probe that says whether this search may be taken.
+        num_beams: 1 is greedy. max_new_tokens: longest output, its end token included.
+        length_penalty: sums of log-probabilities are divided by length to this power.
+        early_stopping: stop an input at its `num_beams`-th finished text, however good the open ones are.
+        start: the first of a decoder's tokens; None where the text continues the prompt.
+    """
+
+    path: str
+    num_beams: int
+    max_new_tokens: int
+    length_penalty: float
+    early_stopping: bool
+    start: int | None
+    end: int
+    pad: int
+
+    @classmethod
+    def of(cls, model: nn.Module, config: GenerationConfig, length: int) -> Search | None:
+        """What `model.generate(generation_config=config)` is asked for; None where this package does not cover it.
+
+        Args:
+            length: of the prompt, padding included.
+        """
+        if type(model) is not T5ForConditionalGeneration or model.training or not _is_plain(model):
+            return None
+        asked: dict[str, Any] = {**_NEUTRAL, **_given(model.generation_config), **_given(config)}
+        if any(value != _NEUTRAL.get(key, False) for key, value in asked.items() if key not in _COVERED + _PASSED):
+            return None
+        end: Any = asked.get("eos_token_id")
+        end = end[0] if isinstance(end, list) and len(end) == 1 else end
+        found = cls(
+            path="t5_search",
+            num_beams=asked["num_beams"],
+            max_new_tokens=asked.get("max_new_tokens", 0),
+            length_penalty=asked["length_penalty"],
+            early_stopping=asked["early_stopping"],
+            start=asked.get("decoder_start_token_id", -1),
+            end=end,
+            pad=asked.get("pad_token_id", end),
+        )
+        return found if found._is_covered() else None
+
+    def _is_covered(self) -> bool:
+        return (
+            all(isinstance(token, int) for token in (self.start, self.end, self.pad))
+            and all(isinstance(size, int) and size > 0 for size in (self.num_beams, self.max_new_tokens))
+            and isinstance(self.length_penalty, (int, float))
+            and self.early_stopping in (True, False)
+        )
+
+
+_COVERED = (
+    "num_beams",
+    "max_new_tokens",
+    "max_length",
+    "length_penalty",
+    "early_stopping",
+    "use_cache",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "decoder_start_token_id",
+)
+_PASSED = ("transformers_version", "_from_model_config", "is_assistant", "disable_compile")
+_NEUTRAL = {
+    "num_beams": 1,
+    "length_penalty": 1.0,
+    "early_stopping": False,
+    "temperature": 1.0,
+    "top_k": 50,
+    "top_p": 1.0,
+    "typical_p": 1.0,
+    "repetition_penalty": 1.0,
+    "encoder_repetition_penalty": 1.0,
+    "num_return_sequences": 1,
+    "num_beam_groups": 1,
+    "num_assistant_tokens": 20,
+    "num_assistant_tokens_schedule": "constant",
+    "assistant_confidence_threshold": 0.4,
+    "assistant_lookbehind": 10,
+    "target_lookbehind": 10,
+}
+"""Settings as they are where nobody sets them. Any other setting, known today or not, is left to transformers."""
+
+
+def _given(config: GenerationConfig) -> dict[str, Any]:
+    return {key: value for key, value in config.to_dict().items() if value is not None}
+
+
+def _is_plain(model: nn.Module) -> bool:
+    """No layer is wrapped (LoRA) or quantised."""
+    kinds = {type(module).__name__ for module in model.modules() if "Linear" in type(module).__name__}
+    return kinds == {"Linear"} and all(
+        weight.is_floating_point() and not weight.is_inference() for weight in model.parameters()
+    )
