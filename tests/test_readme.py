@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,10 @@ def test_files_and_commands(shell):
 
 @pytest.mark.skipif(not importlib.util.find_spec("fastapi"), reason="the serve extra is not installed")
 def test_training_text_from_a_language_model(shell):
+    try:
+        socket.create_server(("127.0.0.1", 8000)).close()
+    except OSError:
+        pytest.skip("the port of the README's example is in use")
     first = section("The same through files and commands", "sh").splitlines()[:2]
     shell("\n".join(first))
     start, rest = section("Training text from a language model", "sh").split("\n", 1)

@@ -73,12 +73,12 @@ class Server:
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
         self._thread.start()
-        ready.wait(10)
+        assert ready.wait(120)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(120)
         self._socket.close()
 
     def _run(self, ready: threading.Event) -> None:
@@ -144,6 +144,8 @@ class Server:
         writer.write(("\r\n".join(head) + "\r\n\r\n").encode())
         if do.drip:
             for i in range(len(payload)):
+                if writer.transport.is_closing():
+                    return False
                 writer.write(payload[i : i + 1])
                 await asyncio.sleep(do.drip)
         else:

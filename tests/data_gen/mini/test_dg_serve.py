@@ -2,11 +2,13 @@
 
 import importlib.util
 import json
+import os
 import re
 import socket
 import subprocess
 import sys
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,8 +25,11 @@ SHOTS = ["a small red star on the left", "we see a ring and a large blue moon", 
 
 
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
+    """A port that no connection is given meanwhile: those are above 32,767."""
+    for port in range(20_000 + os.getpid() % 10_000, 32_768):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no free port")
 
 
 @needs_server

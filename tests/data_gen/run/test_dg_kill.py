@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from dg_server import Server, good
+from dg_server import Do, Server, good
 from dg_tools import command, environment, rows
 
 
@@ -17,23 +17,36 @@ def arguments(out, examples, url, count):
     return ["captions", *named, *corpus, *filters]
 
 
+class Holding:
+    """A server that answers well, but no more than `left` requests."""
+
+    def __init__(self):
+        self.left = 0
+
+    def __call__(self, body, before):
+        self.left -= 1
+        return good(body, before) if self.left >= 0 else Do(delay=3600)
+
+
 def kill_and_continue(out, examples, count, kills, rng):
-    """How many of the kills hit the run while it was writing."""
-    journal, hits = out.with_name(out.name + ".journal"), 0
-    with Server(good) as server:
+    """How many of the kills hit the run while it was writing: it can't end before."""
+    journal, hits, hold = out.with_name(out.name + ".journal"), 0, Holding()
+    with Server(hold) as server:
         line = command(*arguments(out, examples, server.url, count))
         for _ in range(kills):
-            process = subprocess.Popen(line, env=environment(), stderr=subprocess.PIPE)
+            hold.left = count // (kills + 1)
+            process = subprocess.Popen(line, env=environment(), stderr=subprocess.DEVNULL)
             before = size(journal)
             if rng.random() < 0.1:
                 time.sleep(rng.random())  # during start-up and replay
             else:
                 enough = before + rng.randrange(1, 9000)
-                while process.poll() is None and size(journal) < enough:
+                while process.poll() is None and size(journal) < enough and (hold.left >= 0 or size(journal) == before):
                     time.sleep(0.001)
+                hits += size(journal) > before
             process.send_signal(signal.SIGKILL)
-            process.communicate()
-            hits += process.returncode == -signal.SIGKILL and size(journal) > before
+            assert process.wait() == -signal.SIGKILL
+        hold.left = 10**9
         assert subprocess.run(line, env=environment(), capture_output=True, timeout=300).returncode == 0
         asked = len(server.requests)
     return hits, asked
