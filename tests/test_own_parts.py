@@ -22,7 +22,7 @@ PARTS = {
     "adapters": "dropout",
     "tasks": "title",
     "encoders": "colours",
-    "prefixes": "mlp",
+    "prefixes": "gated",
     "metrics": "words",
     "measures": "spread_gap",
     "formats": "pipes",
@@ -61,7 +61,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "eval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "recipe.yaml").write_text(
         "task: title\ndata: {train: captions.jsonl}\nencoder: colours\nadapter: [{dropout: {p: 0.2}}]\n"
-        "prefix: {kind: mlp, width: 8}\n"
+        "prefix: {kind: gated, width: 8}\n"
         "training: {epochs: 1, batch_size: 8}\nplugins: [own_parts.py]\n"
     )
     return tmp_path
@@ -74,7 +74,7 @@ def test_parts_of_ones_own(place: Path) -> None:
     run("train", "recipe.yaml", "--out", "run")
     about = json.loads((place / "run" / "run.json").read_text())
     assert about["plugins"] == [str(place / "own_parts.py")]
-    assert json.loads(run("info", "run", "--json", *own))["prefix"] == {"kind": "mlp", "length": 4, "width": 8}
+    assert json.loads(run("info", "run", "--json", *own))["prefix"] == {"kind": "gated", "length": 4, "width": 8}
     listed = json.loads(run("list", "--json", *own))
     assert {kind: name for kind, name in PARTS.items() if name in listed[kind]} == PARTS
     assert "own_parts.py, which is not loaded: add --plugin" in run("caption", "run", "red.png", code=1)

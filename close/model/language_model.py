@@ -14,7 +14,7 @@ from close.errors import MissingError, WeightsError, reason
 from close.io.pretrained import hub_options, load_tokenizer, loading, refuse_bad_weights
 from close.mini import LANGUAGE_MODEL_DIR
 
-__all__ = ["check_language_model", "count_weights", "language_model_place", "load_language_model"]
+__all__ = ["check_language_model", "count_weights", "input_width", "language_model_place", "load_language_model"]
 
 
 def language_model_place(reference: str) -> str:
@@ -69,6 +69,11 @@ def count_weights(reference: str) -> int:
         return int(_skeleton(reference).num_parameters())
     except WeightsError:
         return 0
+
+
+def input_width(reference: str) -> int:
+    """The width of the vectors that a language model reads."""
+    return int(_skeleton(reference).get_input_embeddings().embedding_dim)
 
 
 def _skeleton(reference: str) -> Any:

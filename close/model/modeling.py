@@ -101,7 +101,7 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         try:
             with loading(f"{folder}: the model can't be loaded"):
                 check_shapes(lambda: cls(CloseConfig.from_pretrained(folder)), stored, f"{folder}")
-        except (RecipeError, UnknownNameError) as error:
+        except (MismatchError, RecipeError, UnknownNameError) as error:
             raise WeightsError(f"{folder / 'config.json'}: {error}") from None
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:

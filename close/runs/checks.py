@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import torch
+
 from close.adapters.resolve import takes_groups
 from close.data.rows import RowFile, named_sources
 from close.errors import DataError
-from close.model.language_model import check_language_model
+from close.model.language_model import check_language_model, input_width
+from close.model.prefixes import build_prefix
 from close.runs.recipe import Recipe
 
 __all__ = ["check_work"]
@@ -21,10 +24,12 @@ def check_work(recipe: Recipe, files: Sequence[RowFile], *, language_model: bool
         files: the rows of each of the recipe's parts. language_model: look at that too.
     Raises:
         DataError: rows have no groups where they are needed. MissingError, WeightsError: the language model can't
-            be loaded.
+            be loaded. MismatchError: the prefix does not fit it.
     """
     if language_model:
         check_language_model(recipe.language_model)
+        with torch.device("meta"):
+            build_prefix(recipe.prefix, 8, input_width(recipe.language_model))
     for place, (part, rows) in enumerate(zip(recipe.parts(), files, strict=True)):
         if part.captions == "multiple" and not _groups_of_several(rows):
             raise DataError(f"{rows.path}: captions: multiple needs rows that share a 'group'; none do")

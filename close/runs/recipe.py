@@ -59,15 +59,12 @@ class Recipe(Section):
             spec = {"kind": spec}
         if not isinstance(spec, dict) or not isinstance(spec.get("kind", ""), str):
             raise ValueError(f"prefix is {{kind: NAME, length: NUMBER}}, not {spec!r}")
-        spec = {"kind": "linear", "length": 4} | spec
-        if not keys_only(info):
-            import torch
+        spec = {"kind": "linear"} | spec
+        if keys_only(info):
+            return spec
+        from close.model.prefixes import complete_prefix
 
-            from close.model.prefixes import build_prefix
-
-            with torch.device("meta"):
-                build_prefix(spec, 8, 8)
-        return spec
+        return complete_prefix(spec)
 
     @field_validator("task")
     @classmethod

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from inspect import signature
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
-from close.errors import RecipeError
+from close.errors import MismatchError, RecipeError
 from close.registry import Registry, unknown_name
 
-__all__ = ["PREFIXES", "Prefix", "build_prefix"]
+__all__ = ["PREFIXES", "Prefix", "build_prefix", "complete_prefix"]
 
-LONGEST = 1024
-"""Prefix tokens at most; language models read a few hundred tokens."""
+LENGTH, LONGEST = 4, 1024
+"""Prefix tokens where neither a recipe nor a kind says how many, and at most; language models read a few hundred tokens."""
 
 PREFIXES: Registry[type[Prefix]] = Registry("prefix")
 
@@ -23,20 +25,31 @@ class Prefix(nn.Module):
     """From adapted vectors to the first input embeddings that the language model reads.
 
     A member is registered by name (`@PREFIXES.register("mlp")`) and takes `(embed_dim, hidden_size, *, length, …)`; what else it
-    takes are its options in a recipe. It defines `forward`, and `weight`, whose dtype and device are those of the whole.
+    takes are its options in a recipe. It defines `forward`; parameters that no layer of torch holds start in `reset_parameters`.
 
     Args:
         embed_dim: width D of the shared space. hidden_size: width of the language model's input embeddings.
         length: number k of prefix tokens.
+    Raises:
+        RecipeError: an option is wrong whatever the widths. MismatchError (of a member): it does not fit `hidden_size`.
     """
 
     name: ClassVar[str]
 
-    def __init__(self, embed_dim: int, hidden_size: int, *, length: int = 4) -> None:
+    def __init__(self, embed_dim: int, hidden_size: int, *, length: int = LENGTH) -> None:
         super().__init__()
-        if not isinstance(length, int) or isinstance(length, bool) or not 1 <= length <= LONGEST:
-            raise RecipeError(f"prefix {self.name!r}: length is a whole number ≥ 1 and ≤ {LONGEST}, not {length!r}")
-        self.embed_dim, self.hidden_size, self.length = embed_dim, hidden_size, length
+        self.embed_dim, self.hidden_size = embed_dim, hidden_size
+        self.length = self.whole("length", length, LONGEST)
+
+    def whole(self, option: str, value: object, most: int) -> int:
+        """An option's value, which has to be a whole number from 1 to `most`.
+
+        Raises:
+            RecipeError: it is none.
+        """
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise RecipeError(f"prefix {self.name!r}: {option} is a whole number ≥ 1 and ≤ {most}, not {value!r}")
+        return value
 
     @property
     def weight(self) -> Tensor:
@@ -54,11 +67,25 @@ class Prefix(nn.Module):
         raise NotImplementedError
 
 
+def complete_prefix(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A prefix's recipe, looked at before the widths are known, with its kind's length where it names none.
+
+    Raises:
+        UnknownNameError, RecipeError: see `build_prefix`.
+    """
+    with suppress(MismatchError), torch.device("meta"):
+        build_prefix(spec, 8, 8)
+    length = signature(PREFIXES[spec["kind"]]).parameters.get("length")
+    default = length.default if length and isinstance(length.default, int) else LENGTH
+    return {"kind": spec["kind"], "length": default, **spec}
+
+
 def build_prefix(spec: Mapping[str, Any], embed_dim: int, hidden_size: int) -> Prefix:
     """A prefix from its recipe: `{kind: linear, length: 4}` and the kind's own options.
 
     Raises:
-        UnknownNameError: no such kind or option; the nearest is told. RecipeError: an option is wrong.
+        UnknownNameError: no such kind or option; the nearest is told. RecipeError: an option is wrong. MismatchError: it does
+            not fit the widths.
     """
     if not isinstance(spec, Mapping) or not isinstance(spec.get("kind"), str):
         raise RecipeError(f"a prefix is {{kind: NAME, length: NUMBER}}, not {spec!r}")

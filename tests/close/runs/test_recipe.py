@@ -173,6 +173,12 @@ def test_a_recipe_of_before_the_prefix_had_kinds(load):
     assert "prefix_length" not in recipe.dump()
     assert load(DATA + "prefix: linear\n").prefix == {"kind": "linear", "length": 4}
     assert load(DATA + "prefix: {length: 3}\nprefix_length: 3\n").prefix == {"kind": "linear", "length": 3}
+    assert load(DATA + "prefix: {kind: mlp, width: 9}\nprefix_length: 3\n").prefix == {
+        "kind": "mlp",
+        "length": 3,
+        "width": 9,
+    }
+    assert load(DATA + "prefix: transformer\n").prefix == {"kind": "transformer", "length": 10}
     with pytest.raises(RecipeError, match="prefix_length is 3 and prefix says length 5"):
         load(DATA + "prefix: {length: 5}\nprefix_length: 3\n")
     with pytest.raises(RecipeError, match="did you mean 'linear'"):

@@ -130,6 +130,18 @@ def _changed(file: Path, **values) -> None:
     [
         ("config.json", {"prefix": {"kind": "linear", "length": 10**9}}, "length is a whole number ≥ 1 and ≤ 1024"),
         ("config.json", {"prefix": {"kind": "linear", "length": 1000}}, "is stored as"),
+        ("config.json", {"prefix": {"kind": "transformer", "layers": 10**9}}, "layers is 1000000000"),
+        ("config.json", {"prefix": {"kind": "transformer", "layers": 49}}, "layers is 49"),
+        ("config.json", {"prefix": {"kind": "transformer", "heads": 10**9}}, "heads is a whole number ≥ 1 and ≤ 128"),
+        (
+            "config.json",
+            {"prefix": {"kind": "transformer", "heads": 7}},
+            "7 heads do not divide the language model's width 16",
+        ),
+        ("config.json", {"prefix": {"kind": "transformer", "length": 4}}, "missing weights, 'prefix.layers.0"),
+        ("config.json", {"prefix": {"kind": "transformer", "source_length": 10**9}}, "source_length is a whole number"),
+        ("config.json", {"prefix": {"kind": "mlp", "width": 10**9}}, "width is a whole number ≥ 1 and ≤ 1000000"),
+        ("config.json", {"prefix": {"kind": "mlp", "width": 10**6}}, "missing weights, 'prefix.inner"),
         ("config.json", {"prefix": None, "prefix_length": 10**9}, "length is a whole number ≥ 1 and ≤ 1024"),
         ("config.json", {"embed_dim": 10**9}, "embed_dim is a whole number from 1 to 65536"),
         ("config.json", {"embed_dim": 60_000}, "is stored as"),

@@ -309,8 +309,10 @@ class TestResume:
             ({"save_strategy": "steps", "save_steps": 1, "gradient_accumulation_steps": 2, "batch_size": 6}, {}),
             ({"save_strategy": "steps", "save_steps": 2}, {"lora": {"r": 4, "dropout": 0.1}}),
             ({"save_strategy": "steps", "save_steps": 2, "dataloader_num_workers": 1}, {"captions": "multiple"}),
+            ({}, {"prefix": {"kind": "transformer", "length": 3, "layers": 2, "heads": 2}}),
+            ({}, {"prefix": "mlp", "lora": {"r": 4}}),
         ],
-        ids=["epochs", "steps", "accumulation", "lora", "multiple"],
+        ids=["epochs", "steps", "accumulation", "lora", "multiple", "transformer", "mlp and lora"],
     )
     def test_equals_no_interruption(self, recipe, tmp_path, monkeypatch, options, changes):
         made = recipe({"epochs": 3, **options}, **changes)
