@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -30,7 +31,7 @@ from close.io.terminal import field, show
 
 if TYPE_CHECKING:
     from close.io.results import ResultFile
-    from close.runs.pipeline import Output
+    from close.runs.pipeline import CloseCaptioner, Output
 
 __all__ = ["register"]
 
@@ -46,6 +47,14 @@ def caption(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     items: Annotated[list[Path], typer.Argument(help="Images or folders of images.")],
     context: Annotated[str, typer.Option(help="Question, hypothesis or article, for tasks that have one.")] = "",
+    n: Annotated[
+        int | None,
+        typer.Option("--n", min=1, help="Distinct candidates of each, best first: of the beams, or samples."),
+    ] = None,
+    rerank: Annotated[
+        Literal["clip"] | None,
+        typer.Option(help="clip: order candidates by how near the encoder finds their text to the image."),
+    ] = None,
     num_beams: Beams = None,
     sample: Annotated[bool, typer.Option("--sample", help="Sample instead of searching.")] = False,
     top_p: Annotated[float | None, typer.Option(help="With --sample.")] = None,
@@ -65,67 +74,111 @@ def caption(
 ) -> None:
     """Say what the model says of each image; unreadable ones are named, the others still done.
 
-    A line is: item, score, text. The score is how sure the model is, the mean log-probability of the text's tokens: 0 is certain,
-    -0.1 is 90 % a token. It ranks what one run says, and is no measure of truth.
+    A line is: item, score, with --rerank the cosine, text; with --n there is a line a candidate. The score is how sure the model
+    is, the mean log-probability of the text's tokens: 0 is certain, -0.1 is 90 % a token. It ranks what one run says, and is no
+    measure of truth.
     """
-    from close.encoders.base import windows
-    from close.io.keys import file_key
-    from close.io.media import written
-    from close.io.results import ResultFile
-    from close.runs.folder import RUN_FILE
-    from close.runs.pipeline import expand, load
+    from close.runs.items import expand
+    from close.runs.pipeline import load
 
-    spread = pick_engine(engine, workers, address)
+    spread = None if engine == "local" else pick_engine(engine, workers, address)
     model = load(run, device=device, precision=precision, encoder=encoder)
     many, _ = expand(list(items), model.encoder.item_suffixes)
-    settings: dict[str, Any] = {"num_beams": num_beams, "top_p": top_p, "temperature": temperature}
+    settings: dict[str, Any] = {"n": n, "rerank": rerank}
+    settings |= {"num_beams": num_beams, "top_p": top_p, "temperature": temperature}
     if sample:
         settings |= {"do_sample": True, "num_beams": num_beams or 1, "seed": seed}
     settings = {key: value for key, value in settings.items() if value is not None}
 
-    def say(items: list[Any]) -> Iterator[Output]:
-        if engine == "local":
-            return model.stream(items, [context] * len(items), batch_size=batch_size, **settings)
-        work = partial(model.outputs, context=context, batch_size=batch_size, **settings)
-        return chain.from_iterable(spread(work, list(windows(items, batch_size))))
-
+    say = _sayer(model, spread, {"context": context, "batch_size": batch_size, **settings})
     if out is None:
-        errors = _printed(say(many), as_json)
+        told = _printed(say(many), as_json)
     else:
-        names = hashlib.sha256("\n".join(map(written, many)).encode()).hexdigest()
-        made_by = {"run": str(run), "run_sha256": hashlib.sha256((run / RUN_FILE).read_bytes()).hexdigest()}
-        about = {**made_by, "items": names, "context": context, "batch_size": batch_size, **settings}
-        file = ResultFile(out, about, unit=batch_size, keys=[file_key(Path(item)) for item in many])
-        with file() as results:
-            errors = _written(results, say, many)
+        with _file(out, run, many, {"context": context, "batch_size": batch_size, **settings}) as results:
+            told = _written(results, say, many)
             results.finish()
             show(f"{out}: {len(many)} rows")
-    if errors:
-        raise PartialError(f"{len(errors)} of {len(many)} items could not be read: {'; '.join(errors[:5])}")
+    told.finish(len(many), n)
 
 
-def _written(results: ResultFile, say: Callable[[list[Any]], Iterable[Output]], items: list[Any]) -> list[str]:
-    """What is said of the items that the file lacks goes into it; errors of all of them."""
+def _sayer(model: CloseCaptioner, spread: Any, settings: dict[str, Any]) -> Callable[[list[Any]], Iterator[Output]]:
+    """What says something of items; `spread` over processes where that is given."""
+
+    def say(items: list[Any]) -> Iterator[Output]:
+        from close.encoders.base import windows
+
+        context, others = settings["context"], {key: value for key, value in settings.items() if key != "context"}
+        if spread is None:
+            return model.stream(items, [context] * len(items), **others)
+        return chain.from_iterable(
+            spread(partial(model.outputs, **settings), list(windows(items, settings["batch_size"])))
+        )
+
+    return say
+
+
+def _file(out: Path, run: Path, items: list[Any], settings: dict[str, Any]) -> AbstractContextManager[ResultFile]:
+    """The file of results, open for what it lacks."""
+    from close.io.keys import file_key
+    from close.io.media import written
+    from close.io.results import ResultFile
+    from close.runs.folder import RUN_FILE
+
+    names = hashlib.sha256("\n".join(map(written, items)).encode()).hexdigest()
+    made_by = {"run": str(run), "run_sha256": hashlib.sha256((run / RUN_FILE).read_bytes()).hexdigest()}
+    about = {**made_by, "items": names, **settings}
+    return ResultFile(out, about, unit=int(settings["batch_size"]), keys=[file_key(Path(item)) for item in items])()
+
+
+class _Told:
+    """What is to be told when all is said: errors, and items with few candidates."""
+
+    def __init__(self, errors: Iterable[str] = ()) -> None:
+        self.errors, self.counts = list(errors), list[int]()
+
+    def note(self, output: Output) -> None:
+        """One more output."""
+        if output.error:
+            self.errors.append(output.error)
+        else:
+            self.counts.append(len(output.candidates))
+
+    def finish(self, items: int, n: int | None) -> None:
+        """Tell it.
+
+        Raises:
+            PartialError: there were errors.
+        """
+        if few := sum(count < (n or 0) for count in self.counts):
+            show(f"note: {few} of {len(self.counts)} items have fewer than {n} distinct candidates", err=True)
+        if self.errors:
+            listed = "; ".join(self.errors[:5])
+            raise PartialError(f"{len(self.errors)} of {items} items could not be read: {listed}")
+
+
+def _written(results: ResultFile, say: Callable[[list[Any]], Iterable[Output]], items: list[Any]) -> _Told:
+    """What is said of the items that the file lacks goes into it."""
     from close.io.progress import progress
 
     with progress("captioning", "images") as update:
-        errors = list(results.failed)
+        told = _Told(results.failed)
         update(results.done, len(items))
         for done, output in enumerate(say(items[results.done :]), results.done + 1):
             results.write(nan_as_null(output.to_dict()))
-            errors += [output.error] if output.error else []
+            told.note(output)
             update(done, len(items))
-    return errors
+    return told
 
 
-def _printed(outputs: Iterable[Output], as_json: bool) -> list[str]:
-    """A line an output; the errors."""
-    errors = []
+def _printed(outputs: Iterable[Output], as_json: bool) -> _Told:
+    """A line an output, or a candidate."""
+    told = _Told()
     for output in outputs:
-        if output.error:
-            errors.append(output.error)
+        told.note(output)
         if as_json:
             show(json.dumps(nan_as_null(output.to_dict()), ensure_ascii=False))
         elif not output.error:
-            show(f"{field(output.item)}\t{output.score:.3f}\t{field(output.text)}")
-    return errors
+            for text, score, cosine in output.candidates or [(output.text, output.score, None)]:
+                numbers = [f"{score:.3f}", *([] if cosine is None else [f"{cosine:.3f}"])]
+                show("\t".join([field(output.item), *numbers, field(text)]))
+    return told

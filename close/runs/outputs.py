@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["Answer", "Output"]
+__all__ = ["Answer", "Candidate", "Output"]
+
+
+class Candidate(NamedTuple):
+    """One of several texts for one item.
+
+    Attributes:
+        text, score: as of `Answer`.
+        cosine: of the text's own vector with the item's, where candidates were ranked by it; None of an empty text.
+    """
+
+    text: str
+    score: float
+    cosine: float | None = None
 
 
 class Answer(NamedTuple):
@@ -18,11 +31,19 @@ class Answer(NamedTuple):
             exp(score) the mean probability of a token (−0.1: 90 %). It ranks outputs of one run, and says nothing of truth.
             Of a scored label, its log-likelihood.
         probabilities: of every label, likeliest first, where labels were scored.
+        candidates: distinct, best first, the text among them, where `n` or `rerank` asks for them; fewer than `n` where no more
+            were found.
     """
 
     text: str
     score: float
     probabilities: dict[str, float] | None = None
+    candidates: tuple[Candidate, ...] = ()
+
+    @property
+    def cosine(self) -> float | None:
+        """Of the text's own vector with the item's, where candidates were ranked by it."""
+        return self.candidates[0].cosine if self.candidates else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +56,8 @@ class Output:
         item: the file's name; of what has none, its kind, number and size: `Image 2 (640×480)`.
         error: why there is no text.
         probabilities: of every label, likeliest first, where labels were scored (`decode="score"`).
+        candidates: distinct, best first, `text` among them, where `n` or `rerank` asks for them; fewer than `n` where no more
+            were found.
     """
 
     text: str
@@ -42,11 +65,21 @@ class Output:
     item: str
     error: str | None = None
     probabilities: Mapping[str, float] | None = None
+    candidates: tuple[Candidate, ...] = ()
+
+    @classmethod
+    def of(cls, answer: Answer, item: str) -> Output:
+        """An answer about an item."""
+        return cls(answer.text, answer.score, item, None, answer.probabilities, answer.candidates)
 
     def __str__(self) -> str:
         return self.text
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        values = asdict(self)
-        return values if self.probabilities else {key: values[key] for key in values if key != "probabilities"}
+        values: dict[str, Any] = {"text": self.text, "score": self.score, "item": self.item, "error": self.error}
+        if self.probabilities:
+            values["probabilities"] = dict(self.probabilities)
+        if self.candidates:
+            values["candidates"] = [candidate._asdict() for candidate in self.candidates]
+        return values

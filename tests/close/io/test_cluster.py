@@ -75,9 +75,9 @@ class TestCluster:
         assert (sorted(same), different, missing) == (sorted(TABLE), [], [])
 
     def test_captions_are_the_local_ones(self, cli, run, pictures):
-        local = cli("caption", run, pictures, "--json", "--batch-size", 4)
+        local = cli("caption", run, pictures, "--json", "--n", 2, "--batch-size", 4)
         assert local.code == 0
-        spread = cli("caption", run, pictures, "--json", "--batch-size", 4, "--engine", "ray")
+        spread = cli("caption", run, pictures, "--json", "--n", 2, "--batch-size", 4, "--engine", "ray")
         assert spread.out == local.out
 
     def test_parquet_in_parquet_out(self, cli, run, pictures, captions, tiny_encoder, tmp_path):

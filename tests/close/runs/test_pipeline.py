@@ -116,7 +116,6 @@ def test_generation_settings(captioner, pictures):
     for wrong in (
         {"num_beam": 3},
         {"num_beams": 0},
-        {"num_return_sequences": 3},
         {"do_sample": True, "num_beams": 1, "temperature": 0.0},
     ):
         with pytest.raises(RecipeError) as told:

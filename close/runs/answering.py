@@ -1,0 +1,256 @@
+"""What a run says of vectors of its encoder: answers, and how sure it is of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, Self, get_args
+
+from torch import Tensor
+
+from close.data.rows import Modality
+from close.encoders import ContrastiveEncoder, load_encoder
+from close.errors import CloseError, MismatchError, RecipeError, WeightsError, reason
+from close.model.answers import LabelTree, label_scores
+from close.model.modeling import CloseModel
+from close.registry import unknown_name
+from close.runs.candidates import Rerank, by_cosine, check_candidates, distinct
+from close.runs.examples import Prompter
+from close.runs.outputs import Answer, Candidate
+from close.tasks import get_task
+
+__all__ = ["Answerer", "Decode"]
+
+Decode = Literal["tree", "score", "free"]
+"""How an answer from a closed set is found: generated along a prefix tree, the likeliest of all, or generated freely."""
+
+
+class Answerer:
+    """A model with its tokenizer and tasks, and the encoder whose vectors it reads.
+
+    The encoder is loaded when it is first needed.
+    """
+
+    def __init__(self, model: CloseModel, tokenizer: Any, *, tasks: Sequence[str], name: str = "this model") -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.tasks = tuple(tasks)
+        self.task = get_task(tasks[0])
+        self.name = name
+        self.precision = "auto"
+        self.prompter = Prompter(tokenizer)
+        self._encoder: ContrastiveEncoder | None = None
+        self._trees: dict[tuple[str, ...], LabelTree] = {}
+
+    def use_task(self, name: str) -> Self:
+        """Do this task from now on; where the run learnt several, its instruction tells the model which. Returns self.
+
+        Raises:
+            UnknownNameError: no such task.
+        """
+        self.task = get_task(name)
+        return self
+
+    @property
+    def instructs(self) -> bool:
+        """Whether the run learnt several tasks, told apart by their instructions."""
+        return len(self.tasks) > 1
+
+    def prompts(self, contexts: Sequence[str]) -> dict[str, Tensor]:
+        """`context_ids` and `context_mask` of contexts, behind the task's instruction where the run needs it."""
+        texts = [self.task.prompt(context, self.instructs) for context in contexts]
+        return {key: value.to(self.model.device) for key, value in self.prompter(texts).items()}
+
+    @property
+    def encoder(self) -> ContrastiveEncoder:
+        """The contrastive encoder that the run was trained with."""
+        if self._encoder is None:
+            self.use_encoder(self.model.config.encoder)
+        assert self._encoder is not None
+        return self._encoder
+
+    def use_encoder(self, encoder: ContrastiveEncoder | str) -> None:
+        """Take this encoder, if its weights are those of the run.
+
+        Raises:
+            MismatchError: they are not; names both.
+        """
+        if isinstance(encoder, str):
+            encoder = load_encoder(encoder, device=self.model.device, precision=self.precision)
+        config = self.model.config
+        if encoder.fingerprint != config.encoder_fingerprint:
+            raise MismatchError(
+                f"{self.name} was trained with encoder {config.encoder!r} (weights {config.encoder_fingerprint[:8]}), not with "
+                f"{encoder.name!r} (weights {encoder.fingerprint[:8]}): load it with the former"
+            )
+        self._encoder = encoder
+
+    def answer(
+        self,
+        embeds: Tensor,
+        contexts: Sequence[str],
+        *,
+        modality: Modality = "image",
+        labels: Sequence[str] | None = None,
+        decode: Decode | None = None,
+        normalise: bool = False,
+        n: int | None = None,
+        rerank: Rerank | None = None,
+        **generation: Any,
+    ) -> list[Answer]:
+        """What the model says of unit embeddings (B, D).
+
+        Args:
+            labels: the closed set of answers; without it, the task's own if it has one.
+            decode: "tree": generated, kept inside the labels. "score": every label's exact likelihood, the likeliest is
+                said. "free": anything may come out. Without it, "tree" where there are labels, else "free".
+            normalise: with "score", divide log-likelihoods by the labels' lengths in tokens.
+            n: distinct candidates of each: the best that a search of at least `n` beams finds, the likeliest labels, or with
+                do_sample `n` draws, repeated a few times where they do not differ.
+            rerank: "clip" orders them by the cosine of their own text vector with the embedding, and says the first.
+        Raises:
+            RecipeError: no labels to choose from, or settings that do not go together.
+            WeightsError: a score is NaN or infinite.
+        """
+        labels = self.task.labels if labels is None else labels
+        how = decode or ("tree" if labels else "free")
+        if how not in get_args(Decode):
+            raise unknown_name("decoding", how, get_args(Decode))
+        if how != "free" and not labels:
+            raise RecipeError(f"decoding {how!r} needs a closed set of answers, and task {self.task.name!r} has none")
+        if how != "score" and normalise:
+            raise RecipeError(f"lengths are normalised where labels are scored (decoding 'score', not {how!r})")
+        wanted = check_candidates(n, rerank, generation)
+        shares: Sequence[dict[str, float] | None] = [None] * len(embeds)
+        if how == "score":
+            if generation:
+                raise RecipeError(f"decoding 'score' generates nothing; leave out {', '.join(generation)}")
+            found, shares = self._scored(embeds, contexts, labels, modality, normalise, wanted or 1)
+        else:
+            closed = () if how == "free" else labels
+            found = self.candidates(embeds, contexts, wanted or 1, modality=modality, labels=closed, **generation)
+        if rerank:
+            found = by_cosine(found, embeds, self.encoder)
+        asked = wanted is not None or rerank is not None
+        return self._finite(
+            [
+                Answer(several[0].text, several[0].score, share, several if asked else ())
+                for several, share in zip(found, shares, strict=True)
+            ]
+        )
+
+    def _finite(self, answers: list[Answer]) -> list[Answer]:
+        for answer in answers:
+            if not math.isfinite(answer.score):
+                raise self._not_finite(f"the score of {answer.text!r} is {answer.score}")
+        return answers
+
+    def _not_finite(self, what: str) -> WeightsError:
+        dtype = str(self.model.prefix.weight.dtype).removeprefix("torch.")
+        return WeightsError(
+            f"{self.name}: {what}: what it computes does not fit into {dtype} (try precision fp32), or it was trained to nothing"
+        )
+
+    def generate(
+        self,
+        embeds: Tensor,
+        contexts: Sequence[str],
+        *,
+        modality: Modality = "image",
+        labels: Sequence[str] | None = None,
+        **generation: Any,
+    ) -> list[tuple[str, float]]:
+        """Text and score of unit embeddings (B, D): the first of `candidates`."""
+        found = self.candidates(embeds, contexts, modality=modality, labels=labels, **generation)
+        return [(several[0].text, several[0].score) for several in found]
+
+    def candidates(
+        self,
+        embeds: Tensor,
+        contexts: Sequence[str],
+        n: int = 1,
+        *,
+        modality: Modality = "image",
+        labels: Sequence[str] | None = None,
+        **generation: Any,
+    ) -> list[tuple[Candidate, ...]]:
+        """Up to `n` distinct texts and their scores of unit embeddings (B, D), likeliest first.
+
+        Args:
+            labels: only these may come out (a prefix tree keeps generation among them). Without them, the task's own
+                closed set if it has one; an empty list decodes freely.
+        """
+        labels = self.task.labels if labels is None else labels
+        if labels:
+            tree, n = self._tree(tuple(labels)), min(n, len(labels))
+            generation = {"max_new_tokens": tree.longest, "prefix_allowed_tokens_fn": tree, **generation}
+        config = self.model.generation_config
+        samples = bool(generation.get("do_sample", config.do_sample))
+        beams = generation.get("num_beams", config.num_beams or 1)
+        if n > 1 and isinstance(beams, int) and beams < n and (beams > 1 or not samples):
+            beams = generation["num_beams"] = n
+        several = beams if n > 1 and beams != 1 else n  # all that a search has found: some may be the same text
+
+        def find(rows: Sequence[int]) -> list[list[tuple[str, float]]]:
+            asked = [contexts[row] for row in rows]
+            flat = self._generated(embeds[list(rows)], asked, modality, num_return_sequences=several, **generation)
+            return [flat[start : start + several] for start in range(0, len(flat), several)]
+
+        return distinct(find, len(embeds), n, again=samples and n > 1)
+
+    def _generated(
+        self, embeds: Tensor, contexts: Sequence[str], modality: Modality, **generation: Any
+    ) -> list[tuple[str, float]]:
+        try:
+            ids, scores = self.model.generate_scored(
+                embeds.to(self.model.device), modality, **self.prompts(contexts), **generation
+            )
+        except RuntimeError as error:  # of torch.multinomial
+            if "probability tensor" not in str(error):
+                raise
+            raise self._not_finite("the next token's probabilities are NaN") from None
+        except (ArithmeticError, TypeError, ValueError) as error:
+            if isinstance(error, CloseError) or not _is_about_settings(error):
+                raise
+            raise RecipeError(f"generation settings: {reason(error)}") from None
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return list(zip((text.strip() for text in texts), scores.tolist(), strict=True))
+
+    def _tree(self, labels: tuple[str, ...]) -> LabelTree:
+        if labels not in self._trees:
+            self._trees[labels] = LabelTree(self.tokenizer, labels)
+        return self._trees[labels]
+
+    def _scored(
+        self,
+        embeds: Tensor,
+        contexts: Sequence[str],
+        labels: Sequence[str],
+        modality: Modality,
+        normalise: bool,
+        n: int,
+    ) -> tuple[list[tuple[Candidate, ...]], list[dict[str, float] | None]]:
+        """The `n` likeliest labels of each, and the probabilities of all."""
+        scores = label_scores(
+            self.model,
+            self.tokenizer,
+            embeds.to(self.model.device),
+            labels,
+            modality=modality,
+            normalise=normalise,
+            context=self.prompts(contexts),
+        )
+        found, every = [], list[dict[str, float] | None]()
+        for row, shares in zip(scores, scores.softmax(-1), strict=True):
+            order = shares.argsort(descending=True, stable=True).tolist()
+            found.append(tuple(Candidate(labels[i], float(row[i])) for i in order[:n]))
+            every.append({labels[i]: float(shares[i]) for i in order})
+        return found, every
+
+
+def _is_about_settings(error: BaseException) -> bool:
+    """Whether transformers' generation refused its settings; what is raised anywhere else is a fault, and stays one."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("transformers.generation")

@@ -1,0 +1,83 @@
+"""Several texts for one vector: distinct ones, the likeliest first, or those first that the encoder finds nearest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from close.encoders import ContrastiveEncoder
+from close.errors import RecipeError
+from close.registry import unknown_name
+from close.runs.outputs import Candidate
+
+__all__ = ["Rerank", "by_cosine", "check_candidates", "distinct"]
+
+Rerank = Literal["clip"]
+"""What orders candidates, if not their likelihood."""
+DRAWS = 4
+"""How often samples are drawn at most for an item that has too few distinct ones."""
+CHOSEN = -1.0e6
+"""Below it lies what a search was not allowed to choose, and has for want of anything else."""
+
+
+def check_candidates(n: int | None, rerank: Rerank | None, generation: dict[str, Any]) -> int | None:
+    """How many candidates are asked for, by either name; None where nobody asks. `num_return_sequences` leaves the settings.
+
+    Raises:
+        RecipeError: no number from 1 on, or two. UnknownNameError: no such way to rank.
+    """
+    same = generation.pop("num_return_sequences", None)
+    if n is not None and same is not None and n != same:
+        raise RecipeError(f"n is {n!r} and num_return_sequences {same!r}: they mean the same, give one of them")
+    n = same if n is None else n
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
+        raise RecipeError(f"n is the number of candidates, from 1 on, not {n!r}")
+    if rerank is not None and rerank not in get_args(Rerank):
+        raise unknown_name("ranking", str(rerank), get_args(Rerank))
+    return n
+
+
+def distinct(
+    find: Callable[[Sequence[int]], Sequence[Sequence[tuple[str, float]]]], inputs: int, n: int, *, again: bool
+) -> list[tuple[Candidate, ...]]:
+    """Up to `n` distinct candidates of every input, likeliest first; of texts found several times the likeliest way counts.
+
+    Args:
+        find: texts and scores of each of these inputs. again: it draws others when asked again.
+    """
+    found: list[dict[str, float]] = [{} for _ in range(inputs)]
+    lacking: Sequence[int] = range(inputs)
+    for _ in range(DRAWS if again else 1):
+        for row, several in zip(lacking, find(lacking), strict=True):
+            for text, score in several:
+                if not found[row] or score > max(CHOSEN, found[row].get(text, CHOSEN)):
+                    found[row][text] = score
+        lacking = [row for row in lacking if len(found[row]) < n]
+        if not lacking:
+            break
+    kept = ([Candidate(*one) for one in list(texts.items())[:n]] for texts in found)
+    return [tuple(sorted(several, key=lambda one: one.score, reverse=True)) for several in kept]
+
+
+def by_cosine(
+    candidates: Sequence[Sequence[Candidate]], embeds: Tensor, encoder: ContrastiveEncoder
+) -> list[tuple[Candidate, ...]]:
+    """Candidates by the cosine of their own text vector with the item's, highest first; an empty text comes last.
+
+    MacCap's re-ranking: Qiu, Ning, He (AAAI 2024), "Mining Fine-Grained Image-Text Alignment for Zero-Shot Captioning via
+    Text-Only Training".
+
+    Args:
+        candidates: of B items. embeds: (B, D) unit vectors of the items. encoder: theirs.
+    """
+    texts = dict.fromkeys(one.text for several in candidates for one in several if one.text)
+    place = {text: index for index, text in enumerate(texts)}
+    vectors = encoder.encode_text(list(texts)) if texts else embeds[:0]
+    ranked = []
+    for several, embed in zip(candidates, embeds.float().cpu(), strict=True):
+        cosines = [float(vectors[place[one.text]] @ embed) if one.text else None for one in several]
+        new = [one._replace(cosine=cosine) for one, cosine in zip(several, cosines, strict=True)]
+        ranked.append(tuple(sorted(new, key=lambda one: -2.0 if one.cosine is None else one.cosine, reverse=True)))
+    return ranked

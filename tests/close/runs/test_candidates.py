@@ -1,0 +1,167 @@
+"""Several texts for one item: against transformers' own search, exact likelihoods and the encoder's own vectors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pyarrow import parquet
+
+import close
+from close.errors import RecipeError, UnknownNameError
+from close.runs.pipeline import Candidate, CloseCaptioner
+
+
+@pytest.fixture(scope="module")
+def run(train_small) -> Path:
+    return train_small(epochs=4, learning_rate=2e-2, save_strategy="no")
+
+
+@pytest.fixture(scope="module")
+def captioner(run: Path) -> CloseCaptioner:
+    return close.load(run, device="cpu")
+
+
+def texts(output: Any) -> list[str]:
+    return [candidate.text for candidate in output.candidates]
+
+
+@pytest.mark.parametrize(("n", "beams"), [(3, 5), (7, 7)])
+def test_the_best_of_the_search(captioner, pictures, n, beams):
+    """What transformers finds with as many beams, each text once."""
+    paths = sorted(pictures.iterdir())[:4]
+    outputs = captioner(paths, n=n)
+    prompt, mask = captioner.model.prompt(captioner.encoder.encode_image(paths), "image")
+    wanted = captioner.model.language_model.generate(
+        inputs_embeds=prompt,
+        attention_mask=mask,
+        num_beams=beams,
+        num_return_sequences=beams,
+        max_new_tokens=captioner.model.generation_config.max_new_tokens,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    said = captioner.tokenizer.batch_decode(wanted.sequences, skip_special_tokens=True)
+    for row, output in enumerate(outputs):
+        mine = slice(row * beams, (row + 1) * beams)
+        found: dict[str, float] = {}
+        for text, score in zip(said[mine], wanted.sequences_scores[mine].tolist(), strict=True):
+            found.setdefault(text.strip(), score)
+        assert texts(output) == list(found)[:n]
+        assert [c.score for c in output.candidates] == pytest.approx(list(found.values())[:n], abs=1e-4)
+        assert (output.text, output.score) == output.candidates[0][:2]
+    assert [captioner(path, n=n).candidates for path in paths] == [
+        tuple(Candidate(c.text, pytest.approx(c.score, abs=1e-4)) for c in output.candidates) for output in outputs
+    ]
+    assert [output.text for output in captioner(paths, num_beams=beams)] == [output.text for output in outputs]
+
+
+def test_other_names_of_n(captioner, pictures):
+    path = pictures / "p00.png"
+    wanted = captioner(path, n=3)
+    assert len(set(texts(wanted))) == 3
+    assert captioner(path, num_return_sequences=3) == captioner(path, n=3, num_return_sequences=3) == wanted
+    assert captioner(path, n=3, num_beams=1).candidates == captioner(path, n=3, num_beams=3).candidates
+    assert (captioner(path).candidates, len(captioner(path, n=1).candidates)) == ((), 1)
+    wrong: list[dict[str, Any]] = [{"n": 0}, {"n": True}, {"n": 2.0}, {"n": "2"}, {"num_return_sequences": 0}]
+    for settings in (*wrong, {"n": 2, "num_return_sequences": 3}):
+        with pytest.raises(RecipeError, match=r"^n is "):
+            captioner(path, **settings)
+    with pytest.raises(UnknownNameError, match="did you mean 'clip'"):
+        captioner(path, rerank="clips")
+
+
+def test_samples_are_drawn_until_they_differ(captioner, pictures):
+    settings = {"n": 6, "do_sample": True, "num_beams": 1}
+    torch.manual_seed(0)
+    outputs = captioner(pictures, temperature=3.0, **settings)
+    assert all(len(set(texts(output))) == 6 for output in outputs)
+    for output in outputs:
+        scores = [candidate.score for candidate in output.candidates]
+        assert scores == sorted(scores, reverse=True)
+    torch.manual_seed(0)
+    assert captioner(pictures, temperature=3.0, **settings) == outputs
+    few = captioner(pictures, top_k=2, max_new_tokens=1, **settings)  # two tokens, so two texts at most
+    assert {len(output.candidates) for output in few} <= {1, 2}
+
+
+@pytest.mark.parametrize("decode", ["tree", "score"])
+def test_the_likeliest_labels(captioner, pictures, decode):
+    labels = ["a red dog", "a red cat", "a dog", "red", "a blue boat by the sea"]
+    path, settings = pictures / "p01.png", {"labels": labels, "decode": decode}
+    likeliest = list(captioner(path, labels=labels, decode="score").probabilities)
+    assert texts(captioner(path, n=3, **settings | {"decode": "score"})) == likeliest[:3]
+    assert len(set(texts(captioner(path, n=3, **settings)))) == 3
+    assert sorted(texts(captioner(path, n=20, **settings))) == sorted(labels)  # nothing else, and no label twice
+    if decode == "tree":
+        sampled = captioner(path, n=2, do_sample=True, num_beams=1, **settings)
+        assert set(texts(sampled)) <= set(labels)
+
+
+def test_ranked_by_the_encoder(captioner, pictures):
+    paths = sorted(pictures.iterdir())[:5]
+    plain, ranked = captioner(paths, n=4), captioner(paths, n=4, rerank="clip")
+    for path, before, after in zip(paths, plain, ranked, strict=True):
+        embed = captioner.encoder.encode_image(path)[0]
+        wanted = {text: float(captioner.encoder.encode_text(text)[0] @ embed) for text in texts(before)}
+        assert texts(after) == sorted(wanted, key=wanted.__getitem__, reverse=True)
+        assert [c.cosine for c in after.candidates] == pytest.approx(sorted(wanted.values(), reverse=True), abs=1e-5)
+        assert {c.text: c.score for c in after.candidates} == {c.text: c.score for c in before.candidates}
+        assert (after.text, after.score) == after.candidates[0][:2]
+    assert texts(captioner(paths[0], rerank="clip")) == [captioner(paths[0]).text]
+    assert any(texts(a) != texts(b) for a, b in zip(plain, ranked, strict=True))
+
+
+def test_an_empty_text_comes_last(captioner, pictures):
+    from close.runs.candidates import by_cosine
+
+    embeds = captioner.encoder.encode_image(pictures / "p00.png")
+    ranked = by_cosine([[Candidate("", -0.1), Candidate("a dog", -3.0)]], embeds, captioner.encoder)
+    assert [(c.text, c.cosine is None) for c in ranked[0]] == [("a dog", False), ("", True)]
+    assert by_cosine([[Candidate("", -0.1)]], embeds, captioner.encoder) == [(Candidate("", -0.1),)]
+
+
+def test_on_the_command_line(cli, run, captioner, pictures, tmp_path):
+    (tmp_path / "broken.png").write_text("no picture")
+    one, command = (
+        pictures / "p00.png",
+        ("caption", run, pictures, tmp_path / "broken.png", "--n", 3, "--rerank", "clip"),
+    )
+    wanted = captioner(pictures, n=3, rerank="clip")
+    printed = cli(*command)
+    assert printed.code == 1
+    rows = [line.split("\t") for line in printed.out.splitlines()]
+    assert [row[3] for row in rows] == [text for output in wanted for text in texts(output)]
+    assert [float(row[2]) for row in rows] == pytest.approx([c.cosine for o in wanted for c in o.candidates], abs=1e-3)
+    told = [json.loads(line) for line in cli(*command, "--json").out.splitlines()]
+    assert [[c["text"] for c in row["candidates"]] for row in told[:-1]] == [texts(output) for output in wanted]
+    assert (told[0]["text"], set(told[0]["candidates"][0])) == (wanted[0].text, {"text", "score", "cosine"})
+    for name in ("out.jsonl", "out.parquet"):
+        assert cli(*command, "--out", tmp_path / name).code == 1
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == told
+    found = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [row["candidates"] or None for row in found] == [row.get("candidates") for row in told]
+    few = cli("caption", run, one, "--n", 5, "--sample", "--top-p", 1e-6)
+    assert (few.code, len(few.out.splitlines())) == (0, 1)
+    assert few.messages == ["note: 1 of 1 items have fewer than 5 distinct candidates"]
+
+
+def test_samples_of_a_job_in_parts(cli, run, pictures, tmp_path, monkeypatch):
+    """Stopped and continued, the job gives the candidates that it would have given in one piece."""
+    command = ("caption", run, pictures, "--batch-size", 4, "--sample", "--n", 3, "--seed", 7, "--out")
+    assert cli(*command, tmp_path / "whole.jsonl").code == 0
+    answer, calls = CloseCaptioner.answer, []
+
+    def stopped(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return answer(*args, **kwargs)
+
+    monkeypatch.setattr(CloseCaptioner, "answer", stopped)
+    assert cli(*command, tmp_path / "cut.jsonl").code == 130
+    assert cli(*command, tmp_path / "cut.jsonl").code == 0
+    assert (tmp_path / "cut.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
