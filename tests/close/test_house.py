@@ -1,11 +1,8 @@
-"""The house: what is public, which room may look into which, what starting up costs, and what the wheel holds."""
+"""The house: what is public, which room may look into which, what starting up costs."""
 
 from __future__ import annotations
 
 import ast
-import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,44 +116,7 @@ def test_the_public_surface() -> None:
         _ = close.nothing
 
 
-def python(code: str, folder: Path, **variables: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=os.environ | variables,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 def test_importing_the_package_loads_nothing_heavy(tmp_path: Path) -> None:
     code = "import sys, close; print([m for m in ('torch', 'transformers', 'open_clip', 'numpy') if m in sys.modules])"
-    assert python(code, tmp_path) == "[]"
-
-
-def test_the_wheel_alone_runs_the_main_job(tmp_path: Path) -> None:
-    """Built, installed where nothing else of the project is, and run on the data that it carries."""
-    pytest.importorskip("build")
-    source, site = tmp_path / "source", tmp_path / "site"
-    for name in ("close", "data_gen"):  # a build leaves traces where it runs
-        shutil.copytree(FOLDER.parent / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(FOLDER.parent / name, source)
-    quiet = {"capture_output": True, "text": True, "check": True, "timeout": 300}
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist", source], **quiet
-    )
-    wheel = next((tmp_path / "dist").glob("*.whl"))
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, wheel], **quiet)
-    code = (
-        "import close, data_gen, sys; from close.demo import run_demo; "
-        "print(close.__file__, data_gen.__file__); run_demo('demo', scenes=30, epochs=1)"
-    )
-    out = python(code, tmp_path, PYTHONPATH=str(site), CLOSE_CACHE=str(tmp_path / "cache"))
-    assert out.splitlines()[0].count(str(site)) == 2
-    results = json.loads((tmp_path / "demo" / "results.json").read_text())
-    assert set(results["methods"]) == {"none", "close", "image"}
-    assert (tmp_path / "demo" / "report.html").stat().st_size > 10_000
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert done.stdout.strip() == "[]", done.stderr
