@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from close.fast.probe import is_on
 
-__all__ = ["PackedLinear", "can_pack", "pack", "packed", "product"]
+__all__ = ["PackedLinear", "can_pack", "is_conv1d", "pack", "packed", "product"]
 
 
 def can_pack(weight: Tensor) -> bool:
@@ -97,8 +97,15 @@ def pack(model: Any) -> None:
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear and can_pack(child.weight):
                 setattr(module, name, PackedLinear(child.weight, child.bias))
+            elif is_conv1d(child) and can_pack(child.weight):
+                setattr(module, name, PackedLinear(child.weight.t(), child.bias))
             elif type(module).__name__ == "ResidualAttentionBlock" and _is_plain(module, child):
                 setattr(module, name, _PackedAttention(child))
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Whether a layer is GPT-2's linear one, whose weight is (in, out)."""
+    return (type(module).__module__, type(module).__name__) == ("transformers.pytorch_utils", "Conv1D")
 
 
 def _is_plain(block: nn.Module, child: nn.Module) -> bool:

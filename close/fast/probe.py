@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from close.errors import reason
+from close.fast.families import FAMILIES
 
 __all__ = ["fast_report", "is_allowed", "is_on"]
 
@@ -57,22 +58,33 @@ def _probed(path: str) -> str:
             return f"{type(error).__name__}: {reason(error, whole=False)}"
 
 
-def _t5_search() -> str:
+def _search(family: str) -> str:
     """Greedy and beam search by `close.fast.search`, rather than transformers' `generate`."""
-    from transformers import GenerationConfig, T5Config, T5ForConditionalGeneration
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig
 
     from close.fast.search import Search, find_texts
 
-    sizes = {"vocab_size": 20, "d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
-    model = T5ForConditionalGeneration(T5Config(**sizes, decoder_start_token_id=0)).eval()
-    model.lm_head.weight = nn.Parameter(torch.randn(20, 8))
-    prompt, mask = torch.randn(3, 4, 8), (torch.arange(4) < torch.tensor([[4], [2], [3]])).long()
+    width = {"hidden_size": 8, "intermediate_size": 16, "ffn_dim": 16, "d_ff": 16, "word_embed_proj_dim": 8}
+    depth = {
+        "num_hidden_layers": 2,
+        "num_decoder_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 4,
+        "d_kv": 4,
+    }
+    tokens = {"vocab_size": 20, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2, "decoder_start_token_id": 0}
+    config = AutoConfig.for_model(family, **width, **depth, **tokens)
+    model = (AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM).from_config(config).eval()
+    model.get_output_embeddings().weight = nn.Parameter(torch.randn(20, 8))
+    prompt, mask = torch.randn(3, 4, 8), (torch.arange(4) >= torch.tensor([[0], [2], [1]])).long()
     for num_beams in (1, 3):
-        search = Search.of(model, GenerationConfig(num_beams=num_beams, max_new_tokens=5), prompt.shape[1])
+        settings = {"num_beams": num_beams, "max_new_tokens": 5}
+        search = Search.of(model, GenerationConfig(**settings), prompt.shape[1])
         if search is None:
             return "transformers' settings are others than those known"
         found = find_texts(model, prompt, mask, search)[0]
-        wanted = model.generate(inputs_embeds=prompt, attention_mask=mask, num_beams=num_beams, max_new_tokens=5)
+        wanted = model.generate(inputs_embeds=prompt, attention_mask=mask, **settings)
         if found.tolist() != wanted.tolist():
             return f"it finds another text than transformers ({num_beams} beams)"
     return ""
@@ -153,7 +165,7 @@ def _differs(ours: Any, theirs: Any) -> str:
 
 
 _PROBES: dict[str, Callable[[], str]] = {
-    "t5_search": _t5_search,
+    **{f"{family}_search": partial(_search, family) for family in FAMILIES.values()},
     "packed_layers": _packed_layers,
     "training_layers": _training_layers,
     "training_dropout": _training_dropout,

@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers import GenerationConfig
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel
 
 from close.fast.probe import is_on
-from close.fast.search.loop import beams, greedy
+from close.fast.search.causal import CausalDecoding
+from close.fast.search.loop import Decoding, beams, greedy
 from close.fast.search.settings import Search
 from close.fast.search.t5 import T5Decoding
 
 __all__ = ["find_texts", "planned"]
 
 
-def planned(model: nn.Module, config: GenerationConfig, length: int) -> Search | None:
+def planned(model: PreTrainedModel, config: GenerationConfig, length: int) -> Search | None:
     """The search that does what `model.generate(generation_config=config)` is asked for; None where transformers must.
 
     Args:
@@ -35,7 +36,8 @@ def find_texts(model: Any, prompt: Tensor, mask: Tensor, search: Search) -> tupl
         (B, T) ids as `generate` returns them, and (B,) scores: summed log-probability over length ** length_penalty (greedy:
         mean).
     """
-    decoding = T5Decoding(model, prompt, mask, search)
+    kind = T5Decoding if search.path == "t5_search" else CausalDecoding
+    decoding: Decoding = kind(model, prompt, mask, search)
     ids, scores = greedy(decoding, search) if search.num_beams == 1 else beams(decoding, search)
     if search.start is not None:
         ids = torch.cat([torch.full_like(ids[:, :1], search.start), ids], 1)

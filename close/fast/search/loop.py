@@ -49,13 +49,13 @@ def greedy(decoding: Decoding, search: Search) -> tuple[Tensor, Tensor]:
     out = torch.full((count, search.max_new_tokens), search.pad, device=device)
     total = torch.zeros(count, device=device)
     length = torch.full((count,), search.max_new_tokens, device=device)
-    rows = torch.arange(count, device=device)
+    rows, ends_at = torch.arange(count, device=device), torch.tensor(search.ends, device=device)
     parents = torch.zeros(1, 1, search.max_new_tokens, dtype=torch.long, device=device)
     for step in range(search.max_new_tokens):
         best, chosen = (found[:, 0, 0] for found in _log_probabilities(logits, 1))
         out[rows, step] = chosen
         total[rows] += best
-        going = chosen != search.end
+        going = ~torch.isin(chosen, ends_at)
         length[rows[~going]] = step + 1
         if step + 1 == search.max_new_tokens or not going.any():
             break
@@ -70,9 +70,11 @@ def beams(decoding: Decoding, search: Search) -> tuple[Tensor, Tensor]:
     """(B, T) ids of the best text of each input, and (B,) its sum of log-probabilities over length ** length_penalty."""
     logits = decoding.first()[:, None]
     count, width, longest, device = len(logits), search.num_beams, search.max_new_tokens, logits.device
-    found = torch.full((count, longest), search.pad or search.end, device=device)
+    found = torch.full((count, longest), search.pad or search.ends[0], device=device)
     found_score, found_length = torch.zeros(count, device=device), torch.zeros(count, dtype=torch.long, device=device)
     rows, slots = torch.arange(count, device=device), torch.arange(width, device=device)
+    ends_at = torch.tensor(search.ends, device=device)
+    kept = max(2, 1 + len(search.ends)) * width  # as many as can end, and those that go on
     ids = found[:, None].repeat(1, width, 1)
     score = torch.full((count, width), NEVER, device=device)
     score[:, 0] = 0
@@ -81,12 +83,12 @@ def beams(decoding: Decoding, search: Search) -> tuple[Tensor, Tensor]:
     parents = torch.zeros(count, width, longest, dtype=torch.long, device=device)
     for step in range(longest):
         length = step + 1
-        best, tokens = (values.expand(-1, width, -1) for values in _log_probabilities(logits, 2 * width))
-        best, place = (best + score[:, :, None]).flatten(1).topk(2 * width)
+        best, tokens = (values.expand(-1, width, -1) for values in _log_probabilities(logits, kept))
+        best, place = (best + score[:, :, None]).flatten(1).topk(kept)
         beam, token = place // tokens.shape[2], tokens.flatten(1).gather(1, place)
         grown = _take(ids, beam)
         grown[:, :, step] = token
-        ends = (token == search.end) if length < longest else torch.ones_like(token, dtype=torch.bool)
+        ends = torch.isin(token, ends_at) if length < longest else torch.ones_like(token, dtype=torch.bool)
 
         going = best + ends * NEVER
         following = going.topk(width).indices
@@ -94,7 +96,7 @@ def beams(decoding: Decoding, search: Search) -> tuple[Tensor, Tensor]:
         parents = _take(parents, beam.gather(1, following))
         parents[:, :, step] = slots
 
-        ended = ends & (torch.arange(2 * width, device=device) < width)
+        ended = ends & (torch.arange(kept, device=device) < width)
         full = done.all(1, keepdim=True) & search.early_stopping
         final = best / length**search.length_penalty + full * NEVER + ~ended * NEVER
         done_score, order = torch.cat([done_score, final], 1).topk(width)
