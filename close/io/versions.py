@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
-__all__ = ["own_version", "versions"]
+__all__ = ["mini_world", "own_version", "versions"]
+
+WORLD_FILE = Path(__file__).parents[1] / "mini" / "world.json"
+"""Read as data: `close.mini` itself lies above this room, and `close.mini.world` makes the hashes."""
 
 
 def own_version() -> str:
@@ -12,12 +18,19 @@ def own_version() -> str:
     return versions()["close-toolkit"]
 
 
+def mini_world() -> str:
+    """Version of the embedded world and the start of the hash of its parts' hashes: "1 (0f3a92c41e07)"."""
+    world = json.loads(WORLD_FILE.read_text(encoding="utf-8"))
+    parts = hashlib.sha256(json.dumps(world["sha256"], sort_keys=True).encode()).hexdigest()
+    return f"{world['version']} ({parts[:12]})"
+
+
 def versions() -> dict[str, str]:
-    """Versions of what decides a run's numbers."""
+    """Versions of what decides a run's numbers: packages, and the mini world that this toolkit ships."""
     found = {}
     for package in ("close-toolkit", "torch", "transformers", "open_clip_torch", "peft", "numpy"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "unknown"
-    return found
+    return found | {"mini_world": mini_world()}

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from close.fast.precision import has_bf16
+from close.io.versions import versions
 
 GOALS = {
     "text_embedding_exact": 4.0,
@@ -133,6 +134,7 @@ def describe_machine(threads: int) -> dict[str, Any]:
         "cpu": name,
         "threads": threads,
         "torch": torch.__version__,
+        "versions": versions(),
         "bf16": has_bf16(torch.device("cpu")),
         "peak_gflops": {"fp32": round(peak(torch.float32)), "bf16": round(peak(torch.bfloat16))},
     }

@@ -21,6 +21,7 @@ import numpy as np
 
 from close.gap import measure_gap
 from close.io.files import write_json
+from close.io.versions import versions
 
 QUADRATIC = ("uniformity.text", "uniformity.image", "uniformity.cross", "mmd", "neighbour_agreement")
 RETRIEVAL = ("recall.image_to_text.at_1", "hubness.text")
@@ -91,7 +92,7 @@ def main() -> None:
         "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "threads": os.environ.get("OMP_NUM_THREADS", "default"),
         "machine": {"cores": os.cpu_count(), "arch": platform.machine(), "load_before": round(load, 1)},
-        "versions": {"python": platform.python_version(), "numpy": np.__version__},
+        "versions": {"python": platform.python_version(), **versions()},
         "note": options.note,
         "steps_s": {name: [round(value, 2) for value in times] for name, times in clock.steps.items()},
         "sampled": {name: note for name, note in report.notes.items() if "drawn" in note},

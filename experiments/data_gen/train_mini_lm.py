@@ -27,6 +27,7 @@ from batched_server import Generator
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from close.io.versions import versions
 from close.mini import captions, language, scenes
 from close.mini.scene import COLOURS, PLACES, SHAPES, SIZES
 from data_gen.prompts.compose import compose, instruct
@@ -223,6 +224,7 @@ def main() -> None:
         "steps": options.steps,
         "seed": options.seed,
         "seconds": round(time.monotonic() - start),
+        "versions": versions(),
         **check(options.out, texts, 500),
     }
     (Path(__file__).parent / "train_mini_lm.json").write_text(json.dumps(result, indent=1) + "\n")

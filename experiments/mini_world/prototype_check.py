@@ -25,6 +25,7 @@ from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoTokenizer, T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
+from close.io.versions import versions
 from close.mini import LANGUAGE_MODEL_DIR, attribute_accuracy, captions, facts, scenes
 from close.mini.draw import pixels
 from close.mini.scene import Scene
@@ -165,7 +166,9 @@ def main() -> None:
             show(f"{method} on {side}", results[f"{method} on {side}"], random.Random(0).sample(written, 3))
     if args.record:
         settings = {key: value for key, value in vars(args).items() if key not in ("record", "encoder")}
-        args.record.write_text(json.dumps({"settings": settings, "results": results}, indent=2) + "\n")
+        args.record.write_text(
+            json.dumps({"settings": settings, "results": results, "versions": versions()}, indent=2) + "\n"
+        )
 
 
 def show(name: str, result: dict[str, Any], examples: list[str]) -> None:

@@ -25,6 +25,7 @@ import torch
 from open_clip.loss import ClipLoss
 from safetensors.torch import save_file
 
+from close.io.versions import versions
 from close.mini.draw import pixels
 from close.mini.language import captions
 from close.mini.scene import CELLS, COLOURS, GROUNDS, SHAPES, SIDE, SIZES, Scene, scenes
@@ -224,7 +225,7 @@ def main() -> None:
         "minutes": round(minutes, 1),
         "final_loss": round(sum(losses[-100:]) / len(losses[-100:]), 4),
         "test": {key: round(value, 4) for key, value in measure(loaded.eval(), tokenizer).items()},
-        "versions": {"torch": torch.__version__, "open_clip": open_clip.__version__},
+        "versions": versions(),
     }
     print(json.dumps(record, indent=2))
     if args.record:
