@@ -92,7 +92,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a run on a data file; predictions and scores are saved with the run."""
-    from close.evaluation.evaluate import evaluate as score
+    from close.runs.evaluate import evaluate as score
 
     settings: dict[str, Any] = {"num_beams": num_beams} if num_beams else {}
     settings |= {"metrics": tuple(metrics)} if metrics else {}

@@ -19,13 +19,13 @@ from close.data.shards import open_rows
 from close.demo.report import write_report
 from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import CloseError, OutputExistsError
-from close.evaluation.evaluate import evaluate
 from close.evaluation.transfer import recovered_share
 from close.io.files import read_json, write_json, write_text
 from close.io.plain import read_yaml
 from close.io.progress import progress
 from close.io.versions import versions
 from close.mini import export
+from close.runs.evaluate import evaluate
 from close.runs.folder import RECIPE_FILE, RUN_FILE
 from close.runs.recipe import Recipe
 from close.runs.recipe_file import portable

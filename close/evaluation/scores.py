@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from close.data.rows import Row
 from close.evaluation.bootstrap import Scores, intervals
+from close.evaluation.examples import pick_examples
 from close.evaluation.match import Matched, Missing, match
 from close.evaluation.metrics import METRICS, Inputs, caption_scores, label_scores, vqa_scores
 from close.evaluation.metrics.base import compute
-from close.evaluation.read import read_domains, read_predictions, read_references
+from close.evaluation.read import read_domains, read_predictions, read_references, row_references
 from close.registry import unknown_name
+from close.tasks import Task
 
-__all__ = ["add_parts", "score", "score_files"]
+__all__ = ["add_parts", "score", "score_files", "score_rows"]
 
 References = Mapping[str, Any]
 
@@ -105,6 +108,39 @@ def score_files(
     if task == "caption":
         add_parts(result, both.predictions, both.references, read_domains(Path(references)), **settings)
     return result
+
+
+def score_rows(
+    task: Task,
+    rows: Sequence[Row],
+    texts: Sequence[str] | Mapping[str, str],
+    *,
+    missing: Missing | None = None,
+    tokenizer: str = "auto",
+    metrics: Sequence[str] | None = None,
+    notes: Mapping[str, str] | None = None,
+    **more: Any,
+) -> tuple[Scores, dict[str, Any]]:
+    """The task's official scores of one text a row, and examples of the best, the worst and any.
+
+    Args:
+        texts: one a row, or by the rows' ids. missing: as in `score`.
+            notes: on the examples, to be kept with the scores.
+        metrics: without them, the default ones that need no Java. more: the run's `encoder` and `image_vectors`, see `Inputs`.
+    """
+    said = texts if isinstance(texts, Mapping) else {row.id: text for row, text in zip(rows, texts, strict=True)}
+    references, by_id = row_references(rows, task.metric), {row.id: row for row in rows}
+    chosen = METRICS.defaults(task.metric, java=False) if metrics is None else metrics
+    settings: dict[str, Any] = {"tokenizer": tokenizer, "metrics": chosen}
+    scores = score(task.metric, said, references, missing=missing, rows=by_id, **settings, **more)
+    if notes:
+        scores["notes"] = {**notes, **scores.get("notes", {})}
+    predictions = {key: said.get(key, "") for key in scores.ids}
+    if task.metric == "caption":
+        domains = {row.id: row.meta["domain"] for row in rows if "domain" in row.meta}
+        add_parts(scores, predictions, references, domains, **settings, **more)
+    shown = next((key for key in (METRICS.primary(task.metric), *scores.metrics) if key in scores.metrics), None)
+    return scores, pick_examples(scores, shown, by_id, predictions) if shown else {}
 
 
 def add_parts(

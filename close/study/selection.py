@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from close.data.rows import Row, RowFile
 from close.data.shards import open_rows
 from close.errors import DataError, MissingError
-from close.evaluation.evaluate import score_rows
 from close.evaluation.metrics import METRICS
+from close.evaluation.scores import score_rows
 from close.gap.advice.pseudo_images import moved_to_images
 from close.io.files import write_json, write_text
 from close.io.keys import cache_folder

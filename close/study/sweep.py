@@ -14,12 +14,12 @@ from close.adapters.resolve import check_tables
 from close.data.shards import open_rows
 from close.encoders import load_encoder
 from close.errors import DataError, RecipeError
-from close.evaluation.evaluate import evaluate
 from close.evaluation.metrics import METRICS
 from close.io.files import write_json, write_text
 from close.io.versions import versions
 from close.model.language_model import check_language_model
 from close.runs.checks import check_work
+from close.runs.evaluate import evaluate
 from close.runs.recipe import Recipe, checked
 from close.runs.train import train
 from close.study.arms import Arm, naming

@@ -213,8 +213,8 @@ def _load() -> None:
 
     import close.adapters.resolve
     import close.cli
-    import close.evaluation.evaluate
     import close.gap
+    import close.runs.evaluate
     import close.runs.train
     import close.study.sweep  # noqa: F401
 

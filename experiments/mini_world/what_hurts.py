@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import close
 from close.data.rows import RowFile
-from close.evaluation.evaluate import score_rows
+from close.evaluation.scores import score_rows
 from close.io.files import write_json
 from close.io.versions import versions
 from close.vectors.cache import cached_table

@@ -31,13 +31,13 @@ import torch
 from close.data.rows import RowFile
 from close.demo.run import TEST_SCENES, TRAIN_SCENES, TRAINING
 from close.encoders import load_encoder
-from close.evaluation.evaluate import evaluate
 from close.evaluation.transfer import recovered_share
 from close.io.files import read_json, waiting, write_json, write_text
 from close.io.plots import figure, save_png
 from close.io.versions import versions
 from close.mini import export
 from close.mini.export import CAPTIONS_PER_SCENE
+from close.runs.evaluate import evaluate
 from close.runs.folder import RUN_FILE
 from close.runs.recipe import Recipe
 from close.runs.train import train

@@ -12,7 +12,7 @@ from close.adapters import build_adapter, load_adapter
 from close.adapters.resolve import parse_spec
 from close.data.rows import RowFile
 from close.errors import DataError, MismatchError, RecipeError
-from close.evaluation.evaluate import score_rows
+from close.evaluation.scores import score_rows
 from close.runs.pipeline import load
 from close.runs.train import train
 from close.study.arms import Arm, arms_of

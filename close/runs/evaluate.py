@@ -9,24 +9,19 @@ from typing import Any
 
 from close.data.rows import Modality, Row, RowFile
 from close.data.shards import open_rows
-from close.evaluation.bootstrap import Scores
-from close.evaluation.examples import pick_examples
 from close.evaluation.match import Missing
-from close.evaluation.metrics import METRICS
 from close.evaluation.page import write_evaluation_page
-from close.evaluation.predict import Told, decoding_of, image_vectors, task_of, tell
-from close.evaluation.read import row_references
-from close.evaluation.scores import add_parts, score
+from close.evaluation.scores import score_rows
 from close.io.files import write_json, write_text
 from close.io.versions import versions
 from close.runs.folder import RUN_FILE, open_run
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
-from close.tasks import Task
+from close.runs.predict import Told, decoding_of, image_vectors, task_of, tell
 
 SHOWN = 10
 """Probabilities kept with a prediction."""
 
-__all__ = ["evaluate", "score_rows"]
+__all__ = ["evaluate"]
 
 
 def evaluate(
@@ -120,39 +115,6 @@ def _saved(result: dict[str, Any], place: Path, answers: Iterable[tuple[Row, Ans
     write_json(place / "scores.json", result)
     write_evaluation_page(result, place / "report.html")
     return result
-
-
-def score_rows(
-    task: Task,
-    rows: Sequence[Row],
-    texts: Sequence[str] | Mapping[str, str],
-    *,
-    missing: Missing | None = None,
-    tokenizer: str = "auto",
-    metrics: Sequence[str] | None = None,
-    notes: Mapping[str, str] | None = None,
-    **more: Any,
-) -> tuple[Scores, dict[str, Any]]:
-    """The task's official scores of one text a row, and examples of the best, the worst and any.
-
-    Args:
-        texts: one a row, or by the rows' ids. missing: as in `close.evaluation.scores.score`.
-            notes: on the examples, to be kept with the scores.
-        metrics: without them, the default ones that need no Java. more: the run's `encoder` and `image_vectors`, see `Inputs`.
-    """
-    said = texts if isinstance(texts, Mapping) else {row.id: text for row, text in zip(rows, texts, strict=True)}
-    references, by_id = row_references(rows, task.metric), {row.id: row for row in rows}
-    chosen = METRICS.defaults(task.metric, java=False) if metrics is None else metrics
-    settings: dict[str, Any] = {"tokenizer": tokenizer, "metrics": chosen}
-    scores = score(task.metric, said, references, missing=missing, rows=by_id, **settings, **more)
-    if notes:
-        scores["notes"] = {**notes, **scores.get("notes", {})}
-    predictions = {key: said.get(key, "") for key in scores.ids}
-    if task.metric == "caption":
-        domains = {row.id: row.meta["domain"] for row in rows if "domain" in row.meta}
-        add_parts(scores, predictions, references, domains, **settings, **more)
-    shown = next((key for key in (METRICS.primary(task.metric), *scores.metrics) if key in scores.metrics), None)
-    return scores, pick_examples(scores, shown, by_id, predictions) if shown else {}
 
 
 def _trained(run: str) -> dict[str, Any] | None:
