@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
-from close.data.rows import Row
+from close.data.rows import Row, RowFile
+from close.errors import DataError
+from close.tasks import Task
 
-__all__ = ["PER_ROW", "about_images", "one_row_an_image", "rows_of_images"]
+__all__ = ["PER_ROW", "about_images", "one_row_an_image", "rows_of_images", "select_rows"]
 
 PER_ROW = ("vqa", "entailment")
 """Kinds of tasks of which several rows about one image are several questions about it."""
@@ -26,6 +29,33 @@ def rows_of_images(rows: Iterable[Row], kind: str) -> list[list[Row]]:
 def one_row_an_image(rows: Iterable[Row], kind: str) -> list[Row]:
     """The first row of each image, with the references (or targets, or sources) of all rows that show it."""
     return [_merged(group) for group in rows_of_images(rows, kind)]
+
+
+def select_rows(rows: RowFile, task: Task) -> list[Row]:
+    """What stands in for images, a row each: its source, and what is to be said of it.
+
+    Rows with references (or answers, or a label) are taken as they are. Of captions that share a `group` the first is the source,
+    and the others are its references.
+
+    Raises:
+        DataError: captions without references, and no two of one group.
+    """
+    if task.metric != "caption" or any(row.references for row in rows):
+        return [row for row in rows if row.source and (task.metric != "caption" or row.references)]
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.group is not None:
+            groups[row.group].append(row)
+    told = [
+        replace(members[0], references=tuple(row.source[0] for row in members[1:]))
+        for members in groups.values()
+        if len(members) > 1
+    ]
+    if not told:
+        raise DataError(
+            f"{rows.path}: to select by text, rows need 'references', or captions of one image a common 'group'; neither is there"
+        )
+    return told
 
 
 def about_images(rows: int, images: int) -> str:

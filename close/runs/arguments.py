@@ -14,6 +14,7 @@ from close.errors import RecipeError, reason
 from close.fast.precision import pick_precision
 from close.model.language_model import count_weights
 from close.runs.recipe import Recipe
+from close.runs.validation import LOSS, best_score
 
 __all__ = ["training_arguments"]
 
@@ -39,7 +40,7 @@ def training_arguments(recipe: Recipe, folder: Path) -> Seq2SeqTrainingArguments
             report_to=section.report_to,
             seed=recipe.seed,
             data_seed=recipe.seed,
-            **(_defaults(recipe) | (section.model_extra or {})),
+            **(_defaults(recipe) | (section.model_extra or {}) | _best(recipe)),
         )
         for reporter in get_reporting_integration_callbacks(arguments.report_to):  # now, and not when work has begun
             reporter()
@@ -48,7 +49,30 @@ def training_arguments(recipe: Recipe, folder: Path) -> Seq2SeqTrainingArguments
         raise RecipeError(f"training: {reason(error)}") from None
     if recipe.lora and arguments.fsdp:
         raise RecipeError("lora and training.fsdp do not go together: what LoRA trains is too little to shard")
+    if section.metric_for_best and (arguments.fsdp or arguments.deepspeed):
+        raise RecipeError("training.metric_for_best does not go with fsdp or deepspeed: no process holds a whole model")
     return arguments
+
+
+def _best(recipe: Recipe) -> dict[str, Any]:
+    """What makes a run hold the checkpoint that `training.metric_for_best` names; a score for every checkpoint."""
+    if recipe.training.metric_for_best is None:
+        return {}
+    given, found = recipe.training.model_extra or {}, best_score(recipe)
+    strategy = given.get("save_strategy") or given.get("eval_strategy") or "epoch"
+    if strategy == "no" or given.get("eval_strategy") == "no":
+        raise RecipeError(
+            "training.metric_for_best: with save_strategy or eval_strategy 'no' there is nothing to choose from"
+        )
+    same = {"save_strategy": strategy} if strategy == "best" else {"save_strategy": strategy, "eval_strategy": strategy}
+    steps = given.get("save_steps") or given.get("eval_steps")
+    return {
+        "load_best_model_at_end": True,
+        "metric_for_best_model": f"eval_{found[1].key if found else LOSS}",
+        "greater_is_better": found is not None and found[1].higher_is_better,
+        **{key: value for key, value in same.items() if key not in given},
+        **({key: steps for key in ("save_steps", "eval_steps") if key not in given} if steps else {}),
+    }
 
 
 def _defaults(recipe: Recipe) -> dict[str, Any]:

@@ -34,13 +34,14 @@ class Manifests(TrainerCallback):  # type: ignore[misc,unused-ignore]
 def latest_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint that was written to its end and is untouched since; None where none was.
 
-    One without a manifest was being written when the process was killed.
+    One without a manifest was being written when the process was killed. Where the best one is to be the run's in the end, it is
+    whole too.
 
     Raises:
         DataError: several were written to their end and none is known to be whole: going on from nothing would throw them away.
     """
     found = _checkpoints(folder)
-    whole = next((str(path) for path in found if _is_whole(path)), None)
+    whole = next((str(path) for path in found if _is_whole(path) and _is_whole(_best_of(path))), None)
     unmarked = [path for path in found if (path / STATE).is_file() and not (path / MANIFEST).is_file()]
     if whole is None and len(unmarked) > 1:
         raise DataError(
@@ -65,6 +66,12 @@ def drop_broken(folder: Path) -> None:
 def _checkpoints(folder: Path) -> list[Path]:
     """Newest first."""
     return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+
+
+def _best_of(checkpoint: Path) -> Path:
+    """The best checkpoint by the time that one was written; that itself where nobody asks."""
+    best = read_json(checkpoint / STATE).get("best_model_checkpoint")
+    return checkpoint.with_name(Path(best).name) if best else checkpoint
 
 
 def _is_whole(checkpoint: Path) -> bool:

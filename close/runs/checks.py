@@ -13,18 +13,23 @@ from close.errors import DataError
 from close.model.language_model import check_language_model, input_width
 from close.model.prefixes import build_prefix
 from close.runs.recipe import Recipe
+from close.runs.validation import ValidationRows, validation_rows
 
 __all__ = ["check_work"]
 
 
-def check_work(recipe: Recipe, files: Sequence[RowFile], *, language_model: bool = True) -> None:
+def check_work(
+    recipe: Recipe, files: Sequence[RowFile], val: RowFile | None = None, *, language_model: bool = True
+) -> ValidationRows | None:
     """Look at data and language model before texts are embedded, which may take hours.
 
     Args:
-        files: the rows of each of the recipe's parts. language_model: look at that too.
+        files: the rows of each of the recipe's parts. val: those that are watched. language_model: look at that too.
+    Returns:
+        What the best checkpoint is to be known by, where a score of `val` is asked for.
     Raises:
         DataError: rows have no groups where they are needed. MissingError, WeightsError: the language model can't
-            be loaded. MismatchError: the prefix does not fit it.
+            be loaded. MismatchError: the prefix does not fit it. CloseError: what `validation_rows` raises.
     """
     if language_model:
         check_language_model(recipe.language_model)
@@ -38,6 +43,7 @@ def check_work(recipe: Recipe, files: Sequence[RowFile], *, language_model: bool
                 f"{rows.path}: {found} groups have two texts or more, and adapter {recipe.adapter!r} needs at least 2: rows of "
                 "captions of one image share their 'group' (`data-gen paraphrase` writes such groups)"
             )
+    return validation_rows(recipe, val)
 
 
 def _groups_of_several(rows: RowFile) -> int:

@@ -93,6 +93,8 @@ _OURS = {
     "seed": "seed",
     "data_seed": "seed",
 }
+_BEST = ("load_best_model_at_end", "metric_for_best_model", "greater_is_better")
+"""What transformers knows the best checkpoint by."""
 
 
 @cache
@@ -128,7 +130,13 @@ def _kind_name(kind: Any) -> str:
 
 
 class TrainingSection(BaseModel):
-    """The paper's settings; every other field of transformers' Seq2SeqTrainingArguments may be given beside them."""
+    """The paper's settings; every other field of transformers' Seq2SeqTrainingArguments may be given beside them.
+
+    Attributes:
+        metric_for_best: a metric of the (first) task, one of its scores, or "loss": the run holds the checkpoint that is best by
+            it on `data.val`. Without it, the last one.
+        metric_rows: validation examples at most that are captioned for it. metric_beams: how; 1 is greedy.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
@@ -137,6 +145,9 @@ class TrainingSection(BaseModel):
     learning_rate: float = Field(3e-4, gt=0)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     report_to: str | list[str] = "none"
+    metric_for_best: str | None = None
+    metric_rows: int = Field(500, ge=1)
+    metric_beams: int = Field(1, ge=1, le=100)
 
     @model_validator(mode="before")
     @classmethod
@@ -146,6 +157,8 @@ class TrainingSection(BaseModel):
         known = _theirs() - set(_OURS) | set(cls.model_fields)
         wrong = [f"key {key!r} is {_OURS[key]!r} here" for key in values if key in _OURS]
         wrong += [str(unknown_name("key", str(key), known)) for key in values if key not in known | set(_OURS)]
+        if values.get("metric_for_best") is not None:
+            wrong += [f"metric_for_best says it; leave {key!r} out" for key in _BEST if key in values]
         extra = {key: value for key, value in values.items() if key in known - set(cls.model_fields)}
         if extra and not keys_only(info):
             from transformers import Seq2SeqTrainingArguments

@@ -36,6 +36,7 @@ from close.runs.processes import ended_together, is_first
 from close.runs.recipe import Recipe
 from close.runs.sections import LoraSection
 from close.runs.trainer import CloseTrainer
+from close.runs.validation import Validation
 from close.tasks import TASKS, get_task
 from close.vectors.cache import cached_table
 from close.vectors.groups import group_labels
@@ -93,6 +94,7 @@ def _train(recipe: Recipe, folder: Path, resume: bool, callbacks: Sequence[Train
             train_dataset=data.train,
             eval_dataset=data.val,
             processing_class=tokenizer,
+            validation=data.validation,
             callbacks=callbacks,
         )
         steps = trainer.run(latest_checkpoint(folder / CHECKPOINTS))
@@ -100,7 +102,7 @@ def _train(recipe: Recipe, folder: Path, resume: bool, callbacks: Sequence[Train
         if recipe.lora:
             model = trainer.model.merge_and_unload()
     if trainer.is_world_process_zero():
-        about = data.about | {"steps": steps, "plugins": _plugins(recipe, model)} | _about(arguments)
+        about = data.about | {"steps": steps} | trainer.best | {"plugins": _plugins(recipe, model)} | _about(arguments)
         save_run(folder, model, tokenizer, recipe, state=state, about=about, log=trainer.state.log_history)
 
 
@@ -117,7 +119,7 @@ def _plugins(recipe: Recipe, model: CloseModel) -> list[str]:
 
 @dataclass(frozen=True)
 class _Data:
-    """What a run learns from, task by task, and `train`, all of it as examples; `val` is watched."""
+    """What a run learns from, task by task, and `train`, all of it as examples; `val` is watched, by its loss or by a score."""
 
     names: list[str]
     files: list[RowFile]
@@ -125,6 +127,7 @@ class _Data:
     examples: list[TextDataset]
     train: TextDataset | MixedDataset
     val: TextDataset | None
+    validation: Validation | None
 
     @property
     def longest(self) -> int:
@@ -152,11 +155,12 @@ def _read_data(recipe: Recipe, arguments: Seq2SeqTrainingArguments) -> _Data:
     tasks = [get_task(part.task) for part in parts]
     files = [open_rows(part.train, recipe.data.columns) for part in parts]
     val_rows = open_rows(recipe.data.val, recipe.data.columns) if recipe.data.val else None
-    check_work(recipe, files)
+    judged = check_work(recipe, files, val_rows)
     encoder = cache(lambda: load_encoder(recipe.encoder))
     with arguments.main_process_first(local=False):  # of several processes one embeds, the others read
         tables = [_table(rows, recipe, encoder, part.embeddings) for rows, part in zip(files, parts, strict=True)]
         val_table = _table(val_rows, recipe, encoder) if val_rows else None
+        validation = Validation(judged, encoder, val_table, recipe) if judged and val_table else None
     examples = [
         TextDataset(rows, task, table, part.captions, instruct=instruct)
         for rows, task, table, part in zip(files, tasks, tables, parts, strict=True)
@@ -169,6 +173,7 @@ def _read_data(recipe: Recipe, arguments: Seq2SeqTrainingArguments) -> _Data:
         examples=examples,
         train=MixedDataset(examples, weights, recipe.seed) if instruct else examples[0],
         val=TextDataset(val_rows, tasks[0], val_table, instruct=instruct) if val_rows and val_table else None,
+        validation=validation,
     )
 
 

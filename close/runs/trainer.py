@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from transformers import Seq2SeqTrainer, TrainerCallback
@@ -17,6 +18,7 @@ from close.fast.memory import kept_memory
 from close.io.progress import progress
 from close.runs.checkpoints import Manifests
 from close.runs.examples import LengthSampler, MixedDataset
+from close.runs.validation import Validation
 
 __all__ = ["CloseTrainer"]
 
@@ -29,12 +31,15 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
     """Seq2SeqTrainer whose noise belongs to (seed, epoch, row), and whose checkpoints say whether they are whole.
 
     Args:
-        callbacks: of transformers, told of every step. Others: as Seq2SeqTrainer takes them.
+        callbacks: of transformers, told of every step. validation: a score that is made wherever the loss of `eval_dataset` is.
+            Others: as Seq2SeqTrainer takes them.
     Raises:
         RecipeError: options that do not go together, or lack their package.
     """
 
-    def __init__(self, *, callbacks: Sequence[TrainerCallback] = (), **kwargs: Any) -> None:
+    def __init__(
+        self, *, callbacks: Sequence[TrainerCallback] = (), validation: Validation | None = None, **kwargs: Any
+    ) -> None:
         try:
             with _packages_asked_for():
                 super().__init__(**kwargs)
@@ -49,20 +54,44 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
         self.label_smoother = None  # the model smooths, over all tokens of the step
         for printer in (PrinterCallback, ProgressCallback):
             self.remove_callback(printer)
-        self.losses = FiniteLosses()
-        for callback in (EpochCallback(self), self.losses, Manifests(), ShortRun(), *callbacks):
+        self.losses, self.validation = FiniteLosses(), validation
+        for callback in (EpochCallback(self), self.losses, Manifests(), BestCheckpoint(), ShortRun(), *callbacks):
             self.add_callback(callback)
 
     def run(self, checkpoint: str | None) -> int:
         """Train to the end, from a checkpoint if there is one, with a line of progress; returns the steps done."""
         with _packages_asked_for(), kept_memory(), progress("training", "steps") as update:
             if self.is_world_process_zero():
+                if self.validation:
+                    self.validation.tell()
                 self.add_callback(ProgressLine(update))
             return int(self.train(resume_from_checkpoint=checkpoint).global_step)
 
     def gathered_state(self) -> dict[str, Any] | None:
         """The weights, from all processes that hold a part of them; None where each holds all. Every process must call it."""
         return self.accelerator.get_state_dict(self.model_wrapped) if self.is_fsdp_enabled else None
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """What `run.json` says of the checkpoint that the run holds, and of those that it was chosen from."""
+        key = self.args.metric_for_best_model
+        if not self.args.load_best_model_at_end or self.state.best_global_step is None:
+            return {}
+        history = [{"step": one["step"], key: one[key]} for one in self.state.log_history if key in one]
+        about = self.validation.about if self.validation else {"metric": key.removeprefix("eval_")}
+        found = {"step": self.state.best_global_step, "score": self.state.best_metric, "history": history}
+        return {"best": about | found}
+
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
+        """The loss, and the score of what the model says."""
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        if self.validation:
+            model = self.accelerator.unwrap_model(self.model)
+            model = model.get_base_model() if hasattr(model, "get_base_model") else model  # of peft's
+            with self.accelerator.autocast():
+                found = self.validation(model, self.processing_class, self.args.process_index, self.args.world_size)
+            output.metrics[f"{metric_key_prefix}_{self.validation.rows.score.key}"] = found
+        return output
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Turn row numbers into noise seeds."""
@@ -155,6 +184,16 @@ def _refuse_not_finite(name: str, value: float, args: Any, state: Any) -> None:
     raise RecipeError(
         f"training: the {name} is {value} by step {state.global_step}; {advice}, and start anew with --overwrite"
     )
+
+
+class BestCheckpoint(TrainerCallback):  # type: ignore[misc,unused-ignore]
+    """Finds the best checkpoint of a run that goes on, wherever its folder lies by now (transformers keeps the place)."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Training begins, or goes on."""
+        if state.best_global_step:
+            place = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
+            state.best_model_checkpoint = str(place) if place.is_dir() else None
 
 
 class ShortRun(TrainerCallback):  # type: ignore[misc,unused-ignore]

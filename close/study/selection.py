@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from numpy.typing import NDArray
 from close.data.rows import Row, RowFile
 from close.data.shards import open_rows
 from close.errors import DataError, MissingError
+from close.evaluation.images import select_rows
 from close.evaluation.metrics import METRICS
 from close.evaluation.scores import score_rows
 from close.gap.advice.pseudo_images import moved_to_images
@@ -41,37 +40,10 @@ from close.vectors.cache import cached_table
 from close.vectors.checked import Ints
 from close.vectors.open import check_encoder, open_vectors
 
-__all__ = ["best", "kept_scores", "saved_selection", "select_rows", "selection_score"]
+__all__ = ["best", "kept_scores", "saved_selection", "selection_score"]
 
 STAND_INS = {"text": "mean of the captions", "unpaired": "mean of the captions, and another image's wording"}
 """What a record says of its stand-ins, by what they are made of; scores by others are not comparable."""
-
-
-def select_rows(rows: RowFile, task: Task) -> list[Row]:
-    """What stands in for images, a row each: its source, and what is to be said of it.
-
-    Rows with references (or answers, or a label) are taken as they are. Of captions that share a `group` the first is the source,
-    and the others are its references.
-
-    Raises:
-        DataError: captions without references, and no two of one group.
-    """
-    if task.metric != "caption" or any(row.references for row in rows):
-        return [row for row in rows if row.source and (task.metric != "caption" or row.references)]
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.group is not None:
-            groups[row.group].append(row)
-    told = [
-        replace(members[0], references=tuple(row.source[0] for row in members[1:]))
-        for members in groups.values()
-        if len(members) > 1
-    ]
-    if not told:
-        raise DataError(
-            f"{rows.path}: to select by text, rows need 'references', or captions of one image a common 'group'; neither is there"
-        )
-    return told
 
 
 def _known(told: Sequence[Row], task: Task) -> RowFile:

@@ -14,6 +14,7 @@ from close.adapters.resolve import check_tables
 from close.data.shards import open_rows
 from close.encoders import load_encoder
 from close.errors import DataError, RecipeError
+from close.evaluation.images import select_rows
 from close.evaluation.metrics import METRICS
 from close.io.files import write_json, write_text
 from close.io.versions import versions
@@ -25,7 +26,7 @@ from close.runs.train import train
 from close.study.arms import Arm, naming
 from close.study.export import csv_of, latex_of, table_of
 from close.study.results import plot, summarise
-from close.study.selection import kept_scores, saved_selection, select_rows
+from close.study.selection import kept_scores, saved_selection
 from close.tasks import get_task
 from close.vectors.open import check_rows, open_vectors
 
@@ -152,7 +153,8 @@ def _check(
         if recipe.train_on == "image" and (without := [rows.path for rows in files if rows[0].image is None]):
             raise RecipeError(f"{without[0]}: no images to train the ceiling on; leave it out with --no-image")
         with naming(arm.name):
-            check_work(recipe, files, language_model=False)
+            val = open_rows(recipe.data.val, recipe.data.columns) if recipe.data.val else None
+            check_work(recipe, files, val, language_model=False)
             check_tables(recipe.adapter, encoder)
     check_language_model(base.language_model)
     task = get_task(base.parts()[0].task)

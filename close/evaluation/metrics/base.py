@@ -91,7 +91,7 @@ class Metric:
         scores: what it yields that has an interval; a metric may yield plain values only.
         primary: its first score is the one that this kind of task is known by.
         default: made unless others are asked for.
-        needs: "java" is left out of a run's evaluation unless asked for.
+        needs: "java" is left out of a run's evaluation unless asked for. "encoder": it looks at a run's pictures.
         applies: whether these inputs have what it needs. automatic: made wherever it applies, whatever was asked for.
         source: the paper.
         function: set by `register`: from inputs to scores by key; plain values go into the JSON without an interval,
@@ -103,7 +103,7 @@ class Metric:
     scores: tuple[Score, ...]
     primary: bool = False
     default: bool = False
-    needs: tuple[Literal["java"], ...] = ()
+    needs: tuple[Literal["java", "encoder"], ...] = ()
     applies: Callable[[Inputs], bool] = _always
     automatic: bool = False
     source: str = ""

@@ -72,6 +72,7 @@ def _unit(vectors: NDArray[Any], what: str) -> NDArray[Any]:
         "clip_score",
         "caption",
         (Score("clip_score", "CLIPScore", scale=(0, 250)), Score("ref_clip_score", "RefCLIPScore")),
+        needs=("encoder",),
         source="Hessel et al., EMNLP 2021",
     )
 )

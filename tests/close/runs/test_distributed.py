@@ -17,7 +17,7 @@ import yaml
 from safetensors.torch import load_file
 
 from close.runs.examples import LengthSampler
-from close.runs.recipe import load_recipe
+from close.runs.recipe import Recipe, load_recipe
 from close.runs.train import train
 
 ROWS = 45
@@ -92,6 +92,11 @@ def assert_same(one: Path, two: Path) -> None:
         assert torch.allclose(weight, second[name], atol=2e-4), name
 
 
+def with_training(recipe: Recipe, options: dict[str, Any]) -> Recipe:
+    values = recipe.dump()
+    return Recipe.model_validate(values | {"training": values["training"] | options})
+
+
 def test_two_processes_equal_one(recipe, tmp_path):
     process = training(recipe, tmp_path / "two")
     train(load_recipe(recipe), tmp_path / "one")
@@ -131,19 +136,28 @@ def test_goes_on_after_one_process_was_killed(recipe, tmp_path):
 
 
 TWICE = """
-import atexit, os, sys, torch
+import atexit, json, os, sys, torch
 from pathlib import Path
+from transformers import TrainerCallback
 
-recipe, one, two = sys.argv[1:]
+recipe, one, two, val = sys.argv[1:]
 mark = Path(f"{two}-{os.environ['RANK']}")
 atexit.register(lambda: torch.distributed.is_initialized() or mark.write_text("closed"))  # after what is registered later
 
 from close.errors import MissingError
-from close.runs.recipe import load_recipe
+from close.runs.recipe import Recipe, load_recipe
 from close.runs.train import train
 
+class Heard(TrainerCallback):
+    scores = []
+
+    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+        self.scores.append(metrics["eval_rouge_l"])
+
+scored = ["training.metric_for_best=rouge_l", f"data.val={val}", "training.eval_on_start=true", "training.save_total_limit=1"]
 for out in (one, two):
-    train(load_recipe(recipe, ["training.batch_size=8"]), out)
+    train(load_recipe(recipe, ["training.batch_size=8", *scored]), out, callbacks=[Heard()])
+Path(f"{mark}.json").write_text(json.dumps(Heard.scores))
 try:
     train(load_recipe(recipe, ["data.train=gone.jsonl"]), two + "-gone")
 except MissingError:
@@ -154,11 +168,23 @@ sys.exit("not told")
 
 def test_a_process_trains_twice_and_closes_its_group(recipe, tmp_path):
     (tmp_path / "twice.py").write_text(TWICE)
-    finished(torchrun(tmp_path / "twice.py", recipe, tmp_path / "one", tmp_path / "two"))
+    val = load_recipe(recipe).data.train
+    process = torchrun(tmp_path / "twice.py", recipe, tmp_path / "one", tmp_path / "two", val)
+    scored = {"metric_for_best": "rouge_l", "eval_on_start": True, "max_steps": 1}
+    train(with_training(load_recipe(recipe, [f"data.val={val}"]), scored), tmp_path / "alone")
+    finished(process)
     assert [(tmp_path / f"two-{rank}").read_text() for rank in (0, 1)] == ["closed", "closed"]
     assert (tmp_path / "one" / "model.safetensors").read_bytes() == (
         tmp_path / "two" / "model.safetensors"
     ).read_bytes()
+    first, second = (json.loads((tmp_path / f"two-{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second  # both processes know the same scores, and hold the same best checkpoint
+    assert len(first) == 14
+    best = json.loads((tmp_path / "two" / "run.json").read_text())["best"]
+    alone = json.loads((tmp_path / "alone" / "run.json").read_text())["best"]
+    assert best["score"] == max(first)
+    assert best["examples"] == alone["examples"]
+    assert best["history"][0] == pytest.approx(alone["history"][0])  # what has learnt nothing yet says the same
 
 
 class Lengths:

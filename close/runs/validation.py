@@ -1,0 +1,245 @@
+"""A score on validation rows while a run is trained, by which the best checkpoint is known."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from close.data.rows import Modality, Row, RowFile
+from close.encoders import ContrastiveEncoder
+from close.errors import DataError, RecipeError
+from close.evaluation.images import one_row_an_image, select_rows
+from close.evaluation.metrics import METRICS, Inputs, Metric, Score, VqaReference
+from close.evaluation.metrics.tokens import unread
+from close.evaluation.read import row_references
+from close.evaluation.scores import score
+from close.registry import unknown_name
+from close.runs.examples import embeddings_of
+from close.runs.pipeline import CloseCaptioner
+from close.runs.predict import image_vectors
+from close.runs.recipe import Recipe
+from close.tasks import Task, get_task
+from close.vectors.cache import cached_images
+from close.vectors.table import EmbeddingTable
+
+__all__ = ["LOSS", "Validation", "ValidationRows", "best_score", "validation_rows"]
+
+LOSS = "loss"
+_WHERE = "training.metric_for_best"
+_log = logging.getLogger(__name__)
+
+
+def best_score(recipe: Recipe) -> tuple[Metric, Score] | None:
+    """The metric and the score of it that the best checkpoint is known by; None where that is the loss, or nobody asks.
+
+    A metric that yields several scores is known by its headline, or by its first; each may also be asked for by its own key.
+
+    Raises:
+        UnknownNameError: the task has no such metric.
+    """
+    name = recipe.training.metric_for_best
+    if name is None or name == LOSS:
+        return None
+    found: dict[str, tuple[Metric, Score]] = {}
+    for metric in METRICS.of(get_task(recipe.parts()[0].task).metric):
+        found |= {one.key: (metric, one) for one in metric.scores}
+    for metric, _ in list(found.values()):
+        found[metric.name] = metric, next((one for one in metric.scores if one.headline), metric.scores[0])
+    if name not in found:
+        raise unknown_name(_WHERE, name, [*found, LOSS])
+    return found[name]
+
+
+@dataclass(frozen=True)
+class ValidationRows:
+    """What is scored: pictures, or where rows have none, texts that stand in for them.
+
+    Attributes:
+        examples: a row each, with what is to be said of it. modality: which of the encoder's towers reads it.
+    """
+
+    rows: RowFile
+    task: Task
+    metric: Metric
+    score: Score
+    examples: Sequence[Row]
+    modality: Modality
+
+    def measured(self, said: Sequence[str], encoder: ContrastiveEncoder | None, vectors: Tensor | None) -> float:
+        """The score of one text an example.
+
+        Raises:
+            RecipeError: it can't be made of these rows, or on this machine.
+        """
+        references = row_references(self.examples, self.task.metric)
+        ids = list(references)
+        texts, by_id = dict(zip(ids, said, strict=True)), {row.id: row for row in self.examples}
+        more: dict[str, Any] = {"rows": by_id, "encoder": encoder}
+        if vectors is not None:
+            place = {name: index for index, name in enumerate(ids)}
+            more["image_vectors"] = lambda names: vectors[[place[name] for name in names]].numpy()
+        if not self.metric.applies(Inputs(ids, texts, references, **more)):
+            raise RecipeError(f"{_WHERE}: {self.rows.path}: its rows lack what {self.metric.name!r} is made of")
+        found = score(
+            self.task.metric,
+            texts,
+            references,
+            tokenizer="unicode" if self.task.metric == "caption" and unread(_texts(references)) else "python",
+            metrics=[self.metric.name],
+            samples=0,
+            **more,
+        )
+        if found.get(self.score.key) is None:
+            why = found.get("notes", {}).get(self.metric.name, "nothing came out")
+            raise RecipeError(f"{_WHERE}: {self.metric.name!r} can't be made here: {why}")
+        return float(found[self.score.key])
+
+    def rehearse(self) -> None:
+        """Score the truth, which shows before any work what can't be scored.
+
+        Raises:
+            CloseError: what is missing: references, Java, pictures, a second example.
+        """
+        if "encoder" in self.metric.needs:
+            if self.modality == "text":
+                raise RecipeError(
+                    f"{_WHERE}: {self.metric.name!r} looks at pictures; no row of {self.rows.path} has an image"
+                )
+            return
+        try:
+            truth = [_first(one) for one in row_references(self.examples, self.task.metric).values()]
+        except DataError as error:
+            raise DataError(f"{self.rows.path}: {error}") from None
+        best = self.measured(truth, None, None)
+        if best == 0 and self.score.higher_is_better:
+            raise RecipeError(
+                f"{_WHERE}: by {self.metric.name!r} even the truth scores 0 on the {len(self.examples)} examples of "
+                f"{self.rows.path}; it needs more of them"
+            )
+
+
+def _texts(references: dict[str, list[str]]) -> list[str]:
+    return [text for several in references.values() for text in several]
+
+
+def _first(reference: Any) -> str:
+    """A text that is right."""
+    if isinstance(reference, str):
+        return reference
+    return str((reference.answers if isinstance(reference, VqaReference) else reference)[0])
+
+
+def validation_rows(recipe: Recipe, rows: RowFile | None) -> ValidationRows | None:
+    """The rows that a recipe's best checkpoint is known by; None where no score is asked for.
+
+    At most `training.metric_rows`, spread over the file. Captions of one image are one example, as in `close evaluate`; of those
+    without images, the first of a group stands in for the image, and the others are its references.
+
+    Raises:
+        RecipeError, DataError, UnknownNameError: what is missing: validation rows, the metric, references, pictures, Java.
+    """
+    name, found = recipe.training.metric_for_best, best_score(recipe)
+    if name is not None and rows is None:
+        raise RecipeError(f"{_WHERE}: {name!r} is measured on validation rows: data.val names none")
+    if found is None or rows is None:
+        return None
+    task = get_task(recipe.parts()[0].task)
+    shown = [row for row in rows if row.image is not None]
+    if gone := next((row for row in shown if row.image is not None and not row.image.is_file()), None):
+        raise DataError(f"{rows.path}: row {gone.id!r}: {gone.image}: no such file, and {_WHERE} looks at pictures")
+    examples = one_row_an_image(shown, task.metric) if shown else select_rows(rows, task)
+    if not examples:
+        raise DataError(f"{rows.path}: {_WHERE}: no row has an image or a source to be scored on")
+    count = min(recipe.training.metric_rows, len(examples))
+    chosen = [examples[int(place)] for place in np.arange(count) * len(examples) // count]
+    found_rows = ValidationRows(rows, task, *found, chosen, "image" if shown else "text")
+    found_rows.rehearse()
+    return found_rows
+
+
+class Validation:
+    """Scores a model in training, the same in every process.
+
+    Args:
+        rows: what is scored. encoder: gives the run's. table: of all validation rows, by the side that the recipe trains on.
+        recipe: says how, and which tasks the run learns.
+    """
+
+    def __init__(
+        self,
+        rows: ValidationRows,
+        encoder: Callable[[], ContrastiveEncoder],
+        table: EmbeddingTable,
+        recipe: Recipe,
+    ) -> None:
+        self.rows, self.encoder = rows, encoder
+        self.tasks = [part.task for part in recipe.parts()]
+        self.num_beams, self.batch_size = recipe.training.metric_beams, min(recipe.training.batch_size, 64)
+        self.vectors = self._vectors(table)
+
+    def _vectors(self, table: EmbeddingTable) -> Tensor:
+        """(N, D) unit vectors of the examples."""
+        rows = self.rows
+        if rows.modality == "text":
+            place = {row.id: index for index, row in enumerate(rows.rows)}
+            return embeddings_of(rows.rows, rows.task, table).batch([place[row.id] for row in rows.examples])
+        if table.modality != "image":
+            images = [(row.id, row.image) for row in rows.examples if row.image is not None]
+            table = cached_images(images, self.encoder())
+            if failed := table.failures:
+                raise DataError(f"{rows.rows.path}: row {failed[0]['id']!r}: {failed[0]['reason']}")
+        return torch.from_numpy(image_vectors(table)([row.id for row in rows.examples]))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What `run.json` says of it."""
+        rows = self.rows
+        return {
+            "metric": rows.score.key,
+            "examples": len(rows.examples),
+            "shown": "pictures" if rows.modality == "image" else "texts that stand in for pictures",
+            "num_beams": self.num_beams,
+            "sha256": rows.rows.sha256,
+        }
+
+    def tell(self) -> None:
+        """Say once what the best checkpoint is known by."""
+        about = self.about
+        _log.warning(
+            "training: the best checkpoint is the one with the %s %s on %d %s of %s, by %d beams",
+            "highest" if self.rows.score.higher_is_better else "lowest",
+            self.rows.score.label,
+            about["examples"],
+            about["shown"],
+            self.rows.rows.path,
+            self.num_beams,
+        )
+
+    def __call__(self, model: Any, tokenizer: Any, process: int = 0, processes: int = 1) -> float:
+        """The score of what a `CloseModel` says now; each of several processes says a share, and all get the same score."""
+        captioner = CloseCaptioner(model.eval(), deepcopy(tokenizer), tasks=self.tasks)
+        contexts = [captioner.task.context(row) for row in self.rows.examples]
+        order = sorted(range(len(contexts)), key=lambda index: len(contexts[index]))[process::processes]
+        said: list[tuple[int, str]] = []
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            answers = captioner.answer(
+                self.vectors[batch],
+                [contexts[index] for index in batch],
+                modality=self.rows.modality,
+                num_beams=self.num_beams,
+            )
+            said += [(index, answer.text) for index, answer in zip(batch, answers, strict=True)]
+        texts = dict(gather_object(said))
+        every = [texts[index] for index in range(len(contexts))]
+        if "encoder" not in self.rows.metric.needs:
+            return self.rows.measured(every, None, None)
+        return self.rows.measured(every, self.encoder(), self.vectors)

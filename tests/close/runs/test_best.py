@@ -1,0 +1,168 @@
+"""`training.metric_for_best`: the run holds the checkpoint that says the best texts, and says how it was found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from torch.nn import functional as F
+from transformers import AutoTokenizer, TrainerCallback
+
+from close.data.rows import RowFile
+from close.encoders import load_encoder
+from close.errors import CloseError
+from close.evaluation.scores import score
+from close.model.modeling import CloseModel
+from close.runs.pipeline import CloseCaptioner
+from close.runs.train import train
+
+TRAINING = {"epochs": 5, "learning_rate": 2e-2, "batch_size": 16, "metric_for_best": "rouge_l"}
+
+
+class Stop(TrainerCallback):  # type: ignore[misc,unused-ignore]
+    """Ends training after a step, or keeps a copy of all checkpoints where it comes to its end."""
+
+    def __init__(self, at: int = 10**9, kept: Path | None = None) -> None:
+        self.at, self.kept = at, kept
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step >= self.at:
+            raise KeyboardInterrupt
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.kept:
+            shutil.copytree(args.output_dir, self.kept)
+
+
+@pytest.fixture
+def shown(tmp_path: Path, pictures: Path) -> Path:
+    """Captions of twelve pictures, two each."""
+    rows = [row | {"image": str(pictures / f"p{i // 4:02}.png")} for i, row in enumerate(tiny.caption_rows(48))]
+    return tiny.write_jsonl(tmp_path / "shown.jsonl", [row for i, row in enumerate(rows) if i % 2])
+
+
+def best_of(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "run.json").read_text())["best"]
+    return found
+
+
+def rouge(model: CloseModel, tokenizer: Any, embeds: torch.Tensor, references: list[list[str]], side: str) -> float:
+    """Of greedy captions, one by one."""
+    captioner = CloseCaptioner(model.eval(), tokenizer, tasks=["caption"])
+    said = {
+        str(i): captioner.generate(row[None], [""], modality=side, num_beams=1)[0][0]  # type: ignore[arg-type]
+        for i, row in enumerate(embeds)
+    }
+    truth = {str(i): several for i, several in enumerate(references)}
+    return float(score("caption", said, truth, tokenizer="python", metrics=["rouge_l"], samples=0)["rouge_l"])
+
+
+@pytest.mark.parametrize("side", ["image", "text"])
+@pytest.mark.parametrize("lora", [None, {"r": 4}], ids=["full", "lora"])
+def test_the_run_holds_the_checkpoint_with_the_best_texts(recipe, captions, shown, tiny_encoder, tmp_path, side, lora):
+    val = shown if side == "image" else captions
+    made = recipe(TRAINING | {"save_total_limit": 9}, data={"train": str(captions), "val": str(val)}, lora=lora)
+    run = train(made, tmp_path / "run", callbacks=[Stop(kept=tmp_path / "kept")])
+    found, encoder = best_of(run), load_encoder(str(tiny_encoder))
+    groups: dict[str, list[Any]] = {}
+    for row in RowFile(val):
+        groups.setdefault(str(row.group), []).append(row)
+    firsts = [rows[0] for rows in groups.values()]
+    if side == "image":
+        vectors = F.normalize(encoder.image_features([row.image for row in firsts])[0], dim=-1)
+        truth = [[row.source[0] for row in rows] for rows in groups.values()]
+    else:
+        vectors = F.normalize(encoder.text_features([row.source[0] for row in firsts]), dim=-1)
+        truth = [[row.source[0] for row in rows[1:]] for rows in groups.values()]
+    assert (found["metric"], found["examples"], found["num_beams"]) == ("rouge_l", 12, 1)
+    assert found["shown"].startswith({"image": "pictures", "text": "texts"}[side])
+    scores = {one["step"]: one["eval_rouge_l"] for one in found["history"]}
+    assert list(scores) == [3, 6, 9, 12, 15]
+    assert len(set(scores.values())) > 1
+    assert (found["step"], found["score"]) == (
+        max(scores, key=lambda step: (scores[step], -step)),
+        max(scores.values()),
+    )
+    model, tokenizer = CloseModel.from_pretrained(run), AutoTokenizer.from_pretrained(run)
+    assert rouge(model, tokenizer, vectors, truth, side) == pytest.approx(found["score"])
+    if lora is None:
+        held = (run / "model.safetensors").read_bytes()
+        assert held == (tmp_path / "kept" / f"checkpoint-{found['step']}" / "model.safetensors").read_bytes()
+        for step, value in scores.items():
+            model = CloseModel.from_pretrained(tmp_path / "kept" / f"checkpoint-{step}")
+            assert rouge(model, tokenizer, vectors, truth, side) == pytest.approx(value)
+
+
+def test_a_run_that_was_stopped_and_moved_holds_the_same(recipe, captions, shown, tmp_path):
+    made = recipe(TRAINING, data={"train": str(captions), "val": str(shown)})
+    whole = train(made, tmp_path / "whole")
+    for at, place in ((7, "a"), (14, "b")):
+        with pytest.raises(KeyboardInterrupt):
+            train(made, tmp_path / place, resume=True, callbacks=[Stop(at)])
+        (tmp_path / place).rename(tmp_path / chr(ord(place) + 1))
+    run = train(made, tmp_path / "c", resume=True)
+    assert best_of(run) == best_of(whole)
+    assert (run / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_a_best_checkpoint_that_is_damaged_is_trained_again(recipe, captions, shown, tmp_path):
+    made = recipe(TRAINING, data={"train": str(captions), "val": str(shown)})
+    whole, run = train(made, tmp_path / "whole"), tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(made, run, callbacks=[Stop(14)])
+    state = json.loads((run / "checkpoints" / "checkpoint-12" / "trainer_state.json").read_text())
+    best = run / "checkpoints" / Path(state["best_model_checkpoint"]).name / "model.safetensors"
+    best.write_bytes(best.read_bytes()[:-7])
+    train(made, run, resume=True)
+    assert best_of(run) == best_of(whole)
+    assert (run / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_by_loss(recipe, captions, tmp_path):
+    made = recipe(
+        {"metric_for_best": "loss", "learning_rate": 0.5}, data={"train": str(captions), "val": str(captions)}
+    )
+    found = best_of(train(made, tmp_path / "run"))
+    losses = {one["step"]: one["eval_loss"] for one in found["history"]}
+    assert (found["step"], found["score"]) == (min(losses, key=lambda step: losses[step]), min(losses.values()))
+
+
+@pytest.mark.parametrize(
+    ("training", "val", "told"),
+    [
+        ({}, None, "data.val names none"),
+        ({"metric_for_best": "loss"}, None, "data.val names none"),
+        ({"metric_for_best": "rogue_l"}, "shown", "did you mean 'rouge_l'"),
+        ({"metric_for_best": "accuracy"}, "shown", "unknown training.metric_for_best 'accuracy'"),
+        ({"metric_for_best": "meteor"}, "shown", "java"),
+        ({"metric_for_best": "attribute_recall"}, "shown", "its rows lack what 'attributes' is made of"),
+        ({"metric_for_best": "clip_score"}, "groups", "no row of .* has an image"),
+        ({}, "alone", "'references', or captions of one image a common 'group'"),
+        ({"metric_for_best": "cider"}, "one", "even the truth scores 0|can't be made here"),
+        ({}, "gone", "gone.png: no such file"),
+        ({"save_strategy": "no"}, "shown", "nothing to choose from"),
+        ({"load_best_model_at_end": True}, "shown", "leave 'load_best_model_at_end' out"),
+    ],
+    ids=str,
+)
+def test_what_can_not_be_scored_is_told_before_any_work(
+    recipe, captions, shown, tmp_path, monkeypatch, training, val, told
+):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("close.runs.train.cached_table", lambda *args, **kwargs: pytest.fail("work began"))
+    texts = tiny.caption_rows(8)
+    made: dict[str | None, Path | None] = {None: None, "shown": shown, "groups": captions}
+    made["alone"] = tiny.write_jsonl(tmp_path / "alone.jsonl", [{"source": row["source"]} for row in texts])
+    made["one"] = tiny.write_jsonl(tmp_path / "one.jsonl", texts[:4])
+    made["gone"] = tiny.write_jsonl(tmp_path / "gone.jsonl", [row | {"image": "gone.png"} for row in texts])
+    data = {"train": str(captions), "val": made[val] and str(made[val])}
+    with pytest.raises((CloseError, ValueError), match=told) as error:
+        train(recipe(TRAINING | training, data=data), tmp_path / "run")
+    if isinstance(error.value, CloseError):
+        assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
