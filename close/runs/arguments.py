@@ -19,8 +19,11 @@ from close.runs.validation import LOSS, best_score
 __all__ = ["training_arguments"]
 
 
-def training_arguments(recipe: Recipe, folder: Path) -> Seq2SeqTrainingArguments:
+def training_arguments(recipe: Recipe, folder: Path, weights: int | None = None) -> Seq2SeqTrainingArguments:
     """The arguments of a run whose checkpoints go to `folder`.
+
+    Args:
+        weights: how many the model has, where it does not begin with the recipe's language model.
 
     Raises:
         RecipeError: options that are wrong, do not go together, or lack their package.
@@ -28,7 +31,8 @@ def training_arguments(recipe: Recipe, folder: Path) -> Seq2SeqTrainingArguments
     section = recipe.training
     precision: str = section.precision
     if precision == "auto":
-        precision = pick_precision(precision, pick_device(None), count_weights(recipe.language_model))
+        known = count_weights(recipe.language_model) if weights is None else weights
+        precision = pick_precision(precision, pick_device(None), known)
     try:
         arguments = Seq2SeqTrainingArguments(
             output_dir=str(folder),

@@ -31,14 +31,15 @@ def check_work(
         DataError: rows have no groups where they are needed. MissingError, WeightsError: the language model can't
             be loaded. MismatchError: the prefix does not fit it. CloseError: what `validation_rows` raises.
     """
-    if language_model:
+    if language_model and recipe.init_from is None:  # else it is that run's
         check_language_model(recipe.language_model)
         with torch.device("meta"):
             build_prefix(recipe.prefix, 8, input_width(recipe.language_model))
     for place, (part, rows) in enumerate(zip(recipe.parts(), files, strict=True)):
         if part.captions == "multiple" and not _groups_of_several(rows):
             raise DataError(f"{rows.path}: captions: multiple needs rows that share a 'group'; none do")
-        if place == 0 and takes_groups(recipe.adapter) and (found := _groups_of_several(rows)) < 2:
+        fits = place == 0 and recipe.init_from is None
+        if fits and takes_groups(recipe.adapter) and (found := _groups_of_several(rows)) < 2:
             raise DataError(
                 f"{rows.path}: {found} groups have two texts or more, and adapter {recipe.adapter!r} needs at least 2: rows of "
                 "captions of one image share their 'group' (`data-gen paraphrase` writes such groups)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,20 @@ from close.plugins import check_plugins
 from close.registry import Registry
 from close.runs.card import model_card
 from close.runs.recipe import Recipe, upgraded
-from close.runs.recipe_file import absolute, portable
+from close.runs.recipe_file import absolute, portable, read_values
 
-__all__ = ["CHECKPOINTS", "RECIPE_FILE", "RUN_FILE", "begin_run", "is_finished", "open_run", "plugins_of", "save_run"]
+__all__ = [
+    "CHECKPOINTS",
+    "RECIPE_FILE",
+    "RUN_FILE",
+    "begin_run",
+    "is_finished",
+    "open_run",
+    "plugins_of",
+    "recipe_of",
+    "save_run",
+    "started_run",
+]
 
 RUN_FILE, RECIPE_FILE, CHECKPOINTS = "run.json", "recipe.yaml", "checkpoints"
 STARTED = f"{CHECKPOINTS}/started.json"
@@ -100,6 +111,20 @@ def _started(folder: Path) -> dict[str, Any] | None:
     return read_json(folder / STARTED) if (folder / STARTED).is_file() else None
 
 
+def started_run(folder: Path) -> dict[str, Any] | None:
+    """What a run under way wrote down when it began; None where none has begun, or what was there is still being replaced."""
+    found = _started(folder)
+    return None if found is None or found.get("replacing") else found
+
+
+def recipe_of(folder: Path) -> dict[str, Any]:
+    """The recipe that a run began with, finished or not, with its places in full; nothing where there is none."""
+    if (started := _started(folder)) and "recipe" in started:
+        return dict(started["recipe"])
+    own = folder / RECIPE_FILE
+    return absolute(read_values(own)) if own.is_file() else {}
+
+
 def _different(folder: Path, recipe: Recipe, started: dict[str, Any]) -> list[str]:
     """Keys in which the recipe of a run differs from this one."""
     own = folder / RECIPE_FILE
@@ -109,6 +134,8 @@ def _different(folder: Path, recipe: Recipe, started: dict[str, Any]) -> list[st
     given, theirs = recipe.dump(), upgraded(theirs)
     ours = portable(given, folder)
     defaults = {key: field.get_default(call_default_factory=True) for key, field in Recipe.model_fields.items()}
+    if isinstance(training := theirs.get("training"), dict):  # of before a setting was there
+        theirs["training"] = defaults["training"].model_dump(mode="json") | training
     # runs of before keep places as they were given
     return [key for key in ours if theirs.get(key, defaults[key]) not in (ours[key], given[key])]
 
@@ -119,16 +146,25 @@ def _mapping(file: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def begin_run(folder: Path, recipe: Recipe, *, encoder: str, data: dict[str, str], resume: bool) -> None:
+def begin_run(
+    folder: Path,
+    recipe: Recipe,
+    *,
+    encoder: str,
+    data: dict[str, str],
+    resume: bool,
+    origin: Mapping[str, Any] | None = None,
+) -> None:
     """Mark the folder as this run's; what it was before goes, unless the run is resumed. May be killed and done again.
 
     Args:
         encoder: its fingerprint. data: the sums of the data files, by path.
+        origin: what is recorded of the run that it begins from.
     Raises:
         OutputExistsError: encoder or data have changed since the run that is to be resumed began.
     """
     data = {os.path.relpath(path, folder): digest for path, digest in data.items()}
-    facts: dict[str, Any] = {"encoder": encoder, "data": data}
+    facts: dict[str, Any] = {"encoder": encoder, "data": data} | ({"origin": dict(origin)} if origin else {})
     before = _started(folder)
     if resume and before is not None and not before.get("replacing"):
         then = {"encoder": before.get("encoder"), **(before.get("data") or {})}

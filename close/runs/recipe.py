@@ -30,6 +30,7 @@ class Recipe(Section):
         train_on: "text", or "image" for the image-supervised ceiling.
         plugins: modules and files with one's own parts; `load_recipe` imports them before it looks at the rest.
         captions: "single": the caption itself is the target; "multiple": every other caption of its group.
+        init_from: a finished run that this one begins from; encoder, language model, prefix and adapter are those of it.
     """
 
     task: str | list[TaskSection] = "caption"
@@ -42,6 +43,7 @@ class Recipe(Section):
     captions: Literal["single", "multiple"] = "single"
     lora: LoraSection | None = None
     training: TrainingSection = Field(default_factory=lambda: TrainingSection())
+    init_from: Path | None = None
     seed: int = Field(0, ge=0, lt=2**32, strict=True)
     plugins: list[str] = Field(default_factory=list)
 

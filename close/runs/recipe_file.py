@@ -82,6 +82,8 @@ def _with_places(values: dict[str, Any], moved: Callable[[str], str], base: Path
     for key in ("encoder", "language_model"):
         if isinstance(values.get(key), str):
             values[key] = _moved_reference(values[key], moved, base)
+    if isinstance(values.get("init_from"), str):
+        values["init_from"] = moved(values["init_from"])
     if isinstance(values.get("plugins"), list):
         values["plugins"] = [
             moved(name) if isinstance(name, str) and is_file(name) else name for name in values["plugins"]

@@ -31,7 +31,8 @@ from close.runs.arguments import training_arguments
 from close.runs.checkpoints import drop_broken, latest_checkpoint
 from close.runs.checks import check_work
 from close.runs.examples import Collator, MixedDataset, TextDataset
-from close.runs.folder import CHECKPOINTS, begin_run, is_finished, plugins_of, save_run
+from close.runs.folder import CHECKPOINTS, begin_run, is_finished, plugins_of, save_run, started_run
+from close.runs.origin import Origin, filled_in, origin_of
 from close.runs.processes import ended_together, is_first
 from close.runs.recipe import Recipe
 from close.runs.sections import LoraSection
@@ -69,23 +70,28 @@ def train(
     """
     folder = Path(out)
     with exclusively(folder, "is being trained") if is_first() else nullcontext():
+        recipe = filled_in(recipe, folder, resume=resume)
         if not is_finished(folder, recipe, resume=resume, overwrite=overwrite):
             _train(recipe, folder, resume, callbacks)
     return folder
 
 
 def _train(recipe: Recipe, folder: Path, resume: bool, callbacks: Sequence[TrainerCallback]) -> None:
-    arguments = training_arguments(recipe, folder / CHECKPOINTS)
-    data = _read_data(recipe, arguments)
+    origin = origin_of(recipe, folder, started_run(folder) if resume else None)
+    arguments = training_arguments(recipe, folder / CHECKPOINTS, origin.weights if origin else None)
+    data = _read_data(recipe, arguments, origin)
     set_seed(recipe.seed)
-    model = _build_model(recipe, data)
-    place, vocabulary = language_model_place(recipe.language_model), model.get_input_embeddings().num_embeddings
-    tokenizer = load_tokenizer(place, vocabulary)
+    model = _settled(origin.model() if origin else _build_model(recipe, data), data)
+    place = str(origin.folder) if origin else language_model_place(recipe.language_model)
+    tokenizer = load_tokenizer(place, model.get_input_embeddings().num_embeddings)
     with fast_layers(model) if arguments.device.type == "cpu" else nullcontext():
         learner = _with_lora(model, recipe.lora) if recipe.lora else model
         with arguments.main_process_first(local=False):
             if arguments.should_save:
-                begin_run(folder, recipe, encoder=data.tables[0].fingerprint, data=data.sums, resume=resume)
+                facts: dict[str, Any] = {"encoder": data.tables[0].fingerprint, "data": data.sums}
+                begin_run(folder, recipe, resume=resume, origin=origin.about if origin else None, **facts)
+                if origin:
+                    origin.keep(folder)
                 drop_broken(folder / CHECKPOINTS)
         trainer = CloseTrainer(
             model=learner,
@@ -103,6 +109,7 @@ def _train(recipe: Recipe, folder: Path, resume: bool, callbacks: Sequence[Train
             model = trainer.model.merge_and_unload()
     if trainer.is_world_process_zero():
         about = data.about | {"steps": steps} | trainer.best | {"plugins": _plugins(recipe, model)} | _about(arguments)
+        about = ({"init_from": dict(origin.about)} if origin else {}) | about
         save_run(folder, model, tokenizer, recipe, state=state, about=about, log=trainer.state.log_history)
 
 
@@ -149,7 +156,7 @@ class _Data:
         return {"tasks": self.names, "train": parts}
 
 
-def _read_data(recipe: Recipe, arguments: Seq2SeqTrainingArguments) -> _Data:
+def _read_data(recipe: Recipe, arguments: Seq2SeqTrainingArguments, origin: Origin | None) -> _Data:
     parts = recipe.parts()
     instruct = len(parts) > 1
     tasks = [get_task(part.task) for part in parts]
@@ -157,6 +164,10 @@ def _read_data(recipe: Recipe, arguments: Seq2SeqTrainingArguments) -> _Data:
     val_rows = open_rows(recipe.data.val, recipe.data.columns) if recipe.data.val else None
     judged = check_work(recipe, files, val_rows)
     encoder = cache(lambda: load_encoder(recipe.encoder))
+    if origin:
+        given = parts[0].embeddings
+        known = encoder() if given is None else EmbeddingTable(given)
+        origin.check_encoder(recipe.encoder, known.fingerprint)
     with arguments.main_process_first(local=False):  # of several processes one embeds, the others read
         tables = [_table(rows, recipe, encoder, part.embeddings) for rows, part in zip(files, parts, strict=True)]
         val_table = _table(val_rows, recipe, encoder) if val_rows else None
@@ -211,7 +222,13 @@ def _build_model(recipe: Recipe, data: _Data) -> CloseModel:
     )
     model = CloseModel(config, language_model)
     model.adapter = adapter
-    model.generation_config = GenerationConfig.from_model_config(language_model.config)
+    return model
+
+
+def _settled(model: CloseModel, data: _Data) -> CloseModel:
+    """With the encoder's name of now, and this run's settings of generation."""
+    model.config.encoder = data.tables[0].encoder
+    model.generation_config = GenerationConfig.from_model_config(model.config.language_model)
     model.generation_config.update(num_beams=NUM_BEAMS, max_new_tokens=data.longest, max_length=None)
     return model
 

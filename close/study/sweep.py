@@ -21,6 +21,7 @@ from close.io.versions import versions
 from close.model.language_model import check_language_model
 from close.runs.checks import check_work
 from close.runs.evaluate import evaluate
+from close.runs.origin import filled_in
 from close.runs.recipe import Recipe, checked
 from close.runs.train import train
 from close.study.arms import Arm, naming
@@ -118,6 +119,7 @@ def sweep(
         raise RecipeError("a sweep needs at least one adapter and one seed")
     if test is None and select is None:
         raise RecipeError("a sweep scores on test rows with images, or selects by text, or both: give --test, --select")
+    base = filled_in(base, Path(out))
     folder, data, chooser, images = Path(out), *(None if p is None else Path(p) for p in (test, select, select_images))
     _check(base, arms, seeds, folder, data, chooser, images)
     results: dict[str, dict[str, list[dict[str, Any]]]] = {}

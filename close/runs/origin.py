@@ -1,0 +1,173 @@
+"""The finished run that another begins from: what is taken of it, and whether the recipe fits it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from close.adapters import build_adapter
+from close.errors import CloseError, MismatchError, RecipeError
+from close.io.files import whole
+from close.io.pretrained import hub_options, loading
+from close.io.tensors import stored_shapes
+from close.model.configuration import CloseConfig
+from close.model.language_model import language_model_place
+from close.model.modeling import CloseModel
+from close.runs.folder import CHECKPOINTS, RECIPE_FILE, open_run, recipe_of
+from close.runs.recipe import Recipe, checked
+from close.runs.recipe_file import absolute, read_values
+from close.vectors.open import check_encoder
+
+__all__ = ["Origin", "filled_in", "origin_of"]
+
+KEPT = f"{CHECKPOINTS}/origin"
+"""What a run under way keeps of the one that it began from, so that it goes on whatever becomes of that."""
+TAKEN = ("encoder", "language_model", "prefix", "adapter")
+"""Keys of the recipe that are those of the run that it begins from."""
+_BESIDE = ("checkpoints", "evaluations", "runs", "log.jsonl", "README.md")
+_NO_SHAPE = ("transformers_version", "dtype", "use_cache")
+
+
+def filled_in(recipe: Recipe, folder: Path, *, resume: bool = False) -> Recipe:
+    """A recipe whose left-out keys are those of the run that it begins from (`init_from`); as it is where it names none.
+
+    Args:
+        folder: of the run that begins. resume: it may have begun already, and the one that it began from be gone.
+    Raises:
+        MissingError: there is no finished run. MismatchError: the recipe does not fit it; every difference is named.
+    """
+    if recipe.init_from is None:
+        return recipe
+    begun = recipe_of(folder) if resume else {}
+    if begun.get("init_from") == absolute(recipe.dump())["init_from"]:
+        return recipe.model_copy(update={key: begun[key] for key in TAKEN if key not in recipe.model_fields_set})
+    if os.path.abspath(recipe.init_from) == os.path.abspath(folder):
+        raise RecipeError(f"init_from: a run can't begin from its own folder {folder}; choose another --out")
+    open_run(recipe.init_from)
+    config, place = _config(recipe.init_from), recipe.init_from / RECIPE_FILE
+    theirs = {key: value for key, value in read_values(place).items() if key in TAKEN}
+    known = checked(theirs | {"data": {"train": "-"}}, f"{place}", only_keys=True)
+    if wrong := _differences(recipe, config, known):
+        raise MismatchError(
+            f"init_from: {recipe.init_from} does not fit the recipe: {'; '.join(wrong)}. Left out, these keys are taken from it"
+        )
+    taken = {key: getattr(known, key) for key in TAKEN if key not in recipe.model_fields_set}
+    return recipe.model_copy(update=taken)
+
+
+def _config(folder: Path) -> CloseConfig:
+    with loading(f"{folder}: the run can't be begun from"):
+        return CloseConfig.from_pretrained(folder)
+
+
+def _differences(recipe: Recipe, config: CloseConfig, known: Recipe) -> list[str]:
+    """What the recipe says otherwise than a run; whose encoder it is shows when that is loaded."""
+    given, wrong = recipe.model_fields_set, []
+    if "prefix" in given and recipe.prefix != config.prefix:
+        wrong.append(f"prefix is {config.prefix} there, and {recipe.prefix} here")
+    if "adapter" in given and absolute(recipe.dump())["adapter"] != absolute(known.dump())["adapter"]:
+        try:
+            spec = build_adapter(recipe.adapter, config.embed_dim).spec()
+        except CloseError:  # it names tables: other ones than there
+            spec = recipe.adapter
+        if spec != config.adapter:
+            wrong.append(f"adapter is {known.adapter} there, and {recipe.adapter} here")
+    if "language_model" in given:
+        theirs, ours = _shape(config.language_model), _shape(_language_model(recipe.language_model))
+        found = [key for key in theirs if key in ours and theirs[key] != ours[key]]
+        key = "model_type" if "model_type" in found else min(found, default=None)
+        if key is not None:
+            wrong.append(
+                f"language_model has {key} {theirs[key]!r} there, and {recipe.language_model!r} has {ours[key]!r}"
+            )
+    return wrong
+
+
+def _language_model(reference: str) -> Any:
+    from transformers import AutoConfig
+
+    place = language_model_place(reference)
+    with loading(f"language model {reference!r} can't be loaded", place) as trust:
+        return AutoConfig.from_pretrained(place, trust_remote_code=trust, **hub_options(place))
+
+
+def _shape(config: Any) -> dict[str, Any]:
+    """What decides a language model's architecture."""
+    values = config.to_dict().items()
+    return {k: v for k, v in values if isinstance(v, (int, str)) and not k.startswith("_") and k not in _NO_SHAPE}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A finished run that another begins from.
+
+    Attributes:
+        folder: where its files are read. about: what the new run records: `run`, relative to its own folder, `sha256` of weights
+            and configuration, and `steps`.
+    """
+
+    folder: Path
+    about: Mapping[str, Any]
+
+    def check_encoder(self, name: str, fingerprint: str) -> None:
+        """Refuse another encoder than its own.
+
+        Raises:
+            MismatchError: names both.
+        """
+        own, what = _config(self.folder), f"init_from: {self.about['run']}"
+        check_encoder(what, own.encoder, own.encoder_fingerprint, "the recipe", name, fingerprint)
+
+    @property
+    def weights(self) -> int:
+        """How many its model has."""
+        return sum(prod(shape) for shape in stored_shapes(self.folder, "model.safetensors").values())
+
+    def model(self) -> CloseModel:
+        """Its model, adapter included, in float32.
+
+        Raises:
+            WeightsError: it is damaged.
+        """
+        model: CloseModel = CloseModel.from_pretrained(self.folder, dtype=torch.float32)
+        return model
+
+    def keep(self, folder: Path) -> None:
+        """Copy what a run in `folder` needs of it to go on, where that is not done."""
+        if not (folder / KEPT).is_dir():
+            with whole(folder / KEPT) as partial:
+                shutil.copytree(self.folder, partial, ignore=shutil.ignore_patterns(*_BESIDE, ".*"))
+
+
+def origin_of(recipe: Recipe, folder: Path, started: Mapping[str, Any] | None) -> Origin | None:
+    """The run that this one begins, or began, from.
+
+    Args:
+        folder: of the run that begins. started: what it wrote down when it began, where it goes on.
+    Raises:
+        MissingError: that run is gone, and this one had not got to keep what it needs of it.
+    """
+    if recipe.init_from is None:
+        return None
+    if started and (folder / KEPT).is_dir():
+        return Origin(folder / KEPT, started["origin"])
+    run = Path(os.path.relpath(recipe.init_from, folder)).as_posix()
+    about = {"run": run, "sha256": _sum(recipe.init_from), "steps": open_run(recipe.init_from).get("steps")}
+    return Origin(recipe.init_from, about)
+
+
+def _sum(folder: Path) -> str:
+    """SHA-256 of configuration and weights."""
+    found = hashlib.sha256()
+    for file in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
+        with open(file, "rb") as content:
+            found.update(hashlib.file_digest(content, "sha256").digest())
+    return found.hexdigest()
