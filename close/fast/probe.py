@@ -102,21 +102,46 @@ def _packed_layers() -> str:
 
 def _training_layers() -> str:
     """Linear layers whose products are oneDNN's, forward and backward."""
-    from close.fast.layers import FastLinear
+    from transformers.pytorch_utils import Conv1D
+
+    from close.fast.layers import FastConv1D, FastLinear
 
     capability = torch.backends.cpu.get_cpu_capability()
     if capability != "AVX512":
         return f"the processor has no AVX-512 ({capability}), and torch's own products are as fast"
-    plain, fast = nn.Linear(6, 5), FastLinear(6, 5)
-    fast.load_state_dict(plain.state_dict())
     results = []
-    for layer in (plain, fast):
-        with torch.enable_grad():
-            x = torch.linspace(-1, 1, 24).view(4, 6).requires_grad_()
-            y = layer(x)
-            (y * y).sum().backward()
-        results.append([y.detach(), x.grad, *(weight.grad for weight in layer.parameters())])
-    return next((why for ours, theirs in zip(*results, strict=True) if (why := _differs(ours, theirs))), "")
+    for layer in (nn.Linear(6, 5), FastLinear(6, 5), Conv1D(5, 6), FastConv1D(5, 6)):
+        layer.load_state_dict(
+            {
+                name: torch.linspace(-1, 1, weight.numel()).view(weight.shape)
+                for name, weight in layer.state_dict().items()
+            }
+        )
+        results.append(_with_gradients(layer, torch.linspace(-1, 1, 24).view(4, 6)))
+    linear, fast_linear, conv, fast_conv = results
+    pairs = [*zip(fast_linear, linear, strict=True), *zip(fast_conv, conv, strict=True)]
+    return next((why for ours, theirs in pairs if (why := _differs(ours, theirs))), "")
+
+
+def _training_gelu() -> str:
+    """GPT-2's GELU in one pass."""
+    from transformers.activations import NewGELUActivation
+
+    from close.fast.layers import FastGelu
+
+    pairs = zip(
+        *(_with_gradients(layer, torch.linspace(-9, 9, 99)) for layer in (FastGelu(), NewGELUActivation())), strict=True
+    )
+    return next((why for ours, theirs in pairs if (why := _differs(ours, theirs))), "")
+
+
+def _with_gradients(layer: nn.Module, x: torch.Tensor) -> list[Any]:
+    """What a layer gives, and its gradients at the input and the weights."""
+    with torch.enable_grad():
+        x = x.clone().requires_grad_()
+        y = layer(x)
+        (y * y).sum().backward()
+    return [y.detach(), x.grad, *(weight.grad for weight in layer.parameters())]
 
 
 def _training_dropout() -> str:
@@ -168,6 +193,7 @@ _PROBES: dict[str, Callable[[], str]] = {
     **{f"{family}_search": partial(_search, family) for family in FAMILIES.values()},
     "packed_layers": _packed_layers,
     "training_layers": _training_layers,
+    "training_gelu": _training_gelu,
     "training_dropout": _training_dropout,
     "kept_memory": _kept_memory,
     "trimmed_text": _trimmed_text,

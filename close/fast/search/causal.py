@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
+from transformers.activations import NewGELUActivation
 from transformers.cache_utils import DynamicLayer
 
+from close.fast.layers import FastGelu
 from close.fast.packing import pack
 from close.fast.search.loop import descent
 from close.fast.search.settings import Search
@@ -108,5 +110,8 @@ def _packed_copy(model: PreTrainedModel) -> PreTrainedModel:
     made.set_attn_implementation(
         "eager"
     )  # plain products: for a handful of queries they take less time than fused attention
+    for module in made.modules():
+        if type(module) is NewGELUActivation:
+            module.__class__ = FastGelu
     pack(made)
     return made

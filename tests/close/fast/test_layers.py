@@ -5,8 +5,11 @@ import copy
 import pytest
 import torch
 from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
+from transformers.activations import NewGELUActivation
+from transformers.pytorch_utils import Conv1D
 
-from close.fast.layers import FastDropout, FastLinear, fast_layers
+from close.fast.layers import FastConv1D, FastDropout, FastGelu, FastLinear, fast_layers
 from close.fast.packing import can_pack
 
 pytestmark = pytest.mark.skipif(not can_pack(torch.ones(2, 2)), reason="torch has no oneDNN here")
@@ -29,6 +32,50 @@ def test_the_same_numbers(shape, bias):
     x = torch.randn(shape)
     for ours, theirs in zip(results(fast, x), results(plain, x), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(7,), (1, 7), (3, 5, 7), (0, 7)])
+def test_the_same_numbers_of_layers_that_are_laid_out_the_other_way(shape):
+    torch.manual_seed(0)
+    plain, fast = Conv1D(11, 7), FastConv1D(11, 7)
+    fast.load_state_dict(plain.state_dict())
+    x = torch.randn(shape)
+    for ours, theirs in zip(results(fast, x), results(plain, x), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_gelu_in_one_pass():
+    for ours, theirs in zip(
+        *(results(layer, torch.linspace(-20, 20, 999)) for layer in (FastGelu(), NewGELUActivation())), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_gpt2_learns_the_same(monkeypatch, precision):
+    monkeypatch.setattr("close.fast.layers.is_on", lambda path: True)
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=30, n_embd=32, n_layer=2, n_head=4, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)
+    )
+    ids = torch.randint(0, 30, (3, 9))
+
+    def gradients():
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            model(ids, labels=ids).loss.backward()
+        return [weight.grad for weight in model.parameters()]
+
+    plain = gradients()
+    with fast_layers(model):
+        assert type(model.transformer.h[0].mlp.c_fc) is FastConv1D
+        assert type(model.transformer.h[0].mlp.act) is FastGelu
+        fast = gradients()
+    assert type(model.transformer.h[0].mlp.c_fc) is Conv1D
+    assert type(model.transformer.h[0].mlp.act) is NewGELUActivation
+    close = 1e-5 if precision == "fp32" else 3e-2
+    for ours, theirs in zip(fast, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=close, rtol=close)
 
 
 def test_frozen_weights_and_inputs_without_gradient():
