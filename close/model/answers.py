@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.modeling_outputs import BaseModelOutput
 
 from close.data.rows import Modality
 from close.errors import RecipeError
-from close.model.modeling import IGNORED, CloseModel
+from close.model.language_models.base import IGNORED, LanguageModelKind
+from close.model.language_models.encoder_decoder import EncoderDecoder
+from close.model.modeling import CloseModel
 
 __all__ = ["LabelTree", "label_scores"]
 
@@ -20,19 +21,21 @@ class LabelTree:
     """Keeps generation inside a set of texts, through generate's own `prefix_allowed_tokens_fn` (as OFA's trie does).
 
     Args:
-        tokenizer: the language model's. labels: the texts that may come out.
+        tokenizer: the language model's. labels: the texts that may come out. kind: the model's.
     Raises:
         RecipeError: no labels, or two that the tokenizer can't tell apart.
     """
 
-    def __init__(self, tokenizer: Any, labels: Sequence[str]) -> None:
-        self.sequences = _token_ids(tokenizer, labels)
+    def __init__(self, tokenizer: Any, labels: Sequence[str], kind: LanguageModelKind | None = None) -> None:
+        kind = kind or EncoderDecoder()
+        self.sequences = _token_ids(kind, tokenizer, labels)
+        self.given = kind.given
         self.root: dict[int, Any] = {}
         for ids in self.sequences:
             node = self.root
             for token in ids:
                 node = node.setdefault(token, {})
-        self.end = [tokenizer.pad_token_id]
+        self.end = [kind.end(tokenizer)]
 
     @property
     def longest(self) -> int:
@@ -40,19 +43,19 @@ class LabelTree:
         return max(map(len, self.sequences))
 
     def __call__(self, batch: int, generated: Tensor) -> list[int]:
-        """Tokens that may follow what has been generated (the decoder's start token first)."""
+        """Tokens that may follow what has been generated (a decoder's start token first)."""
         node = self.root
-        for token in generated[1:].tolist():
+        for token in generated[self.given :].tolist():
             if token not in node:
                 return self.end
             node = node[token]
         return list(node) or self.end
 
 
-def _token_ids(tokenizer: Any, labels: Sequence[str]) -> list[list[int]]:
+def _token_ids(kind: LanguageModelKind, tokenizer: Any, labels: Sequence[str]) -> list[list[int]]:
     if not labels:
         raise RecipeError("a closed set of answers needs at least one label")
-    sequences: list[list[int]] = tokenizer(text_target=list(labels))["input_ids"]
+    sequences = kind.targets(tokenizer, labels)
     seen: dict[tuple[int, ...], str] = {}
     for label, ids in zip(labels, sequences, strict=True):
         other = seen.setdefault(tuple(ids), label)
@@ -75,31 +78,25 @@ def label_scores(
 ) -> Tensor:
     """Log-likelihood of every label for every row; the softmax over labels gives probabilities.
 
-    The language model's encoder runs once a row, its decoder once a row and label.
+    A prompt is read once; behind it, the labels alone.
 
     Args:
         embeds: (B, D) unit rows. context: `context_ids` and `context_mask`, (B, L).
         normalise: divide by the label's length in tokens.
-        batch_size: decoder rows at a time.
+        batch_size: labels behind prompts at a time.
     Returns:
         (B, number of labels) float32: summed log-probabilities of the label's tokens, its end token included.
     """
-    sequences = _token_ids(tokenizer, labels)
+    sequences = _token_ids(model.kind, tokenizer, labels)
     device = model.device
     targets = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in sequences], True, IGNORED).to(device)
-    prompt, mask = model.prompt(embeds, modality, **(context or {}))
-    language_model = model.language_model
-    hidden = language_model.get_encoder()(inputs_embeds=prompt, attention_mask=mask).last_hidden_state
+    logits_behind = model.kind.behind(model.language_model, *model.prompt(embeds, modality, **(context or {})))
     rows = torch.arange(len(embeds), device=device).repeat_interleave(len(labels))
     columns = torch.arange(len(labels), device=device).repeat(len(embeds))
     scores = []
     for row, column in zip(rows.split(batch_size), columns.split(batch_size), strict=True):
         wanted = targets[column]
-        logits = language_model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=hidden[row]),
-            attention_mask=mask[row],
-            decoder_input_ids=language_model.prepare_decoder_input_ids_from_labels(labels=wanted),
-        ).logits
+        logits = logits_behind(row, wanted)
         counts = wanted != IGNORED
         chosen = logits.float().log_softmax(-1).gather(-1, wanted.clamp(min=0)[..., None])[..., 0] * counts
         scores.append(chosen.sum(-1) / counts.sum(-1) if normalise else chosen.sum(-1))

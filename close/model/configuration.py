@@ -21,7 +21,8 @@ class CloseConfig(PretrainedConfig):
         embed_dim: width D of its shared space.
         prefix: kind, length (number k of prefix tokens) and options of what makes the prefix, as a recipe names it.
         adapter: what crosses the gap, as a recipe names it.
-        language_model: configuration of the encoder–decoder language model (or its dictionary).
+        language_model: configuration of the language model, of either kind (or its dictionary).
+        template: token ids around prefix, context and target, where the language model is decoder-only.
         prefix_length: what older runs have instead: a linear prefix of this length.
     Raises:
         RecipeError: a value is none that a run has.
@@ -39,6 +40,7 @@ class CloseConfig(PretrainedConfig):
         adapter: Any = "none",
         language_model: PretrainedConfig | dict[str, Any] | None = None,
         prefix_length: int = 4,
+        template: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if not isinstance(embed_dim, int) or isinstance(embed_dim, bool) or not 1 <= embed_dim <= WIDEST:
@@ -53,7 +55,8 @@ class CloseConfig(PretrainedConfig):
         self.adapter = adapter
         given = AutoConfig.for_model(**language_model) if isinstance(language_model, dict) else language_model
         self.language_model = given or AutoConfig.for_model("t5")
-        kwargs.setdefault("is_encoder_decoder", True)
+        self.template = template
+        kwargs.setdefault("is_encoder_decoder", self.language_model.is_encoder_decoder)
         # None would reset the language model's too, and a loaded one that loses its own loses its causal mask
         kwargs.setdefault("attn_implementation", {})
         for name in ("pad_token_id", "eos_token_id", "bos_token_id", "decoder_start_token_id"):

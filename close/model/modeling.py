@@ -1,4 +1,4 @@
-"""The model: an embedding, adapted and projected to a prefix, in front of an encoder–decoder language model."""
+"""The model: an embedding, adapted and projected to a prefix, in front of a language model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from transformers import (
     GenerationMixin,
     PreTrainedModel,
 )
-from transformers.modeling_outputs import Seq2SeqLMOutput
+from transformers.utils import ModelOutput
 
 from close.adapters import GapAdapter, build_adapter
 from close.data.rows import Modality
@@ -29,12 +29,12 @@ from close.io.plain import read_plain
 from close.io.pretrained import loading, refuse_bad_weights, trusts_code
 from close.io.tensors import check_shapes, stored_shapes
 from close.model.configuration import CloseConfig
+from close.model.language_models.base import IGNORED
+from close.model.language_models.kinds import language_model_kind
 from close.model.limits import check_config, check_generation
 from close.model.prefixes import Prefix, build_prefix
 
 __all__ = ["CloseModel"]
-
-IGNORED = -100
 
 
 class CloseModel(PreTrainedModel, GenerationMixin):
@@ -45,7 +45,9 @@ class CloseModel(PreTrainedModel, GenerationMixin):
 
     Args:
         config: the configuration.
-        language_model: a loaded encoder–decoder model; random weights of `config.language_model` without it.
+        language_model: a loaded model of either kind; random weights of `config.language_model` without it.
+    Attributes:
+        kind: what the language model is, encoder–decoder or decoder-only (`close.model.language_models`).
     """
 
     config_class = CloseConfig
@@ -58,7 +60,8 @@ class CloseModel(PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: CloseConfig, language_model: PreTrainedModel | None = None) -> None:
         super().__init__(config)
-        self.language_model = language_model or AutoModelForSeq2SeqLM.from_config(
+        self.kind = language_model_kind(config.language_model, config.template)
+        self.language_model = language_model or self.kind.auto.from_config(
             config.language_model, trust_remote_code=trusts_code()
         )
         hidden = self.language_model.get_input_embeddings().embedding_dim
@@ -141,7 +144,7 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         context_mask: Tensor | None = None,
         seeds: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """What the language model reads: [prefix ; context].
+        """What the language model reads: [prefix ; context], behind what its template begins with.
 
         Args:
             embeds: (B, D) unit rows of the encoder that `config.encoder` names.
@@ -149,7 +152,7 @@ class CloseModel(PreTrainedModel, GenerationMixin):
             context_ids, context_mask: (B, L) token ids after the prefix, and which of them count.
             seeds: (B,) int64 noise seeds (`close.adapters.row_seeds`); training only.
         Returns:
-            (B, k + L, hidden) input embeddings and their (B, k + L) attention mask.
+            (B, k + L, hidden) input embeddings and their (B, k + L) attention mask; decoder-only ones are padded on the left.
         Raises:
             MismatchError: embeds are not (B, D).
         """
@@ -161,12 +164,16 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         weight = self.prefix.weight
         adapted = self.adapter(embeds.to(weight.device, torch.float32), modality, seeds)
         prompt = self.prefix(adapted.to(weight.dtype))
+        if self.kind.template.before:
+            before = torch.tensor(self.kind.template.before, device=prompt.device).expand(len(prompt), -1)
+            prompt = torch.cat([self.get_input_embeddings()(before).to(prompt.dtype), prompt], dim=1)
         mask = torch.ones(prompt.shape[:2], dtype=torch.long, device=prompt.device)
-        if context_ids is not None and context_ids.shape[1]:
-            tokens = self.get_input_embeddings()(context_ids)
-            prompt = torch.cat([prompt, tokens.to(prompt.dtype)], dim=1)
-            mask = torch.cat([mask, torch.ones_like(context_ids) if context_mask is None else context_mask], dim=1)
-        return prompt, mask
+        if context_ids is None or not context_ids.shape[1]:
+            return prompt, mask
+        tokens = self.get_input_embeddings()(context_ids)
+        prompt = torch.cat([prompt, tokens.to(prompt.dtype)], dim=1)
+        mask = torch.cat([mask, torch.ones_like(context_ids) if context_mask is None else context_mask], dim=1)
+        return self.kind.arrange(prompt, mask)
 
     def forward(
         self,
@@ -180,7 +187,7 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         label_smoothing: float = 0.0,
         decoder_input_ids: Tensor | None = None,
         **kwargs: Any,
-    ) -> Seq2SeqLMOutput:
+    ) -> ModelOutput:
         """Logits, and the loss where there are labels.
 
         Args:
@@ -189,13 +196,10 @@ class CloseModel(PreTrainedModel, GenerationMixin):
             num_items_in_batch: target tokens of the whole optimizer step; the loss is the summed cross-entropy over it, so
                 that accumulated gradients equal those of one big batch. Without it, the mean over these labels.
             label_smoothing: share of the target's probability that is spread over all tokens.
+            decoder_input_ids: what the target has so far, instead of labels (an encoder–decoder's with its start token).
         """
         prompt, mask = self.prompt(embeds, modality, context_ids, context_mask, seeds)
-        if decoder_input_ids is None and labels is not None:
-            decoder_input_ids = self.language_model.prepare_decoder_input_ids_from_labels(labels=labels)
-        output = self.language_model(
-            inputs_embeds=prompt, attention_mask=mask, decoder_input_ids=decoder_input_ids, **kwargs
-        )
+        output = self.kind.predict(self.language_model, prompt, mask, labels, decoder_input_ids, **kwargs)
         if labels is not None:
             total = F.cross_entropy(
                 output.logits.flatten(0, 1).float(),
@@ -244,7 +248,7 @@ class CloseModel(PreTrainedModel, GenerationMixin):
     ) -> tuple[Tensor, Tensor]:
         """`generate`, and the (B,) scores of what it finds: mean log-probability of the tokens; with beams, as they rank."""
         prompt, mask = self.prompt(embeds, modality, context_ids, context_mask)
-        search = self._search(None, kwargs, prompt.shape[1])[2]
+        config, _, search = self._search(None, kwargs, prompt.shape[1])
         if search:
             return find_texts(self.language_model, prompt, mask, search)
         kwargs |= {"return_dict_in_generate": True, "output_scores": True}
@@ -252,7 +256,7 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         if getattr(output, "sequences_scores", None) is not None:
             return output.sequences, output.sequences_scores
         steps = self.language_model.compute_transition_scores(output.sequences, output.scores, normalize_logits=True)
-        chosen = output.sequences[:, 1:] != self.config.language_model.pad_token_id
+        chosen = _chosen(output.sequences[:, self.kind.given :], config)
         return output.sequences, (steps * chosen).nan_to_num(neginf=0.0).sum(1) / chosen.sum(1).clamp(min=1)
 
     def _search(
@@ -262,6 +266,14 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         merged = copy.deepcopy(config or self.generation_config)
         rest = merged.update(**kwargs)
         return merged, rest, None if rest else planned(self.language_model, merged, length)
+
+
+def _chosen(said: Tensor, config: GenerationConfig) -> Tensor:
+    """Which of (B, T) tokens were chosen: all up to the end token, and no padding (which may be the same token)."""
+    ends = torch.isin(
+        said, torch.tensor([] if config.eos_token_id is None else config.eos_token_id, device=said.device)
+    )
+    return (ends.cumsum(1) - ends.long() == 0) & (ends | (said != config.pad_token_id))
 
 
 AutoConfig.register("close", CloseConfig)

@@ -38,7 +38,7 @@ class Answerer:
         self.task = get_task(tasks[0])
         self.name = name
         self.precision = "auto"
-        self.prompter = Prompter(tokenizer)
+        self.prompter = Prompter(tokenizer, kind=model.kind)
         self._encoder: ContrastiveEncoder | None = None
         self._trees: dict[tuple[str, ...], LabelTree] = {}
 
@@ -218,7 +218,7 @@ class Answerer:
 
     def _tree(self, labels: tuple[str, ...]) -> LabelTree:
         if labels not in self._trees:
-            self._trees[labels] = LabelTree(self.tokenizer, labels)
+            self._trees[labels] = LabelTree(self.tokenizer, labels, self.model.kind)
         return self._trees[labels]
 
     def _scored(

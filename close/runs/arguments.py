@@ -12,7 +12,7 @@ from transformers.integrations import get_reporting_integration_callbacks, unset
 from close.encoders import pick_device
 from close.errors import RecipeError, reason
 from close.fast.precision import pick_precision
-from close.model.language_model import count_weights
+from close.model.language_models.loading import count_weights
 from close.runs.recipe import Recipe
 from close.runs.validation import LOSS, best_score
 

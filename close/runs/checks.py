@@ -10,7 +10,7 @@ import torch
 from close.adapters.resolve import takes_groups
 from close.data.rows import RowFile, named_sources
 from close.errors import DataError
-from close.model.language_model import check_language_model, input_width
+from close.model.language_models.loading import check_language_model, input_width
 from close.model.prefixes import build_prefix
 from close.runs.recipe import Recipe
 from close.runs.validation import ValidationRows, validation_rows

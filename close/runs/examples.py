@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 
 from close.data.rows import Modality, RowFile
 from close.errors import DataError
-from close.model.modeling import IGNORED
+from close.model.language_models.base import IGNORED, LanguageModelKind
+from close.model.language_models.encoder_decoder import EncoderDecoder
 from close.tasks import Task
 from close.vectors.table import EmbeddingTable
 
@@ -238,49 +240,52 @@ class Prompter:
     """Tokenised contexts as a model takes them.
 
     Args:
-        tokenizer: the language model's. max_length: longest context in tokens; longer ones are cut.
+        tokenizer: the language model's. max_length: longest context in tokens; longer ones are cut. kind: the model's.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int = 512) -> None:
+    def __init__(self, tokenizer: Any, max_length: int = 512, kind: LanguageModelKind | None = None) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
+        self.kind = kind or EncoderDecoder()
 
     def __call__(self, contexts: Sequence[str]) -> dict[str, Tensor]:
         """`context_ids` and `context_mask`, (B, L); nothing where every context is empty."""
-        if not any(contexts):
+        ids = self.kind.contexts(self.tokenizer, contexts, self.max_length)
+        if not any(ids):
             return {}
-        batch = self.tokenizer(
-            list(contexts), padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
-        )
-        said = torch.tensor([[bool(context)] for context in contexts])  # none is none, whoever shares the batch
-        return {"context_ids": batch["input_ids"], "context_mask": batch["attention_mask"] * said}
+        rows = _padded(ids)
+        return {"context_ids": rows.clamp(min=0), "context_mask": (rows != IGNORED).long()}
+
+
+def _padded(ids: Sequence[Sequence[int]]) -> Tensor:
+    """(B, T) token ids, filled up with `IGNORED`."""
+    return pad_sequence([torch.tensor(one, dtype=torch.long) for one in ids], True, IGNORED)
 
 
 class Collator:
     """Examples of a `TextDataset` → the inputs of `CloseModel.forward`, and the row numbers that noise is drawn by."""
 
     def __init__(
-        self, tokenizer: Any, modality: Modality, max_target_length: int, max_context_length: int = 512
+        self,
+        tokenizer: Any,
+        modality: Modality,
+        max_target_length: int,
+        max_context_length: int = 512,
+        kind: LanguageModelKind | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.modality = modality
         self.max_target_length = max_target_length
-        self.prompt = Prompter(tokenizer, max_context_length)
+        self.prompt = Prompter(tokenizer, max_context_length, kind)
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        targets = self.tokenizer(
-            text_target=[example["target"] for example in examples],
-            padding=True,
-            truncation=True,
-            max_length=self.max_target_length,
-            return_tensors="pt",
-        )
+        targets = [example["target"] for example in examples]
+        labels = _padded(self.prompt.kind.targets(self.tokenizer, targets, self.max_target_length))
         counts = torch.tensor([[example.get("counts", True)] for example in examples])
-        labels = targets["input_ids"].masked_fill((targets["attention_mask"] == 0) | ~counts, IGNORED)
         return {
             "embeds": torch.from_numpy(np.stack([example["embed"] for example in examples])),
             "modality": self.modality,
-            "labels": labels,
+            "labels": labels.masked_fill(~counts, IGNORED),
             "rows": torch.tensor([example["row"] for example in examples]),
             **self.prompt([example["context"] for example in examples]),
         }

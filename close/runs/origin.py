@@ -19,7 +19,7 @@ from close.io.files import whole
 from close.io.pretrained import hub_options, loading
 from close.io.tensors import stored_shapes
 from close.model.configuration import CloseConfig
-from close.model.language_model import language_model_place
+from close.model.language_models.loading import language_model_place
 from close.model.modeling import CloseModel
 from close.runs.folder import CHECKPOINTS, RECIPE_FILE, open_run, recipe_of
 from close.runs.recipe import Recipe, checked

@@ -23,7 +23,8 @@ from close.io.jobs import exclusively
 from close.io.pretrained import load_tokenizer
 from close.io.progress import progress
 from close.model.configuration import CloseConfig
-from close.model.language_model import language_model_place, load_language_model
+from close.model.language_models.kinds import language_model_kind
+from close.model.language_models.loading import language_model_place, load_language_model
 from close.model.modeling import CloseModel
 from close.model.prefixes import PREFIXES
 from close.plugins import key_of
@@ -96,7 +97,7 @@ def _train(recipe: Recipe, folder: Path, resume: bool, callbacks: Sequence[Train
         trainer = CloseTrainer(
             model=learner,
             args=arguments,
-            data_collator=Collator(deepcopy(tokenizer), recipe.train_on, data.longest),
+            data_collator=Collator(deepcopy(tokenizer), recipe.train_on, data.longest, kind=model.kind),
             train_dataset=data.train,
             eval_dataset=data.val,
             processing_class=tokenizer,
@@ -204,6 +205,8 @@ def _table(
 
 def _build_model(recipe: Recipe, data: _Data) -> CloseModel:
     language_model = load_language_model(recipe.language_model)
+    place, size = language_model_place(recipe.language_model), language_model.get_input_embeddings().num_embeddings
+    template = language_model_kind(language_model.config).template_of(load_tokenizer(place, size), size, place)
     table, rows = data.tables[0], data.files[0]
     adapter = resolve_adapter(
         recipe.adapter,
@@ -219,6 +222,7 @@ def _build_model(recipe: Recipe, data: _Data) -> CloseModel:
         prefix=recipe.prefix,
         adapter=adapter.spec(),
         language_model=language_model.config,
+        template=template.values() if template else None,
     )
     model = CloseModel(config, language_model)
     model.adapter = adapter
@@ -230,6 +234,8 @@ def _settled(model: CloseModel, data: _Data) -> CloseModel:
     model.config.encoder = data.tables[0].encoder
     model.generation_config = GenerationConfig.from_model_config(model.config.language_model)
     model.generation_config.update(num_beams=NUM_BEAMS, max_new_tokens=data.longest, max_length=None)
+    if model.config.template:
+        model.generation_config.update(eos_token_id=model.kind.template.end, pad_token_id=model.kind.template.pad)
     return model
 
 

@@ -18,7 +18,7 @@ from close.evaluation.images import select_rows
 from close.evaluation.metrics import METRICS
 from close.io.files import write_json, write_text
 from close.io.versions import versions
-from close.model.language_model import check_language_model
+from close.model.language_models.loading import check_language_model
 from close.runs.checks import check_work
 from close.runs.evaluate import evaluate
 from close.runs.origin import filled_in

@@ -356,3 +356,141 @@ def bart_dir(folder: Path, seed: int = 0) -> Path:
 def t5_still_dir(folder: Path, seed: int = 0) -> Path:
     """T5 without dropout."""
     return t5_dir(folder, seed, dropout_rate=0.0)
+
+
+def gpt2_dir(folder: Path, seed: int = 0, **changes: Any) -> Path:
+    """No token to begin a text, none to pad with."""
+    from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
+
+    vocab, merges = byte_pairs(["<|endoftext|>"])
+    tokenizer = GPT2Tokenizer(vocab=vocab, merges=merges, model_max_length=64)
+    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}
+    config = GPT2Config(vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=0, **(sizes | changes))
+    return _save(folder, GPT2LMHeadModel, config, seed, tokenizer)
+
+
+def opt_dir(folder: Path, seed: int = 0) -> Path:
+    """Texts begin with the token that ends them; positions are learnt, and counted from two."""
+    from transformers import GPT2Tokenizer, OPTConfig, OPTForCausalLM
+
+    vocab, merges = byte_pairs(["<s>", "<pad>", "</s>", "<unk>"])
+    named = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "<pad>"}
+    tokenizer = GPT2Tokenizer(vocab=vocab, merges=merges, add_bos_token=True, **named)
+    sizes = {"hidden_size": 16, "ffn_dim": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = OPTConfig(vocab_size=len(tokenizer), word_embed_proj_dim=16, max_position_embeddings=64, **sizes)
+    return _save(folder, OPTForCausalLM, config, seed, tokenizer)
+
+
+_DECODER = _TEXT | {"num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 64}
+
+
+def _metaspace_pairs(special: list[str], size: int = 400) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary and merges of a BPE as sentencepiece makes them, bytes included."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = [*special, *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    return model["vocab"], [tuple(pair) for pair in model["merges"]]
+
+
+def llama_dir(folder: Path, seed: int = 0, **changes: Any) -> Path:
+    """Llama 2: pieces with a space before the first word, a token to begin, none to pad with."""
+    from transformers import LlamaConfig, LlamaForCausalLM, LlamaTokenizer
+
+    vocab, merges = _metaspace_pairs(["<unk>", "<s>", "</s>"])
+    tokenizer = LlamaTokenizer(vocab=vocab, merges=merges)
+    config = LlamaConfig(vocab_size=len(tokenizer), **(_DECODER | changes))
+    return _save(folder, LlamaForCausalLM, config, seed, tokenizer)
+
+
+def mistral_dir(folder: Path, seed: int = 0) -> Path:
+    """Llama's tokenizer, and a window that slides."""
+    from transformers import LlamaTokenizer, MistralConfig, MistralForCausalLM
+
+    vocab, merges = _metaspace_pairs(["<unk>", "<s>", "</s>"])
+    config = MistralConfig(vocab_size=len(vocab), sliding_window=6, **_DECODER)
+    return _save(folder, MistralForCausalLM, config, seed, LlamaTokenizer(vocab=vocab, merges=merges))
+
+
+CHAT_ML = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is defined and not enable_thinking %}"
+    "<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+
+
+def _qwen_tokenizer(end: str, template: str | None = None) -> Any:
+    from transformers import Qwen2Tokenizer
+
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    vocab, merges = byte_pairs(special)
+    tokenizer = Qwen2Tokenizer(vocab=vocab, merges=merges, eos_token=end, extra_special_tokens=special[1:])
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def qwen2_dir(folder: Path, seed: int = 0) -> Path:
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    tokenizer = _qwen_tokenizer("<|endoftext|>")
+    sizes = {key: value for key, value in _DECODER.items() if key != "head_dim"}
+    config = Qwen2Config(vocab_size=len(tokenizer), tie_word_embeddings=True, **sizes)
+    return _save(folder, Qwen2ForCausalLM, config, seed, tokenizer)
+
+
+def qwen3_dir(folder: Path, seed: int = 0) -> Path:
+    """Instruction-tuned: turns of a chat, and a thought that is left empty."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    tokenizer = _qwen_tokenizer("<|im_end|>", CHAT_ML)
+    config = Qwen3Config(vocab_size=len(tokenizer), tie_word_embeddings=True, **_DECODER)
+    return _save(folder, Qwen3ForCausalLM, config, seed, tokenizer)
+
+
+def _gemma_dir(folder: Path, seed: int, name: str, template: str | None = None, **changes: Any) -> Path:
+    import transformers
+
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>"]
+    vocab, merges = _metaspace_pairs(special)
+    tokenizer = transformers.GemmaTokenizer(vocab=vocab, merges=merges, extra_special_tokens=special[5:])
+    tokenizer.chat_template = template
+    kind = getattr(transformers, f"{name}ForCausalLM")
+    config = kind.config_class(vocab_size=len(tokenizer), **(_DECODER | changes))
+    return _save(folder, kind, config, seed, tokenizer)
+
+
+def gemma_dir(folder: Path, seed: int = 0) -> Path:
+    """Input embeddings are scaled inside the model."""
+    return _gemma_dir(folder, seed, "Gemma")
+
+
+def gemma2_dir(folder: Path, seed: int = 0) -> Path:
+    """Every other layer's window slides."""
+    return _gemma_dir(folder, seed, "Gemma2", sliding_window=6, query_pre_attn_scalar=8)
+
+
+GEMMA_CHAT = (
+    "{{ bos_token }}{% for message in messages %}<start_of_turn>{{ message.role }}\n{{ message.content | trim }}<end_of_turn>\n"
+    "{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+
+
+def gemma3_dir(folder: Path, seed: int = 0) -> Path:
+    """Instruction-tuned; token embeddings are scaled where they are looked up; most layers' window slides."""
+    return _gemma_dir(
+        folder, seed, "Gemma3", GEMMA_CHAT, sliding_window=6, query_pre_attn_scalar=8, sliding_window_pattern=2
+    )
+
+
+def phi_dir(folder: Path, seed: int = 0) -> Path:
+    """More embeddings than tokens; a part of each head is rotated."""
+    from transformers import CodeGenTokenizer, PhiConfig, PhiForCausalLM
+
+    vocab, merges = byte_pairs(["<|endoftext|>"])
+    sizes = {key: value for key, value in _DECODER.items() if key not in ("head_dim", "num_key_value_heads")}
+    config = PhiConfig(vocab_size=len(vocab) + 7, bos_token_id=0, eos_token_id=0, **sizes)
+    return _save(folder, PhiForCausalLM, config, seed, CodeGenTokenizer(vocab=vocab, merges=merges))

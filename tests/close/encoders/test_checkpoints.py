@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from close.encoders import load_encoder
 from close.errors import WeightsError
-from close.model.language_model import load_language_model
+from close.model.language_models.loading import load_language_model
 
 TEXTS = tiny.sentences(5)
 State = dict[str, Tensor]

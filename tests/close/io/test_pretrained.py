@@ -16,7 +16,7 @@ import pytest
 from close.encoders import load_encoder
 from close.errors import CloseError, WeightsError
 from close.io.pretrained import load_tokenizer, loading, trusting
-from close.model.language_model import count_weights, load_language_model
+from close.model.language_models.loading import count_weights, load_language_model
 from close.runs.pipeline import load
 
 CODE = """

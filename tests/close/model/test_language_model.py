@@ -11,7 +11,7 @@ import tiny
 
 from close.errors import CloseError, MissingError, WeightsError
 from close.io import pretrained
-from close.model.language_model import check_language_model, load_language_model
+from close.model.language_models.loading import check_language_model, load_language_model
 
 
 def test_what_can_be_loaded_passes(tiny_t5):
@@ -25,7 +25,8 @@ def test_what_can_be_loaded_passes(tiny_t5):
     [
         (lambda d: (d / "config.json").unlink(), "can't be loaded"),
         (lambda d: (d / "config.json").write_text("{"), "can't be loaded"),
-        (lambda d: (d / "config.json").write_text('{"model_type": "gpt2"}'), "an encoder–decoder one is needed"),
+        (lambda d: (d / "config.json").write_text('{"model_type": "bert"}'), "'bert' is no language model that writes"),
+        (lambda d: (d / "config.json").write_text('{"model_type": "clip"}'), "'clip' is no language model that writes"),
         (lambda d: (d / "config.json").write_text('{"model_type": 3}'), "can't be loaded"),
         (lambda d: _cut(d / "model.safetensors"), "the weights are damaged"),
     ],
@@ -89,5 +90,5 @@ def test_a_hub_that_is_away_is_asked_once(hub, recipe, tmp_path, monkeypatch):
 
 
 def test_an_encoder_is_no_language_model(tmp_path):
-    with pytest.raises(CloseError, match="an encoder–decoder one is needed"):
+    with pytest.raises(CloseError, match="one that writes text is needed"):
         check_language_model(str(tiny.open_clip_dir(tmp_path / "encoder")))

@@ -625,14 +625,13 @@ class TestLanguageModel:
             assert repr(wrong) in str(told.value)
             assert "\n" not in str(told.value)
 
-    def test_a_decoder_alone(self, recipe, tmp_path):
-        from transformers import GPT2Config, GPT2LMHeadModel
+    def test_an_encoder_alone(self, recipe, tmp_path):
+        from transformers import BertConfig, BertModel
 
-        tiny._save(
-            tmp_path / "gpt", GPT2LMHeadModel, GPT2Config(n_embd=8, n_layer=1, n_head=1), 0, tiny.word_tokenizer()
-        )
-        with pytest.raises(WeightsError, match="encoder–decoder"):
-            train(recipe(language_model=str(tmp_path / "gpt")), tmp_path / "run")
+        sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+        tiny._save(tmp_path / "bert", BertModel, BertConfig(**sizes), 0, tiny.word_tokenizer())
+        with pytest.raises(WeightsError, match="'bert' is no language model that writes text"):
+            train(recipe(language_model=str(tmp_path / "bert")), tmp_path / "run")
 
     @pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors", "config.json"])
     def test_files_that_are_missing(self, recipe, zoo, tmp_path, name):

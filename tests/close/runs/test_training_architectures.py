@@ -22,7 +22,7 @@ ENCODERS = [
     "hf_siglip2_dir",
     "hf_clap_dir",
 ]
-LANGUAGE_MODELS = ["t5_dir", "t5_pieces_dir", "flan_t5_dir", "mt5_dir", "bart_dir"]
+LANGUAGE_MODELS = ["t5_dir", "t5_pieces_dir", "flan_t5_dir", "mt5_dir", "bart_dir", "gpt2_dir"]
 PAIRS = [*((encoder, "t5_dir") for encoder in ENCODERS), *(("open_clip_dir", name) for name in LANGUAGE_MODELS[1:])]
 
 

@@ -1,4 +1,4 @@
-"""The language model behind the prefix, before it is trained."""
+"""A language model as others made it, before it is trained."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForSeq2SeqLM
+from transformers import AutoConfig, GenerationConfig
 
 from close.errors import MissingError, WeightsError, reason
 from close.io.pretrained import hub_options, load_tokenizer, loading, refuse_bad_weights
 from close.mini import LANGUAGE_MODEL_DIR
+from close.model.language_models.kinds import language_model_kind
 
 __all__ = ["check_language_model", "count_weights", "input_width", "language_model_place", "load_language_model"]
 
@@ -23,21 +24,24 @@ def language_model_place(reference: str) -> str:
 
 
 def load_language_model(reference: str) -> Any:
-    """An encoder–decoder model of transformers in float32: `mini` with random weights, all others with their own.
+    """A model of transformers in float32, of either kind: `mini` with random weights, all others with their own.
 
     Raises:
-        WeightsError: there is none, it is of another kind, or weights are missing.
+        WeightsError: there is none, it is of neither kind, or weights are missing.
     """
     place = language_model_place(reference)
-    if reference == "mini":
-        return AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(place))
     settings: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True, **hub_options(place)}
     with _loading(reference) as trust:
-        model, report = AutoModelForSeq2SeqLM.from_pretrained(place, trust_remote_code=trust, **settings)
+        config = _config(reference, trust)
+        auto = language_model_kind(config).auto
+        if reference == "mini":
+            return auto.from_config(config)
+        model, report = auto.from_pretrained(place, trust_remote_code=trust, **settings)
     missing = sorted(report["missing_keys"])
     if missing:
         raise WeightsError(f"language model {reference!r}: {len(missing)} weights are missing, {missing[0]!r} first")
     refuse_bad_weights(model, f"language model {reference!r}")
+    model.generation_config = GenerationConfig.from_model_config(model.config)  # as it will be in a loaded run
     return model
 
 
@@ -78,12 +82,26 @@ def input_width(reference: str) -> int:
 
 def _skeleton(reference: str) -> Any:
     """The model without weights."""
-    place = language_model_place(reference)
     with _loading(reference) as trust, torch.device("meta"):
-        config = AutoConfig.from_pretrained(place, trust_remote_code=trust, **hub_options(place))
-        return AutoModelForSeq2SeqLM.from_config(config, trust_remote_code=trust)
+        config = _config(reference, trust)
+        return language_model_kind(config).auto.from_config(config, trust_remote_code=trust)
+
+
+def _config(reference: str, trust: bool) -> Any:
+    """The model's configuration, of one of the two kinds.
+
+    Raises:
+        WeightsError: it is of neither.
+    """
+    place = language_model_place(reference)
+    config = AutoConfig.from_pretrained(place, trust_remote_code=trust, **hub_options(place))
+    try:
+        language_model_kind(config)
+    except WeightsError as error:
+        raise WeightsError(f"language model {reference!r}: {error}") from None
+    return config
 
 
 def _loading(reference: str) -> Any:
-    place = language_model_place(reference)
-    return loading(f"language model {reference!r} can't be loaded (an encoder–decoder one is needed)", place)
+    hint = "one that writes text is needed: T5, BART, GPT-2, Llama, Qwen …"
+    return loading(f"language model {reference!r} can't be loaded ({hint})", language_model_place(reference))

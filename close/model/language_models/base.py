@@ -1,0 +1,124 @@
+"""What a run asks of its language model, whichever kind that is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from close.errors import RecipeError
+
+__all__ = ["IGNORED", "LanguageModelKind", "Template"]
+
+IGNORED = -100
+"""Label of a place that does not count."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """Token ids around what a run says: [before ; prefix ; context ; between ; after ; target ; end].
+
+    Attributes:
+        before: where every prompt begins (begin of text, the head of a chat). between: behind a context that is not empty.
+        after: behind every prompt (the end of the user's turn). end: ends every target. pad: fills up.
+    """
+
+    before: tuple[int, ...] = ()
+    between: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    end: int = 0
+    pad: int = 0
+
+    @classmethod
+    def of(cls, values: Any, vocab_size: int) -> Template:
+        """What a `config.json` says.
+
+        Raises:
+            RecipeError: it is no template of a model with so many tokens.
+        """
+        given = values if isinstance(values, Mapping) else {}
+        found: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, (list, tuple)) else value for key, value in given.items()
+        }
+        ids = [token for value in found.values() for token in (value if isinstance(value, tuple) else (value,))]
+        if set(found) != set(cls.__annotations__) or not all(
+            type(token) is int and 0 <= token < vocab_size for token in ids
+        ):
+            raise RecipeError(f"template: expected token ids below {vocab_size} by {', '.join(cls.__annotations__)}")
+        if any(isinstance(found[key], tuple) is (key in ("end", "pad")) for key in found):
+            raise RecipeError("template: end and pad are one token id each, the others are lists of them")
+        return cls(**found)
+
+    def values(self) -> dict[str, Any]:
+        """As a `config.json` holds it."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+class LanguageModelKind(ABC):
+    """One of the two kinds of language model; `language_model_kind` says which a configuration is of.
+
+    Attributes:
+        name: what people call it. auto: transformers' class that loads such models.
+        given: tokens of a generated sequence that nobody said (an encoder–decoder's start token).
+    """
+
+    name: ClassVar[str]
+    auto: ClassVar[Any]
+    given: ClassVar[int]
+
+    def __init__(self, template: Template | None = None) -> None:
+        self.template = template or Template()
+
+    @classmethod
+    @abstractmethod
+    def template_of(cls, tokenizer: Any, vocab_size: int, where: str) -> Template | None:
+        """What stands around prefix, context and target; None where the tokenizer puts it there by itself.
+
+        Raises:
+            WeightsError: the tokenizer, which lies at `where`, does not fit a model that says `vocab_size` tokens.
+        """
+
+    @abstractmethod
+    def contexts(self, tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        """Token ids behind the prefix: a context of at most `max_length` tokens, and what always follows; none for none."""
+
+    @abstractmethod
+    def targets(self, tokenizer: Any, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
+        """Token ids to produce, the end token included."""
+
+    @abstractmethod
+    def end(self, tokenizer: Any) -> int:
+        """What may follow a finished text."""
+
+    @abstractmethod
+    def arrange(self, prompt: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Put the (B, L) places that do not count where this kind wants them."""
+
+    @abstractmethod
+    def predict(
+        self,
+        language_model: Any,
+        prompt: Tensor,
+        mask: Tensor,
+        labels: Tensor | None,
+        given: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """The language model's output, with logits (B, T, V) of each token of a target behind a prompt.
+
+        Args:
+            prompt: (B, L, hidden) as `CloseModel.prompt` makes it. mask: (B, L).
+            labels: (B, T), `IGNORED` where they do not count.
+            given: ids that the target has so far, instead of labels; the last logits are of what follows them.
+        """
+
+    @abstractmethod
+    def behind(self, language_model: Any, prompt: Tensor, mask: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """Read prompts once; the function returned gives the logits of targets behind them.
+
+        Returns:
+            (n,) rows of the prompts and their (n, T) labels → (n, T, V).
+        """

@@ -1,0 +1,173 @@
+"""Decoder-only language models: batches, targets and likelihoods against one plain pass a row, without any padding."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from close.errors import RecipeError
+from close.model.answers import LabelTree, label_scores
+from close.model.configuration import CloseConfig
+from close.model.language_models.decoder_only import DecoderOnly
+from close.model.modeling import CloseModel
+from close.runs.examples import Collator, Prompter
+
+FAMILIES = [
+    f"{name}_dir" for name in ["gpt2", "opt", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "phi"]
+]
+DIM = 12
+CONTEXTS = ["what colour is the dog ?", "", "a red ball", "on a long and winding road at night", "?"]
+TARGETS = ["a red dog", "a cat on the grass and a black horse", "blue", "a bird", "a white boat by the sea"]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request, zoo):
+    """A model with weights that tell inputs apart, and its tokenizer."""
+    folder = zoo(request.param)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    inner = AutoModelForCausalLM.from_pretrained(folder)
+    torch.manual_seed(3)
+    for weight in inner.parameters():
+        weight.data += 0.15 * torch.randn_like(weight)
+    template = DecoderOnly.template_of(tokenizer, len(tokenizer), str(folder))
+    config = CloseConfig("e", "f" * 32, DIM, language_model=inner.config, template=template.values())
+    model = CloseModel(config, inner).eval()
+    model.generation_config.update(eos_token_id=template.end, pad_token_id=template.pad)
+    return model, tokenizer
+
+
+@pytest.fixture(scope="module")
+def embeds() -> torch.Tensor:
+    return F.normalize(torch.randn(5, DIM, generator=torch.Generator().manual_seed(0)), dim=-1)
+
+
+def plain(family, embed, context: str, ids: list[int]) -> torch.Tensor:
+    """(T + 1, V) log-probabilities of a row by itself: of each token after `ids` so far, positions 0, 1, 2 …"""
+    model, tokenizer = family
+    template, embed_ids = model.kind.template, model.language_model.get_input_embeddings()
+    said = tokenizer(context, add_special_tokens=False)["input_ids"] if context else []
+    behind = [*said, *(template.between if said else ()), *template.after, *ids]
+    parts = [embed_ids(torch.tensor(template.before, dtype=torch.long)), model.prefix(embed[None])[0]]
+    inputs = torch.cat([*parts, embed_ids(torch.tensor(behind, dtype=torch.long))])[None]
+    with torch.no_grad():
+        logits = model.language_model(inputs_embeds=inputs, use_cache=False).logits[0]
+    return logits[len(inputs[0]) - len(ids) - 1 :].double().log_softmax(-1)
+
+
+def likelihood(family, embed, context: str, ids: list[int]) -> torch.Tensor:
+    """(T,) of each token of a target."""
+    return plain(family, embed, context, ids[:-1]).gather(-1, torch.tensor(ids)[:, None])[:, 0]
+
+
+def batch(family, embeds):
+    model, tokenizer = family
+    rows = zip(embeds.numpy(), CONTEXTS, TARGETS, strict=True)
+    examples = [{"row": 0, "embed": embed, "context": context, "target": target} for embed, context, target in rows]
+    return Collator(tokenizer, "image", 32, kind=model.kind)(examples)
+
+
+def test_a_batch_gives_what_its_rows_give_alone(family, embeds):
+    model, _ = family
+    inputs = batch(family, embeds)
+    rows = inputs.pop("rows")
+    assert len(rows) == 5
+    wanted = []
+    for embed, context, labels in zip(embeds, CONTEXTS, inputs["labels"], strict=True):
+        wanted.append(likelihood(family, embed, context, labels[labels >= 0].tolist()))
+    with torch.no_grad():
+        output = model(**inputs)
+    counts = inputs["labels"] >= 0
+    found = output.logits.double().log_softmax(-1).gather(-1, inputs["labels"].clamp(min=0)[..., None])[..., 0]
+    assert torch.allclose(found[counts], torch.cat(wanted), atol=2e-5)
+    assert output.loss.item() == pytest.approx(-torch.cat(wanted).mean().item(), abs=1e-5)
+    total = -torch.cat(wanted).sum().item()
+    assert model(**inputs, num_items_in_batch=100).loss.item() == pytest.approx(total / 100, abs=1e-5)
+
+
+def test_the_end_of_a_target_is_learnt_and_padding_is_not(family, embeds):
+    model, tokenizer = family
+    labels = batch(family, embeds)["labels"]
+    for row, target in zip(labels.tolist(), TARGETS, strict=True):
+        ids = [*tokenizer(target, add_special_tokens=False)["input_ids"], model.kind.template.end]
+        assert row == ids + [-100] * (labels.shape[1] - len(ids))
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_text_and_score_of_a_batch_are_those_of_its_rows(family, embeds, beams):
+    model, tokenizer = family
+    settings = {"num_beams": beams, "max_new_tokens": 8}
+    ids, scores = model.generate_scored(embeds, **Prompter(tokenizer, kind=model.kind)(CONTEXTS), **settings)
+    for embed, context, said, score in zip(embeds, CONTEXTS, ids.tolist(), scores.tolist(), strict=True):
+        own = Prompter(tokenizer, kind=model.kind)([context])
+        alone, own_score = model.generate_scored(embed[None], **own, **settings)
+        end = model.kind.template.end
+        said = said[: said.index(end) + 1] if end in said else said
+        assert alone[0].tolist() == said
+        chosen = likelihood(family, embed, context, said)
+        assert score == pytest.approx(chosen.mean().item(), abs=1e-5)
+        assert own_score.item() == pytest.approx(score, abs=1e-5)
+        if beams == 1:
+            for place in range(len(said)):
+                assert plain(family, embed, context, said[:place])[-1].argmax() == said[place]
+
+
+def test_labels_are_scored_exactly_behind_a_shared_prompt(family, embeds):
+    model, tokenizer = family
+    context = Prompter(tokenizer, kind=model.kind)(CONTEXTS)
+    whole = label_scores(model, tokenizer, embeds, TARGETS, context=context)
+    parts = label_scores(model, tokenizer, embeds, TARGETS, context=context, batch_size=3, normalise=True)
+    for row, (embed, text) in enumerate(zip(embeds, CONTEXTS, strict=True)):
+        for column, target in enumerate(TARGETS):
+            ids = model.kind.targets(tokenizer, [target])[0]
+            wanted = likelihood(family, embed, text, ids).sum().item()
+            assert whole[row, column] == pytest.approx(wanted, abs=1e-4)
+            assert parts[row, column] == pytest.approx(wanted / len(ids), abs=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{"num_beams": 1}, {"num_beams": 6}, {"do_sample": True, "num_beams": 1}])
+def test_a_tree_keeps_generation_among_the_labels(family, settings):
+    model, tokenizer = family
+    many = F.normalize(torch.randn(20, DIM, generator=torch.Generator().manual_seed(5)), dim=-1)
+    tree = LabelTree(tokenizer, TARGETS, model.kind)
+    torch.manual_seed(0)
+    ids = model.generate(many, prefix_allowed_tokens_fn=tree, max_new_tokens=tree.longest, **settings)
+    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    assert set(map(str.strip, texts)) <= set(TARGETS)
+    if settings["num_beams"] > len(TARGETS):  # so that no label is dropped on the way
+        scores = label_scores(model, tokenizer, many, TARGETS, normalise=True)
+        assert [TARGETS[best] for best in scores.argmax(1).tolist()] == list(map(str.strip, texts))
+
+
+def test_gradients_reach_every_weight(family, embeds):
+    model, _ = family
+    inputs = batch(family, embeds)
+    inputs.pop("rows")
+    model.zero_grad()
+    model(**inputs).loss.backward()
+    assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
+    assert math.isfinite(sum(weight.grad.norm().item() for weight in model.parameters()))
+
+
+def test_what_is_saved_comes_back_bit_for_bit(family, embeds, tmp_path):
+    model, _ = family
+    inputs = batch(family, embeds)
+    inputs.pop("rows")
+    model.save_pretrained(tmp_path)
+    again = CloseModel.from_pretrained(tmp_path)
+    assert not again.config.is_encoder_decoder
+    assert again.kind.template == model.kind.template
+    with torch.no_grad():
+        assert torch.equal(again(**inputs).logits, model(**inputs).logits)
+    assert again.state_dict().keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize("change", [{"end": 10**6}, {"end": [1]}, {"before": 1}, {"before": ["a"]}, {"more": 1}])
+def test_a_template_that_is_none(family, change):
+    model, _ = family
+    template = model.kind.template.values() | change
+    with pytest.raises(RecipeError, match="template"):
+        CloseModel(CloseConfig("e", "f", DIM, language_model=model.config.language_model, template=template))
