@@ -7,7 +7,7 @@ widest activations, where torch has one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from close.fast.packing import can_pack, product
 from close.fast.probe import is_on
 
-__all__ = ["FastConv1D", "FastDropout", "FastGelu", "FastLinear", "fast_layers"]
+__all__ = ["FastConv1D", "FastDropout", "FastGelu", "FastLinear", "fast_layers", "plain_layers"]
 
 
 class _Linear(torch.autograd.Function):
@@ -103,9 +103,19 @@ def fast_layers(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for module in {*swapped, *model.modules()}:
-            if type(module) in _PLAIN:
-                module.__class__ = _PLAIN[type(module)][1]
+        _plain(swapped)
+        plain_layers(model)
+
+
+def plain_layers(model: nn.Module) -> None:
+    """Give a model's layers their own classes back."""
+    _plain(model.modules())
+
+
+def _plain(modules: Iterable[nn.Module]) -> None:
+    for module in modules:
+        if type(module) in _PLAIN:
+            module.__class__ = _PLAIN[type(module)][1]
 
 
 _PLAIN: dict[type, tuple[str, type[nn.Module]]] = {

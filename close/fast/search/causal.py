@@ -15,7 +15,7 @@ from transformers import Cache, PreTrainedModel
 from transformers.activations import NewGELUActivation
 from transformers.cache_utils import DynamicLayer
 
-from close.fast.layers import FastGelu
+from close.fast.layers import FastGelu, plain_layers
 from close.fast.packing import pack
 from close.fast.search.loop import descent
 from close.fast.search.settings import Search
@@ -110,6 +110,7 @@ def _packed_copy(model: PreTrainedModel) -> PreTrainedModel:
     made.set_attn_implementation(
         "eager"
     )  # plain products: for a handful of queries they take less time than fused attention
+    plain_layers(made)  # where it is in training
     for module in made.modules():
         if type(module) is NewGELUActivation:
             module.__class__ = FastGelu

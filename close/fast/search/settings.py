@@ -10,6 +10,7 @@ from torch import nn
 from transformers import GenerationConfig, PreTrainedModel
 
 from close.fast.families import FAMILIES
+from close.fast.layers import FastLinear
 
 __all__ = ["Search"]
 
@@ -127,6 +128,8 @@ def _given(config: GenerationConfig) -> dict[str, Any]:
 def _is_plain(model: nn.Module) -> bool:
     """No layer is wrapped (LoRA's have the same names) or quantised."""
     layers = [type(module) for module in model.modules() if "Linear" in type(module).__name__]
-    return set(layers) == {nn.Linear} and all(
-        weight.is_floating_point() and not weight.is_inference() for weight in model.parameters()
+    return (
+        bool(layers)
+        and set(layers) <= {nn.Linear, FastLinear}
+        and all(weight.is_floating_point() and not weight.is_inference() for weight in model.parameters())
     )

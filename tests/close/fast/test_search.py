@@ -13,9 +13,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from close.errors import RecipeError
 from close.fast.families import FAMILIES
+from close.fast.layers import fast_layers
 from close.fast.packing import PackedLinear, can_pack, pack
 from close.fast.precision import LARGE, pick_dtype, pick_precision
-from close.fast.search import Search, find_texts
+from close.fast.search import Search, find_texts, planned
 
 INPUTS, HIDDEN = 200, 32
 CPU = torch.device("cpu")
@@ -180,6 +181,18 @@ def test_what_is_not_covered_is_left_to_transformers(family, settings):
 )
 def test_what_a_model_can_not_be_asked_is_left_to_transformers(family, kind, length):
     assert Search.of(model(family, **kind), GenerationConfig(max_new_tokens=5), length) is None
+
+
+@pytest.mark.parametrize("family", ["t5", "gpt2"])
+def test_a_model_in_training_says_the_same_in_between(prompts, family):
+    prompt, mask = prompts
+    made, settings = model(family), {"num_beams": 2, "max_new_tokens": 6}
+    wanted, found = both(made, (prompt[:40], mask[:40]), **settings)
+    with fast_layers(made):
+        assert both(made, (prompt[:40], mask[:40]), **settings)[1] == wanted == found
+        assert planned(made, GenerationConfig(**settings), 7) is not None
+        with torch.autocast("cpu", torch.bfloat16):
+            assert planned(made, GenerationConfig(**settings), 7) is None
 
 
 @pytest.mark.parametrize("family", ["t5", "gpt2"])
