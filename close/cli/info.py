@@ -51,12 +51,15 @@ def mini_export(
     ] = "train",
     count: Annotated[int, typer.Option(min=1, help="Number of scenes.")] = 1000,
     seed: int = 0,
+    style: Annotated[
+        Literal["plain", "report"], typer.Option(help="How captions are written, and what they tell: two domains.")
+    ] = "plain",
     as_json: Json = False,
 ) -> None:
     """Write scenes as files: images/*.png, captions.jsonl, eval.jsonl, vqa.jsonl, entailment.jsonl."""
     from close.mini import export
 
-    counts = export(out, split, count, seed)
+    counts = export(out, split, count, seed, style=style)
     if as_json:
         print_json({"folder": str(out), **counts})
         return

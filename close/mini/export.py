@@ -13,7 +13,7 @@ from typing import Any
 from close.errors import OutputExistsError, RecipeError
 from close.mini.draw import draw
 from close.mini.entailment import entailment
-from close.mini.language import captions
+from close.mini.language import STYLES, Style, captions
 from close.mini.questions import questions
 from close.mini.scene import SPLITS, Scene, facts, scenes
 
@@ -23,22 +23,27 @@ CAPTIONS_PER_SCENE = 5
 Row = dict[str, Any]
 
 
-def export(out: Path, split: str = "train", count: int = 1_000, seed: int = 0) -> dict[str, int]:
+def export(
+    out: Path, split: str = "train", count: int = 1_000, seed: int = 0, *, style: Style = "plain"
+) -> dict[str, int]:
     """Write `count` scenes of `split` to the new folder `out`; the same arguments give the same bytes.
 
     The folder holds `images/*.png`, `captions.jsonl` (a row a caption, `group` = scene), `eval.jsonl` (a row an image:
     five references, ground truth in `meta.facts`, and as `source` a sixth caption that is no reference), `vqa.jsonl` (source:
     the five captions) and `entailment.jsonl` (labels are given the premise's text; `meta.picture_label` given the picture).
+    Captions are in `style`, but for the premises of `entailment.jsonl`, which are plain.
 
     Returns:
         The number of rows of each file, and of images.
 
     Raises:
         OutputExistsError: `out` exists.
-        RecipeError: unknown split, or `count` below 1.
+        RecipeError: unknown split or style, or `count` below 1.
     """
     if split not in SPLITS:
         raise RecipeError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
+    if style not in STYLES:
+        raise RecipeError(f"style {style!r}: expected one of {', '.join(STYLES)}")
     if count < 1:
         raise RecipeError(f"count {count}: expected at least 1 scene")
     if out.exists():
@@ -50,7 +55,7 @@ def export(out: Path, split: str = "train", count: int = 1_000, seed: int = 0) -
     for scene in scenes(split, count, seed):
         image = f"images/{scene.id}.png"
         draw(scene).save(partial / image)
-        texts = captions(scene, CAPTIONS_PER_SCENE + 1)
+        texts = captions(scene, CAPTIONS_PER_SCENE + 1, style=style)
         rows["captions"] += _caption_rows(scene, image, texts[:-1])
         rows["eval"].append(_eval_row(scene, image, texts))
         rows["vqa"] += _vqa_rows(scene, image, texts[:-1])

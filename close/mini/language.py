@@ -1,8 +1,12 @@
 """The mini world's captions, and the exact reading of what a text claims.
 
-A caption tells a part: one to three things, each with its colour 80 %, its size 50 % (a medium size is never told: 35 % in all)
-and its place 30 % of the time, and the ground 40 % of the time. Which things are told follows what strikes the eye: large and
-central ones come more often and earlier.
+A caption tells a part, in one of two styles, which are two domains: other sentences, and other things told.
+
+- "plain": one to three things, each with its colour 80 %, its size 50 % (a medium size is never told: 35 % in all) and its place
+  30 % of the time, and the ground 40 % of the time. Which things are told follows what strikes the eye: large and central ones
+  come more often and earlier.
+- "report": sentences, the ground first (70 %), then one to three things whatever they look like, in reading order, each with its
+  place 80 %, its size 50 % (medium too) and its colour 30 % of the time.
 """
 
 from __future__ import annotations
@@ -11,16 +15,18 @@ import math
 import random
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from close.mini.scene import COLOURS, PLACES, SHAPES, Facts, Scene, Thing
 
 __all__ = [
     "GROUND_PHRASES",
+    "STYLES",
     "UNSEEN",
     "WORDS",
     "Claim",
     "Kind",
+    "Style",
     "captions",
     "claims",
     "is_true",
@@ -29,6 +35,8 @@ __all__ = [
 ]
 
 Kind = Literal["thing", "colour", "size", "place", "ground", "unseen"]
+Style = Literal["plain", "report"]
+STYLES: tuple[Style, ...] = get_args(Style)
 
 
 @dataclass(frozen=True, order=True)
@@ -85,14 +93,42 @@ UNSEEN = ("heavy", "old", "new", "expensive", "cheap", "warm", "cold", "soft", "
 _MEANING = {word: name for name, words in WORDS.items() for word in words}
 
 
-def captions(scene: Scene, n: int = 5, rng: random.Random | None = None) -> list[str]:
-    """Write `n` captions of `scene`, each telling a part of it; without `rng` the scene's own seed is used."""
-    rng = rng or random.Random(f"captions {scene.id} {scene.texture}")
-    return [_caption(scene, rng) for _ in range(n)]
+def captions(scene: Scene, n: int = 5, rng: random.Random | None = None, *, style: Style = "plain") -> list[str]:
+    """Write `n` captions of `scene`, each telling a part of it; without `rng` the scene's own seed is used.
+
+    Raises:
+        ValueError: `style` is not one of `STYLES`.
+    """
+    if style not in STYLES:
+        raise ValueError(f"style {style!r}: expected one of {', '.join(STYLES)}")
+    rng = rng or random.Random(f"captions {scene.id} {scene.texture}" + (" report" if style == "report" else ""))
+    write = _report if style == "report" else _caption
+    return [write(scene, rng) for _ in range(n)]
+
+
+def _report(scene: Scene, rng: random.Random) -> str:
+    """ "the ground is snow. there is a large star in the top left corner. the ring is blue"."""
+    told = sorted(rng.sample(scene.things, _count(scene, rng)), key=lambda thing: thing.cell)
+    sentences = [_sentence(thing, rng) for thing in told]
+    if rng.random() < 0.7:
+        phrase = rng.choice(GROUND_PHRASES[scene.ground])
+        sentences.insert(0, rng.choice((f"the ground is {scene.ground}", f"it is {phrase}")))
+    return ". ".join(sentences)
+
+
+def _sentence(thing: Thing, rng: random.Random) -> str:
+    said = [thing.size] if rng.random() < 0.5 else []
+    said += [thing.colour] if rng.random() < 0.3 else []
+    if rng.random() < 0.8:
+        name, place = _with_article([*said, thing.shape]), place_phrase(choose_place(thing.cell, rng))
+        return rng.choice((f"there is {name} {place}", f"{name} lies {place}"))
+    if len(said) == 1 and rng.random() < 0.5:
+        return f"the {thing.shape} is {said[0]}"
+    return f"there is {_with_article([*said, thing.shape])}"
 
 
 def _caption(scene: Scene, rng: random.Random) -> str:
-    count = min(len(scene.things), rng.choices((1, 2, 3), weights=(35, 42, 23))[0])
+    count = _count(scene, rng)
     order = sorted(scene.things, key=lambda thing: -salience(thing) + math.log(rng.expovariate(1)))
     phrases = [noun_phrase(thing, rng) for thing in order[:count]]
     text = rng.choice(OPENINGS) + _join(phrases, rng)
@@ -100,6 +136,11 @@ def _caption(scene: Scene, rng: random.Random) -> str:
         ground = rng.choice(GROUND_PHRASES[scene.ground])
         text = f"{ground}, {text}" if rng.random() < 0.2 else f"{text} {ground}"
     return text
+
+
+def _count(scene: Scene, rng: random.Random) -> int:
+    """How many things a caption tells."""
+    return min(len(scene.things), rng.choices((1, 2, 3), weights=(35, 42, 23))[0])
 
 
 def salience(thing: Thing) -> float:
@@ -116,9 +157,12 @@ def noun_phrase(thing: Thing, rng: random.Random) -> str:
         words.insert(0, thing.colour)
     if thing.size != "medium" and rng.random() < 0.5:
         words.insert(0, call(thing.size, rng))
-    article = "an" if words[0][0] in "aeiou" else "a"
     place = " " + place_phrase(choose_place(thing.cell, rng)) if rng.random() < 0.3 else ""
-    return f"{article} {' '.join(words)}{place}"
+    return _with_article(words) + place
+
+
+def _with_article(words: list[str]) -> str:
+    return f"{'an' if words[0][0] in 'aeiou' else 'a'} {' '.join(words)}"
 
 
 def call(name: str, rng: random.Random) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from close.mini.draw import pixels
 from close.mini.entailment import entailment
-from close.mini.language import captions
+from close.mini.language import STYLES, captions
 from close.mini.questions import questions
 from close.mini.scene import SPLITS, scenes
 
@@ -36,7 +36,7 @@ def world(folder: Path = WORLD_FILE.parent) -> dict[str, str]:
     return {
         "scenes": _sha256(map(repr, pool)),
         "pictures": _sha256(pixels(scene).tobytes() for scene in pool),
-        "captions": _sha256(json.dumps(captions(scene, 12)) for scene in pool),
+        "captions": _sha256(json.dumps(captions(scene, 12, style=style)) for scene in pool for style in STYLES),
         "questions": _sha256(repr(questions(scene, 12)) for scene in pool),
         "entailment": _sha256(repr(entailment(scene, 6)) for scene in pool),
         **{name: _sha256(_files(folder / name)) for name in ("encoder", "language_model")},

@@ -13,6 +13,7 @@ from PIL import Image
 
 from close.errors import OutputExistsError, RecipeError
 from close.mini import ENCODER_DIR, LANGUAGE_MODEL_DIR, captions, draw, entailment, export, questions, scenes
+from close.mini.language import STYLES
 
 torch = pytest.importorskip("torch")
 
@@ -59,12 +60,23 @@ def test_exported_rows_say_what_the_scene_says(tmp_path: Path) -> None:
     }
 
 
+def test_a_style_is_of_captions_references_and_sources_not_of_premises(tmp_path: Path) -> None:
+    for style in STYLES:
+        export(tmp_path / style, "test", 4, seed=2, style=style)
+        for row, scene in zip(rows(tmp_path / style / "eval.jsonl"), scenes("test", 4, 2), strict=True):
+            assert [*row["references"], row["source"]] == captions(scene, 6, style=style)
+    same = ["entailment.jsonl", *(f"images/{scene.id}.png" for scene in scenes("test", 4, 2))]
+    assert all((tmp_path / "plain" / name).read_bytes() == (tmp_path / "report" / name).read_bytes() for name in same)
+
+
 def test_export_refuses(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     with pytest.raises(OutputExistsError, match="there exists already"):
         export(tmp_path / "there", "test", 1)
     with pytest.raises(RecipeError, match="'dev': expected one of"):
         export(tmp_path / "new", "dev", 1)
+    with pytest.raises(RecipeError, match="'poem': expected one of plain, report"):
+        export(tmp_path / "new", "test", 1, style="poem")  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match="count 0"):
         export(tmp_path / "new", "test", 0)
     assert not (tmp_path / "new").exists()
@@ -79,7 +91,7 @@ def test_the_language_model_folder_makes_a_t5_that_reads_every_text_of_the_world
     assert config.vocab_size == len(tokenizer)
     texts = {"question: context: premise: hypothesis: caption: answer: entailment neutral contradiction"}
     for scene in scenes("val", 300):
-        texts |= set(captions(scene))
+        texts |= set(captions(scene)) | set(captions(scene, style="report"))
         for question in questions(scene):
             texts |= {question.text, *question.answers}
         texts |= {triple.hypothesis for triple in entailment(scene)}
