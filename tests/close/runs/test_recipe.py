@@ -43,7 +43,17 @@ def test_the_defaults_are_the_papers(load):
         "train_on": "text",
         "captions": "single",
         "lora": None,
-        "training": {"epochs": 8, "batch_size": 128, "learning_rate": 3e-4, "precision": "auto", "report_to": "none"},
+        "init_from": None,
+        "training": {
+            "epochs": 8,
+            "batch_size": 128,
+            "learning_rate": 3e-4,
+            "precision": "auto",
+            "report_to": "none",
+            "metric_for_best": None,
+            "metric_rows": 500,
+            "metric_beams": 1,
+        },
         "seed": 0,
         "plugins": [],
     }
