@@ -223,7 +223,8 @@ class CloseModel(PreTrainedModel, GenerationMixin):
     ) -> Any:
         """Generated ids: the language model's own `generate` behind the prompt, with all that it accepts.
 
-        Greedy and beam search of a T5 run in `close.fast.search`, faster and with the same result; all else in transformers.
+        Greedy and beam search run in `close.fast.search` where it covers the model, sooner and with the same result; all else in
+        transformers.
 
         Args:
             embeds, modality, context_ids, context_mask: see `prompt`.

@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from close.errors import RecipeError
+from close.fast.search import planned
 from close.model.answers import LabelTree, label_scores
 from close.model.configuration import CloseConfig
 from close.model.language_models.decoder_only import DecoderOnly
@@ -113,6 +114,20 @@ def test_text_and_score_of_a_batch_are_those_of_its_rows(family, embeds, beams):
         if beams == 1:
             for place in range(len(said)):
                 assert plain(family, embed, context, said[:place])[-1].argmax() == said[place]
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_turned_off_text_and_score_are_the_same(family, embeds, beams, monkeypatch):
+    model, tokenizer = family
+    inputs = Prompter(tokenizer, kind=model.kind)(CONTEXTS)
+    settings = {"num_beams": beams, "max_new_tokens": 8}
+    fast = planned(model.language_model, GenerationConfig(**settings, eos_token_id=1, pad_token_id=0), 8)
+    assert (fast is None) == (getattr(model.config.language_model, "sliding_window", None) is not None)
+    ids, scores = model.generate_scored(embeds, **inputs, **settings)
+    monkeypatch.setenv("CLOSE_FAST", "0")
+    plain_ids, plain_scores = model.generate_scored(embeds, **inputs, **settings)
+    assert ids.tolist() == plain_ids.tolist()
+    assert torch.allclose(scores, plain_scores, atol=1e-5)
 
 
 def test_labels_are_scored_exactly_behind_a_shared_prompt(family, embeds):
