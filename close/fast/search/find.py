@@ -30,13 +30,13 @@ def planned(model: PreTrainedModel, config: GenerationConfig, length: int) -> Se
 
 
 def find_texts(model: Any, prompt: Tensor, mask: Tensor, search: Search) -> tuple[Tensor, Tensor]:
-    """The best text of each input.
+    """The best texts of each input.
 
     Args:
         prompt: (B, L, hidden) input embeddings. mask: (B, L) which of them count.
     Returns:
-        (B, T) ids as `generate` returns them, and (B,) scores: summed log-probability over length ** length_penalty (greedy:
-        mean).
+        (B · texts, T) ids as `generate` returns them, and (B · texts,) scores: summed log-probability over
+        length ** length_penalty (greedy: mean).
     """
     kind = T5Decoding if search.path == "t5_search" else CausalDecoding
     decoding: Decoding = kind(model, prompt, mask, search)

@@ -67,15 +67,17 @@ def greedy(decoding: Decoding, search: Search) -> tuple[Tensor, Tensor]:
 
 
 def beams(decoding: Decoding, search: Search) -> tuple[Tensor, Tensor]:
-    """(B, T) ids of the best text of each input, and (B,) its sum of log-probabilities over length ** length_penalty."""
+    """(B · texts, T) ids of each input's best, and (B · texts,) their sums of log-probabilities over length ** length_penalty."""
     logits = decoding.first()[:, None]
     count, width, longest, device = len(logits), search.num_beams, search.max_new_tokens, logits.device
-    found = torch.full((count, longest), search.pad or search.ends[0], device=device)
-    found_score, found_length = torch.zeros(count, device=device), torch.zeros(count, dtype=torch.long, device=device)
     rows, slots = torch.arange(count, device=device), torch.arange(width, device=device)
     ends_at = torch.tensor(search.ends, device=device)
     kept = max(2, 1 + len(search.ends)) * width  # as many as can end, and those that go on
-    ids = found[:, None].repeat(1, width, 1)
+    ids = torch.full((count, width, longest), search.pad or search.ends[0], device=device)
+    found = ids[:, : search.texts].clone()
+    found_score, found_length = (
+        torch.zeros(found.shape[:2], dtype=kind, device=device) for kind in (torch.float32, torch.long)
+    )
     score = torch.full((count, width), NEVER, device=device)
     score[:, 0] = 0
     done_ids, done_score = ids.clone(), torch.full_like(score, NEVER)
@@ -110,15 +112,16 @@ def beams(decoding: Decoding, search: Search) -> tuple[Tensor, Tensor]:
         closed |= (done.all(1) & search.early_stopping) | (length == longest)
         if closed.any():
             shut, still = rows[closed], ~closed
-            found[shut], found_score[shut] = done_ids[closed, 0], done_score[closed, 0]
-            found_length[shut] = done_length[closed, 0]
+            best_done = (closed, slice(search.texts))
+            found[shut], found_score[shut] = done_ids[best_done], done_score[best_done]
+            found_length[shut] = done_length[best_done]
             if closed.all():
                 break
             decoding.keep(still)
             rows, ids, score, parents = rows[still], ids[still], score[still], parents[still]
             done_ids, done_score, done_length, done = (x[still] for x in (done_ids, done_score, done_length, done))
         logits = decoding.step(ids[:, :, step], parents[:, :, :length])
-    return found[:, : int(found_length.max())], found_score
+    return found[:, :, : int(found_length.max())].flatten(0, 1), found_score.flatten()
 
 
 def _log_probabilities(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:

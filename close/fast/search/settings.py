@@ -26,6 +26,7 @@ class Search:
         early_stopping: stop an input at its `num_beams`-th finished text, however good the open ones are.
         start: the first of a decoder's tokens; None where the text continues the prompt.
         ends: tokens that end a text. pad: what follows them.
+        texts: how many of those found are wanted of each input, best first; `num_beams` at most.
     """
 
     path: str
@@ -36,6 +37,7 @@ class Search:
     start: int | None
     ends: tuple[int, ...]
     pad: int
+    texts: int = 1
 
     @classmethod
     def of(cls, model: PreTrainedModel, config: GenerationConfig, length: int) -> Search | None:
@@ -66,6 +68,7 @@ class Search:
             start=asked.get("decoder_start_token_id", -1) if model.config.is_encoder_decoder else None,
             ends=ends,
             pad=asked.get("pad_token_id", min(ends[:1], default=-1)),
+            texts=asked["num_return_sequences"],
         )
         return found if found._is_covered() and found._fits(model.config, length) else None
 
@@ -82,7 +85,8 @@ class Search:
         return (
             len(self.ends) > 0
             and all(isinstance(token, int) for token in (self.start or 0, self.pad, *self.ends))
-            and all(isinstance(size, int) and size > 0 for size in (self.num_beams, self.max_new_tokens))
+            and all(isinstance(size, int) and size > 0 for size in (self.num_beams, self.max_new_tokens, self.texts))
+            and self.texts <= self.num_beams
             and isinstance(self.length_penalty, (int, float))
             and self.early_stopping in (True, False)
         )
@@ -90,6 +94,7 @@ class Search:
 
 _COVERED = (
     "num_beams",
+    "num_return_sequences",
     "max_new_tokens",
     "max_length",
     "length_penalty",
