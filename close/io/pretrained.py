@@ -160,7 +160,7 @@ def load_tokenizer(place: str, vocab_size: int) -> Any:
     Args:
         vocab_size: number of the model's token embeddings.
     Raises:
-        WeightsError: it can't be loaded, or its files are missing.
+        WeightsError: it can't be loaded, its files are missing, or it is another model's.
     """
     from transformers import AutoTokenizer
 
@@ -169,5 +169,11 @@ def load_tokenizer(place: str, vocab_size: int) -> Any:
     if 2 * len(tokenizer) < vocab_size:
         raise WeightsError(
             f"{place}: the tokenizer knows {len(tokenizer)} tokens, the model {vocab_size}; tokenizer files are missing"
+        )
+    if (
+        tokenizer.vocab_size > vocab_size
+    ):  # single tokens may be added that a model never reads (Gemma 3's picture token)
+        raise WeightsError(
+            f"{place}: the tokenizer knows {tokenizer.vocab_size} tokens, the model {vocab_size}; it is another model's"
         )
     return tokenizer

@@ -136,6 +136,14 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         """The language model's decoder."""
         return self.language_model.get_decoder()
 
+    def context_room(self, answer: int) -> int:
+        """Tokens that a context may have in front of an answer of so many.
+
+        Raises:
+            RecipeError: there is no room for any.
+        """
+        return self.kind.room(self.config.language_model, self.prefix.length, answer)
+
     def prompt(
         self,
         embeds: Tensor,
@@ -149,7 +157,8 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         Args:
             embeds: (B, D) unit rows of the encoder that `config.encoder` names.
             modality: which side of the adapter they pass, "text" or "image".
-            context_ids, context_mask: (B, L) token ids after the prefix, and which of them count.
+            context_ids, context_mask: (B, L) token ids after the prefix, and which of them count (`close.runs.examples.Prompter`
+                makes them); without them, there is no context.
             seeds: (B,) int64 noise seeds (`close.adapters.row_seeds`); training only.
         Returns:
             (B, k + L, hidden) input embeddings and their (B, k + L) attention mask; decoder-only ones are padded on the left.
@@ -164,11 +173,15 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         weight = self.prefix.weight
         adapted = self.adapter(embeds.to(weight.device, torch.float32), modality, seeds)
         prompt = self.prefix(adapted.to(weight.dtype))
-        if self.kind.template.before:
-            before = torch.tensor(self.kind.template.before, device=prompt.device).expand(len(prompt), -1)
+        before, after = (
+            torch.tensor(ids, dtype=torch.long, device=prompt.device).expand(len(prompt), -1)
+            for ids in (self.kind.template.before, self.kind.template.after)
+        )
+        if before.shape[1]:
             prompt = torch.cat([self.get_input_embeddings()(before).to(prompt.dtype), prompt], dim=1)
+        context_ids = after if context_ids is None else context_ids
         mask = torch.ones(prompt.shape[:2], dtype=torch.long, device=prompt.device)
-        if context_ids is None or not context_ids.shape[1]:
+        if not context_ids.shape[1]:
             return prompt, mask
         tokens = self.get_input_embeddings()(context_ids)
         prompt = torch.cat([prompt, tokens.to(prompt.dtype)], dim=1)
@@ -266,6 +279,12 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         """The settings of a call, what is none, and the search that `close.fast.search` can do; None where transformers must."""
         merged = copy.deepcopy(config or self.generation_config)
         rest = merged.update(**kwargs)
+        places, whole = self.kind.positions(self.config.language_model, merged.max_new_tokens or 0)
+        if length > places:
+            raise RecipeError(
+                f"max_new_tokens is {merged.max_new_tokens} behind a prompt of {length} tokens, "
+                f"and the language model has {whole} places"
+            )
         return merged, rest, None if rest else planned(self.language_model, merged, length)
 
 

@@ -38,7 +38,7 @@ class Answerer:
         self.task = get_task(tasks[0])
         self.name = name
         self.precision = "auto"
-        self.prompter = Prompter(tokenizer, kind=model.kind)
+        self.prompter = Prompter(tokenizer, model.context_room(model.generation_config.max_new_tokens or 0), model.kind)
         self._encoder: ContrastiveEncoder | None = None
         self._trees: dict[tuple[str, ...], LabelTree] = {}
 

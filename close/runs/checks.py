@@ -10,10 +10,11 @@ import torch
 from close.adapters.resolve import takes_groups
 from close.data.rows import RowFile, named_sources
 from close.errors import DataError
-from close.model.language_models.loading import check_language_model, input_width
+from close.model.language_models.loading import check_language_model, check_room, input_width
 from close.model.prefixes import build_prefix
 from close.runs.recipe import Recipe
 from close.runs.validation import ValidationRows, validation_rows
+from close.tasks import get_task
 
 __all__ = ["check_work"]
 
@@ -29,12 +30,15 @@ def check_work(
         What the best checkpoint is to be known by, where a score of `val` is asked for.
     Raises:
         DataError: rows have no groups where they are needed. MissingError, WeightsError: the language model can't
-            be loaded. MismatchError: the prefix does not fit it. CloseError: what `validation_rows` raises.
+            be loaded. MismatchError: the prefix does not fit it. RecipeError: prefix and answers are too long
+            for it. CloseError: what `validation_rows` raises.
     """
     if language_model and recipe.init_from is None:  # else it is that run's
         check_language_model(recipe.language_model)
         with torch.device("meta"):
-            build_prefix(recipe.prefix, 8, input_width(recipe.language_model))
+            prefix = build_prefix(recipe.prefix, 8, input_width(recipe.language_model))
+        longest = max(get_task(part.task).max_new_tokens for part in recipe.parts())
+        check_room(recipe.language_model, prefix.length, longest)
     for place, (part, rows) in enumerate(zip(recipe.parts(), files, strict=True)):
         if part.captions == "multiple" and not _groups_of_several(rows):
             raise DataError(f"{rows.path}: captions: multiple needs rows that share a 'group'; none do")

@@ -97,7 +97,9 @@ def _train(recipe: Recipe, folder: Path, resume: bool, callbacks: Sequence[Train
         trainer = CloseTrainer(
             model=learner,
             args=arguments,
-            data_collator=Collator(deepcopy(tokenizer), recipe.train_on, data.longest, kind=model.kind),
+            data_collator=Collator(
+                deepcopy(tokenizer), recipe.train_on, data.longest, model.context_room(data.longest), model.kind
+            ),
             train_dataset=data.train,
             eval_dataset=data.val,
             processing_class=tokenizer,

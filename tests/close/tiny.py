@@ -364,8 +364,8 @@ def gpt2_dir(folder: Path, seed: int = 0, **changes: Any) -> Path:
 
     vocab, merges = byte_pairs(["<|endoftext|>"])
     tokenizer = GPT2Tokenizer(vocab=vocab, merges=merges, model_max_length=64)
-    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}
-    config = GPT2Config(vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=0, **(sizes | changes))
+    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64, "vocab_size": len(tokenizer)}
+    config = GPT2Config(bos_token_id=0, eos_token_id=0, **(sizes | changes))
     return _save(folder, GPT2LMHeadModel, config, seed, tokenizer)
 
 
@@ -381,7 +381,7 @@ def opt_dir(folder: Path, seed: int = 0) -> Path:
     return _save(folder, OPTForCausalLM, config, seed, tokenizer)
 
 
-_DECODER = _TEXT | {"num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 64}
+_DECODER = _TEXT | {"num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 128}
 
 
 def _metaspace_pairs(special: list[str], size: int = 400) -> tuple[dict[str, int], list[tuple[str, str]]]:

@@ -8,13 +8,16 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
+from transformers import PretrainedConfig
 
 from close.errors import RecipeError
 
-__all__ = ["IGNORED", "LanguageModelKind", "Template"]
+__all__ = ["IGNORED", "LONGEST_CONTEXT", "LanguageModelKind", "Template"]
 
 IGNORED = -100
 """Label of a place that does not count."""
+LONGEST_CONTEXT = 512
+"""Tokens; longer contexts are cut."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,11 @@ class Template:
             raise RecipeError("template: end and pad are one token id each, the others are lists of them")
         return cls(**found)
 
+    @property
+    def longest(self) -> int:
+        """Tokens that it puts before an answer at most."""
+        return len(self.before) + len(self.between) + len(self.after)
+
     def values(self) -> dict[str, Any]:
         """As a `config.json` holds it."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
@@ -80,6 +88,26 @@ class LanguageModelKind(ABC):
         Raises:
             WeightsError: the tokenizer, which lies at `where`, does not fit a model that says `vocab_size` tokens.
         """
+
+    @abstractmethod
+    def positions(self, config: PretrainedConfig, answer: int) -> tuple[float, float]:
+        """How many places a model has for a prompt in front of an answer of so many tokens, and for both (∞: no limit)."""
+
+    def room(self, config: PretrainedConfig, prefix: int, answer: int) -> int:
+        """Tokens that a context may have.
+
+        Args:
+            config: the language model's. prefix: its length. answer: tokens of the longest answer.
+        Raises:
+            RecipeError: there is no room for any.
+        """
+        places, whole = self.positions(config, answer)
+        if (room := places - prefix - self.template.longest) < 1:
+            raise RecipeError(
+                f"the language model has {whole} places, which is too few for a prefix of {prefix} tokens, "
+                f"{self.template.longest} around it, a context, and an answer of up to {answer}"
+            )
+        return int(min(room, LONGEST_CONTEXT))
 
     @abstractmethod
     def contexts(self, tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:

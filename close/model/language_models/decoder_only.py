@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from close.errors import WeightsError
 from close.model.language_models.base import IGNORED, LanguageModelKind, Template
+from close.model.language_models.chat import chat_around
 
 __all__ = ["DecoderOnly"]
 
@@ -30,18 +32,27 @@ class DecoderOnly(LanguageModelKind):
 
     @classmethod
     def template_of(cls, tokenizer: Any, vocab_size: int, where: str) -> Template:
-        """By the tokenizer's own way of beginning and ending a text."""
+        """By the tokenizer's chat template if it has one, else by its own way of beginning and ending a text."""
         end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
         if end is None or end >= vocab_size:
             raise WeightsError(f"{where}: the tokenizer names no end token (eos_token) that the model has")
+        pad = end if pad is None or pad >= vocab_size else pad
+        if tokenizer.chat_template:
+            before, after, end = chat_around(tokenizer, where)
+            return Template(before=before, after=after, end=end, pad=pad)
         whole, (text, broken) = tokenizer("a")["input_ids"], _plain(tokenizer, ["a", "a\n"])
         start = next((place for place in range(len(whole)) if whole[place : place + len(text)] == text), 0)
         return Template(
             before=tuple(whole[:start]),
             between=tuple(broken[len(text) :] if broken[: len(text)] == text else ()),
             end=end,
-            pad=end if pad is None or pad >= vocab_size else pad,
+            pad=pad,
         )
+
+    def positions(self, config: PretrainedConfig, answer: int) -> tuple[float, float]:
+        """Prompt and answer share them."""
+        places = getattr(config.get_text_config(), "max_position_embeddings", None) or math.inf
+        return places - answer, places
 
     def contexts(self, tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:
         """A context, `between` behind it, and `after` in any case."""

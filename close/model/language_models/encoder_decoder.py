@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoModelForSeq2SeqLM, PretrainedConfig
 from transformers.modeling_outputs import BaseModelOutput
 
 from close.model.language_models.base import LanguageModelKind
@@ -24,6 +25,11 @@ class EncoderDecoder(LanguageModelKind):
     @classmethod
     def template_of(cls, tokenizer: Any, vocab_size: int, where: str) -> None:
         """None."""
+
+    def positions(self, config: PretrainedConfig, answer: int) -> tuple[float, float]:
+        """Encoder and decoder have their own (BART), or need none (T5)."""
+        places = getattr(config, "max_position_embeddings", None) or math.inf
+        return (places if answer < places else 0), places
 
     def contexts(self, tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:
         """Contexts as the tokenizer writes them."""

@@ -15,7 +15,14 @@ from close.io.pretrained import hub_options, load_tokenizer, loading, refuse_bad
 from close.mini import LANGUAGE_MODEL_DIR
 from close.model.language_models.kinds import language_model_kind
 
-__all__ = ["check_language_model", "count_weights", "input_width", "language_model_place", "load_language_model"]
+__all__ = [
+    "check_language_model",
+    "check_room",
+    "count_weights",
+    "input_width",
+    "language_model_place",
+    "load_language_model",
+]
 
 
 def language_model_place(reference: str) -> str:
@@ -65,6 +72,19 @@ def check_language_model(reference: str) -> None:
             raise WeightsError(
                 f"{file}: the weights are damaged ({reason(error, whole=False)}); copy them again"
             ) from None
+
+
+def check_room(reference: str, prefix: int, answer: int) -> None:
+    """Find out whether prefix, context and answer fit a language model's positions.
+
+    Raises:
+        RecipeError: they do not.
+    """
+    model, place = _skeleton(reference), language_model_place(reference)
+    vocabulary = model.get_input_embeddings().num_embeddings
+    kind = language_model_kind(model.config)
+    kind.template = kind.template_of(load_tokenizer(place, vocabulary), vocabulary, place) or kind.template
+    kind.room(model.config, prefix, answer)
 
 
 def count_weights(reference: str) -> int:

@@ -130,6 +130,20 @@ def test_turned_off_text_and_score_are_the_same(family, embeds, beams, monkeypat
     assert torch.allclose(scores, plain_scores, atol=1e-5)
 
 
+def test_scores_count_the_end_and_nothing_behind_it(family, embeds):
+    """A token that is said anyway is made the one that ends, and pads."""
+    model, _ = family
+    said = model.generate(embeds, num_beams=1, max_new_tokens=8)
+    end = said[0, 3].item()
+    settings = {"num_beams": 1, "max_new_tokens": 8, "eos_token_id": end, "pad_token_id": end}
+    for more in ({}, {"renormalize_logits": True}):  # which is left to transformers
+        ids, scores = model.generate_scored(embeds, **settings, **more)
+        for embed, row, score in zip(embeds, ids.tolist(), scores.tolist(), strict=True):
+            row = row[: row.index(end) + 1] if end in row else row
+            assert score == pytest.approx(likelihood(family, embed, "", row).mean().item(), abs=1e-5)
+        assert ids[0].tolist().index(end) <= 3
+
+
 def test_labels_are_scored_exactly_behind_a_shared_prompt(family, embeds):
     model, tokenizer = family
     context = Prompter(tokenizer, kind=model.kind)(CONTEXTS)
@@ -155,6 +169,40 @@ def test_a_tree_keeps_generation_among_the_labels(family, settings):
     if settings["num_beams"] > len(TARGETS):  # so that no label is dropped on the way
         scores = label_scores(model, tokenizer, many, TARGETS, normalise=True)
         assert [TARGETS[best] for best in scores.argmax(1).tolist()] == list(map(str.strip, texts))
+
+
+def test_a_chat_is_the_tokenizers_own(family):
+    model, tokenizer = family
+    if tokenizer.chat_template is None:
+        assert model.kind.template.after == ()
+        begun = tokenizer("a dog")["input_ids"]
+        assert begun[: len(model.kind.template.before)] == list(model.kind.template.before)
+        assert begun[len(model.kind.template.before) :] == tokenizer("a dog", add_special_tokens=False)["input_ids"]
+        return
+    for text in CONTEXTS:
+        chat = [{"role": "user", "content": text}]
+        own = tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, enable_thinking=False, return_dict=False, tokenize=True
+        )
+        assert [*model.kind.template.before, *model.kind.contexts(tokenizer, [text], 512)[0]] == own
+        chat.append({"role": "assistant", "content": "blue"})
+        whole = tokenizer.apply_chat_template(chat, tokenize=False)
+        said = tokenizer.decode(model.kind.targets(tokenizer, ["blue"])[0])
+        assert whole.rstrip().endswith(said)
+    cut = model.kind.contexts(tokenizer, ["a red dog " * 100], 5)[0]
+    assert cut[5:] == list(model.kind.template.after)
+
+
+def test_an_answer_that_does_not_fit(family, embeds):
+    model, _ = family
+    places = model.config.language_model.max_position_embeddings
+    with pytest.raises(
+        RecipeError, match=rf"is {places} behind a prompt of \d+ tokens, and the .* has {places} places"
+    ):
+        model.generate(embeds, max_new_tokens=places)
+    with pytest.raises(RecipeError, match=f"{places} places"):
+        model.context_room(places)
+    assert model.context_room(16) == places - 16 - 4 - model.kind.template.longest
 
 
 def test_gradients_reach_every_weight(family, embeds):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -9,7 +10,7 @@ from threading import Thread
 import pytest
 import tiny
 
-from close.errors import CloseError, MissingError, WeightsError
+from close.errors import CloseError, MissingError, RecipeError, WeightsError
 from close.io import pretrained
 from close.model.language_models.loading import check_language_model, load_language_model
 
@@ -87,6 +88,45 @@ def test_a_hub_that_is_away_is_asked_once(hub, recipe, tmp_path, monkeypatch):
         train(recipe(language_model="nobody/nothing"), tmp_path / "run")
     assert [path for path in hub if "nobody" in path] == ["/nobody/nothing/resolve/main/config.json"]
     assert not (tmp_path / "cache").exists()  # no text was embedded
+
+
+@pytest.mark.parametrize("name", ["gemma3n_text", "gemma4_text"])
+def test_a_model_that_wants_more_than_embeddings(tmp_path, name):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": name}))
+    with pytest.raises(WeightsError, match=f"'{name}' reads token ids in each of its layers"):
+        check_language_model(str(tmp_path))
+
+
+def test_a_tokenizer_of_another_model(zoo, tmp_path):
+    few = tiny.gpt2_dir(tmp_path / "few", vocab_size=300)
+    with pytest.raises(WeightsError, match="the tokenizer knows 353 tokens, the model 300; it is another model's"):
+        check_language_model(str(few))
+    many = tiny.gpt2_dir(tmp_path / "many", vocab_size=3000)
+    with pytest.raises(WeightsError, match="the tokenizer knows 353 tokens, the model 3000"):
+        check_language_model(str(many))
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ raise_exception('no user') }}", "{% for", "hello", "{{ messages[0].content * 2 }}"]
+)
+def test_a_chat_template_that_cannot_be_used(recipe, zoo, tmp_path, template):
+    from close.runs.train import train
+
+    folder = shutil.copytree(zoo("qwen3_dir"), tmp_path / "qwen")
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(WeightsError, match="its chat template can't be used") as told:
+        train(recipe(language_model=str(folder)), tmp_path / "run")
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("length", [32, 64, 1000])
+def test_a_prefix_that_fills_the_context(recipe, zoo, tmp_path, length):
+    from close.runs.train import train
+
+    made = recipe(language_model=str(zoo("gpt2_dir")), prefix={"kind": "linear", "length": length})
+    with pytest.raises(RecipeError, match=f"64 places, which is too few for a prefix of {length} tokens"):
+        train(made, tmp_path / "run")
 
 
 def test_an_encoder_is_no_language_model(tmp_path):

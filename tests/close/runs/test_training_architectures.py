@@ -22,8 +22,12 @@ ENCODERS = [
     "hf_siglip2_dir",
     "hf_clap_dir",
 ]
-LANGUAGE_MODELS = ["t5_dir", "t5_pieces_dir", "flan_t5_dir", "mt5_dir", "bart_dir", "gpt2_dir"]
-PAIRS = [*((encoder, "t5_dir") for encoder in ENCODERS), *(("open_clip_dir", name) for name in LANGUAGE_MODELS[1:])]
+LANGUAGE_MODELS = ["t5_dir", "t5_pieces_dir", "flan_t5_dir", "mt5_dir", "bart_dir"]
+DECODERS = ["gpt2", "opt", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "phi"]
+PAIRS = [
+    *((encoder, "t5_dir") for encoder in ENCODERS),
+    *(("open_clip_dir", name) for name in [*LANGUAGE_MODELS[1:], *(f"{name}_dir" for name in DECODERS)]),
+]
 
 
 @pytest.mark.parametrize(("encoder", "language_model"), PAIRS)
