@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import chain
@@ -32,10 +32,18 @@ from close.io.terminal import field, show
 if TYPE_CHECKING:
     from close.io.results import ResultFile
     from close.runs.pipeline import CloseCaptioner, Output
+    from close.runs.vector_items import VectorItems
 
 __all__ = ["register"]
 
 JsonLines = Annotated[bool, typer.Option("--json", help="JSON on stdout, a line an item.")]
+Vectors = Annotated[
+    Path | None, typer.Option(help="In place of images: an embedding table, a .npy file or a folder of these.")
+]
+Side = Annotated[
+    Literal["text", "image"] | None,
+    typer.Option(help="With --vectors: the side of the adapter; without it, a table's own, image for .npy."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +53,7 @@ def register(app: typer.Typer) -> None:
 
 def caption(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    items: Annotated[list[Path], typer.Argument(help="Images or folders of images.")],
+    items: Annotated[list[Path] | None, typer.Argument(help="Images or folders of images.")] = None,
     context: Annotated[str, typer.Option(help="Question, hypothesis or article, for tasks that have one.")] = "",
     n: Annotated[
         int | None,
@@ -55,6 +63,8 @@ def caption(
         Literal["clip"] | None,
         typer.Option(help="clip: order candidates by how near the encoder finds their text to the image."),
     ] = None,
+    vectors: Vectors = None,
+    modality: Side = None,
     num_beams: Beams = None,
     sample: Annotated[bool, typer.Option("--sample", help="Sample instead of searching.")] = False,
     top_p: Annotated[float | None, typer.Option(help="With --sample.")] = None,
@@ -72,7 +82,7 @@ def caption(
     workers: Workers = 2,
     address: Address = None,
 ) -> None:
-    """Say what the model says of each image; unreadable ones are named, the others still done.
+    """Say what the model says of each image, or of each vector; unreadable ones are named, the others still done.
 
     A line is: item, score, with --rerank the cosine, text; with --n there is a line a candidate. The score is how sure the model
     is, the mean log-probability of the text's tokens: 0 is certain, -0.1 is 90 % a token. It ranks what one run says, and is no
@@ -80,31 +90,44 @@ def caption(
     """
     from close.runs.items import expand
     from close.runs.pipeline import load
+    from close.runs.vector_items import VectorItems
 
+    _check_usage(items, vectors, modality)
     spread = None if engine == "local" else pick_engine(engine, workers, address)
     model = load(run, device=device, precision=precision, encoder=encoder)
-    many, _ = expand(list(items), model.encoder.item_suffixes)
-    settings: dict[str, Any] = {"n": n, "rerank": rerank}
-    settings |= {"num_beams": num_beams, "top_p": top_p, "temperature": temperature}
-    if sample:
-        settings |= {"do_sample": True, "num_beams": num_beams or 1, "seed": seed}
-    settings = {key: value for key, value in settings.items() if value is not None}
-
-    say = _sayer(model, spread, {"context": context, "batch_size": batch_size, **settings})
+    source = VectorItems(vectors, model.model.config, str(run), modality) if vectors else None
+    many = range(len(source.rows)) if source else expand(items or (), model.encoder.item_suffixes)[0]
+    settings = _generation(sample, seed, n=n, rerank=rerank, num_beams=num_beams, top_p=top_p, temperature=temperature)
+    settings |= {"context": context, "batch_size": batch_size}
+    say = _sayer(model, spread, settings | ({"source": source} if source else {}))
     if out is None:
         told = _printed(say(many), as_json)
     else:
-        with _file(out, run, many, {"context": context, "batch_size": batch_size, **settings}) as results:
+        with _file(out, run, many, source, settings) as results:
             told = _written(results, say, many)
             results.finish()
             show(f"{out}: {len(many)} rows")
     told.finish(len(many), n)
 
 
-def _sayer(model: CloseCaptioner, spread: Any, settings: dict[str, Any]) -> Callable[[list[Any]], Iterator[Output]]:
+def _generation(sample: bool, seed: int, **given: Any) -> dict[str, Any]:
+    """What was given of generation's settings."""
+    if sample:
+        given |= {"do_sample": True, "num_beams": given["num_beams"] or 1, "seed": seed}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _check_usage(items: list[Path] | None, vectors: Path | None, modality: str | None) -> None:
+    if bool(items) == bool(vectors):
+        raise typer.BadParameter("give images, or vectors by --vectors", param_hint="ITEMS")
+    if modality and not vectors:
+        raise typer.BadParameter("it goes with --vectors; images pass the image side", param_hint="--modality")
+
+
+def _sayer(model: CloseCaptioner, spread: Any, settings: dict[str, Any]) -> Callable[[Sequence[Any]], Iterator[Output]]:
     """What says something of items; `spread` over processes where that is given."""
 
-    def say(items: list[Any]) -> Iterator[Output]:
+    def say(items: Sequence[Any]) -> Iterator[Output]:
         from close.encoders.base import windows
 
         context, others = settings["context"], {key: value for key, value in settings.items() if key != "context"}
@@ -117,17 +140,21 @@ def _sayer(model: CloseCaptioner, spread: Any, settings: dict[str, Any]) -> Call
     return say
 
 
-def _file(out: Path, run: Path, items: list[Any], settings: dict[str, Any]) -> AbstractContextManager[ResultFile]:
+def _file(
+    out: Path, run: Path, items: Sequence[Any], source: VectorItems | None, settings: dict[str, Any]
+) -> AbstractContextManager[ResultFile]:
     """The file of results, open for what it lacks."""
     from close.io.keys import file_key
     from close.io.media import written
     from close.io.results import ResultFile
     from close.runs.folder import RUN_FILE
 
-    names = hashlib.sha256("\n".join(map(written, items)).encode()).hexdigest()
+    given = [written(source.rows.path), source.modality, *map(str, items)] if source else list(map(written, items))
+    names = hashlib.sha256("\n".join(given).encode()).hexdigest()
     made_by = {"run": str(run), "run_sha256": hashlib.sha256((run / RUN_FILE).read_bytes()).hexdigest()}
     about = {**made_by, "items": names, **settings}
-    return ResultFile(out, about, unit=int(settings["batch_size"]), keys=[file_key(Path(item)) for item in items])()
+    keys = [file_key(source.rows.path)] * len(items) if source else [file_key(Path(item)) for item in items]
+    return ResultFile(out, about, unit=int(settings["batch_size"]), keys=keys)()
 
 
 class _Told:
@@ -156,11 +183,11 @@ class _Told:
             raise PartialError(f"{len(self.errors)} of {items} items could not be read: {listed}")
 
 
-def _written(results: ResultFile, say: Callable[[list[Any]], Iterable[Output]], items: list[Any]) -> _Told:
+def _written(results: ResultFile, say: Callable[[Sequence[Any]], Iterable[Output]], items: Sequence[Any]) -> _Told:
     """What is said of the items that the file lacks goes into it."""
     from close.io.progress import progress
 
-    with progress("captioning", "images") as update:
+    with progress("captioning", "vectors" if isinstance(items, range) else "images") as update:
         told = _Told(results.failed)
         update(results.done, len(items))
         for done, output in enumerate(say(items[results.done :]), results.done + 1):

@@ -10,6 +10,7 @@ from typing import Any, overload
 import torch
 from torch.nn import functional as F
 
+from close.data.rows import Modality
 from close.encoders import ContrastiveEncoder, pick_device
 from close.errors import DataError
 from close.fast.precision import pick_dtype, pick_precision
@@ -22,6 +23,7 @@ from close.runs.answering import Answerer, Decode
 from close.runs.folder import open_run
 from close.runs.items import Item, Items, expand
 from close.runs.outputs import Answer, Candidate, Output
+from close.runs.vector_items import VectorItems
 
 __all__ = ["Answer", "Candidate", "CloseCaptioner", "Decode", "Item", "Output", "load"]
 
@@ -105,17 +107,48 @@ class CloseCaptioner(Answerer):
             CloseError: a single item can't be read; of several, that item's output carries the error.
         """
         many, single = expand(items, self.encoder.item_suffixes)
-        contexts = [context] * len(many) if isinstance(context, str) else list(context)
-        if len(contexts) != len(many):
-            raise DataError(f"{len(contexts)} contexts for {len(many)} items: give one for all, or one for each")
-        outputs = list(self.stream(many, contexts, batch_size=batch_size, **generation))
-        if single and outputs[0].error:
-            raise DataError(outputs[0].error)
-        return outputs[0] if single else outputs
+        outputs = self.outputs(many, context=context, batch_size=batch_size, **generation)
+        return _only(outputs) if single else outputs
 
-    def outputs(self, items: Sequence[Any], *, context: str, batch_size: int, **generation: Any) -> list[Output]:
-        """One part of a job that is spread over processes."""
-        return list(self.stream(items, [context] * len(items), batch_size=batch_size, **generation))
+    def embed_to_text(
+        self,
+        vectors: Any,
+        context: str | Sequence[str] = "",
+        *,
+        modality: Modality | None = None,
+        batch_size: int = 32,
+        **generation: Any,
+    ) -> Output | list[Output]:
+        """Text of vectors of the run's encoder, which need not be there: an output for one (D,), a list for several (N, D).
+
+        Args:
+            vectors: numbers of any length (NumPy, torch, lists), an `EmbeddingTable`, or the place of a table or of `.npy` files.
+            context: the question, hypothesis or article: one for all, or one for each.
+            modality: the side of the adapter that they pass, "text" or "image"; without it, a table's own, else "image".
+            generation: as in a call with items.
+        Returns:
+            Outputs whose `item` is the table's id of the row, or its number from 0.
+        Raises:
+            MismatchError: they are of another encoder or width than the run's. DataError: no such array; or a single vector is
+                zero or not finite: of several, that vector's output carries the error.
+        """
+        source = VectorItems(vectors, self.model.config, self.name, modality)
+        settings = {"batch_size": batch_size, "source": source, **generation}
+        outputs = self.outputs(range(len(source.rows)), context=context, **settings)
+        return _only(outputs) if source.single else outputs
+
+    def outputs(
+        self, items: Sequence[Any], *, context: str | Sequence[str], batch_size: int, **generation: Any
+    ) -> list[Output]:
+        """The outputs of items, or of the part of them that one process is given.
+
+        Args:
+            context: one for all, or one for each. generation: as `stream` takes it.
+        """
+        contexts = [context] * len(items) if isinstance(context, str) else list(context)
+        if len(contexts) != len(items):
+            raise DataError(f"{len(contexts)} contexts for {len(items)} items: give one for all, or one for each")
+        return list(self.stream(items, contexts, batch_size=batch_size, **generation))
 
     def __reduce__(self) -> Any:
         """Pickled as the run's folder: another process loads the same weights for itself."""
@@ -130,6 +163,8 @@ class CloseCaptioner(Answerer):
         *,
         batch_size: int = 32,
         seed: int | None = None,
+        source: VectorItems | None = None,
+        modality: Modality | None = None,
         **generation: Any,
     ) -> Iterator[Output]:
         """The outputs one after the other, as batches finish.
@@ -137,19 +172,29 @@ class CloseCaptioner(Answerer):
         Args:
             seed: with it, sampling in a batch starts from the seed and the batch's items, whatever was said before: a job that
                 goes on, or is spread, says what it would have said in one piece.
+            source: what the items are rows of; without it, they are the second modality's files.
+            modality: the side of the adapter that they pass; without it, the source's own, or "image".
         """
-        ahead = self.encoder.image_batches(items, batch_size)  # reads the next pictures while texts are generated
+        reader, name = (source.batches, source.name) if source else (self.encoder.image_batches, describe)
+        modality = modality or (source.modality if source else "image")
+        ahead = reader(items, batch_size)  # reads the next pictures while texts are generated
         for start, (features, errors) in zip(range(0, len(items), batch_size), ahead, strict=True):
             batch, texts = items[start : start + batch_size], contexts[start : start + batch_size]
             good = [i for i in range(len(batch)) if i not in errors]
             if seed is not None:
-                torch.manual_seed(text_key(f"{seed} " + "\0".join(describe(item) for item in batch)))
-            said = (
-                self.answer(F.normalize(features[good], dim=-1), [texts[i] for i in good], **generation) if good else []
-            )
+                torch.manual_seed(text_key(f"{seed} " + "\0".join(map(name, batch))))
+            embeds, asked = F.normalize(features[good], dim=-1), [texts[i] for i in good]
+            said = self.answer(embeds, asked, modality=modality, **generation) if good else []
             spoken = dict(zip(good, said, strict=True))
             for index, item in enumerate(batch):
+                named = name(item) if source else describe(item, start + index + 1)
                 if index in errors:
-                    yield Output("", float("nan"), describe(item, start + index + 1), str(errors[index]))
+                    yield Output("", float("nan"), named, str(errors[index]))
                 else:
-                    yield Output.of(spoken[index], describe(item, start + index + 1))
+                    yield Output.of(spoken[index], named)
+
+
+def _only(outputs: list[Output]) -> Output:
+    if outputs[0].error:
+        raise DataError(outputs[0].error)
+    return outputs[0]

@@ -16,34 +16,29 @@ from close.vectors.checked import refuse_bad_rows
 from close.vectors.parts import JoinedArrays, find_parts, has_parts
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["NpyVectors", "Picked", "check_encoder", "check_rows", "open_vectors"]
+__all__ = ["NpyVectors", "Picked", "RowVectors", "check_encoder", "check_rows", "open_vectors"]
 
 _log = logging.getLogger(__name__)
 
 
-class NpyVectors:
-    """A memory-mapped `.npy` of embeddings, or a folder of parts; slices are unit float32 rows. Nothing is known of its encoder.
+class RowVectors:
+    """(N, D) numbers; slices, and choices of rows by number, are unit float32 rows. Nothing is known of their encoder.
 
-    As a whole (`np.asarray`) it is what the file holds, for measures, which check rows and tell what they normalise.
+    As a whole (`np.asarray`) it is the numbers themselves, for measures, which check rows and tell what they normalise.
 
     Args:
-        path: the file or folder. modality: which side of a folder that holds both.
+        rows: (N, D), sliced as arrays are. where: what messages begin with.
     Raises:
-        DataError: not a numeric (N, D) array; while reading, a row that is zero or not finite (named).
+        DataError: while reading, a row that is zero or not finite (named).
     """
 
     encoder: str | None = None
     fingerprint: str | None = None
     ids: Sequence[str] | None = None
 
-    def __init__(self, path: Path, modality: Modality | None = None) -> None:
-        self.path, self._modality = path, modality
-        self._rows = JoinedArrays(find_parts(path, modality) if path.is_dir() else [path])
-        self.shape = self._rows.shape
-        self._told = False
-
-    def __reduce__(self) -> Any:
-        return NpyVectors, (self.path, self._modality)  # other processes map the files for themselves
+    def __init__(self, rows: Any, where: str) -> None:
+        self._rows, self._where = rows, where
+        self.shape: tuple[int, int] = rows.shape
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self._rows, dtype=dtype)
@@ -52,16 +47,42 @@ class NpyVectors:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> NDArray[np.float32]:
-        rows = np.asarray(self._rows[index], dtype=np.float32)
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        refuse_bad_rows(norms[:, 0], index, f"{self.path}:")
+        rows = np.asarray(self._rows[index])
+        norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))[
+            :, None
+        ]  # squares of float32 do not fit into it
+        refuse_bad_rows(norms[:, 0], index, self._where)
         if np.abs(norms - 1).max(initial=0) < 1e-3:
-            return rows
+            return rows.astype(np.float32, copy=False)
+        self._tell_scaled()
+        unit: NDArray[np.float32] = (rows / norms).astype(np.float32, copy=False)
+        return unit
+
+    def _tell_scaled(self) -> None:
+        """Rows were brought to unit length: of an array in memory nobody says that they are."""
+
+
+class NpyVectors(RowVectors):
+    """A memory-mapped `.npy` of embeddings, or a folder of parts.
+
+    Args:
+        path: the file or folder. modality: which side of a folder that holds both.
+    Raises:
+        DataError: not a numeric (N, D) array.
+    """
+
+    def __init__(self, path: Path, modality: Modality | None = None) -> None:
+        self.path, self._modality = path, modality
+        super().__init__(JoinedArrays(find_parts(path, modality) if path.is_dir() else [path]), f"{path}:")
+        self._told = False
+
+    def __reduce__(self) -> Any:
+        return NpyVectors, (self.path, self._modality)  # other processes map the files for themselves
+
+    def _tell_scaled(self) -> None:
         if not self._told:
             _log.warning("%s: rows are not of unit length; they are normalised", self.path)
             self._told = True
-        unit: NDArray[np.float32] = rows / norms
-        return unit
 
 
 class Picked:
@@ -127,16 +148,17 @@ def check_encoder(
         )
 
 
-def check_rows(what: str, rows: Any, encoder: Any) -> None:
+def check_rows(what: str, rows: Any, encoder: Any, user: str = "the recipe") -> None:
     """Refuse vectors, or what was learnt on them, that an encoder's own can't be used with.
 
     Args:
-        what: how a message names them. rows: with `encoder`, `fingerprint` and `shape`. encoder: the loaded one.
+        what: how a message names them. rows: with `encoder`, `fingerprint` and `shape`.
+        encoder: with `name`, `fingerprint` and `embed_dim`. user: what uses it.
     Raises:
         MismatchError: they are of another encoder, or of another width; names both.
     """
-    check_encoder(what, rows.encoder, rows.fingerprint, "the recipe", encoder.name, encoder.fingerprint)
+    check_encoder(what, rows.encoder, rows.fingerprint, user, encoder.name, encoder.fingerprint)
     if rows.shape[1] != encoder.embed_dim:
         raise MismatchError(
-            f"{what} has {rows.shape[1]} columns, and encoder {encoder.name!r} of the recipe has {encoder.embed_dim}"
+            f"{what} has {rows.shape[1]} columns, and encoder {encoder.name!r} of {user} has {encoder.embed_dim}"
         )

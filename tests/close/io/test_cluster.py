@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -74,11 +75,14 @@ class TestCluster:
         same, different, missing = filecmp.cmpfiles(tmp_path / "local", tmp_path / "ray", TABLE, shallow=False)
         assert (sorted(same), different, missing) == (sorted(TABLE), [], [])
 
-    def test_captions_are_the_local_ones(self, cli, run, pictures):
+    def test_captions_are_the_local_ones(self, cli, run, pictures, tmp_path):
         local = cli("caption", run, pictures, "--json", "--n", 2, "--batch-size", 4)
         assert local.code == 0
         spread = cli("caption", run, pictures, "--json", "--n", 2, "--batch-size", 4, "--engine", "ray")
         assert spread.out == local.out
+        np.save(tmp_path / "v.npy", np.random.default_rng(0).normal(size=(9, 16)).astype(np.float32))
+        command = ("caption", run, "--vectors", tmp_path / "v.npy", "--json", "--batch-size", 4, "--engine")
+        assert cli(*command, "ray").out == cli(*command, "local").out != ""
 
     def test_parquet_in_parquet_out(self, cli, run, pictures, captions, tiny_encoder, tmp_path):
         from pyarrow import json as arrow
