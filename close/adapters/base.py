@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from inspect import Parameter, signature
 from pathlib import Path
@@ -32,6 +33,8 @@ __all__ = [
     "split_spec",
     "stages_of",
 ]
+
+_log = logging.getLogger(__name__)
 
 Needs = Literal["nothing", "text", "groups", "unpaired", "paired"]
 _WANTED: dict[Needs, tuple[str, ...]] = {
@@ -75,6 +78,8 @@ class GapAdapter(nn.Module):
         self.dim = dim
         self.renorm = renorm
         self.options = dict(options or {}) | ({"renorm": True} if renorm else {})
+        self.learnt: dict[str, Any] = {}
+        self.told, self.cautions = "", False
         self.register_buffer("fitted", torch.tensor(self.needs == "nothing"))
 
     @property
@@ -86,6 +91,11 @@ class GapAdapter(nn.Module):
     def wants(self) -> set[str]:
         """What `fit` has to be given: text, image, groups."""
         return set(_WANTED[self.needs])
+
+    @property
+    def findings(self) -> dict[str, Any]:
+        """What `fit` found, by adapter: plain values."""
+        return {self.name: self.learnt} if self.learnt else {}
 
     @property
     def is_fitted(self) -> bool:
@@ -100,13 +110,14 @@ class GapAdapter(nn.Module):
         """Test side: (B, dim) → (B, dim)."""
         return x
 
-    def fit(self, *, text: Any = None, image: Any = None, groups: Any = None) -> GapAdapter:
+    def fit(self, *, text: Any = None, image: Any = None, groups: Any = None, quiet: bool = False) -> GapAdapter:
         """Learn from embeddings what `needs` names; returns self.
 
         Args:
             text, image: (N, dim) and (M, dim) unit rows: array, tensor or `EmbeddingTable`; N = M and paired by row
                 where `needs` is "paired".
             groups: (N,) labels of the texts: captions of one image share theirs.
+            quiet: do not log what was learnt, nor warn that data are few.
         Raises:
             DataError: data that `needs` names is not given, or is too little.
             MismatchError: widths differ, or pairs or groups are of different lengths.
@@ -114,10 +125,15 @@ class GapAdapter(nn.Module):
         self._check_fit(text, image, groups)
         self.learn(Checked(text, "text", self.name, groups), Checked(image, "image", self.name))
         self.fitted.fill_(True)
+        if self.told and not quiet:
+            _log.log(logging.WARNING if self.cautions else logging.INFO, "adapter %r: %s", self.name, self.told)
         return self
 
     def learn(self, text: Any, image: Any) -> None:
-        """Fill the buffers; `fit` has checked the data, and `text.groups` are the texts' labels where they are given."""
+        """Fill the buffers; `fit` has checked the data, and `text.groups` are the texts' labels where they are given.
+
+        What is worth telling goes into `learnt`, plain values, and in one line into `told`, which `cautions` where data are few.
+        """
 
     def _check_fit(self, text: Any, image: Any, groups: Any) -> None:
         wanted = _WANTED[self.needs]
@@ -241,15 +257,20 @@ class Chain(GapAdapter):
         return set().union(*(stage.all_needs for stage in self.members))
 
     @property
+    def findings(self) -> dict[str, Any]:
+        """What the stages learnt."""
+        return {name: found for stage in self.members for name, found in stage.findings.items()}
+
+    @property
     def is_fitted(self) -> bool:
         """Whether every stage may be used."""
         return all(stage.is_fitted for stage in self.members)
 
-    def fit(self, *, text: Any = None, image: Any = None, groups: Any = None) -> GapAdapter:
+    def fit(self, *, text: Any = None, image: Any = None, groups: Any = None, quiet: bool = False) -> GapAdapter:
         """Fit the stages in turn, each on what the stages before it make of the data (noise left out)."""
         for stage in self.members:
             if not stage.is_fitted:
-                stage.fit(text=text, image=image, groups=groups)
+                stage.fit(text=text, image=image, groups=groups, quiet=quiet)
             text = None if text is None else Adapted(text, stage, "text")
             image = None if image is None else Adapted(image, stage, "image")
         return self

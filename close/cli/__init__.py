@@ -91,15 +91,17 @@ def main() -> None:
 
 @contextmanager
 def _notes() -> Iterator[None]:
-    """Warnings of the package as lines on stderr, whatever other libraries do to logging."""
+    """Warnings of the package, and what it tells, as lines on stderr, whatever other libraries do to logging."""
     log, handler = logging.getLogger("close"), _Notes()
     log.addHandler(handler)
-    log.propagate = False
+    log.propagate, level = False, log.level
+    log.setLevel(logging.INFO)
     try:
         yield
     finally:
         log.removeHandler(handler)
         log.propagate = True
+        log.setLevel(level)
 
 
 class _Notes(logging.Handler):

@@ -84,6 +84,6 @@ def fit(
     index = read_index(pairs, text, image) if pairs and text and image else None
     adapter = fit_adapter(parse_spec(spec), out, text=text, image=image, pairs=index, groups=groups)
     if as_json:
-        print_json({"folder": str(out), "adapter": adapter.spec(), "dim": adapter.dim})
+        print_json({"folder": str(out), "adapter": adapter.spec(), "dim": adapter.dim, "learnt": adapter.findings})
         return
     show(f"{out}: {json.dumps(adapter.spec(), ensure_ascii=False)}, {adapter.dim} dimensions")

@@ -33,9 +33,9 @@ def _adapted(half: Half, spec: Any, seed: int) -> tuple[Floats, Floats]:
 
     adapter = build_adapter(spec, half.sources.shape[1])
     if "paired" in adapter.all_needs:
-        adapter.fit(text=half.fit["paired_text"], image=half.fit["paired_image"])
+        adapter.fit(text=half.fit["paired_text"], image=half.fit["paired_image"], quiet=True)
     else:
-        adapter.fit(text=half.fit["text"], image=half.fit.get("image"), groups=half.fit["groups"])
+        adapter.fit(text=half.fit["text"], image=half.fit.get("image"), groups=half.fit["groups"], quiet=True)
     seeds = row_seeds(seed, 0, torch.arange(len(half.sources)))
     with torch.no_grad():
         sources = adapter.text(torch.from_numpy(half.sources), RowNoise(seeds)).double().numpy()

@@ -66,7 +66,7 @@ def moved_to_images(rows: Any, text: Any, image: Any = None, *, seed: int = 0) -
 
         from close.adapters import build_adapter
 
-        adapter = build_adapter("transport", x.shape[1]).fit(text=text, image=image)
+        adapter = build_adapter("transport", x.shape[1]).fit(text=text, image=image, quiet=True)
         moved = adapter.text(torch.from_numpy(x), None).numpy()
     return _unit(moved)
 

@@ -200,7 +200,9 @@ def test_shared_is_scikit_learns_ridge_onto_the_others_of_the_group(pairs, probe
     others = np.array([text[(GROUPS[i] == GROUPS) & (np.arange(400) != i)].mean(0) for i in own])
     penalty = 0.3 * np.trace(np.cov(text[own].T)) / DIM * (len(own) - 1)
     model = Ridge(alpha=penalty).fit(text[own], others)
-    close_to(run(fitted({"shared": {"alpha": 0.3}}, pairs), probe[0]), unit(model.predict(probe[0])))
+    close_to(run(fitted({"shared": {"alpha": 0.3, "toward": "zero"}}, pairs), probe[0]), unit(model.predict(probe[0])))
+    step = Ridge(alpha=penalty).fit(text[own], others - text[own])  # what λ holds back is the change
+    close_to(run(fitted({"shared": {"alpha": 0.3}}, pairs), probe[0]), unit(probe[0] + step.predict(probe[0])))
     close_to(run(fitted("shared", pairs), probe[1], "image"), probe[1])
 
 

@@ -181,7 +181,7 @@ def test_a_fitted_adapter_is_judged_on_rows_it_did_not_see():
 
 def test_what_captions_share_lies_nearer_to_their_images():
     rng = np.random.default_rng(4)
-    content = rng.normal(size=(300, 16)) + 1
+    content = rng.normal(size=(300, 16)) * np.repeat((1.0, 0.2), 8) + 1
     text = np.repeat(content, 4, axis=0) + rng.normal(size=(1200, 16))
     index = np.stack((np.arange(1200), np.arange(1200) // 4), axis=1)
     sides = Modalities.of(text, content, index)
