@@ -27,14 +27,17 @@ GOALS = {
     "captions_from_features": 3.5,
     "photos_to_captions": 4.0,
     "demo_training": 2.0,
+    "gpt2_captions_from_features": 2.0,
+    "gpt2_training_step": 3.0,
 }
+PARTS = ("text", "features", "photos", "step", "demo", "gpt2-features", "gpt2-step")
 
 
 def main() -> None:
     """Run what was asked for and write the result."""
     parser = argparse.ArgumentParser(prog="python -m experiments.bench")
     parser.add_argument("--size", choices=("full", "small"), default="full", help="small: to see that it runs")
-    parser.add_argument("--only", nargs="*", choices=("text", "features", "photos", "step", "demo"))
+    parser.add_argument("--only", nargs="*", choices=PARTS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--out", type=Path, default=Path("bench"))
@@ -43,9 +46,7 @@ def main() -> None:
     folder = options.out / "work"
     shutil.rmtree(folder, ignore_errors=True)
     started = time.perf_counter()
-    runs = run_parts(
-        folder, options.size, options.only or ("text", "features", "photos", "step", "demo"), options.rounds
-    )
+    runs = run_parts(folder, options.size, options.only or PARTS, options.rounds)
     shutil.rmtree(folder, ignore_errors=True)
     machine = describe_machine(options.threads)
     results = {"size": options.size, **summarise(runs, machine), "machine": machine, "runs": runs}
@@ -59,6 +60,7 @@ def run_parts(folder: Path, size: str, only: tuple[str, ...], rounds: int) -> di
     """Time each part's variants, one after the other within every round; a round before the first warms up what is cheap."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from close.encoders import load_encoder
     from experiments.bench import models, parts
 
     runs: dict[str, Any] = {}
@@ -68,20 +70,41 @@ def run_parts(folder: Path, size: str, only: tuple[str, ...], rounds: int) -> di
     if "text" in only:
         runs["text_embedding"] = interleave(parts.text_embedding(world, size), rounds)
     if {"features", "photos"} & set(only):
-        captioners = {name: parts.captioner_of(world, name, folder) for name in ("fp32", "bf16")}
+        encoders = {name: load_encoder(world.checkpoint, device="cpu", precision=name) for name in ("fp32", "bf16")}
+        captioners = {name: parts.captioner_of(world, name, encoder) for name, encoder in encoders.items()}
         if "features" in only:
             runs["captions_from_features"] = interleave(parts.captions_from_features(world, captioners), rounds)
         if "photos" in only:
             chosen = captioners["bf16" if has_bf16(torch.device("cpu")) else "fp32"]
             runs["photos_to_captions"] = interleave(parts.photos_to_captions(world, chosen), rounds)
             del chosen
-        del captioners
+        del captioners, encoders
     if "step" in only:
         flops = parts.step_flops(world)
         runs["training_step"] = interleave(parts.training_step(world, folder), rounds)
         runs["training_step"]["flops_per_step"] = flops
+    if {"gpt2-features", "gpt2-step"} & set(only):
+        runs |= run_gpt2(models.with_gpt2(world, folder, size), folder, only, rounds)
     if "demo" in only:
         runs["demo_training"] = interleave(parts.demo_training(folder / "mini", 1000 if full else 60), rounds)
+    return runs
+
+
+def run_gpt2(world: Any, folder: Path, only: tuple[str, ...], rounds: int) -> dict[str, Any]:
+    """The parts of the decoder-only model; the floor of its search is a variant beside the others."""
+    from experiments.bench import parts
+
+    runs: dict[str, Any] = {}
+    if "gpt2-features" in only:
+        captioners = {name: parts.captioner_of(world, name) for name in ("fp32", "bf16")}
+        floors = {f"floor_{name}": parts.products(world, name) for name in captioners}
+        variants = parts.captions_from_features(world, captioners) | floors
+        runs["gpt2_captions_from_features"] = interleave(variants, rounds)
+        del captioners, floors, variants
+    if "gpt2-step" in only:
+        flops = parts.step_flops(world)
+        runs["gpt2_training_step"] = interleave(parts.training_step(world, folder), rounds)
+        runs["gpt2_training_step"]["flops_per_step"] = flops
     return runs
 
 
@@ -108,6 +131,8 @@ def summarise(runs: dict[str, Any], machine: dict[str, Any]) -> dict[str, Any]:
         "captions_from_features": ("captions_from_features", "bf16" if machine["bf16"] else "fp32"),
         "photos_to_captions": ("photos_to_captions", "auto"),
         "demo_training": ("demo_training", "auto"),
+        "gpt2_captions_from_features": ("gpt2_captions_from_features", "bf16" if machine["bf16"] else "fp32"),
+        "gpt2_training_step": ("gpt2_training_step", "auto"),
     }
     ratios, spread, share = {}, {}, {}
     for name, (part, variant) in chosen.items():
@@ -116,11 +141,17 @@ def summarise(runs: dict[str, Any], machine: dict[str, Any]) -> dict[str, Any]:
             each = [plain / ours for plain, ours in zip(times["plain"], times[variant], strict=True)]
             ratios[name] = round(statistics.median(each), 2)
             spread[name] = [round(min(each), 2), round(max(each), 2)]
-    if "training_step" in runs:
-        step = statistics.median(runs["training_step"]["seconds_per_item"]["auto"])
-        peak = machine["peak_gflops"]["bf16" if machine["bf16"] else "fp32"] * 1e9
-        share["training_step"] = round(runs["training_step"]["flops_per_step"] / step / peak, 3)
-    return {"ratios": ratios, "spread": spread, "peak_share": share, "goals": GOALS}
+    for part in ("training_step", "gpt2_training_step"):
+        if part in runs:
+            step = statistics.median(runs[part]["seconds_per_item"]["auto"])
+            peak = machine["peak_gflops"]["bf16" if machine["bf16"] else "fp32"] * 1e9
+            share[part] = round(runs[part]["flops_per_step"] / step / peak, 3)
+    floors = {}
+    for part, run in runs.items():
+        times = {name: statistics.median(found) for name, found in run["seconds_per_item"].items()}
+        kinds = [name for name in times if f"floor_{name}" in times]
+        floors |= {f"{part}, {name}": round(times[f"floor_{name}"] / times[name], 3) for name in kinds}
+    return {"ratios": ratios, "spread": spread, "peak_share": share, "floor_share": floors, "goals": GOALS}
 
 
 def describe_machine(threads: int) -> dict[str, Any]:
@@ -163,6 +194,8 @@ def show(results: dict[str, Any]) -> None:
         print(f"{name:<26}{ratio:>7.2f}×{f'{low:.2f}–{high:.2f}':>16}{GOALS[name]:>7.1f}×")
     for name, share in results["peak_share"].items():
         print(f"{name}: {100 * share:.0f} % of the measured peak (goal 50 %)")
+    for name, share in results["floor_share"].items():
+        print(f"{name}: {100 * share:.0f} % of its time are the products with its weights, alone")
     for part, run in results["runs"].items():
         for variant, facts in run["facts"].items():
             if facts:

@@ -1,10 +1,10 @@
-"""What both ways run on: ViT-L/14 and T5-base with random weights, seeded captions and photos, all made offline."""
+"""What both ways run on: ViT-L/14, T5-base and GPT-2 with random weights, seeded captions and photos, all made offline."""
 
 from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import open_clip
 import torch
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 SYLLABLES = [
     f"{start}{end}" for start in "bdfghklmnprstvz" for end in ("a", "e", "i", "o", "u", "ar", "en", "il", "os")
@@ -22,6 +22,10 @@ WORDS = [first + second for first in SYLLABLES for second in SYLLABLES]
 SIZES = {
     "full": ("ViT-L-14", {"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12, "vocab_size": 32128}),
     "small": ("ViT-S-32", {"d_model": 128, "d_ff": 256, "num_layers": 2, "num_heads": 4, "vocab_size": 19000}),
+}
+GPT2_SIZES: dict[str, dict[str, int]] = {  # the full one is GPT-2 as it is: 124M weights
+    "full": {},
+    "small": {"n_embd": 128, "n_layer": 2, "n_head": 4, "vocab_size": 19000},
 }
 
 
@@ -33,7 +37,7 @@ class World:
     tokenize: Any
     transform: Any
     checkpoint: str
-    t5: Any
+    lm: Any
     tokenizer: Any
     language_model: Path
     prefix: torch.nn.Linear
@@ -64,7 +68,7 @@ def build(folder: Path, size: str, captions: int, photos: int, prefix_length: in
         tokenize=open_clip.get_tokenizer(name),
         transform=open_clip.image_transform(clip.visual.image_size, is_train=False),
         checkpoint=f"open_clip:{name}@{checkpoint}",
-        t5=t5,
+        lm=t5,
         tokenizer=tokenizer,
         language_model=folder / "t5",
         prefix=torch.nn.Linear(width, prefix_length * config.d_model),
@@ -72,6 +76,17 @@ def build(folder: Path, size: str, captions: int, photos: int, prefix_length: in
         data=data,
         photos=[photo(folder / f"{i}.jpg", i) for i in range(photos)],
     )
+
+
+def with_gpt2(world: World, folder: Path, size: str, prefix_length: int = 10) -> World:
+    """The same with GPT-2 instead of T5."""
+    torch.manual_seed(0)
+    tokens = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
+    gpt2 = GPT2LMHeadModel(GPT2Config(**GPT2_SIZES[size], **tokens)).eval()
+    gpt2.save_pretrained(folder / "gpt2")
+    world.tokenizer.save_pretrained(folder / "gpt2")
+    prefix = torch.nn.Linear(world.prefix.in_features, prefix_length * gpt2.config.hidden_size)
+    return replace(world, lm=gpt2, language_model=folder / "gpt2", prefix=prefix)
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:

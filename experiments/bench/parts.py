@@ -5,6 +5,7 @@ A variant is called once a round and returns (seconds, items, facts).
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import time
@@ -15,13 +16,15 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, TrainerCallback
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig, TrainerCallback
 
 from close.demo.run import TRAINING
-from close.encoders import load_encoder
+from close.encoders import ContrastiveEncoder, load_encoder
+from close.fast.packing import PackedLinear, is_conv1d
 from close.fast.precision import pick_dtype, pick_precision
 from close.mini import ENCODER_DIR, LANGUAGE_MODEL_DIR, export
 from close.model.configuration import CloseConfig
+from close.model.language_models.kinds import language_model_kind
 from close.model.modeling import CloseModel
 from close.runs.pipeline import CloseCaptioner
 from close.runs.recipe import Recipe
@@ -66,22 +69,26 @@ def text_embedding(world: World, size: str) -> Variants:
     return {"plain": plainly, "exact": with_precision("fp32"), "bf16": with_precision("bf16")}
 
 
-def captioner_of(world: World, precision: str, folder: Path) -> CloseCaptioner:
-    """The toolkit's captioner with the same weights as the plain way."""
-    encoder = load_encoder(world.checkpoint, device="cpu", precision=precision)
-    config = CloseConfig(
-        encoder=encoder.name,
-        encoder_fingerprint=encoder.fingerprint,
-        embed_dim=encoder.embed_dim,
-        prefix_length=world.prefix.out_features // world.t5.config.d_model,
-        adapter="none",
-        language_model=world.t5.config,
+def captioner_of(world: World, precision: str, encoder: ContrastiveEncoder | None = None) -> CloseCaptioner:
+    """The toolkit's captioner with the same weights as the plain way; of features alone it needs no encoder."""
+    template = language_model_kind(world.lm.config).template_of(
+        world.tokenizer, world.lm.config.vocab_size, str(world.language_model)
     )
-    model = CloseModel(config, AutoModelForSeq2SeqLM.from_pretrained(world.language_model)).eval()
+    config = CloseConfig(
+        encoder=encoder.name if encoder else world.checkpoint,
+        encoder_fingerprint=encoder.fingerprint if encoder else "",
+        embed_dim=world.prefix.in_features,
+        prefix_length=world.prefix.out_features // world.lm.config.hidden_size,
+        language_model=world.lm.config,
+        template=template.values() if template else None,
+    )
+    model = CloseModel(config, copy.deepcopy(world.lm)).eval()
+    model.generation_config = GenerationConfig.from_model_config(world.lm.config)
     model.prefix.linear.load_state_dict(world.prefix.state_dict())
     model.to(pick_dtype(pick_precision(precision, CPU, model.num_parameters())))
     captioner = CloseCaptioner(model, world.tokenizer, tasks=["caption"])
-    captioner.use_encoder(encoder)
+    if encoder:
+        captioner.use_encoder(encoder)
     return captioner
 
 
@@ -91,7 +98,7 @@ def captions_from_features(world: World, captioners: dict[str, CloseCaptioner]) 
     said: dict[int, Any] = {}
 
     def plainly(number: int) -> Timed:
-        seconds, said[0] = timed(lambda: plain.caption(world.t5, world.tokenizer, world.prefix, embeds, **BEAMS))
+        seconds, said[0] = timed(lambda: plain.caption(world.lm, world.tokenizer, world.prefix, embeds, **BEAMS))
         return seconds, len(embeds), {}
 
     def with_captioner(captioner: CloseCaptioner) -> Callable[[int], Timed]:
@@ -107,12 +114,33 @@ def captions_from_features(world: World, captioners: dict[str, CloseCaptioner]) 
     return {"plain": plainly, **{name: with_captioner(captioner) for name, captioner in captioners.items()}}
 
 
+def products(world: World, precision: str) -> Callable[[int], Timed]:
+    """The floor of a decoder-only model's beam search: the products with its weights alone, by the fastest kernel there is here.
+
+    Eight prompts are read once, and 31 steps follow with 40 rows.
+    """
+    dtype = pick_dtype(pick_precision(precision, CPU, world.lm.num_parameters()))
+    layers = [layer for layer in world.lm.modules() if type(layer) is torch.nn.Linear or is_conv1d(layer)]
+    packed = [PackedLinear((one.weight.t() if is_conv1d(one) else one.weight).to(dtype)) for one in layers]
+    length, beams = world.prefix.out_features // world.lm.config.hidden_size, BEAMS["num_beams"]
+    rows = [8 * length, *[8 * beams] * (BEAMS["max_new_tokens"] - 1)]
+
+    @torch.no_grad()
+    def multiply() -> None:
+        for count in rows:
+            for layer in packed:
+                is_head = layer.out_features == world.lm.config.vocab_size
+                layer(torch.ones(8 if is_head and count == rows[0] else count, layer.in_features, dtype=dtype))
+
+    return lambda number: (timed(multiply)[0], 8, {})
+
+
 def photos_to_captions(world: World, captioner: CloseCaptioner) -> Variants:
     """Files to texts, beam 5, batches of 8; pictures are decoded while the models work."""
 
     def plainly(number: int) -> Timed:
         some = world.photos[:8]
-        args = (world.clip, world.transform, world.t5, world.tokenizer, world.prefix, some)
+        args = (world.clip, world.transform, world.lm, world.tokenizer, world.prefix, some)
         return timed(lambda: plain.caption_photos(*args, **BEAMS))[0], len(some), {}
 
     def ours(number: int) -> Timed:
@@ -133,8 +161,8 @@ class Clock(TrainerCallback):
 
 def training_step(world: World, folder: Path) -> Variants:
     """Optimizer steps of batch 32, from one step's end to the next's, so that loading data counts; the first ones warm up."""
-    t5 = AutoModelForSeq2SeqLM.from_pretrained(world.language_model)
-    loop = plain.Training(world.clip, world.tokenize, t5, world.tokenizer, world.prefix)
+    lm = copy.deepcopy(world.lm)
+    loop = plain.Training(world.clip, world.tokenize, lm, world.tokenizer, copy.deepcopy(world.prefix))
     os.environ["CLOSE_CACHE"] = str(folder / "cache")
 
     def plainly(number: int) -> Timed:
@@ -148,6 +176,7 @@ def training_step(world: World, folder: Path) -> Variants:
             "data": {"train": str(world.data)},
             "encoder": world.checkpoint,
             "language_model": str(world.language_model),
+            "prefix": {"length": world.prefix.out_features // world.lm.config.hidden_size},
             "training": {"batch_size": BATCH, "max_steps": steps, "save_strategy": "no", "learning_rate": 1e-4},
         }
         train(Recipe.model_validate(recipe), folder / "run", overwrite=True, callbacks=[clock])
@@ -160,10 +189,13 @@ def step_flops(world: World) -> float:
     """Floating-point operations of one training step of ours at the mean target length, forward and backward."""
     ids = world.tokenizer(world.captions[:BATCH], padding=True, return_tensors="pt").input_ids
     mean = round(sum(len(text.split()) + 1 for text in world.captions) / len(world.captions))
-    prompt = torch.zeros(BATCH, 4, world.t5.config.d_model)
+    hidden = world.lm.config.hidden_size
+    length, is_t5 = world.prefix.out_features // hidden, world.lm.config.is_encoder_decoder
+    inputs = {"labels": ids[:, :mean].contiguous()} if is_t5 else {"logits_to_keep": mean}
+    prompt = torch.zeros(BATCH, length if is_t5 else length + mean - 1, hidden)
     with FlopCounterMode(display=False) as counter:
-        world.t5(inputs_embeds=prompt, labels=ids[:, :mean].contiguous()).loss.backward()
-    world.t5.zero_grad()
+        world.lm(inputs_embeds=prompt, **inputs).logits.sum().backward()
+    world.lm.zero_grad()
     return float(counter.get_total_flops())
 
 
