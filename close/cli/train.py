@@ -1,4 +1,4 @@
-"""close train, close sweep, close demo."""
+"""close train, close sweep, close merge, close demo."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TABLE = "{} that adapters are fitted on, where they need any: a table's folder,
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    for function in (train, sweep, demo):
+    for function in (train, sweep, merge, demo):
         app.command()(verb(function))
 
 
@@ -105,6 +105,25 @@ def sweep(
         print_json(summary)
     else:
         show(table_of(summary))
+
+
+def merge(
+    run: Annotated[Path, typer.Argument(help="A run that was tuned by LoRA, or not at all.")],
+    out: Annotated[Path, typer.Argument(help="New folder.")],
+    language_model: Annotated[
+        str | None, typer.Option("--language-model", help="Where the run's language model is now, if it has moved.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run whole that holds only what was trained, and names its language model."""
+    from close.runs.folder import open_run
+    from close.runs.merge import merge as run_merge
+
+    folder = run_merge(run, out, language_model=language_model)
+    if as_json:
+        print_json({"run": str(folder)} | open_run(folder))
+    else:
+        show(folder)
 
 
 def demo(

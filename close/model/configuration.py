@@ -23,6 +23,7 @@ class CloseConfig(PretrainedConfig):
         adapter: what crosses the gap, as a recipe names it.
         language_model: configuration of the language model, of either kind (or its dictionary).
         template: token ids around prefix, context and target, where the language model is decoder-only.
+        base: `{reference, fingerprint}` of a language model whose weights are not part of the model; None where they are.
         prefix_length: what older runs have instead: a linear prefix of this length.
     Raises:
         RecipeError: a value is none that a run has.
@@ -39,6 +40,7 @@ class CloseConfig(PretrainedConfig):
         prefix: dict[str, Any] | None = None,
         adapter: Any = "none",
         language_model: PretrainedConfig | dict[str, Any] | None = None,
+        base: dict[str, str] | None = None,
         prefix_length: int = 4,
         template: dict[str, Any] | None = None,
         **kwargs: Any,
@@ -53,6 +55,7 @@ class CloseConfig(PretrainedConfig):
         self.embed_dim = embed_dim
         self.prefix: Any = {"kind": "linear", "length": prefix_length} if prefix is None else prefix
         self.adapter = adapter
+        self.base = base
         given = AutoConfig.for_model(**language_model) if isinstance(language_model, dict) else language_model
         self.language_model = given or AutoConfig.for_model("t5")
         self.template = template

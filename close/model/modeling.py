@@ -32,6 +32,7 @@ from close.model.configuration import CloseConfig
 from close.model.language_models.base import IGNORED
 from close.model.language_models.kinds import language_model_kind
 from close.model.limits import check_config, check_generation
+from close.model.parts import is_partial, load_parts, parts_of
 from close.model.prefixes import Prefix, build_prefix
 
 __all__ = ["CloseModel"]
@@ -48,6 +49,8 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         language_model: a loaded model of either kind; random weights of `config.language_model` without it.
     Attributes:
         kind: what the language model is, encoder–decoder or decoder-only (`close.model.language_models`).
+        factors: what LoRA added to a language model that `config.base` names; nothing else of it is saved then.
+        is_frozen: the language model is only read: without dropout, also in training (ClipCap's way).
     """
 
     config_class = CloseConfig
@@ -67,6 +70,8 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         hidden = self.language_model.get_input_embeddings().embedding_dim
         self.prefix = build_prefix(config.prefix, config.embed_dim, hidden)
         self.adapter: GapAdapter = build_adapter(config.adapter, config.embed_dim)
+        self.factors: dict[str, Tensor] = {}
+        self.is_frozen = False
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -78,10 +83,16 @@ class CloseModel(PreTrainedModel, GenerationMixin):
     def from_pretrained(cls, folder: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint.
 
+        Args:
+            base_place: where the language model is now that the checkpoint names and does not hold, if elsewhere than then.
         Raises:
+            MissingError, MismatchError: that language model is not there, or is another.
             WeightsError: weights are missing, of another shape (transformers alone would only print that), or not finite.
         """
-        wants_report = kwargs.pop("output_loading_info", False)
+        wants_report, place = kwargs.pop("output_loading_info", False), kwargs.pop("base_place", None)
+        if os.path.isdir(folder) and is_partial(Path(folder)):
+            parts = load_parts(cls, Path(folder), place)
+            return (parts, {"missing_keys": set(), "unexpected_keys": set()}) if wants_report else parts
         if os.path.isdir(folder):
             cls._check_files(Path(folder))
         with loading(f"{folder}: the model can't be loaded") as trust:
@@ -115,10 +126,21 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         """
         advice = "nothing was saved; train anew with a lower training.learning_rate, or with training.precision=fp32"
         refuse_bad_weights(self, f"{save_directory}", state=kwargs.get("state_dict"), advice=advice)
+        if self.config.base is not None:
+            kwargs["state_dict"] = parts_of(self, kwargs.get("state_dict"))
         super().save_pretrained(save_directory, *args, **kwargs)
         self.adapter.save_files(Path(save_directory))
         for file in Path(save_directory).glob("*.safetensors"):  # whose writer lets nobody else read them
             shutil.copymode(Path(save_directory) / "config.json", file)
+
+    def train(self, mode: bool = True) -> CloseModel:
+        """As torch's; a frozen language model stays as it is in use, but for the checkpointing of its layers."""
+        super().train(mode)
+        if self.is_frozen:
+            self.language_model.eval()
+            for layer in self.language_model.modules():
+                layer.training = mode and getattr(layer, "gradient_checkpointing", False)
+        return self
 
     def get_input_embeddings(self) -> nn.Embedding:
         """The language model's token embeddings."""

@@ -51,8 +51,10 @@ def training_arguments(recipe: Recipe, folder: Path, weights: int | None = None)
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         unset_hf_deepspeed_config()  # half made, it would be asked by every model that is loaded while the error lives
         raise RecipeError(f"training: {reason(error)}") from None
-    if recipe.lora and arguments.fsdp:
-        raise RecipeError("lora and training.fsdp do not go together: what LoRA trains is too little to shard")
+    if recipe.tune != "full" and arguments.fsdp:
+        raise RecipeError(
+            f"tune: {recipe.tune} and training.fsdp do not go together: what is trained is too little to shard"
+        )
     if section.metric_for_best and (arguments.fsdp or arguments.deepspeed):
         raise RecipeError("training.metric_for_best does not go with fsdp or deepspeed: no process holds a whole model")
     return arguments

@@ -10,7 +10,8 @@ import torch
 from close.adapters.resolve import takes_groups
 from close.data.rows import RowFile, named_sources
 from close.errors import DataError
-from close.model.language_models.loading import check_language_model, check_room, input_width
+from close.model.language_models.loading import check_language_model, check_room, input_width, skeleton
+from close.model.lora import lora_targets
 from close.model.prefixes import build_prefix
 from close.runs.recipe import Recipe
 from close.runs.validation import ValidationRows, validation_rows
@@ -35,6 +36,8 @@ def check_work(
     """
     if language_model and recipe.init_from is None:  # else it is that run's
         check_language_model(recipe.language_model)
+        if recipe.tune == "lora":
+            lora_targets(skeleton(recipe.language_model), recipe.lora.target_modules if recipe.lora else None)
         with torch.device("meta"):
             prefix = build_prefix(recipe.prefix, 8, input_width(recipe.language_model))
         longest = max(get_task(part.task).max_new_tokens for part in recipe.parts())

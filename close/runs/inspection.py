@@ -96,6 +96,7 @@ def _run(place: Path) -> dict[str, Any]:
         "prefix": config.prefix,
         "adapter": config.adapter,
         "language_model": config.language_model.model_type,
+        "language_model_is": "in this folder" if config.base is None else {"by": "reference"} | config.base,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
 

@@ -15,11 +15,13 @@ import torch
 
 from close.adapters import build_adapter
 from close.errors import CloseError, MismatchError, RecipeError
-from close.io.files import whole
+from close.io.files import whole, write_json
+from close.io.plain import read_plain
 from close.io.pretrained import hub_options, loading
 from close.io.tensors import stored_shapes
 from close.model.configuration import CloseConfig
-from close.model.language_models.loading import language_model_place
+from close.model.language_models.loading import count_weights, language_model_place
+from close.model.language_models.reference import base_place, refer
 from close.model.modeling import CloseModel
 from close.runs.folder import CHECKPOINTS, RECIPE_FILE, open_run, recipe_of
 from close.runs.recipe import Recipe, checked
@@ -129,7 +131,8 @@ class Origin:
     @property
     def weights(self) -> int:
         """How many its model has."""
-        return sum(prod(shape) for shape in stored_shapes(self.folder, "model.safetensors").values())
+        own, base = stored_shapes(self.folder, "model.safetensors").values(), _config(self.folder).base
+        return sum(map(prod, own)) + (count_weights(base_place(base, self.folder)) if base else 0)
 
     def model(self) -> CloseModel:
         """Its model, adapter included, in float32.
@@ -145,6 +148,10 @@ class Origin:
         if not (folder / KEPT).is_dir():
             with whole(folder / KEPT) as partial:
                 shutil.copytree(self.folder, partial, ignore=shutil.ignore_patterns(*_BESIDE, ".*"))
+                about = read_plain(partial / "config.json")
+                if about.get("base") is not None:
+                    about["base"] = refer(about["base"], self.folder, folder / KEPT)
+                    write_json(partial / "config.json", about)
 
 
 def origin_of(recipe: Recipe, folder: Path, started: Mapping[str, Any] | None) -> Origin | None:

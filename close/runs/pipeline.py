@@ -34,6 +34,7 @@ def load(
     device: str | torch.device | None = None,
     precision: str = "auto",
     encoder: ContrastiveEncoder | str | None = None,
+    language_model: str | None = None,
 ) -> CloseCaptioner:
     """A run made by `close train`, ready for use.
 
@@ -41,6 +42,7 @@ def load(
         run: its folder. device: without one, the accelerator if there is one.
         precision: fp32, bf16, fp16, or auto: bf16 for large models where the hardware multiplies it, else fp32.
         encoder: where the encoder's weights are now, if elsewhere than when the run was trained; the same weights.
+        language_model: likewise, of a run that was tuned by LoRA or not at all, which names its language model.
     Raises:
         MissingError: no finished run there.
         MismatchError: another encoder than the run was trained with; names both.
@@ -48,7 +50,7 @@ def load(
     """
     info = open_run(run)
     place = pick_device(device)
-    model = CloseModel.from_pretrained(run).eval()
+    model = CloseModel.from_pretrained(run, base_place=language_model).eval()
     dtype = pick_dtype(pick_precision(precision, place, model.num_parameters()))
     for part in (model.language_model, model.prefix):  # the adapter keeps float32
         part.to(dtype)

@@ -26,6 +26,8 @@ class Recipe(Section):
         task: caption, vqa, vqa_e, entailment, news, or one's own; or a list of `{task, train, weight}` learnt by one model.
         encoder: reference of the contrastive encoder. language_model: `mini`, hub id or local directory.
         prefix: what makes the prefix: `{kind, length}` and the kind's own options, or a kind's name.
+        tune: what of the language model learns: "full", "lora", or "none" (only prefix and adapter do). lora: how; alone, it says
+            "lora" too.
         adapter: how the gap is crossed: a name, `{name: options}`, or a list of these.
         train_on: "text", or "image" for the image-supervised ceiling.
         plugins: modules and files with one's own parts; `load_recipe` imports them before it looks at the rest.
@@ -41,6 +43,7 @@ class Recipe(Section):
     train_on: Literal["text", "image"] = "text"
     adapter: Any = Field(default_factory=lambda: [{"gaussian": {"cosine": 0.41}}])  # checked against `train_on`
     captions: Literal["single", "multiple"] = "single"
+    tune: Literal["full", "lora", "none"] = "full"
     lora: LoraSection | None = None
     training: TrainingSection = Field(default_factory=lambda: TrainingSection())
     init_from: Path | None = None
@@ -67,6 +70,12 @@ class Recipe(Section):
         from close.model.prefixes import complete_prefix
 
         return complete_prefix(spec)
+
+    @model_validator(mode="after")
+    def _lora(self) -> Recipe:
+        if self.lora is not None and self.tune != "lora":
+            raise ValueError(f"lora is given, and tune is {self.tune!r}: leave one of them out, or say tune: lora")
+        return self
 
     @field_validator("task")
     @classmethod
@@ -119,6 +128,8 @@ def upgraded(values: dict[str, Any]) -> dict[str, Any]:
     Raises:
         RecipeError: the old and the new key are both there and differ.
     """
+    if values.get("lora") is not None and "tune" not in values:
+        values = values | {"tune": "lora"}
     if "prefix_length" not in values:
         return values
     length = values["prefix_length"]

@@ -76,12 +76,17 @@ class TaskSection(Section):
 
 
 class LoraSection(Section):
-    """Low-rank adaptation of the language model by peft; merged into the saved run."""
+    """Low-rank adaptation of the language model by peft.
+
+    Attributes:
+        target_modules: the layers: a regular expression of their names, which begin with `language_model.`, or the ends of their
+            names; without it, those that peft knows of the language model's architecture.
+    """
 
     r: int = Field(16, ge=1)
     alpha: float = 32
     dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: str = r"language_model\..*\.(q|v|q_proj|v_proj)"
+    target_modules: str | list[str] | None = None
 
 
 _OURS = {

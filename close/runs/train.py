@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import GenerationConfig, Seq2SeqTrainingArguments, TrainerCallback, set_seed
+from transformers.pytorch_utils import Conv1D
 
 from close.adapters import ADAPTERS, resolve_adapter
 from close.adapters.base import names_in
@@ -25,6 +26,8 @@ from close.io.progress import progress
 from close.model.configuration import CloseConfig
 from close.model.language_models.kinds import language_model_kind
 from close.model.language_models.loading import language_model_place, load_language_model
+from close.model.language_models.reference import base_of, refer
+from close.model.lora import factors_of, lora_targets, together
 from close.model.modeling import CloseModel
 from close.model.prefixes import PREFIXES
 from close.plugins import key_of
@@ -83,10 +86,11 @@ def _train(recipe: Recipe, folder: Path, resume: bool, callbacks: Sequence[Train
     data = _read_data(recipe, arguments, origin)
     set_seed(recipe.seed)
     model = _settled(origin.model() if origin else _build_model(recipe, data), data)
+    _refer(model, recipe, folder, origin)
     place = str(origin.folder) if origin else language_model_place(recipe.language_model)
     tokenizer = load_tokenizer(place, model.get_input_embeddings().num_embeddings)
     with fast_layers(model) if arguments.device.type == "cpu" else nullcontext():
-        learner = _with_lora(model, recipe.lora) if recipe.lora else model
+        learner = _learner(model, recipe)
         with arguments.main_process_first(local=False):
             if arguments.should_save:
                 facts: dict[str, Any] = {"encoder": data.tables[0].fingerprint, "data": data.sums}
@@ -108,11 +112,14 @@ def _train(recipe: Recipe, folder: Path, resume: bool, callbacks: Sequence[Train
         )
         steps = trainer.run(latest_checkpoint(folder / CHECKPOINTS))
         state = trainer.gathered_state()
-        if recipe.lora:
+        if recipe.tune == "lora":
+            trained = factors_of(model)
             model = trainer.model.merge_and_unload()
+            model.factors = together(model.factors, trained)
     if trainer.is_world_process_zero():
-        about = data.about | {"steps": steps} | trainer.best | {"plugins": _plugins(recipe, model)} | _about(arguments)
-        about = ({"init_from": dict(origin.about)} if origin else {}) | about
+        about = {"init_from": dict(origin.about)} if origin else {}
+        about |= data.about | {"tune": recipe.tune, "steps": steps}
+        about |= trainer.best | {"plugins": _plugins(recipe, model)} | _about(arguments)
         save_run(folder, model, tokenizer, recipe, state=state, about=about, log=trainer.state.log_history)
 
 
@@ -241,20 +248,42 @@ def _settled(model: CloseModel, data: _Data) -> CloseModel:
     return model
 
 
+def _refer(model: CloseModel, recipe: Recipe, folder: Path, origin: Origin | None) -> None:
+    """A language model that is not trained as a whole is named, unless it lies nowhere: begun at random, or another run's."""
+    before = model.config.base
+    if recipe.tune == "full" or (origin and before is None) or (not origin and recipe.language_model == "mini"):
+        model.config.base, model.factors = None, {}
+        return
+    base = before or base_of(recipe.language_model, model.language_model)
+    model.config.base = refer(base, origin.folder if origin else Path(), folder)
+
+
+def _learner(model: CloseModel, recipe: Recipe) -> Any:
+    """The model as it is trained: all of it, with LoRA's factors, or but for its language model."""
+    if recipe.tune == "lora":
+        return _with_lora(model, recipe.lora or LoraSection())
+    if recipe.tune == "none":
+        model.language_model.requires_grad_(False)
+        model.is_frozen = True
+    return model
+
+
 def _with_lora(model: CloseModel, lora: LoraSection) -> Any:
     from peft import LoraConfig, get_peft_model
 
+    targets = lora_targets(model.language_model, lora.target_modules)
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
+        target_modules=targets,
+        fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in model.modules()),
         modules_to_save=["prefix"],
     )
     try:
         return get_peft_model(model, config)
     except ValueError as error:
-        raise RecipeError(f"lora.target_modules {lora.target_modules!r}: {error}") from error
+        raise RecipeError(f"lora.target_modules {targets!r}: {error}") from error
 
 
 def _about(arguments: Seq2SeqTrainingArguments) -> dict[str, Any]:

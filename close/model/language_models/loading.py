@@ -22,6 +22,7 @@ __all__ = [
     "input_width",
     "language_model_place",
     "load_language_model",
+    "skeleton",
 ]
 
 
@@ -63,7 +64,7 @@ def check_language_model(reference: str) -> None:
         return
     if not os.path.isdir(place) and (place.startswith((".", "/", "~")) or place.count("/") > 1):  # no hub id looks so
         raise MissingError(f"language model {reference!r}: no such directory")
-    load_tokenizer(place, _skeleton(reference).get_input_embeddings().num_embeddings)
+    load_tokenizer(place, skeleton(reference).get_input_embeddings().num_embeddings)
     for file in sorted(Path(place).glob("*.safetensors")):
         try:
             with safe_open(file, framework="pt"):  # reads the header, and compares it with the file's size
@@ -80,7 +81,7 @@ def check_room(reference: str, prefix: int, answer: int) -> None:
     Raises:
         RecipeError: they do not.
     """
-    model, place = _skeleton(reference), language_model_place(reference)
+    model, place = skeleton(reference), language_model_place(reference)
     vocabulary = model.get_input_embeddings().num_embeddings
     kind = language_model_kind(model.config)
     kind.template = kind.template_of(load_tokenizer(place, vocabulary), vocabulary, place) or kind.template
@@ -90,17 +91,17 @@ def check_room(reference: str, prefix: int, answer: int) -> None:
 def count_weights(reference: str) -> int:
     """How many weights a language model has; 0 where its configuration can't be read, which loading it will tell."""
     try:
-        return int(_skeleton(reference).num_parameters())
+        return int(skeleton(reference).num_parameters())
     except WeightsError:
         return 0
 
 
 def input_width(reference: str) -> int:
     """The width of the vectors that a language model reads."""
-    return int(_skeleton(reference).get_input_embeddings().embedding_dim)
+    return int(skeleton(reference).get_input_embeddings().embedding_dim)
 
 
-def _skeleton(reference: str) -> Any:
+def skeleton(reference: str) -> Any:
     """The model without weights."""
     with _loading(reference) as trust, torch.device("meta"):
         config = _config(reference, trust)

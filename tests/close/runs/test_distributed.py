@@ -97,9 +97,10 @@ def with_training(recipe: Recipe, options: dict[str, Any]) -> Recipe:
     return Recipe.model_validate(values | {"training": values["training"] | options})
 
 
-def test_two_processes_equal_one(recipe, tmp_path):
-    process = training(recipe, tmp_path / "two")
-    train(load_recipe(recipe), tmp_path / "one")
+@pytest.mark.parametrize("tune", ["full", "lora", "none"])
+def test_two_processes_equal_one(recipe, tmp_path, tune):
+    process = training(recipe, tmp_path / "two", f"tune={tune}")
+    train(load_recipe(recipe, [f"tune={tune}"]), tmp_path / "one")
     said = finished(process)
     assert said.splitlines() == [str(tmp_path / "two")]
     assert len(losses(tmp_path / "one")) == 6

@@ -42,6 +42,7 @@ def test_the_defaults_are_the_papers(load):
         "adapter": [{"gaussian": {"cosine": 0.41}}],
         "train_on": "text",
         "captions": "single",
+        "tune": "full",
         "lora": None,
         "init_from": None,
         "training": {

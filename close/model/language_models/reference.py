@@ -1,0 +1,64 @@
+"""A language model that a run names instead of holding it: where it lies, and that it is the one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from close.encoders.base import fingerprint
+from close.errors import MismatchError, MissingError, RecipeError, WeightsError
+from close.model.language_models.loading import language_model_place, load_language_model
+
+__all__ = ["base_of", "base_place", "load_base", "refer"]
+
+
+def base_of(reference: str, language_model: Any) -> dict[str, str]:
+    """What a run's configuration says of a language model that it does not hold."""
+    return {"reference": reference, "fingerprint": fingerprint(language_model)}
+
+
+def refer(base: Mapping[str, str], before: str | os.PathLike[str], folder: str | os.PathLike[str]) -> dict[str, str]:
+    """The same as seen from a run in another folder, relative to it where both lie together.
+
+    Args:
+        before: the folder that it was seen from; the working directory, where it comes from a recipe.
+    """
+    place = base_place(base, before)
+    if not os.path.isdir(place):  # a hub's id
+        return dict(base)
+    there, here = os.path.abspath(place), os.path.abspath(folder)
+    apart = os.path.splitdrive(there)[0] != os.path.splitdrive(here)[0]
+    near = not apart and len(Path(os.path.commonpath([there, here])).parts) > 1
+    return dict(base) | {"reference": Path(os.path.relpath(there, here)).as_posix() if near else there}
+
+
+def base_place(base: Mapping[str, str], folder: str | os.PathLike[str]) -> str:
+    """Where the language model of a run in a folder lies: a directory, or a hub's id."""
+    beside = os.path.join(folder, base["reference"])
+    return beside if os.path.isdir(beside) else base["reference"]
+
+
+def load_base(base: Any, folder: str | os.PathLike[str], place: str | None = None) -> Any:
+    """The language model that a run in a folder was trained on, in float32.
+
+    Args:
+        place: where it is now, if elsewhere than when the run was trained.
+    Raises:
+        MissingError, WeightsError: it is not there. MismatchError: what is there is another.
+    """
+    keys = ("reference", "fingerprint")
+    if not isinstance(base, Mapping) or not all(isinstance(base.get(key), str) and base[key] for key in keys):
+        raise WeightsError(f"{folder}: base is {{reference, fingerprint}} of the run's language model, not {base!r}")
+    where = place or base_place(base, folder)
+    what = f"{folder} holds what was trained alone, and its language model {base['reference']!r} ({base['fingerprint'][:8]})"
+    fix = "put that back, or say where it is: close merge RUN OUT --language-model PLACE"
+    try:
+        language_model = load_language_model(language_model_place(where))
+    except (MissingError, WeightsError, RecipeError) as error:
+        raise type(error)(f"{what} can't be loaded from {where!r}: {error}; {fix}") from None
+    found = fingerprint(language_model)
+    if found != base["fingerprint"]:
+        raise MismatchError(f"{what} is not what is at {where!r} now ({found[:8]}); {fix}")
+    return language_model

@@ -1,0 +1,53 @@
+"""A run that names its language model, made one that holds it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import yaml
+
+from close.errors import OutputExistsError, RecipeError
+from close.io.files import whole, write_json, write_text
+from close.io.plain import read_plain
+from close.model.modeling import CloseModel
+from close.runs.card import model_card
+from close.runs.folder import RECIPE_FILE, RUN_FILE, open_run
+from close.runs.recipe import checked
+from close.runs.recipe_file import portable, read_values
+
+__all__ = ["merge"]
+
+
+def merge(run: str | Path, out: str | Path, *, language_model: str | None = None) -> Path:
+    """Write a run whole: its language model with what LoRA added, beside all else that it holds.
+
+    Args:
+        run: a finished run that was tuned by LoRA, or not at all. out: a new folder.
+        language_model: where that is now, if elsewhere than when the run was trained.
+    Returns:
+        The new run's folder; it says what the run says.
+    Raises:
+        OutputExistsError: `out` is there. RecipeError: the run is whole already.
+        MissingError, MismatchError, WeightsError: the run or its language model is gone, is another, or is damaged.
+    """
+    source, target = Path(run), Path(out)
+    info = open_run(source)
+    if target.exists():
+        raise OutputExistsError(f"{target} is there already; choose another output")
+    if read_plain(source / "config.json").get("base") is None:
+        raise RecipeError(f"{source} holds its whole language model already; there is nothing to merge")
+    model = CloseModel.from_pretrained(source, base_place=language_model)
+    about = info | {"merged": dict(model.config.base)}
+    model.config.base, model.factors = None, {}
+    model.config.language_model._name_or_path = ""  # a place on this machine
+    recipe = checked(read_values(source / RECIPE_FILE), f"{source / RECIPE_FILE}", only_keys=True)
+    with whole(target) as partial:
+        shutil.copytree(
+            source, partial, ignore=shutil.ignore_patterns("checkpoints", "evaluations", "*.safetensors", ".*")
+        )
+        model.save_pretrained(partial)
+        write_text(partial / RECIPE_FILE, yaml.safe_dump(portable(recipe.dump(), target), sort_keys=False))
+        write_text(partial / "README.md", model_card(recipe, target))
+        write_json(partial / RUN_FILE, about)
+    return target
