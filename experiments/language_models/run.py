@@ -8,7 +8,8 @@
 `random`: models of one size that start at random, each crossing of the gap. `pretrained`: models that have read the mini
 language (models.py), trained whole, by LoRA, and not at all, behind each kind of prefix, on text with noise. `images`: the same
 trained on images, which is ClipCap's setting. Seeds are outermost, so that a stopped experiment has all arms with some of them.
-Writes results.json, results.md and results.png beside this file.
+Writes results.json, .md and .png beside this file. What a record of the same settings and world has is kept, so that
+a stopped experiment goes on elsewhere too.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from close.io.plots import figure, save_png
 from close.io.versions import versions
 from close.mini import export
 from close.runs.evaluate import evaluate
-from close.runs.folder import RUN_FILE
 from close.runs.recipe import Recipe
 from close.runs.train import train
 from close.study.export import cell
@@ -72,11 +72,15 @@ def arms(part: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 class Bench:
-    """Data, language models and runs in one folder."""
+    """Data, language models and runs in one folder; a run that an earlier record of the same settings has is not made again."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         torch.set_num_threads(args.threads)
         self.args = args
+        self.settings = {key: getattr(args, key) for key in ("steps", "scenes", "test_scenes", "read", "read_steps")}
+        self.settings["mini_world"] = versions()["mini_world"]
+        recorded = read_json(args.out) if args.out.is_file() else {}
+        self.recorded = recorded if recorded.get("settings") == self.settings else {}
         world = versions()["mini_world"].partition(" ")[0]
         self.work = args.work / f"world-{world}"
         self.place = self.work / f"{args.scenes}-{args.steps}-{args.read}-{args.read_steps}"
@@ -110,6 +114,9 @@ class Bench:
         title, kind, changes = arm
         folder = self.place / part / f"{re.sub(r'[^A-Za-z0-9.]+', '-', title)}-{seed}"
         done = folder / "scores.json"
+        for run in self.recorded.get("runs", {}).get(part, {}).get(title, []):
+            if run["seed"] == seed:
+                return dict(run)
         if not done.is_file() and self.args.record:
             return None
         if not done.is_file():
@@ -120,8 +127,7 @@ class Bench:
                     found = {"seed": seed, "minutes": (time.perf_counter() - begun) / 60, **self._evaluated(folder)}
                     write_json(done, found)
                     tell(f"{title}, seed {seed}: CIDEr {found['image']['cider']:.1f} in {found['minutes']:.1f} min")
-        found = read_json(done)
-        return found if (folder / RUN_FILE).is_file() else None
+        return dict(read_json(done))
 
     def _evaluated(self, folder: Path) -> dict[str, Any]:
         rows = self.data("test") / "eval.jsonl"
@@ -129,20 +135,20 @@ class Bench:
         return {modality: {key: scores[key] for key in SCORES} for modality, scores in both.items()}
 
 
-def summary(bench: Bench) -> dict[str, Any]:
-    """Means and intervals of all that is finished."""
-    found: dict[str, Any] = {}
+def finished(bench: Bench) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """The scores of every finished run, by part and arm."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for part in PARTS:
         for arm in arms(part):
-            runs = [scores for seed in bench.args.seeds if (scores := bench.scores(part, arm, seed))]
-            if runs:
-                both = {m: {key: interval([run[m][key] for run in runs]) for key in SCORES} for m in ("image", "text")}
-                found.setdefault(part, {})[arm[0]] = {
-                    "seeds": [run["seed"] for run in runs],
-                    **both,
-                    "minutes": [round(run["minutes"], 1) for run in runs],
-                }
+            if runs := [scores for seed in bench.args.seeds if (scores := bench.scores(part, arm, seed))]:
+                found.setdefault(part, {})[arm[0]] = runs
     return found
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means and intervals of one arm."""
+    both = {m: {key: interval([run[m][key] for run in runs]) for key in SCORES} for m in ("image", "text")}
+    return {"seeds": [run["seed"] for run in runs], **both}
 
 
 def markdown(record: dict[str, Any]) -> str:
@@ -212,12 +218,18 @@ def main() -> None:
                     if arm[1] in args.kinds:
                         bench.scores(part, arm, seed)
     args.record = True
-    parts = summary(bench)
-    if not parts:
+    runs = finished(bench)
+    if not runs:
         raise SystemExit("no run is finished here yet")
     models = {path.parent.name: read_json(path) for path in sorted((bench.place / "models").glob("*/about.json"))}
-    settings = {key: getattr(args, key) for key in ("steps", "scenes", "test_scenes", "read", "read_steps")}
-    record = {"parts": parts, "models": models, "settings": settings, "training": TRAINING, "versions": versions()}
+    record = {
+        "settings": bench.settings,
+        "training": TRAINING,
+        "models": bench.recorded.get("models", {}) | models,
+        "parts": {part: {title: summary(each) for title, each in table.items()} for part, table in runs.items()},
+        "runs": runs,
+        "versions": versions(),
+    }
     write_json(args.out, record)
     write_text(args.out.with_suffix(".md"), markdown(record))
     plot(record, args.out.with_suffix(".png"))

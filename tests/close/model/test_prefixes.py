@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModelForSeq2SeqLM
 
+import close
 from close.errors import CloseError, MismatchError, RecipeError, UnknownNameError
 from close.model.configuration import CloseConfig
 from close.model.modeling import CloseModel
@@ -179,3 +180,13 @@ def test_heads_are_measured_by_the_language_model(recipe, tmp_path, monkeypatch)
     with pytest.raises(MismatchError, match="12 heads do not divide the language model's width 16; set heads"):
         train(recipe(prefix=spec), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["mlp", "transformer"])
+def test_before_a_decoder_only_model(recipe, zoo, tmp_path, embeds, kind):
+    changes = {"prefix": SPECS[kind], "language_model": str(zoo("gpt2_dir")), "adapter": "none"}
+    captioner = close.load(train(recipe({"epochs": 1}, **changes), tmp_path / "run"), device="cpu")
+    vectors = F.pad(embeds, (0, captioner.model.config.embed_dim - DIM))
+    together, alone = captioner.embed_to_text(vectors), [captioner.embed_to_text(row) for row in vectors]
+    assert [output.text for output in together] == [output.text for output in alone]
+    assert [output.score for output in together] == pytest.approx([output.score for output in alone], abs=1e-4)
