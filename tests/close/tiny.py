@@ -358,15 +358,21 @@ def t5_still_dir(folder: Path, seed: int = 0) -> Path:
     return t5_dir(folder, seed, dropout_rate=0.0)
 
 
-def gpt2_dir(folder: Path, seed: int = 0, **changes: Any) -> Path:
+def gpt2_dir(folder: Path, seed: int = 0, tokens: int = 0, **changes: Any) -> Path:
     """No token to begin a text, none to pad with."""
     from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
     vocab, merges = byte_pairs(["<|endoftext|>"])
+    vocab |= {f"<{place}>": place for place in range(len(vocab), tokens)}
     tokenizer = GPT2Tokenizer(vocab=vocab, merges=merges, model_max_length=64)
     sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64, "vocab_size": len(tokenizer)}
     config = GPT2Config(bos_token_id=0, eos_token_id=0, **(sizes | changes))
     return _save(folder, GPT2LMHeadModel, config, seed, tokenizer)
+
+
+def gpt2_still_dir(folder: Path, seed: int = 0) -> Path:
+    """GPT-2 without dropout."""
+    return gpt2_dir(folder, seed, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
 
 
 def opt_dir(folder: Path, seed: int = 0) -> Path:

@@ -97,10 +97,13 @@ def with_training(recipe: Recipe, options: dict[str, Any]) -> Recipe:
     return Recipe.model_validate(values | {"training": values["training"] | options})
 
 
-@pytest.mark.parametrize("tune", ["full", "lora", "none"])
-def test_two_processes_equal_one(recipe, tmp_path, tune):
-    process = training(recipe, tmp_path / "two", f"tune={tune}")
-    train(load_recipe(recipe, [f"tune={tune}"]), tmp_path / "one")
+@pytest.mark.parametrize(
+    ("tune", "family"), [("full", None), ("full", "gpt2_still_dir"), ("lora", "gpt2_still_dir"), ("none", None)]
+)
+def test_two_processes_equal_one(recipe, zoo, tmp_path, tune, family):
+    changes = [f"tune={tune}", *([f"language_model={zoo(family)}"] if family else [])]
+    process = training(recipe, tmp_path / "two", *changes)
+    train(load_recipe(recipe, changes), tmp_path / "one")
     said = finished(process)
     assert said.splitlines() == [str(tmp_path / "two")]
     assert len(losses(tmp_path / "one")) == 6

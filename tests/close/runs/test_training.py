@@ -311,10 +311,12 @@ class TestResume:
             ({"save_strategy": "steps", "save_steps": 2, "dataloader_num_workers": 1}, {"captions": "multiple"}),
             ({}, {"prefix": {"kind": "transformer", "length": 3, "layers": 2, "heads": 2}}),
             ({}, {"prefix": "mlp", "lora": {"r": 4}}),
+            ({"save_strategy": "steps", "save_steps": 2}, {"language_model": "gpt2_dir"}),
         ],
-        ids=["epochs", "steps", "accumulation", "lora", "multiple", "transformer", "mlp and lora"],
+        ids=["epochs", "steps", "accumulation", "lora", "multiple", "transformer", "mlp and lora", "decoder-only"],
     )
-    def test_equals_no_interruption(self, recipe, tmp_path, monkeypatch, options, changes):
+    def test_equals_no_interruption(self, recipe, zoo, tmp_path, monkeypatch, options, changes):
+        changes = {key: str(zoo(value)) if key == "language_model" else value for key, value in changes.items()}
         made = recipe({"epochs": 3, **options}, **changes)
         whole = train(made, tmp_path / "whole")
         for at in (2, 5, 5):
