@@ -59,8 +59,8 @@ class GapAdapter(nn.Module):
     training mode: in evaluation mode `noise` is None.
 
     What is learnt from data lives in registered buffers whose shapes follow from `dim` and the options, so that a fitted
-    adapter travels inside a checkpoint's safetensors. `needs` says which data `fit` asks for, `advice` its
-    place in `close recommend`.
+    adapter travels inside a checkpoint's safetensors. `needs` says which data `fit` asks for, `trusted` how many rows of them
+    do no harm, `advice` its place in `close recommend`.
 
     Args:
         dim: width of the embeddings.
@@ -71,6 +71,7 @@ class GapAdapter(nn.Module):
     name: ClassVar[str]
     needs: ClassVar[Needs] = "nothing"
     advice: ClassVar[tuple[Advised, ...]] = ()
+    trusted: int = 0
     fitted: Tensor
 
     def __init__(self, dim: int, *, renorm: bool = False, options: Mapping[str, Any] | None = None) -> None:
@@ -125,8 +126,10 @@ class GapAdapter(nn.Module):
         self._check_fit(text, image, groups)
         self.learn(Checked(text, "text", self.name, groups), Checked(image, "image", self.name))
         self.fitted.fill_(True)
-        if self.told and not quiet:
-            _log.log(logging.WARNING if self.cautions else logging.INFO, "adapter %r: %s", self.name, self.told)
+        if not quiet and self.wants:
+            self._tell(
+                min((len(rows), side) for side, rows in (("text", text), ("image", image)) if side in self.wants)
+            )
         return self
 
     def learn(self, text: Any, image: Any) -> None:
@@ -134,6 +137,16 @@ class GapAdapter(nn.Module):
 
         What is worth telling goes into `learnt`, plain values, and in one line into `told`, which `cautions` where data are few.
         """
+
+    def _tell(self, least: tuple[int, str]) -> None:
+        """One line on what was learnt, if there is one; a warning where it was learnt from too little."""
+        lines = [self.told] if self.told else []
+        if least[0] < self.trusted:
+            few = f"{least[0]} {least[1]} rows are few, and may do harm: it is to be trusted from {self.trusted} on"
+            lines.append(f"{few} (experiments/shared)")
+        level = logging.WARNING if self.cautions or least[0] < self.trusted else logging.INFO
+        if lines:
+            _log.log(level, "adapter %r: %s", self.name, "; ".join(lines))
 
     def _check_fit(self, text: Any, image: Any, groups: Any) -> None:
         wanted = _WANTED[self.needs]

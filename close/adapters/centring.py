@@ -28,6 +28,7 @@ class Centring(GapAdapter):
 
     name = "centring"
     needs: ClassVar[Needs] = "unpaired"
+    trusted = 30
     advice: ClassVar[tuple[Advised, ...]] = (Advised(single=60, multiple=10),)
     text_mean: Tensor
     image_mean: Tensor

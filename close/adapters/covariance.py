@@ -31,6 +31,7 @@ class CovarianceNoise(GapAdapter):
 
     name = "covariance"
     needs: ClassVar[Needs] = "paired"
+    trusted = 300
     advice: ClassVar[tuple[Advised, ...]] = (Advised(),)
     shift: Tensor
     root: Tensor

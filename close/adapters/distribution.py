@@ -45,6 +45,7 @@ class MomentMatching(GapAdapter):
 
     name = "moments"
     needs: ClassVar[Needs] = "unpaired"
+    trusted = 30
     text_mean: Tensor
     image_mean: Tensor
     ratio: Tensor
@@ -82,6 +83,7 @@ class ReAlign(GapAdapter):
 
     name = "realign"
     needs: ClassVar[Needs] = "unpaired"
+    trusted = 30
     advice: ClassVar[tuple[Advised, ...]] = (Advised(single=50, multiple=20),)
     text_mean: Tensor
     image_mean: Tensor
@@ -128,6 +130,7 @@ class Transport(GapAdapter):
 
     name = "transport"
     needs: ClassVar[Needs] = "unpaired"
+    trusted = 100
     text_mean: Tensor
     image_mean: Tensor
     matrix: Tensor

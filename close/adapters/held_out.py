@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from close.vectors.moments import symmetric_power
 
-__all__ = ["NONE", "STRENGTHS", "Ridge", "chosen", "held_out_cosines"]
+__all__ = ["STRENGTHS", "Ridge", "best_strength", "chosen", "held_out_cosines"]
 
 NONE = 1e9
 """The λ that leaves everything where it is."""
+FEWEST, LEFT_OUT = 10, 4096
+"""Groups below which nothing is changed; rows of those that are left out in turn, about."""
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, NONE)
 """λ that are tried, in units of the mean variance; half a decade apart."""
 
@@ -49,6 +53,34 @@ class Ridge:
         """E‖Ax − x‖²/E‖x‖², x centred: 0 where nothing is changed."""
         moved = solved - torch.eye(len(solved), dtype=solved.dtype)
         return float(((self.within @ moved) * moved).sum() / self.within.trace())
+
+
+def best_strength(
+    ridge: Ridge,
+    order: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    read: Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]],
+) -> float:
+    """The λ by which groups that are left out are predicted best; `NONE` of fewer than 10 groups.
+
+    Args:
+        order: (N,) rows, group by group. counts: (G,) how many each has.
+        read: gives x and y, (K, c, D), of (K, c) rows, each line a whole group.
+    """
+    if len(counts) < FEWEST:
+        return NONE
+    blocks = (read(rows) for rows in _alike(order, counts))
+    return STRENGTHS[chosen(held_out_cosines(ridge, blocks, STRENGTHS))]
+
+
+def _alike(order: NDArray[np.int64], counts: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Rows (K, c) of groups of one size together; of all groups, or evenly of some, twenty or more."""
+    every = max(1, min(len(order) // LEFT_OUT, len(counts) // 20))
+    starts, counts = (np.cumsum(counts) - counts)[::every], counts[::every]
+    for count in np.unique(counts):
+        alike, size = starts[counts == count], max(1, LEFT_OUT // int(count))
+        for at in range(0, len(alike), size):
+            yield order[alike[at : at + size, None] + np.arange(count)]
 
 
 def held_out_cosines(ridge: Ridge, groups: Iterable[tuple[Tensor, Tensor]], strengths: tuple[float, ...]) -> Tensor:

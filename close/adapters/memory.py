@@ -41,6 +41,7 @@ class TextMemory(GapAdapter):
     """
 
     needs: ClassVar[Needs] = "text"
+    trusted = 3000
     memory: Tensor
     digest: Tensor
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from close.adapters.advised import Advised
 from close.adapters.base import ADAPTERS, GapAdapter, Needs
 from close.adapters.distribution import require_spread
-from close.adapters.held_out import NONE, STRENGTHS, Ridge, chosen, held_out_cosines
+from close.adapters.held_out import Ridge, best_strength
 from close.adapters.noise import RowNoise
 from close.adapters.options import choice, number
 from close.errors import DataError
@@ -23,10 +23,8 @@ from close.vectors.moments import cross_covariance
 __all__ = ["Shared", "group_blocks"]
 
 
-FEWEST, FEW = 10, 100
-"""Groups below which nothing is changed, and below which it is said that they are few (experiments/shared)."""
-LEFT_OUT = 4096
-"""Texts of the groups that are left out in turn, about."""
+FEW = 100
+"""Groups below which it is said that they are few (experiments/shared)."""
 
 
 @ADAPTERS.register("shared")
@@ -81,23 +79,22 @@ class Shared(GapAdapter):
         mean, _, both = cross_covariance(pairs)  # in one pass over rows that lie anywhere
         within, across = both.split(self.dim, dim=1)
         require_spread(self.name, "text", within.trace())
-        counts = _groups_of_several(text.groups)[1]
+        order, counts = _groups_of_several(text.groups)
         ridge = Ridge(mean, mean, within, across, int(counts.sum()), float(self.options.get("toward") != "zero"))
-        alpha = self._chosen(ridge, text, len(counts)) if self.alpha is None else self.alpha
+
+        def read(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+            own = torch.as_tensor(text[rows.reshape(-1)]).double().reshape(*rows.shape, -1)
+            return own, (own.sum(1, keepdim=True) - own) / (rows.shape[1] - 1)
+
+        alpha = best_strength(ridge, order, counts, read) if self.alpha is None else self.alpha
         matrix = ridge.solve(alpha)
         self.mean.copy_(mean)
         self.matrix.copy_(matrix)
         self.learnt = {"groups": len(counts), "alpha": alpha, "change": round(ridge.change(matrix), 4)}
-        self.told, self.cautions = self._tell(len(counts), alpha, self.learnt["change"])
+        self.told, self.cautions = self._line(len(counts), alpha, self.learnt["change"])
         self.options |= {"alpha": alpha, "toward": self.options.get("toward", "identity")}
 
-    def _chosen(self, ridge: Ridge, text: Any, groups: int) -> float:
-        """λ, by leaving groups out."""
-        if groups < FEWEST:
-            return NONE
-        return STRENGTHS[chosen(held_out_cosines(ridge, _alike_groups(text, text.groups), STRENGTHS))]
-
-    def _tell(self, groups: int, alpha: float, change: float) -> tuple[str, bool]:
+    def _line(self, groups: int, alpha: float, change: float) -> tuple[str, bool]:
         """A line on what was learnt, and whether it is a warning."""
         told = f"{groups:,} groups, alpha {alpha:g}, which changes {change:.0%} of the texts' variance"
         if groups < FEW:
@@ -146,17 +143,3 @@ def _groups_of_several(labels: Any) -> tuple[NDArray[np.int64], NDArray[np.int64
             "image share their 'group' (`data-gen paraphrase` writes such groups)"
         )
     return order, counts
-
-
-def _alike_groups(text: Any, labels: Any) -> Iterator[tuple[Tensor, Tensor]]:
-    """Groups that are left out, those of one size together: their texts, and the means of each one's others, (K, c, D)."""
-    order, counts = _groups_of_several(labels)
-    starts = np.cumsum(counts) - counts
-    every = max(1, min(len(order) // LEFT_OUT, len(counts) // 20))  # some thousand texts, of twenty groups or more
-    starts, counts = starts[::every], counts[::every]
-    for count in np.unique(counts):
-        alike, size = starts[counts == count], max(1, LEFT_OUT // int(count))
-        for at in range(0, len(alike), size):
-            rows = order[alike[at : at + size, None] + np.arange(count)]
-            own = torch.as_tensor(text[rows.reshape(-1)]).double().reshape(*rows.shape, -1)
-            yield own, (own.sum(1, keepdim=True) - own) / (int(count) - 1)

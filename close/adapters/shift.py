@@ -33,6 +33,7 @@ class MeanShift(GapAdapter):
 
     name = "mean_shift"
     needs: ClassVar[Needs] = "unpaired"
+    trusted = 30
     advice: ClassVar[tuple[Advised, ...]] = (Advised(single=40, multiple=30),)
     shift: Tensor
 

@@ -166,6 +166,49 @@ def test_groups_larger_than_the_dimension_and_many(caplog):
     assert 0 < adapter.learnt["change"] < 1
 
 
+def pairs_of(count, dim=16):
+    content, texts = draw(count, per=1, dim=dim)
+    images = content + 0.1 * np.random.default_rng(2).normal(size=content.shape) + 1
+    return {"text": unit(texts[:, 0]), "image": unit(images)}
+
+
+def test_ridge_onto_pairs_changes_nothing_but_the_mean_where_they_are_few():
+    ridge = {"linear": {"method": "ridge"}}
+    few = build_adapter(ridge, 16).fit(**pairs_of(9))
+    x = torch.tensor(pairs_of(50)["text"]).float()
+    shift = build_adapter("mean_shift", 16).fit(**pairs_of(9))
+    torch.testing.assert_close(few.eval()(x, "text"), shift.eval()(x, "text"), atol=1e-6, rtol=0)
+    changes = [build_adapter(ridge, 16).fit(**pairs_of(count)).learnt["change"] for count in (30, 100, 2000)]
+    assert changes == sorted(changes)
+    assert changes[-1] > 0.2
+
+
+def test_captions_of_one_image_are_left_out_together():
+    """Pairs that stand there twice teach nothing new, so that λ stays; left out one by one they would seem to be known."""
+    once = pairs_of(60)
+    twice = {side: np.concatenate((rows, rows)) for side, rows in once.items()}
+    alphas = [build_adapter({"linear": {"method": "ridge"}}, 16).fit(**rows).learnt["alpha"] for rows in (once, twice)]
+    assert alphas[0] == alphas[1] >= 0.3
+
+
+SPECS = ["mean_shift", "centring", "moments", "realign", "transport", "covariance", "linear", "memory", "nearest"]
+SPECS += [{"linear": {"method": method}} for method in ("ridge", "procrustes")]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_few_rows_are_told_once_and_enough_are_not(spec, caplog):
+    least = build_adapter(spec, 16).trusted
+    assert least > 2
+    build_adapter([spec], 16).fit(**pairs_of(least - 1))
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert f"{least - 1} " in told
+    assert f"it is to be trusted from {least} on" in told
+    caplog.clear()
+    build_adapter(spec, 16).fit(**pairs_of(least))
+    build_adapter(spec, 16).fit(**pairs_of(least - 1), quiet=True)
+    assert not caplog.records
+
+
 @pytest.fixture(scope="module")
 def world():
     """Scenes of the mini world through its encoder: training texts (300, 5, D), of others pictures (150, D) and texts."""
