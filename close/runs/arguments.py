@@ -44,7 +44,7 @@ def training_arguments(recipe: Recipe, folder: Path, weights: int | None = None)
             report_to=section.report_to,
             seed=recipe.seed,
             data_seed=recipe.seed,
-            **(_defaults(recipe) | (section.model_extra or {}) | _best(recipe)),
+            **(_defaults(recipe) | _renamed(section.model_extra or {}) | _best(recipe)),
         )
         for reporter in get_reporting_integration_callbacks(arguments.report_to):  # now, and not when work has begun
             reporter()
@@ -58,6 +58,11 @@ def training_arguments(recipe: Recipe, folder: Path, weights: int | None = None)
     if section.metric_for_best and (arguments.fsdp or arguments.deepspeed):
         raise RecipeError("training.metric_for_best does not go with fsdp or deepspeed: no process holds a whole model")
     return arguments
+
+
+def _renamed(given: dict[str, Any]) -> dict[str, Any]:
+    """What transformers calls otherwise by now, and would warn of."""
+    return {key.replace("gradient_checkpointing", "activation_checkpointing"): value for key, value in given.items()}
 
 
 def _best(recipe: Recipe) -> dict[str, Any]:

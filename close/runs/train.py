@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
@@ -281,7 +282,9 @@ def _with_lora(model: CloseModel, lora: LoraSection) -> Any:
         modules_to_save=["prefix"],
     )
     try:
-        return get_peft_model(model, config)
+        with warnings.catch_warnings():  # of peft's, which asks transformers by an older name
+            warnings.simplefilter("ignore", FutureWarning)
+            return get_peft_model(model, config)
     except ValueError as error:
         raise RecipeError(f"lora.target_modules {targets!r}: {error}") from error
 

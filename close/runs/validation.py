@@ -214,13 +214,13 @@ class Validation:
         """Say once what the best checkpoint is known by."""
         about = self.about
         _log.warning(
-            "training: the best checkpoint is the one with the %s %s on %d %s of %s, by %d beams",
+            "training: the best checkpoint is the one with the %s %s on %d %s of %s, captioned %s",
             "highest" if self.rows.score.higher_is_better else "lowest",
             self.rows.score.label,
             about["examples"],
             about["shown"],
             self.rows.rows.path,
-            self.num_beams,
+            "greedily" if self.num_beams == 1 else f"by {self.num_beams} beams",
         )
 
     def __call__(self, model: Any, tokenizer: Any, process: int = 0, processes: int = 1) -> float:
