@@ -45,6 +45,12 @@ def _kind(config: PretrainedConfig) -> type[LanguageModelKind]:
                 f"{config.model_type!r} reads token ids in each of its layers, and a prefix has none; "
                 "take another model (GPT-2, OPT, Llama, Qwen, Gemma 1 to 3, Phi, Mistral)"
             )
+        text = config.get_text_config()
+        if text is not config and MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].config_class is not type(text):
+            raise WeightsError(
+                f"{config.model_type!r} has towers for pictures or sound of its own, which are not wanted here; "
+                f"take a text-only model ({text.model_type!r} is one)"
+            )
         return DecoderOnly
     raise WeightsError(
         f"{config.model_type!r} is no language model that writes text: an encoder–decoder (T5, BART) or a decoder-only one "

@@ -90,10 +90,16 @@ def test_a_hub_that_is_away_is_asked_once(hub, recipe, tmp_path, monkeypatch):
     assert not (tmp_path / "cache").exists()  # no text was embedded
 
 
-@pytest.mark.parametrize("name", ["gemma3n_text", "gemma4_text"])
+@pytest.mark.parametrize("name", ["gemma3n_text", "gemma3n", "gemma4_text", "gemma4"])
 def test_a_model_that_wants_more_than_embeddings(tmp_path, name):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": name}))
     with pytest.raises(WeightsError, match=f"'{name}' reads token ids in each of its layers"):
+        check_language_model(str(tmp_path))
+
+
+def test_a_model_with_towers_of_its_own(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3"}))
+    with pytest.raises(WeightsError, match=r"'gemma3' has towers .* take a text-only model \('gemma3_text' is one\)"):
         check_language_model(str(tmp_path))
 
 
