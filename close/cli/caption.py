@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 JsonLines = Annotated[bool, typer.Option("--json", help="JSON on stdout, a line an item.")]
+Sure = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Leave out what is less sure, of a run that `close calibrate` has seen."),
+]
 Vectors = Annotated[
     Path | None, typer.Option(help="In place of images: an embedding table, a .npy file or a folder of these.")
 ]
@@ -63,6 +67,7 @@ def caption(
         Literal["clip"] | None,
         typer.Option(help="clip: order candidates by how near the encoder finds their text to the image."),
     ] = None,
+    min_confidence: Sure = None,
     vectors: Vectors = None,
     modality: Side = None,
     num_beams: Beams = None,
@@ -84,9 +89,9 @@ def caption(
 ) -> None:
     """Say what the model says of each image, or of each vector; unreadable ones are named, the others still done.
 
-    A line is: item, score, with --rerank the cosine, text; with --n there is a line a candidate. The score is how sure the model
-    is, the mean log-probability of the text's tokens: 0 is certain, -0.1 is 90 % a token. It ranks what one run says, and is no
-    measure of truth.
+    A line is: item, score, with --rerank the cosine, of a calibrated run the confidence, text; with --n there is a line a
+    candidate. The score is how sure the model is, the mean log-probability of the text's tokens: 0 is certain, -0.1 is 90 % a
+    token. It ranks what one run says, and is no measure of truth; confidence is one, the share of such outputs that was right.
     """
     from close.runs.items import expand
     from close.runs.pipeline import load
@@ -97,7 +102,8 @@ def caption(
     model = load(run, device=device, precision=precision, encoder=encoder)
     source = VectorItems(vectors, model.model.config, str(run), modality) if vectors else None
     many = range(len(source.rows)) if source else expand(items or (), model.encoder.item_suffixes)[0]
-    settings = _generation(sample, seed, n=n, rerank=rerank, num_beams=num_beams, top_p=top_p, temperature=temperature)
+    found = {"n": n, "rerank": rerank, "min_confidence": min_confidence}
+    settings = _generation(sample, seed, **found, num_beams=num_beams, top_p=top_p, temperature=temperature)
     settings |= {"context": context, "batch_size": batch_size}
     say = _sayer(model, spread, settings | ({"source": source} if source else {}))
     if out is None:
@@ -107,7 +113,7 @@ def caption(
             told = _written(results, say, many)
             results.finish()
             show(f"{out}: {len(many)} rows")
-    told.finish(len(many), n)
+    told.finish(len(many), n, min_confidence, out)
 
 
 def _generation(sample: bool, seed: int, **given: Any) -> dict[str, Any]:
@@ -147,12 +153,13 @@ def _file(
     from close.io.keys import file_key
     from close.io.media import written
     from close.io.results import ResultFile
+    from close.runs.confidence import calibration_sums
     from close.runs.folder import RUN_FILE
 
     given = [written(source.rows.path), source.modality, *map(str, items)] if source else list(map(written, items))
     names = hashlib.sha256("\n".join(given).encode()).hexdigest()
     made_by = {"run": str(run), "run_sha256": hashlib.sha256((run / RUN_FILE).read_bytes()).hexdigest()}
-    about = {**made_by, "items": names, **settings}
+    about = {**made_by, "items": names, **settings, **calibration_sums(run)}
     keys = [file_key(source.rows.path)] * len(items) if source else [file_key(Path(item)) for item in items]
     return ResultFile(out, about, unit=int(settings["batch_size"]), keys=keys)()
 
@@ -161,7 +168,7 @@ class _Told:
     """What is to be told when all is said: errors, and items with few candidates."""
 
     def __init__(self, errors: Iterable[str] = ()) -> None:
-        self.errors, self.counts = list(errors), list[int]()
+        self.errors, self.counts, self.left_out = list(errors), list[int](), 0
 
     def note(self, output: Output) -> None:
         """One more output."""
@@ -169,8 +176,9 @@ class _Told:
             self.errors.append(output.error)
         else:
             self.counts.append(len(output.candidates))
+            self.left_out += output.left_out
 
-    def finish(self, items: int, n: int | None) -> None:
+    def finish(self, items: int, n: int | None, sure: float | None, out: Path | None) -> None:
         """Tell it.
 
         Raises:
@@ -178,6 +186,12 @@ class _Told:
         """
         if few := sum(count < (n or 0) for count in self.counts):
             show(f"note: {few} of {len(self.counts)} items have fewer than {n} distinct candidates", err=True)
+        if self.left_out:
+            where = "with --json they are listed, marked" if out is None else f"{out} lists them, marked"
+            show(
+                f"note: {self.left_out} of {len(self.counts)} items are less sure than {sure} and left out; {where}",
+                err=True,
+            )
         if self.errors:
             listed = "; ".join(self.errors[:5])
             raise PartialError(f"{len(self.errors)} of {items} items could not be read: {listed}")
@@ -199,13 +213,17 @@ def _written(results: ResultFile, say: Callable[[Sequence[Any]], Iterable[Output
 
 def _printed(outputs: Iterable[Output], as_json: bool) -> _Told:
     """A line an output, or a candidate."""
+    from close.runs.outputs import Candidate
+
     told = _Told()
     for output in outputs:
         told.note(output)
         if as_json:
             show(json.dumps(nan_as_null(output.to_dict()), ensure_ascii=False))
-        elif not output.error:
-            for text, score, cosine in output.candidates or [(output.text, output.score, None)]:
-                numbers = [f"{score:.3f}", *([] if cosine is None else [f"{cosine:.3f}"])]
+        elif not output.error and not output.left_out:
+            sure = [] if output.confidence is None else [f"{output.confidence:.3f}"]
+            for text, score, cosine in output.candidates or [Candidate(output.text, output.score)]:
+                numbers = [f"{score:.3f}", *([] if cosine is None else [f"{cosine:.3f}"]), *sure]
                 show("\t".join([field(output.item), *numbers, field(text)]))
+                sure = ["-"] * len(sure)  # it is of what is said
     return told

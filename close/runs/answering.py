@@ -14,7 +14,8 @@ from close.errors import CloseError, MismatchError, RecipeError, WeightsError, r
 from close.model.answers import LabelTree, label_scores
 from close.model.modeling import CloseModel
 from close.registry import unknown_name
-from close.runs.candidates import Rerank, by_cosine, check_candidates, distinct
+from close.runs.candidates import Rerank, by_cosine, check_candidates, distinct, with_cosines
+from close.runs.confidence import Confidence, settings_of
 from close.runs.examples import Prompter
 from close.runs.outputs import Answer, Candidate
 from close.tasks import get_task
@@ -40,6 +41,7 @@ class Answerer:
         self.precision = "auto"
         self.prompter = Prompter(tokenizer, model.context_room(model.generation_config.max_new_tokens or 0), model.kind)
         self._encoder: ContrastiveEncoder | None = None
+        self._confidence: dict[str, Confidence | None] = {}
         self._trees: dict[tuple[str, ...], LabelTree] = {}
 
     def use_task(self, name: str) -> Self:
@@ -50,6 +52,17 @@ class Answerer:
         """
         self.task = get_task(name)
         return self
+
+    @property
+    def confidence(self) -> Confidence | None:
+        """The run's calibration for the task, if it has one."""
+        if self.task.name not in self._confidence:
+            self._confidence[self.task.name] = Confidence.load(self.name, self.task.name)
+        return self._confidence[self.task.name]
+
+    def without_confidence(self) -> None:
+        """Answers carry none from now on, whatever is saved with the run."""
+        self._confidence = dict.fromkeys(self.tasks)
 
     @property
     def instructs(self) -> bool:
@@ -96,6 +109,7 @@ class Answerer:
         normalise: bool = False,
         n: int | None = None,
         rerank: Rerank | None = None,
+        cosine: bool = False,
         **generation: Any,
     ) -> list[Answer]:
         """What the model says of unit embeddings (B, D).
@@ -108,19 +122,23 @@ class Answerer:
             n: distinct candidates of each: the best that a search of at least `n` beams finds, the likeliest labels, or with
                 do_sample `n` draws, repeated a few times where they do not differ.
             rerank: "clip" orders them by the cosine of their own text vector with the embedding, and says the first.
+            cosine: the answers carry theirs in any case.
         Raises:
             RecipeError: no labels to choose from, or settings that do not go together.
             WeightsError: a score is NaN or infinite.
         """
-        labels = self.task.labels if labels is None else labels
-        how = decode or ("tree" if labels else "free")
-        if how not in get_args(Decode):
-            raise unknown_name("decoding", how, get_args(Decode))
-        if how != "free" and not labels:
-            raise RecipeError(f"decoding {how!r} needs a closed set of answers, and task {self.task.name!r} has none")
-        if how != "score" and normalise:
-            raise RecipeError(f"lengths are normalised where labels are scored (decoding 'score', not {how!r})")
+        given, labels = labels, self.task.labels if labels is None else labels
+        how = self._way(labels, decode, normalise)
         wanted = check_candidates(n, rerank, generation)
+        asked: dict[str, Any] = {
+            "modality": modality,
+            "labels": given,
+            "normalise": normalise,
+            "n": wanted,
+            "rerank": rerank,
+        }
+        settings = settings_of(self.model.generation_config, how, generation=generation, **asked)
+        sure = self.confidence if self.confidence is not None and self.confidence.fits(settings) else None
         shares: Sequence[dict[str, float] | None] = [None] * len(embeds)
         if how == "score":
             if generation:
@@ -129,15 +147,25 @@ class Answerer:
         else:
             closed = () if how == "free" else labels
             found = self.candidates(embeds, contexts, wanted or 1, modality=modality, labels=closed, **generation)
-        if rerank:
-            found = by_cosine(found, embeds, self.encoder)
-        asked = wanted is not None or rerank is not None
-        return self._finite(
-            [
-                Answer(several[0].text, several[0].score, share, several if asked else ())
-                for several, share in zip(found, shares, strict=True)
-            ]
-        )
+        if rerank or cosine or (sure and sure.map.needs_cosine):
+            found = with_cosines(found, embeds, self.encoder)
+        found = by_cosine(found) if rerank else found
+        several = wanted is not None or rerank is not None
+        answers = [
+            Answer(own[0].text, own[0].score, share, own if several else (), own[0].cosine)
+            for own, share in zip(found, shares, strict=True)
+        ]
+        return sure.of(self._finite(answers)) if sure else self._finite(answers)
+
+    def _way(self, labels: Sequence[str], decode: Decode | None, normalise: bool) -> Decode:
+        how = decode or ("tree" if labels else "free")
+        if how not in get_args(Decode):
+            raise unknown_name("decoding", how, get_args(Decode))
+        if how != "free" and not labels:
+            raise RecipeError(f"decoding {how!r} needs a closed set of answers, and task {self.task.name!r} has none")
+        if how != "score" and normalise:
+            raise RecipeError(f"lengths are normalised where labels are scored (decoding 'score', not {how!r})")
+        return how
 
     def _finite(self, answers: list[Answer]) -> list[Answer]:
         for answer in answers:

@@ -12,7 +12,7 @@ from close.errors import RecipeError
 from close.registry import unknown_name
 from close.runs.outputs import Candidate
 
-__all__ = ["Rerank", "by_cosine", "check_candidates", "distinct"]
+__all__ = ["Rerank", "by_cosine", "check_candidates", "distinct", "with_cosines"]
 
 Rerank = Literal["clip"]
 """What orders candidates, if not their likelihood."""
@@ -61,13 +61,26 @@ def distinct(
     return [tuple(sorted(several, key=lambda one: one.score, reverse=True)) for several in kept]
 
 
-def by_cosine(
-    candidates: Sequence[Sequence[Candidate]], embeds: Tensor, encoder: ContrastiveEncoder
-) -> list[tuple[Candidate, ...]]:
+def by_cosine(candidates: Sequence[Sequence[Candidate]]) -> list[tuple[Candidate, ...]]:
     """Candidates by the cosine of their own text vector with the item's, highest first; an empty text comes last.
 
     MacCap's re-ranking: Qiu, Ning, He (AAAI 2024), "Mining Fine-Grained Image-Text Alignment for Zero-Shot Captioning via
     Text-Only Training".
+
+    Args:
+        candidates: of B items, with their cosines.
+    """
+    ranked = (
+        sorted(several, key=lambda one: -2.0 if one.cosine is None else one.cosine, reverse=True)
+        for several in candidates
+    )
+    return [tuple(several) for several in ranked]
+
+
+def with_cosines(
+    candidates: Sequence[Sequence[Candidate]], embeds: Tensor, encoder: ContrastiveEncoder
+) -> list[tuple[Candidate, ...]]:
+    """Candidates with the cosines of their own text vectors with the item's.
 
     Args:
         candidates: of B items. embeds: (B, D) unit vectors of the items. encoder: theirs.
@@ -75,9 +88,8 @@ def by_cosine(
     texts = dict.fromkeys(one.text for several in candidates for one in several if one.text)
     place = {text: index for index, text in enumerate(texts)}
     vectors = encoder.encode_text(list(texts)) if texts else embeds[:0]
-    ranked = []
+    found = []
     for several, embed in zip(candidates, embeds.float().cpu(), strict=True):
         cosines = [float(vectors[place[one.text]] @ embed) if one.text else None for one in several]
-        new = [one._replace(cosine=cosine) for one, cosine in zip(several, cosines, strict=True)]
-        ranked.append(tuple(sorted(new, key=lambda one: -2.0 if one.cosine is None else one.cosine, reverse=True)))
-    return ranked
+        found.append(tuple(one._replace(cosine=cosine) for one, cosine in zip(several, cosines, strict=True)))
+    return found

@@ -129,4 +129,6 @@ def _line(row: Row, said: Answer) -> str:
     values: dict[str, Any] = {"id": row.id, "text": said.text, "score": round(said.score, 6)}
     if said.probabilities is not None:
         values["probabilities"] = {label: round(share, 6) for label, share in list(said.probabilities.items())[:SHOWN]}
+    if said.confidence is not None:
+        values["confidence"] = round(said.confidence, 6)
     return json.dumps(values | {"image": str(row.image) if row.image else None}, ensure_ascii=False) + "\n"

@@ -92,6 +92,7 @@ def _run(place: Path) -> dict[str, Any]:
         "kind": "run",
         "whole": True,
         **about,
+        **_calibrated(place, about["tasks"]),
         "embed_dim": config.embed_dim,
         "prefix": config.prefix,
         "adapter": config.adapter,
@@ -99,6 +100,15 @@ def _run(place: Path) -> dict[str, Any]:
         "language_model_is": "in this folder" if config.base is None else {"by": "reference"} | config.base,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
+
+
+def _calibrated(place: Path, tasks: list[str]) -> dict[str, Any]:
+    """By task, what its confidence is made of, and on what it was measured."""
+    from close.runs.confidence import Confidence
+
+    found = {task: known.about for task in tasks if (known := Confidence.load(place, task))}
+    keys = ("by", "right", "data", "rows", "ece", "settings")
+    return {"calibrated": {task: {key: known.get(key) for key in keys} for task, known in found.items()} or "not yet"}
 
 
 def _encoder(reference: str) -> dict[str, Any]:

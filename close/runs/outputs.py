@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -33,17 +34,21 @@ class Answer(NamedTuple):
         probabilities: of every label, likeliest first, where labels were scored.
         candidates: distinct, best first, the text among them, where `n` or `rerank` asks for them; fewer than `n` where no more
             were found.
+        cosine: of the text's own vector with the item's, where it was asked for or confidence reads it.
+        confidence: the share of such outputs that is right, 0 to 1, where the run is calibrated (`close calibrate`).
     """
 
     text: str
     score: float
     probabilities: dict[str, float] | None = None
     candidates: tuple[Candidate, ...] = ()
+    cosine: float | None = None
+    confidence: float | None = None
 
     @property
-    def cosine(self) -> float | None:
-        """Of the text's own vector with the item's, where candidates were ranked by it."""
-        return self.candidates[0].cosine if self.candidates else None
+    def likelihood(self) -> float:
+        """What confidence reads: the score, or of scored labels the logarithm of the text's probability among them."""
+        return self.score if self.probabilities is None else math.log(max(self.probabilities[self.text], 1e-30))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,8 @@ class Output:
         probabilities: of every label, likeliest first, where labels were scored (`decode="score"`).
         candidates: distinct, best first, `text` among them, where `n` or `rerank` asks for them; fewer than `n` where no more
             were found.
+        confidence: the share of such outputs that is right, 0 to 1, where the run is calibrated (`close calibrate`).
+        left_out: its confidence is below `min_confidence`: the text is empty, and what it would have been is the first candidate.
     """
 
     text: str
@@ -66,11 +73,17 @@ class Output:
     error: str | None = None
     probabilities: Mapping[str, float] | None = None
     candidates: tuple[Candidate, ...] = ()
+    confidence: float | None = None
+    left_out: bool = False
 
     @classmethod
-    def of(cls, answer: Answer, item: str) -> Output:
+    def of(cls, answer: Answer, item: str, min_confidence: float | None = None) -> Output:
         """An answer about an item."""
-        return cls(answer.text, answer.score, item, None, answer.probabilities, answer.candidates)
+        about = (item, None, answer.probabilities)
+        if min_confidence is None or answer.confidence is None or answer.confidence >= min_confidence:
+            return cls(answer.text, answer.score, *about, answer.candidates, answer.confidence)
+        hidden = answer.candidates or (Candidate(answer.text, answer.score, answer.cosine),)
+        return cls("", answer.score, *about, hidden, answer.confidence, left_out=True)
 
     def __str__(self) -> str:
         return self.text
@@ -80,6 +93,8 @@ class Output:
         values: dict[str, Any] = {"text": self.text, "score": self.score, "item": self.item, "error": self.error}
         if self.probabilities:
             values["probabilities"] = dict(self.probabilities)
+        if self.confidence is not None:
+            values |= {"confidence": self.confidence, "left_out": self.left_out}
         if self.candidates:
             values["candidates"] = [candidate._asdict() for candidate in self.candidates]
         return values

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from close.data.rows import Modality
 from close.encoders import ContrastiveEncoder, pick_device
-from close.errors import DataError
+from close.errors import DataError, RecipeError
 from close.fast.precision import pick_dtype, pick_precision
 from close.io.keys import text_key
 from close.io.media import describe
@@ -20,6 +20,7 @@ from close.io.pretrained import load_tokenizer, loading, trusting, trusts_code
 from close.model.modeling import CloseModel
 from close.plugins import load_plugins, loaded
 from close.runs.answering import Answerer, Decode
+from close.runs.confidence import check_confidence
 from close.runs.folder import open_run
 from close.runs.items import Item, Items, expand
 from close.runs.outputs import Answer, Candidate, Output
@@ -103,8 +104,8 @@ class CloseCaptioner(Answerer):
         Args:
             items: a file's name, its bytes, an open file, a PIL image or an array; or several of these and of folders.
             context: the question, hypothesis or article: one for all, or one for each.
-            generation: what `answer` takes (n, rerank, labels, decode, normalise), and anything that transformers' generate
-                takes: num_beams, do_sample, top_p, max_new_tokens …
+            generation: what `answer` takes (n, rerank, labels, decode, normalise), `min_confidence`, and anything that
+                transformers' generate takes: num_beams, do_sample, top_p, max_new_tokens …
         Raises:
             CloseError: a single item can't be read; of several, that item's output carries the error.
         """
@@ -167,16 +168,20 @@ class CloseCaptioner(Answerer):
         seed: int | None = None,
         source: VectorItems | None = None,
         modality: Modality | None = None,
+        min_confidence: float | None = None,
         **generation: Any,
     ) -> Iterator[Output]:
         """The outputs one after the other, as batches finish.
 
         Args:
+            min_confidence: outputs that are less sure say nothing and are marked (`Output.left_out`).
             seed: with it, sampling in a batch starts from the seed and the batch's items, whatever was said before: a job that
                 goes on, or is spread, says what it would have said in one piece.
             source: what the items are rows of; without it, they are the second modality's files.
             modality: the side of the adapter that they pass; without it, the source's own, or "image".
         """
+        if min_confidence is not None:
+            check_confidence(min_confidence, self.confidence, self.name)
         reader, name = (source.batches, source.name) if source else (self.encoder.image_batches, describe)
         modality = modality or (source.modality if source else "image")
         ahead = reader(items, batch_size)  # reads the next pictures while texts are generated
@@ -193,7 +198,9 @@ class CloseCaptioner(Answerer):
                 if index in errors:
                     yield Output("", float("nan"), named, str(errors[index]))
                 else:
-                    yield Output.of(spoken[index], named)
+                    if min_confidence is not None and spoken[index].confidence is None:
+                        raise RecipeError(f"{self.name} was calibrated with other settings; calibrate it with these")
+                    yield Output.of(spoken[index], named, min_confidence)
 
 
 def _only(outputs: list[Output]) -> Output:

@@ -116,12 +116,13 @@ def test_ranked_by_the_encoder(captioner, pictures):
 
 
 def test_an_empty_text_comes_last(captioner, pictures):
-    from close.runs.candidates import by_cosine
+    from close.runs.candidates import by_cosine, with_cosines
 
     embeds = captioner.encoder.encode_image(pictures / "p00.png")
-    ranked = by_cosine([[Candidate("", -0.1), Candidate("a dog", -3.0)]], embeds, captioner.encoder)
+    several = [[Candidate("", -0.1), Candidate("a dog", -3.0)]]
+    ranked = by_cosine(with_cosines(several, embeds, captioner.encoder))
     assert [(c.text, c.cosine is None) for c in ranked[0]] == [("a dog", False), ("", True)]
-    assert by_cosine([[Candidate("", -0.1)]], embeds, captioner.encoder) == [(Candidate("", -0.1),)]
+    assert with_cosines([several[0][:1]], embeds, captioner.encoder) == [(Candidate("", -0.1),)]
 
 
 def test_on_the_command_line(cli, run, captioner, pictures, tmp_path):

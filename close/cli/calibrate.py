@@ -1,0 +1,80 @@
+"""close calibrate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from close.cli.options import BatchSize, Beams, Device, Json, MovedEncoder, Precision, Tokenizer, print_json, verb
+from close.io.terminal import field, show
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb of this file."""
+    app.command()(verb(calibrate))
+
+
+def calibrate(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    data: Annotated[Path, typer.Argument(help="Validation rows with images, seen neither in training nor in a test.")],
+    by: Annotated[
+        Literal["likelihood", "cosine", "both"] | None,
+        typer.Option(help="What confidence is made of. Without it: both for captions, likelihood for answers."),
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="The score that says how right a row is; without it, the task's.")
+    ] = None,
+    at_least: Annotated[float | None, typer.Option(help="A row is right from this score on.")] = None,
+    task: Annotated[str | None, typer.Option(help="Without it, the run's.")] = None,
+    n: Annotated[int | None, typer.Option("--n", min=1, help="As in close caption.")] = None,
+    rerank: Annotated[Literal["clip"] | None, typer.Option(help="As in close caption.")] = None,
+    num_beams: Beams = None,
+    decode: Annotated[Literal["tree", "score", "free"] | None, typer.Option(help="As in close evaluate.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the split into two halves.")] = 0,
+    batch_size: BatchSize = 64,
+    tokenizer: Tokenizer = "auto",
+    device: Device = None,
+    precision: Precision = "auto",
+    encoder: MovedEncoder = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how often a run is right where it is as sure as this, and save that with it: outputs then carry a confidence.
+
+    One half of the rows teaches the map, what is printed and drawn is of the other half. Confidence is known for the settings
+    that it was measured with.
+    """
+    from close.runs.calibrate import calibrate as measure
+    from close.runs.confidence import confidence_file
+
+    chosen: dict[str, Any] = {"n": n, "rerank": rerank, "num_beams": num_beams}
+    chosen = {key: value for key, value in chosen.items() if value is not None}
+    places: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision, "encoder": encoder}
+    found = measure(
+        run, data, by=by, metric=metric, at_least=at_least, task=task, decode=decode, seed=seed, tokenizer=tokenizer,
+        **places, **chosen,
+    )  # fmt: skip
+    if as_json:
+        print_json(found)
+        return
+    rows, right = found["rows"], found["right"]
+    threshold = "" if right["at_least"] is None else f" of at least {right['at_least']:g}"
+    show(
+        f"right: {right['score']}{threshold}; learnt on {rows['learnt_on']} rows, measured on {rows['measured_on']} others"
+    )
+    show(f"calibration error  {_number(found['ece'])}")
+    columns = ["", *(f"{share} kept" for share in found["confidence"]["at_coverage"]), "area"]
+    show("".join(f"{column:<24}" for column in columns).rstrip())
+    for name, ranked in {**found["signals"], "confidence": found["confidence"]}.items():
+        cells = [_number(at, "accuracy") for at in ranked["at_coverage"].values()]
+        show("".join(f"{cell:<24}" for cell in [name, *cells, _number(ranked["aurc"])]).rstrip())
+    show(f"saved in {field(confidence_file(run, found['task']))}, with two pictures")
+
+
+def _number(found: dict[str, Any], key: str = "value") -> str:
+    """A value and its interval."""
+    low, high = found["ci"]
+    return f"{found[key]:.3f} [{low:.3f}, {high:.3f}]"

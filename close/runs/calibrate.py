@@ -1,0 +1,228 @@
+"""What a run's confidence is worth: a map learnt on one half of validation rows, measured on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from close.data.rows import Row, RowFile
+from close.data.shards import open_rows
+from close.errors import DataError, RecipeError
+from close.evaluation.calibration import (
+    COVERAGES,
+    Signal,
+    accuracy_at,
+    aurc,
+    ece,
+    fit,
+    interval,
+    reliability,
+    risk_coverage,
+)
+from close.evaluation.calibration_plots import plot_reliability, plot_risk
+from close.evaluation.metrics import METRICS
+from close.evaluation.metrics.base import Score
+from close.evaluation.scores import score_rows
+from close.io.files import write_json
+from close.io.versions import versions
+from close.registry import unknown_name
+from close.runs.confidence import confidence_file, run_sum, settings_of
+from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
+from close.runs.predict import Decoding, Told, image_vectors, task_of, tell
+from close.tasks import Task
+
+__all__ = ["calibrate"]
+
+LEAST = 40
+"""Rows below which nothing is learnt."""
+Array = NDArray[np.float64]
+
+
+def calibrate(
+    run: str | Path,
+    data: str | Path,
+    *,
+    by: Signal | None = None,
+    metric: str | None = None,
+    at_least: float | None = None,
+    task: str | None = None,
+    decode: Decode | None = None,
+    normalise: bool = False,
+    seed: int = 0,
+    batch_size: int = 64,
+    tokenizer: str = "auto",
+    device: str | None = None,
+    precision: str = "auto",
+    encoder: str | None = None,
+    **generation: Any,
+) -> dict[str, Any]:
+    """Learn how often the run is right where it is as sure as this, and save that with it.
+
+    Half of the rows, chosen by the seed (rows of one image together), teach the map; what is reported is of the other half.
+
+    Args:
+        run: its folder. data: validation rows with images, which neither the training nor a test has seen.
+        by: what confidence is made of: "likelihood", "cosine" of the text's own vector with the image's, or "both"; without it,
+            both for captions and likelihood for answers.
+        metric: the score that says how right a row is; without it, the truth of its claims where rows hold facts (the mini
+            world), else the task's own. at_least: a row is right from this score on; without it, 75 is three quarters right.
+        task: of several, which. decode, normalise, generation: as of `CloseCaptioner.answer`; confidence is known for these
+            settings only. seed: of the split, and of samples.
+    Returns:
+        What is saved in `RUN/calibration/TASK.json`: the map, on what it was learnt, and how it does on the rows it has not seen.
+    Raises:
+        DataError: fewer than 40 rows. RecipeError: the score has no upper end, so that `at_least` is needed; or settings do not
+            go together.
+    """
+    rows, captioner = open_rows(data), load(run, device=device, precision=precision, encoder=encoder)
+    kind = captioner.use_task(task or task_of(rows, captioner)).task
+    by, key = _chosen(rows, kind, by, metric, at_least)
+    captioner.without_confidence()
+    torch.manual_seed(seed)
+    wanted = {"cosine": by != "likelihood" or kind.metric == "caption", **generation}
+    told = tell(captioner, rows, "image", None, None, batch_size, Decoding(decode, normalise), wanted)
+    if len(told.seen) < LEAST:
+        raise DataError(f"{data}: {len(told.seen)} examples; calibration takes {LEAST} at least, better hundreds")
+    right, learn = _right(captioner, told, key, at_least, tokenizer), _half(told.seen, seed)
+    found = {
+        "format": 1,
+        "task": kind.name,
+        "data": str(data),
+        "data_sha256": rows.sha256,
+        "right": {"score": key, "at_least": at_least},
+        "rows": {"learnt_on": int(learn.sum()), "measured_on": int((~learn).sum())},
+        "seed": seed,
+        "run_sha256": run_sum(run),
+        "settings": _settings(captioner, decode, normalise, generation),
+        **_measured(by, _signals(told.answers, cosines=wanted["cosine"]), right, learn),
+    }
+    _save(found | {"versions": versions()}, confidence_file(run, kind.name))
+    return found
+
+
+def _save(found: dict[str, Any], file: Path) -> None:
+    for name, plot in (("reliability", plot_reliability), ("risk", plot_risk)):
+        plot(found, file.with_name(f"{file.stem}-{name}.png"))
+    write_json(file, found)
+
+
+def _signals(answers: Sequence[Answer], *, cosines: bool) -> tuple[Array, Array | None]:
+    """(N,) likelihoods and cosines, NaN of an empty text."""
+    likelihood = np.array([answer.likelihood for answer in answers])
+    cosine = np.array([np.nan if answer.cosine is None else answer.cosine for answer in answers])
+    return likelihood, cosine if cosines else None
+
+
+def _settings(captioner: Any, decode: Decode | None, normalise: bool, generation: dict[str, Any]) -> dict[str, Any]:
+    others = {key: value for key, value in generation.items() if key not in ("n", "rerank", "labels")}
+    asked = {key: generation.get(key) for key in ("n", "rerank", "labels")}
+    how = decode or ("tree" if captioner.task.labels or asked["labels"] else "free")
+    config = captioner.model.generation_config
+    return settings_of(config, how, modality="image", normalise=normalise, generation=others, **asked)
+
+
+def _chosen(
+    rows: RowFile, kind: Task, by: Signal | None, key: str | None, at_least: float | None
+) -> tuple[Signal, str]:
+    """What confidence is made of, and the score that says how right a row is."""
+    by = by or ("both" if kind.metric == "caption" else "likelihood")
+    if by not in get_args(Signal):
+        raise unknown_name("signal", by, get_args(Signal))
+    if key is None:
+        of_claims = kind.metric == "caption" and all("facts" in row.meta for row in rows)
+        key = "attribute_accuracy" if of_claims else METRICS.primary(kind.metric)
+    if at_least is None:
+        _check_scale(key)
+    return by, key
+
+
+def _right(captioner: CloseCaptioner, told: Told, key: str, at_least: float | None, tokenizer: str) -> Array:
+    """(N,) how right each output is, 0 to 1."""
+    task, score = captioner.task, _score(key)
+    more: dict[str, Any] = {"encoder": captioner.encoder, "image_vectors": image_vectors(told.table)}
+    names = [metric.name for metric in METRICS.of(task.metric) if score in metric.scores]
+    scores, _ = score_rows(task, told.seen, told.said, tokenizer=tokenizer, metrics=names, **more)
+    if key not in scores.metrics:
+        raise unknown_name(f"score of single {task.name} rows", key, scores.metrics)
+    values = scores.metrics[key].per_example
+    if at_least is not None:
+        return np.asarray(values >= at_least if score.higher_is_better else values <= at_least, dtype=np.float64)
+    return np.asarray((values if score.higher_is_better else 100 - values) / 100, dtype=np.float64)
+
+
+def _score(key: str) -> Score:
+    """What a score says of itself."""
+    known = {score.key: score for score in METRICS.scores()}
+    if key not in known:
+        raise unknown_name("score", key, known)
+    return known[key]
+
+
+def _check_scale(key: str) -> None:
+    """Refuse a score that has no upper end: it does not say how right a row is."""
+    score = _score(key)
+    if score.scale != (0, 100):
+        raise RecipeError(
+            f"{score.label} does not run from 0 to 100, so it does not say how right a row is: say from which score on one is "
+            "(--at-least), or take another (--metric)"
+        )
+
+
+def _half(rows: Sequence[Row], seed: int) -> NDArray[np.bool_]:
+    """(N,) which rows teach: about half, those of one image all or none."""
+    images = [str(row.image) for row in rows]
+    names = sorted(set(images))
+    chosen = np.random.default_rng(seed).permutation(len(names))[: (len(names) + 1) // 2]
+    learn = {names[place] for place in chosen}
+    return np.array([image in learn for image in images])
+
+
+def _measured(
+    by: Signal, signals: tuple[Array, Array | None], right: Array, learn: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """The map that `by` gives, and how it and the other signals do on rows that no map has seen."""
+
+    def part(here: NDArray[np.bool_]) -> tuple[Any, Any]:
+        return signals[0][here], None if signals[1] is None else signals[1][here]
+
+    kinds = get_args(Signal) if signals[1] is not None else ("likelihood",)
+    maps = {kind: fit(kind, *part(learn), right[learn]) for kind in kinds}
+    seen = right[~learn]
+    ranked = {kind: _ranked(found.signal(*part(~learn)), seen) for kind, found in maps.items()}
+    confidence = maps[by](*part(~learn))
+    return {
+        "map": maps[by].to_dict(),
+        "by": by,
+        "mean_right": float(seen.mean()),
+        "ece": {"value": ece(confidence, seen), "ci": interval(ece, confidence, seen)},
+        "reliability": reliability(confidence, seen),
+        "confidence": _ranked(confidence, seen),
+        "signals": ranked,
+    }
+
+
+def _ranked(order_by: Array, right: Array) -> dict[str, Any]:
+    """How well something tells right from wrong: its curve, the area below, accuracy at a few coverages."""
+    curve = risk_coverage(order_by, right)
+    shown = np.unique(np.linspace(0, len(curve) - 1, min(len(curve), 101)).round().astype(int))
+    at: dict[str, Any] = {}
+    for share in COVERAGES:
+        value = accuracy_at(order_by, right, share)
+
+        def measure(order: Array, values: Array, share: float = share) -> float:
+            return accuracy_at(order, values, share)
+
+        at[f"{share:.0%}"] = {"accuracy": value, "ci": interval(measure, order_by, right)}
+    return {
+        "aurc": {"value": aurc(order_by, right), "ci": interval(aurc, order_by, right)},
+        "at_coverage": at,
+        "curve": {
+            "coverage": ((shown + 1) / len(curve)).round(4).tolist(),
+            "risk": curve[shown].round(4).tolist(),
+        },
+    }

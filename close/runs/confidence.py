@@ -1,0 +1,152 @@
+"""How often a run is right where it is as sure as this: what `close calibrate` has saved with it, in use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from close.errors import DataError, RecipeError
+from close.evaluation.calibration import Calibration
+from close.io.plain import read_plain
+from close.runs.folder import RUN_FILE
+from close.runs.outputs import Answer
+
+__all__ = ["FOLDER", "Confidence", "calibration_sums", "check_confidence", "confidence_file", "run_sum", "settings_of"]
+
+FOLDER = "calibration"
+_log = logging.getLogger(__name__)
+
+
+def confidence_file(run: str | Path, task: str) -> Path:
+    """Where a run keeps its calibration for a task."""
+    return Path(run) / FOLDER / f"{task}.json"
+
+
+def run_sum(run: str | Path) -> str:
+    """Of what the run says of itself: another training, another sum."""
+    return hashlib.sha256((Path(run) / RUN_FILE).read_bytes()).hexdigest()
+
+
+def calibration_sums(run: str | Path) -> dict[str, str]:
+    """`calibration/TASK.json` to its sum, for each that a run has."""
+    files = sorted((Path(run) / FOLDER).glob("*.json"))
+    return {f"{FOLDER}/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@dataclass
+class Confidence:
+    """A run's calibration for one task.
+
+    Attributes:
+        map: from likelihood and cosine to confidence. settings: what answers were found with (`settings_of`).
+        about: what the file says.
+    """
+
+    map: Calibration
+    settings: Mapping[str, Any]
+    about: Mapping[str, Any]
+    told: bool = False
+
+    @classmethod
+    def load(cls, run: str | Path, task: str) -> Confidence | None:
+        """What is saved with a run; None where nothing is, or it is of another training.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        file = confidence_file(run, task)
+        if not file.is_file():
+            return None
+        about = read_plain(file)
+        if not isinstance(about.get("settings"), dict):
+            raise DataError(f"{file}: no settings; make it anew with `close calibrate`")
+        found = cls(Calibration.of(about.get("map"), f"{file}"), about["settings"], about)
+        if about.get("run_sha256") != run_sum(run):
+            _log.warning(
+                "%s is of another training than the run, and not used; make it anew with `close calibrate`", file
+            )
+            return None
+        return found
+
+    def differs(self, settings: Mapping[str, Any]) -> str:
+        """What differs from the settings that it was measured with, in words; empty where nothing does."""
+        keys = sorted(self.settings.keys() | settings.keys())
+        differing = [key for key in keys if self.settings.get(key) != settings.get(key)]
+        return ", ".join(
+            f"{key} {_short(self.settings.get(key))}, not {_short(settings.get(key))}" for key in differing
+        )
+
+    def fits(self, settings: Mapping[str, Any]) -> bool:
+        """Whether it was measured with these settings; where not, that is told once."""
+        differing = self.differs(settings)
+        if differing and not self.told:
+            self.told = True
+            _log.warning("no confidence: it was measured with %s; calibrate with the settings that are used", differing)
+        return not differing
+
+    def of(self, answers: Sequence[Answer]) -> list[Answer]:
+        """Answers with their confidence."""
+        if not answers:
+            return []
+        cosines = [float("nan") if answer.cosine is None else answer.cosine for answer in answers]
+        found = self.map([answer.likelihood for answer in answers], cosines)
+        return [answer._replace(confidence=float(sure)) for answer, sure in zip(answers, found, strict=True)]
+
+
+def settings_of(
+    config: Any,
+    how: str,
+    *,
+    modality: str,
+    labels: Sequence[str] | None,
+    normalise: bool,
+    n: int | None,
+    rerank: str | None,
+    generation: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What decides which text is said, and what its score means; for answers that are found alike it is the same.
+
+    Args:
+        config: the run's generation settings. labels: those that were given, if any. n: candidates that are asked for.
+    """
+    samples = bool(generation.get("do_sample", config.do_sample))
+    found: dict[str, Any] = {"modality": modality, "decode": how, "rerank": rerank}
+    if how == "score":
+        found |= {"normalise": normalise}
+    else:
+        beams = generation.get("num_beams", config.num_beams) or 1
+        found["num_beams"] = beams if samples and beams == 1 else max(beams, n or 1)
+        others = {key: value for key, value in generation.items() if key != "num_beams"}
+        found |= {key: _plain(value) for key, value in others.items() if value != getattr(config, key, None)}
+    if rerank or samples:
+        found["n"] = n or 1
+    if labels is not None:
+        found["labels"] = hashlib.sha256(json.dumps(list(labels)).encode()).hexdigest()
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (str, int, float, bool)) or value is None else repr(value)
+
+
+def _short(value: Any) -> str:
+    return "none" if value is None else str(value)[:12]
+
+
+def check_confidence(sure: Any, confidence: Confidence | None, run: str) -> None:
+    """Refuse a threshold that nothing can be held against.
+
+    Raises:
+        RecipeError: it is no share, or the run is not calibrated.
+    """
+    if isinstance(sure, bool) or not isinstance(sure, (int, float)) or not 0 <= sure <= 1:
+        raise RecipeError(f"min_confidence is a share from 0 to 1, not {sure!r}")
+    if confidence is None:
+        raise RecipeError(
+            f"{run} is not calibrated; `close calibrate {run} VAL.jsonl` measures what its confidence is worth"
+        )
