@@ -69,11 +69,7 @@ class LinearMap(GapAdapter):
             raise RecipeError(f"linear: alpha and toward belong to method ridge, not {method}")
         super().__init__(dim, renorm=renorm, options=options)
         self.alpha: float | None = options.get("alpha")
-        fewest = {
-            "least_squares": 4 * dim,
-            "procrustes": dim,
-            "ridge": 30 if options.get("toward") == "identity" else 300,
-        }
+        fewest = {"least_squares": 4 * dim, "procrustes": dim, "ridge": 300}
         self.trusted = fewest[method]
         self.register_buffer("matrix", torch.eye(dim))
         self.register_buffer("bias", torch.zeros(dim))
