@@ -97,11 +97,12 @@ class Shared(GapAdapter):
     def _line(self, groups: int, alpha: float, change: float) -> tuple[str, bool]:
         """A line on what was learnt, and whether it is a warning."""
         told = f"{groups:,} groups, alpha {alpha:g}, which changes {change:.0%} of the texts' variance"
+        lines = [told]
         if groups < FEW:
-            return f"{told}; few say little of the wording: {FEW} groups bring something, 300 most of it", True
+            lines.append(f"few say little of the wording: {FEW} groups bring something, 300 most of it")
         if self.alpha is not None and "toward" not in self.options:
-            return f"{told}; alpha pulls toward the identity now: toward zero, as it did, with `toward: zero`", True
-        return told, False
+            lines.append("alpha pulls toward the identity now: toward zero, as it did, with `toward: zero`")
+        return "; ".join(lines), len(lines) > 1
 
     def text(self, x: Tensor, noise: RowNoise | None) -> Tensor:
         """μ_t + A(x − μ_t)."""

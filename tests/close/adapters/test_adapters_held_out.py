@@ -138,8 +138,9 @@ def test_the_choice_does_not_care_for_order_names_and_turns():
 
 def test_alpha_alone_pulls_toward_the_identity_and_says_so(caplog):
     rows = draw(200)[1]
-    fitted({"shared": {"alpha": 0.3}}, rows)
-    assert "`toward: zero`" in caplog.records[-1].getMessage()
+    for given in (rows[:20], rows):
+        fitted({"shared": {"alpha": 0.3}}, given)
+        assert "`toward: zero`" in caplog.records[-1].getMessage()
     count = len(caplog.records)
     fitted({"shared": {"alpha": 0.3, "toward": "identity"}}, rows)
     assert len(caplog.records) == count
