@@ -42,6 +42,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scenes", type=int, default=25_000)
     parser.add_argument("--steps", type=int, default=1_600)
     parser.add_argument("--warm-start", type=int, default=1_200, help="steps of the image tower on labels, before")
+    parser.add_argument(
+        "--warm", type=Path, help="file of the warm-started image tower: read where it exists, else written"
+    )
+    parser.add_argument(
+        "--freeze", action="store_true", help="convolutions stay as the warm start left them: 4 times as fast"
+    )
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     parser.add_argument("--weight-decay", type=float, default=0.1)
@@ -98,6 +104,7 @@ def train(model: Any, tokenizer: Any, args: argparse.Namespace) -> list[float]:
     model.logit_scale.requires_grad_(False)
     model.visual.to(memory_format=torch.channels_last)
     warm_start(model.visual, pool, pictures, args)
+    features = frozen_features(model.visual, pictures) if args.freeze else None
     decayed = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
     free = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": args.weight_decay}, {"params": free, "weight_decay": 0.0}]
@@ -110,7 +117,10 @@ def train(model: Any, tokenizer: Any, args: argparse.Namespace) -> list[float]:
         chosen = rng.sample(range(len(pool)), args.batch_size)
         texts = tokenizer([captions(pool[index], 1, rng)[0] for index in chosen])
         with torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "bf16"):
-            images = model.encode_image(normalise(pictures[chosen]).to(memory_format=torch.channels_last))
+            if features is None:
+                images = model.encode_image(normalise(pictures[chosen]).to(memory_format=torch.channels_last))
+            else:
+                images = model.visual.attnpool(features[chosen].float())
             vectors = model.encode_text(texts)
         unit = (torch.nn.functional.normalize(rows.float(), dim=-1) for rows in (images, vectors))
         loss = loss_of(*unit, model.logit_scale.exp())
@@ -139,6 +149,9 @@ def warm_start(tower: Any, pool: list[Scene], pictures: torch.Tensor, args: argp
     the pictures' don't, and the other way round. An image tower that can see is where LiT (Zhai et al., 2022) starts as well.
     Only the convolutions are kept: the pooling that leads into the shared space begins at random, as any CLIP's does.
     """
+    if args.warm and args.warm.exists():
+        tower.load_state_dict(tower.state_dict() | torch.load(args.warm, weights_only=True))
+        return
     truth = torch.tensor([labels(scene) for scene in pool])
     fresh = copy.deepcopy(tower.attnpool.state_dict())
     head = torch.nn.Linear(args.embed_dim, truth.shape[1])
@@ -159,6 +172,26 @@ def warm_start(tower: Any, pool: list[Scene], pictures: torch.Tensor, args: argp
         if (step + 1) % 100 == 0:
             print(f"warm start {step + 1}/{args.warm_start} loss {loss.item():.3f}", file=sys.stderr, flush=True)
     tower.attnpool.load_state_dict(fresh)
+    if args.warm:
+        torch.save(
+            {name: kept for name, kept in tower.state_dict().items() if not name.startswith("attnpool")}, args.warm
+        )
+
+
+@torch.no_grad()
+def convolved(tower: Any, pictures: torch.Tensor) -> torch.Tensor:
+    """What the pooling is given, (N, C, 2, 2)."""
+    x = tower.stem(normalise(pictures).to(memory_format=torch.channels_last))
+    return tower.layer4(tower.layer3(tower.layer2(tower.layer1(x))))
+
+
+def frozen_features(tower: Any, pictures: torch.Tensor) -> torch.Tensor:
+    """Those of all pictures, half precision; all of the tower but its pooling is frozen."""
+    tower.requires_grad_(False).attnpool.requires_grad_(True)
+    tower.eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = [convolved(tower, some).half() for some in pictures.split(256)]
+    return torch.cat(found)  # not under autocast, which takes no halves
 
 
 def labels(scene: Scene) -> list[float]:
@@ -221,7 +254,7 @@ def main() -> None:
     save(model, args.out)
     loaded, _ = open_clip.create_model_from_pretrained(reference)
     record = {
-        "settings": {key: value for key, value in vars(args).items() if key not in ("out", "record")},
+        "settings": {key: value for key, value in vars(args).items() if key not in ("out", "record", "warm")},
         "minutes": round(minutes, 1),
         "final_loss": round(sum(losses[-100:]) / len(losses[-100:]), 4),
         "test": {key: round(value, 4) for key, value in measure(loaded.eval(), tokenizer).items()},
