@@ -94,6 +94,10 @@ class DecoderOnly(LanguageModelKind):
     def behind(self, language_model: Any, prompt: Tensor, mask: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """A prompt runs once, and its cache is shared by the targets behind it."""
         read = _last_logits(language_model, 1, mask, inputs_embeds=prompt, use_cache=True)
+        layers = getattr(read.get("past_key_values"), "layers", [None])
+        if not all(hasattr(layer, "batch_select_indices") for layer in layers):
+            # a recurrent layer's state can't be shared: the prompt is read with each target
+            return lambda rows, labels: self.predict(language_model, prompt[rows], mask[rows], labels).logits
 
         def logits(rows: Tensor, labels: Tensor) -> Tensor:
             first: Tensor = read.logits[rows]

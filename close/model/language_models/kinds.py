@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from transformers import (
@@ -46,15 +47,33 @@ def _kind(config: PretrainedConfig) -> type[LanguageModelKind]:
                 "take another model (GPT-2, OPT, Llama, Qwen, Gemma 1 to 3, Phi, Mistral)"
             )
         text = config.get_text_config()
-        if text is not config and MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].config_class is not type(text):
+        known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+        if known and text is not config and MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].config_class is not type(text):
             raise WeightsError(
                 f"{config.model_type!r} has towers for pictures or sound of its own, which are not wanted here; "
                 f"take a text-only model ({text.model_type!r} is one)"
+            )
+        if known and not _continues(config):
+            raise WeightsError(
+                f"{config.model_type!r} can't continue a text from embeddings, by keys and values that it keeps; "
+                "take another model (GPT-2, OPT, Llama, Qwen, Gemma 1 to 3, Phi, Mistral)"
             )
         return DecoderOnly
     raise WeightsError(
         f"{config.model_type!r} is no language model that writes text: an encoder–decoder (T5, BART) or a decoder-only one "
         "(GPT-2, OPT, Llama, Qwen, Gemma, Phi, Mistral) is needed"
+    )
+
+
+def _continues(config: PretrainedConfig) -> bool:
+    """Whether a model of this configuration writes on from embeddings, each token seeing those before it alone."""
+    model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    reads = inspect.signature(model.forward).parameters
+    begins = inspect.signature(model.prepare_inputs_for_generation).parameters
+    return (
+        {"inputs_embeds", "past_key_values"} <= reads.keys()
+        and "inputs_embeds" in begins
+        and getattr(config, "is_decoder", True)
     )
 
 

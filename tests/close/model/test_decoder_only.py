@@ -7,12 +7,13 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, Qwen3_5TextConfig
 
 from close.errors import RecipeError
 from close.fast.search import planned
 from close.model.answers import LabelTree, label_scores
 from close.model.configuration import CloseConfig
+from close.model.language_models.base import Template
 from close.model.language_models.decoder_only import DecoderOnly
 from close.model.modeling import CloseModel
 from close.runs.examples import Collator, Prompter
@@ -155,6 +156,31 @@ def test_labels_are_scored_exactly_behind_a_shared_prompt(family, embeds):
             wanted = likelihood(family, embed, text, ids).sum().item()
             assert whole[row, column] == pytest.approx(wanted, abs=1e-4)
             assert parts[row, column] == pytest.approx(wanted / len(ids), abs=1e-4)
+
+
+def test_labels_behind_a_recurrent_layers_state(embeds):
+    """Qwen 3.5: three of four layers keep a state instead of keys and values, which several labels can't share."""
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+    }
+    torch.manual_seed(0)
+    config = Qwen3_5TextConfig(vocab_size=60, num_hidden_layers=4, max_position_embeddings=64, **sizes)
+    template = Template(before=(1,), between=(3,), end=2).values()
+    model = CloseModel(CloseConfig("e", "f", DIM, language_model=config, template=template)).eval()
+    labels = torch.tensor([[4, 5, 2], [7, 2, -100]])
+    ids, mask = torch.randint(4, 60, (5, 6)), (torch.arange(6) < torch.tensor([6, 3, 0, 1, 5])[:, None]).long()
+    with torch.no_grad():
+        read = model.kind.behind(model.language_model, *model.prompt(embeds, "image", ids, mask))
+        for row in range(5):
+            logits = read(torch.tensor([row, row]), labels)
+            for label, found in zip(labels, logits, strict=True):
+                alone = {"context_ids": ids[row : row + 1, : int(mask[row].sum())], "labels": label[None, label >= 0]}
+                wanted = model(embeds[row : row + 1], "image", **alone).logits[0]
+                assert torch.allclose(found[label >= 0], wanted, atol=2e-5)
 
 
 @pytest.mark.parametrize("settings", [{"num_beams": 1}, {"num_beams": 6}, {"do_sample": True, "num_beams": 1}])

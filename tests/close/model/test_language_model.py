@@ -103,6 +103,13 @@ def test_a_model_with_towers_of_its_own(tmp_path):
         check_language_model(str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["mamba", "ctrl", "openai-gpt", "xlnet", "bert-generation"])
+def test_a_model_that_cannot_write_on_from_embeddings(tmp_path, name):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": name}))
+    with pytest.raises(WeightsError, match=f"'{name}' can't continue a text from embeddings"):
+        check_language_model(str(tmp_path))
+
+
 def test_a_tokenizer_of_another_model(zoo, tmp_path):
     few = tiny.gpt2_dir(tmp_path / "few", vocab_size=300)
     with pytest.raises(WeightsError, match="the tokenizer knows 353 tokens, the model 300; it is another model's"):
