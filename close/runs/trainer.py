@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import Seq2SeqTrainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -88,6 +89,8 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
         if self.validation:
             model = self.accelerator.unwrap_model(self.model)
             model = model.get_base_model() if hasattr(model, "get_base_model") else model  # of peft's
+            # fused optimizers change weights untold, and what is packed of them would be that of before
+            torch.autograd.graph.increment_version(list(model.parameters()))
             with self.accelerator.autocast():
                 found = self.validation(model, self.processing_class, self.args.process_index, self.args.world_size)
             output.metrics[f"{metric_key_prefix}_{self.validation.rows.score.key}"] = found

@@ -83,7 +83,6 @@ def test_the_run_holds_the_checkpoint_with_the_best_texts(recipe, captions, show
     assert found["shown"].startswith({"image": "pictures", "text": "texts"}[side])
     scores = {one["step"]: one["eval_rouge_l"] for one in found["history"]}
     assert list(scores) == [3, 6, 9, 12, 15]
-    assert len(set(scores.values())) > 1
     assert (found["step"], found["score"]) == (
         max(scores, key=lambda step: (scores[step], -step)),
         max(scores.values()),
