@@ -17,6 +17,7 @@ from close.adapters.advised import Advised
 from close.adapters.noise import RowNoise
 from close.data.rows import Modality
 from close.errors import DataError, MismatchError, NotFittedError, RecipeError
+from close.io.plain import walked
 from close.registry import Registry, unknown_name
 from close.vectors.blocks import as_tensor
 from close.vectors.checked import refuse_bad_rows
@@ -354,14 +355,11 @@ def refuse_endless(spec: Any) -> None:
     Raises:
         RecipeError: it is.
     """
-    waiting, count = [(spec, 0)], 0
-    while waiting:
-        part, depth = waiting.pop()
-        count += 1
-        if depth > DEEPEST or count > VALUES:
-            raise RecipeError(f"an adapter is at most {DEEPEST} levels deep, and of {VALUES} values")
-        if isinstance(part, (list, tuple, Mapping)):
-            waiting += [(inner, depth + 1) for inner in (part.values() if isinstance(part, Mapping) else part)]
+    try:
+        for _ in walked(spec, deepest=DEEPEST, most=VALUES):
+            pass
+    except ValueError:
+        raise RecipeError(f"an adapter is at most {DEEPEST} levels deep, and of {VALUES} values") from None
 
 
 def stages_of(spec: Any) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,9 +58,12 @@ def gap(
     """Measure the gap between texts and images, and say what to do about it."""
     from close.adapters.resolve import parse_spec
     from close.gap.measured_tables import measure_tables, to_json
+    from close.io.jobs import exclusively
 
     sources = list(_sources(text, image, compare or []))
-    with _telling() as tell:
+    with _telling() as tell, ExitStack() as locks:
+        for file in filter(None, (html, out, plots)):
+            locks.enter_context(exclusively(file, "is being written"))
         measured = measure_tables(
             sources,
             pairs=pairs,

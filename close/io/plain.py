@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 from close.errors import DataError, MissingError, reason
 from close.io.files import read_json
 
-__all__ = ["parse_yaml", "plain", "read_plain", "read_yaml"]
+__all__ = ["parse_yaml", "plain", "read_plain", "read_yaml", "walked"]
 
 BYTES = 2**20
 """A YAML file's size at most."""
@@ -71,17 +72,10 @@ def plain(values: Any) -> Any:
     Raises:
         ValueError: they are not; says why.
     """
-    waiting, count = [(values, 0)], 0
-    while waiting:
-        value, depth = waiting.pop()
-        count += 1
-        if count > VALUES or depth > DEPTH:
-            raise ValueError(f"more than {VALUES} values, or nested more than {DEPTH} deep")
-        if isinstance(value, dict):
-            waiting += [(part, depth + 1) for pair in value.items() for part in pair]
-        elif isinstance(value, list):
-            waiting += [(part, depth + 1) for part in value]
-        elif isinstance(value, str):
+    for value in walked(values):
+        if isinstance(value, (dict, list)):
+            continue
+        if isinstance(value, str):
             if _NO_TEXT.search(value):
                 raise ValueError(f"{value[:40]!r} holds a character that no text has")
         elif isinstance(value, int):
@@ -90,6 +84,27 @@ def plain(values: Any) -> Any:
         elif not isinstance(value, float) and value is not None:
             raise ValueError(f"expected text, numbers, lists and mappings, not {type(value).__name__}")
     return values
+
+
+def walked(values: Any, *, deepest: int = DEPTH, most: int = VALUES) -> Iterator[Any]:
+    """Every value in nested lists and mappings, these and their keys too; what holds itself never ends, and is refused.
+
+    Args:
+        deepest: how deep they may be nested. most: how many there may be.
+    Raises:
+        ValueError: they are more, or deeper.
+    """
+    waiting, count = [(values, 0)], 0
+    while waiting:
+        value, depth = waiting.pop()
+        count += 1
+        if count > most or depth > deepest:
+            raise ValueError(f"more than {most} values, or nested more than {deepest} deep")
+        yield value
+        if isinstance(value, Mapping):
+            waiting += [(part, depth + 1) for pair in value.items() for part in pair]
+        elif isinstance(value, (list, tuple)):
+            waiting += [(part, depth + 1) for part in value]
 
 
 def read_yaml(path: str | Path) -> Any:

@@ -9,10 +9,12 @@ from typing import Any
 
 from close.data.rows import Modality, Row, RowFile
 from close.data.shards import open_rows
+from close.evaluation.bootstrap import Scores
 from close.evaluation.match import Missing
 from close.evaluation.page import write_evaluation_page
 from close.evaluation.scores import score_rows
 from close.io.files import write_json, write_text
+from close.io.jobs import exclusively
 from close.io.versions import versions
 from close.runs.folder import RUN_FILE, open_run
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
@@ -67,23 +69,31 @@ def evaluate(
         What `scores.json` says: scores (0–100) with intervals, settings, data hashes, seeds, versions.
     Raises:
         RecipeError: unknown modality, settings that do not go together, or several tasks and none chosen.
-        DataError: rows lack what the task needs. UnknownNameError: unknown task.
+        DataError: rows lack what the task needs. UnknownNameError: unknown task. OutputExistsError: it is being made.
     """
     rows = open_rows(data)
     opened: dict[str, Any] = {"device": device, "precision": precision, "encoder": encoder}
     captioner = run if isinstance(run, CloseCaptioner) else load(run, **opened)
     kind = captioner.use_task(task or task_of(rows, captioner)).task
     decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)
-    told = tell(captioner, rows, modality, limit, missing, batch_size, decoding, generation)
-    more = {"encoder": captioner.encoder, "image_vectors": image_vectors(told.table)}
-    scores, shown = score_rows(
-        kind, told.examples, told.said, missing=missing, tokenizer=tokenizer, metrics=metrics, notes=told.notes, **more
-    )
-    result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation)
-    result |= {"data": str(data), "limit": limit, "scores": scores, "examples": shown, "versions": versions()}
+    place = Path(folder) if folder is not None else _place(captioner, data, modality, decode)
+    with exclusively(place, "is being made"):
+        told = tell(captioner, rows, modality, limit, missing, batch_size, decoding, generation)
+        scores, shown = _scores(captioner, told, missing=missing, tokenizer=tokenizer, metrics=metrics)
+        result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation)
+        result |= {"data": str(data), "limit": limit, "scores": scores, "examples": shown, "versions": versions()}
+        return _saved(result, place, zip(told.seen, told.answers, strict=True))
+
+
+def _place(captioner: CloseCaptioner, data: str | Path, modality: Modality, decode: Decode | None) -> Path:
+    """Where an evaluation goes that nobody named a folder for."""
     name = "-".join([Path(data).stem, modality, *([decode] if decode else [])])
-    place = Path(folder) if folder is not None else Path(captioner.name) / "evaluations" / name
-    return _saved(result, place, zip(told.seen, told.answers, strict=True))
+    return Path(captioner.name) / "evaluations" / name
+
+
+def _scores(captioner: CloseCaptioner, told: Told, **settings: Any) -> tuple[Scores, dict[str, Any]]:
+    more: dict[str, Any] = {"encoder": captioner.encoder, "image_vectors": image_vectors(told.table)}
+    return score_rows(captioner.task, told.examples, told.said, notes=told.notes, **settings, **more)
 
 
 def _settings(

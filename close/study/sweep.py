@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from close.errors import DataError, RecipeError
 from close.evaluation.images import select_rows
 from close.evaluation.metrics import METRICS
 from close.io.files import write_json, write_text
+from close.io.jobs import exclusively
 from close.io.versions import versions
 from close.model.language_models.loading import check_language_model
 from close.runs.checks import check_work
@@ -123,9 +125,9 @@ def sweep(
     folder, data, chooser, images = Path(out), *(None if p is None else Path(p) for p in (test, select, select_images))
     _check(base, arms, seeds, folder, data, chooser, images)
     results: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for number, seed in enumerate(seeds):
-        for place, arm in enumerate(arms):
-            tell(f"run {number * len(arms) + place + 1} of {len(arms) * len(seeds)}: {arm.name}, seed {seed}")
+    with exclusively(folder, "is being made"):
+        for number, (seed, arm) in enumerate(product(seeds, arms), 1):
+            tell(f"run {number} of {len(arms) * len(seeds)}: {arm.name}, seed {seed}")
             results.setdefault(arm.name, {"runs": []})["runs"].append(
                 {"seed": seed, **run_arm(base, arm, seed, data, folder, select=chooser, select_images=images)}
             )

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections import Counter, deque
 from dataclasses import replace
+from typing import Any
 
 from data_gen.client import Client, Prompt, Reply, RequestError
 from data_gen.errors import BudgetError, ServerError, StuckError
@@ -16,10 +17,10 @@ from data_gen.run.progress import Progress, note
 from data_gen.run.store import Answer, now
 from data_gen.run.synthesis import Synthesis
 
-__all__ = ["run_live"]
+__all__ = ["MOST_ROOM", "run_live"]
 
 _FAILURES_IN_A_ROW = 20
-_MOST_ROOM = 4096
+MOST_ROOM = 4096
 """Tokens; an answer that was cut off gets four times its room until it ends, or has this."""
 _SYNC_SECONDS = 0.05  # answers that come within it share one sync to the disk
 
@@ -49,6 +50,8 @@ class _Live:
         self.budgeted = options.max_tokens is not None or options.max_cost is not None
         self.failures = 0
         self.told = False
+        self.unwritten: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Has the error of an answer that can't be kept, since then none can."""
 
     async def run(self) -> None:
         """Ask and take, until the file has all its rows."""
@@ -62,15 +65,19 @@ class _Live:
                     raise BudgetError(
                         f"the budget is spent: {synthesis.summary}; the same command with a larger one continues"
                     )
-                await asyncio.wait([pending[0][1]])
+                either: list[asyncio.Future[Any]] = [pending[0][1], self.unwritten]
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if self.unwritten.done():
+                    self.unwritten.result()
                 await asyncio.sleep(_SYNC_SECONDS)
                 self.take()
                 progress.show()
         finally:
             progress.close()
-            for _, task in pending:
-                task.cancel()
-            await asyncio.gather(*(task for _, task in pending), return_exceptions=True)
+            left: list[asyncio.Future[Any]] = [self.unwritten, *(task for _, task in pending)]
+            for future in left:
+                future.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     def fill(self) -> bool:
         """Start requests; True where a budget forbids more."""
@@ -131,7 +138,12 @@ class _Live:
                 tuple(v.text for v in verdicts),
                 cut=reply.cut,
             )
-        self.synthesis.keep(answer)
+        try:
+            self.synthesis.keep(answer)
+        except OSError as error:
+            if not self.unwritten.done():
+                self.unwritten.set_exception(error)
+            raise
         return answer
 
     async def ask(self, prompt: Prompt, enough: re.Pattern[str] | None = None) -> Reply:
@@ -142,8 +154,8 @@ class _Live:
         """
         synthesis, reply = self.synthesis, await self.client.complete(prompt)
         spent = Counter({"in": reply.tokens_in, "out": reply.tokens_out})
-        while reply.cut and prompt.max_tokens < _MOST_ROOM and not (enough and enough.match(reply.text)):
-            prompt = replace(prompt, max_tokens=min(4 * prompt.max_tokens, _MOST_ROOM))
+        while reply.cut and prompt.max_tokens < MOST_ROOM and not (enough and enough.match(reply.text)):
+            prompt = replace(prompt, max_tokens=min(4 * prompt.max_tokens, MOST_ROOM))
             synthesis.unkept.update(spent)
             try:
                 waiting = sum(not task.done() for _, task in self.pending) - 1

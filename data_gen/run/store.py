@@ -85,11 +85,12 @@ def _record(line: bytes) -> dict[str, Any] | Answer | None:
         return None
     if "batch" in record:
         fits = all(isinstance(record[name], str) for name in ("batch", "id") if name in record)
-        return record if fits and set(record) <= {"batch", "id", "done"} else None
+        fits &= set(record) <= {"batch", "id", "done", "cut"} and _are_cut(record.get("cut", {}))
+        return record if fits else None
     if not {"index", "time"} <= set(record) <= set(_KINDS):
         return None
     for name, value in record.items():
-        if _KINDS[name] == "int" and not (type(value) is int and 0 <= value < 10**12):
+        if _KINDS[name] == "int" and not _is_count(value):
             return None
         if _KINDS[name] == "str" and not isinstance(value, str):
             return None
@@ -97,6 +98,19 @@ def _record(line: bytes) -> dict[str, Any] | Answer | None:
     if not isinstance(verdicts, list) or not all(isinstance(verdict, str) for verdict in verdicts):
         return None
     return Answer(**{**record, "verdicts": tuple(verdicts)})
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 10**12
+
+
+def _are_cut(kept: object) -> bool:
+    """Whether these are answers that were cut off, by number of request: two counts of tokens after the room, and why."""
+    return isinstance(kept, dict) and all(
+        number.isascii() and number.isdigit() and len(number) < 13
+        and isinstance(cut, list) and len(cut) == 4 and all(map(_is_count, cut[:3])) and isinstance(cut[3], str)
+        for number, cut in kept.items()
+    )  # fmt: skip
 
 
 def now() -> str:

@@ -21,7 +21,7 @@ def examples(tmp_path):
 def data_gen():
     """Run the command line in a process of its own: (exit code, stdout, stderr)."""
 
-    def run(*arguments, env=None, timeout=200):
+    def run(*arguments, env=None, timeout=300):
         done = subprocess.run(
             command(*arguments), capture_output=True, text=True, timeout=timeout, env=environment(env)
         )

@@ -164,11 +164,11 @@ def test_a_name_that_is_no_utf8_and_a_terminal_that_is_none(line, tmp_path):
     arguments = [os.fsencode(part) for part in command(*line(None, count=3), "--dry-run")]
     arguments[arguments.index(b"--out") + 1] = out
     env = environment({"PYTHONIOENCODING": "ascii"})
-    done = subprocess.run(arguments, env=env, capture_output=True, timeout=120)
+    done = subprocess.run(arguments, env=env, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr
     with Server(good) as server:
         run = [part if part != b"--dry-run" else b"--base-url" for part in arguments] + [server.url.encode()]
-        done = subprocess.run(run, env=env, capture_output=True, timeout=120)
+        done = subprocess.run(run, env=env, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert b"\\udcff\\udcfe.jsonl: 3 accepted" in done.stdout
 
@@ -201,11 +201,11 @@ def test_a_full_disk_loses_nothing(line, tmp_path):
         limit = 24 * 1024
 
         full = ["bash", "-c", f"trap '' XFSZ; ulimit -f {limit // 1024}; exec \"$@\"", "bash", *arguments]
-        done = subprocess.run(full, env=environment(), capture_output=True, text=True, timeout=120)
+        done = subprocess.run(full, env=environment(), capture_output=True, text=True, timeout=300)
         one_line((done.returncode, "", done.stderr), "the same command continues")
         assert "File too large" in done.stderr
         assert subprocess.run(arguments, env=environment(), capture_output=True).returncode == 0
-        assert len(server.requests) <= 200 + 40
+        assert len(server.requests) <= 200 + 48  # what was on its way, twice 16, and no answer that was written
     with Server(good) as server:
         other = command(*line(server.url, count=200, out=tmp_path / "whole.jsonl"))
         assert subprocess.run(other, env=environment(), capture_output=True).returncode == 0

@@ -432,7 +432,7 @@ class TestProcess:
                 break
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=300)
         assert process.returncode == 130, err
         assert err.rstrip().splitlines()[-1] == "interrupted; what is finished is kept"
         assert "Traceback" not in err

@@ -173,7 +173,7 @@ def chromium(folder, *options):
     headless = ("--headless", "--no-sandbox", "--no-first-run", "--hide-scrollbars", "--enable-logging=stderr")
     alone = (f"--user-data-dir={folder / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND")
     command = [BROWSER, *(f"--disable-{name}" for name in without), *headless, *alone, *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from close.runs.recipe import Recipe, load_recipe
 from close.runs.train import train
 
 ROWS = 45
+pytestmark = pytest.mark.timeout(1200)  # each of some waits for several processes, on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +66,11 @@ def training(recipe: Path, out: Path, *more: Any, **variables: str) -> subproces
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     try:
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=500)
     except subprocess.TimeoutExpired:
         process.terminate()  # torchrun ends its processes, which are no longer in its group
         out, err = process.communicate()
-        raise AssertionError(f"still at it after five minutes: {err[-3000:]}") from None
+        raise AssertionError(f"still at it after eight minutes: {err[-3000:]}") from None
     assert "terminate called" not in err, err
     return process.returncode, out, err
 

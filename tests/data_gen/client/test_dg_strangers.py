@@ -221,7 +221,7 @@ def test_the_password_of_the_url_and_the_key_get_into_no_file_and_on_no_screen(t
         line = ["captions", "--out", tmp_path / "o.jsonl", "--count", 30, "--model", "m", "--examples", examples]
         arguments = command(*line, "--base-url", url, "--retries", 0, "--patience", 40)
         env = environment({"OPENAI_API_KEY": KEY})
-        done = subprocess.run(arguments, env=env, capture_output=True, text=True, timeout=200)
+        done = subprocess.run(arguments, env=env, capture_output=True, text=True, timeout=300)
     everything = done.stdout + done.stderr + "".join(path.read_text() for path in tmp_path.iterdir())
     assert "***" in everything
     for secret in (KEY, "p@ss/w0rd", "p%40ss", basic, *(spelt[4:-8] for spelt in SPELLINGS.values())):

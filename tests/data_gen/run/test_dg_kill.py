@@ -95,13 +95,13 @@ def test_ctrl_c_tells_and_continues(tmp_path, examples):
         while size(out) < 3000:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, message = process.communicate(timeout=200)
+        _, message = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "the same command continues" in message
     assert "Traceback" not in message
     kept = len(rows(out))
     with Server(good) as server:
         subprocess.run(
-            command(*arguments(out, examples, server.url, kept + 20)), env=environment(), check=True, timeout=120
+            command(*arguments(out, examples, server.url, kept + 20)), env=environment(), check=True, timeout=300
         )
     assert len(rows(out)) == kept + 20

@@ -365,9 +365,9 @@ def test_shards_share_the_input_out(tmp_path):
 class BatchServer(Server):
     """The Batch API: a batch is done at its second poll. Some lines fail, some are missing at first."""
 
-    def __init__(self, lose_answer=False, refuses=None):
+    def __init__(self, lose_answer=False, refuses=None, thinks=0):
         super().__init__(good)
-        self.refuses = refuses
+        self.refuses, self.thinks, self.rooms = refuses, thinks, Counter()
         self.files, self.batches, self.lose_answer = {}, {}, lose_answer
         self.routes = {
             "POST /v1/files": self.upload,
@@ -393,8 +393,12 @@ class BatchServer(Server):
         for number, line in enumerate(lines):
             if number % 10 == 9:
                 continue  # expired
+            room = line["body"]["max_tokens"]
+            self.rooms[room] += 1
             body = json.loads(_response(line["body"]))
-            response = {"status_code": 400 if number == 3 else 200, "body": body}
+            if room < self.thinks:
+                body["choices"][0] |= {"finish_reason": "length", "message": {"content": None, "reasoning": "Let me"}}
+            response = {"status_code": 400 if number == 3 and not self.thinks else 200, "body": body}
             if self.refuses in line["body"]:
                 response = {"status_code": 400, "body": {"error": {"message": f"Unknown parameter: '{self.refuses}'"}}}
             results.append({"custom_id": line["custom_id"], "response": response, "error": None})
@@ -446,6 +450,21 @@ def test_a_batch_whose_parameter_is_refused_is_sent_again_without_it(captions, c
     assert len(found) == 9
     assert summary.failed <= 1
     assert capsys.readouterr().err.count("does not take temperature") == 1
+
+
+def test_answers_of_a_batch_that_were_cut_off_are_asked_for_again_with_more_room(captions, tmp_path):
+    with BatchServer(thinks=500) as server:
+        summary, found, _ = captions(server, count=6, batch=True)
+    assert len(found) == 6
+    assert sorted(server.rooms) == [64, 256, 1024]
+    assert found[0]["meta"]["usage"] == {"prompt_tokens": 15, "completion_tokens": 30}  # of all three tries
+    assert summary.rejected["cut"] == 0
+    journal = rows(tmp_path / "out.jsonl.journal")
+    assert sum(row["tokens_out"] for row in journal if "text" in row) == summary.tokens_out
+    with BatchServer(thinks=10**6) as server, pytest.raises(StuckError, match="no row accepted in the last 4 requests"):
+        captions(server, "never.jsonl", count=4, batch=True, patience=4)
+    assert sorted(server.rooms) == [64, 256, 1024, 4096]
+    assert {row["reason"].split(":")[0] for row in rejected(tmp_path / "never.jsonl")} <= {"cut", "failed"}
 
 
 def test_a_batch_sent_right_before_a_kill_is_found_again(captions):
