@@ -25,6 +25,9 @@ __all__ = [
     "skeleton",
 ]
 
+TOLERANCE = 1e-2
+"""Difference of log-probabilities that float32 does not explain: sound models stay within 1e-4."""
+
 
 def language_model_place(reference: str) -> str:
     """Hub id or directory of a reference; `mini` is embedded."""
@@ -49,8 +52,30 @@ def load_language_model(reference: str) -> Any:
     if missing:
         raise WeightsError(f"language model {reference!r}: {len(missing)} weights are missing, {missing[0]!r} first")
     refuse_bad_weights(model, f"language model {reference!r}")
+    _refuse_readers_of_padding(model.eval(), f"language model {reference!r}")
     model.generation_config = GenerationConfig.from_model_config(model.config)  # as it will be in a loaded run
     return model
+
+
+@torch.no_grad()
+def _refuse_readers_of_padding(model: Any, where: str) -> None:
+    """Predict behind a short prompt beside a longer one, and alone.
+
+    Raises:
+        WeightsError: that gives different things.
+    """
+    kind, table = language_model_kind(model.config), model.get_input_embeddings()
+    tokens = torch.arange(1, 13).view(2, 6) % table.num_embeddings
+    short = tokens[1:, :2]
+    mask = (torch.arange(6) < torch.tensor([[6], [2]])).long()
+    both = kind.predict(model, *kind.arrange(table(tokens), mask), tokens[:, :3]).logits[1]
+    alone = kind.predict(model, table(short), torch.ones_like(short), tokens[1:, :3]).logits[0]
+    difference = (both.log_softmax(-1) - alone.log_softmax(-1)).abs().max().item()
+    if not difference < TOLERANCE:
+        raise WeightsError(
+            f"{where}: {model.config.model_type!r} reads padding: a row's log-probabilities differ by {difference:.2g} alone "
+            "and in a batch, and a run would learn that; take another model"
+        )
 
 
 def check_language_model(reference: str) -> None:

@@ -9,6 +9,8 @@ from threading import Thread
 
 import pytest
 import tiny
+import torch
+from transformers import RecurrentGemmaConfig, RecurrentGemmaForCausalLM
 
 from close.errors import CloseError, MissingError, RecipeError, WeightsError
 from close.io import pretrained
@@ -108,6 +110,18 @@ def test_a_model_that_cannot_write_on_from_embeddings(tmp_path, name):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": name}))
     with pytest.raises(WeightsError, match=f"'{name}' can't continue a text from embeddings"):
         check_language_model(str(tmp_path))
+
+
+def test_a_model_that_reads_padding(tmp_path):
+    """RecurrentGemma's state takes in what a mask leaves out."""
+    torch.manual_seed(0)
+    small = {"hidden_size": 32, "intermediate_size": 64, "lru_width": 32, "num_attention_heads": 4, "vocab_size": 100}
+    model = RecurrentGemmaForCausalLM(RecurrentGemmaConfig(num_hidden_layers=3, attention_window_size=16, **small))
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(WeightsError, match="'recurrent_gemma' reads padding: a row's log-probabilities differ by"):
+        load_language_model(str(tmp_path))
 
 
 def test_a_tokenizer_of_another_model(zoo, tmp_path):
