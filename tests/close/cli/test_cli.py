@@ -411,18 +411,15 @@ def command(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
 class TestProcess:
     """As a process of its own."""
 
-    def test_help_is_quick_and_loads_no_torch(self, place):
+    def test_help_loads_no_torch(self, place):
         code = (
             "import sys; sys.argv = ['close', '--help']\nfrom close.cli import main\n"
             "try: main()\nfinally: print('torch' in sys.modules, 'transformers' in sys.modules)"
         )
-        started = time.process_time(), os.times()
         ran = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[3], check=True
         )
-        used = os.times()
         assert ran.stdout.rstrip().endswith("False False")
-        assert used.children_user + used.children_system - started[1].children_user - started[1].children_system < 1.5
 
     def test_interrupted_and_continued(self, place, recipe_file, cli):
         more = ("training.epochs=4000", "training.save_strategy=steps", "training.save_steps=10")
