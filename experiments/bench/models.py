@@ -84,7 +84,7 @@ def with_gpt2(world: World, folder: Path, size: str, prefix_length: int = 10) ->
     tokens = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
     gpt2 = GPT2LMHeadModel(GPT2Config(**GPT2_SIZES[size], **tokens)).eval()
     gpt2.save_pretrained(folder / "gpt2")
-    world.tokenizer.save_pretrained(folder / "gpt2")
+    word_tokenizer(gpt2.config.vocab_size).save_pretrained(folder / "gpt2")
     prefix = torch.nn.Linear(world.prefix.in_features, prefix_length * gpt2.config.hidden_size)
     return replace(world, lm=gpt2, language_model=folder / "gpt2", prefix=prefix)
 
@@ -95,9 +95,11 @@ def sentences(count: int, seed: int = 0) -> list[str]:
     return [" ".join(rng.choices(WORDS, k=min(20, max(5, round(rng.gauss(12, 3.5)))))) for _ in range(count)]
 
 
-def word_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word; 0 pads and 1 ends, as in T5."""
-    vocab = {token: i for i, token in enumerate(["<pad>", "</s>", "<unk>", *WORDS])}
+def word_tokenizer(size: int = 0) -> PreTrainedTokenizerFast:
+    """One token a word; 0 pads and 1 ends, as in T5. Filled up to `size` tokens that no text has."""
+    tokens = ["<pad>", "</s>", "<unk>", *WORDS]
+    tokens += [f"<{number}>" for number in range(len(tokens), size)]
+    vocab = {token: i for i, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
