@@ -124,12 +124,15 @@ def plot(record: dict[str, Any], path: Path) -> None:
                 panel.plot([int(n) for n in by], means, style, marker=".", label=title, color=f"C{number % 10}")
             panel.axhline(0, color="#5d6b7e", linewidth=0.8)
             panel.set_xscale("log")
+            panel.minorticks_off()
+            counts = [int(n) for n in next(iter(found.values()))]
+            panel.set_xticks(counts, [f"{n:,}" for n in counts])
             panel.set_ylim(-0.5, 0.15)
             panel.set_title(f"{name}: {measure}", fontsize=9, loc="left")
             panel.grid(color="#e3e7ee", linewidth=0.8)
     axes[-1][0].set_xlabel("rows (pairs, or groups) that it was fitted on")
     axes[0][0].set_ylabel("less without an adapter")
-    axes[0][1].legend(frameon=False, fontsize=6, ncol=2)
+    drawn.legend(*axes[0][0].get_legend_handles_labels(), frameon=False, fontsize=7, ncol=7, loc="outside upper center")
     save_png(drawn, path)
 
 
