@@ -153,12 +153,11 @@ def _file(
     from close.io.keys import file_key
     from close.io.media import written
     from close.io.results import ResultFile
-    from close.runs.confidence import calibration_sums
-    from close.runs.folder import RUN_FILE
+    from close.runs.confidence import calibration_sums, run_sum
 
     given = [written(source.rows.path), source.modality, *map(str, items)] if source else list(map(written, items))
     names = hashlib.sha256("\n".join(given).encode()).hexdigest()
-    made_by = {"run": str(run), "run_sha256": hashlib.sha256((run / RUN_FILE).read_bytes()).hexdigest()}
+    made_by = {"run": str(run), "run_sha256": run_sum(run)}
     about = {**made_by, "items": names, **settings, **calibration_sums(run)}
     keys = [file_key(source.rows.path)] * len(items) if source else [file_key(Path(item)) for item in items]
     return ResultFile(out, about, unit=int(settings["batch_size"]), keys=keys)()

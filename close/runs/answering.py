@@ -14,7 +14,7 @@ from close.errors import CloseError, MismatchError, RecipeError, WeightsError, r
 from close.model.answers import LabelTree, label_scores
 from close.model.modeling import CloseModel
 from close.registry import unknown_name
-from close.runs.candidates import Rerank, by_cosine, check_candidates, distinct, with_cosines
+from close.runs.candidates import Rerank, by_cosine, check_candidates, distinct, search_width, with_cosines
 from close.runs.confidence import Confidence, settings_of
 from close.runs.examples import Prompter
 from close.runs.outputs import Answer, Candidate
@@ -212,11 +212,9 @@ class Answerer:
         if labels:
             tree, n = self._tree(tuple(labels)), min(n, len(labels))
             generation = {"max_new_tokens": tree.longest, "prefix_allowed_tokens_fn": tree, **generation}
-        config = self.model.generation_config
-        samples = bool(generation.get("do_sample", config.do_sample))
-        beams = generation.get("num_beams", config.num_beams or 1)
-        if n > 1 and isinstance(beams, int) and beams < n and (beams > 1 or not samples):
-            beams = generation["num_beams"] = n
+        samples, beams = search_width(self.model.generation_config, generation, n)
+        if n > 1:
+            generation["num_beams"] = beams
         several = beams if n > 1 and beams != 1 else n  # all that a search has found: some may be the same text
 
         def find(rows: Sequence[int]) -> list[list[tuple[str, float]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from torch import Tensor
@@ -12,7 +12,7 @@ from close.errors import RecipeError
 from close.registry import unknown_name
 from close.runs.outputs import Candidate
 
-__all__ = ["Rerank", "by_cosine", "check_candidates", "distinct", "with_cosines"]
+__all__ = ["Rerank", "by_cosine", "check_candidates", "distinct", "search_width", "with_cosines"]
 
 Rerank = Literal["clip"]
 """What orders candidates, if not their likelihood."""
@@ -37,6 +37,18 @@ def check_candidates(n: int | None, rerank: Rerank | None, generation: dict[str,
     if rerank is not None and rerank not in get_args(Rerank):
         raise unknown_name("ranking", str(rerank), get_args(Rerank))
     return n
+
+
+def search_width(config: Any, generation: Mapping[str, Any], n: int) -> tuple[bool, Any]:
+    """Whether texts are drawn, and the beams that find `n` candidates: so many at least, but for draws without a search.
+
+    Args:
+        config: the run's generation settings. generation: those that were given.
+    """
+    samples = bool(generation.get("do_sample", config.do_sample))
+    beams = generation.get("num_beams", config.num_beams) or 1
+    widened = n > 1 and isinstance(beams, int) and beams < n and (beams > 1 or not samples)
+    return samples, n if widened else beams
 
 
 def distinct(

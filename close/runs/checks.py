@@ -10,7 +10,7 @@ import torch
 from close.adapters.resolve import takes_groups
 from close.data.rows import RowFile, named_sources
 from close.errors import DataError
-from close.model.language_models.loading import check_language_model, check_room, input_width, skeleton
+from close.model.language_models.loading import check_language_model, check_room, skeleton
 from close.model.lora import lora_targets
 from close.model.prefixes import build_prefix
 from close.runs.recipe import Recipe
@@ -36,12 +36,13 @@ def check_work(
     """
     if language_model and recipe.init_from is None:  # else it is that run's
         check_language_model(recipe.language_model)
+        model = skeleton(recipe.language_model)
         if recipe.tune == "lora":
-            lora_targets(skeleton(recipe.language_model), recipe.lora.target_modules if recipe.lora else None)
+            lora_targets(model, recipe.lora.target_modules if recipe.lora else None)
         with torch.device("meta"):
-            prefix = build_prefix(recipe.prefix, 8, input_width(recipe.language_model))
+            prefix = build_prefix(recipe.prefix, 8, model.get_input_embeddings().embedding_dim)
         longest = max(get_task(part.task).max_new_tokens for part in recipe.parts())
-        check_room(recipe.language_model, prefix.length, longest)
+        check_room(recipe.language_model, model, prefix.length, longest)
     for place, (part, rows) in enumerate(zip(recipe.parts(), files, strict=True)):
         if part.captions == "multiple" and not _groups_of_several(rows):
             raise DataError(f"{rows.path}: captions: multiple needs rows that share a 'group'; none do")

@@ -13,6 +13,7 @@ from typing import Any
 from close.errors import DataError, RecipeError
 from close.evaluation.calibration import Calibration
 from close.io.plain import read_plain
+from close.runs.candidates import search_width
 from close.runs.folder import RUN_FILE
 from close.runs.outputs import Answer
 
@@ -114,13 +115,12 @@ def settings_of(
     Args:
         config: the run's generation settings. labels: those that were given, if any. n: candidates that are asked for.
     """
-    samples = bool(generation.get("do_sample", config.do_sample))
+    samples, beams = search_width(config, generation, n or 1)
     found: dict[str, Any] = {"modality": modality, "decode": how, "rerank": rerank}
     if how == "score":
         found |= {"normalise": normalise}
     else:
-        beams = generation.get("num_beams", config.num_beams) or 1
-        found["num_beams"] = beams if samples and beams == 1 else max(beams, n or 1)
+        found["num_beams"] = beams
         others = {key: value for key, value in generation.items() if key != "num_beams"}
         found |= {key: _plain(value) for key, value in others.items() if value != getattr(config, key, None)}
     if rerank or samples:

@@ -9,8 +9,8 @@ import yaml
 
 from close.errors import OutputExistsError, RecipeError
 from close.io.files import whole, write_json, write_text
-from close.io.plain import read_plain
 from close.model.modeling import CloseModel
+from close.model.parts import is_partial
 from close.runs.card import model_card
 from close.runs.folder import RECIPE_FILE, RUN_FILE, open_run
 from close.runs.recipe import checked
@@ -35,7 +35,7 @@ def merge(run: str | Path, out: str | Path, *, language_model: str | None = None
     info = open_run(source)
     if target.exists():
         raise OutputExistsError(f"{target} is there already; choose another output")
-    if read_plain(source / "config.json").get("base") is None:
+    if not is_partial(source):
         raise RecipeError(f"{source} holds its whole language model already; there is nothing to merge")
     model = CloseModel.from_pretrained(source, base_place=language_model)
     about = info | {"merged": dict(model.config.base)}

@@ -11,20 +11,17 @@ Each less what it is without an adapter; mean, half of a 95 % interval over draw
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from worlds import World, options, spread, unit, worlds
+from worlds import World, options, record, spread, unit
 
 from close.adapters import RowNoise, build_adapter, row_seeds
 from close.gap.advice.decoder import agreement
-from close.io.files import write_json
 from close.io.plots import figure, save_png
-from close.io.versions import versions
 
 ROWS = (2, 5, 10, 30, 100, 300, 1000)
 ADAPTERS: dict[str, Any] = {
@@ -137,13 +134,8 @@ def plot(record: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    logging.getLogger("close").setLevel(logging.ERROR)
     args = options(__doc__ or "", Path(__file__).with_name("few.json")).parse_args()
-    record = {"worlds": {world.name: table(world, args.draws) for world in worlds(args)}, "versions": versions()}
-    write_json(args.out, record)
-    args.out.with_suffix(".md").write_text(markdown(record), encoding="utf-8")
-    plot(record, args.out.with_suffix(".png"))
-    print(markdown(record))
+    plot(record(args, table, markdown), args.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -10,17 +10,14 @@ to learn from. `nearest` are groups made without any: every caption and its four
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from worlds import Floats, World, options, spread, unit, worlds
+from worlds import Floats, World, options, record, spread, unit
 
 from close.adapters import build_adapter
-from close.io.files import write_json
-from close.io.versions import versions
 
 GROUPS = (10, 30, 100, 300, 3000)
 FIXED: dict[str, Any] = {f"toward zero, alpha {a:g}": {"alpha": a, "toward": "zero"} for a in (0.01, 0.1, 1.0)}
@@ -130,12 +127,7 @@ def markdown(record: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    logging.getLogger("close").setLevel(logging.ERROR)
-    args = options(__doc__ or "", Path(__file__).with_name("rules.json")).parse_args()
-    record = {"worlds": {world.name: table(world, args.draws) for world in worlds(args)}, "versions": versions()}
-    write_json(args.out, record)
-    args.out.with_suffix(".md").write_text(markdown(record), encoding="utf-8")
-    print(markdown(record))
+    record(options(__doc__ or "", Path(__file__).with_name("rules.json")).parse_args(), table, markdown)
 
 
 if __name__ == "__main__":

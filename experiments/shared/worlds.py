@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from close.io.files import read_json
+from close.io.files import read_json, write_json
+from close.io.versions import versions
 
 Floats = NDArray[np.float64]
 
@@ -100,6 +102,16 @@ def worlds(args: argparse.Namespace) -> Iterator[World]:
     yield from map(folder, args.data)
     for reference in args.encoder:
         yield mini(reference, args.work)
+
+
+def record(args: argparse.Namespace, table: Callable[[World, int], Any], markdown: Callable[[Any], str]) -> Any:
+    """Measure every world, and write that down: as JSON, and as text beside it."""
+    logging.getLogger("close").setLevel(logging.ERROR)
+    found = {"worlds": {world.name: table(world, args.draws) for world in worlds(args)}, "versions": versions()}
+    write_json(args.out, found)
+    args.out.with_suffix(".md").write_text(markdown(found), encoding="utf-8")
+    print(markdown(found))
+    return found
 
 
 def spread(values: list[float]) -> dict[str, float]:

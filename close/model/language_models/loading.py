@@ -19,7 +19,6 @@ __all__ = [
     "check_language_model",
     "check_room",
     "count_weights",
-    "input_width",
     "language_model_place",
     "load_language_model",
     "skeleton",
@@ -100,13 +99,15 @@ def check_language_model(reference: str) -> None:
             ) from None
 
 
-def check_room(reference: str, prefix: int, answer: int) -> None:
+def check_room(reference: str, model: Any, prefix: int, answer: int) -> None:
     """Find out whether prefix, context and answer fit a language model's positions.
 
+    Args:
+        model: its `skeleton`. prefix, answer: their lengths, in tokens.
     Raises:
         RecipeError: they do not.
     """
-    model, place = skeleton(reference), language_model_place(reference)
+    place = language_model_place(reference)
     vocabulary = model.get_input_embeddings().num_embeddings
     kind = language_model_kind(model.config)
     kind.template = kind.template_of(load_tokenizer(place, vocabulary), vocabulary, place) or kind.template
@@ -119,11 +120,6 @@ def count_weights(reference: str) -> int:
         return int(skeleton(reference).num_parameters())
     except WeightsError:
         return 0
-
-
-def input_width(reference: str) -> int:
-    """The width of the vectors that a language model reads."""
-    return int(skeleton(reference).get_input_embeddings().embedding_dim)
 
 
 def skeleton(reference: str) -> Any:
