@@ -215,7 +215,7 @@ class ContrastiveEncoder(ABC):
         """
         several = len(items) > batch_size  # one batch leaves nothing for a next one
         with kept_memory() if several else nullcontext(), ThreadPoolExecutor(max_workers=4) as pool:
-            for window in windows(_ahead(pool, self._load, list(items), 2 * batch_size), batch_size):
+            for window in windows(_ahead(pool, self.opened, list(items), 2 * batch_size), batch_size):
                 errors = {index: value for index, value in enumerate(window) if isinstance(value, CloseError)}
                 out = torch.full((len(window), self.embed_dim), torch.nan)
                 good = [index for index in range(len(window)) if index not in errors]
@@ -251,7 +251,10 @@ class ContrastiveEncoder(ABC):
             raise error
         return F.normalize(features, dim=-1)
 
-    def _load(self, item: Any) -> dict[str, Tensor] | CloseError:
+    def opened(self, item: Any) -> dict[str, Tensor] | CloseError:
+        """Model inputs of one item, which are an item too, already opened; or why it can't be read."""
+        if isinstance(item, dict):
+            return item
         try:
             opened = self.open(item)
         except CloseError as error:

@@ -15,6 +15,9 @@ from close.io.media import describe, picture_formats, written
 
 __all__ = ["open_picture"]
 
+ASPECT = 200
+"""How many times longer than high a picture may be, or higher than long: encoders scale the short side to their own size."""
+
 
 def open_picture(item: Any) -> Image.Image:
     """A picture, as an upright one of RGB and eight bits.
@@ -22,11 +25,11 @@ def open_picture(item: Any) -> Image.Image:
     It is given as a path, an open file, its bytes, a PIL image or a (H, W[, 3 or 4]) array (uint8, or floats in 0–1).
 
     A file is any that Pillow decodes by itself, whatever its name; of several pictures in it, the first is taken. More pixels
-    than `PIL.Image.MAX_IMAGE_PIXELS` (89 million) are refused before they are decoded.
+    than `PIL.Image.MAX_IMAGE_PIXELS` (89 million) are refused before they are decoded, and so is a strip of more than 200 to 1.
 
     Raises:
         MissingError: no such file.
-        DataError: not a picture, too large, or an array of another shape.
+        DataError: not a picture, too large or too narrow, or an array of another shape.
     """
     if isinstance(item, Image.Image):
         _check_size(item.size, "a PIL image")
@@ -44,6 +47,7 @@ def open_picture(item: Any) -> Image.Image:
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
             raise DataError(f"an image array is uint8, or floats between 0 and 1, not {array.dtype} beyond them")
         array = (array * 255).round().astype(np.uint8)
+    _check_size((array.shape[1], array.shape[0]), "an image array")
     return Image.fromarray(array).convert("RGB")
 
 
@@ -71,6 +75,11 @@ def _check_size(size: tuple[int, int], name: str) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and size[0] * size[1] > limit:
         raise _too_large(name, f"{size[0]} × {size[1]}")
+    if max(size) > ASPECT * min(size):
+        raise DataError(
+            f"{name} is a strip of {size[0]} × {size[1]} pixels, and at most {ASPECT} to 1 are taken: an encoder would scale "
+            "it up to a huge one; cut it into pieces"
+        )
 
 
 def _too_large(name: str, pixels: str) -> DataError:

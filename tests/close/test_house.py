@@ -27,7 +27,7 @@ ROOMS = (
     "runs",
     "gap",
     "study",
-    "demo",
+    "demo serve",
     "cli",
     "__init__ __main__",
 )

@@ -1,0 +1,53 @@
+"""close serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from close.cli.options import BatchSize, Device, MovedEncoder, Precision, verb
+from close.io.terminal import field, show
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb of this file."""
+    app.command()(verb(serve))
+
+
+def serve(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
+    host: Annotated[str, typer.Option(help="Where to listen; anything but this machine lets others in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    batch_size: BatchSize = 32,
+    queue: Annotated[
+        int, typer.Option(min=1, help="Pictures that may wait; who comes then is told to come back.")
+    ] = 256,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for an answer.")] = 60,
+    max_mb: Annotated[float, typer.Option(min=0.001, help="Megabytes of a request.")] = 32,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of a picture.")] = 50_000_000,
+    device: Device = None,
+    precision: Precision = "auto",
+    encoder: MovedEncoder = None,
+) -> None:
+    """Serve runs over HTTP, and a page to try them on, until Ctrl-C; on this machine alone, unless --host says otherwise.
+
+    POST /v1/caption takes pictures as files of a form, or as base64 in JSON; /openapi.json says what else there is. With a key in
+    the environment's CLOSE_SERVE_KEY, requests have to bring it: Authorization: Bearer KEY.
+    """
+    from close.serve import Limits
+    from close.serve import serve as listen
+
+    limits = Limits(
+        batch_size=batch_size,
+        queue=queue,
+        seconds=timeout,
+        bytes=int(max_mb * 1e6),
+        pixels=max_pixels,
+        items=min(64, queue),
+    )
+    loading = {"device": device, "precision": precision, "encoder": encoder}
+    listen(runs, host=host, port=port, limits=limits, ready=lambda url: show(f"listens at {field(url)}"), **loading)
