@@ -72,10 +72,11 @@ def tuned(recipe: Callable[..., Recipe], model_place: Path, tmp_path: Path) -> C
 
 
 @KINDS
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("changes", TUNES, ids=NAMES)
-def test_what_was_trained_is_all_that_is_stored(tuned, model_place, changes, cli):
+def test_what_was_trained_is_all_that_is_stored(tuned, model_place, changes, precision, cli):
     heard = Heard()
-    run = tuned("run", heard, **changes)
+    run = tuned("run", heard, training={"precision": precision}, **changes)
     stored = load_file(run / "model.safetensors")
     inner = {key for key in stored if key.startswith("language_model.")}
     assert all(key.endswith((".lora_A", ".lora_B")) for key in inner)
