@@ -42,7 +42,7 @@ EPOCHS = {"none": 4, "close": 8, "image": 4}
 """How long each is trained: tuned as the rest, by experiments/demo/tune.py. Noise makes longer training pay."""
 METHODS: dict[str, dict[str, Any]] = {
     "none": {"adapter": "none"},
-    "close": {"adapter": [{"gaussian": {"cosine": 0.67}}]},
+    "close": {"adapter": [{"gaussian": {"cosine": 0.41}}]},
     "image": {"adapter": "none", "train_on": "image"},
 }
 """What differs between the three runs; everything else is the same."""

@@ -39,7 +39,7 @@ from close.study.results import interval
 SCORES = ("cider", "attribute_accuracy")
 CROSSINGS: dict[str, dict[str, Any]] = {
     "none": {"adapter": "none"},
-    "noise .67": {"adapter": [{"gaussian": {"cosine": 0.67}}]},
+    "noise .41": {"adapter": [{"gaussian": {"cosine": 0.41}}]},
     "shared + noise .75": {"adapter": ["shared", {"gaussian": {"cosine": 0.75}}]},
     "images": {"adapter": "none", "train_on": "image"},
 }
@@ -53,7 +53,7 @@ PREFIXES: dict[str, dict[str, Any]] = {
 TUNES: dict[str, dict[str, Any]] = {"full": {}, "lora": {"lora": {"r": 16}}, "none": {"tune": "none"}}
 PARTS = {
     "random": "From a random start, linear prefix of 4 tokens",
-    "pretrained": "After reading the mini language: text with noise .67",
+    "pretrained": "After reading the mini language: text with noise .41",
     "images": "After reading the mini language: trained on images (ClipCap's setting)",
 }
 
@@ -65,7 +65,7 @@ def arms(part: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
             for crossing, changes in CROSSINGS.items():
                 yield f"{kind}: {crossing}", kind, changes
             continue
-        crossing = CROSSINGS["images" if part == "images" else "noise .67"]
+        crossing = CROSSINGS["images" if part == "images" else "noise .41"]
         for tune, trained in TUNES.items():
             for name, prefix in PREFIXES.items():
                 yield f"{kind}, {tune}, {name}", kind, {**crossing, **trained, "prefix": prefix}

@@ -1,10 +1,10 @@
 """Train the mini world's contrastive encoder and record what it became.
 
-    python experiments/mini_world/train_encoder.py --out close/mini/encoder
+    python experiments/mini_world/train_encoder.py --out close/mini/encoder --record experiments/mini_world/encoder.json
 
-open_clip's own model class and loss, at CLIP's final temperature (logit scale fixed at 100). Another world to try advice on is
-one option away: --seed, --width, --layers, --embed-dim, --logit-scale. The folder written is open_clip's local-dir format; the
-record (settings, loss, gap, retrieval, time) goes to --record.
+open_clip's own model class and loss, at a fixed temperature. Another world to try advice on is one option away: --seed, --width,
+--layers, --embed-dim, --logit-scale, --learning-rate. The folder written is open_clip's local-dir format; the record (settings,
+loss, gap, retrieval, time) goes to --record.
 """
 
 from __future__ import annotations
@@ -40,19 +40,22 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--record", type=Path, help="JSON of settings and measures (default: none)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scenes", type=int, default=25_000)
-    parser.add_argument("--steps", type=int, default=1_600)
+    parser.add_argument("--steps", type=int, default=2_000)
     parser.add_argument("--warm-start", type=int, default=1_200, help="steps of the image tower on labels, before")
     parser.add_argument(
         "--warm", type=Path, help="file of the warm-started image tower: read where it exists, else written"
     )
     parser.add_argument(
-        "--freeze", action="store_true", help="convolutions stay as the warm start left them: 4 times as fast"
+        "--freeze",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="convolutions stay as the warm start left them: 4 times as fast",
     )
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--warmup", type=int, default=100)
-    parser.add_argument("--logit-scale", type=float, default=100.0, help="fixed 1/temperature of the loss")
+    parser.add_argument("--logit-scale", type=float, default=60.0, help="fixed 1/temperature of the loss")
     parser.add_argument("--embed-dim", type=int, default=256)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from close.errors import OutputExistsError, RecipeError
+from close.gap import measure_gap
 from close.mini import ENCODER_DIR, LANGUAGE_MODEL_DIR, captions, draw, entailment, export, questions, scenes
 from close.mini.language import STYLES
 
@@ -136,7 +137,7 @@ def test_the_encoder_takes_a_text_at_its_end_token() -> None:
         other = ids.clone()
         other[0, 6:] = 5  # whatever stands after the end token
         assert torch.allclose(model.encode_text(other)[0], padded[0], atol=1e-6)
-    assert model.logit_scale.exp().item() == pytest.approx(100, rel=1e-2)
+    assert model.logit_scale.exp().item() == pytest.approx(60, rel=1e-2)
 
 
 def test_the_encoder_finds_fresh_test_scenes() -> None:
@@ -148,12 +149,24 @@ def test_the_encoder_finds_fresh_test_scenes() -> None:
     assert (cross.argmax(0) == own).float().mean() > 0.3
 
 
+REAL = {
+    "cosine.paired": 0.310,
+    "cosine.unpaired": 0.164,
+    "cosine.text_text": 0.519,
+    "cosine.image_image": 0.534,
+    "centroid_gap": 0.853,
+    "pair_distance": 1.174,
+    "rmg": 0.593,
+    "cone.text": 0.721,
+    "cone.image": 0.732,
+}
+"""250 COCO pairs in CLIP ViT-B/16; in experiments/mini_world/README.md with the neighbours, which are off."""
+
+
 def test_the_encoder_has_clips_gap() -> None:
-    """CLIP's situation: pairs far apart, each modality in its own narrow cone (measured table in experiments/mini_world)."""
-    images, texts = embedded()
-    off = ~torch.eye(len(images), dtype=torch.bool)
-    assert 0.2 < (images * texts).sum(1).mean() < 0.65
-    assert 0.1 < (texts @ images.T)[off].mean() < 0.5
-    assert (texts @ texts.T)[off].mean() > 0.6
-    assert (images @ images.T)[off].mean() > 0.6
-    assert 0.75 < (images.mean(0) - texts.mean(0)).norm() < 1.25
+    images, texts = (rows[:250] for rows in embedded())
+    found = measure_gap(texts.numpy(), images.numpy(), bootstrap=0).to_dict()
+    for name, real in REAL.items():
+        value = reduce(dict.__getitem__, name.split("."), found)
+        value = value["mean"] if isinstance(value, dict) else value
+        assert value == pytest.approx(real, rel=0.25), name
