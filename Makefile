@@ -3,14 +3,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test lint bench site clean
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,serve,ray]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,serve,ray,docs]"
 	touch $@
 
 demo: install
@@ -24,8 +24,11 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+site: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 bench: install
 	$(BIN)/python -m experiments.bench
 
 clean:
-	rm -rf $(VENV) demo bench build dist *.egg-info
+	rm -rf $(VENV) demo bench site build dist *.egg-info

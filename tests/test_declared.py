@@ -71,7 +71,9 @@ def test_what_an_extra_brings_is_imported_where_it_is_used() -> None:
 
 
 def test_what_tests_and_experiments_import_is_declared() -> None:
-    beside = {path.stem for path in files("tests", "experiments")}  # test helpers and scripts import each other by name
+    beside = {
+        path.stem for path in files("tests", "experiments", "docs")
+    }  # test helpers and scripts import each other by name
     everything = {name for extra in (None, *PROJECT["optional-dependencies"]) for name in declared(extra)}
     missing = distributions(imports("tests", "experiments") - beside) - everything
     assert not missing, f"imported, but not declared in any extra: {sorted(missing)}"
@@ -106,7 +108,7 @@ def test_the_constraints_pin_all_that_is_installed() -> None:
     """From the declared requirements on, through what each installed package requires itself."""
     if version("torch").split("+")[0] != pinned()["torch"]:
         pytest.skip("this environment was not made from constraints.txt")
-    todo = [wanted for extra in (None, "dev", "serve", "ray") for wanted in declared(extra).values()]
+    todo = [wanted for extra in (None, "dev", "serve", "ray", "docs") for wanted in declared(extra).values()]
     seen: dict[str, set[str]] = {}
     while todo:
         wanted = todo.pop()

@@ -1,4 +1,4 @@
-"""One file outside the packages adds a part of each kind, as docs/architecture.md shows; all are used from the command line."""
+"""One file outside the packages adds a part of each kind, as docs/extending.md shows; all are used from the command line."""
 
 from __future__ import annotations
 
@@ -47,9 +47,7 @@ def run(*arguments: Any, module: str = "close", code: int = 0) -> str:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The documentation's file, captions and pictures of three colours, and a recipe that names the file."""
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(
-        r"```python\n(.*?)```", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"), re.DOTALL
-    )
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 8
     (tmp_path / "own_parts.py").write_text("\n".join(blocks[:-1]), encoding="utf-8")
     (tmp_path / "own_verbs.py").write_text(blocks[-1], encoding="utf-8")

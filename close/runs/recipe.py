@@ -24,6 +24,7 @@ class Recipe(Section):
 
     Attributes:
         task: caption, vqa, vqa_e, entailment, news, or one's own; or a list of `{task, train, weight}` learnt by one model.
+        data: where the rows are.
         encoder: reference of the contrastive encoder. language_model: `mini`, hub id or local directory.
         prefix: what makes the prefix: `{kind, length}` and the kind's own options, or a kind's name.
         tune: what of the language model learns: "full", "lora", or "none" (only prefix and adapter do). lora: how; alone, it says
@@ -32,7 +33,9 @@ class Recipe(Section):
         train_on: "text", or "image" for the image-supervised ceiling.
         plugins: modules and files with one's own parts; `load_recipe` imports them before it looks at the rest.
         captions: "single": the caption itself is the target; "multiple": every other caption of its group.
+        training: how long, how fast, and what is kept.
         init_from: a finished run that this one begins from; encoder, language model, prefix and adapter are those of it.
+        seed: of weights, order and noise.
     """
 
     task: str | list[TaskSection] = "caption"

@@ -79,6 +79,8 @@ class LoraSection(Section):
     """Low-rank adaptation of the language model by peft.
 
     Attributes:
+        r: rank of the update. alpha: its scale is alpha/r.
+        dropout: share of its inputs that training leaves out.
         target_modules: the layers: a regular expression of their names, which begin with `language_model.`, or the ends of their
             names; without it, those that peft knows of the language model's architecture.
     """
@@ -138,6 +140,9 @@ class TrainingSection(BaseModel):
     """The paper's settings; every other field of transformers' Seq2SeqTrainingArguments may be given beside them.
 
     Attributes:
+        epochs: passes over the rows. batch_size: of one process. learning_rate: at its highest.
+        precision: "auto" is bf16 for models of 50 million weights and more on hardware that multiplies it, else fp32.
+        report_to: trackers that transformers knows, such as "tensorboard".
         metric_for_best: a metric of the (first) task, one of its scores, or "loss": the run holds the checkpoint that is best by
             it on `data.val`. Without it, the last one.
         metric_rows: validation examples at most that are captioned for it. metric_beams: how; 1 is greedy.

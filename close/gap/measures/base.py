@@ -67,7 +67,8 @@ class Measure:
         sample: exact where empty; else of what a sample is taken when there are too many: texts, images, or paired images.
         few: what it is biased on when there are fewer than 4 D of them, and whether it reads high or low then.
         remark: what to note of a value, or "".
-        source: the paper.
+        source: the paper, or "elementary".
+        misleads: a case in which it tells something else than it seems to.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Measure:
     few: tuple[Literal["rows", "pairs"], Literal["high", "low"]] | None = None
     remark: Callable[[float], str] | None = None
     source: str = ""
+    misleads: str = ""
 
     @property
     def has_range(self) -> bool:

@@ -49,6 +49,8 @@ def centroid_gap(text: Any, image: Any) -> float:
         scale=(0.0, 1.4),
         interval=Interval(lambda drawn: np.sqrt(square_length(drawn.gap)), square=True),
         source="Liang et al., NeurIPS 2022",
+        misleads="Clouds of one mean and different shapes read 0, and so do those that are only turned against "
+        "each other.",
     )
 )
 def _centroid_gap(data: Modalities, seed: int) -> float:
@@ -97,6 +99,7 @@ def constancy(text: Any, image: Any, pairs: Pairs = None, *, size: int = 100, se
         "under 0.05",
         high=0.05,
         source="Zhang et al., ICLR 2023",
+        misleads="Means of 100 pairs are steady although the gaps of single pairs scatter widely.",
     ),
     Measure(
         "constancy.direction_cosine",
@@ -106,6 +109,7 @@ def constancy(text: Any, image: Any, pairs: Pairs = None, *, size: int = 100, se
         "over 0.95",
         low=0.95,
         source="Zhang et al., ICLR 2023",
+        misleads="Means of 100 pairs point one way although the gaps of single pairs do not.",
     ),
     Measure(
         "constancy.orthogonality",
@@ -115,6 +119,7 @@ def constancy(text: Any, image: Any, pairs: Pairs = None, *, size: int = 100, se
         "under 0.1; random √(2/πD)",
         high=0.1,
         source="Zhang et al., ICLR 2023",
+        misleads="In many dimensions anything is nearly orthogonal to anything: compare with √(2/πD), which is chance.",
     ),
 )
 def _constancy(data: Modalities, seed: int) -> Mapping[str, float]:

@@ -65,6 +65,7 @@ def relative_gap(text: Any, image: Any, pairs: Pairs = None, *, moment: tuple[Mo
             lambda drawn: relative(_of_pairs(drawn), drawn.within_cosine("image"), drawn.within_cosine("text"))
         ),
         source="Role et al., 2025",
+        misleads="Where the rows of each modality are nearly alike it goes to 1, however small the gap is.",
     )
 )
 def _relative_gap(data: Modalities, seed: int) -> float:
@@ -103,6 +104,9 @@ def paired_cosine(text: Any, image: Any, pairs: Pairs = None) -> Spread:
         low=0.6,
         scale=(-0.2, 1.0),
         interval=Interval(_of_pairs),
+        misleads="It rises with the cone: rows about one common mean of length 0.9 have 0.81 and belong to nobody. "
+        "Take that of strangers off.",
+        source="elementary",
     ),
     Measure("cosine.paired.std", Family.DISTANCE, "  spread", "standard deviation", "small against paired − unpaired"),
 )
@@ -142,6 +146,8 @@ def unpaired_cosine(
         low=-0.1,
         high=0.1,
         interval=Interval(lambda drawn: drawn.unpaired_cosine(), needs_pairs=True),
+        misleads="It is μ_v·μ_t and nothing else: 0 wherever either mean vanishes, whatever lies between pairs.",
+        source="elementary",
     ),
     Measure(
         "cosine.unpaired.std", Family.DISTANCE, "  spread", "standard deviation", "small against paired − unpaired"
@@ -176,6 +182,8 @@ def within_cosine(x: Any, *, moment: Moments | None = None) -> Spread:
         high=0.2,
         interval=Interval(lambda drawn: drawn.within_cosine("text")),
         source="Liang et al., NeurIPS 2022",
+        misleads="It is ‖μ_t‖²: captions of one narrow domain are alike since they speak of the same things, which "
+        "is no fault of the encoder.",
     ),
     Measure("cosine.text_text.std", Family.DISTANCE, "  spread", "standard deviation", "no norm"),
 )
@@ -193,6 +201,7 @@ def _within_texts(data: Modalities, seed: int) -> Mapping[str, float]:
         high=0.2,
         interval=Interval(lambda drawn: drawn.within_cosine("image")),
         source="Liang et al., NeurIPS 2022",
+        misleads="It is ‖μ_v‖²: pictures of one narrow domain are alike, which is no fault of the encoder.",
     ),
     Measure("cosine.image_image.std", Family.DISTANCE, "  spread", "standard deviation", "no norm"),
 )
@@ -230,6 +239,8 @@ def group_cosine(x: Any, groups: npt.ArrayLike) -> Spread:
         "Cosine, captions of one image",
         "mean t·t′ of one image",
         "0.7–0.85; the paired cosine's bound without a gap",
+        misleads="Captions of an image that were copied from each other give 1, and bound nothing.",
+        source="elementary",
     ),
     Measure("cosine.same_image_captions.std", Family.DISTANCE, "  spread", "standard deviation", "no norm"),
 )

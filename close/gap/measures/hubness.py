@@ -57,6 +57,7 @@ def hubness(text: Any, image: Any, k: int = NEIGHBOURS, *, neighbours: Neighbour
         "under 1; CLIP 1.3–1.9; hubs above 2",
         high=1.0,
         source="Radovanović et al., JMLR 2010; Bogolin et al., CVPR 2022",
+        misleads="A skewness: one hub among a thousand rows moves it by itself.",
     ),
     Measure(
         "hubness.image",
@@ -66,6 +67,7 @@ def hubness(text: Any, image: Any, k: int = NEIGHBOURS, *, neighbours: Neighbour
         "under 1; CLIP 1.3–1.9; hubs above 2",
         high=1.0,
         source="Radovanović et al., JMLR 2010; Bogolin et al., CVPR 2022",
+        misleads="A skewness: one hub among a thousand rows moves it by itself.",
     ),
 )
 def _hubness(data: Modalities, seed: int) -> Mapping[str, float]:

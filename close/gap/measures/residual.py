@@ -96,6 +96,8 @@ def residual_size(text: Any, image: Any, pairs: Pairs = None) -> ResidualSize:
         "0",
         high=0.001,
         source="Zhang et al., ICLR 2024",
+        misleads="0 by construction where every row is in one pair; only rows without a pair, or in several, can "
+        "move it.",
     ),
     Measure(
         "residual.per_dim_std",
@@ -105,8 +107,19 @@ def residual_size(text: Any, image: Any, pairs: Pairs = None) -> ResidualSize:
         "under half of 1/√D",
         interval=Interval(lambda drawn: _drawn_std(drawn)),
         source="Zhang et al., ICLR 2024",
+        misleads="A caption's wording counts as much as the encoder's error: an encoder without fault, and five "
+        "captions an image, give a large one.",
     ),
-    Measure("residual.norm", Family.RESIDUAL, "Length", "mean ‖r‖", "under 0.5; CLIP about 0.8", high=0.5),
+    Measure(
+        "residual.norm",
+        Family.RESIDUAL,
+        "Length",
+        "mean ‖r‖",
+        "under 0.5; CLIP about 0.8",
+        high=0.5,
+        misleads="It holds what captions leave out beside what the encoder gets wrong: vague captions make it long.",
+        source="Zhang et al., ICLR 2024",
+    ),
 )
 def _residual_size(data: Modalities, seed: int) -> Mapping[str, float]:
     return vars(residual_size(data.text, data.image, data.pairing))
@@ -155,6 +168,7 @@ def consecutive_cosine(text: Any, image: Any, pairs: Pairs = None) -> float:
         -0.05,
         0.05,
         source="Zhang et al., ICLR 2024",
+        misleads="Files sorted by topic have neighbours that are alike: shuffle before blaming the encoder.",
     )
 )
 def _consecutive_cosine(data: Modalities, seed: int) -> float:
@@ -192,6 +206,9 @@ def residual_spectrum(text: Any, image: Any = None, pairs: Pairs = None) -> Resi
         "(Σλ)²/Σλ²",
         "near D: isotropic noise fits",
         few=("pairs", "low"),
+        misleads="It can't pass the number of pairs: 100 pairs of perfectly isotropic noise in 512 dimensions read "
+        "below 100.",
+        source="Gao et al., 2017",
     ),
     Measure(
         "residual.effective_rank",
@@ -201,6 +218,8 @@ def residual_spectrum(text: Any, image: Any = None, pairs: Pairs = None) -> Resi
         "near D: isotropic noise fits",
         few=("pairs", "low"),
         source="Roy & Vetterli, 2007",
+        misleads="It can't pass the number of pairs: 100 pairs of perfectly isotropic noise in 512 dimensions read "
+        "below 100.",
     ),
     Measure(
         "residual.top10_share",
@@ -208,6 +227,8 @@ def residual_spectrum(text: Any, image: Any = None, pairs: Pairs = None) -> Resi
         "Top 10 directions",
         "share of Σλ",
         "near 10/D: isotropic noise fits",
+        misleads="Few pairs fill few directions: with 10 pairs it is 1 whatever the noise is.",
+        source="elementary",
     ),
 )
 def _residual_spectrum(data: Modalities, seed: int) -> Mapping[str, float]:
@@ -249,6 +270,8 @@ def residual_normality(text: Any, image: Any, pairs: Pairs = None) -> float:
         "over 0.05: Gaussian",
         low=0.05,
         source="D'Agostino & Pearson, 1973",
+        misleads="With few pairs nothing is found, with very many the smallest departure is: it says little of how "
+        "far from Gaussian.",
     )
 )
 def _residual_normality(data: Modalities, seed: int) -> float:
@@ -280,6 +303,9 @@ def noise_of(squared: Any, dim: int) -> tuple[Any, Any]:
         "√(E‖r‖²/D)",
         "what Gaussian noise of that size needs",
         interval=Interval(lambda drawn: _drawn_noise(drawn)[0]),
+        misleads="The size is right and the shape may not be: far below D in participation ratio, most of such "
+        "noise falls where nothing varies.",
+        source="Gu et al., ICCV 2023",
     ),
     Measure(
         "noise.cosine",
@@ -290,6 +316,8 @@ def noise_of(squared: Any, dim: int) -> tuple[Any, Any]:
         scale=(0.0, 1.0),
         interval=Interval(lambda drawn: _drawn_noise(drawn)[1]),
         source="Gu et al., ICCV 2023",
+        misleads="It imitates the residual's size; what trains best is often more, since noise also keeps a model "
+        "from copying its caption.",
     ),
 )
 def _noise_from_pairs(data: Modalities, seed: int) -> Mapping[str, float]:
@@ -331,6 +359,8 @@ def caption_spread(text: Any, groups: npt.ArrayLike) -> CaptionSpread:
         "Captions of one image, std",
         "within an image",
         "CLIP about 0.6 of the noise above",
+        misleads="Copied captions give 0, and groups that mix several pictures give too much.",
+        source="Nukrai et al., 2022",
     ),
     Measure(
         "caption_spread.linf",
@@ -339,6 +369,7 @@ def caption_spread(text: Any, groups: npt.ArrayLike) -> CaptionSpread:
         "CapDec's noise",
         "no norm",
         source="Nukrai et al., 2022",
+        misleads="A maximum over dimensions: encoders of different width can't be compared by it.",
     ),
 )
 def _caption_spread(data: Modalities, seed: int) -> Mapping[str, float]:

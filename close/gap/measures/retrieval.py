@@ -54,6 +54,9 @@ def _recall(ranks: Ints) -> Recall:
     return Recall(*(float((ranks < at).mean()) for at in (1, 5, 10)))
 
 
+MISLEADS = "It falls with the number of candidates, and captions that would do as well count as wrong: compare like files only."
+
+
 def _declared(direction: str, title: str, right: str, scale: tuple[float, float] | None = None) -> tuple[Measure, ...]:
     """R@1, R@5 and R@10 of one direction."""
     place = ("image_to_text", "text_to_image").index(direction)
@@ -69,6 +72,8 @@ def _declared(direction: str, title: str, right: str, scale: tuple[float, float]
         "high; chance is 1/N",
         scale=scale,
         interval=interval(1),
+        source="elementary",
+        misleads=MISLEADS,
     )
     more = (
         Measure(
@@ -78,6 +83,8 @@ def _declared(direction: str, title: str, right: str, scale: tuple[float, float]
             f"among {at}",
             f"high; chance is {at}/N",
             interval=interval(at),
+            source="elementary",
+            misleads=MISLEADS,
         )
         for at in (5, 10)
     )
@@ -130,6 +137,8 @@ def neighbour_agreement(text: Any, image: Any, pairs: Pairs = None, *, k: int = 
         "over 0.4; CLIP 0.3; chance is 10/N",
         low=0.4,
         sample=("pairs",),
+        misleads="Turning one modality leaves it where it was, although no text finds its image any more.",
+        source="Huh et al., ICML 2024",
     )
 )
 def _neighbour_agreement(data: Modalities, seed: int) -> float:

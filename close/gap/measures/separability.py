@@ -64,6 +64,8 @@ def split_accuracy(text: Any, image: Any, clusters: Ints, seed: int) -> float:
         scale=(0.5, 1.0),
         remark=lambda accuracy: BELOW_CHANCE if accuracy < 0.5 else "",
         source="Shi et al., 2023; Schrodi et al., ICLR 2025",
+        misleads="The smallest shift along a direction without spread gives 1.0: it says that there is a gap, not "
+        "that it does harm.",
     )
 )
 def _separability(data: Modalities, seed: int) -> float:

@@ -54,6 +54,7 @@ def cone(text: Any, image: Any) -> Cone:
         high=0.4,
         interval=Interval(lambda drawn: np.sqrt(square_length(drawn.means["text"]))),
         source="Liang et al., NeurIPS 2022",
+        misleads="Two narrow clusters on opposite sides have mean 0 and look wide.",
     ),
     Measure(
         "cone.image",
@@ -64,6 +65,7 @@ def cone(text: Any, image: Any) -> Cone:
         high=0.4,
         interval=Interval(lambda drawn: np.sqrt(square_length(drawn.means["image"]))),
         source="Liang et al., NeurIPS 2022",
+        misleads="Two narrow clusters on opposite sides have mean 0 and look wide.",
     ),
 )
 def _cone(data: Modalities, seed: int) -> Mapping[str, float]:
@@ -92,6 +94,7 @@ def trace_ratio(text: Any, image: Any) -> float:
         1.1,
         interval=Interval(lambda drawn: np.sqrt(drawn.total_variance("image") / drawn.total_variance("text"))),
         source="Yu et al., arXiv 2602.07026",
+        misleads="Totals are compared, not directions: clouds that vary along different axes read 1.",
     )
 )
 def _trace_ratio(data: Modalities, seed: int) -> float:
@@ -123,6 +126,7 @@ def dimension_gap(text: Any, image: Any) -> DimensionGap:
         "under 0.2; CLIP about 0.2; even is 10/D",
         high=0.2,
         source="Schrodi et al., ICLR 2025",
+        misleads="It depends on the axes: turning both clouds together changes it, and the gap not at all.",
     ),
     Measure(
         "dimension.std_ratio_median",
@@ -133,6 +137,7 @@ def dimension_gap(text: Any, image: Any) -> DimensionGap:
         0.9,
         1.1,
         source="Schrodi et al., ICLR 2025",
+        misleads="Nearly half of the dimensions may be off by any factor.",
     ),
 )
 def _dimension_gap(data: Modalities, seed: int) -> Mapping[str, float]:

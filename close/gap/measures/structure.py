@@ -38,6 +38,7 @@ def cka(text: Any, image: Any = None, pairs: Pairs = None) -> float:
         low=0.5,
         few=("pairs", "high"),
         source="Kornblith et al., ICML 2019",
+        misleads="Blind to shifts and rotations: it can be 1 where retrieval is at chance.",
     )
 )
 def _cka(data: Modalities, seed: int) -> float:
@@ -65,6 +66,7 @@ def procrustes_residual(text: Any, image: Any = None, pairs: Pairs = None) -> fl
         high=0.4,
         few=("pairs", "low"),
         source="Schönemann, 1966",
+        misleads="With fewer pairs than dimensions a rotation fits nearly anything, pairs dealt out at random too.",
     )
 )
 def _procrustes_residual(data: Modalities, seed: int) -> float:

@@ -36,6 +36,7 @@ def alignment(text: Any, image: Any, pairs: Pairs = None) -> float:
         high=0.8,
         interval=Interval(lambda drawn: drawn.pair_square),
         source=SOURCE,
+        misleads="All rows at one point are aligned perfectly, and say nothing: read it beside uniformity.",
     )
 )
 def _alignment(data: Modalities, seed: int) -> float:
@@ -62,6 +63,7 @@ def uniformity(x: Any) -> float:
         high=-2.5,
         sample=("text",),
         source=SOURCE,
+        misleads="The nearest pairs rule it: copies of a few rows raise it, whatever the others do.",
     )
 )
 def _uniformity_of_texts(data: Modalities, seed: int) -> float:
@@ -78,6 +80,7 @@ def _uniformity_of_texts(data: Modalities, seed: int) -> float:
         high=-2.5,
         sample=("image",),
         source=SOURCE,
+        misleads="The nearest pairs rule it: copies of a few rows raise it, whatever the others do.",
     )
 )
 def _uniformity_of_images(data: Modalities, seed: int) -> float:
@@ -106,6 +109,7 @@ def cross_uniformity(text: Any, image: Any, pairs: Pairs = None) -> float:
         "like the other two",
         sample=("text", "image"),
         source=SOURCE,
+        misleads="Modalities far apart read low, which looks uniform: a large gap flatters it.",
     )
 )
 def _cross_uniformity(data: Modalities, seed: int) -> float:

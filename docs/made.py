@@ -1,0 +1,318 @@
+"""What the site says of parts, commands, recipe keys and errors is made from the code when the site is built.
+
+A page says where: a line `<!-- made: NAME -->` becomes what the function of that name in `MADE` returns.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pictures
+from interface import commands, messages
+from markdown_of import cell, code, plain, table
+from one_a_line import one_a_line
+from pydantic import BaseModel
+
+__all__ = ["MADE", "filled", "on_page_markdown", "recipe_keys"]
+
+ROOT = Path(__file__).resolve().parents[1]
+MARK = re.compile(r"^<!-- made: (\w+) -->$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **kwargs: Any) -> str:
+    """Called by mkdocs with the text of each page."""
+    return filled(markdown)
+
+
+def on_post_page(output: str, **kwargs: Any) -> str:
+    """Called with each page as it is written: what would be fetched from elsewhere lies beside the pages."""
+    return output.replace("https://unpkg.com/iframe-worker/shim", "iframe-worker.js")
+
+
+on_post_template = on_post_page  # the page for what is not found
+
+
+def filled(markdown: str) -> str:
+    """A page's text with all that is made."""
+    return MARK.sub(lambda found: MADE[found[1]](), markdown)  # a name that is not there ends the build
+
+
+def _prose(doc: str) -> str:
+    """A docstring as Markdown: its paragraphs, and each argument on a line of its own."""
+    text, _, arguments = inspect.cleandoc(doc).partition("\nRaises:\n")[0].partition("\nArgs:\n")
+    text = re.sub(r"^(Formula|Paper|Needs|When): ", r"\n**\1** ", text.replace("<", "&lt;"), flags=re.MULTILINE)
+    if not arguments:
+        return text
+    names = re.findall(r"(?:^ {4}|\. )(\w+): ", arguments, re.MULTILINE)
+    lines = one_a_line("Args:\n" + arguments, names).splitlines()[1:]
+    entries = [re.sub(r"^ {4}([\w, ]+): ", r"\n- `\1`: ", line) for line in lines]
+    return text + "\n" + "\n".join(entry.strip(" ") for entry in entries)
+
+
+def measures() -> str:
+    """Every measure of the gap report, under its family's heading."""
+    from close.gap import MEASURES
+
+    parts, family = [], ""
+    for measure in MEASURES:
+        if str(measure.family) != family:
+            family = str(measure.family)
+            parts.append(f"## {family}\n")
+        if measure.title.startswith("  spread"):  # beside its mean
+            continue
+        lines = [
+            f"### {measure.title.strip()} {{ #{measure.name} }}\n",
+            f"`{measure.name}` · {plain(measure.meaning)}\n",
+        ]
+        lines.append(f"- **Healthy:** {plain(measure.healthy)}")
+        lines.append(f"- **Where it misleads:** {plain(measure.misleads)}")
+        lines.append(f"- **Source:** {plain(measure.source)}")
+        if measure.interval is None:
+            lines.append("- Without an interval.")
+        if measure.few:
+            rows, way = measure.few
+            lines.append(
+                f"- Reads {way} where there are fewer than four times as many {rows} as dimensions; the report says so."
+            )
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def adapters() -> str:
+    """Every adapter."""
+    from close.adapters import list_adapters
+
+    needs = {
+        "nothing": "nothing: there is nothing to learn",
+        "text": "texts",
+        "groups": "captions in groups: several of each image, no pictures",
+        "unpaired": "texts, and images that belong to none of them",
+        "paired": "images with their texts",
+    }
+    parts = [
+        table(
+            ("adapter", "what it does", "learns from"),
+            ((f"[`{one.name}`](#{one.name})", cell(one.summary), one.needs) for one in list_adapters()),
+        )
+    ]
+    for one in list_adapters():
+        lines = [f"## {one.name} {{ #{one.name} }}\n", one.summary + "\n"]
+        told = {
+            "Formula": one.formula,
+            "When": one.when,
+            "Learns from": needs[one.needs],
+            "Changes": {"both": "both sides", "neither": "nothing"}.get(one.sides, f"the {one.sides} side"),
+            "Paper": one.paper,
+            "In a recipe": one.fit,
+        }
+        lines += [f"- **{title}:** {plain(text)}" for title, text in told.items() if text]
+        if one.options:
+            options = ((code(o.name), "needed" if o.needed else code(o.default), cell(o.meaning)) for o in one.options)
+            lines.append("\n" + table(("option", "default", "meaning"), options))
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def prefixes() -> str:
+    """Every kind of prefix, with its options."""
+    from close.model.prefixes import PREFIXES
+
+    parts = []
+    for name, kind in PREFIXES.items():
+        options = [p for p in inspect.signature(kind).parameters.values() if p.name not in ("embed_dim", "hidden_size")]
+        said = "{kind: " + ", ".join([name, *(f"{p.name}: {_default(p.default)}" for p in options)]) + "}"
+        parts.append(f"## {name}\n\n```yaml\nprefix: {said}\n```\n\n{_prose(kind.__doc__ or '')}\n")
+    return "\n".join(parts)
+
+
+def _default(value: Any) -> str:
+    return "null" if value is None else json.dumps(value)
+
+
+def metrics() -> str:
+    """Every metric, by the kind of task that it scores."""
+    from close.evaluation.metrics import METRICS
+
+    rows = []
+    for one in METRICS:
+        says = ", ".join(score.label for score in one.scores) or inspect.getdoc(one.function) or ""
+        when = "asked for" if not one.default else "always"
+        when = "where the rows have what it needs" if one.automatic else when
+        needs = {"java": "Java", "encoder": "the run's encoder"}
+        rows.append(
+            (
+                code(one.name),
+                one.kind,
+                cell(says),
+                when + "".join(f"; needs {needs[need]}" for need in one.needs),
+                ", ".join(code(score.key) for score in one.scores),
+                cell(one.source),
+            )
+        )
+    return table(("metric", "of", "what", "made", "keys in the JSON", "source"), rows)
+
+
+def readers() -> str:
+    """Every format that `close convert` reads."""
+    from close.data.readers import READERS
+
+    rows = (
+        (
+            code(name),
+            cell(kind.reads),
+            f"a row per {kind.default_per}",
+            ", ".join(code(f"--{use}") for use in kind.uses),
+        )
+        for name, kind in READERS.items()
+    )
+    return table(("format", "reads", "makes", "options"), rows)
+
+
+def tasks() -> str:
+    """Every task: what goes where."""
+    from close.tasks import TASKS
+
+    rows = (
+        (
+            code(name),
+            cell((inspect.getdoc(kind) or "").split("\n\n")[0]),
+            str(kind.max_new_tokens),
+            ", ".join(map(code, kind.labels)) or "any text",
+            kind.metric,
+        )
+        for name, kind in TASKS.items()
+    )
+    return table(("task", "what goes where", "tokens at most", "answers", "scored as"), rows)
+
+
+def encoders() -> str:
+    """Every kind of encoder."""
+    from close.encoders import ENCODERS
+
+    rows = ((code(kind.form), cell((inspect.getdoc(kind) or "").split("\n\n")[0])) for _, kind in ENCODERS.items())
+    return table(("reference", "what it is"), rows)
+
+
+def row_keys() -> str:
+    """The keys of a row, from the class's documentation."""
+    from close.data.rows import Row
+
+    return table(("key", "meaning"), ((code(name), cell(text)) for name, text in _attributes(Row).items()))
+
+
+def recipe_keys() -> list[tuple[str, str, str, str]]:
+    """Key, type, default and meaning of every key of a recipe, in the models' order."""
+    from close.runs.recipe import Recipe
+    from close.runs.sections import DataSection, LoraSection, TaskSection, TrainingSection
+
+    sections: dict[str, type[BaseModel]] = {
+        "": Recipe,
+        "data.": DataSection,
+        "task[].": TaskSection,
+        "lora.": LoraSection,
+        "training.": TrainingSection,
+    }
+    found = []
+    for prefix, model in sections.items():
+        meanings = _attributes(model)
+        for name, field in model.model_fields.items():
+            default = field.get_default(call_default_factory=True) if not field.is_required() else None
+            if isinstance(default, BaseModel):
+                default = "as below"
+            shown = "needed" if field.is_required() else "" if default is None else code(_default_of(default))
+            found.append((f"{prefix}{name}", _kind(field.annotation), shown, meanings.get(name, "")))
+    return found
+
+
+def _default_of(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _kind(annotation: Any) -> str:
+    text = annotation.__name__ if isinstance(annotation, type) and "[" not in str(annotation) else str(annotation)
+    text = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text).replace(" | None", "")
+    text = re.sub(r"\b\w+Section\b", "section", text).replace("NoneType", "nothing").replace("Path", "path")
+    return re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace("'", ""), text).replace("Any", "any")
+
+
+def _attributes(model: type) -> dict[str, str]:
+    """Name to meaning, of a class's documentation; `a, b: …` is said of both."""
+    names = list(getattr(model, "model_fields", None) or model.__annotations__)
+    doc = one_a_line(inspect.getdoc(model) or "", names)
+    section = doc.partition("Attributes:\n")[2].partition("\n\n")[0]
+    found: dict[str, str] = {}
+    for entry in re.split(r"\n(?= {4}\w)", "\n" + section):
+        said, _, meaning = entry.partition(":")
+        found |= {name.strip(): " ".join(meaning.split()) for name in said.split(",")}
+    return found
+
+
+def recipe() -> str:
+    """The table of all keys."""
+    rows = ((code(key), cell(kind), default, cell(meaning)) for key, kind, default, meaning in recipe_keys())
+    return table(("key", "type", "default", "meaning"), rows)
+
+
+def kinds_of_errors() -> str:
+    """The classes of errors with what each means."""
+    import close.errors as errors
+
+    kinds = [getattr(errors, name) for name in errors.__all__ if name.endswith("Error") and name != "CloseError"]
+    rows = ((code(kind.__name__), code(kind.__bases__[-1].__name__), cell(inspect.getdoc(kind))) for kind in kinds)
+    return table(("error", "is also a", "when"), rows)
+
+
+def world() -> str:
+    """What was recorded of the embedded encoder."""
+    recorded = json.loads((ROOT / "experiments" / "mini_world" / "encoder.json").read_text(encoding="utf-8"))
+    test = recorded["test"]
+    names = {
+        "paired": "cosine of a pair",
+        "unpaired": "of strangers",
+        "text_text": "of two texts",
+        "image_image": "of two images",
+    }
+    rows = [(title, f"{test[key]:.2f}") for key, title in names.items()]
+    rows.append(("distance of the means", f"{test['centroid_gap']:.2f}"))
+    for way in ("text_to_image", "image_to_text"):
+        rows.append((f"R@1 {way.replace('_', ' ')}", f"{test[f'{way}_recall_at_1']:.0f} %"))
+    return table((f"encoder `mini`, {test['scenes']:,} test scenes", ""), rows)
+
+
+def notebook(name: str) -> str:
+    """A notebook of docs/notebooks as a page."""
+    cells = json.loads((ROOT / "docs" / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    texts = ((cell["cell_type"], "".join(cell["source"])) for cell in cells)
+    return "\n\n".join(f"```python\n{text}\n```" if kind == "code" else text for kind, text in texts)
+
+
+def tables() -> str:
+    """What experiments/tasks says of itself."""
+    text = (ROOT / "experiments" / "tasks" / "README.md").read_text(encoding="utf-8").partition("\n")[2]
+    return re.sub(r"!\[[^]]*\]\([^)]*\)\n", "", text)
+
+
+PARTS = (
+    measures,
+    adapters,
+    prefixes,
+    metrics,
+    readers,
+    tasks,
+    encoders,
+    row_keys,
+    recipe,
+    commands,
+    messages,
+    tables,
+    kinds_of_errors,
+    world,
+)
+MADE: dict[str, Callable[[], str]] = {function.__name__: function for function in PARTS} | {
+    f"picture_{name}": getattr(pictures, name) for name in pictures.__all__
+}
