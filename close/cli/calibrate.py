@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from close.cli.options import BatchSize, Beams, Device, Json, MovedEncoder, Precision, Tokenizer, print_json, verb
+from close.cli.options import BatchSize, Beams, Device, Json, MovedEncoder, Precision, Run, Tokenizer, print_json, verb
 from close.io.terminal import field, show
 
 __all__ = ["register"]
@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def calibrate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run: Run,
     data: Annotated[Path, typer.Argument(help="Validation rows with images, seen neither in training nor in a test.")],
     by: Annotated[
         Literal["likelihood", "cosine", "both"] | None,

@@ -21,6 +21,7 @@ from close.cli.options import (
     EngineName,
     MovedEncoder,
     Precision,
+    Run,
     Workers,
     pick_engine,
     verb,
@@ -56,7 +57,7 @@ def register(app: typer.Typer) -> None:
 
 
 def caption(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run: Run,
     items: Annotated[list[Path] | None, typer.Argument(help="Images or folders of images.")] = None,
     context: Annotated[str, typer.Option(help="Question, hypothesis or article, for tasks that have one.")] = "",
     n: Annotated[
@@ -109,7 +110,7 @@ def caption(
     if out is None:
         told = _printed(say(many), as_json)
     else:
-        with _file(out, run, many, source, settings) as results:
+        with _file(out, Path(model.name), many, source, settings) as results:
             told = _written(results, say, many)
             results.finish()
             show(f"{out}: {len(many)} rows")

@@ -29,6 +29,7 @@ __all__ = [
     "MovedEncoder",
     "Pairs",
     "Precision",
+    "Run",
     "Samples",
     "TaskKind",
     "Tokenizer",
@@ -63,6 +64,12 @@ Pairs = Annotated[
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
     typer.Option(help="auto: bf16 for large models on hardware that has it, else fp32."),
+]
+Run = Annotated[
+    Path,
+    typer.Argument(
+        help="Folder of a run; or ORG/NAME of the Hugging Face hub, @REVISION to stay with one state of it."
+    ),
 ]
 Samples = Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for no intervals.")]
 TaskKind = Literal["caption", "vqa", "entailment"]

@@ -15,6 +15,7 @@ from close.cli.options import (
     MetricNames,
     MovedEncoder,
     Precision,
+    Run,
     Samples,
     TaskKind,
     Tokenizer,
@@ -63,7 +64,7 @@ def _written(result: Any, out: Path | None, as_json: bool) -> bool:
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run: Run,
     data: Annotated[Path, typer.Argument(help="Rows to score on.")],
     modality: Annotated[
         Literal["image", "text"], typer.Option(help="text: feed the sources' own embeddings.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from close.encoders.hf import TransformersEncoder
 from close.encoders.mini import MiniEncoder
 from close.encoders.openclip import OpenClipEncoder
 from close.errors import MissingError
+from close.io.places import moved_reference
 from close.registry import unknown_name
 
 __all__ = [
@@ -29,15 +31,7 @@ __all__ = [
 
 def encoder_name(reference: str) -> str:
     """A reference as tables and runs store it: places on this machine made absolute."""
-    scheme, _, rest = reference.partition(":")
-    head, at, checkpoint = rest.partition("@")
-    if scheme == "open_clip" and at:
-        return f"open_clip:{head}@{Path(checkpoint).resolve()}"
-    if scheme in ("open_clip", "hf") and rest and Path(rest).is_dir():
-        return f"{scheme}:{Path(rest).resolve()}"
-    if reference not in ("", "mini") and Path(reference).is_dir():
-        return str(Path(reference).resolve())
-    return reference
+    return moved_reference(reference, os.path.realpath)
 
 
 def load_encoder(

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from close.data.rows import Modality
 from close.encoders import ContrastiveEncoder, load_encoder
-from close.errors import CloseError, MismatchError, RecipeError, WeightsError, reason
+from close.errors import CloseError, MismatchError, MissingError, RecipeError, UnknownNameError, WeightsError, reason
+from close.io.places import place_of
 from close.model.answers import LabelTree, label_scores
 from close.model.modeling import CloseModel
 from close.registry import unknown_name
@@ -78,9 +79,25 @@ class Answerer:
     def encoder(self) -> ContrastiveEncoder:
         """The contrastive encoder that the run was trained with."""
         if self._encoder is None:
-            self.use_encoder(self.model.config.encoder)
+            self.use_encoder(self._own_encoder())
         assert self._encoder is not None
         return self._encoder
+
+    def _own_encoder(self) -> ContrastiveEncoder:
+        """Where the run says that it lies: beside the run, here, or on a hub.
+
+        Raises:
+            MissingError: it is not there; says what to do.
+        """
+        config = self.model.config
+        place = place_of(config.encoder, self.name)
+        try:
+            return load_encoder(place, device=self.model.device, precision=self.precision)
+        except (MissingError, UnknownNameError) as error:
+            raise MissingError(
+                f"{self.name}: its encoder {config.encoder!r} (weights {config.encoder_fingerprint[:8]}) is not where it was; "
+                f"say where it is: --encoder PLACE, in Python encoder=PLACE ({error})"
+            ) from None
 
     def use_encoder(self, encoder: ContrastiveEncoder | str) -> None:
         """Take this encoder, if its weights are those of the run.

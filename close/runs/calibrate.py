@@ -32,6 +32,7 @@ from close.io.files import write_json
 from close.io.versions import versions
 from close.registry import unknown_name
 from close.runs.confidence import confidence_file, run_sum, settings_of
+from close.runs.hub import own_folder
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
 from close.runs.predict import Decoding, Told, image_vectors, task_of, tell
 from close.tasks import Task
@@ -79,7 +80,7 @@ def calibrate(
         DataError: fewer than 40 rows. RecipeError: the score has no upper end, so that `at_least` is needed; or settings do not
             go together.
     """
-    rows, captioner = open_rows(data), load(run, device=device, precision=precision, encoder=encoder)
+    rows, captioner = open_rows(data), load(own_folder(run), device=device, precision=precision, encoder=encoder)
     kind = captioner.use_task(task or task_of(rows, captioner)).task
     by, key = _chosen(rows, kind, by, metric, at_least)
     captioner.without_confidence()

@@ -17,6 +17,7 @@ from close.io.files import write_json, write_text
 from close.io.jobs import exclusively
 from close.io.versions import versions
 from close.runs.folder import RUN_FILE, open_run
+from close.runs.hub import hub_run_of
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
 from close.runs.predict import Told, decoding_of, image_vectors, task_of, tell
 
@@ -63,7 +64,8 @@ def evaluate(
         top_answers: how many of a file's answers; of training targets, 3,000 without it. limit: only the first examples.
         missing: what to do where an image can't be read: "error" (also without it), "skip" the row, or "zero": it scores as if
             nothing was said.
-        folder: where predictions and scores go; `RUN/evaluations/DATA-MODALITY` without it (and `-DECODE` where that is given).
+        folder: where predictions and scores go; `RUN/evaluations/DATA-MODALITY` without it (and `-DECODE` where that is given);
+            of a run of the hub, `evaluations/ORG/NAME/…`.
         generation: overrides of the run's generation settings.
     Returns:
         What `scores.json` says: scores (0–100) with intervals, settings, data hashes, seeds, versions.
@@ -88,7 +90,8 @@ def evaluate(
 def _place(captioner: CloseCaptioner, data: str | Path, modality: Modality, decode: Decode | None) -> Path:
     """Where an evaluation goes that nobody named a folder for."""
     name = "-".join([Path(data).stem, modality, *([decode] if decode else [])])
-    return Path(captioner.name) / "evaluations" / name
+    published = hub_run_of(captioner.name)
+    return (Path("evaluations", published.name) if published else Path(captioner.name) / "evaluations") / name
 
 
 def _scores(captioner: CloseCaptioner, told: Told, **settings: Any) -> tuple[Scores, dict[str, Any]]:

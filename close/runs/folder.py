@@ -14,13 +14,14 @@ import yaml
 from close.errors import DataError, MissingError, OutputExistsError
 from close.io.files import nan_as_null, read_json, write_json, write_text
 from close.io.jobs import clear, is_temporary
+from close.io.places import place_of
 from close.io.plain import read_plain, read_yaml
 from close.io.versions import versions
 from close.plugins import check_plugins
 from close.registry import Registry
 from close.runs.card import model_card
 from close.runs.recipe import Recipe, upgraded
-from close.runs.recipe_file import absolute, portable, read_values
+from close.runs.recipe_file import absolute, portable, portable_reference, read_values
 
 __all__ = [
     "CHECKPOINTS",
@@ -216,7 +217,14 @@ def save_run(
     write_text(folder / "log.jsonl", "".join(json.dumps(nan_as_null(entry)) + "\n" for entry in log))
     write_text(folder / "README.md", model_card(recipe, folder))
     config = model.config
-    encoder = {"encoder": config.encoder, "fingerprint": config.encoder_fingerprint}
-    info = {"format": 1, **encoder, "seed": recipe.seed, **about, "versions": versions()}
+    encoder = portable_reference(place_of(config.encoder, folder), folder)
+    info = {
+        "format": 1,
+        "encoder": encoder,
+        "fingerprint": config.encoder_fingerprint,
+        "seed": recipe.seed,
+        **about,
+        "versions": versions(),
+    }
     write_json(folder / RUN_FILE, info)
     _tidy(folder)

@@ -10,6 +10,7 @@ from close.io.plain import read_plain
 from close.io.versions import versions
 from close.plugins import loaded
 from close.runs.folder import RUN_FILE
+from close.runs.hub import hub_run_of, run_folder
 
 __all__ = ["describe", "describe_installation"]
 
@@ -25,12 +26,13 @@ def describe(thing: str, *, verify: bool = False) -> dict[str, Any]:
     """What a run, table, adapter or encoder says of itself; loading it is the proof that it is whole.
 
     Args:
+        thing: its folder; of a run, also ORG/NAME[@REVISION] of the hub; of an encoder, its reference.
         verify: read a table's vectors too, which are else verified when they are first used.
     Raises:
         MissingError: no such thing.
         DataError, WeightsError: it is damaged.
     """
-    place = Path(thing)
+    place = _place(thing)
     if (place / "table.json").is_file():
         return _table(place, verify)
     if (place / "adapter.json").is_file():
@@ -59,6 +61,14 @@ def describe(thing: str, *, verify: bool = False) -> dict[str, Any]:
             f"{thing} is a file; expected the folder of a run, table or adapter, or an encoder's reference"
         )
     return _encoder(thing)
+
+
+def _place(thing: str) -> Path:
+    """Its folder: a run may be one of the hub's."""
+    try:
+        return run_folder(thing)
+    except MissingError as error:
+        raise MissingError(f"{error} (an encoder of the hub is hf:{thing})") from None
 
 
 def _adapter(place: Path) -> dict[str, Any]:
@@ -91,6 +101,7 @@ def _run(place: Path) -> dict[str, Any]:
     return {
         "kind": "run",
         "whole": True,
+        **({"hub": found._asdict()} if (found := hub_run_of(place)) else {}),
         **about,
         **_calibrated(place, about["tasks"]),
         "embed_dim": config.embed_dim,

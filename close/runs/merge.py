@@ -9,12 +9,15 @@ import yaml
 
 from close.errors import OutputExistsError, RecipeError
 from close.io.files import whole, write_json, write_text
+from close.io.places import place_of, reference_from
+from close.model.language_models.reference import base_place
 from close.model.modeling import CloseModel
 from close.model.parts import is_partial
 from close.runs.card import model_card
 from close.runs.folder import RECIPE_FILE, RUN_FILE, open_run
+from close.runs.hub import run_folder
 from close.runs.recipe import checked
-from close.runs.recipe_file import portable, read_values
+from close.runs.recipe_file import portable, portable_reference, read_values
 
 __all__ = ["merge"]
 
@@ -31,14 +34,16 @@ def merge(run: str | Path, out: str | Path, *, language_model: str | None = None
         OutputExistsError: `out` is there. RecipeError: the run is whole already.
         MissingError, MismatchError, WeightsError: the run or its language model is gone, is another, or is damaged.
     """
-    source, target = Path(run), Path(out)
+    source, target = run_folder(run), Path(out)
     info = open_run(source)
     if target.exists():
         raise OutputExistsError(f"{target} is there already; choose another output")
     if not is_partial(source):
         raise RecipeError(f"{source} holds its whole language model already; there is nothing to merge")
     model = CloseModel.from_pretrained(source, base_place=language_model)
-    about = info | {"merged": dict(model.config.base)}
+    merged = portable_reference(base_place(model.config.base, source), target)
+    about = info | {"merged": dict(model.config.base) | {"reference": merged}}
+    model.config.encoder = reference_from(place_of(model.config.encoder, source), target)
     model.config.base, model.factors = None, {}
     model.config.language_model._name_or_path = ""  # a place on this machine
     recipe = checked(read_values(source / RECIPE_FILE), f"{source / RECIPE_FILE}", only_keys=True)

@@ -16,6 +16,7 @@ import torch
 from close.adapters import build_adapter
 from close.errors import CloseError, MismatchError, RecipeError
 from close.io.files import whole, write_json
+from close.io.places import last_part, seen_from
 from close.io.plain import read_plain
 from close.io.pretrained import hub_options, loading
 from close.io.tensors import stored_shapes
@@ -166,7 +167,7 @@ def origin_of(recipe: Recipe, folder: Path, started: Mapping[str, Any] | None) -
         return None
     if started and (folder / KEPT).is_dir():
         return Origin(folder / KEPT, started["origin"])
-    run = Path(os.path.relpath(recipe.init_from, folder)).as_posix()
+    run = seen_from(recipe.init_from, folder) or last_part(recipe.init_from)
     about = {"run": run, "sha256": _sum(recipe.init_from), "steps": open_run(recipe.init_from).get("steps")}
     return Origin(recipe.init_from, about)
 

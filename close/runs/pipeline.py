@@ -22,6 +22,7 @@ from close.plugins import load_plugins, loaded
 from close.runs.answering import Answerer, Decode
 from close.runs.confidence import check_confidence
 from close.runs.folder import open_run
+from close.runs.hub import run_folder
 from close.runs.items import Item, Items, expand
 from close.runs.outputs import Answer, Candidate, Output
 from close.runs.vector_items import VectorItems
@@ -40,15 +41,17 @@ def load(
     """A run made by `close train`, ready for use.
 
     Args:
-        run: its folder. device: without one, the accelerator if there is one.
+        run: its folder, or ORG/NAME[@REVISION] of the Hugging Face hub, through its own cache.
+        device: without one, the accelerator if there is one.
         precision: fp32, bf16, fp16, or auto: bf16 for large models where the hardware multiplies it, else fp32.
         encoder: where the encoder's weights are now, if elsewhere than when the run was trained; the same weights.
         language_model: likewise, of a run that was tuned by LoRA or not at all, which names its language model.
     Raises:
-        MissingError: no finished run there.
+        MissingError: no finished run there, and none of that name on the hub.
         MismatchError: another encoder than the run was trained with; names both.
         WeightsError: weights can't be loaded.
     """
+    run = run_folder(run)
     info = open_run(run)
     place = pick_device(device)
     model = CloseModel.from_pretrained(run, base_place=language_model).eval()

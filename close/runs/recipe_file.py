@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from close.errors import DataError, MissingError, RecipeError
+from close.io.places import last_part, moved_reference, seen_from
 from close.io.plain import parse_yaml, read_yaml
 from close.plugins import is_file
 
-__all__ = ["absolute", "portable", "read_values"]
+__all__ = ["absolute", "portable", "portable_reference", "read_values"]
 
 
 def read_values(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -47,21 +48,17 @@ def portable(values: dict[str, Any], folder: str | Path) -> dict[str, Any]:
 
     What has nothing but the root in common with it is named by its last part alone: where it lies is this machine's own affair.
     """
-    return _with_places(copy.deepcopy(values), lambda place: _portable(place, folder), Path())
+    return _with_places(copy.deepcopy(values), lambda place: seen_from(place, folder) or last_part(place), Path())
+
+
+def portable_reference(reference: str, folder: str | Path) -> str:
+    """One reference of a model, as in `portable`."""
+    return moved_reference(reference, lambda place: seen_from(place, folder) or last_part(place))
 
 
 def absolute(values: dict[str, Any]) -> dict[str, Any]:
     """A recipe's values with every place in full, whatever the working directory is."""
     return _with_places(copy.deepcopy(values), os.path.abspath, Path())
-
-
-def _portable(place: str | Path, folder: str | Path) -> str:
-    """One place, as in `portable`."""
-    there, here = os.path.abspath(place), os.path.abspath(folder)
-    apart = os.path.splitdrive(there)[0] != os.path.splitdrive(here)[0]
-    if apart or len(Path(os.path.commonpath([there, here])).parts) < 2:
-        return Path(there).name
-    return Path(os.path.relpath(there, here)).as_posix()
 
 
 def _with_places(values: dict[str, Any], moved: Callable[[str], str], base: Path) -> dict[str, Any]:
@@ -81,7 +78,7 @@ def _with_places(values: dict[str, Any], moved: Callable[[str], str], base: Path
                 part[key] = moved(part[key])
     for key in ("encoder", "language_model"):
         if isinstance(values.get(key), str):
-            values[key] = _moved_reference(values[key], moved, base)
+            values[key] = moved_reference(values[key], moved, base)
     if isinstance(values.get("init_from"), str):
         values["init_from"] = moved(values["init_from"])
     if isinstance(values.get("plugins"), list):
@@ -91,17 +88,6 @@ def _with_places(values: dict[str, Any], moved: Callable[[str], str], base: Path
     if "adapter" in values:
         values["adapter"] = _moved_tables(values["adapter"], moved)
     return values
-
-
-def _moved_reference(reference: str, moved: Callable[[str], str], base: Path) -> str:
-    """The directory or checkpoint in a reference of a model, moved; other references as they are."""
-    head, at, checkpoint = reference.rpartition("@")
-    if at and os.path.isfile(base / checkpoint):  # False, where a name is too long for a file, as pathlib's is not
-        return f"{head}@{moved(checkpoint)}"
-    scheme, colon, rest = reference.partition(":")
-    if colon and scheme in ("hf", "open_clip") and os.path.isdir(base / rest):
-        return f"{scheme}:{moved(rest)}"
-    return moved(reference) if reference != "mini" and os.path.isdir(base / reference) else reference
 
 
 def _moved_tables(spec: Any, moved: Callable[[str], str]) -> Any:

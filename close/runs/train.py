@@ -22,6 +22,7 @@ from close.encoders import ENCODERS, ContrastiveEncoder, encoder_name, load_enco
 from close.errors import MismatchError, RecipeError
 from close.fast.layers import fast_layers
 from close.io.jobs import exclusively
+from close.io.places import reference_from
 from close.io.pretrained import load_tokenizer
 from close.io.progress import progress
 from close.model.configuration import CloseConfig
@@ -86,7 +87,7 @@ def _train(recipe: Recipe, folder: Path, resume: bool, callbacks: Sequence[Train
     arguments = training_arguments(recipe, folder / CHECKPOINTS, origin.weights if origin else None)
     data = _read_data(recipe, arguments, origin)
     set_seed(recipe.seed)
-    model = _settled(origin.model() if origin else _build_model(recipe, data), data)
+    model = _settled(origin.model() if origin else _build_model(recipe, data), data, folder)
     _refer(model, recipe, folder, origin)
     place = str(origin.folder) if origin else language_model_place(recipe.language_model)
     tokenizer = load_tokenizer(place, model.get_input_embeddings().num_embeddings)
@@ -239,9 +240,9 @@ def _build_model(recipe: Recipe, data: _Data) -> CloseModel:
     return model
 
 
-def _settled(model: CloseModel, data: _Data) -> CloseModel:
-    """With the encoder's name of now, and this run's settings of generation."""
-    model.config.encoder = data.tables[0].encoder
+def _settled(model: CloseModel, data: _Data, folder: Path) -> CloseModel:
+    """With the encoder's name of now, as seen from the run, and this run's settings of generation."""
+    model.config.encoder = reference_from(data.tables[0].encoder, folder)
     model.generation_config = GenerationConfig.from_model_config(model.config.language_model)
     model.generation_config.update(num_beams=NUM_BEAMS, max_new_tokens=data.longest, max_length=None)
     if model.config.template:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from close.encoders.base import fingerprint
 from close.errors import MismatchError, MissingError, RecipeError, WeightsError
+from close.io.places import place_of, reference_from
 from close.model.language_models.loading import language_model_place, load_language_model
 
 __all__ = ["base_of", "base_place", "load_base", "refer"]
@@ -25,19 +25,12 @@ def refer(base: Mapping[str, str], before: str | os.PathLike[str], folder: str |
     Args:
         before: the folder that it was seen from; the working directory, where it comes from a recipe.
     """
-    place = base_place(base, before)
-    if not os.path.isdir(place):  # a hub's id
-        return dict(base)
-    there, here = os.path.abspath(place), os.path.abspath(folder)
-    apart = os.path.splitdrive(there)[0] != os.path.splitdrive(here)[0]
-    near = not apart and len(Path(os.path.commonpath([there, here])).parts) > 1
-    return dict(base) | {"reference": Path(os.path.relpath(there, here)).as_posix() if near else there}
+    return dict(base) | {"reference": reference_from(base_place(base, before), folder)}
 
 
 def base_place(base: Mapping[str, str], folder: str | os.PathLike[str]) -> str:
     """Where the language model of a run in a folder lies: a directory, or a hub's id."""
-    beside = os.path.join(folder, base["reference"])
-    return beside if os.path.isdir(beside) else base["reference"]
+    return place_of(base["reference"], folder)
 
 
 def load_base(base: Any, folder: str | os.PathLike[str], place: str | None = None) -> Any:

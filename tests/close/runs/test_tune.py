@@ -97,7 +97,7 @@ def test_what_was_trained_is_all_that_is_stored(tuned, model_place, changes, pre
 @KINDS
 @pytest.mark.parametrize("changes", TUNES, ids=NAMES)
 def test_merge_writes_the_whole(tuned, model_place, changes, cli, told, tmp_path, pictures):
-    run, out = tuned("run", **changes), tmp_path / "elsewhere" / "whole"
+    run, out = tuned("run", **changes), tmp_path / "elsewhere" / "deeper" / "still" / "whole"
     before = [output.text for output in close.load(run)(str(pictures))]
     assert cli("merge", run, out).out.strip() == str(out)
     shutil.rmtree(model_place)

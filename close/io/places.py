@@ -1,0 +1,61 @@
+"""Where models and files lie, as a run says it: relative to its own folder, so that what is moved together goes on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["last_part", "moved_reference", "place_of", "reference_from", "seen_from"]
+
+Place = str | os.PathLike[str]
+
+
+def moved_reference(reference: str, moved: Callable[[str], str], base: Place = "") -> str:
+    """A model's reference, with the directory or file in it `moved`; one that names none (a hub's id, a tag, `mini`) as it is.
+
+    Args:
+        base: where what it names is looked for, to know whether it names a place at all.
+    """
+    scheme, colon, rest = reference.partition(":")
+    if not colon or len(scheme) < 2:  # or a drive's letter
+        return moved(reference) if reference not in ("", "mini") and _is_place(reference, base) else reference
+    head, at, checkpoint = rest.partition("@")
+    if rest and (_is_place(rest, base) or os.path.isfile(os.path.join(base, rest))):
+        return f"{scheme}:{moved(rest)}"
+    if at and (os.path.isabs(checkpoint) or os.path.isfile(os.path.join(base, checkpoint))):
+        return f"{scheme}:{head}@{moved(checkpoint)}"
+    return reference
+
+
+def _is_place(name: str, base: Place) -> bool:
+    """Whether it is a directory, or can be nothing else; False where it is too long for one, as pathlib's is not."""
+    return os.path.isabs(name) or os.path.isdir(os.path.join(base, name))
+
+
+def seen_from(place: Place, folder: Place) -> str | None:
+    """A place relative to a folder, either of which need not be there; None where they have nothing but the root in common."""
+    for whole in (os.path.abspath, os.path.realpath):  # names as they were given, where no link leads elsewhere
+        there, here = whole(place), whole(folder)
+        apart = os.path.splitdrive(there)[0] != os.path.splitdrive(here)[0]
+        if apart or len(Path(os.path.commonpath([there, here])).parts) < 2:
+            continue
+        near = os.path.relpath(there, here)
+        if os.path.realpath(os.path.join(here, near)) == os.path.realpath(place):
+            return Path(near).as_posix()
+    return None
+
+
+def last_part(place: Place) -> str:
+    """A place's name alone: where it lies is its machine's own affair."""
+    return Path(os.path.abspath(place)).name
+
+
+def reference_from(reference: str, folder: Place) -> str:
+    """A reference that is given in the working directory, as a run in a folder says it; in full, where they lie apart."""
+    return moved_reference(reference, lambda place: seen_from(place, folder) or os.path.abspath(place))
+
+
+def place_of(reference: str, folder: Place) -> str:
+    """What a run in a folder says, as it is loaded from the working directory: what lies where it says, else the reference."""
+    return moved_reference(reference, lambda place: os.path.join(folder, place), folder)
