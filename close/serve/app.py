@@ -12,6 +12,8 @@ from close.serve.asked import Caption, Embed, read
 from close.serve.desk import Desk
 from close.serve.gate import Gate, GoneError
 from close.serve.limits import Limits, RefusedError
+from close.serve.page import page
+from close.serve.samples import samples
 
 __all__ = ["application"]
 
@@ -23,7 +25,7 @@ def application(desk: Desk, limits: Limits, *, key: str | None = None, hosts: It
         desk: what answers; it is closed with the application. key, hosts: as of `Gate`.
     """
     from fastapi import FastAPI, Request
-    from fastapi.responses import JSONResponse
+    from fastapi.responses import HTMLResponse, JSONResponse
     from starlette.exceptions import HTTPException
 
     @asynccontextmanager
@@ -56,6 +58,18 @@ def application(desk: Desk, limits: Limits, *, key: str | None = None, hosts: It
     @app.exception_handler(Exception)
     async def _(request: Request, error: Exception) -> JSONResponse:
         return told(500, "this server failed at it; its log says more")
+
+    whole, policy = page()
+    shown = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
+    drawn = samples(desk.listed()[0]["encoder"])
+
+    @app.get("/", summary="A page to try the runs on", response_class=HTMLResponse)
+    async def front() -> HTMLResponse:
+        return HTMLResponse(whole, headers=shown)
+
+    @app.get("/v1/samples", summary="Pictures to try a run with, where its encoder knows the embedded world")
+    async def tries() -> JSONResponse:
+        return JSONResponse({"samples": drawn})
 
     @app.get("/healthz", summary="Whether the server answers, and how many items it holds")
     async def health() -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Batches:
             RefusedError: there is none (503), with the seconds after which there should be.
         """
         if self.held + count > self.limits.queue:
-            again = 1 + min(int(self.held * self.pace), 59)
+            again = 1 + min(int(self.limits.batch_size * self.pace), 59)  # then a batch is done
             raise RefusedError(503, f"busy: {self.held} items wait already; try again in {again} s", again=again)
         self.held += count
         try:

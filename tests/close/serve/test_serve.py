@@ -14,7 +14,6 @@ import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -30,28 +29,6 @@ pytestmark = pytest.mark.skipif(not importlib.util.find_spec("fastapi"), reason=
 
 CHUNKS = b"30d40\r\n" + bytes(200_000) + b"\r\n1\r\nx\r\n0\r\n\r\n"
 LIMITS = Limits(bytes=200_000, queue=6, items=5, batch_size=4, labels=3, candidates=8, characters=200)
-
-
-@pytest.fixture(scope="module")
-def pair(captions, tiny_encoder, zoo, tmp_path_factory) -> list[Path]:
-    """A captioner, and a run of two tasks on the same encoder."""
-    from close.runs.recipe import Recipe
-    from close.runs.train import train
-
-    folder = tmp_path_factory.mktemp("served")
-    models = {"encoder": str(tiny_encoder), "language_model": str(zoo("t5_pieces_dir")), "adapter": "none"}
-    training = {"epochs": 1, "batch_size": 16, "learning_rate": 1e-2, "save_strategy": "no"}
-    rows = [
-        {"source": text, "context": f"a {text.split()[1]} thing?", "label": "entailment"} for text in tiny.sentences(16)
-    ]
-    asked = str(tiny.write_jsonl(folder / "entailment.jsonl", rows))
-    tasks = [{"task": "caption", "train": str(captions)}, {"task": "entailment", "train": asked}]
-    return [
-        train(
-            Recipe.model_validate({"data": {"train": str(captions)}, "training": training, **models}), folder / "one"
-        ),
-        train(Recipe.model_validate({"task": tasks, "training": training, **models}), folder / "two"),
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +57,6 @@ def held(desk):
         yield given
     finally:
         go.set()
-
-
-@pytest.fixture(scope="module")
-def files(pictures) -> list[tuple[str, bytes]]:
-    return [(path.name, path.read_bytes()) for path in sorted(pictures.iterdir())]
 
 
 def coded(data: bytes) -> str:
@@ -339,7 +311,7 @@ def test_what_is_sent_at_once_is_limited(pair):
 
 def test_the_openapi_page_names_every_way_in(ask):
     about = ask("/openapi.json").json
-    assert set(about["paths"]) == {"/healthz", "/v1/runs", "/v1/caption", "/v1/embed"}
+    assert set(about["paths"]) == {"/", "/healthz", "/v1/runs", "/v1/samples", "/v1/caption", "/v1/embed"}
     for kind in about["paths"]["/v1/caption"]["post"]["requestBody"]["content"].values():
         assert {"images", "texts", "n", "num_beams", "labels"} <= set(kind["schema"]["properties"])
 

@@ -1,0 +1,35 @@
+"""Runs to serve, made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny
+
+
+@pytest.fixture(scope="session")
+def pair(captions, tiny_encoder, zoo, tmp_path_factory) -> list[Path]:
+    """A captioner, and a run of two tasks on the same encoder."""
+    from close.runs.recipe import Recipe
+    from close.runs.train import train
+
+    folder = tmp_path_factory.mktemp("served")
+    models = {"encoder": str(tiny_encoder), "language_model": str(zoo("t5_pieces_dir")), "adapter": "none"}
+    training = {"epochs": 1, "batch_size": 16, "learning_rate": 1e-2, "save_strategy": "no"}
+    rows = [
+        {"source": text, "context": f"a {text.split()[1]} thing?", "label": "entailment"} for text in tiny.sentences(16)
+    ]
+    asked = str(tiny.write_jsonl(folder / "entailment.jsonl", rows))
+    tasks = [{"task": "caption", "train": str(captions)}, {"task": "entailment", "train": asked}]
+    return [
+        train(
+            Recipe.model_validate({"data": {"train": str(captions)}, "training": training, **models}), folder / "one"
+        ),
+        train(Recipe.model_validate({"task": tasks, "training": training, **models}), folder / "two"),
+    ]
+
+
+@pytest.fixture(scope="session")
+def files(pictures) -> list[tuple[str, bytes]]:
+    return [(path.name, path.read_bytes()) for path in sorted(pictures.iterdir())]
