@@ -1,19 +1,38 @@
-"""Nearest rows by dot product: of another table, of the same one. Exact and blockwise at any size."""
+"""Nearest rows by dot product: of another table, of the same one. Exact and blockwise at any size.
+
+Products are taken tile by tile, and of a tile little more than the largest of every 32 products is looked at: only where that
+is above the k-th best so far can there be a neighbour. So a search costs what its matrix product costs, and a little more.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
-from close.vectors.checked import Array, Ints, check_widths, matrices, matrix
+from close.fast.memory import kept_memory
+from close.fast.packing import PackedLinear
+from close.vectors.blocks import as_tensor
+from close.vectors.checked import Ints, check_widths, matrices, matrix
 
-__all__ = ["NEIGHBOURS", "Neighbours", "nearest", "nearest_across", "nearest_within"]
+__all__ = ["NEIGHBOURS", "Neighbours", "Without", "nearest", "nearest_across", "nearest_within"]
 
-TILE = 2048, 8192
+TILE = 1024, 4096
+"""Queries and keys of a tile: 16 MB, which stay in the processor's cache until they are looked at."""
+HELD = 32
+"""Tiles of queries that are in memory at once; the keys are read once for so many."""
+GROUP = 32
 NEIGHBOURS = 10
+
+Without = tuple[npt.ArrayLike, npt.ArrayLike]
+"""Keys that are no neighbours: (N + 1,) bounds, and the numbers of the keys; query i's are `keys[bounds[i]:bounds[i + 1]]`."""
 
 
 @dataclass(frozen=True)
@@ -30,33 +49,51 @@ class Neighbours:
 
 
 class _Nearest:
-    """The k best keys of n queries, updated tile by tile; only scores above the k-th best so far are looked at.
-
-    Of equal scores the first keys are kept.
-    """
+    """The k best keys of n queries, updated tile by tile, the keys in their order; of equal scores the first keys are kept."""
 
     def __init__(self, n: int, k: int) -> None:
-        self.scores = np.full((n, k), -np.inf, np.float32)
-        self.keys = np.full((n, k), -1, np.int64)
+        self.scores = torch.full((n, k), -torch.inf)
+        self.keys = torch.full((n, k), -1, dtype=torch.int64)
 
-    def update(self, tile: Array, query: int, key: int, by_column: bool = False) -> None:
-        """Take a tile of scores (queries × keys, or keys × queries `by_column`) whose first query and key are given."""
-        n, k = tile.shape[by_column], self.scores.shape[1]
+    def update(self, tile: Tensor, query: int, key: int) -> None:
+        """Take a tile of scores (queries × keys), whose first query and key are given."""
+        n, k = len(tile), self.scores.shape[1]
         best, keys = self.scores[query : query + n], self.keys[query : query + n]
-        least = best[:, -1]
-        if len(least) and least[0] == -np.inf and tile.shape[1 - by_column] > k:  # nothing to compare with yet
-            least = np.nextafter(np.partition(tile, -k, axis=1 - by_column).take(-k, axis=1 - by_column), -np.inf)
-        over = np.flatnonzero(tile > (least if by_column else least[:, None]))
-        rows, found = np.divmod(over, tile.shape[1])[:: -1 if by_column else 1]
-        values = tile.ravel()[over]
-        touched, rows = np.unique(rows, return_inverse=True)
-        rows = np.concatenate((rows, np.repeat(np.arange(len(touched)), k)))
-        values = np.concatenate((values, best[touched].ravel()))
-        found = np.concatenate((found + key, keys[touched].ravel()))
-        order = np.lexsort((found, -values, rows))
-        starts = np.searchsorted(rows[order], np.arange(len(touched)))
-        first = order[starts[:, None] + np.arange(k)]
+        rows, columns = _above(tile, best[:, -1:], k)
+        if not len(rows):
+            return
+        touched, rows_there = torch.unique_consecutive(rows, return_inverse=True)
+        place = torch.cat((rows_there, torch.arange(len(touched)).repeat_interleave(k)))
+        values = torch.cat((tile[rows, columns], best[touched].ravel()))
+        found = torch.cat((columns + key, keys[touched].ravel()))
+        order = torch.from_numpy(np.lexsort((found.numpy(), -values.numpy(), place.numpy())))
+        starts = torch.searchsorted(place[order], torch.arange(len(touched)))
+        first = order[starts[:, None] + torch.arange(k)]
         best[touched], keys[touched] = values[first], found[first]
+
+
+def _above(tile: Tensor, least: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Places in a tile that may be among the k best, row by row: those above `least`, (n, 1), and few others."""
+    width = tile.shape[1] // GROUP
+    if width < k:  # too narrow for groups
+        rows, columns = torch.nonzero(tile > least, as_tuple=True)
+        return rows, columns
+    # every width-th column, so that whole lines are reduced
+    groups = tile[:, : GROUP * width].unflatten(1, (GROUP, width))
+    most = groups.amax(1)
+    first = least[:, 0] == -torch.inf
+    if first.any():  # the k-th largest of the groups' largest is a bound too: k scores are no smaller
+        bound = torch.where(first, most.topk(k).values[:, -1], -torch.inf)[:, None]
+        least = torch.maximum(least, bound.nextafter(torch.tensor(-torch.inf)))
+    rows, group = torch.nonzero(most > least, as_tuple=True)
+    inside, step = torch.nonzero(groups[rows, :, group] > least[rows], as_tuple=True)
+    rows, columns = rows[inside], step * width + group[inside]
+    if rest := tile.shape[1] - GROUP * width:
+        more, last = torch.nonzero(tile[:, -rest:] > least, as_tuple=True)
+        rows, columns = torch.cat((rows, more)), torch.cat((columns, last + GROUP * width))
+        order = torch.argsort(rows, stable=True)
+        rows, columns = rows[order], columns[order]
+    return rows, columns
 
 
 def nearest_across(text: Any, image: Any, k: int = NEIGHBOURS) -> Neighbours:
@@ -67,44 +104,68 @@ def nearest_across(text: Any, image: Any, k: int = NEIGHBOURS) -> Neighbours:
     text, image = matrices(text, image)
     k = min(k, len(text), len(image))
     images, texts = _Nearest(len(text), k), _Nearest(len(image), k)
-    for i in range(0, len(text), TILE[0]):
-        for j in range(0, len(image), TILE[1]):
-            tile = _scores(text[i : i + TILE[0]], image[j : j + TILE[1]])
-            images.update(tile, i, j)
-            texts.update(tile, j, i, by_column=True)
-    return Neighbours(images.keys, texts.keys)
+    for start in range(0, len(text), HELD * TILE[0]):
+        for i, j, tile in _tiles(as_tensor(text[start : start + HELD * TILE[0]]), image):
+            images.update(tile, start + i, j)
+            texts.update(tile.t(), j, start + i)
+    return Neighbours(images.keys.numpy(), texts.keys.numpy())
 
 
 def nearest_within(x: Any, k: int = NEIGHBOURS) -> Ints:
     """(N, k) nearest other rows of every row by dot product, best first."""
     rows = matrix(x, "rows")
-    nearest = _Nearest(len(rows), min(k, len(rows) - 1))
-    for i in range(0, len(rows), TILE[0]):
-        for j in range(0, len(rows), TILE[1]):
-            tile = _scores(rows[i : i + TILE[0]], rows[j : j + TILE[1]])
-            own = np.arange(max(i, j), min(i + tile.shape[0], j + tile.shape[1]))
-            tile[own - i, own - j] = -np.inf
-            nearest.update(tile, i, j)
-    return nearest.keys
+    return nearest(rows, rows, min(k, len(rows) - 1), without=(np.arange(len(rows) + 1), np.arange(len(rows))))[0]
 
 
-def nearest(queries: Any, keys: Any, k: int = NEIGHBOURS) -> tuple[Ints, npt.NDArray[np.float32]]:
+def nearest(
+    queries: Any, keys: Any, k: int = NEIGHBOURS, *, without: Without | None = None
+) -> tuple[Ints, npt.NDArray[np.float32]]:
     """The k best rows of `keys` for each query by dot product, best first: row numbers and products, (N, k) each.
 
     Equal products come in the order of the keys.
 
     Args:
         queries, keys: (N, D) and (M, D), arrays or anything that gives rows by slices. k: M where there are no more.
+        without: keys that a query does not find; where fewer than k are left, its last places are −1 and −∞.
     Raises:
         DataError: the two are of different dimension.
     """
     check_widths(queries, keys)
-    best = _Nearest(len(queries), min(k, len(keys)))
-    for i in range(0, len(queries), TILE[0]):
+    best, held = _Nearest(len(queries), min(k, len(keys))), HELD * TILE[0]
+    for start in range(0, len(queries), held):
+        some = as_tensor(queries[start : start + held])
+        hidden = _Hidden(without, start, len(some)) if without is not None else None
+        for i, j, tile in _tiles(some, keys):
+            if hidden:
+                hidden.hide(tile, i, j)
+            best.update(tile, start + i, j)
+    return best.keys.numpy(), best.scores.numpy()
+
+
+def _tiles(queries: Tensor, keys: Any) -> Iterator[tuple[int, int, Tensor]]:
+    """Products tile by tile, with their first query and key; the keys are read once."""
+    with kept_memory():
         for j in range(0, len(keys), TILE[1]):
-            best.update(_scores(queries[i : i + TILE[0]], keys[j : j + TILE[1]]), i, j)
-    return best.keys, best.scores
+            block = as_tensor(keys[j : j + TILE[1]])
+            many = len(queries) > GROUP  # few do not repay the packing
+            times = PackedLinear(block) if many else partial(F.linear, weight=block)
+            for i in range(0, len(queries), TILE[0]):
+                yield i, j, times(queries[i : i + TILE[0]])
 
 
-def _scores(x: Array, y: Array) -> Array:
-    return np.asarray(x, np.float32) @ np.asarray(y, np.float32).T
+class _Hidden:
+    """The keys that the queries from `start` on do not find."""
+
+    def __init__(self, without: Without, start: int, count: int) -> None:
+        bounds = np.asarray(without[0], np.int64)[start : start + count + 1]
+        keys = np.asarray(without[1], np.int64)[bounds[0] : bounds[-1]]
+        order = np.argsort(keys, kind="stable")
+        self.keys = torch.from_numpy(keys[order])
+        self.queries = torch.from_numpy(np.repeat(np.arange(count), np.diff(bounds))[order])
+
+    def hide(self, tile: Tensor, query: int, key: int) -> None:
+        """Give them the least score, in a tile whose first query and key are given."""
+        first, last = torch.searchsorted(self.keys, torch.tensor([key, key + tile.shape[1]])).tolist()
+        rows, columns = self.queries[first:last] - query, self.keys[first:last] - key
+        inside = (rows >= 0) & (rows < len(tile))
+        tile[rows[inside], columns[inside]] = -torch.inf
