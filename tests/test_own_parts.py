@@ -26,6 +26,7 @@ PARTS = {
     "metrics": "words",
     "measures": "spread_gap",
     "formats": "pipes",
+    "words": "capitals",
 }
 
 
@@ -48,7 +49,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The documentation's file, captions and pictures of three colours, and a recipe that names the file."""
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 8
+    assert len(blocks) == 9
     (tmp_path / "own_parts.py").write_text("\n".join(blocks[:-1]), encoding="utf-8")
     (tmp_path / "own_verbs.py").write_text(blocks[-1], encoding="utf-8")
     names = list(COLOURS) * 8

@@ -13,7 +13,7 @@ from close.io.terminal import show
 
 __all__ = ["register"]
 
-Kind = Literal["adapters", "encoders", "formats", "measures", "metrics", "prefixes", "tasks"]
+Kind = Literal["adapters", "encoders", "formats", "measures", "metrics", "prefixes", "tasks", "words"]
 
 
 def register(app: typer.Typer) -> None:
@@ -87,6 +87,12 @@ def _tasks() -> dict[str, str]:
     return _lines(TASKS)
 
 
+def _words() -> dict[str, str]:
+    from close.retrieval.content import WORD_FINDERS, languages
+
+    return _lines(WORD_FINDERS) | dict.fromkeys(languages(), "word lists of this language")
+
+
 _LISTED: dict[str, Callable[[], dict[str, str]]] = {
     "adapters": _adapters,
     "encoders": _encoders,
@@ -95,4 +101,5 @@ _LISTED: dict[str, Callable[[], dict[str, str]]] = {
     "metrics": _metrics,
     "prefixes": _prefixes,
     "tasks": _tasks,
+    "words": _words,
 }

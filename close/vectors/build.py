@@ -29,7 +29,7 @@ from close.vectors.arrays import checksums, map_array, rows_in_block
 from close.vectors.checked import refuse_bad_rows
 from close.vectors.table import CHECKSUMS, CHUNK, FAILURES, FILES, FORMAT, VECTORS, EmbeddingTable, Ids
 
-__all__ = ["TableBuilder", "embed_images", "embed_texts", "find_images", "images_of"]
+__all__ = ["Sources", "TableBuilder", "embed_images", "embed_texts", "find_images", "images_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -246,7 +246,7 @@ def _checksums(folder: Path) -> dict[str, list[int]]:
     return {name: checksums(folder / name, *blocks.get(name, ())) for name in names}
 
 
-class _Sources:
+class Sources:
     """The source texts of rows, one after the other, by position."""
 
     def __init__(self, rows: RowFile) -> None:
@@ -280,7 +280,7 @@ def embed_texts(
         OutputExistsError: the folder holds something else, or is being built.
         DataError: no row has a source.
     """
-    sources = _Sources(rows)
+    sources = Sources(rows)
     if not sources.starts[-1]:
         raise DataError(f"{rows.path}: no row has a 'source' text to embed")
 

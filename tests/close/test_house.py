@@ -24,6 +24,7 @@ ROOMS = (
     "vectors tasks",
     "adapters",
     "model evaluation",
+    "retrieval",
     "runs",
     "gap",
     "study",

@@ -1,0 +1,157 @@
+"""A memory in use: searched by the image, or whatever a run is given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from close.data.rows import Modality, RowFile
+from close.encoders import ContrastiveEncoder, load_encoder
+from close.errors import MismatchError, MissingError, RecipeError
+from close.retrieval.content import common_words, word_finder
+from close.retrieval.memory import Memory
+from close.retrieval.settings import Retrieval
+from close.vectors.neighbours import nearest
+
+__all__ = ["Finder", "FoundBatch", "check_memory", "open_finder"]
+
+SAME = 1 - 1e-6
+"""The cosine from which on a text is the one that was asked with."""
+SPARE = 8
+
+
+@dataclass(frozen=True)
+class FoundBatch:
+    """What was found for a batch.
+
+    Attributes:
+        vectors: (B, n, D), best first; None where what is found becomes words. mask: (B, n), None where all count.
+        places: (B, n) of the memory. texts: what is said of each in its prompt; nothing for vectors.
+    """
+
+    vectors: Tensor | None
+    mask: Tensor | None
+    places: np.ndarray
+    texts: Sequence[Sequence[str]]
+    retrieval: Retrieval
+
+    def context(self, row: int, context: str) -> str:
+        """The context of one of the batch, with what was found behind it."""
+        return self.retrieval.told(list(self.texts[row]), context) if self.retrieval.needs_texts else context
+
+
+class Finder:
+    """`finder(queries, modality)` finds the k nearest texts of each.
+
+    Attributes:
+        search_encoder: reference of the encoder that it searches in, None for the captioner's own.
+    """
+
+    def __init__(self, memory: Memory, retrieval: Retrieval) -> None:
+        self.memory, self.retrieval = memory, retrieval
+
+    @property
+    def k(self) -> int:
+        """How many it finds."""
+        return self.retrieval.k
+
+    @property
+    def search_encoder(self) -> str | None:
+        """See the class."""
+        return self.retrieval.encoder
+
+    @cached_property
+    def _words(self) -> Callable[[Sequence[str]], list[list[str]]]:
+        return word_finder(self.retrieval.language, attributes=self.retrieval.attributes)
+
+    def __call__(self, queries: Tensor, modality: Modality) -> FoundBatch:
+        """The nearest texts.
+
+        Args:
+            queries: (B, D) unit rows of the encoder that it searches in.
+            modality: what they are vectors of; a text does not find itself.
+        """
+        x = queries.detach().float().cpu()
+        places, cosines = nearest(x, self.memory.search.vectors, self.k + SPARE * (modality == "text"))
+        if modality == "text":
+            order = np.argsort(cosines > SAME, axis=1, kind="stable")[
+                :, : self.k
+            ]  # those that are the text itself go last
+            places = np.take_along_axis(places, order, axis=1)
+        vectors = None
+        if self.retrieval.into == "vectors":
+            take = self.memory.raw if self.retrieval.raw else self.memory.vectors.__getitem__
+            vectors = torch.from_numpy(np.array(take(places)))
+        return FoundBatch(vectors, None, places, [self._said(row) for row in places], self.retrieval)
+
+    def _said(self, places: np.ndarray) -> list[str]:
+        if self.retrieval.into == "vectors":
+            return []
+        texts = self.memory.texts(places)
+        if self.retrieval.into == "captions":
+            return texts
+        at_least = self.retrieval.at_least or (self.k + 1) // 2
+        return common_words(self._words(texts), at_least, self.retrieval.language)
+
+
+def check_memory(memory: Memory, retrieval: Retrieval) -> None:
+    """Refuse a memory that can't give what is asked of it.
+
+    Raises:
+        RecipeError: fewer texts than k and the row's own, or no words where they are needed.
+    """
+    if len(memory) <= retrieval.k:
+        raise RecipeError(
+            f"memory {memory.path} has {len(memory)} different texts, and k is {retrieval.k}; it needs more than that"
+        )
+    if retrieval.needs_texts:
+        memory.texts([0])
+
+
+def open_finder(
+    retrieve: Mapping[str, Any],
+    memory: str | Path | RowFile | Memory | None,
+    encoder: Callable[[], ContrastiveEncoder],
+    where: str | Path,
+    *,
+    search: Callable[[], ContrastiveEncoder] | None = None,
+) -> Finder:
+    """What a run finds with.
+
+    Args:
+        retrieve: what the run's configuration says. memory: another one than it was trained with.
+        encoder: gives the run's encoder. where: the run's folder. search: gives the encoder to search in, where that is another.
+    Raises:
+        MissingError: the memory is gone. MismatchError: it has changed since the training, or is of another encoder.
+        RecipeError: it has fewer texts than are to be found, or no words.
+    """
+    retrieval = Retrieval.of(retrieve)
+    reference = retrieval.encoder
+    if reference is not None and search is None:
+        search = lambda: load_encoder(reference)  # noqa: E731
+    if isinstance(memory, Memory):
+        found = memory
+    else:
+        own = retrieve.get("memory") or {}
+        place: Any = memory if memory is not None else Path(os.path.normpath(Path(where) / str(own.get("reference"))))
+        if isinstance(place, (str, Path)) and not Path(place).exists():
+            hint = "" if memory is not None else f", the memory that {where} was trained with; give one (--memory)"
+            raise MissingError(f"{place}: no such file{hint}")
+        texts = own.get("texts") if memory is None else None
+        found = Memory.open(
+            place, encoder, texts=Path(os.path.normpath(Path(where) / texts)) if texts else None, search=search
+        )
+        if memory is None and own.get("sha256") not in (None, found.sha256):
+            raise MismatchError(
+                f"{found.path} has changed since {where} was trained; give the memory that is meant (--memory {found.path})"
+            )
+    check_memory(found, retrieval)
+    return Finder(found, retrieval)
