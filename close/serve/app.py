@@ -25,8 +25,7 @@ def application(desk: Desk, limits: Limits, *, key: str | None = None, hosts: It
         desk: what answers; it is closed with the application. key, hosts: as of `Gate`.
     """
     from fastapi import FastAPI, Request
-    from fastapi.responses import HTMLResponse, JSONResponse
-    from starlette.exceptions import HTTPException
+    from fastapi.responses import JSONResponse
 
     @asynccontextmanager
     async def lifespan(_: Any) -> Any:
@@ -42,34 +41,8 @@ def application(desk: Desk, limits: Limits, *, key: str | None = None, hosts: It
         lifespan=lifespan,
     )
 
-    def told(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-        return JSONResponse({"error": message}, status, headers)
-
-    @app.exception_handler(CloseError)
-    async def _(request: Request, error: CloseError) -> JSONResponse:
-        if isinstance(error, RefusedError):
-            return told(error.status, str(error), error.headers)
-        return told(500 if isinstance(error, WeightsError) else 422, str(error))
-
-    @app.exception_handler(HTTPException)
-    async def _(request: Request, error: HTTPException) -> JSONResponse:
-        return told(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
-
-    @app.exception_handler(Exception)
-    async def _(request: Request, error: Exception) -> JSONResponse:
-        return told(500, "this server failed at it; its log says more")
-
-    whole, policy = page()
-    shown = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
-    drawn = samples(desk.listed()[0]["encoder"])
-
-    @app.get("/", summary="A page to try the runs on", response_class=HTMLResponse)
-    async def front() -> HTMLResponse:
-        return HTMLResponse(whole, headers=shown)
-
-    @app.get("/v1/samples", summary="Pictures to try a run with, where its encoder knows the embedded world")
-    async def tries() -> JSONResponse:
-        return JSONResponse({"samples": drawn})
+    _tell_errors(app)
+    _show_page(app, desk)
 
     @app.get("/healthz", summary="Whether the server answers, and how many items it holds")
     async def health() -> dict[str, Any]:
@@ -90,6 +63,46 @@ def application(desk: Desk, limits: Limits, *, key: str | None = None, hosts: It
         return JSONResponse(await _answer(desk.embed(asked), request, limits))
 
     return Gate(app, limits, key=key, hosts=hosts)
+
+
+def _tell_errors(app: Any) -> None:
+    """What is raised becomes a line of JSON."""
+    from fastapi import Request
+    from fastapi.responses import JSONResponse
+    from starlette.exceptions import HTTPException
+
+    def told(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+        return JSONResponse({"error": message}, status, headers)
+
+    @app.exception_handler(CloseError)
+    async def _(request: Request, error: CloseError) -> JSONResponse:
+        if isinstance(error, RefusedError):
+            return told(error.status, str(error), error.headers)
+        return told(500 if isinstance(error, WeightsError) else 422, str(error))
+
+    @app.exception_handler(HTTPException)
+    async def _(request: Request, error: HTTPException) -> JSONResponse:
+        return told(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+
+    @app.exception_handler(Exception)
+    async def _(request: Request, error: Exception) -> JSONResponse:
+        return told(500, "this server failed at it; its log says more")
+
+
+def _show_page(app: Any, desk: Desk) -> None:
+    from fastapi.responses import HTMLResponse, JSONResponse
+
+    whole, policy = page()
+    shown = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
+    drawn = samples(desk.listed()[0]["encoder"])
+
+    @app.get("/", summary="A page to try the runs on", response_class=HTMLResponse)
+    async def front() -> HTMLResponse:
+        return HTMLResponse(whole, headers=shown)
+
+    @app.get("/v1/samples", summary="Pictures to try a run with, where its encoder knows the embedded world")
+    async def tries() -> JSONResponse:
+        return JSONResponse({"samples": drawn})
 
 
 _ABOUT = """Pictures are sent as files of a form (`curl -F images=@photo.jpg`) or as base64 in JSON. Errors are
