@@ -4,7 +4,7 @@
 import asyncio
 from collections.abc import Awaitable, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from close.errors import CloseError, WeightsError
 from close.io.versions import own_version
@@ -14,6 +14,9 @@ from close.serve.gate import Gate, GoneError
 from close.serve.limits import Limits, RefusedError
 from close.serve.page import page
 from close.serve.samples import samples
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 __all__ = ["application"]
 
@@ -65,7 +68,7 @@ def application(desk: Desk, limits: Limits, *, key: str | None = None, hosts: It
     return Gate(app, limits, key=key, hosts=hosts)
 
 
-def _tell_errors(app: Any) -> None:
+def _tell_errors(app: "FastAPI") -> None:
     """What is raised becomes a line of JSON."""
     from fastapi import Request
     from fastapi.responses import JSONResponse
@@ -89,7 +92,7 @@ def _tell_errors(app: Any) -> None:
         return told(500, "this server failed at it; its log says more")
 
 
-def _show_page(app: Any, desk: Desk) -> None:
+def _show_page(app: "FastAPI", desk: Desk) -> None:
     from fastapi.responses import HTMLResponse, JSONResponse
 
     whole, policy = page()
