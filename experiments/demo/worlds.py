@@ -2,6 +2,7 @@
 
     python experiments/demo/worlds.py --encoder mini
     python experiments/demo/worlds.py --encoder FOLDER --seeds 0 --warmups 50 --noises 0.41 0.29
+    python experiments/demo/worlds.py --warmups 0 --noises 0.41
 
 Every model is trained as `close demo` trains it and scored on the demo's test pictures; the warm-up is a setting here, because
 it alone moved a headline by 19 CIDEr. Writes worlds.json, by encoder; a stopped run continues, and runs that are done are read.
@@ -43,6 +44,8 @@ def main() -> None:
     fingerprint = load_encoder(args.encoder).fingerprint
     record = read_json(args.out) if args.out.is_file() else {}
     here = record.setdefault(fingerprint, {"encoder": args.encoder, "scenes": args.scenes, "runs": {}})
+    if here["scenes"] != args.scenes:
+        raise SystemExit(f"{args.out} is of {here['scenes']} scenes, not {args.scenes}: give another --out")
     for seed in args.seeds:
         for warmup in args.warmups:
             for arm in arms(args.noises):
