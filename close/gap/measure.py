@@ -30,6 +30,7 @@ class GapReport:
         n_text, n_image, dim: rows and width of the tables.
         values: every registered measure, in the order of `MEASURES`; None where it can't be had.
         intervals: (low, high) of the main ones, 95 %.
+        curves: `search`: see `close.gap.search_curve`; where there are pairs.
         notes: by the measure's name, why it is None or that it was made on a sample; by "text" or "image", remarks on the input.
     """
 
@@ -39,12 +40,13 @@ class GapReport:
     values: Mapping[str, float | None]
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    curves: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> float | None:
         return self.values[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested by the dots in the names; `intervals` and `notes` are flat."""
+        """Nested by the dots in the names, curves beside the measures of their name; `intervals` and `notes` are flat."""
         out: dict[str, Any] = {"n_text": self.n_text, "n_image": self.n_image, "dim": self.dim}
         for name, value in self.values.items():
             *path, leaf = name.split(".")
@@ -52,6 +54,8 @@ class GapReport:
             for part in path:
                 node = node.setdefault(part, {})
             node[leaf] = value
+        for name, curve in self.curves.items():
+            out[name]["curve"] = dict(curve)
         intervals = {name: list(interval) for name, interval in self.intervals.items()}
         return out | {"intervals": intervals, "notes": dict(self.notes)}
 
@@ -110,7 +114,8 @@ def measure_modalities(
         notes |= {measure.name: note for measure in computation.measures if (note := _caveat(measure, drawn))} | remarks
     tell("intervals")
     intervals = _intervals(data, values, bootstrap, seed)
-    return GapReport(len(data.text), data.n_image, data.text.shape[1], values, intervals, notes)
+    curves = {} if values["search.cosine"] is None else {"search": data.search.to_dict()}
+    return GapReport(len(data.text), data.n_image, data.text.shape[1], values, intervals, notes, curves)
 
 
 def _computed(computation: Computation, drawn: _Drawn, seed: int) -> tuple[dict[str, float | None], dict[str, str]]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from close.errors import DataError
+from close.gap.search_curve import SearchCurve, search_curve
 from close.vectors.checked import (
     Array,
     Floats,
@@ -125,6 +126,16 @@ class Modalities:
     def hit_ranks(self) -> tuple[tuple[Ints, Ints], tuple[Ints, Ints]]:
         """See `hit_ranks`."""
         return hit_ranks(self.pairs, self.neighbours)
+
+    @cached_property
+    def search(self) -> SearchCurve:
+        """What texts find with noise, against what their images find; DataError without pairs."""
+        pairs = one_text_per_image(self.pairs)
+        if len(pairs) < 2 or len(self.text) < 3:
+            raise DataError("needs two captioned images and three texts")
+        several = len(np.unique(self.clusters)) < len(self.clusters)
+        labels = self.clusters if several else None
+        return search_curve(self.text, self.image[pairs[:, 1]], pairs[:, 0], labels=labels)
 
     @cached_property
     def squares(self) -> tuple[Floats, Floats]:

@@ -33,6 +33,7 @@ class Advice:
             trained on images; None without pairs. recovered_share: (agreement − without)/(ceiling − without), or None.
         calibrations: `pair_residual`, `caption_spread`: {std, cosine} of isotropic noise of that size, where they can be had.
         trials: every adapter that the data allow. reasons: a sentence each.
+        search: the curve that `retrieve` is advised by (`close.gap.search_curve`); None of few texts.
     """
 
     data: Data
@@ -48,6 +49,15 @@ class Advice:
     calibrations: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     trials: Sequence[Trial] = ()
     reasons: Sequence[str] = ()
+    search: Mapping[str, Any] | None = None
+
+    @property
+    def retrieve(self) -> dict[str, Any] | None:
+        """The recipe's `retrieve`, for who has a memory; None where it is not known."""
+        if self.search is None:
+            return None
+        noise = {"noise": self.search["noise"]} if self.search["noise"] < 1 else {}
+        return {"k": self.search["best_k"], **noise}
 
     def stages(self, fit: Mapping[str, str] | None = None, load: str | None = None) -> list[Any]:
         """The recipe's `adapter`.
@@ -64,7 +74,8 @@ class Advice:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self) | {"recipe": {"adapter": self.stages(), "captions": self.captions}}
+        recipe = {"adapter": self.stages(), "captions": self.captions, "retrieve": self.retrieve}
+        return asdict(self) | {"recipe": recipe}
 
 
 def _fitted_on(stage: Any, fit: Mapping[str, str] | None) -> Any:

@@ -107,4 +107,7 @@ def to_yaml(advice: Advice, text: Path, image: Path | None = None, pairs: Path |
     comments = [f"# {part}" for line in lines for part in textwrap.wrap(line, 110, break_long_words=False)]
     snippet = {"adapter": advice.stages(fit, load), "train_on": "text", "captions": advice.captions}
     noise = f"# noise: cosine {advice.cosine:g} is a std of {advice.std:.4g} at {advice.dim} dimensions"
+    if advice.retrieve:
+        listed = yaml.safe_dump(advice.retrieve, default_flow_style=True, sort_keys=False).strip()
+        noise += f"\n# with a memory of texts (its own rows, or others): retrieve: {listed}"
     return "\n".join([*comments, noise, yaml.safe_dump(snippet, sort_keys=False)])

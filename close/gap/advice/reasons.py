@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from close.gap.advice.advice import Advice
 from close.gap.advice.candidates import Candidate
@@ -70,5 +71,19 @@ def reasons(found: Advice, chosen: Candidate, setting: str, alone: Floats) -> It
             "than 100. It wants training: in a short run (2 epochs of 8) it was behind no adapter, in a whole one ahead "
             "(experiments/shared)."
         )
+    if found.search is not None:
+        yield _searching(found.search, stand_ins=found.data != "pairs")
     if found.ceiling is not None:
         yield f"Trained on these images instead, it reaches {found.ceiling:.2f}."
+
+
+def _searching(curve: Mapping[str, Any], stand_ins: bool) -> str:
+    """What retrieval is to be trained with, and what is expected of it."""
+    own = "" if curve["image_own"] is None else f", {curve['image_own']:.0%} of them other captions of the same image"
+    who = "a stand-in for an image" if stand_ins else "an image"
+    return (
+        f"With retrieve: what {who} finds lies at cosine {curve['image_nearness']:.2f} from its caption (strangers "
+        f"{curve['strangers']:.2f}){own}; a caption without noise finds nearer ones ({curve['nearness'][0]:.2f}), with noise of "
+        f"cosine {curve['noise']:.2f} as near ones, of which the image finds {curve['overlap_at_noise']:.0%} too. The mean of "
+        f"{curve['best_k']} says as much of the caption as that of more."
+    )

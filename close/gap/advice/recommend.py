@@ -22,6 +22,10 @@ target, C is the covariance of what captions *share*, and the wording is unlearn
 to cover the distance of the images, which is what the pair residual measures. Single captioning needs w² near the residual's
 variance in those directions where texts vary, E‖Σ_t^½ r‖²/Tr Σ_t, which is several times its mean over all directions.
 
+For `retrieve`, texts search among texts with noise, and their images without (`close.gap.search_curve`): the search noise is
+that at which what a text finds lies as far from the caption as what the image finds, and k the fewest texts whose mean says what
+the best number says.
+
 Without pairs, texts are made into pseudo-images (`close.gap.advice.pseudo_images`). Folds are halved by image: what is
 tried on one half was learnt on the other, adapters included.
 """
@@ -42,8 +46,11 @@ from close.gap.advice.advice import Advice, Trial
 from close.gap.advice.candidates import Candidate, candidates
 from close.gap.advice.decoder import COSINES, agreement_behind, ceiling
 from close.gap.advice.halves import Half, Rows
+from close.gap.advice.pseudo_images import moved_to_images, pseudo_pairs
 from close.gap.advice.reasons import TOLERANCE, reasons
 from close.gap.measures.residual import caption_spread, noise_from_pairs, noise_of
+from close.gap.modalities import one_text_per_image
+from close.gap.search_curve import QUERIES, SearchCurve, search_curve
 from close.vectors.checked import Floats, Pairs
 
 if TYPE_CHECKING:
@@ -51,6 +58,8 @@ if TYPE_CHECKING:
 
 __all__ = ["recommend"]
 
+FEWEST = 50
+"""Texts that a search is advised on."""
 SHARED = ("vqa", "vqa_e")
 """Tasks whose target is never the source's own wording, and rests on what captions of an image share."""
 
@@ -94,10 +103,9 @@ def recommend(
         )
     halves = list(rows.halves(setting, seed))
     tried = list(_tried(rows, halves, seed, progress or (lambda _: None)))
-    alone = tried[0].curve
-    chosen = _chosen(tried, setting)
-    drops_wording = chosen.candidate.place.drops_wording
-    at = int(np.argmax(alone >= (1 - TOLERANCE) * alone.max())) if drops_wording else int(chosen.curve.argmax())
+    alone, chosen = tried[0].curve, _chosen(tried, setting)
+    drops = chosen.candidate.place.drops_wording
+    at = int(np.argmax(alone >= (1 - TOLERANCE) * alone.max()) if drops else chosen.curve.argmax())
     best = float(np.mean([ceiling(half) for half in halves])) if rows.data == "pairs" else None
     without, agreement = float(alone[0]), float(chosen.curve[at])
     advice = Advice(
@@ -113,8 +121,30 @@ def recommend(
         recovered_share=None if best is None else recovered_share(agreement, without, best),
         calibrations=_calibrations(rows),
         trials=[_trial(one) for one in tried],
+        search=_told(_search(rows, seed)),
     )
     return replace(advice, reasons=tuple(reasons(advice, chosen.candidate, setting, alone)))
+
+
+def _search(rows: Rows, seed: int) -> SearchCurve | None:
+    """What captions find with noise, against what their images find, or what stands in for these; None where there are too few.
+
+    A stand-in is made of another caption, which is found by neither.
+    """
+    if len(rows.text) < FEWEST:
+        return None
+    if len(rows.pairs):
+        pairs = one_text_per_image(rows.pairs)
+        return search_curve(rows.text, rows.images[pairs[:, 1]], pairs[:, 0], labels=rows.labels, seed=seed)  # type: ignore[index]
+    pairs = pseudo_pairs(rows.text, rows.labels)
+    chosen = np.sort(np.random.default_rng(seed).choice(len(pairs), min(QUERIES, len(pairs)), replace=False))
+    queries, partners = pairs[chosen].T
+    images = moved_to_images(rows.text[partners], rows.text, rows.images, seed=seed)
+    return search_curve(rows.text, images, queries, partners, labels=rows.labels, seed=seed)
+
+
+def _told(curve: SearchCurve | None) -> dict[str, Any] | None:
+    return None if curve is None else curve.to_dict() | {"overlap_at_noise": curve.at_noise(curve.overlap)}
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ def _recall(ranks: Ints) -> Recall:
     return Recall(*(float((ranks < at).mean()) for at in (1, 5, 10)))
 
 
+SEARCH = "this project, after IFCap (Lee et al., EMNLP 2024)"
 MISLEADS = "It falls with the number of candidates, and captions that would do as well count as wrong: compare like files only."
 
 
@@ -143,3 +144,28 @@ def neighbour_agreement(text: Any, image: Any, pairs: Pairs = None, *, k: int = 
 )
 def _neighbour_agreement(data: Modalities, seed: int) -> float:
     return neighbour_agreement(data.text, data.image, data.pairing)
+
+
+@MEASURES.register(
+    Measure(
+        "search.cosine",
+        Family.STRUCTURE,
+        "Search noise, as a cosine",
+        "at which a text finds as near texts as its image",
+        "what retrieve.noise is for; 1: none is needed",
+        misleads="What is found may lie as far from the caption and yet be other texts: see what both find.",
+        source=SEARCH,
+    ),
+    Measure(
+        "search.overlap",
+        Family.STRUCTURE,
+        "  Found by both, then",
+        "|N(t + noise) ∩ N(v)|/5",
+        "high; chance is 5/N",
+        misleads="Falls with the number of texts, of which more and more are as good.",
+        source=SEARCH,
+    ),
+)
+def _search(data: Modalities, seed: int) -> Mapping[str, float]:
+    curve = data.search
+    return {"cosine": curve.noise, "overlap": curve.at_noise(curve.overlap)}

@@ -23,6 +23,7 @@ __all__ = [
     "planes",
     "recalls",
     "save_figures",
+    "searches",
     "shifted_losses",
     "spectrum",
 ]
@@ -213,6 +214,32 @@ def shifted_losses(measured: Sequence[MeasuredTables], seed: int = 0) -> Svg | N
     return svg((4.6, 2.9), paint, "Contrastive loss against a shift along the gap")
 
 
+def searches(measured: Sequence[MeasuredTables]) -> Svg | None:
+    """How near a caption what is found lies, over the search's noise, and where images find as near ones; None without pairs."""
+    shown = [(place, tables) for place, tables in _with_pairs(measured) if "search" in tables.report.curves]
+    if not shown:
+        return None
+
+    def paint(axes: Any) -> None:
+        for place, tables in shown:
+            curve, line = tables.modalities.search, _line(place)
+            angles = np.degrees(np.arccos(curve.cosine))
+            axes.plot(angles, curve.nearness, label=tables.name, **line)
+            axes.plot(angles, curve.overlap, **line | {"linewidth": 0.8, "alpha": 0.7})
+            at = float(np.degrees(np.arccos(curve.noise)))
+            axes.plot([0, at], [curve.image_nearness] * 2, color=line["color"], linewidth=0.8, linestyle=":")
+            axes.plot([at], [curve.image_nearness], marker="o", color=line["color"])
+            axes.annotate(f"{curve.noise:.2f}", (at, curve.image_nearness), (4, 4), **_SMALL)
+        first = shown[0][1].modalities.search
+        axes.annotate("nearness to the caption", (0, first.nearness[0]), (4, 5), color=MUTED, **_SMALL)
+        axes.annotate("found by the image too", (0, first.overlap[0]), (4, 5), color=MUTED, **_SMALL)
+        ticks = (0, 18, 36, 54, 72)
+        axes.set_xticks(ticks, [f"{np.cos(np.radians(tick)):.2f}" for tick in ticks])
+        axes.set(ylim=(0, 1.05), xlabel="noise of the search, as a cosine")
+
+    return svg((4.6, 2.9), paint, "Search among texts, over noise")
+
+
 def _with_pairs(measured: Sequence[MeasuredTables]) -> list[tuple[int, MeasuredTables]]:
     """Tables that have pairs, each with their place among all, which gives their colour."""
     return [(place, tables) for place, tables in enumerate(measured) if len(tables.modalities.pairs) > 1]
@@ -270,6 +297,7 @@ def save_figures(measured: Sequence[MeasuredTables], folder: Path, seed: int = 0
         "spectrum": [made] if (made := spectrum(measured)) else [],
         "shifted-loss": [made] if (made := shifted_losses(measured, seed)) else [],
         "recall": recalls(measured),
+        "search": [made] if (made := searches(measured)) else [],
     }
     return [
         path

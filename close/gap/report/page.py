@@ -87,6 +87,7 @@ def render_html(measured: Sequence[MeasuredTables], *, seed: int = 0) -> str:
         spectrum=figures.spectrum(measured),
         shifted_loss=figures.shifted_losses(measured, seed),
         recalls=figures.recalls(measured),
+        searches=figures.searches(measured),
         examples=list(_examples(first, seed)),
         families=[(family, list(group)) for family, group in groupby(MEASURES, key=lambda measure: measure.family)],
         remarks=[

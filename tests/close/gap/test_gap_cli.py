@@ -99,7 +99,17 @@ def test_figures_for_print(close_gap, folder):
     plots = folder / "plots"
     close_gap("--text", folder / "one.npy", "--image", folder / "image.npy", "--plots", plots, "--adapter", "centring")
     names = {path.name for path in plots.iterdir()}
-    stems = ["plane-1", "plane-2", "cosines-2", "dimensions-1", "spectrum", "shifted-loss", "recall-1", "recall-2"]
+    stems = [
+        "plane-1",
+        "plane-2",
+        "cosines-2",
+        "dimensions-1",
+        "spectrum",
+        "shifted-loss",
+        "search",
+        "recall-1",
+        "recall-2",
+    ]
     assert {f"{stem}.{kind}" for stem in stems for kind in ("pdf", "svg")} <= names
     drawn = (plots / "cosines-1.svg").read_text()
     assert "#0100" not in drawn

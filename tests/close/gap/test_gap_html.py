@@ -93,12 +93,13 @@ def test_everything_is_there(page):
         "All measures",
         "Notes",
         "Contrastive loss against the shift",
+        "Search among texts",
     ):
         assert heading in words
     for measure in MEASURES:
         assert measure.title.strip() in words
     assert re.search(r"A (wide|clear) gap, \w+ of it one constant shift", words)
-    assert found.tags.count("figure") == 4 * 3 + 4
+    assert found.tags.count("figure") == 4 * 3 + 5
     assert found.tags.count("img") >= 3  # thumbnails, where the file is a picture
 
 
