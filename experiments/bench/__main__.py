@@ -29,8 +29,9 @@ GOALS = {
     "demo_training": 2.0,
     "gpt2_captions_from_features": 2.0,
     "gpt2_training_step": 3.0,
+    "search": 2.0,
 }
-PARTS = ("text", "features", "photos", "step", "demo", "gpt2-features", "gpt2-step")
+PARTS = ("text", "features", "photos", "step", "demo", "gpt2-features", "gpt2-step", "search")
 
 
 def main() -> None:
@@ -65,7 +66,7 @@ def run_parts(folder: Path, size: str, only: tuple[str, ...], rounds: int) -> di
 
     runs: dict[str, Any] = {}
     full = size == "full"
-    if set(only) - {"demo"}:
+    if set(only) - {"demo", "search"}:
         world = models.build(folder, size, captions=2048 if full else 512, photos=24 if full else 16)
     if "text" in only:
         runs["text_embedding"] = interleave(parts.text_embedding(world, size), rounds)
@@ -87,6 +88,10 @@ def run_parts(folder: Path, size: str, only: tuple[str, ...], rounds: int) -> di
         runs |= run_gpt2(models.with_gpt2(world, folder, size), folder, only, rounds)
     if "demo" in only:
         runs["demo_training"] = interleave(parts.demo_training(folder / "mini", 1000 if full else 60), rounds)
+    if "search" in only:
+        from experiments.bench.search import searches
+
+        runs["search"] = interleave(searches(folder / "search", size), rounds)
     return runs
 
 
@@ -133,6 +138,7 @@ def summarise(runs: dict[str, Any], machine: dict[str, Any]) -> dict[str, Any]:
         "demo_training": ("demo_training", "auto"),
         "gpt2_captions_from_features": ("gpt2_captions_from_features", "bf16" if machine["bf16"] else "fp32"),
         "gpt2_training_step": ("gpt2_training_step", "auto"),
+        "search": ("search", "auto"),
     }
     ratios, spread, share = {}, {}, {}
     for name, (part, variant) in chosen.items():
@@ -195,7 +201,7 @@ def show(results: dict[str, Any]) -> None:
     for name, share in results["peak_share"].items():
         print(f"{name}: {100 * share:.0f} % of the measured peak (goal 50 %)")
     for name, share in results["floor_share"].items():
-        print(f"{name}: {100 * share:.0f} % of its time are the products with its weights, alone")
+        print(f"{name}: {100 * share:.0f} % of its time are the products alone")
     for part, run in results["runs"].items():
         for variant, facts in run["facts"].items():
             if facts:
