@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from close.cli.options import Json, Pairs, print_json, verb
-from close.io.terminal import show
+from close.io.terminal import field, show
 
 __all__ = ["register"]
 
@@ -140,3 +140,4 @@ def demo(
         print_json(read_json(out / "results.json"))
     else:
         show(page)
+        show(f"try it on a page: close serve {field(out / 'runs' / 'close')}", err=True)
