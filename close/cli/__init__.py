@@ -30,7 +30,21 @@ USAGE, INTERRUPTED = 2, 130
 
 def commands() -> typer.Typer:
     """Every verb."""
-    from close.cli import adapters, calibrate, caption, convert, embed, gap, info, parts, score, serve, train, zero_shot
+    from close.cli import (
+        adapters,
+        calibrate,
+        caption,
+        convert,
+        embed,
+        gap,
+        info,
+        parts,
+        publish,
+        score,
+        serve,
+        train,
+        zero_shot,
+    )
 
     app = typer.Typer(
         name="close",
@@ -39,7 +53,8 @@ def commands() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_close)
-    for room in (embed, info, parts, train, caption, serve, score, calibrate, adapters, gap, convert, zero_shot):
+    rooms = (embed, info, parts, train, caption, serve, score, calibrate, adapters, gap, convert, zero_shot, publish)
+    for room in rooms:
         room.register(app)
     return app
 

@@ -1,27 +1,67 @@
-"""A run's model card."""
+"""A run's model card, as the Hugging Face hub reads it."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from close.errors import COMMANDS
+from close.evaluation.metrics import METRICS
 from close.runs.recipe import Recipe
 from close.runs.recipe_file import portable
 
-__all__ = ["model_card"]
+__all__ = ["Shown", "model_card"]
+
+_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def model_card(recipe: Recipe, folder: Path) -> str:
-    """Markdown of what the run in `folder` is and how it is used; nothing in it says where on a machine it was made."""
+@dataclass(frozen=True)
+class Shown:
+    """What a card says beyond the run's own files.
+
+    Attributes:
+        name: how the run is loaded: `ORG/NAME`, or a folder. language, license, datasets: by the hub's ids.
+        evaluations: what their `scores.json` say. gap: what `close gap --json` said of the encoder.
+        pictures: of examples, a file in the run's folder and what `close.evaluation.examples` says of it.
+    """
+
+    name: str = "this/folder"
+    language: Sequence[str] = ()
+    license: str | None = None
+    datasets: Sequence[str] = ()
+    evaluations: Sequence[Mapping[str, Any]] = ()
+    gap: Mapping[str, Any] | None = None
+    pictures: Sequence[tuple[str, Mapping[str, Any]]] = field(default_factory=tuple)
+
+
+def model_card(recipe: Recipe, folder: Path, about: Mapping[str, Any], shown: Shown | None = None) -> str:
+    """Markdown of what the run in `folder` is and how it is used; nothing in it says where on a machine it was made.
+
+    Args:
+        about: what `run.json` says, as far as it is known.
+    """
+    shown = shown or Shown()
     values = portable(recipe.dump(), folder)
-    return _CARD.format(
-        task=", ".join(part.task for part in recipe.parts()),
-        encoder=_short(values["encoder"]),
-        train_on=recipe.train_on,
-        language_model=_short(values["language_model"]),
-        recipe=yaml.safe_dump(values, sort_keys=False),
-    )
+    tasks = ", ".join(part.task for part in recipe.parts())
+    names = {key: _short(values[key]) for key in ("encoder", "language_model")}
+    parts = [
+        f"---\n{_head(recipe, names, shown)}\n---",
+        f"# {tasks}: {names['language_model']} behind {names['encoder']}",
+        _ABOUT.format(train_on=recipe.train_on, **names),
+        _USE.format(name=shown.name),
+        _trained(recipe, values, about),
+        *_scores(shown.evaluations),
+        *_examples(shown.pictures),
+        *_gap(shown.gap),
+        _LIMITS.format(images="text alone" if recipe.train_on == "text" else "images", **names),
+        f"## Recipe\n\n```yaml\n{yaml.safe_dump(values, sort_keys=False)}```",
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def _short(reference: str) -> str:
@@ -29,25 +69,163 @@ def _short(reference: str) -> str:
     return Path(reference).name if reference.startswith("..") else reference
 
 
-_CARD = """---
-library_name: close-toolkit
-tags: [text-only-transfer, cross-modal, {task}]
----
+def _head(recipe: Recipe, names: Mapping[str, str], shown: Shown) -> str:
+    """The card's metadata, in the hub's own words."""
+    from huggingface_hub import ModelCardData
 
-# {task}: {language_model} behind {encoder}
+    tasks = [part.task for part in recipe.parts()]
+    results = list(_results(shown.evaluations))
+    data = ModelCardData(
+        library_name="close-toolkit",
+        pipeline_tag="image-to-text",
+        tags=["text-only-transfer", "cross-modal", *dict.fromkeys(tasks)],
+        base_model=list(_base_models(recipe)) or None,
+        language=list(shown.language) or None,
+        license=shown.license,
+        datasets=list(shown.datasets) or None,
+        metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
+        eval_results=results or None,
+        model_name=(shown.name.rpartition("/")[2] if results else None),
+    )
+    return str(data.to_yaml()).strip()
 
-Trained on {train_on} embeddings of the contrastive encoder `{encoder}` with CLOSE toolkit; at test time the encoder's image
-tower takes the text tower's place. The encoder's own weights are not in this folder.
+
+def _base_models(recipe: Recipe) -> Iterator[str]:
+    """Language model and encoder, as far as the hub has them."""
+    if _ID.fullmatch(recipe.language_model) and not Path(recipe.language_model).exists():
+        yield recipe.language_model
+    scheme, _, rest = recipe.encoder.partition(":")
+    if scheme == "open_clip" and "@" not in rest and not rest.startswith("hf-hub:"):
+        import open_clip
+
+        architecture, _, tag = rest.partition("/")
+        rest = (open_clip.get_pretrained_cfg(architecture, tag) or {}).get("hf_hub") or ""
+    rest = rest.removeprefix("hf-hub:").rstrip("/")
+    if _ID.fullmatch(rest) and not Path(rest).exists():
+        yield rest
+
+
+def _measured(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, float, Any]]:
+    """Key, label, value and 95 % interval (or None) of each score."""
+    labels, scores = {score.key: score.label for score in METRICS.scores()}, evaluation["scores"]
+    for key, value in scores.items():
+        if key in labels and isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield key, labels[key], round(float(value), 2), (scores.get("ci") or {}).get(key)
+
+
+def _results(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
+    """`model-index`: the hub has no field for intervals, so they lie among the metric's arguments."""
+    from huggingface_hub import EvalResult
+
+    for evaluation in evaluations:
+        data = Path(str(evaluation["data"])).stem
+        for key, label, value, interval in _measured(evaluation):
+            more = {"interval_95": [round(float(end), 2) for end in interval]} if interval else {}
+            yield EvalResult(
+                task_type="image-to-text",
+                task_name=str(evaluation["task"]),
+                dataset_type=data,
+                dataset_name=data,
+                metric_type=key,
+                metric_name=label,
+                metric_value=value,
+                metric_args={"rows": evaluation["rows"], "modality": evaluation["modality"], **more},
+            )
+
+
+def _trained(recipe: Recipe, values: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    files = [values["data"]["train"]] if isinstance(recipe.task, str) else [part["train"] for part in values["task"]]
+    lines = [
+        f"- {facts['task']}: {facts['rows']:,} rows of `{Path(file).name}`, {facts['examples']:,} examples "
+        f"(SHA-256 {facts['sha256'][:16]})"
+        for file, facts in zip(files, about.get("train", ()), strict=False)
+    ] or [f"- `{Path(file).name}`" for file in files]
+    how = {"full": "trained whole", "lora": "adapted by LoRA", "none": "frozen: prefix and adapter alone were trained"}
+    steps = f", {about['steps']} steps" if about.get("steps") else ""
+    lines += [
+        f"- language model {how[recipe.tune]}, seed {recipe.seed}{steps}",
+        f"- across the gap: `{_inline(yaml.safe_dump(values['adapter'], default_flow_style=True))}`",
+    ]
+    return "## Trained on\n\n" + "\n".join(lines)
+
+
+def _scores(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    rows = [
+        f"| {_inline(Path(str(one['data'])).stem)} ({one['rows']}, {one['modality']}) | {label} | {value:g} | "
+        + ("" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}")
+        + " |"
+        for one in evaluations
+        for _, label, value, interval in _measured(one)
+    ]
+    if rows:
+        table = ["| Rows | Score | Value | 95 % interval |", "|---|---|---|---|", *rows]
+        yield "## Scores\n\n" + "\n".join(table)
+
+
+def _examples(pictures: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+    if pictures:
+        rows = [
+            f"| ![{_inline(one['prediction'])}]({file}) | {_inline(one['context'] or '')} | {_inline(one['prediction'])} | "
+            f"{_inline(' / '.join(one['references'][:2]))} |"
+            for file, one in pictures
+        ]
+        head = ["Drawn at random, not chosen.", "", "| Picture | Asked | Said | References |", "|---|---|---|---|"]
+        yield "## Examples\n\n" + "\n".join([*head, *rows])
+
+
+def _gap(gap: Mapping[str, Any] | None) -> Iterator[str]:
+    """The main measures, those with an interval."""
+    if gap:
+        rows = [
+            f"| {_inline(name)} | {_at(gap, name):.3f} | {low:.3f} to {high:.3f} |"
+            for name, (low, high) in gap["intervals"].items()
+        ]
+        head = f"Measured by `close gap` on {gap['n_text']:,} texts and {gap['n_image']:,} images."
+        table = ["| Measure | Value | 95 % interval |", "|---|---|---|", *rows]
+        yield "\n".join(["## The gap of its encoder", "", head, "", *table])
+
+
+def _at(gap: Mapping[str, Any], name: str) -> float:
+    """A measure, nested by the dots in its name."""
+    node: Any = gap
+    for part in name.split("."):
+        node = node[part]
+    return float(node)
+
+
+def _inline(text: Any) -> str:
+    """Text that ends no cell, line or code, and is no markup."""
+    plain = COMMANDS.sub(" ", " ".join(str(text).split()))
+    return re.sub(r"([\\|`*_\[\]<>#!&])", r"\\\1", plain) if not plain.startswith(("[", "{")) else plain
+
+
+_ABOUT = """Trained on {train_on} embeddings of the contrastive encoder `{encoder}` with CLOSE toolkit (Gu, Clark and Kembhavi,
+ICCV 2023); at test time the encoder's image tower takes the text tower's place. The encoder's own weights are not in here."""
+
+_USE = """## How to use
 
 ```python
 import close
 
-model = close.load("this/folder")
+model = close.load("{name}")
 print(model("photo.jpg"))
 ```
 
-Trained with this recipe:
+```sh
+close caption {name} photo.jpg
+```
 
-```yaml
-{recipe}```
-"""
+With transformers, which reads embeddings of the encoder:
+
+```python
+from close import CloseModel  # with it, AutoModel knows the architecture; no code is fetched
+from transformers import AutoModel
+
+model = AutoModel.from_pretrained("{name}")
+```"""
+
+_LIMITS = """## Limits
+
+- It learnt from {images}: what its texts never spoke of, it does not say, and it says what is likely in them where it can't see.
+- It sees what `{encoder}` sees, with what that gets wrong and is biased by, and writes what `{language_model}` writes.
+- The score of an output is how sure the model is, and no measure of truth."""

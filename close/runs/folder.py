@@ -215,7 +215,7 @@ def save_run(
     model.save_pretrained(folder, state_dict=state)
     tokenizer.save_pretrained(folder)
     write_text(folder / "log.jsonl", "".join(json.dumps(nan_as_null(entry)) + "\n" for entry in log))
-    write_text(folder / "README.md", model_card(recipe, folder))
+    write_text(folder / "README.md", model_card(recipe, folder, about))
     config = model.config
     encoder = portable_reference(place_of(config.encoder, folder), folder)
     info = {

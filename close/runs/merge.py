@@ -53,6 +53,6 @@ def merge(run: str | Path, out: str | Path, *, language_model: str | None = None
         )
         model.save_pretrained(partial)
         write_text(partial / RECIPE_FILE, yaml.safe_dump(portable(recipe.dump(), target), sort_keys=False))
-        write_text(partial / "README.md", model_card(recipe, target))
+        write_text(partial / "README.md", model_card(recipe, target, about))
         write_json(partial / RUN_FILE, about)
     return target

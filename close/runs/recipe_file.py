@@ -13,7 +13,7 @@ from close.io.places import last_part, moved_reference, seen_from
 from close.io.plain import parse_yaml, read_yaml
 from close.plugins import is_file
 
-__all__ = ["absolute", "portable", "portable_reference", "read_values"]
+__all__ = ["absolute", "named", "portable", "portable_reference", "read_values"]
 
 
 def read_values(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -49,6 +49,11 @@ def portable(values: dict[str, Any], folder: str | Path) -> dict[str, Any]:
     What has nothing but the root in common with it is named by its last part alone: where it lies is this machine's own affair.
     """
     return _with_places(copy.deepcopy(values), lambda place: seen_from(place, folder) or last_part(place), Path())
+
+
+def named(values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's values with every place by its last part alone."""
+    return _with_places(copy.deepcopy(values), last_part, Path())
 
 
 def portable_reference(reference: str, folder: str | Path) -> str:

@@ -1,0 +1,269 @@
+"""A run on the Hugging Face hub: which files go, what they say there, and the one commit that brings them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from close.encoders.pictures import open_picture
+from close.errors import CloseError, DataError, MismatchError, RecipeError, WeightsError, reason
+from close.evaluation.metrics import METRICS
+from close.evaluation.saved import check_evaluation
+from close.io.files import read_json
+from close.io.places import last_part, moved_reference
+from close.io.plain import read_plain
+from close.runs.card import Shown, model_card
+from close.runs.folder import RECIPE_FILE, RUN_FILE, open_run
+from close.runs.hub import RUN_FILES
+from close.runs.recipe import checked
+from close.runs.recipe_file import named, read_values
+
+__all__ = ["Parcel", "check_name", "pack", "publish"]
+
+EXAMPLES = "examples"
+PIXELS = 384
+"""Longer side of an example's picture."""
+
+
+@dataclass
+class Parcel:
+    """What goes to the hub.
+
+    Attributes:
+        files: by path there, what is written anew, or the file that goes as it is.
+        notes: what others will miss.
+    """
+
+    files: dict[str, bytes | Path] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file."""
+        return {
+            name: len(what) if isinstance(what, bytes) else what.stat().st_size
+            for name, what in sorted(self.files.items())
+        }
+
+    @property
+    def card(self) -> str:
+        """The model card."""
+        text = self.files["README.md"]
+        return text.decode() if isinstance(text, bytes) else text.read_text(encoding="utf-8")
+
+
+def check_name(name: str) -> str:
+    """A name that a run can have on the hub: ORG/NAME.
+
+    Raises:
+        RecipeError: it is none.
+    """
+    from huggingface_hub import errors, hf_hub_url
+
+    try:
+        hf_hub_url(name, RUN_FILE)
+    except errors.HFValidationError as error:
+        raise RecipeError(f"{name!r}: {reason(error)}") from None
+    if "/" not in name:
+        raise RecipeError(f"{name!r}: say ORG/NAME, where ORG is you or your organisation")
+    return name
+
+
+def pack(run: str | Path, shown: Shown, *, gap: str | Path | None = None, examples: int = 4) -> Parcel:
+    """A finished run as it is published: what using it needs, and a card; no checkpoints, logs, tables or places of this machine.
+
+    Args:
+        shown: what the card says; its evaluations, gap and pictures are filled in from the run and `gap`.
+        gap: what `close gap TEXT IMAGE --json` said of the run's encoder.
+        examples: how many pictures of evaluations go too, at most.
+    Raises:
+        MissingError: no finished run, or no such file. DataError: a file is damaged, or names a place of this machine.
+        MismatchError: the gap is another encoder's.
+    """
+    folder = Path(run)
+    about = open_run(folder)
+    parcel = Parcel({path.relative_to(folder).as_posix(): path for path in _files(folder)})
+    config = read_plain(folder / "config.json")
+    for what, reference in (
+        ("encoder", config.get("encoder")),
+        ("language model", (config.get("base") or {}).get("reference")),
+    ):
+        if isinstance(reference, str) and moved_reference(reference, lambda _: "", folder) != reference:
+            fix = "its --encoder says where" if what == "encoder" else "`close merge` writes the run with it"
+            parcel.notes.append(
+                f"the {what} {last_part(reference)!r} is a folder of this machine, which others need too; {fix}"
+            )
+    _rename(parcel, "config.json", config | _references(config, folder))
+    _rename(parcel, RUN_FILE, _run_info(about, folder))
+    for name in [name for name in parcel.files if name.startswith("calibration/")]:
+        calibrated = read_plain(folder / name)
+        own = calibrated.get("run_sha256") == hashlib.sha256((folder / RUN_FILE).read_bytes()).hexdigest()
+        new = {"data": last_part(str(calibrated.get("data", "")))} | ({"run_sha256": _sum(parcel)} if own else {})
+        _rename(parcel, name, calibrated | new)
+    place = folder / RECIPE_FILE
+    values = named(checked(read_values(place), f"{place}", only_keys=True).dump())
+    parcel.files[RECIPE_FILE] = yaml.safe_dump(values, sort_keys=False).encode()
+    evaluations = list(_evaluations(folder))
+    pictures = _pictures(parcel, evaluations, examples)
+    measured = None if gap is None else _gap(Path(gap), config.get("embed_dim"))
+    shown = replace(shown, evaluations=evaluations, pictures=pictures, gap=measured)
+    recipe = checked(values, f"{place}", only_keys=True)
+    parcel.files["README.md"] = model_card(recipe, Path("/"), about, shown).encode()
+    _refuse_places(parcel, folder)
+    return parcel
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    yield from (folder / name for name in names if _is_ours(name))
+
+
+def _is_ours(name: str, *more: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in (*RUN_FILES, *more))
+
+
+def _rename(parcel: Parcel, name: str, values: Mapping[str, Any]) -> None:
+    """Write a file of settings anew, if it says other than it did: a file that stays the same keeps its sum."""
+    path = parcel.files[name]
+    if not isinstance(path, Path) or values != read_plain(path):
+        parcel.files[name] = (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _sum(parcel: Parcel) -> str:
+    about = parcel.files[RUN_FILE]
+    return hashlib.sha256(about if isinstance(about, bytes) else about.read_bytes()).hexdigest()
+
+
+def _name(reference: Any, folder: Path) -> Any:
+    """A reference with the last part alone of a place."""
+    return moved_reference(reference, last_part, folder) if isinstance(reference, str) else reference
+
+
+def _references(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Encoder and language model of a configuration, by name."""
+    base = config.get("base")
+    new = {"encoder": _name(config.get("encoder"), folder)}
+    return new | ({"base": base | {"reference": _name(base["reference"], folder)}} if base else {})
+
+
+def _run_info(about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    new = dict(about) | {"encoder": _name(about.get("encoder"), folder)}
+    if isinstance(origin := about.get("init_from"), dict) and "run" in origin:
+        new["init_from"] = origin | {"run": last_part(str(origin["run"]))}
+    if isinstance(merged := about.get("merged"), dict) and "reference" in merged:
+        new["merged"] = merged | {"reference": _name(merged["reference"], folder)}
+    return new
+
+
+def _evaluations(folder: Path) -> Iterator[dict[str, Any]]:
+    """What was measured on images, all rows."""
+    keys = {score.key: score.label for score in METRICS.scores()}
+    for file in sorted(folder.glob("evaluations/*/scores.json")):
+        found = read_json(file)
+        check_evaluation(found, f"{file}", keys)
+        if not all(key in found for key in ("data", "task", "rows", "modality")):
+            raise DataError(f"{file}: no evaluation of a run: it says no data, task, rows or modality")
+        if found["modality"] == "image" and found.get("limit") is None:
+            yield found
+
+
+def _pictures(parcel: Parcel, evaluations: list[dict[str, Any]], count: int) -> list[tuple[str, Mapping[str, Any]]]:
+    """Small copies of the pictures of random examples, without what their files say besides; they go into the parcel."""
+    given = [
+        one for found in evaluations for one in (found.get("examples") or {}).get("random", []) if one.get("image")
+    ]
+    shown: list[tuple[str, Mapping[str, Any]]] = []
+    for one in given:
+        if len(shown) < count and os.path.isfile(one["image"]):
+            picture, made, name = open_picture(one["image"]), BytesIO(), f"{EXAMPLES}/{len(shown) + 1}.jpg"
+            picture.thumbnail((PIXELS, PIXELS))
+            picture.save(made, "JPEG", quality=90)
+            parcel.files[name] = made.getvalue()
+            shown.append((name, one))
+    return shown
+
+
+def _gap(file: Path, width: Any) -> dict[str, Any]:
+    """What `close gap --json` said.
+
+    Raises:
+        DataError: it is none. MismatchError: of another encoder.
+    """
+    found = read_plain(file)
+    if not isinstance(found.get("intervals"), dict) or not isinstance(found.get("n_text"), int):
+        raise DataError(f"{file}: expected what `close gap TEXT IMAGE --json` prints")
+    if found.get("dim") != width:
+        raise MismatchError(f"{file} is of vectors of width {found.get('dim')}, and the run's encoder has {width}")
+    return found
+
+
+def _refuse_places(parcel: Parcel, folder: Path) -> None:
+    """A last look at all that people write and read: nothing says where it lay."""
+    places = {os.path.abspath(folder), os.path.realpath(folder), os.getcwd(), os.path.expanduser("~")}
+    wanted = re.compile(
+        "|".join(re.escape(place) + r"(?![\w.-])" for place in places if len(Path(place).parts) > 2) or "(?!)"
+    )
+    for name, what in parcel.files.items():
+        if name.endswith((".json", ".yaml", ".md", ".jinja")) and name not in ("tokenizer.json", "vocab.json"):
+            text = (what if isinstance(what, bytes) else what.read_bytes()).decode(errors="replace")
+            if found := wanted.search(text):
+                raise DataError(
+                    f"{folder / name}: names {found[0]!r}, a place of this machine; edit it, and publish again"
+                )
+
+
+def publish(
+    run: str | Path,
+    name: str,
+    parcel: Parcel,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    message: str | None = None,
+) -> str:
+    """Send a parcel to the hub, as one commit; files of an earlier one that are in it no more are removed.
+
+    Args:
+        name: ORG/NAME there, made if need be. private: where it is made. revision: a branch, made if need be.
+    Returns:
+        The commit.
+    Raises:
+        WeightsError: the hub refuses it, or can't be reached; nothing was changed there.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
+
+    api = HfApi(endpoint=constants.ENDPOINT)
+    try:
+        api.create_repo(name, private=private or None, exist_ok=True)
+        if revision is not None:
+            api.create_branch(name, branch=revision, exist_ok=True)
+        there = api.list_repo_files(name, revision=revision)
+        gone = {path for path in there if _is_ours(path, f"{EXAMPLES}/*")} - parcel.files.keys()
+        adds = [
+            CommitOperationAdd(path, BytesIO(what) if isinstance(what, bytes) else str(what))
+            for path, what in sorted(parcel.files.items())
+        ]
+        found = api.create_commit(
+            name,
+            [*adds, *(CommitOperationDelete(path) for path in sorted(gone))],
+            commit_message=message or "A run of close toolkit",
+            revision=revision,
+        )
+    except CloseError:
+        raise
+    except Exception as error:  # of huggingface_hub, or of whatever carries its requests
+        raise WeightsError(
+            f"{name}: the hub did not take {run} ({reason(error, whole=False)}); log in by `hf auth login`, or say --dry-run "
+            "to see what would go"
+        ) from None
+    return str(found.oid)

@@ -1,0 +1,200 @@
+"""Publishing: what goes, what it says, and that it comes back as the same run, from a hub that speaks the hub's own protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from hub_server import hub
+from huggingface_hub import ModelCard
+
+import close
+from close.errors import DataError, MismatchError, RecipeError
+from close.runs.card import Shown
+from close.runs.evaluate import evaluate
+from close.runs.hub import RUN_FILES
+from close.runs.publish import check_name, pack
+
+
+@pytest.fixture(scope="module")
+def evaluated(run: Path, pictures: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with an evaluation, beside all that is not to be published."""
+    folder = shutil.copytree(run, tmp_path_factory.mktemp("published") / "new" / "run")
+    rows = [
+        {"id": path.stem, "image": str(path), "source": text, "references": [text, "a <b>|dog"]}
+        for path, text in zip(sorted(pictures.glob("*.png")), tiny.sentences(12), strict=True)
+    ]
+    data = tiny.write_jsonl(folder.parent / "test set.jsonl", rows)
+    evaluate(folder, data, encoder=str(tiny_encoder))
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "started.json").write_text("{}")
+    (folder / "modeling.py").write_text("1/0")
+    return folder
+
+
+def _texts(parcel: Any) -> dict[str, str]:
+    read = {name: what if isinstance(what, bytes) else what.read_bytes() for name, what in parcel.files.items()}
+    return {name: data.decode() for name, data in read.items() if not name.endswith((".safetensors", ".jpg", ".npy"))}
+
+
+def test_what_goes_is_what_is_needed_and_says_nothing_of_this_machine(evaluated, tmp_path_factory):
+    parcel = pack(evaluated, Shown("me/birds"), examples=2)
+    own = {path.name for path in evaluated.iterdir() if path.is_file()} - {"log.jsonl", "modeling.py"}
+    assert parcel.files.keys() == own | {"examples/1.jpg", "examples/2.jpg"}
+    for name, text in _texts(parcel).items():
+        assert str(tmp_path_factory.getbasetemp()) not in text, name
+        assert ".." not in text.replace("...", ""), name
+    config = json.loads(_texts(parcel)["config.json"])
+    assert config["encoder"] == "open_clip_dir"
+    assert [note.split(" is ")[0] for note in parcel.notes] == ["the encoder 'open_clip_dir'"]
+    assert sum(parcel.sizes.values()) < 200_000
+
+
+def test_the_card_is_what_the_hub_reads(evaluated):
+    gap = {"n_text": 48, "n_image": 12, "dim": 16, "centroid_gap": 0.9, "intervals": {"centroid_gap": [0.8, 1.0]}}
+    file = evaluated.parent / "gap.json"
+    file.write_text(json.dumps(gap))
+    shown = Shown("me/birds", language=["en"], license="mit", datasets=["me/captions"])
+    parcel = pack(evaluated, shown, gap=file, examples=1)
+    card = ModelCard(parcel.card)
+    data = card.data
+    assert (data.pipeline_tag, data.library_name, data.license) == ("image-to-text", "close-toolkit", "mit")
+    assert (data.language, data.datasets) == (["en"], ["me/captions"])
+    scores = json.loads((evaluated / "evaluations" / "test set-image" / "scores.json").read_text())["scores"]
+    found = {result.metric_type: result for result in data.eval_results}
+    assert data.metrics == list(found)
+    assert found["cider"].metric_value == round(scores["cider"], 2)
+    assert found["cider"].metric_args["interval_95"] == [round(end, 2) for end in scores["ci"]["cider"]]
+    assert (found["cider"].dataset_name, found["cider"].metric_args["rows"]) == ("test set", 12)
+    for part in (
+        'close.load("me/birds")',
+        "close caption me/birds photo.jpg",
+        "AutoModel.from_pretrained",
+        "48 rows of",
+    ):
+        assert part in card.text
+    assert "| centroid_gap | 0.900 | 0.800 to 1.000 |".replace("_", r"\_") in card.text
+    assert "(examples/1.jpg)" in card.text
+    assert r"a \<b\>\|dog" in card.text
+    file.write_text(json.dumps(gap | {"dim": 17}))
+    with pytest.raises(MismatchError, match="width 17"):
+        pack(evaluated, shown, gap=file)
+    file.write_text("{}")
+    with pytest.raises(DataError, match="close gap TEXT IMAGE --json"):
+        pack(evaluated, shown, gap=file)
+
+
+def test_base_models_are_those_that_the_hub_has(run):
+    from close.runs.card import _base_models
+    from close.runs.recipe import Recipe
+
+    given = {"data": {"train": "c.txt"}, "language_model": "google-t5/t5-base"}
+    for encoder, base in {
+        "hf:openai/clip-vit-base-patch32": "openai/clip-vit-base-patch32",
+        "open_clip:hf-hub:a/b": "a/b",
+        "open_clip:ViT-L-14/openai": "timm/vit_large_patch14_clip_224.openai",
+        "open_clip:ViT-L-14@w.pt": None,
+        "mini": None,
+    }.items():
+        recipe = Recipe.model_validate(given | {"encoder": encoder})
+        assert list(_base_models(recipe)) == ["google-t5/t5-base", *([base] if base else [])]
+
+
+def test_a_calibration_goes_on_belonging_to_its_run(evaluated, tmp_path):
+    """A run of before said where its encoder lay: that goes, and the sum that ties the calibration to it is made anew."""
+    old = shutil.copytree(evaluated, tmp_path / "old")
+    about = json.loads((old / "run.json").read_text()) | {"encoder": "/home/me/clip"}
+    (old / "run.json").write_text(json.dumps(about))
+    (old / "calibration").mkdir()
+    tied = hashlib.sha256((old / "run.json").read_bytes()).hexdigest()
+    (old / "calibration" / "caption.json").write_text(json.dumps({"data": "/home/me/val.jsonl", "run_sha256": tied}))
+    texts = _texts(pack(old, Shown("me/birds")))
+    assert json.loads(texts["run.json"])["encoder"] == "clip"
+    calibrated = json.loads(texts["calibration/caption.json"])
+    assert calibrated == {"data": "val.jsonl", "run_sha256": hashlib.sha256(texts["run.json"].encode()).hexdigest()}
+
+
+def test_what_names_this_machine_after_all_is_refused(evaluated, tmp_path):
+    own = shutil.copytree(evaluated, tmp_path / "own")
+    (own / "tokenizer_config.json").write_text(json.dumps({"name_or_path": str(own / "models")}))
+    with pytest.raises(DataError, match=r"tokenizer_config\.json: names '.*', a place of this machine"):
+        pack(own, Shown("me/birds"))
+
+
+@pytest.mark.parametrize("name", ["birds", "me/a/b", "me/--", "me/birds@v1", "", "me/.."])
+def test_names_that_the_hub_does_not_take(name):
+    with pytest.raises(RecipeError):
+        check_name(name)
+
+
+_TWICE = """
+import sys
+from close.cli import main
+from close.runs.hub import run_folder
+from close.errors import CloseError
+run, more = sys.argv[1], sys.argv[2:]
+def close(*words):
+    sys.argv = ["close", *words]
+    try: main()
+    except SystemExit as stop: assert not stop.code, stop.code
+close("publish", run, "me/birds", "--private", "--examples", "2")
+close("publish", run, "me/birds", "--revision", "small", "--examples", "0")
+print("FOLDER", run_folder("me/birds"))
+print("FOLDER", run_folder("me/birds@small"))
+for name in ("me/gone", "me/birds@gone", "me/model"):
+    try: run_folder(name)
+    except CloseError as error: print("TOLD", error)
+"""
+
+
+def test_there_and_back(evaluated, tmp_path, cli, pictures, tiny_encoder):
+    dry = cli("publish", evaluated, "me/birds", "--dry-run")
+    assert "model.safetensors" in dry.out
+    assert "pipeline_tag: image-to-text" in dry.out
+    with hub() as server:
+        server.repositories["me/model"] = type(server).new({"config.json": b"{}"})
+        place = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path), "HF_TOKEN": "hf_x", "HF_HUB_OFFLINE": "0"}
+        ran = subprocess.run(
+            [sys.executable, "-c", _TWICE, str(evaluated)],
+            env=os.environ | place | {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    assert ran.returncode == 0, ran.stderr
+    assert server.repositories["me/birds"].private
+    first, small = (Path(line.split(" ", 1)[1]) for line in ran.stdout.splitlines() if line.startswith("FOLDER"))
+    assert f"published: me/birds@{first.name}" in ran.stdout
+    assert {path.name for path in small.iterdir()} == {path.name for path in first.iterdir()}
+    there = server.repositories["me/birds"]
+    assert "examples/2.jpg" in there.states[there.branches["main"]]
+    assert there.states[there.branches["small"]].keys() == there.states[there.branches["main"]].keys() - {
+        "examples/1.jpg",
+        "examples/2.jpg",
+    }
+    gone, revision, model = (line for line in ran.stdout.splitlines() if line.startswith("TOLD"))
+    assert "no model of that name" in gone
+    assert "no revision 'gone'" in revision
+    assert "is no run of `close train`" in model
+    picture = pictures / "p00.png"
+    before, after = (close.load(folder, encoder=str(tiny_encoder)) for folder in (evaluated, first))
+    assert (after(picture).text, after(picture).score) == (before(picture).text, before(picture).score)
+
+
+def test_a_hub_that_is_not_there_is_told(evaluated, told):
+    message = told("publish", evaluated, "me/birds")
+    assert "the hub did not take" in message
+    assert "--dry-run" in message
+
+
+def test_only_what_a_run_needs_is_named():
+    assert not any(pattern.endswith((".py", "*")) for pattern in RUN_FILES)
