@@ -12,7 +12,7 @@ from close.adapters.distribution import MomentMatching, ReAlign, Transport
 from close.adapters.gaussian import Gaussian, Identity, cosine_to_std, std_to_cosine
 from close.adapters.linear import LinearMap
 from close.adapters.memory import Memory, Nearest
-from close.adapters.noise import RowNoise, row_seeds
+from close.adapters.noise import RowNoise, row_seeds, vector_seeds
 from close.adapters.resolve import check_adapter, fit_adapter, resolve_adapter
 from close.adapters.shared import Shared
 from close.adapters.shift import MeanShift, RandomShift
@@ -52,4 +52,5 @@ __all__ = [
     "row_seeds",
     "save_adapter",
     "std_to_cosine",
+    "vector_seeds",
 ]

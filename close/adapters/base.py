@@ -182,12 +182,13 @@ class GapAdapter(nn.Module):
         sides = ", ".join(f"{side}: {'DATA_FILE' if side == 'groups' else 'TABLE'}" for side in _WANTED[cls.needs])
         return f"{{{cls.name}: {{fit: {{{sides}}}}}}}"
 
-    def forward(self, x: Tensor, modality: Modality, seeds: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, modality: Modality, seeds: Tensor | None = None, *, noisy: bool = True) -> Tensor:
         """Unit rows, adapted on the side that `modality` names.
 
         Args:
             x: (B, dim) unit rows.
             seeds: (B,) int64 noise seeds (`row_seeds`); drawn from torch's generator when training without them.
+            noisy: False leaves the noise out in training too.
         Raises:
             NotFittedError: `fit` was not called where it has to be.
             RecipeError: unknown modality.
@@ -198,7 +199,7 @@ class GapAdapter(nn.Module):
             return F.normalize(self.image(x), dim=-1)
         if modality != "text":
             raise RecipeError(f"modality is 'text' or 'image', not {modality!r}")
-        if not self.training:
+        if not (self.training and noisy):
             return F.normalize(self.text(x, None), dim=-1)
         if seeds is None:
             seeds = torch.randint(torch.iinfo(torch.int64).max, (len(x),), device=x.device)

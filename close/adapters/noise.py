@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["RowNoise", "row_seeds"]
+__all__ = ["RowNoise", "row_seeds", "vector_seeds"]
 
 _GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
@@ -41,6 +41,19 @@ def row_seeds(seed: int, epoch: int, rows: Tensor) -> Tensor:
     wrapped = (seed + (1 << 63)) % (1 << 64) - (1 << 63)
     start = _mix(torch.tensor([wrapped, epoch], dtype=torch.int64, device=rows.device) * _GAMMA + _GAMMA)
     return _mix(_mix(start[0] ^ rows) + start[1])
+
+
+def vector_seeds(seeds: Tensor, count: int, start: int = 0) -> Tensor:
+    """A seed for each of several vectors of a row; number 0 has the row's own.
+
+    Args:
+        seeds: (B,) int64 of the rows. start: number of the first vector.
+    Returns:
+        (B, count) int64.
+    """
+    numbers = torch.arange(start, start + count, dtype=torch.int64, device=seeds.device)
+    own = seeds.to(torch.int64)[:, None]
+    return torch.where(numbers == 0, own, _mix(own + _mix(numbers * _GAMMA)))
 
 
 class RowNoise:

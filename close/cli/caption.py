@@ -45,6 +45,9 @@ Sure = Annotated[
 Vectors = Annotated[
     Path | None, typer.Option(help="In place of images: an embedding table, a .npy file or a folder of these.")
 ]
+Together = Annotated[
+    bool, typer.Option("--together", help="Each folder is one item of several images: views, frames of a film.")
+]
 Side = Annotated[
     Literal["text", "image"] | None,
     typer.Option(help="With --vectors: the side of the adapter; without it, a table's own, image for .npy."),
@@ -69,6 +72,7 @@ def caption(
         typer.Option(help="clip: order candidates by how near the encoder finds their text to the image."),
     ] = None,
     min_confidence: Sure = None,
+    together: Together = False,
     vectors: Vectors = None,
     modality: Side = None,
     num_beams: Beams = None,
@@ -98,11 +102,11 @@ def caption(
     from close.runs.pipeline import load
     from close.runs.vector_items import VectorItems
 
-    _check_usage(items, vectors, modality)
+    _check_usage(items, vectors, modality, together)
     spread = None if engine == "local" else pick_engine(engine, workers, address)
     model = load(run, device=device, precision=precision, encoder=encoder)
     source = VectorItems(vectors, model.model.config, str(run), modality) if vectors else None
-    many = range(len(source.rows)) if source else expand(items or (), model.encoder.item_suffixes)[0]
+    many = range(len(source)) if source else expand(items or (), model.encoder.item_suffixes, together=together)[0]
     found = {"n": n, "rerank": rerank, "min_confidence": min_confidence}
     settings = _generation(sample, seed, **found, num_beams=num_beams, top_p=top_p, temperature=temperature)
     settings |= {"context": context, "batch_size": batch_size}
@@ -124,9 +128,11 @@ def _generation(sample: bool, seed: int, **given: Any) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def _check_usage(items: list[Path] | None, vectors: Path | None, modality: str | None) -> None:
+def _check_usage(items: list[Path] | None, vectors: Path | None, modality: str | None, together: bool) -> None:
     if bool(items) == bool(vectors):
         raise typer.BadParameter("give images, or vectors by --vectors", param_hint="ITEMS")
+    if together and vectors:
+        raise typer.BadParameter("it is about folders of images; a table knows its items", param_hint="--together")
     if modality and not vectors:
         raise typer.BadParameter("it goes with --vectors; images pass the image side", param_hint="--modality")
 
@@ -151,16 +157,17 @@ def _file(
     out: Path, run: Path, items: Sequence[Any], source: VectorItems | None, settings: dict[str, Any]
 ) -> AbstractContextManager[ResultFile]:
     """The file of results, open for what it lacks."""
-    from close.io.keys import file_key
+    from close.io.keys import file_key, files_key
     from close.io.media import written
     from close.io.results import ResultFile
     from close.runs.confidence import calibration_sums, run_sum
+    from close.runs.items import item_files, item_name
 
-    given = [written(source.rows.path), source.modality, *map(str, items)] if source else list(map(written, items))
+    given = [written(source.rows.path), source.modality, *map(str, items)] if source else list(map(item_name, items))
     names = hashlib.sha256("\n".join(given).encode()).hexdigest()
     made_by = {"run": str(run), "run_sha256": run_sum(run)}
     about = {**made_by, "items": names, **settings, **calibration_sums(run)}
-    keys = [file_key(source.rows.path)] * len(items) if source else [file_key(Path(item)) for item in items]
+    keys = [file_key(source.rows.path)] * len(items) if source else [files_key(item_files(item)) for item in items]
     return ResultFile(out, about, unit=int(settings["batch_size"]), keys=keys)()
 
 

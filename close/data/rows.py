@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, overload
+from typing import Any, BinaryIO, Literal, TypeVar, overload
 
 import numpy as np
 
@@ -23,17 +23,18 @@ from close.errors import DataError, shown
 from close.io.files import below, check_file
 from close.registry import unknown_name
 
-__all__ = ["Modality", "Row", "RowFile", "named_sources", "parse_json", "parse_row"]
+__all__ = ["Modality", "Row", "RowFile", "named_images", "named_sources", "parse_json", "parse_row"]
 
 Modality = Literal["text", "image"]
 """Which tower a vector came from; "image" stands for whatever the encoder's second tower takes."""
 
-_TEXTS = ("source", "target", "references", "answers")
-_STRINGS = ("id", "context", "image", "group", "label", "task")
+_TEXTS = ("source", "target", "references", "answers", "image")
+_STRINGS = ("id", "context", "group", "label", "task")
 _KEYS = (*_TEXTS, *_STRINGS, "meta")
 _PLACES = 16
 """Bits of an index entry for a row's place in its record; the others are for the line number."""
 _log = logging.getLogger(__name__)
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,11 @@ class Row:
 
     Attributes:
         id: name of the row; its line number where the file gives none.
-        source: text(s) for the contrastive encoder; the vectors of several are averaged.
+        source: text(s) for the contrastive encoder; the vectors of several are averaged, or stay apart (`several` of a recipe).
         context: text for the language model's input.
         target: text(s) to produce, each trained on.
-        image: file of the second modality, resolved against the data file's folder.
+        images: file(s) of the second modality, resolved against the data file's folder (`image` in a file): views, frames. Of
+            several, as of sources.
         group: rows of one image share it.
         references, answers, label: what evaluation compares with.
         task: for files that mix tasks.
@@ -56,7 +58,7 @@ class Row:
     source: tuple[str, ...] = ()
     context: str = ""
     target: tuple[str, ...] = ()
-    image: Path | None = None
+    images: tuple[Path, ...] = ()
     group: str | None = None
     references: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
@@ -64,12 +66,26 @@ class Row:
     task: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def image(self) -> Path | None:
+        """Its file of the second modality; of several, the first."""
+        return self.images[0] if self.images else None
+
 
 def named_sources(row: Row) -> list[tuple[str, str]]:
     """(id, text) of each source of a row, as embedding tables name them: its id, or `id#0`, `id#1`, … of several."""
-    if len(row.source) == 1:
-        return [(row.id, row.source[0])]
-    return [(f"{row.id}#{number}", text) for number, text in enumerate(row.source)]
+    return _named(row.id, row.source)
+
+
+def named_images(row: Row) -> list[tuple[str, Path]]:
+    """(id, file) of each image of a row, likewise."""
+    return _named(row.id, row.images)
+
+
+def _named(name: str, parts: Sequence[Part]) -> list[tuple[str, Part]]:
+    if len(parts) == 1:
+        return [(name, parts[0])]
+    return [(f"{name}#{number}", part) for number, part in enumerate(parts)]
 
 
 def parse_row(values: Any, where: str, *, folder: Path, default_id: str) -> Row:
@@ -94,8 +110,7 @@ def parse_row(values: Any, where: str, *, folder: Path, default_id: str) -> Row:
     checked["meta"] = values.get("meta") or {}
     if not isinstance(checked["meta"], dict):
         raise DataError(f"{where}: 'meta' is {shown(checked['meta'])}, expected an object")
-    if "image" in checked:
-        checked["image"] = folder / checked["image"]
+    checked["images"] = tuple(folder / name for name in checked.pop("image", ()))
     return Row(**checked)
 
 
@@ -217,7 +232,7 @@ class RowFile(Sequence[Row]):
         where, folder = f"{self.path}:{number}", self.path.parent
         if self._table:
             found = self._table.rows(text, where, str(number))
-            for name in (values["image"] for values in found if "image" in values):
+            for name in (values["image"] for values in found if "image" in values):  # a table's cell is one name
                 if below(folder, name) is None:
                     raise DataError(
                         f"{where}: image {shown(name)} is not below {folder.absolute()}; "

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from close.data.rows import named_images
 from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder
 from close.errors import DataError, RecipeError
@@ -101,7 +102,8 @@ def _truth(data: Path, images: Sequence[tuple[str, Path]]) -> dict[str, str]:
     if data.is_dir() and all(path == data / name for name, path in images):
         found = {name: Path(name).parts[0].replace("_", " ").lower() for name, _ in images if "/" in name}
     elif is_rows(data):
-        found = {row.id: row.label.strip().lower() for row in open_rows(data) if row.image and row.label}
+        named = ((name, row.label) for row in open_rows(data) for name, _ in named_images(row))
+        found = {name: label.strip().lower() for name, label in named if label}
     else:
         return {}
     return found if len(found) == len(images) else {}

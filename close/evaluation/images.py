@@ -17,10 +17,10 @@ PER_ROW = ("vqa", "entailment")
 
 
 def rows_of_images(rows: Iterable[Row], kind: str) -> list[list[Row]]:
-    """The rows of each example: those that show one image (or name one group, without images) behind one context."""
+    """The rows of each example: of one image, or of the same ones (or of one group, without images), behind one context."""
     found: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        shown = str(row.image) if row.image is not None else row.group
+        shown = "\0".join(map(str, row.images)) or row.group
         alone = shown is None or kind in PER_ROW
         found.setdefault(("", row.id) if alone else (str(shown), row.context, row.task or ""), []).append(row)
     return list(found.values())

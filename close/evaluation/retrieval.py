@@ -78,8 +78,8 @@ def recall(data: str | Path, encoder: ContrastiveEncoder) -> dict[str, Any]:
     """
     rows = open_rows(data)
     for row in rows:
-        if row.image is None or not row.source:
-            raise DataError(f"{rows.path}: row {row.id!r} needs 'image' and 'source' to be a pair")
+        if len(row.images) != 1 or not row.source:
+            raise DataError(f"{rows.path}: row {row.id!r} needs one 'image' and a 'source' to be a pair")
     with progress(f"embedding {rows.path.name}") as update:
         images = cached_table(rows, encoder, "image", progress=update)
     with progress(f"embedding {rows.path.name}", "texts") as update:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from close.data.rows import RowFile, named_sources, parse_json
+from close.data.rows import RowFile, named_images, named_sources, parse_json
 from close.data.shards import open_rows
 from close.data.text import TextFile
 from close.errors import DataError, MismatchError, MissingError
@@ -145,11 +145,11 @@ def _place(key: Any, find: Any, where: str, side: str, table: Any) -> int:
 
 def _from_data(rows: RowFile, text: Any, image: Any) -> Pairing:
     texts, images = ItemFinder(text), ItemFinder(image)
-    pairs, captions, pictures, groups, left_out = [], {}, {}, {}, 0
+    pairs, pictures = list[tuple[int, int]](), dict[int, Path]()
+    captions, groups, left_out = {}, {}, 0
     for row in rows:
-        v = images.row([row.id, *_tails(row.image)]) if row.image else None
-        if v is not None and row.image:
-            pictures[v] = row.image
+        shown = [(images.row([name, *_tails(path)]), path) for name, path in named_images(row)]
+        pictures |= {v: path for v, path in shown if v is not None}
         for name, source in named_sources(row):
             t = texts.row([name])
             if t is None:
@@ -157,9 +157,8 @@ def _from_data(rows: RowFile, text: Any, image: Any) -> Pairing:
                 continue
             captions[t] = source
             groups[t] = row.group or f"\0{row.id}"
-            if v is not None:
-                pairs.append((t, v))
-        left_out += row.image is not None and v is None
+            pairs.extend((t, v) for v, _ in shown if v is not None)
+        left_out += sum(v is None for v, _ in shown)
     for finder in (texts, images):
         finder.check_length(rows.path)
     if not pairs:
@@ -168,7 +167,7 @@ def _from_data(rows: RowFile, text: Any, image: Any) -> Pairing:
     return Pairing(np.array(pairs, dtype=np.int64), labels, captions, pictures, left_out)
 
 
-def _tails(path: Path | None) -> list[str]:
+def _tails(path: Path) -> list[str]:
     """A path's endings, longest first: a table made of a folder names its files relative to it."""
-    parts = path.parts if path else ()
+    parts = path.parts
     return ["/".join(parts[start:]) for start in range(1, len(parts))]

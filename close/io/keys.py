@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["cache_folder", "file_key", "text_key"]
+__all__ = ["cache_folder", "file_key", "files_key", "text_key"]
 
 
 def cache_folder() -> Path:
@@ -25,3 +26,9 @@ def file_key(path: Path) -> int:
         return text_key(f"{path}\0{[file_key(file) for file in sorted(path.rglob('*')) if file.is_file()]}")
     about = path.stat() if path.is_file() else None
     return text_key(f"{path}\0{about.st_size}\0{about.st_mtime_ns}" if about else str(path))
+
+
+def files_key(paths: Sequence[Path]) -> int:
+    """Of several files together; of one, its own."""
+    keys = [file_key(path) for path in paths]
+    return keys[0] if len(keys) == 1 else text_key(f"{keys}")

@@ -13,6 +13,7 @@ from close.errors import RecipeError
 from close.model.language_models.base import IGNORED, LanguageModelKind
 from close.model.language_models.encoder_decoder import EncoderDecoder
 from close.model.modeling import CloseModel
+from close.model.sets import Sets
 
 __all__ = ["LabelTree", "label_scores"]
 
@@ -68,7 +69,7 @@ def _token_ids(kind: LanguageModelKind, tokenizer: Any, labels: Sequence[str]) -
 def label_scores(
     model: CloseModel,
     tokenizer: Any,
-    embeds: Tensor,
+    embeds: Tensor | Sets,
     labels: Sequence[str],
     *,
     modality: Modality = "image",
@@ -81,7 +82,7 @@ def label_scores(
     A prompt is read once; behind it, the labels alone.
 
     Args:
-        embeds: (B, D) unit rows. context: `context_ids` and `context_mask`, (B, L).
+        embeds: (B, D) unit rows, or items of several vectors. context: `context_ids` and `context_mask`, (B, L).
         normalise: divide by the label's length in tokens.
         batch_size: labels behind prompts at a time.
     Returns:
@@ -90,7 +91,9 @@ def label_scores(
     sequences = _token_ids(model.kind, tokenizer, labels)
     device = model.device
     targets = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in sequences], True, IGNORED).to(device)
-    logits_behind = model.kind.behind(model.language_model, *model.prompt(embeds, modality, **(context or {})))
+    items = Sets.of(embeds)
+    prompt = model.prompt(items.embeds, modality, **items.inputs, **(context or {}))
+    logits_behind = model.kind.behind(model.language_model, *prompt)
     rows = torch.arange(len(embeds), device=device).repeat_interleave(len(labels))
     columns = torch.arange(len(labels), device=device).repeat(len(embeds))
     scores = []

@@ -33,7 +33,8 @@ from close.model.language_models.base import IGNORED
 from close.model.language_models.kinds import language_model_kind
 from close.model.limits import check_config, check_generation
 from close.model.parts import is_partial, load_parts, parts_of
-from close.model.prefixes import Prefix, build_prefix
+from close.model.prefixes import Prefix, build_prefix, prefix_tokens
+from close.model.sets import SET_INPUTS, Sets, adapted_sets, check_sets
 
 __all__ = ["CloseModel"]
 
@@ -164,7 +165,7 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         Raises:
             RecipeError: there is no room for any.
         """
-        return self.kind.room(self.config.language_model, self.prefix.length, answer)
+        return self.kind.room(self.config.language_model, self.prefix.length_of(self.config.vectors), answer)
 
     def prompt(
         self,
@@ -173,28 +174,31 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         context_ids: Tensor | None = None,
         context_mask: Tensor | None = None,
         seeds: Tensor | None = None,
+        embeds_mask: Tensor | None = None,
+        neighbours: Tensor | None = None,
+        neighbours_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """What the language model reads: [prefix ; context], behind what its template begins with.
 
         Args:
-            embeds: (B, D) unit rows of the encoder that `config.encoder` names.
+            embeds: (B, D) unit rows of the encoder that `config.encoder` names; (B, k, D) of items of several vectors, the first
+                the main one.
             modality: which side of the adapter they pass, "text" or "image".
             context_ids, context_mask: (B, L) token ids after the prefix, and which of them count (`close.runs.examples.Prompter`
                 makes them); without them, there is no context.
             seeds: (B,) int64 noise seeds (`close.adapters.row_seeds`); training only.
+            embeds_mask, neighbours, neighbours_mask: see `close.model.sets.Sets`.
         Returns:
-            (B, k + L, hidden) input embeddings and their (B, k + L) attention mask; decoder-only ones are padded on the left.
+            (B, p + L, hidden) input embeddings and their (B, p + L) attention mask, p the prefix's tokens; decoder-only ones are
+            padded on the left.
         Raises:
-            MismatchError: embeds are not (B, D).
+            MismatchError: embeds are not (B, D) or (B, k, D).
         """
-        if embeds.ndim != 2 or embeds.shape[1] != self.config.embed_dim:
-            raise MismatchError(
-                f"embeddings of shape {tuple(embeds.shape)} for a model of encoder {self.config.encoder!r}: "
-                f"expected (batch, {self.config.embed_dim})"
-            )
+        sets = Sets(embeds, embeds_mask, neighbours, neighbours_mask)
+        check_sets(sets, self.config.embed_dim, self.config.encoder)
         weight = self.prefix.weight
-        adapted = self.adapter(embeds.to(weight.device, torch.float32), modality, seeds)
-        prompt = self.prefix(adapted.to(weight.dtype))
+        vectors, counts = adapted_sets(self.adapter, sets.to(weight.device), modality, seeds, self.config.retrieve)
+        prompt, counts = prefix_tokens(self.prefix, vectors.to(weight.dtype), counts)
         before, after = (
             torch.tensor(ids, dtype=torch.long, device=prompt.device).expand(len(prompt), -1)
             for ids in (self.kind.template.before, self.kind.template.after)
@@ -203,12 +207,15 @@ class CloseModel(PreTrainedModel, GenerationMixin):
             prompt = torch.cat([self.get_input_embeddings()(before).to(prompt.dtype), prompt], dim=1)
         context_ids = after if context_ids is None else context_ids
         mask = torch.ones(prompt.shape[:2], dtype=torch.long, device=prompt.device)
+        if counts is not None:
+            mask[:, before.shape[1] :] = counts
         if not context_ids.shape[1]:
-            return prompt, mask
+            return (prompt, mask) if counts is None else self.kind.arrange(prompt, mask)
         tokens = self.get_input_embeddings()(context_ids)
         prompt = torch.cat([prompt, tokens.to(prompt.dtype)], dim=1)
         mask = torch.cat([mask, torch.ones_like(context_ids) if context_mask is None else context_mask], dim=1)
-        return self.kind.arrange(prompt, mask)
+        # an encoder's tokenizer has padded where it belongs: only what is missing of the prefix must be moved
+        return self.kind.arrange(prompt, mask) if self.kind.pads_left or counts is not None else (prompt, mask)
 
     def forward(
         self,
@@ -221,19 +228,23 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         num_items_in_batch: Tensor | int | None = None,
         label_smoothing: float = 0.0,
         decoder_input_ids: Tensor | None = None,
+        embeds_mask: Tensor | None = None,
+        neighbours: Tensor | None = None,
+        neighbours_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> ModelOutput:
         """Logits, and the loss where there are labels.
 
         Args:
-            embeds, modality, context_ids, context_mask, seeds: see `prompt`.
+            embeds, modality, context_ids, context_mask, seeds, embeds_mask, neighbours, neighbours_mask: see `prompt`.
             labels: (B, T) target ids, −100 where they do not count.
             num_items_in_batch: target tokens of the whole optimizer step; the loss is the summed cross-entropy over it, so
                 that accumulated gradients equal those of one big batch. Without it, the mean over these labels.
             label_smoothing: share of the target's probability that is spread over all tokens.
             decoder_input_ids: what the target has so far, instead of labels (an encoder–decoder's with its start token).
         """
-        prompt, mask = self.prompt(embeds, modality, context_ids, context_mask, seeds)
+        sets = (embeds_mask, neighbours, neighbours_mask)
+        prompt, mask = self.prompt(embeds, modality, context_ids, context_mask, seeds, *sets)
         output = self.kind.predict(self.language_model, prompt, mask, labels, decoder_input_ids, **kwargs)
         if labels is not None:
             total = F.cross_entropy(
@@ -263,8 +274,9 @@ class CloseModel(PreTrainedModel, GenerationMixin):
 
         Args:
             embeds, modality, context_ids, context_mask: see `prompt`.
+            kwargs: settings of generation, and what else `prompt` takes.
         """
-        prompt, mask = self.prompt(embeds, modality, context_ids, context_mask)
+        prompt, mask = self.prompt(embeds, modality, context_ids, context_mask, **_sets(kwargs))
         kwargs = {key: value for key, value in kwargs.items() if key not in ("labels", "seeds")}
         config, kwargs, search = self._search(generation_config, kwargs, prompt.shape[1])
         if search:
@@ -283,12 +295,13 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
         """`generate`, and the (B,) scores of what it finds: mean log-probability of the tokens; with beams, as they rank."""
-        prompt, mask = self.prompt(embeds, modality, context_ids, context_mask)
+        sets = _sets(kwargs)
+        prompt, mask = self.prompt(embeds, modality, context_ids, context_mask, **sets)
         config, _, search = self._search(None, kwargs, prompt.shape[1])
         if search:
             return find_texts(self.language_model, prompt, mask, search)
         kwargs |= {"return_dict_in_generate": True, "output_scores": True}
-        output = self.generate(embeds, modality, context_ids, context_mask, **kwargs)
+        output = self.generate(embeds, modality, context_ids, context_mask, **sets, **kwargs)
         if getattr(output, "sequences_scores", None) is not None:
             return output.sequences, output.sequences_scores
         steps = self.language_model.compute_transition_scores(output.sequences, output.scores, normalize_logits=True)
@@ -308,6 +321,11 @@ class CloseModel(PreTrainedModel, GenerationMixin):
                 f"and the language model has {whole} places"
             )
         return merged, rest, None if rest else planned(self.language_model, merged, length)
+
+
+def _sets(kwargs: dict[str, Any]) -> dict[str, Tensor]:
+    """What a call says of its items' other vectors, taken out of its settings."""
+    return {key: kwargs.pop(key) for key in SET_INPUTS if key in kwargs}
 
 
 def _chosen(said: Tensor, config: GenerationConfig) -> Tensor:

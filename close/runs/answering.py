@@ -14,6 +14,7 @@ from close.errors import CloseError, MismatchError, MissingError, RecipeError, U
 from close.io.places import place_of
 from close.model.answers import LabelTree, label_scores
 from close.model.modeling import CloseModel
+from close.model.sets import Sets
 from close.registry import unknown_name
 from close.runs.candidates import Rerank, by_cosine, check_candidates, distinct, search_width, with_cosines
 from close.runs.confidence import Confidence, settings_of
@@ -117,7 +118,7 @@ class Answerer:
 
     def answer(
         self,
-        embeds: Tensor,
+        embeds: Tensor | Sets,
         contexts: Sequence[str],
         *,
         modality: Modality = "image",
@@ -129,9 +130,10 @@ class Answerer:
         cosine: bool = False,
         **generation: Any,
     ) -> list[Answer]:
-        """What the model says of unit embeddings (B, D).
+        """What the model says of items.
 
         Args:
+            embeds: (B, D) unit rows, or items of several vectors.
             labels: the closed set of answers; without it, the task's own if it has one.
             decode: "tree": generated, kept inside the labels. "score": every label's exact likelihood, the likeliest is
                 said. "free": anything may come out. Without it, "tree" where there are labels, else "free".
@@ -144,6 +146,7 @@ class Answerer:
             RecipeError: no labels to choose from, or settings that do not go together.
             WeightsError: a score is NaN or infinite.
         """
+        items = Sets.of(embeds)
         given, labels = labels, self.task.labels if labels is None else labels
         how = self._way(labels, decode, normalise)
         wanted = check_candidates(n, rerank, generation)
@@ -156,16 +159,16 @@ class Answerer:
         }
         settings = settings_of(self.model.generation_config, how, generation=generation, **asked)
         sure = self.confidence if self.confidence is not None and self.confidence.fits(settings) else None
-        shares: Sequence[dict[str, float] | None] = [None] * len(embeds)
+        shares: Sequence[dict[str, float] | None] = [None] * len(items)
         if how == "score":
             if generation:
                 raise RecipeError(f"decoding 'score' generates nothing; leave out {', '.join(generation)}")
-            found, shares = self._scored(embeds, contexts, labels, modality, normalise, wanted or 1)
+            found, shares = self._scored(items, contexts, labels, modality, normalise, wanted or 1)
         else:
             closed = () if how == "free" else labels
-            found = self.candidates(embeds, contexts, wanted or 1, modality=modality, labels=closed, **generation)
+            found = self.candidates(items, contexts, wanted or 1, modality=modality, labels=closed, **generation)
         if rerank or cosine or (sure and sure.map.needs_cosine):
-            found = with_cosines(found, embeds, self.encoder)
+            found = with_cosines(found, items.main, self.encoder)
         found = by_cosine(found) if rerank else found
         several = wanted is not None or rerank is not None
         answers = [
@@ -198,20 +201,20 @@ class Answerer:
 
     def generate(
         self,
-        embeds: Tensor,
+        embeds: Tensor | Sets,
         contexts: Sequence[str],
         *,
         modality: Modality = "image",
         labels: Sequence[str] | None = None,
         **generation: Any,
     ) -> list[tuple[str, float]]:
-        """Text and score of unit embeddings (B, D): the first of `candidates`."""
+        """Text and score of each item: the first of `candidates`."""
         found = self.candidates(embeds, contexts, modality=modality, labels=labels, **generation)
         return [(several[0].text, several[0].score) for several in found]
 
     def candidates(
         self,
-        embeds: Tensor,
+        embeds: Tensor | Sets,
         contexts: Sequence[str],
         n: int = 1,
         *,
@@ -219,9 +222,10 @@ class Answerer:
         labels: Sequence[str] | None = None,
         **generation: Any,
     ) -> list[tuple[Candidate, ...]]:
-        """Up to `n` distinct texts and their scores of unit embeddings (B, D), likeliest first.
+        """Up to `n` distinct texts and their scores of each item, likeliest first.
 
         Args:
+            embeds: (B, D) unit rows, or items of several vectors.
             labels: only these may come out (a prefix tree keeps generation among them). Without them, the task's own
                 closed set if it has one; an empty list decodes freely.
         """
@@ -234,19 +238,22 @@ class Answerer:
             generation["num_beams"] = beams
         several = beams if n > 1 and beams != 1 else n  # all that a search has found: some may be the same text
 
+        items = Sets.of(embeds)
+
         def find(rows: Sequence[int]) -> list[list[tuple[str, float]]]:
             asked = [contexts[row] for row in rows]
-            flat = self._generated(embeds[list(rows)], asked, modality, num_return_sequences=several, **generation)
+            flat = self._generated(items[rows], asked, modality, num_return_sequences=several, **generation)
             return [flat[start : start + several] for start in range(0, len(flat), several)]
 
-        return distinct(find, len(embeds), n, again=samples and n > 1)
+        return distinct(find, len(items), n, again=samples and n > 1)
 
     def _generated(
-        self, embeds: Tensor, contexts: Sequence[str], modality: Modality, **generation: Any
+        self, items: Sets, contexts: Sequence[str], modality: Modality, **generation: Any
     ) -> list[tuple[str, float]]:
         try:
+            there = items.to(self.model.device)
             ids, scores = self.model.generate_scored(
-                embeds.to(self.model.device), modality, **self.prompts(contexts), **generation
+                there.embeds, modality, **there.inputs, **self.prompts(contexts), **generation
             )
         except RuntimeError as error:  # of torch.multinomial
             if "probability tensor" not in str(error):
@@ -266,7 +273,7 @@ class Answerer:
 
     def _scored(
         self,
-        embeds: Tensor,
+        items: Sets,
         contexts: Sequence[str],
         labels: Sequence[str],
         modality: Modality,
@@ -277,7 +284,7 @@ class Answerer:
         scores = label_scores(
             self.model,
             self.tokenizer,
-            embeds.to(self.model.device),
+            items.to(self.model.device),
             labels,
             modality=modality,
             normalise=normalise,

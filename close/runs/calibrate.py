@@ -34,7 +34,7 @@ from close.registry import unknown_name
 from close.runs.confidence import confidence_file, run_sum, settings_of
 from close.runs.hub import own_folder
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
-from close.runs.predict import Decoding, Told, image_vectors, task_of, tell
+from close.runs.predict import Decoding, Told, task_of, tell
 from close.tasks import Task
 
 __all__ = ["calibrate"]
@@ -145,7 +145,7 @@ def _chosen(
 def _right(captioner: CloseCaptioner, told: Told, key: str, at_least: float | None, tokenizer: str) -> Array:
     """(N,) how right each output is, 0 to 1."""
     task, score = captioner.task, _score(key)
-    more: dict[str, Any] = {"encoder": captioner.encoder, "image_vectors": image_vectors(told.table)}
+    more: dict[str, Any] = {"encoder": captioner.encoder, "image_vectors": told.image_vectors}
     names = [metric.name for metric in METRICS.of(task.metric) if score in metric.scores]
     scores, _ = score_rows(task, told.seen, told.said, tokenizer=tokenizer, metrics=names, **more)
     if key not in scores.metrics:
@@ -176,7 +176,7 @@ def _check_scale(key: str) -> None:
 
 def _half(rows: Sequence[Row], seed: int) -> NDArray[np.bool_]:
     """(N,) which rows teach: about half, those of one image all or none."""
-    images = [str(row.image) for row in rows]
+    images = ["\0".join(map(str, row.images)) for row in rows]
     names = sorted(set(images))
     chosen = np.random.default_rng(seed).permutation(len(names))[: (len(names) + 1) // 2]
     learn = {names[place] for place in chosen}

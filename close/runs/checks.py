@@ -42,7 +42,7 @@ def check_work(
         with torch.device("meta"):
             prefix = build_prefix(recipe.prefix, 8, model.get_input_embeddings().embedding_dim)
         longest = max(get_task(part.task).max_new_tokens for part in recipe.parts())
-        check_room(recipe.language_model, model, prefix.length, longest)
+        check_room(recipe.language_model, model, prefix.length_of(_most(recipe, files)), longest)
     for place, (part, rows) in enumerate(zip(recipe.parts(), files, strict=True)):
         if part.captions == "multiple" and not _groups_of_several(rows):
             raise DataError(f"{rows.path}: captions: multiple needs rows that share a 'group'; none do")
@@ -53,6 +53,18 @@ def check_work(
                 "captions of one image share their 'group' (`data-gen paraphrase` writes such groups)"
             )
     return validation_rows(recipe, val)
+
+
+def _most(recipe: Recipe, files: Sequence[RowFile]) -> int:
+    """The most vectors of a row."""
+    if recipe.several == "mean":
+        return 1
+    tasks = [get_task(part.task) for part in recipe.parts()]
+    return max(
+        len(row.images if recipe.train_on == "image" else task.source(row))
+        for task, rows in zip(tasks, files, strict=True)
+        for row in rows
+    )
 
 
 def _groups_of_several(rows: RowFile) -> int:

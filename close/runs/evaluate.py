@@ -19,7 +19,7 @@ from close.io.versions import versions
 from close.runs.folder import RUN_FILE, open_run
 from close.runs.hub import hub_run_of
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
-from close.runs.predict import Told, decoding_of, image_vectors, task_of, tell
+from close.runs.predict import Told, decoding_of, task_of, tell
 
 SHOWN = 10
 """Probabilities kept with a prediction."""
@@ -95,7 +95,7 @@ def _place(captioner: CloseCaptioner, data: str | Path, modality: Modality, deco
 
 
 def _scores(captioner: CloseCaptioner, told: Told, **settings: Any) -> tuple[Scores, dict[str, Any]]:
-    more: dict[str, Any] = {"encoder": captioner.encoder, "image_vectors": image_vectors(told.table)}
+    more: dict[str, Any] = {"encoder": captioner.encoder, "image_vectors": told.image_vectors}
     return score_rows(captioner.task, told.examples, told.said, notes=told.notes, **settings, **more)
 
 
@@ -144,4 +144,6 @@ def _line(row: Row, said: Answer) -> str:
         values["probabilities"] = {label: round(share, 6) for label, share in list(said.probabilities.items())[:SHOWN]}
     if said.confidence is not None:
         values["confidence"] = round(said.confidence, 6)
-    return json.dumps(values | {"image": str(row.image) if row.image else None}, ensure_ascii=False) + "\n"
+    shown = [str(image) for image in row.images]
+    values["image"] = shown if len(shown) > 1 else next(iter(shown), None)
+    return json.dumps(values, ensure_ascii=False) + "\n"

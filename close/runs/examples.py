@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -16,61 +16,27 @@ from torch.utils.data import Dataset, Sampler
 
 from close.data.rows import Modality, RowFile
 from close.errors import DataError
+from close.model.configuration import Several
 from close.model.language_models.base import IGNORED, LanguageModelKind
 from close.model.language_models.encoder_decoder import EncoderDecoder
+from close.model.sets import Sets, padded_sets
+from close.runs.row_vectors import embeddings_of
 from close.tasks import Task
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["Collator", "LengthSampler", "MixedDataset", "Prompter", "TextDataset", "embeddings_of"]
+__all__ = ["Collator", "LengthSampler", "MixedDataset", "Prompter", "TextDataset"]
 
 Captions = Literal["single", "multiple"]
 
 
-def embeddings_of(rows: RowFile, task: Task, table: EmbeddingTable) -> _RowVectors:
-    """The unit vector of each row: of its file in an image table, of its source texts in a text table.
+class Found(Protocol):
+    """What was found for rows in a memory (`close.retrieval`)."""
 
-    Raises:
-        DataError: a row's text or file is not in the table.
-    """
-    starts, vectors = array("q", [0]), array("q")
-    if table.modality == "image":
-        place = {name: int(vector) for name, vector in zip(table.ids, table.index, strict=True)}
-        for row in rows:
-            if row.id not in place:
-                raise DataError(f"{rows.path}: row {row.id!r} has no vector in {table.path} (no image, or unreadable)")
-            vectors.append(place[row.id])
-            starts.append(len(vectors))
-        return _RowVectors(table, starts, vectors)
-    for row in rows:
-        sources = task.source(row)
-        if not sources:
-            raise DataError(f"{rows.path}: row {row.id!r} has no 'source' text")
-        vectors.extend(table.locate(sources).tolist())
-        starts.append(len(vectors))
-    return _RowVectors(table, starts, vectors)
+    def vectors(self, row: int) -> NDArray[np.float32] | None:
+        """(n, D) of a row's neighbours; None where they do not go into the prefix."""
 
-
-class _RowVectors:
-    """The unit vector of a row; of several sources, the unit mean of the raw vectors (the paper's VQA)."""
-
-    def __init__(self, table: EmbeddingTable, starts: array[int], vectors: array[int]) -> None:
-        self.table = table
-        self.starts = np.frombuffer(starts, dtype=np.int64)
-        self.vectors = np.frombuffer(vectors, dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    def __getitem__(self, row: int) -> NDArray[np.float32]:
-        places = self.vectors[self.starts[row] : self.starts[row + 1]]
-        if len(places) == 1:
-            return np.array(self.table.vectors[places[0]])
-        mean = self.table.raw(places).mean(axis=0)
-        return mean / np.linalg.norm(mean)
-
-    def batch(self, rows: Sequence[int]) -> Tensor:
-        """(B, D) unit rows."""
-        return torch.from_numpy(np.stack([self[row] for row in rows]))
+    def context(self, row: int, context: str) -> str:
+        """A row's context with the words that were found."""
 
 
 class TextDataset(Dataset[dict[str, Any]]):
@@ -79,6 +45,7 @@ class TextDataset(Dataset[dict[str, Any]]):
     Args:
         rows: the data file. task: how to read it. table: embeddings of its sources (or of its files).
         captions: "single": a row's own targets. "multiple": those of the other rows of its `group`.
+        several: what becomes of several sources or files of a row: their "mean", or a "set". found: what goes with each row.
         instruct: put the task's instruction before the context.
     Attributes:
         lengths: characters of each example's target.
@@ -87,10 +54,18 @@ class TextDataset(Dataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, rows: RowFile, task: Task, table: EmbeddingTable, captions: Captions = "single", *, instruct: bool = False
+        self,
+        rows: RowFile,
+        task: Task,
+        table: EmbeddingTable,
+        captions: Captions = "single",
+        *,
+        instruct: bool = False,
+        several: Several = "mean",
+        found: Found | None = None,
     ) -> None:
-        self.rows, self.task, self.instruct = rows, task, instruct
-        self.embeds = embeddings_of(rows, task, table)
+        self.rows, self.task, self.instruct, self.found = rows, task, instruct, found
+        self.embeds = embeddings_of(rows, task, table, several)
         self.source_row, self.target_row, self.target, self.lengths = _pair_up(rows, task, captions)
 
     def __len__(self) -> int:
@@ -102,11 +77,15 @@ class TextDataset(Dataset[dict[str, Any]]):
         source, other = int(self.source_row[index]), int(self.target_row[index])
         row = self.rows[source]
         targets = self.task.targets(row if other == source else self.rows[other])
+        context, neighbours = self.task.context(row), None
+        if self.found is not None:
+            context, neighbours = self.found.context(source, context), self.found.vectors(source)
         return {
             "row": index,
             "embed": self.embeds[source],
-            "context": self.task.prompt(self.task.context(row), self.instruct),
+            "context": self.task.prompt(context, self.instruct),
             "target": targets[int(self.target[index])],
+            **({} if neighbours is None else {"neighbours": neighbours}),
         }
 
 
@@ -282,10 +261,15 @@ class Collator:
         targets = [example["target"] for example in examples]
         labels = _padded(self.prompt.kind.targets(self.tokenizer, targets, self.max_target_length))
         counts = torch.tensor([[example.get("counts", True)] for example in examples])
+        sets = Sets(*padded_sets([torch.from_numpy(example["embed"]) for example in examples]))
+        if "neighbours" in examples[0]:
+            found = padded_sets([torch.from_numpy(example["neighbours"]) for example in examples])
+            sets = sets.with_neighbours(*found)
         return {
-            "embeds": torch.from_numpy(np.stack([example["embed"] for example in examples])),
+            "embeds": sets.embeds,
             "modality": self.modality,
             "labels": labels.masked_fill(~counts, IGNORED),
             "rows": torch.tensor([example["row"] for example in examples]),
+            **sets.inputs,
             **self.prompt([example["context"] for example in examples]),
         }

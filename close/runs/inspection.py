@@ -106,6 +106,7 @@ def _run(place: Path) -> dict[str, Any]:
         **_calibrated(place, about["tasks"]),
         "embed_dim": config.embed_dim,
         "prefix": config.prefix,
+        "several": config.several,
         "adapter": config.adapter,
         "language_model": config.language_model.model_type,
         "language_model_is": "in this folder" if config.base is None else {"by": "reference"} | config.base,

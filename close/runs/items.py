@@ -1,45 +1,117 @@
-"""What a captioner is given: one item or several, folders replaced by their files."""
+"""What a captioner is given: one item or several, folders replaced by their files; a list inside the list is one item."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import PIL.Image
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
-from close.errors import DataError
-from close.io.media import media_below, some
+from close.errors import CloseError, DataError
+from close.io.media import describe, media_below, some
+from close.model.configuration import Several
+from close.model.sets import Sets, padded_sets
 
-__all__ = ["Item", "Items", "expand"]
+__all__ = ["Item", "Items", "Read", "expand", "item_files", "item_name", "read_items", "together"]
 
-Item: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes] | PIL.Image.Image | NDArray[Any] | Tensor
+File: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes] | PIL.Image.Image | NDArray[Any] | Tensor
 """One file of the second modality: its name, its content, or what its library makes of it."""
-Items: TypeAlias = Item | Iterable[Item]
+Item: TypeAlias = File | Sequence[File]
+"""One file, or several that belong together: views of one thing, frames of one film."""
+Items: TypeAlias = File | Iterable[Item]
+Read: TypeAlias = tuple[Tensor | list[Tensor], dict[int, CloseError]]
+"""Of each item its features, (D,) or (k, D), and the errors of those that could not be read."""
 
 
-def expand(items: Items, suffixes: Sequence[str]) -> tuple[list[Any], bool]:
+def expand(items: Items, suffixes: Sequence[str], *, together: bool = False) -> tuple[list[Any], bool]:
     """A list of items, and whether a single one was meant; folders are replaced by their files, in order.
 
+    Args:
+        together: the files of a folder are one item.
     Raises:
-        DataError: a folder without any file of these endings.
+        DataError: a folder without any file of these endings, or an item of no file.
     """
     several = not _is_one(items)
     found: list[Any] = []
     every: Iterable[Any] = items if several else [items]  # type: ignore[assignment]
     for item in every:
-        if isinstance(item, (str, os.PathLike)) and Path(item).is_dir():
+        if not _is_one(item):
+            files = expand(item, suffixes)[0]
+            if not files:
+                raise DataError("an item is an empty list: expected the files that belong together")
+            found.append(tuple(files))
+        elif isinstance(item, (str, os.PathLike)) and Path(item).is_dir():
             files = media_below(Path(item), suffixes)
             if not files:
                 raise DataError(f"{item}: no file in this folder ends in {some(suffixes)}")
-            found.extend(files)
+            found.extend([tuple(files)] if together else files)
             several = True
         else:
             found.append(item)
     return found, not several
+
+
+def item_files(item: Any) -> tuple[Any, ...]:
+    """The files of an item that `expand` gave."""
+    return item if isinstance(item, tuple) else (item,)
+
+
+def item_name(item: Any, number: int | None = None) -> str:
+    """How a message or a result names an item: its file, or its files, or its number among those given."""
+    files = item_files(item)
+    return " + ".join(describe(file, number) for file in files)
+
+
+def read_items(
+    read: Callable[[list[Any], int], Iterator[tuple[Tensor, dict[int, CloseError]]]],
+    items: Sequence[Any],
+    batch_size: int,
+) -> Iterator[Read]:
+    """The raw features of items, `batch_size` items after the other.
+
+    Args:
+        read: features and errors of files, batch by batch (`ContrastiveEncoder.image_batches`).
+    """
+    counts = [len(item_files(item)) for item in items]
+    ahead = read([file for item in items for file in item_files(item)], batch_size)
+    if max(counts, default=1) == 1:
+        yield from ahead
+        return
+    waiting: list[tuple[Tensor, CloseError | None]] = []
+    for start in range(0, len(items), batch_size):
+        wanted = counts[start : start + batch_size]
+        while len(waiting) < sum(wanted):
+            features, errors = next(ahead)
+            waiting += [(row, errors.get(place)) for place, row in enumerate(features)]
+        found, wrong = list[Tensor](), dict[int, CloseError]()
+        for place, count in enumerate(wanted):
+            own, waiting = waiting[:count], waiting[count:]
+            found.append(own[0][0] if count == 1 else torch.stack([row for row, _ in own]))
+            if error := next((error for _, error in own if error), None):
+                wrong[place] = error
+        yield found, wrong
+
+
+def together(features: Tensor | list[Tensor], good: Sequence[int], several: Several) -> Sets:
+    """These items' unit vectors.
+
+    Args:
+        features: of each item, raw: (D,), or (k, D) of several files.
+        several: "mean": one vector an item, that of the raw ones' mean. "set": all of them.
+    """
+    if isinstance(features, Tensor):
+        return Sets(F.normalize(features[list(good)], dim=-1))
+    if not good:
+        return Sets(torch.empty(0, features[0].shape[-1]))
+    chosen = (features[place] for place in good)
+    merged = [one.mean(0) if several == "mean" and one.ndim == 2 else one for one in chosen]
+    return Sets(*padded_sets([F.normalize(one, dim=-1) for one in merged]))
 
 
 def _is_one(items: Any) -> bool:

@@ -33,7 +33,7 @@ __all__ = ["Origin", "filled_in", "origin_of"]
 
 KEPT = f"{CHECKPOINTS}/origin"
 """What a run under way keeps of the one that it began from, so that it goes on whatever becomes of that."""
-TAKEN = ("encoder", "language_model", "prefix", "adapter")
+TAKEN = ("encoder", "language_model", "prefix", "adapter", "several")
 """Keys of the recipe that are those of the run that it begins from."""
 _BESIDE = ("calibration", "checkpoints", "evaluations", "runs", "log.jsonl", "README.md")
 _NO_SHAPE = ("transformers_version", "dtype", "use_cache")

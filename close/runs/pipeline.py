@@ -15,7 +15,6 @@ from close.encoders import ContrastiveEncoder, pick_device
 from close.errors import DataError, RecipeError
 from close.fast.precision import pick_dtype, pick_precision
 from close.io.keys import text_key
-from close.io.media import describe
 from close.io.pretrained import load_tokenizer, loading, trusting, trusts_code
 from close.model.modeling import CloseModel
 from close.plugins import load_plugins, loaded
@@ -23,7 +22,7 @@ from close.runs.answering import Answerer, Decode
 from close.runs.confidence import check_confidence
 from close.runs.folder import open_run
 from close.runs.hub import run_folder
-from close.runs.items import Item, Items, expand
+from close.runs.items import Item, Items, expand, item_name, read_items, together
 from close.runs.outputs import Answer, Candidate, Output
 from close.runs.vector_items import VectorItems
 
@@ -104,6 +103,9 @@ class CloseCaptioner(Answerer):
     ) -> Output | list[Output]:
         """One output for one item; a list for several: a list, a generator, a column of names; of a folder, whatever its type.
 
+        A list inside the list is one item of several files, views of a thing or frames of a film: of
+        `captioner([["a.jpg", "b.jpg"]])` there is one output. They become one vector or a set, as the run learnt it (`several`).
+
         Args:
             items: a file's name, its bytes, an open file, a PIL image or an array; or several of these and of folders.
             context: the question, hypothesis or article: one for all, or one for each.
@@ -128,7 +130,8 @@ class CloseCaptioner(Answerer):
         """Text of vectors of the run's encoder, which need not be there: an output for one (D,), a list for several (N, D).
 
         Args:
-            vectors: numbers of any length (NumPy, torch, lists), an `EmbeddingTable`, or the place of a table or of `.npy` files.
+            vectors: numbers of any length (NumPy, torch, lists), an `EmbeddingTable`, or the place of a table or of `.npy` files;
+                (N, k, D) are N items of k vectors each, and so are rows of a table whose ids are `x#0`, `x#1`, ….
             context: the question, hypothesis or article: one for all, or one for each.
             modality: the side of the adapter that they pass, "text" or "image"; without it, a table's own, else "image".
             generation: as in a call with items.
@@ -140,7 +143,7 @@ class CloseCaptioner(Answerer):
         """
         source = VectorItems(vectors, self.model.config, self.name, modality)
         settings = {"batch_size": batch_size, "source": source, **generation}
-        outputs = self.outputs(range(len(source.rows)), context=context, **settings)
+        outputs = self.outputs(range(len(source)), context=context, **settings)
         return _only(outputs) if source.single else outputs
 
     def outputs(
@@ -185,19 +188,23 @@ class CloseCaptioner(Answerer):
         """
         if min_confidence is not None:
             check_confidence(min_confidence, self.confidence, self.name)
-        reader, name = (source.batches, source.name) if source else (self.encoder.image_batches, describe)
+        name = source.name if source else item_name
         modality = modality or (source.modality if source else "image")
-        ahead = reader(items, batch_size)  # reads the next pictures while texts are generated
+        # reads the next pictures while texts are generated
+        ahead = (
+            source.batches(items, batch_size) if source else read_items(self.encoder.image_batches, items, batch_size)
+        )
         for start, (features, errors) in zip(range(0, len(items), batch_size), ahead, strict=True):
             batch, texts = items[start : start + batch_size], contexts[start : start + batch_size]
             good = [i for i in range(len(batch)) if i not in errors]
             if seed is not None:
                 torch.manual_seed(text_key(f"{seed} " + "\0".join(map(name, batch))))
-            embeds, asked = F.normalize(features[good], dim=-1), [texts[i] for i in good]
-            said = self.answer(embeds, asked, modality=modality, **generation) if good else []
+            asked = [texts[i] for i in good]
+            sets = together(features, good, self.model.config.several)
+            said = self.answer(sets, asked, modality=modality, **generation) if good else []
             spoken = dict(zip(good, said, strict=True))
             for index, item in enumerate(batch):
-                named = name(item) if source else describe(item, start + index + 1)
+                named = name(item) if source else item_name(item, start + index + 1)
                 if index in errors:
                     yield Output("", float("nan"), named, str(errors[index]))
                 else:

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from close.data.rows import Modality, Row, RowFile
 from close.data.shards import open_rows
@@ -18,11 +16,12 @@ from close.errors import DataError, MismatchError, RecipeError
 from close.evaluation.images import about_images, one_row_an_image
 from close.evaluation.match import Missing
 from close.io.progress import progress
-from close.runs.examples import embeddings_of
+from close.model.sets import Sets
 from close.runs.folder import RECIPE_FILE, open_run
 from close.runs.pipeline import Answer, CloseCaptioner, Decode
 from close.runs.recipe import checked
 from close.runs.recipe_file import read_values
+from close.runs.row_vectors import embeddings_of, image_names, image_vectors, mean_vectors
 from close.tasks import Task, answer_vocabulary
 from close.vectors.build import images_of
 from close.vectors.cache import cached_images, cached_table
@@ -77,6 +76,11 @@ class Told:
         """Text by id."""
         return {row.id: answer.text for row, answer in zip(self.seen, self.answers, strict=True)}
 
+    @property
+    def image_vectors(self) -> Callable[[Sequence[str]], NDArray[np.float32]]:
+        """Ids of examples to the (N, D) unit vectors of their images, of several the mean."""
+        return mean_vectors(self.seen, self.table)
+
 
 def tell(
     captioner: CloseCaptioner,
@@ -97,7 +101,7 @@ def tell(
     table = _table(captioner, rows, modality, missing)
     seen = _with_vector(rows, examples, table, missing)
     answers = predict(
-        captioner, seen, _vectors_of(rows, seen, table, task), modality, batch_size, decoding, **generation
+        captioner, seen, _vectors_of(captioner, rows, seen, table), modality, batch_size, decoding, **generation
     )
     notes = {"rows": about_images(len(rows), len(merged))} if len(merged) < len(rows) else {}
     return Told(examples, seen, answers, table, notes)
@@ -106,7 +110,7 @@ def tell(
 def predict(
     captioner: CloseCaptioner,
     rows: Sequence[Row],
-    vectors: Callable[[Sequence[int]], Tensor],
+    vectors: Callable[[Sequence[int]], Sets],
     modality: Modality,
     batch_size: int = 64,
     decoding: Decoding = Decoding(),
@@ -115,7 +119,7 @@ def predict(
     """What the model says of rows; those of like context length share a batch.
 
     Args:
-        vectors: positions of rows to their (B, D) unit vectors.
+        vectors: positions of rows to their unit vectors.
     """
     contexts = [captioner.task.context(row) for row in rows]
     order = sorted(range(len(rows)), key=lambda index: len(contexts[index]))
@@ -152,22 +156,22 @@ def _with_vector(
     if table.modality == "text":
         return examples
     known = set(table.ids)
-    absent = next((row for row in examples if row.id not in known), None)
+    absent = next((row for row in examples if not known.issuperset(image_names(row))), None)
     if absent is not None and missing not in ("zero", "skip"):
         raise DataError(
             f"{rows.path}: row {absent.id!r} has no image; missing 'skip' leaves such rows out, 'zero' counts them"
         )
-    return [row for row in examples if row.id in known]
+    return [row for row in examples if known.issuperset(image_names(row))]
 
 
 def _vectors_of(
-    rows: RowFile, seen: Sequence[Row], table: EmbeddingTable, task: Task
-) -> Callable[[Sequence[int]], Tensor]:
-    """Positions in `seen` to vectors (B, D): of images by the rows' ids, or of the texts of the file's first rows."""
+    captioner: CloseCaptioner, rows: RowFile, seen: Sequence[Row], table: EmbeddingTable
+) -> Callable[[Sequence[int]], Sets]:
+    """Positions in `seen` to vectors: of images by the rows' ids, or of the texts of the file's first rows."""
+    several = captioner.model.config.several
     if table.modality == "text":
-        return embeddings_of(rows, task, table).batch
-    vectors = image_vectors(table)
-    return lambda batch: torch.from_numpy(vectors([seen[i].id for i in batch]))
+        return embeddings_of(rows, captioner.task, table, several).batch
+    return image_vectors(seen, table, several).batch
 
 
 def task_of(rows: RowFile, captioner: CloseCaptioner) -> str:
@@ -217,17 +221,3 @@ def _learnt_answers(run: str, task: Task, top: int) -> tuple[str, ...]:
                 raise MismatchError(f"{part.train}, which {run} was trained on, has changed or gone; give the answers")
             return tuple(answer_vocabulary(part.train, task, top, columns))
     raise RecipeError(f"{run} was not trained on {task.name!r}, so it has no answers of its own; give them")
-
-
-def image_vectors(table: EmbeddingTable) -> Callable[[Sequence[str]], NDArray[np.float32]]:
-    """Ids of rows to the (N, D) unit vectors of their images."""
-    place = {name: index for index, name in enumerate(table.ids)}
-
-    def vectors(ids: Sequence[str]) -> NDArray[np.float32]:
-        if absent := [name for name in ids if name not in place]:
-            raise DataError(
-                f"row {absent[0]!r} has no vector of its image in {table.path}; missing 'skip' leaves it out"
-            )
-        return np.asarray(table[[place[name] for name in ids]])
-
-    return vectors

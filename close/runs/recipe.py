@@ -32,6 +32,7 @@ class Recipe(Section):
         adapter: how the gap is crossed: a name, `{name: options}`, or a list of these.
         train_on: "text", or "image" for the image-supervised ceiling.
         plugins: modules and files with one's own parts; `load_recipe` imports them before it looks at the rest.
+        several: what becomes of several sources or images of one row: "mean": one vector, "set": they stay apart.
         captions: "single": the caption itself is the target; "multiple": every other caption of its group.
         training: how long, how fast, and what is kept.
         init_from: a finished run that this one begins from; encoder, language model, prefix and adapter are those of it.
@@ -45,6 +46,7 @@ class Recipe(Section):
     prefix: dict[str, Any] = Field(default_factory=lambda: {"kind": "linear", "length": 4})
     train_on: Literal["text", "image"] = "text"
     adapter: Any = Field(default_factory=lambda: [{"gaussian": {"cosine": 0.41}}])  # checked against `train_on`
+    several: Literal["mean", "set"] = "mean"
     captions: Literal["single", "multiple"] = "single"
     tune: Literal["full", "lora", "none"] = "full"
     lora: LoraSection | None = None

@@ -87,7 +87,7 @@ def _train(recipe: Recipe, folder: Path, resume: bool, callbacks: Sequence[Train
     arguments = training_arguments(recipe, folder / CHECKPOINTS, origin.weights if origin else None)
     data = _read_data(recipe, arguments, origin)
     set_seed(recipe.seed)
-    model = _settled(origin.model() if origin else _build_model(recipe, data), data, folder)
+    model = _settled(origin.model() if origin else _build_model(recipe, data), recipe, data, folder)
     _refer(model, recipe, folder, origin)
     place = str(origin.folder) if origin else language_model_place(recipe.language_model)
     tokenizer = load_tokenizer(place, model.get_input_embeddings().num_embeddings)
@@ -154,6 +154,11 @@ class _Data:
         return max(part.task.max_new_tokens for part in self.examples)
 
     @property
+    def most(self) -> int:
+        """The most vectors of an example."""
+        return max(part.embeds.most for part in [*self.examples, *([self.val] if self.val else [])])
+
+    @property
     def sums(self) -> dict[str, str]:
         """SHA-256 of every data file, by path."""
         return {str(rows.path): rows.sha256 for rows in self.files}
@@ -185,7 +190,7 @@ def _read_data(recipe: Recipe, arguments: Seq2SeqTrainingArguments, origin: Orig
         val_table = _table(val_rows, recipe, encoder) if val_rows else None
         validation = Validation(judged, encoder, val_table, recipe) if judged and val_table else None
     examples = [
-        TextDataset(rows, task, table, part.captions, instruct=instruct)
+        TextDataset(rows, task, table, part.captions, instruct=instruct, several=recipe.several)
         for rows, task, table, part in zip(files, tasks, tables, parts, strict=True)
     ]
     weights = [part.weight for part in parts]
@@ -195,7 +200,9 @@ def _read_data(recipe: Recipe, arguments: Seq2SeqTrainingArguments, origin: Orig
         tables=tables,
         examples=examples,
         train=MixedDataset(examples, weights, recipe.seed) if instruct else examples[0],
-        val=TextDataset(val_rows, tasks[0], val_table, instruct=instruct) if val_rows and val_table else None,
+        val=TextDataset(val_rows, tasks[0], val_table, instruct=instruct, several=recipe.several)
+        if val_rows and val_table
+        else None,
         validation=validation,
     )
 
@@ -240,9 +247,10 @@ def _build_model(recipe: Recipe, data: _Data) -> CloseModel:
     return model
 
 
-def _settled(model: CloseModel, data: _Data, folder: Path) -> CloseModel:
-    """With the encoder's name of now, as seen from the run, and this run's settings of generation."""
+def _settled(model: CloseModel, recipe: Recipe, data: _Data, folder: Path) -> CloseModel:
+    """With the encoder's name of now, as seen from the run, and this run's sets and settings of generation."""
     model.config.encoder = reference_from(data.tables[0].encoder, folder)
+    model.config.several, model.config.vectors = recipe.several, data.most
     model.generation_config = GenerationConfig.from_model_config(model.config.language_model)
     model.generation_config.update(num_beams=NUM_BEAMS, max_new_tokens=data.longest, max_length=None)
     if model.config.template:

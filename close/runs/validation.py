@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
@@ -21,12 +20,14 @@ from close.evaluation.metrics import METRICS, Inputs, Metric, Score, VqaReferenc
 from close.evaluation.metrics.tokens import unread
 from close.evaluation.read import row_references
 from close.evaluation.scores import score
+from close.model.configuration import Several
+from close.model.sets import Sets
 from close.registry import unknown_name
-from close.runs.examples import embeddings_of
 from close.runs.pipeline import CloseCaptioner
-from close.runs.predict import image_vectors
 from close.runs.recipe import Recipe
+from close.runs.row_vectors import embeddings_of, image_vectors
 from close.tasks import Task, get_task
+from close.vectors.build import images_of
 from close.vectors.cache import cached_images
 from close.vectors.table import EmbeddingTable
 
@@ -153,8 +154,8 @@ def validation_rows(recipe: Recipe, rows: RowFile | None) -> ValidationRows | No
         return None
     task = get_task(recipe.parts()[0].task)
     shown = [row for row in rows if row.image is not None]
-    if gone := next((row for row in shown if row.image is not None and not row.image.is_file()), None):
-        raise DataError(f"{rows.path}: row {gone.id!r}: {gone.image}: no such file, and {_WHERE} looks at pictures")
+    if gone := next(((row.id, image) for row in shown for image in row.images if not image.is_file()), None):
+        raise DataError(f"{rows.path}: row {gone[0]!r}: {gone[1]}: no such file, and {_WHERE} looks at pictures")
     examples = one_row_an_image(shown, task.metric) if shown else select_rows(rows, task)
     if not examples:
         raise DataError(f"{rows.path}: {_WHERE}: no row has an image or a source to be scored on")
@@ -183,20 +184,19 @@ class Validation:
         self.rows, self.encoder = rows, encoder
         self.tasks = [part.task for part in recipe.parts()]
         self.num_beams, self.batch_size = recipe.training.metric_beams, min(recipe.training.batch_size, 64)
-        self.vectors = self._vectors(table)
+        self.vectors = self._vectors(table, recipe.several)
 
-    def _vectors(self, table: EmbeddingTable) -> Tensor:
-        """(N, D) unit vectors of the examples."""
+    def _vectors(self, table: EmbeddingTable, several: Several) -> Sets:
+        """Unit vectors of the examples."""
         rows = self.rows
         if rows.modality == "text":
             place = {row.id: index for index, row in enumerate(rows.rows)}
-            return embeddings_of(rows.rows, rows.task, table).batch([place[row.id] for row in rows.examples])
+            return embeddings_of(rows.rows, rows.task, table, several).batch([place[row.id] for row in rows.examples])
         if table.modality != "image":
-            images = [(row.id, row.image) for row in rows.examples if row.image is not None]
-            table = cached_images(images, self.encoder())
+            table = cached_images(images_of(rows.examples), self.encoder())
             if failed := table.failures:
                 raise DataError(f"{rows.rows.path}: row {failed[0]['id']!r}: {failed[0]['reason']}")
-        return torch.from_numpy(image_vectors(table)([row.id for row in rows.examples]))
+        return image_vectors(rows.examples, table, several).batch(range(len(rows.examples)))
 
     @property
     def about(self) -> dict[str, Any]:
@@ -242,4 +242,4 @@ class Validation:
         every = [texts[index] for index in range(len(contexts))]
         if "encoder" not in self.rows.metric.needs:
             return self.rows.measured(every, None, None)
-        return self.rows.measured(every, self.encoder(), self.vectors)
+        return self.rows.measured(every, self.encoder(), self.vectors.main)

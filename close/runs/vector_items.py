@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,12 +10,14 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from close.data.rows import Modality
 from close.errors import CloseError, DataError
 from close.model.configuration import CloseConfig
 from close.registry import unknown_name
+from close.runs.items import Read, read_items
 from close.vectors.open import RowVectors, check_rows, open_vectors
 from close.vectors.table import EmbeddingTable
 
@@ -25,12 +28,13 @@ class VectorItems:
     """Vectors whose items are row numbers; read batch by batch, in whatever process.
 
     Args:
-        vectors: (N, D) or (D,) numbers (NumPy, torch, lists) of any length, an `EmbeddingTable`, or the place of a table, of a
-            `.npy` file, or of a folder of these.
+        vectors: (N, D) or (D,) numbers (NumPy, torch, lists) of any length, or (N, k, D) of items of k vectors each; an
+            `EmbeddingTable`, or the place of a table, of a `.npy` file, or of a folder of these. Rows of a table that belong to
+            one row of its data file (`x#0`, `x#1`, …) are one item.
         config: of the run's model. user: the run, as a message names it.
         modality: the side of the adapter that they pass; without it, a table's own, and "image" for all else.
     Attributes:
-        rows: as `open_vectors` gives them. single: whether one vector (D,) was given.
+        rows: as `open_vectors` gives them. single: whether one vector (D,) was given. spans: (N + 1,) where each item begins.
     Raises:
         MissingError: there is nothing. DataError: no such array, or a damaged table. UnknownNameError: no such modality.
         MismatchError: they are of another encoder or width than the run's; names both.
@@ -39,25 +43,44 @@ class VectorItems:
     def __init__(self, vectors: Any, config: CloseConfig, user: str, modality: Modality | None = None) -> None:
         if modality not in (None, *get_args(Modality)):
             raise unknown_name("modality", str(modality), get_args(Modality))
-        self.rows, self.single = _opened(vectors, modality)
+        self.rows, self.single, together = _opened(vectors, modality)
+        self.spans = _spans(self.rows, together)
+        self.has_sets = len(self) < len(self.rows)
         own: Modality | None = self.rows.modality if isinstance(self.rows, EmbeddingTable) else None
         self.modality: Modality = modality or own or "image"
         what = f"{self.rows.path}" if hasattr(self.rows, "path") else "the array"
         theirs = {"name": config.encoder, "fingerprint": config.encoder_fingerprint, "embed_dim": config.embed_dim}
         check_rows(what, self.rows, SimpleNamespace(**theirs), user)
 
-    def name(self, row: int) -> str:
-        """A table's id of the row; else its number, from 0."""
-        return str(self.rows.ids[row] if self.rows.ids is not None else row)
+    def __len__(self) -> int:
+        return len(self.spans) - 1
 
-    def batches(self, rows: Sequence[int], batch_size: int) -> Iterator[tuple[Tensor, dict[int, CloseError]]]:
-        """(B, D) unit rows and the errors of those that are none, batch by batch, as an encoder gives those of images."""
+    def name(self, item: int) -> str:
+        """A table's id of the item; else its number, from 0."""
+        first, last = self.spans[item : item + 2]
+        if self.rows.ids is None:
+            return str(item)
+        name = str(self.rows.ids[first])
+        return name if last - first == 1 else name.removesuffix("#0")
+
+    def batches(self, items: Sequence[int], batch_size: int) -> Iterator[Read]:
+        """Unit rows of items and the errors of those that are none, batch by batch, as an encoder gives those of images."""
+        files = [tuple(range(*self.spans[item : item + 2])) for item in items]
+        yield from read_items(self._rows, files, batch_size)
+
+    def _rows(self, rows: Sequence[int], batch_size: int) -> Iterator[tuple[Tensor, dict[int, CloseError]]]:
         for start in range(0, len(rows), batch_size):
             index = np.asarray(rows[start : start + batch_size], dtype=np.int64)
             try:
-                yield torch.from_numpy(self.rows[index]), {}
+                yield torch.from_numpy(self._raw(index) if self.has_sets else self.rows[index]), {}
             except DataError:
                 yield self._one_by_one(index)
+
+    def _raw(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """With their raw lengths, which count in a mean, where those are known."""
+        known = isinstance(self.rows, EmbeddingTable)
+        rows: NDArray[np.float32] = self.rows.raw(self.rows.index[index]) if known else self.rows[index]
+        return rows
 
     def _one_by_one(self, index: Any) -> tuple[Tensor, dict[int, CloseError]]:
         out, errors = torch.full((len(index), self.rows.shape[1]), torch.nan), dict[int, CloseError]()
@@ -69,22 +92,39 @@ class VectorItems:
         return out, errors
 
 
-def _opened(vectors: Any, modality: Modality | None) -> tuple[Any, bool]:
-    """Rows, and whether one alone was given."""
+def _spans(rows: Any, together: int) -> NDArray[np.int64]:
+    """Where each item begins among the rows, and where the last one ends."""
+    if not isinstance(rows, EmbeddingTable):
+        return np.arange(0, len(rows) + 1, together)
+    starts, name, number = array("q"), None, 0
+    for place in range(len(rows)):
+        own = rows.ids[place]
+        if name is None or own != f"{name}#{number}":
+            starts.append(place)
+            name, number = own.removesuffix("#0") if own.endswith("#0") else None, 0
+        number += 1
+    return np.asarray([*starts, len(rows)], dtype=np.int64)
+
+
+def _opened(vectors: Any, modality: Modality | None) -> tuple[Any, bool, int]:
+    """Rows, whether one alone was given, and how many are an item."""
     if isinstance(vectors, (str, Path)):
         is_table = (Path(vectors) / "table.json").is_file()  # whose own modality does not bind
-        return open_vectors(vectors, None if is_table else modality), False
+        return open_vectors(vectors, None if is_table else modality), False, 1
     if isinstance(vectors, (EmbeddingTable, RowVectors)):
-        return vectors, False
+        return vectors, False, 1
     if isinstance(vectors, Tensor):
         vectors = vectors.detach().to("cpu", torch.float32).numpy()
     try:
-        array = np.asarray(vectors)
+        numbers = np.asarray(vectors)
     except ValueError:  # rows of several lengths
-        array = np.empty(0, object)
-    if array.ndim not in (1, 2) or array.dtype.kind not in "fiu" or not array.shape[-1]:
+        numbers = np.empty(0, object)
+    if numbers.ndim not in (1, 2, 3) or numbers.dtype.kind not in "fiu" or not all(numbers.shape[1:]):
         what = (
-            f"{array.dtype} of shape {array.shape}" if array.dtype != object else f"{type(vectors).__name__} of others"
+            f"{numbers.dtype} of shape {numbers.shape}"
+            if numbers.dtype != object
+            else f"{type(vectors).__name__} of others"
         )
-        raise DataError(f"vectors are (N, D) or (D,) numbers, a table, or the place of one, not {what}")
-    return RowVectors(array.reshape(-1, array.shape[-1]), "the array:"), array.ndim == 1
+        raise DataError(f"vectors are (N, D), (D,) or (N, k, D) numbers, a table, or the place of one, not {what}")
+    together = numbers.shape[1] if numbers.ndim == 3 else 1
+    return RowVectors(numbers.reshape(-1, numbers.shape[-1]), "the array:"), numbers.ndim == 1, together

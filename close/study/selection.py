@@ -33,8 +33,8 @@ from close.gap.advice.pseudo_images import moved_to_images
 from close.io.files import write_json, write_text
 from close.io.keys import cache_folder
 from close.io.plain import read_plain
-from close.runs.examples import embeddings_of
 from close.runs.pipeline import CloseCaptioner, load
+from close.runs.row_vectors import embeddings_of
 from close.tasks import Task
 from close.vectors.cache import cached_table
 from close.vectors.checked import Ints
@@ -86,7 +86,7 @@ def selection_score(
     table = cached_table(known, captioner.encoder, "text")
     images = None
     if image is None:
-        scenes = embeddings_of(known, task, table).batch(range(len(told))).numpy()
+        scenes = embeddings_of(known, task, table).main(range(len(told)))
     else:
         scenes = _worded(table[:], np.array([len(row.source) for row in known]), seed)
         images = open_vectors(image)

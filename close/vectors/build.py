@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from close.data.rows import Modality, RowFile, named_sources
+from close.data.rows import Modality, Row, RowFile, named_images, named_sources
 from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder
 from close.encoders.base import told_cut
@@ -346,9 +346,9 @@ def find_images(path: str | Path, suffixes: Sequence[str]) -> list[tuple[str, Pa
     return found
 
 
-def images_of(rows: RowFile) -> list[tuple[str, Path]]:
-    """(id, file) of the rows with an image."""
-    return [(row.id, row.image) for row in rows if row.image is not None]
+def images_of(rows: Iterable[Row]) -> list[tuple[str, Path]]:
+    """(id, file) of the rows' images: a row's id, or `id#0`, `id#1`, … of several."""
+    return [named for row in rows for named in named_images(row)]
 
 
 def _about(encoder: ContrastiveEncoder, modality: Modality, batch_size: int) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from close.data.rows import RowFile
 from close.gap import recommend
 from close.io.files import read_json, waiting, write_json
 from close.io.plots import figure, save_png
-from close.runs.examples import embeddings_of
+from close.runs.row_vectors import embeddings_of
 from close.study.export import cell
 from close.tasks import get_task
 from close.vectors.table import EmbeddingTable
@@ -59,7 +59,7 @@ def advised(lab: Lab, captions: str) -> dict[str, dict[str, Any]]:
             rows = RowFile(lab.rows("train"))
             text = embeddings_of(rows, get_task("caption"), EmbeddingTable(lab.table("train", "text")))
             groups = np.array([row.group for row in rows])
-            texts = text.batch(range(len(rows))).numpy()
+            texts = text.main(range(len(rows)))
             images, own = (EmbeddingTable(lab.table("fit", modality))[:] for modality in ("image", "text"))
             # pairs: the fit scenes' captions are more texts, each of which belongs to its picture
             both = np.concatenate((texts, own))

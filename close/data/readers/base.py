@@ -214,13 +214,20 @@ def _checked(values: Values, where: str, ids: set[int], folder: Path) -> Values:
     values = {key: value for key, value in values.items() if value is not None and value != {}}
     if isinstance(values.get("meta"), dict):
         values["meta"] = _plain(values["meta"], where)
-    if isinstance(values.get("image"), str) and os.path.isabs(values["image"]):
-        values["image"] = os.path.relpath(values["image"], folder)
+    if "image" in values:
+        values["image"] = _below(values["image"], folder)
     row = parse_row(values, where, folder=folder, default_id="")
     if hash(row.id) in ids:
         raise DataError(f"{where}: a second row has the id {shown(row.id)}")
     ids.add(hash(row.id))
     return values | {"id": row.id} | ({"group": row.group} if row.group is not None else {})
+
+
+def _below(names: Any, folder: Path) -> Any:
+    """A file's name, or several, relative to a folder where they are whole; anything else as it is."""
+    if isinstance(names, list):
+        return [_below(name, folder) for name in names]
+    return os.path.relpath(names, folder) if isinstance(names, str) and os.path.isabs(names) else names
 
 
 def _plain(value: Any, where: str, depth: int = 0) -> Any:

@@ -54,8 +54,11 @@ class Jsonl(Reader):
         if not isinstance(record, dict):
             raise DataError(f"{where}: expected a JSON object, not {type(record).__name__}")
         values = {"id": where.rpartition(":")[2]} | record
-        if isinstance(values.get("image"), str):
-            values["image"] = self.image(values["image"], where)
+        names = values.get("image")
+        if isinstance(names, str):
+            values["image"] = self.image(names, where)
+        elif isinstance(names, list):
+            values["image"] = [self.image(name, where) for name in names]
         return values
 
 

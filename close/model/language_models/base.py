@@ -71,11 +71,13 @@ class LanguageModelKind(ABC):
     Attributes:
         name: what people call it. auto: transformers' class that loads such models.
         given: tokens of a generated sequence that nobody said (an encoder–decoder's start token).
+        pads_left: places that do not count come first; else last, where a tokenizer's padding lies already.
     """
 
     name: ClassVar[str]
     auto: ClassVar[Any]
     given: ClassVar[int]
+    pads_left: ClassVar[bool]
 
     def __init__(self, template: Template | None = None) -> None:
         self.template = template or Template()
@@ -121,9 +123,10 @@ class LanguageModelKind(ABC):
     def end(self, tokenizer: Any) -> int:
         """What may follow a finished text."""
 
-    @abstractmethod
     def arrange(self, prompt: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Put the (B, L) places that do not count where this kind wants them."""
+        """Put the (B, L) places that do not count where this kind wants them; the order of the others stays."""
+        order = mask.argsort(dim=1, stable=True, descending=not self.pads_left)
+        return prompt.take_along_dim(order[..., None], dim=1), mask.take_along_dim(order, dim=1)
 
     @abstractmethod
     def predict(

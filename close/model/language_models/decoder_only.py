@@ -29,6 +29,7 @@ class DecoderOnly(LanguageModelKind):
     name = "decoder-only"
     auto: ClassVar[Any] = AutoModelForCausalLM
     given = 0
+    pads_left = True
 
     @classmethod
     def template_of(cls, tokenizer: Any, vocab_size: int, where: str) -> Template:
@@ -67,11 +68,6 @@ class DecoderOnly(LanguageModelKind):
     def end(self, tokenizer: Any) -> int:
         """The template's padding."""
         return self.template.pad
-
-    def arrange(self, prompt: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """To the left."""
-        order = mask.argsort(dim=1, stable=True)
-        return prompt.take_along_dim(order[..., None], dim=1), mask.take_along_dim(order, dim=1)
 
     def predict(
         self,

@@ -21,6 +21,7 @@ class EncoderDecoder(LanguageModelKind):
     name = "encoder–decoder"
     auto: ClassVar[Any] = AutoModelForSeq2SeqLM
     given = 1
+    pads_left = False
 
     @classmethod
     def template_of(cls, tokenizer: Any, vocab_size: int, where: str) -> None:
@@ -45,10 +46,6 @@ class EncoderDecoder(LanguageModelKind):
     def end(self, tokenizer: Any) -> int:
         """The tokenizer's padding."""
         return int(tokenizer.pad_token_id)
-
-    def arrange(self, prompt: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """An encoder reads them where they are."""
-        return prompt, mask
 
     def predict(
         self,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from close.errors import MismatchError, RecipeError
 from close.registry import Registry, unknown_name
 
-__all__ = ["PREFIXES", "Prefix", "build_prefix", "complete_prefix"]
+__all__ = ["PREFIXES", "Prefix", "build_prefix", "complete_prefix", "prefix_tokens"]
 
 LENGTH, LONGEST = 4, 1024
 """Prefix tokens where neither a recipe nor a kind says how many, and at most; language models read a few hundred tokens."""
@@ -27,14 +27,20 @@ class Prefix(nn.Module):
     A member is registered by name (`@PREFIXES.register("mlp")`) and takes `(embed_dim, hidden_size, *, length, …)`; what else it
     takes are its options in a recipe. It defines `forward`; parameters that no layer of torch holds start in `reset_parameters`.
 
+    An item may have several vectors: its neighbours, several images of one row. Each becomes `length` tokens of its own, in the
+    vectors' order, unless the kind reads them together (`joint`).
+
     Args:
         embed_dim: width D of the shared space. hidden_size: width of the language model's input embeddings.
-        length: number k of prefix tokens.
+        length: prefix tokens; of each vector, or where the kind is joint of all of them.
+    Attributes:
+        joint: `forward` takes (B, k, D), the first the item's own, and (B, k) which of them count or None where all do.
     Raises:
         RecipeError: an option is wrong whatever the widths. MismatchError (of a member): it does not fit `hidden_size`.
     """
 
     name: ClassVar[str]
+    joint: ClassVar[bool] = False
 
     def __init__(self, embed_dim: int, hidden_size: int, *, length: int = LENGTH) -> None:
         super().__init__()
@@ -51,6 +57,10 @@ class Prefix(nn.Module):
             raise RecipeError(f"prefix {self.name!r}: {option} is a whole number ≥ 1 and ≤ {most}, not {value!r}")
         return value
 
+    def length_of(self, vectors: int) -> int:
+        """Tokens that come of so many vectors."""
+        return self.length if self.joint else self.length * vectors
+
     @property
     def weight(self) -> Tensor:
         """Any of its weights."""
@@ -62,9 +72,26 @@ class Prefix(nn.Module):
             if module is not self and callable(reset := getattr(module, "reset_parameters", None)):
                 reset()
 
-    def forward(self, embeds: Tensor) -> Tensor:
-        """(B, D) → (B, k, hidden)."""
+    def forward(self, embeds: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, D) → (B, length, hidden); `mask` only where the kind is joint."""
         raise NotImplementedError
+
+
+def prefix_tokens(prefix: Any, vectors: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """The tokens of items of one vector or of several.
+
+    Args:
+        prefix: a `Prefix`, or what PEFT makes of one. vectors: (B, D), or (B, k, D).
+        mask: (B, k) bool, which of them count; None where all do.
+    Returns:
+        (B, p, hidden) tokens, and which of them count, (B, p) bool; None where all do.
+    """
+    if vectors.ndim == 2:
+        return prefix(vectors), None
+    if prefix.joint:
+        return prefix(vectors, mask), None
+    tokens = prefix(vectors.flatten(0, 1)).unflatten(0, vectors.shape[:2]).flatten(1, 2)
+    return tokens, None if mask is None else mask.repeat_interleave(prefix.length, dim=1)
 
 
 def complete_prefix(spec: Mapping[str, Any]) -> dict[str, Any]:

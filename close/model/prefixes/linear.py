@@ -11,7 +11,7 @@ __all__ = ["LinearPrefix"]
 
 @PREFIXES.register("linear")
 class LinearPrefix(Prefix):
-    """One linear layer from the shared space to `length` input embeddings. CLOSE (ICCV 2023), section 3."""
+    """One linear layer from the shared space to `length` input embeddings a vector. CLOSE (ICCV 2023), section 3."""
 
     name = "linear"
 
@@ -19,6 +19,6 @@ class LinearPrefix(Prefix):
         super().__init__(embed_dim, hidden_size, length=length)
         self.linear = nn.Linear(embed_dim, length * hidden_size)
 
-    def forward(self, embeds: Tensor) -> Tensor:
-        """(B, D) → (B, k, hidden)."""
+    def forward(self, embeds: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, D) → (B, length, hidden)."""
         return self.linear(embeds).unflatten(-1, (self.length, -1))

@@ -30,6 +30,6 @@ class MlpPrefix(Prefix):
         self.inner = nn.Linear(embed_dim, inner)
         self.outer = nn.Linear(inner, length * hidden_size)
 
-    def forward(self, embeds: Tensor) -> Tensor:
-        """(B, D) → (B, k, hidden)."""
+    def forward(self, embeds: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, D) → (B, length, hidden)."""
         return self.outer(self.inner(embeds).tanh()).unflatten(-1, (self.length, -1))

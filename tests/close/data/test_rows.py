@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from close.data.rows import Row, RowFile, parse_row
+from close.data.rows import Row, RowFile, named_images, parse_row
 from close.errors import CloseError, DataError, MissingError
 
 
@@ -43,7 +43,7 @@ def test_every_key(tmp_path):
         source=("a dog", "an animal"),
         context="what is it?",
         target=("dog",),
-        image=tmp_path / "images/7.png",
+        images=(tmp_path / "images/7.png",),
         group="3",
         references=("a dog",),
         answers=("dog", "dog", "cat"),
@@ -51,6 +51,28 @@ def test_every_key(tmp_path):
         task="vqa",
         meta={"own": 1},
     )
+
+
+def test_several_images(tmp_path):
+    several, one, none = RowFile(
+        jsonl(
+            tmp_path,
+            json.dumps({"id": "a", "image": ["x.png", "sub/y.png"]}),
+            json.dumps({"id": "b", "image": ["x.png"]}),
+            json.dumps({"id": "c", "source": "a dog"}),
+        )
+    )
+    assert several.images == (tmp_path / "x.png", tmp_path / "sub/y.png")
+    assert several.image == several.images[0]
+    assert named_images(several) == [("a#0", tmp_path / "x.png"), ("a#1", tmp_path / "sub/y.png")]
+    assert named_images(one) == [("b", tmp_path / "x.png")]
+    assert (none.image, named_images(none)) == (None, [])
+
+
+@pytest.mark.parametrize("image", [[], ["a.png", ""], ["a.png", 5], {"a": 1}, 5, [["a.png"]]])
+def test_images_that_are_none(tmp_path, image):
+    with pytest.raises(DataError, match=r":1: 'image' is"):
+        RowFile(jsonl(tmp_path, json.dumps({"id": "a", "image": image})))
 
 
 def test_rows_by_position(tmp_path):

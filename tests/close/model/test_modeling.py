@@ -209,7 +209,7 @@ def test_noise_belongs_to_training_text(build, embeds):
     assert torch.allclose(noisy[2:4], model.prompt(embeds[2:4], "text", seeds=seeds[2:4])[0], atol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(5, DIM + 1), (DIM,), (5, 1, DIM)])
+@pytest.mark.parametrize("shape", [(5, DIM + 1), (DIM,), (5, 1, 1, DIM)])
 def test_embeddings_of_another_width(build, shape):
     with pytest.raises(MismatchError) as told:
         build()(torch.ones(shape), "image", decoder_input_ids=torch.zeros(5, 1, dtype=torch.long))

@@ -28,8 +28,11 @@ pytestmark = pytest.mark.timeout(1200)  # each of some waits for several process
 def recipe(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two epochs of three steps of 16, the last of them cut short by the data; nothing random but noise and order."""
     folder = tmp_path_factory.mktemp("distributed")
+    rows = tiny.caption_rows(ROWS)
+    for row, other in zip(rows[::5], rows[1::5], strict=True):
+        row["source"] = [row["source"], other["source"]]
     values = {
-        "data": {"train": str(tiny.write_jsonl(folder / "captions.jsonl", tiny.caption_rows(ROWS)))},
+        "data": {"train": str(tiny.write_jsonl(folder / "captions.jsonl", rows))},
         "encoder": str(tiny_encoder),
         "language_model": str(tiny.t5_dir(folder / "t5", dropout_rate=0.0)),
         "training": {
@@ -102,7 +105,7 @@ def with_training(recipe: Recipe, options: dict[str, Any]) -> Recipe:
     ("tune", "family"), [("full", None), ("full", "gpt2_still_dir"), ("lora", "gpt2_still_dir"), ("none", None)]
 )
 def test_two_processes_equal_one(recipe, zoo, tmp_path, tune, family):
-    changes = [f"tune={tune}", *([f"language_model={zoo(family)}"] if family else [])]
+    changes = [f"tune={tune}", *([f"language_model={zoo(family)}", "several=set"] if family else [])]
     process = training(recipe, tmp_path / "two", *changes)
     train(load_recipe(recipe, changes), tmp_path / "one")
     said = finished(process)

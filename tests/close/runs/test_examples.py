@@ -16,7 +16,8 @@ from transformers import AutoTokenizer
 from close.data.rows import RowFile
 from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import DataError
-from close.runs.examples import Collator, LengthSampler, MixedDataset, Prompter, TextDataset, embeddings_of
+from close.runs.examples import Collator, LengthSampler, MixedDataset, Prompter, TextDataset
+from close.runs.row_vectors import embeddings_of
 from close.tasks import get_task
 from close.vectors.build import embed_texts
 from close.vectors.table import EmbeddingTable
@@ -122,7 +123,7 @@ def test_image_tables_are_found_by_row(tmp_path):
     rows = RowFile(tiny.write_jsonl(tmp_path / "rows.jsonl", values))
     ids = [f"r{i}" for i in reversed(range(6))]
     table = EmbeddingTable.from_numpy(np.eye(6), tmp_path / "t", modality="image", ids=ids)
-    assert (embeddings_of(rows, get_task("caption"), table).batch([0, 5]).argmax(1) == torch.tensor([5, 0])).all()
+    assert (embeddings_of(rows, get_task("caption"), table).main([0, 5]).argmax(1) == [5, 0]).all()
     part = EmbeddingTable.from_numpy(np.eye(5), tmp_path / "u", modality="image", ids=ids[:5])
     with pytest.raises(DataError, match="row 'r0' has no vector"):
         embeddings_of(rows, get_task("caption"), part)

@@ -130,7 +130,7 @@ def test_bad_rows_are_told_and_the_others_said(captioner, embeds, said, tmp_path
     [
         (np.ones((3, 5)), MismatchError, "the array has 5 columns, and encoder"),
         (np.ones(5), MismatchError, "has 5 columns"),
-        (np.ones((2, 3, 16)), DataError, r"not float64 of shape \(2, 3, 16\)"),
+        (np.ones((2, 3, 4, 16)), DataError, r"not float64 of shape \(2, 3, 4, 16\)"),
         (np.float32(3), DataError, r"not float32 of shape \(\)"),
         (np.array(["a"] * 16), DataError, "not <U1 of shape"),
         (np.ones((2, 16), complex), DataError, "not complex128"),

@@ -1,0 +1,128 @@
+"""The vectors of rows: of several sources or images of one row their mean, or all of them."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from close.data.rows import Row, RowFile, named_images
+from close.errors import DataError
+from close.model.configuration import Several
+from close.model.sets import Sets, padded_sets
+from close.tasks import Task
+from close.vectors.table import EmbeddingTable
+
+__all__ = ["ItemVectors", "embeddings_of", "image_names", "image_vectors", "mean_vectors"]
+
+
+class ItemVectors:
+    """The unit vectors of rows, by position.
+
+    Args:
+        table: that holds them. places: of each row, where they are among the table's distinct vectors.
+        several: of more than one, "mean" is the unit mean of the raw vectors (the paper's VQA), "set" all of them.
+    Attributes:
+        most: the most vectors that a row gives.
+    """
+
+    def __init__(self, table: EmbeddingTable, places: Iterable[Sequence[int]], several: Several = "mean") -> None:
+        starts, vectors = array("q", [0]), array("q")
+        for own in places:
+            vectors.extend(own)
+            starts.append(len(vectors))
+        self.table, self.several = table, several
+        self.starts = np.frombuffer(starts, dtype=np.int64)
+        self.vectors = np.frombuffer(vectors, dtype=np.int64)
+        self.most = int(np.diff(self.starts).max(initial=1)) if several == "set" else 1
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, row: int) -> NDArray[np.float32]:
+        """(D,), or (k, D) of a set."""
+        places = self.vectors[self.starts[row] : self.starts[row + 1]]
+        if len(places) == 1:
+            return np.array(self.table.vectors[places[0]])
+        if self.several == "set":
+            return np.array(self.table.vectors[places])
+        return self._mean(places)
+
+    def batch(self, rows: Sequence[int]) -> Sets:
+        """Of these rows, together."""
+        return Sets(*padded_sets([torch.from_numpy(self[row]) for row in rows]))
+
+    def main(self, rows: Sequence[int]) -> NDArray[np.float32]:
+        """(B, D) unit rows: one each, the mean of several."""
+        index = np.asarray(rows, dtype=np.int64)
+        firsts, counts = self.starts[:-1][index], np.diff(self.starts)[index]
+        vectors = np.array(self.table.vectors[self.vectors[firsts]])
+        for place in np.flatnonzero(counts > 1):
+            vectors[place] = self._mean(self.vectors[firsts[place] : firsts[place] + counts[place]])
+        return vectors
+
+    def _mean(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        mean = self.table.raw(places).mean(axis=0)
+        unit: NDArray[np.float32] = mean / np.linalg.norm(mean)
+        return unit
+
+
+def embeddings_of(rows: RowFile, task: Task, table: EmbeddingTable, several: Several = "mean") -> ItemVectors:
+    """Of each row: of its files in an image table, of its source texts in a text table.
+
+    Raises:
+        DataError: a row's text or file is not in the table.
+    """
+    if table.modality == "image":
+        return image_vectors(rows, table, several, f"{rows.path}: ")
+    return ItemVectors(table, _located(rows, task, table), several)
+
+
+def _located(rows: RowFile, task: Task, table: EmbeddingTable) -> Iterator[Sequence[int]]:
+    for row in rows:
+        sources = task.source(row)
+        if not sources:
+            raise DataError(f"{rows.path}: row {row.id!r} has no 'source' text")
+        yield table.locate(sources).tolist()
+
+
+def image_vectors(
+    rows: Iterable[Row], table: EmbeddingTable, several: Several = "mean", where: str = ""
+) -> ItemVectors:
+    """Of each row: of its files, by the table's ids.
+
+    Args:
+        where: what a message begins with.
+    Raises:
+        DataError: a row's file is not in the table.
+    """
+    place = {name: int(vector) for name, vector in zip(table.ids, table.index, strict=True)}
+
+    def found() -> Iterator[Sequence[int]]:
+        for row in rows:
+            names = image_names(row)
+            if not all(name in place for name in names):
+                raise DataError(f"{where}row {row.id!r} has no vector in {table.path} (no image, or unreadable)")
+            yield [place[name] for name in names]
+
+    return ItemVectors(table, found(), several)
+
+
+def image_names(row: Row) -> list[str]:
+    """What an image table calls a row's files; of a row that names none, its id."""
+    return [name for name, _ in named_images(row)] or [row.id]
+
+
+def mean_vectors(rows: Sequence[Row], table: EmbeddingTable) -> Callable[[Sequence[str]], NDArray[np.float32]]:
+    """Ids of rows to (N, D) unit vectors of their images."""
+    place, found = {row.id: index for index, row in enumerate(rows)}, list[ItemVectors]()
+
+    def vectors(ids: Sequence[str]) -> NDArray[np.float32]:
+        if not found:
+            found.append(image_vectors(rows, table))
+        return found[0].main([place[name] for name in ids])
+
+    return vectors
