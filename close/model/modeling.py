@@ -25,6 +25,7 @@ from close.adapters import GapAdapter, build_adapter
 from close.data.rows import Modality
 from close.errors import MismatchError, RecipeError, UnknownNameError, WeightsError
 from close.fast.search import Search, find_texts, planned
+from close.io.hub import run_folder
 from close.io.plain import read_plain
 from close.io.pretrained import loading, refuse_bad_weights, trusts_code
 from close.io.tensors import check_shapes, stored_shapes
@@ -82,7 +83,7 @@ class CloseModel(PreTrainedModel, GenerationMixin):
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
-        """Load a checkpoint.
+        """Load a checkpoint: a folder, or ORG/NAME of the hub, with `revision` to stay with one state of it.
 
         Args:
             base_place: where the language model is now that the checkpoint names and does not hold, if elsewhere than then.
@@ -91,6 +92,8 @@ class CloseModel(PreTrainedModel, GenerationMixin):
             WeightsError: weights are missing, of another shape (transformers alone would only print that), or not finite.
         """
         wants_report, place = kwargs.pop("output_loading_info", False), kwargs.pop("base_place", None)
+        revision = None if os.path.exists(folder) else kwargs.pop("revision", None)
+        folder = run_folder(f"{folder}@{revision}" if revision else folder, marker="config.json")
         if os.path.isdir(folder) and is_partial(Path(folder)):
             parts = load_parts(cls, Path(folder), place)
             return (parts, {"missing_keys": set(), "unexpected_keys": set()}) if wants_report else parts

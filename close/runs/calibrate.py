@@ -29,10 +29,10 @@ from close.evaluation.metrics import METRICS
 from close.evaluation.metrics.base import Score
 from close.evaluation.scores import score_rows
 from close.io.files import write_json
+from close.io.hub import own_folder
 from close.io.versions import versions
 from close.registry import unknown_name
 from close.runs.confidence import confidence_file, run_sum, settings_of
-from close.runs.hub import own_folder
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
 from close.runs.predict import Decoding, Told, task_of, tell
 from close.tasks import Task

@@ -14,10 +14,10 @@ from close.evaluation.match import Missing
 from close.evaluation.page import write_evaluation_page
 from close.evaluation.scores import score_rows
 from close.io.files import write_json, write_text
+from close.io.hub import hub_run_of
 from close.io.jobs import exclusively
 from close.io.versions import versions
 from close.runs.folder import RUN_FILE, open_run
-from close.runs.hub import hub_run_of
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
 from close.runs.predict import Told, decoding_of, task_of, tell
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from close.errors import MissingError
+from close.io.hub import hub_run_of, run_folder
 from close.io.plain import read_plain
 from close.io.versions import versions
 from close.plugins import loaded
 from close.runs.folder import RUN_FILE
-from close.runs.hub import hub_run_of, run_folder
 
 __all__ = ["describe", "describe_installation"]
 

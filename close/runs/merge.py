@@ -9,13 +9,13 @@ import yaml
 
 from close.errors import OutputExistsError, RecipeError
 from close.io.files import whole, write_json, write_text
+from close.io.hub import run_folder
 from close.io.places import place_of, reference_from
 from close.model.language_models.reference import base_place
 from close.model.modeling import CloseModel
 from close.model.parts import is_partial
 from close.runs.card import model_card
 from close.runs.folder import RECIPE_FILE, RUN_FILE, open_run
-from close.runs.hub import run_folder
 from close.runs.recipe import checked
 from close.runs.recipe_file import portable, portable_reference, read_values
 

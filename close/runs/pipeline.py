@@ -14,6 +14,7 @@ from close.data.rows import Modality
 from close.encoders import ContrastiveEncoder, pick_device
 from close.errors import DataError, RecipeError
 from close.fast.precision import pick_dtype, pick_precision
+from close.io.hub import run_folder
 from close.io.keys import text_key
 from close.io.pretrained import load_tokenizer, loading, trusting, trusts_code
 from close.model.modeling import CloseModel
@@ -21,7 +22,6 @@ from close.plugins import load_plugins, loaded
 from close.runs.answering import Answerer, Decode
 from close.runs.confidence import check_confidence
 from close.runs.folder import open_run
-from close.runs.hub import run_folder
 from close.runs.items import Item, Items, expand, item_name, read_items, together
 from close.runs.outputs import Answer, Candidate, Output
 from close.runs.vector_items import VectorItems

@@ -20,11 +20,11 @@ from close.errors import CloseError, DataError, MismatchError, RecipeError, Weig
 from close.evaluation.metrics import METRICS
 from close.evaluation.saved import check_evaluation
 from close.io.files import read_json
+from close.io.hub import RUN_FILES
 from close.io.places import last_part, moved_reference
 from close.io.plain import read_plain
 from close.runs.card import Shown, model_card
 from close.runs.folder import RECIPE_FILE, RUN_FILE, open_run
-from close.runs.hub import RUN_FILES
 from close.runs.recipe import checked
 from close.runs.recipe_file import named, read_values
 

@@ -18,9 +18,9 @@ from huggingface_hub import ModelCard
 
 import close
 from close.errors import DataError, MismatchError, RecipeError
+from close.io.hub import RUN_FILES
 from close.runs.card import Shown
 from close.runs.evaluate import evaluate
-from close.runs.hub import RUN_FILES
 from close.runs.publish import check_name, pack
 
 
@@ -138,7 +138,7 @@ def test_names_that_the_hub_does_not_take(name):
 _TWICE = """
 import sys
 from close.cli import main
-from close.runs.hub import run_folder
+from close.io.hub import run_folder
 from close.errors import CloseError
 run, more = sys.argv[1], sys.argv[2:]
 def close(*words):

@@ -8,11 +8,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModel
 
 import close
 from close.errors import MissingError
+from close.io.hub import RUN_FILES, hub_run_of, run_folder
 from close.runs.evaluate import evaluate
-from close.runs.hub import RUN_FILES, hub_run_of, run_folder
+from close.runs.train import train
 
 FIRST, SECOND = "1" * 40, "2" * 40
 
@@ -68,6 +71,28 @@ def test_every_verb_takes_a_name_of_the_hub(run, cache, pictures, tiny_encoder, 
     assert Path("evaluations/me/birds/rows-image/scores.json").is_file()
     assert "hf download me/birds --revision" in told("calibrate", "me/birds", rows)
     assert sorted(cache.rglob("*")) == before  # the hub's cache is the hub's
+
+
+def test_transformers_own_loader_takes_it_too(run, cache, zoo, recipe, tmp_path):
+    """With the class imported, and no code of the repository; also where the language model is named and not held."""
+    from close import CloseModel
+
+    small = train(recipe(tune="none", training={"save_strategy": "no"}), tmp_path / "small")
+    about = json.loads((small / "config.json").read_text())
+    about["base"]["reference"] = str(zoo("t5_dir"))
+    (small / "config.json").write_text(json.dumps(about))
+    for name, folder in (("me/birds", run), ("me/small", small)):
+        lay_out(cache, name, folder, FIRST, "v1")
+        lay_out(cache, name, folder, SECOND, "main")
+        expected = CloseModel.from_pretrained(folder).state_dict()
+        for found in (
+            AutoModel.from_pretrained(folder),
+            AutoModel.from_pretrained(name, cache_dir=cache),
+            AutoModel.from_pretrained(name, revision="v1", cache_dir=cache),
+            CloseModel.from_pretrained(name, revision=FIRST),
+        ):
+            assert isinstance(found, CloseModel)
+            assert all(torch.equal(value, expected[key]) for key, value in found.state_dict().items())
 
 
 def test_a_folder_wins_and_so_does_a_slip_in_one(run, cache, tmp_path):

@@ -49,13 +49,14 @@ class HubRun(NamedTuple):
     revision: str
 
 
-def run_folder(run: str | Path) -> Path:
+def run_folder(run: str | os.PathLike[str], *, marker: str = "run.json") -> Path:
     """Where a run lies on this machine: a folder, or what the hub has by that name.
 
     A folder of the name wins; and where ORG is one, a name in it that is not there is taken for a slip, and the hub is not asked.
 
     Args:
         run: a folder, or `ORG/NAME`, with `@REVISION` (a branch, a tag or a commit) to stay with one state of it.
+        marker: the file that what lies there is known by.
     Raises:
         MissingError: the hub has no such run or revision; or it can't be reached, and its cache has none.
     """
@@ -63,20 +64,20 @@ def run_folder(run: str | Path) -> Path:
     if found is None or os.path.exists(run) or os.path.isdir(found[1].split("/")[0]):
         return Path(run)
     name, revision = found[1], found[2]
-    folder = _fetched(name, revision)
+    folder = _fetched(name, revision, marker)
     if revision != folder.name:
         _log.info("%s is a run of the hub; %s@%s is this state of it", name, name, folder.name)
     return folder
 
 
-def _fetched(name: str, revision: str | None) -> Path:
+def _fetched(name: str, revision: str | None, marker: str) -> Path:
     from huggingface_hub import errors, hf_hub_download, snapshot_download
 
     what = name if revision is None else f"{name}@{revision}"
     away = why_unreachable(name)
     try:
         asked: dict[str, Any] = {"revision": revision, "local_files_only": away is not None}
-        about = Path(hf_hub_download(name, "run.json", **asked))  # before gigabytes that are no run's
+        about = Path(hf_hub_download(name, marker, **asked))  # before gigabytes that are no run's
         if away is None:
             snapshot_download(name, revision=about.parent.name, allow_patterns=list(RUN_FILES))
         return about.parent
@@ -89,7 +90,7 @@ def _fetched(name: str, revision: str | None) -> Path:
     except errors.LocalEntryNotFoundError:
         why = f"no run of that name in the hub's cache on this machine, and the hub can't be reached ({away or 'it broke off'})"
     except errors.EntryNotFoundError:
-        why = "the hub's model of that name is no run of `close train` (it has no run.json)"
+        why = f"the hub's model of that name is no run of `close train` (it has no {marker})"
     except (
         errors.HfHubHTTPError,
         OSError,
