@@ -208,13 +208,14 @@ def row_keys() -> str:
 def recipe_keys() -> list[tuple[str, str, str, str]]:
     """Key, type, default and meaning of every key of a recipe, in the models' order."""
     from close.runs.recipe import Recipe
-    from close.runs.sections import DataSection, LoraSection, TaskSection, TrainingSection
+    from close.runs.sections import DataSection, LoraSection, RetrieveSection, TaskSection, TrainingSection
 
     sections: dict[str, type[BaseModel]] = {
         "": Recipe,
         "data.": DataSection,
         "task[].": TaskSection,
         "lora.": LoraSection,
+        "retrieve.": RetrieveSection,
         "training.": TrainingSection,
     }
     found = []

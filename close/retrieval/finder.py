@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor
 from close.data.rows import Modality, RowFile
 from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import MismatchError, MissingError, RecipeError
+from close.io.places import place_of
 from close.retrieval.content import common_words, word_finder
 from close.retrieval.memory import Memory
 from close.retrieval.settings import Retrieval
@@ -134,7 +135,10 @@ def open_finder(
         RecipeError: it has fewer texts than are to be found, or no words.
     """
     retrieval = Retrieval.of(retrieve)
-    reference = retrieval.encoder
+    if retrieval.language.endswith(".toml"):
+        retrieval = replace(retrieval, language=os.path.join(where, retrieval.language))
+    reference = None if retrieval.encoder is None else place_of(retrieval.encoder, where)
+    retrieval = replace(retrieval, encoder=reference)
     if reference is not None and search is None:
         search = lambda: load_encoder(reference)  # noqa: E731
     if isinstance(memory, Memory):

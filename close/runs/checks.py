@@ -14,6 +14,7 @@ from close.model.language_models.loading import check_language_model, check_room
 from close.model.lora import lora_targets
 from close.model.prefixes import build_prefix
 from close.runs.recipe import Recipe
+from close.runs.retrieving import check_retrieve
 from close.runs.validation import ValidationRows, validation_rows
 from close.tasks import get_task
 
@@ -32,8 +33,9 @@ def check_work(
     Raises:
         DataError: rows have no groups where they are needed. MissingError, WeightsError: the language model can't
             be loaded. MismatchError: the prefix does not fit it. RecipeError: prefix and answers are too long
-            for it. CloseError: what `validation_rows` raises.
+            for it. CloseError: what `validation_rows` and `check_retrieve` raise.
     """
+    check_retrieve(recipe)
     if language_model and recipe.init_from is None:  # else it is that run's
         check_language_model(recipe.language_model)
         model = skeleton(recipe.language_model)
@@ -42,7 +44,7 @@ def check_work(
         with torch.device("meta"):
             prefix = build_prefix(recipe.prefix, 8, model.get_input_embeddings().embedding_dim)
         longest = max(get_task(part.task).max_new_tokens for part in recipe.parts())
-        check_room(recipe.language_model, model, prefix.length_of(_most(recipe, files)), longest)
+        check_room(recipe.language_model, model, prefix.length_of(recipe.most_vectors(_most(recipe, files))), longest)
     for place, (part, rows) in enumerate(zip(recipe.parts(), files, strict=True)):
         if part.captions == "multiple" and not _groups_of_several(rows):
             raise DataError(f"{rows.path}: captions: multiple needs rows that share a 'group'; none do")

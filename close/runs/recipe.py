@@ -13,7 +13,15 @@ from close.io.files import not_finite
 from close.plugins import load_plugins
 from close.registry import unknown_name
 from close.runs.recipe_file import read_values
-from close.runs.sections import DataSection, LoraSection, Section, TaskSection, TrainingSection, keys_only
+from close.runs.sections import (
+    DataSection,
+    LoraSection,
+    RetrieveSection,
+    Section,
+    TaskSection,
+    TrainingSection,
+    keys_only,
+)
 from close.tasks import TASKS
 
 __all__ = ["Recipe", "checked", "load_recipe", "upgraded"]
@@ -31,6 +39,7 @@ class Recipe(Section):
             "lora" too.
         adapter: how the gap is crossed: a name, `{name: options}`, or a list of these.
         train_on: "text", or "image" for the image-supervised ceiling.
+        retrieve: texts that are found for each row, and for each image in use; null: none.
         plugins: modules and files with one's own parts; `load_recipe` imports them before it looks at the rest.
         several: what becomes of several sources or images of one row: "mean": one vector, "set": they stay apart.
         captions: "single": the caption itself is the target; "multiple": every other caption of its group.
@@ -50,6 +59,7 @@ class Recipe(Section):
     captions: Literal["single", "multiple"] = "single"
     tune: Literal["full", "lora", "none"] = "full"
     lora: LoraSection | None = None
+    retrieve: RetrieveSection | None = None
     training: TrainingSection = Field(default_factory=lambda: TrainingSection())
     init_from: Path | None = None
     seed: int = Field(0, ge=0, lt=2**32, strict=True)
@@ -81,6 +91,33 @@ class Recipe(Section):
         if self.lora is not None and self.tune != "lora":
             raise ValueError(f"lora is given, and tune is {self.tune!r}: leave one of them out, or say tune: lora")
         return self
+
+    @model_validator(mode="after")
+    def _retrieves(self) -> Recipe:
+        if self.retrieve is None:
+            return self
+        if self.train_on == "image" and self.retrieve.noise is not None:
+            raise ValueError(
+                "retrieve: noise is on the text that training searches with; with train_on: image leave it out"
+            )
+        if not isinstance(self.task, str) and self.retrieve.memory is None:
+            raise ValueError("retrieve: with a list of tasks, say which rows are the memory (retrieve.memory)")
+        return self
+
+    @property
+    def retrieval(self) -> dict[str, Any] | None:
+        """`retrieve` as training and use take it, complete; None where nothing is retrieved."""
+        if self.retrieve is None:
+            return None
+        gives_away = self.train_on == "image" or any(part.captions == "multiple" for part in self.parts())
+        leave_out = self.retrieve.leave_out or ("groups" if gives_away else "texts")
+        return self.retrieve.model_dump(mode="json", exclude={"memory", "texts"}) | {"leave_out": leave_out}
+
+    def most_vectors(self, own: int) -> int:
+        """The most vectors that go into the prefix, where an item has at most `own`."""
+        if self.retrieve is None or self.retrieve.into != "vectors":
+            return own
+        return own * self.retrieve.main + self.retrieve.k
 
     @field_validator("task")
     @classmethod
@@ -196,6 +233,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "": Recipe,
     "data": DataSection,
     "lora": LoraSection,
+    "retrieve": RetrieveSection,
     "task": TaskSection,
     "training": TrainingSection,
 }

@@ -81,9 +81,13 @@ def _with_places(values: dict[str, Any], moved: Callable[[str], str], base: Path
         for key in ("train", "embeddings"):
             if isinstance(part, dict) and isinstance(part.get(key), str):
                 part[key] = moved(part[key])
-    for key in ("encoder", "language_model"):
-        if isinstance(values.get(key), str):
-            values[key] = moved_reference(values[key], moved, base)
+    retrieve = values["retrieve"] if isinstance(values.get("retrieve"), dict) else {}
+    for section, key in ((values, "encoder"), (values, "language_model"), (retrieve, "encoder")):
+        if isinstance(section.get(key), str):
+            section[key] = moved_reference(section[key], moved, base)
+    for key in ("memory", "texts", "language"):
+        if isinstance(retrieve.get(key), str) and (key != "language" or retrieve[key].endswith(".toml")):
+            retrieve[key] = moved(retrieve[key])
     if isinstance(values.get("init_from"), str):
         values["init_from"] = moved(values["init_from"])
     if isinstance(values.get("plugins"), list):

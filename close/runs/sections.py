@@ -23,7 +23,7 @@ from pydantic import (
 from close.data.columns import key_of
 from close.registry import unknown_name
 
-__all__ = ["DataSection", "LoraSection", "Section", "TaskSection", "TrainingSection", "keys_only"]
+__all__ = ["DataSection", "LoraSection", "RetrieveSection", "Section", "TaskSection", "TrainingSection", "keys_only"]
 
 
 def keys_only(info: ValidationInfo) -> bool:
@@ -89,6 +89,88 @@ class LoraSection(Section):
     alpha: float = 32
     dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: str | list[str] | None = None
+
+
+_ONLY = {
+    "vectors": ("main", "noisy", "raw"),
+    "captions": ("prompt",),
+    "words": ("prompt", "at_least", "dropout", "language", "attributes"),
+}
+"""What goes with one use of what is found."""
+
+
+class RetrieveSection(Section):
+    """Texts that are found for each row in training, and for each image in use.
+
+    Attributes:
+        memory: rows (`.jsonl`, `.txt`, `.csv`) or an embedding table of texts; without it, the training rows.
+        texts: the rows that a table was made of, for captions and words.
+        k: texts that are found for a row or an image.
+        noise: on the text that training searches with: a cosine, or {cosine, std or var: number} as the Gaussian adapter has it.
+        into: what becomes of them: "vectors" beside the main one, "captions" in the prompt, or content "words" in the prompt.
+        encoder: reference of another encoder to search in.
+        leave_out: what training does not find: a row's own "texts", or those of its "groups". Without a word, the latter where it
+            would give the target away: with `captions: multiple` and `train_on: image`.
+        main: vectors: the item's own vector goes in too. noisy: vectors: the adapter's noise is on them in training.
+        raw: vectors: of the length that the encoder gave them, for what noises them by std or var.
+        at_least: words: in how many of the k captions a word has to be; without it, in half of them.
+        dropout: words: share of a caption's own words that training leaves out.
+        language: words: en, de, fr, es, a `.toml` file like those, or a function of one's own (`WORD_FINDERS`).
+        attributes: words: colours, sizes and numbers too, and not things alone.
+        prompt: captions, words: what is said of them, with {} where they come.
+    """
+
+    memory: Path | None = None
+    texts: Path | None = None
+    k: int = Field(5, ge=1, le=1000, strict=True)
+    noise: Any = None
+    into: Literal["vectors", "captions", "words"] = "vectors"
+    encoder: str | None = None
+    leave_out: Literal["texts", "groups"] | None = None
+    main: bool = True
+    noisy: bool = False
+    raw: bool = False
+    at_least: int | None = Field(None, ge=1, strict=True)
+    dropout: float = Field(0.4, ge=0, lt=1)
+    language: str = "en"
+    attributes: bool = True
+    prompt: str | None = None
+
+    @field_validator("noise")
+    @classmethod
+    def _noise(cls, given: Any, info: ValidationInfo) -> Any:
+        noise = given if given is None or isinstance(given, dict) else {"cosine": given}
+        if noise is not None and not keys_only(info):
+            from close.adapters import build_adapter
+
+            build_adapter({"gaussian": noise}, 8)
+        return noise
+
+    @field_validator("language")
+    @classmethod
+    def _language(cls, given: str, info: ValidationInfo) -> str:
+        if not keys_only(info):
+            from close.retrieval.content import word_finder
+
+            word_finder(given)
+        return given
+
+    @model_validator(mode="after")
+    def _fits(self) -> RetrieveSection:
+        foreign = {key for names in _ONLY.values() for key in names} - {*_ONLY[self.into]}
+        for key in sorted(foreign):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                users = " or ".join(into for into, names in _ONLY.items() if key in names)
+                raise ValueError(f"{key} goes with into: {users}, not with into: {self.into}")
+        if self.at_least is not None and self.at_least > self.k:
+            raise ValueError(f"at_least is {self.at_least}, and k, the captions that words are counted in, is {self.k}")
+        if self.prompt is not None and self.prompt.count("{}") != 1:
+            raise ValueError(f"prompt has one {{}}, where what is found comes, not {self.prompt!r}")
+        if self.texts is not None and self.memory is None:
+            raise ValueError("texts are the rows that a table was made of, and no memory is given")
+        if self.into == "words" and self.noise is not None:
+            raise ValueError("into: words trains on a caption's own words and searches nothing; leave noise out")
+        return self
 
 
 _OURS = {

@@ -33,6 +33,7 @@ from close.model.lora import factors_of, lora_targets, together
 from close.model.modeling import CloseModel
 from close.model.prefixes import PREFIXES
 from close.plugins import key_of
+from close.retrieval.content import WORD_FINDERS
 from close.runs.arguments import training_arguments
 from close.runs.checkpoints import drop_broken, latest_checkpoint
 from close.runs.checks import check_work
@@ -41,6 +42,7 @@ from close.runs.folder import CHECKPOINTS, begin_run, is_finished, plugins_of, s
 from close.runs.origin import Origin, filled_in, origin_of
 from close.runs.processes import ended_together, is_first
 from close.runs.recipe import Recipe
+from close.runs.retrieving import Retrieving, retrieving
 from close.runs.sections import LoraSection
 from close.runs.trainer import CloseTrainer
 from close.runs.validation import Validation
@@ -127,11 +129,13 @@ def _train(recipe: Recipe, folder: Path, resume: bool, callbacks: Sequence[Train
 
 def _plugins(recipe: Recipe, model: CloseModel) -> list[str]:
     """Those that the recipe names, and those whose parts it uses."""
+    encoders = [recipe.encoder, *([recipe.retrieve.encoder or ""] if recipe.retrieve else [])]
     parts = plugins_of(
         (TASKS, [part.task for part in recipe.parts()]),
         (ADAPTERS, names_in(model.adapter.spec())),
-        (ENCODERS, [recipe.encoder.partition(":")[0]]),
+        (ENCODERS, [reference.partition(":")[0] for reference in encoders]),
         (PREFIXES, [recipe.prefix["kind"]]),
+        (WORD_FINDERS, [recipe.retrieve.language] if recipe.retrieve else []),
     )
     return list(dict.fromkeys([*map(key_of, recipe.plugins), *parts]))
 
@@ -147,6 +151,7 @@ class _Data:
     train: TextDataset | MixedDataset
     val: TextDataset | None
     validation: Validation | None
+    retrieving: Retrieving | None = None
 
     @property
     def longest(self) -> int:
@@ -161,7 +166,8 @@ class _Data:
     @property
     def sums(self) -> dict[str, str]:
         """SHA-256 of every data file, by path."""
-        return {str(rows.path): rows.sha256 for rows in self.files}
+        more = self.retrieving.sums if self.retrieving else {}
+        return {str(rows.path): rows.sha256 for rows in self.files} | more
 
     @property
     def about(self) -> dict[str, Any]:
@@ -189,9 +195,16 @@ def _read_data(recipe: Recipe, arguments: Seq2SeqTrainingArguments, origin: Orig
         tables = [_table(rows, recipe, encoder, part.embeddings) for rows, part in zip(files, parts, strict=True)]
         val_table = _table(val_rows, recipe, encoder) if val_rows else None
         validation = Validation(judged, encoder, val_table, recipe) if judged and val_table else None
+        memory = retrieving(recipe, files, tables, encoder)
+        every = [
+            *zip(files, tasks, tables, strict=True),
+            *([(val_rows, tasks[0], val_table)] if val_rows and val_table else []),
+        ]
+        found = [memory.found(*one, number) if memory else None for number, one in enumerate(every)]
+    about: dict[str, Any] = {"instruct": instruct, "several": recipe.several}
     examples = [
-        TextDataset(rows, task, table, part.captions, instruct=instruct, several=recipe.several)
-        for rows, task, table, part in zip(files, tasks, tables, parts, strict=True)
+        TextDataset(rows, task, table, part.captions, found=one, **about)
+        for rows, task, table, part, one in zip(files, tasks, tables, parts, found, strict=False)
     ]
     weights = [part.weight for part in parts]
     return _Data(
@@ -200,10 +213,9 @@ def _read_data(recipe: Recipe, arguments: Seq2SeqTrainingArguments, origin: Orig
         tables=tables,
         examples=examples,
         train=MixedDataset(examples, weights, recipe.seed) if instruct else examples[0],
-        val=TextDataset(val_rows, tasks[0], val_table, instruct=instruct, several=recipe.several)
-        if val_rows and val_table
-        else None,
+        val=TextDataset(val_rows, tasks[0], val_table, found=found[-1], **about) if val_rows and val_table else None,
         validation=validation,
+        retrieving=memory,
     )
 
 
@@ -248,9 +260,10 @@ def _build_model(recipe: Recipe, data: _Data) -> CloseModel:
 
 
 def _settled(model: CloseModel, recipe: Recipe, data: _Data, folder: Path) -> CloseModel:
-    """With the encoder's name of now, as seen from the run, and this run's sets and settings of generation."""
+    """With the encoder's name of now, as seen from the run, and this run's sets, memory and settings of generation."""
     model.config.encoder = reference_from(data.tables[0].encoder, folder)
-    model.config.several, model.config.vectors = recipe.several, data.most
+    model.config.several, model.config.vectors = recipe.several, recipe.most_vectors(data.most)
+    model.config.retrieve = data.retrieving.about(folder) if data.retrieving else None
     model.generation_config = GenerationConfig.from_model_config(model.config.language_model)
     model.generation_config.update(num_beams=NUM_BEAMS, max_new_tokens=data.longest, max_length=None)
     if model.config.template:

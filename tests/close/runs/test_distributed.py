@@ -30,7 +30,7 @@ def recipe(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("distributed")
     rows = tiny.caption_rows(ROWS)
     for row, other in zip(rows[::5], rows[1::5], strict=True):
-        row["source"] = [row["source"], other["source"]]
+        row |= {"source": [row["source"], other["source"]], "target": row["source"]}
     values = {
         "data": {"train": str(tiny.write_jsonl(folder / "captions.jsonl", rows))},
         "encoder": str(tiny_encoder),
@@ -106,6 +106,7 @@ def with_training(recipe: Recipe, options: dict[str, Any]) -> Recipe:
 )
 def test_two_processes_equal_one(recipe, zoo, tmp_path, tune, family):
     changes = [f"tune={tune}", *([f"language_model={zoo(family)}", "several=set"] if family else [])]
+    changes += ["retrieve={k: 3, noise: 0.5, noisy: true}"] if tune == "none" else []
     process = training(recipe, tmp_path / "two", *changes)
     train(load_recipe(recipe, changes), tmp_path / "one")
     said = finished(process)

@@ -43,8 +43,10 @@ def test_the_defaults_are_the_papers(load):
         "adapter": [{"gaussian": {"cosine": 0.41}}],
         "train_on": "text",
         "captions": "single",
+        "several": "mean",
         "tune": "full",
         "lora": None,
+        "retrieve": None,
         "init_from": None,
         "training": {
             "epochs": 8,
