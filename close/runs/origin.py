@@ -33,7 +33,7 @@ __all__ = ["Origin", "filled_in", "origin_of"]
 
 KEPT = f"{CHECKPOINTS}/origin"
 """What a run under way keeps of the one that it began from, so that it goes on whatever becomes of that."""
-TAKEN = ("encoder", "language_model", "prefix", "adapter", "several")
+TAKEN = ("encoder", "language_model", "prefix", "adapter", "several", "retrieve")
 """Keys of the recipe that are those of the run that it begins from."""
 _BESIDE = ("calibration", "checkpoints", "evaluations", "runs", "log.jsonl", "README.md")
 _NO_SHAPE = ("transformers_version", "dtype", "use_cache")
@@ -51,19 +51,28 @@ def filled_in(recipe: Recipe, folder: Path, *, resume: bool = False) -> Recipe:
         return recipe
     begun = recipe_of(folder) if resume else {}
     if begun.get("init_from") == absolute(recipe.dump())["init_from"]:
-        return recipe.model_copy(update={key: begun[key] for key in TAKEN if key not in recipe.model_fields_set})
+        return _taking(recipe, _of_run(begun, f"{folder}"))
     if os.path.abspath(recipe.init_from) == os.path.abspath(folder):
         raise RecipeError(f"init_from: a run can't begin from its own folder {folder}; choose another --out")
     open_run(recipe.init_from)
     config, place = _config(recipe.init_from), recipe.init_from / RECIPE_FILE
-    theirs = {key: value for key, value in read_values(place).items() if key in TAKEN}
-    known = checked(theirs | {"data": {"train": "-"}}, f"{place}", only_keys=True)
+    known = _of_run(read_values(place), f"{place}")
     if wrong := _differences(recipe, config, known):
         raise MismatchError(
             f"init_from: {recipe.init_from} does not fit the recipe: {'; '.join(wrong)}. Left out, these keys are taken from it"
         )
-    taken = {key: getattr(known, key) for key in TAKEN if key not in recipe.model_fields_set}
-    return recipe.model_copy(update=taken)
+    return _taking(recipe, known)
+
+
+def _of_run(values: Mapping[str, Any], where: str) -> Recipe:
+    """What is taken of a run, from what its recipe says."""
+    theirs = {key: value for key, value in values.items() if key in TAKEN}
+    return checked(theirs | {"data": {"train": "-"}}, where, only_keys=True)
+
+
+def _taking(recipe: Recipe, known: Recipe) -> Recipe:
+    """A recipe with what it leaves out."""
+    return recipe.model_copy(update={key: getattr(known, key) for key in TAKEN if key not in recipe.model_fields_set})
 
 
 def _config(folder: Path) -> CloseConfig:

@@ -13,6 +13,7 @@ from close.errors import CloseError, OutputExistsError
 from close.plugins import load_plugins
 from close.retrieval.content import WORD_FINDERS
 from close.runs.examples import Prompter
+from close.runs.origin import filled_in
 from close.runs.recipe import Recipe, load_recipe
 from close.runs.train import train
 
@@ -130,6 +131,21 @@ def test_a_memory_that_changes_while_a_run_is_stopped(recipe, captions, tmp_path
         train(chosen, tmp_path / "run", resume=True)
     memory.write_text(captions.read_text())
     assert same(tensors(train(chosen, tmp_path / "run", resume=True)), tensors(whole))
+
+
+def test_a_run_that_begins_from_another_retrieves_as_that_does(recipe, captions, tiny_encoder, tiny_t5, tmp_path):
+    origin = train(recipe(k=2, noise=0.5), tmp_path / "origin")
+    values = {
+        "data": {"train": str(captions)},
+        "init_from": str(origin),
+        "training": {"max_steps": 1, "save_strategy": "no"},
+    }
+    begun = train(Recipe.model_validate(values), tmp_path / "begun")
+    kept = json.loads((begun / "config.json").read_text())["retrieve"]
+    assert {"k": 2, "noise": {"cosine": 0.5}}.items() <= kept.items()
+    assert filled_in(Recipe.model_validate(values), begun, resume=True).retrieval["k"] == 2
+    other = Recipe.model_validate(values | {"retrieve": {"k": 3}})
+    assert filled_in(other, tmp_path / "other").retrieval["k"] == 3
 
 
 WRONG = [
