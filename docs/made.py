@@ -9,6 +9,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ from pydantic import BaseModel
 __all__ = ["MADE", "filled", "on_page_markdown", "recipe_keys"]
 
 ROOT = Path(__file__).resolve().parents[1]
+MENDED = {
+    "https://unpkg.com/iframe-worker/shim": "iframe-worker.js",
+    'data-md-component="search" role="dialog"': 'data-md-component="search" role="dialog" aria-label="Search"',
+    "<pre><span></span><code>": '<pre><span></span><code tabindex="0">',
+}
+"""What the theme fetches from elsewhere, leaves without a name, or scrolls without a keyboard's help."""
 MARK = re.compile(r"^<!-- made: (\w+) -->$", re.MULTILINE)
 
 
@@ -30,8 +37,10 @@ def on_page_markdown(markdown: str, **kwargs: Any) -> str:
 
 
 def on_post_page(output: str, **kwargs: Any) -> str:
-    """Called with each page as it is written: what would be fetched from elsewhere lies beside the pages."""
-    return output.replace("https://unpkg.com/iframe-worker/shim", "iframe-worker.js")
+    """Called with each page as it is written."""
+    for theirs, ours in MENDED.items():
+        output = output.replace(theirs, ours)
+    return output
 
 
 on_post_template = on_post_page  # the page for what is not found
@@ -289,7 +298,8 @@ def notebook(name: str) -> str:
     """A notebook of docs/notebooks as a page."""
     cells = json.loads((ROOT / "docs" / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
     texts = ((cell["cell_type"], "".join(cell["source"])) for cell in cells)
-    return "\n\n".join(f"```python\n{text}\n```" if kind == "code" else text for kind, text in texts)
+    page = "\n\n".join(f"```python\n{text}\n```" if kind == "code" else text for kind, text in texts)
+    return f"{page}\n\nThis page is `docs/notebooks/{name}.ipynb`.\n"
 
 
 def tables() -> str:
@@ -316,4 +326,7 @@ PARTS = (
 )
 MADE: dict[str, Callable[[], str]] = {function.__name__: function for function in PARTS} | {
     f"picture_{name}": getattr(pictures, name) for name in pictures.__all__
+}
+MADE |= {
+    f"notebook_{path.stem}": partial(notebook, path.stem) for path in (ROOT / "docs" / "notebooks").glob("*.ipynb")
 }

@@ -1,4 +1,4 @@
-"""close evaluate, close score, close compare."""
+"""close evaluate, close score, close compare, close report."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ MissingPredictions = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    for function in (evaluate, score, compare):
+    for function in (evaluate, score, compare, report):
         app.command()(verb(function))
 
 
@@ -254,3 +254,40 @@ def _show_comparison(result: dict[str, Any]) -> None:
             show(f"  {field(one['id'])}")
             for side in "ab":
                 show(f"    {side.upper()} {one[f'score_{side}']:8.2f}  {field(' / '.join(one[side]))}")
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs or evaluations, or files of predictions.")],
+    out: Annotated[Path, typer.Option("--out", help="The page.")] = Path("runs.html"),
+    name: Annotated[str | None, typer.Option(help="Which evaluation, if all runs have several in common.")] = None,
+    references: Annotated[
+        Path | None, typer.Option(help="With files of predictions; or where the data is now.")
+    ] = None,
+    task: Annotated[TaskKind | None, typer.Option(help="With files of predictions: what they are.")] = None,
+    tokenizer: Tokenizer = "auto",
+    samples: Samples = 1000,
+    examples: Annotated[int, typer.Option(min=0, help="Examples shown at most, chosen by the seed.")] = 60,
+    seed: int = 0,
+    as_json: Json = False,
+) -> None:
+    """Lay evaluated runs side by side as one page: scores with intervals, and what each says of the same pictures."""
+    from close.evaluation.page import write_index_page
+    from close.evaluation.side_by_side import side_by_side
+
+    names = _short_names(runs)
+    settings: dict[str, Any] = {"tokenizer": tokenizer, "samples": samples, "examples": examples, "seed": seed}
+    given = dict(zip(names, runs, strict=True))
+    result = side_by_side(given, name=name, references=references, task=task, **settings)
+    write_index_page(result, out)
+    if as_json:
+        print_json(result)
+    else:
+        show(f"{len(runs)} runs on {result['n']:,} examples: {field(out)}")
+
+
+def _short_names(paths: list[Path]) -> list[str]:
+    """The last parts of paths, as few as tell them apart."""
+    given = [path.absolute().parts for path in paths]
+    depth = next((n for n in range(1, 99) if len({parts[-n:] for parts in given}) == len(given)), 99)
+    found = ["/".join(parts[-depth:]) for parts in given]
+    return [name if found.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(found, 1)]

@@ -19,7 +19,7 @@ from close.evaluation.scores import score
 from close.io.files import read_json
 from close.tasks import get_task
 
-__all__ = ["compare", "compare_scores"]
+__all__ = ["Paths", "compare", "compare_scores", "row_of", "runs_of", "scored", "what_they_share"]
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -87,23 +87,23 @@ def compare(
         MissingError: no evaluation, or no data file. MismatchError: other data, other examples, another task.
         RecipeError: more has to be said.
     """
-    sides = [_runs(a), _runs(b)]
-    task, files, truth, data, rows = _what([path for side in sides for path in side], references, task, name)
+    sides = [runs_of(a), runs_of(b)]
+    task, files, truth, data, rows = what_they_share([path for side in sides for path in side], references, task, name)
     both = [match(task, read_predictions(file, task), truth) for file in files]
-    scores, count = _scored(task, both, tokenizer), len(sides[0])
+    scores, count = scored(task, both, tokenizer), len(sides[0])
     measures = compare_scores(scores[:count], scores[count:], samples=samples, seed=seed)
     result: dict[str, Any] = {name: [str(path) for path in paths] for name, paths in zip("ab", sides, strict=True)}
     result |= {"task": task, "data": data, "n": len(scores[0].ids), "measures": measures}
     shown = next((key for key in (METRICS.primary(task), *measures) if key in measures), None)
     if shown is not None:
-        known = {key: rows.get(key) or _row_of(key, both[0].references[key]) for key in scores[0].ids}
+        known = {key: rows.get(key) or row_of(key, both[0].references[key]) for key in scores[0].ids}
         first, second = ([(one.metrics[shown], said.predictions) for one, said in zip(scores, both, strict=True)][part]
                          for part in (slice(count), slice(count, None)))  # fmt: skip
         result["examples"] = pick_differences(shown, first, second, scores[0].ids, known, count=examples, seed=seed)
     return result
 
 
-def _what(
+def what_they_share(
     runs: Sequence[Path], references: str | Path | None, task: str | None, name: str | None
 ) -> tuple[str, Sequence[Path], Mapping[str, Any], str, Mapping[str, Row]]:
     """Kind of task, files of predictions, references, data file, and its rows by id where it has rows."""
@@ -115,7 +115,7 @@ def _what(
     return task, runs, read_references(references, task), str(references), rows
 
 
-def _runs(paths: Paths) -> list[Path]:
+def runs_of(paths: Paths) -> list[Path]:
     """The runs or files of a side; of a folder that holds runs, all of them."""
     found: list[Path] = []
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
@@ -129,7 +129,7 @@ def _runs(paths: Paths) -> list[Path]:
     return found
 
 
-def _scored(task: str, both: Sequence[Matched], tokenizer: str) -> list[Scores]:
+def scored(task: str, both: Sequence[Matched], tokenizer: str) -> list[Scores]:
     """Scores of each run; where all were evaluated on the same part of the data (a limit), on that part."""
     said, wanted = [one.predictions for one in both], both[0].references
     if all(one.keys() == said[0].keys() for one in said) and len(said[0]) < len(wanted):
@@ -138,7 +138,7 @@ def _scored(task: str, both: Sequence[Matched], tokenizer: str) -> list[Scores]:
     return [score(task, one, wanted, tokenizer=tokenizer, metrics=metrics, samples=0) for one in said]
 
 
-def _row_of(key: str, truth: Any) -> Row:
+def row_of(key: str, truth: Any) -> Row:
     """What is known of an example of which only the references are at hand."""
     if isinstance(truth, VqaReference):
         return Row(key, answers=truth.answers)

@@ -10,7 +10,7 @@ import numpy as np
 from close.data.rows import Row
 from close.evaluation.bootstrap import Scores, SummedScore, pooled
 
-__all__ = ["pick_differences", "pick_examples"]
+__all__ = ["about", "pick_differences", "pick_examples"]
 
 
 def pick_examples(
@@ -71,7 +71,7 @@ def pick_differences(
     def example(i: int) -> dict[str, Any]:
         texts = {side: [said[ids[i]] for _, said in runs] for side, runs in zip("ab", (a, b), strict=True)}
         scores = {f"score_{side}": round(float(mean[i]), 4) for side, mean in zip("ab", means, strict=True)}
-        return _about(rows[ids[i]]) | texts | scores
+        return about(rows[ids[i]]) | texts | scores
 
     return {"measure": measure, "better": better} | {
         key: [example(int(i)) for i in found] for key, found in chosen.items()
@@ -79,10 +79,11 @@ def pick_differences(
 
 
 def _example(row: Row, text: str, score: float) -> dict[str, Any]:
-    return _about(row) | {"prediction": text, "score": round(score, 4)}
+    return about(row) | {"prediction": text, "score": round(score, 4)}
 
 
-def _about(row: Row) -> dict[str, Any]:
+def about(row: Row) -> dict[str, Any]:
+    """What pages tell of an example, whatever was said of it."""
     return {
         "id": row.id,
         "image": str(row.image) if row.image else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,14 @@ from close.evaluation.metrics import METRICS
 from close.evaluation.saved import check_evaluation
 from close.io.files import read_json, write_text
 
-__all__ = ["comparison_page", "evaluation_page", "write_comparison_page", "write_evaluation_page"]
+__all__ = [
+    "comparison_page",
+    "evaluation_page",
+    "index_page",
+    "write_comparison_page",
+    "write_evaluation_page",
+    "write_index_page",
+]
 
 _PARTS = {
     "per_answer_type": "By answer type",
@@ -62,6 +69,40 @@ def comparison_page(result: Mapping[str, Any]) -> str:
     shown, titles = result.get("examples") or {}, {"b_better": "B is better", "a_better": "A is better"}
     groups = [(title, [_drawn(one) for one in shown[key]]) for key, title in titles.items() if shown.get(key)]
     return _template("comparison.html.j2").render(result=result, names=_names(), shown=shown, groups=groups)
+
+
+def write_index_page(result: Mapping[str, Any], out: str | Path, **more: Any) -> Path:
+    """Write the page of what `close.evaluation.side_by_side.side_by_side` returns; see `index_page`."""
+    write_text(out, index_page(result, **more))
+    return Path(out)
+
+
+def index_page(
+    result: Mapping[str, Any],
+    *,
+    title: str = "Runs side by side",
+    over: str = "Intervals are over examples, by bootstrap.",
+    groups: Sequence[Mapping[str, Any]] | None = None,
+) -> str:
+    """The page as text: every run's scores with intervals, and the same pictures with what each says, to be filtered.
+
+    Args:
+        over: a sentence on what the intervals are over.
+        groups: `name`, `scores`, `ci` and `note` of each, in place of the result's own: a sweep's are over seeds.
+    """
+    names, shown = _names(), list(groups or result["groups"])
+    keys = [key for key in names if any(key in group["scores"] for group in shown)]
+    ends = [value for group in shown for key in keys for value in (group["scores"].get(key), *group["ci"].get(key, ()))]
+    return _template("index.html.j2").render(
+        result=result,
+        title=title,
+        over=over,
+        names=names,
+        keys=keys,
+        groups=shown,
+        top=max([1e-9, *(end for end in ends if end is not None)]),
+        examples=[_drawn(one) for one in result["examples"]],
+    )
 
 
 def _template(name: str) -> Any:

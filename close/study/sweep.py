@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -17,6 +17,8 @@ from close.encoders import load_encoder
 from close.errors import DataError, RecipeError
 from close.evaluation.images import select_rows
 from close.evaluation.metrics import METRICS
+from close.evaluation.page import write_index_page
+from close.evaluation.side_by_side import side_by_side
 from close.io.files import write_json, write_text
 from close.io.jobs import exclusively
 from close.io.versions import versions
@@ -27,7 +29,7 @@ from close.runs.origin import filled_in
 from close.runs.recipe import Recipe, checked
 from close.runs.train import train
 from close.study.arms import Arm, naming
-from close.study.export import csv_of, latex_of, table_of
+from close.study.export import FEW, csv_of, latex_of, table_of
 from close.study.results import plot, summarise
 from close.study.selection import kept_scores, saved_selection
 from close.tasks import get_task
@@ -105,7 +107,8 @@ def sweep(
 ) -> dict[str, Any]:
     """Train and score every arm with every seed; a stopped sweep continues where it was.
 
-    Writes `sweep.json`, the table (`sweep.md`, `.csv`, `.tex`) and the plot (`sweep.png`, `.pdf`, `.svg`) after every run.
+    Writes `sweep.json`, the table (`sweep.md`, `.csv`, `.tex`) and the plot (`sweep.png`, `.pdf`, `.svg`) after every run; at the
+    end `index.html`, where there are test rows: the table, and the same pictures as each arm captions them.
 
     Args:
         test: rows with images to score on; None where there are none.
@@ -134,6 +137,8 @@ def sweep(
             summary = summarise(results)
             summary |= {"recipe": base.dump(), "arms": {arm.name: arm.changes for arm in arms}, "versions": versions()}
             _write(folder, summary)
+        if data is not None:
+            _write_page(base, arms, seeds, data, folder, summary)
     return summary
 
 
@@ -179,3 +184,26 @@ def _write(folder: Path, summary: dict[str, Any]) -> None:
     for suffix, text in (("md", table_of(summary)), ("csv", csv_of(summary)), ("tex", latex_of(summary))):
         write_text(folder / f"sweep.{suffix}", text)
     plot(summary, folder / "sweep.png")
+
+
+def _write_page(
+    base: Recipe, arms: Sequence[Arm], seeds: Sequence[int], test: Path, folder: Path, summary: Mapping[str, Any]
+) -> None:
+    """All arms side by side: intervals over seeds, and what each says of the same pictures with the first seed."""
+    name, runs = f"{test.stem}-image", {arm.name: run_folder(base, arm, seeds[0], folder)[1] for arm in arms}
+    result = side_by_side(runs, name=name, references=test, tokenizer="python", samples=0)
+    groups = []
+    for arm, found in summary["arms_scored"].items():
+        share = next(iter(found.get("recovered_share", {}).values()), None)
+        scores = found["image"]
+        groups.append(
+            {
+                "name": arm,
+                "note": "" if share is None or arm in ("none", "image") else f"recovers {share:.2f}",
+                "scores": {key: score["mean"] for key, score in scores.items()},
+                "ci": {key: score["ci"] for key, score in scores.items() if score["ci"] and len(seeds) >= FEW},
+            }
+        )
+    few = f"Intervals over seeds are given from {FEW} of them on."
+    over = f"Intervals are over {len(seeds)} seeds, by Student's t." if len(seeds) >= FEW else few
+    write_index_page(result, folder / "index.html", title="Sweep", over=over, groups=groups)

@@ -100,6 +100,11 @@ def test_a_sweep_scores_resumes_and_chooses(recipe, rows, captions, tmp_path):
     assert (tmp_path / "s" / "sweep.md").read_text() == table_of(
         json.loads((tmp_path / "s" / "sweep.json").read_text())
     )
+    page = (tmp_path / "s" / "index.html").read_text()
+    assert page.count("<article") == len(RowFile(rows)) <= 60
+    for arm, found in table.items():
+        assert f">{arm}<" in page or f">{arm} <" in page
+        assert f"{found['image'][next(iter(found['image']))]['mean']:.1f}" in page
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "s").rglob("*.safetensors")}
     assert len(made) == 6
     again = sweep(base, arms, [0, 1], rows, tmp_path / "s", select=captions)
