@@ -7,7 +7,19 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from close.cli.options import BatchSize, Beams, Device, Json, MovedEncoder, Precision, Run, Tokenizer, print_json, verb
+from close.cli.options import (
+    BatchSize,
+    Beams,
+    Device,
+    Json,
+    Memory,
+    MovedEncoder,
+    Precision,
+    Run,
+    Tokenizer,
+    print_json,
+    verb,
+)
 from close.io.terminal import field, show
 
 __all__ = ["register"]
@@ -40,6 +52,7 @@ def calibrate(
     device: Device = None,
     precision: Precision = "auto",
     encoder: MovedEncoder = None,
+    memory: Memory = None,
     as_json: Json = False,
 ) -> None:
     """Measure how often a run is right where it is as sure as this, and save that with it: outputs then carry a confidence.
@@ -53,6 +66,7 @@ def calibrate(
     chosen: dict[str, Any] = {"n": n, "rerank": rerank, "num_beams": num_beams}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     places: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision, "encoder": encoder}
+    places["memory"] = memory
     found = measure(
         run, data, by=by, metric=metric, at_least=at_least, task=task, decode=decode, seed=seed, tokenizer=tokenizer,
         **places, **chosen,

@@ -19,6 +19,7 @@ from close.cli.options import (
     Beams,
     Device,
     EngineName,
+    Memory,
     MovedEncoder,
     Precision,
     Run,
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+Candidates = Annotated[
+    int | None, typer.Option("--n", min=1, help="Distinct candidates of each, best first: of the beams, or samples.")
+]
 JsonLines = Annotated[bool, typer.Option("--json", help="JSON on stdout, a line an item.")]
 Sure = Annotated[
     float | None,
@@ -63,10 +67,7 @@ def caption(
     run: Run,
     items: Annotated[list[Path] | None, typer.Argument(help="Images or folders of images.")] = None,
     context: Annotated[str, typer.Option(help="Question, hypothesis or article, for tasks that have one.")] = "",
-    n: Annotated[
-        int | None,
-        typer.Option("--n", min=1, help="Distinct candidates of each, best first: of the beams, or samples."),
-    ] = None,
+    n: Candidates = None,
     rerank: Annotated[
         Literal["clip"] | None,
         typer.Option(help="clip: order candidates by how near the encoder finds their text to the image."),
@@ -84,6 +85,7 @@ def caption(
     device: Device = None,
     precision: Precision = "auto",
     encoder: MovedEncoder = None,
+    memory: Memory = None,
     as_json: JsonLines = False,
     out: Annotated[
         Path | None, typer.Option(help="Write to this .jsonl or .parquet; the same command continues a stopped one.")
@@ -104,7 +106,7 @@ def caption(
 
     _check_usage(items, vectors, modality, together)
     spread = None if engine == "local" else pick_engine(engine, workers, address)
-    model = load(run, device=device, precision=precision, encoder=encoder)
+    model = load(run, device=device, precision=precision, encoder=encoder, memory=memory)
     source = VectorItems(vectors, model.model.config, str(run), modality) if vectors else None
     many = range(len(source)) if source else expand(items or (), model.encoder.item_suffixes, together=together)[0]
     found = {"n": n, "rerank": rerank, "min_confidence": min_confidence}
@@ -114,7 +116,7 @@ def caption(
     if out is None:
         told = _printed(say(many), as_json)
     else:
-        with _file(out, Path(model.name), many, source, settings) as results:
+        with _file(out, Path(model.name), many, source, settings | model.memory.setting) as results:
             told = _written(results, say, many)
             results.finish()
             show(f"{out}: {len(many)} rows")

@@ -25,6 +25,7 @@ __all__ = [
     "Encoder",
     "EngineName",
     "Json",
+    "Memory",
     "MetricNames",
     "MovedEncoder",
     "Pairs",
@@ -52,6 +53,12 @@ Encoder = Annotated[
 ]
 EngineName = Annotated[Literal["local", "ray"], typer.Option("--engine", help="ray: spread over a Ray cluster.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+Memory = Annotated[
+    Path | None,
+    typer.Option(
+        "--memory", help="Texts to search in place of the run's own memory: rows, or an embedding table of them."
+    ),
+]
 MetricNames = Annotated[
     list[str] | None,
     typer.Option("--metric", help="One of the task's metrics, again for each; `close list metrics` names them."),

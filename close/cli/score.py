@@ -12,6 +12,7 @@ from close.cli.options import (
     Beams,
     Device,
     Json,
+    Memory,
     MetricNames,
     MovedEncoder,
     Precision,
@@ -89,6 +90,7 @@ def evaluate(
     device: Device = None,
     precision: Precision = "auto",
     encoder: MovedEncoder = None,
+    memory: Memory = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -97,6 +99,7 @@ def evaluate(
 
     settings: dict[str, Any] = {"num_beams": num_beams} if num_beams else {}
     settings |= {"metrics": tuple(metrics)} if metrics else {}
+    settings |= {"device": device, "precision": precision, "encoder": encoder, "memory": memory}
     result = score(
         run,
         data,
@@ -110,9 +113,6 @@ def evaluate(
         top_answers=top_answers,
         limit=limit,
         missing=missing,
-        device=device,
-        precision=precision,
-        encoder=encoder,
         **settings,
     )
     if _written(result, out, as_json):

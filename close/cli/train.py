@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from close.cli.options import Json, Pairs, print_json, verb
+from close.cli.options import Json, Memory, Pairs, print_json, verb
 from close.io.terminal import field, show
 
 __all__ = ["register"]
@@ -30,6 +30,9 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in the folder.")] = False,
+    embed_memory: Annotated[
+        bool, typer.Option("--embed-memory", help="Put the memory that the run searches into its folder.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train as a recipe says; the whole recipe is checked before work starts."""
@@ -40,7 +43,8 @@ def train(
     from close.runs.processes import is_first
     from close.runs.train import train as run
 
-    folder = run(checked, out or Path("runs") / recipe.stem, resume=resume, overwrite=overwrite)
+    out = out or Path("runs") / recipe.stem
+    folder = run(checked, out, resume=resume, overwrite=overwrite, embed_memory=embed_memory)
     if is_first():  # under torchrun every process is here
         if as_json:
             print_json({"run": str(folder)} | open_run(folder))
@@ -108,18 +112,19 @@ def sweep(
 
 
 def merge(
-    run: Annotated[Path, typer.Argument(help="A run that was tuned by LoRA, or not at all.")],
+    run: Annotated[Path, typer.Argument(help="A run tuned by LoRA, or not at all, or one that searches a memory.")],
     out: Annotated[Path, typer.Argument(help="New folder.")],
     language_model: Annotated[
         str | None, typer.Option("--language-model", help="Where the run's language model is now, if it has moved.")
     ] = None,
+    memory: Memory = None,
     as_json: Json = False,
 ) -> None:
-    """Write a run whole that holds only what was trained, and names its language model."""
+    """Write a run whole that holds only what was trained, and names its language model or the memory that it searches."""
     from close.runs.folder import open_run
     from close.runs.merge import merge as run_merge
 
-    folder = run_merge(run, out, language_model=language_model)
+    folder = run_merge(run, out, language_model=language_model, memory=memory)
     if as_json:
         print_json({"run": str(folder)} | open_run(folder))
     else:

@@ -26,6 +26,10 @@ RUN_FILES = (
     "model.safetensors.index.json",
     "memory-*.npy",  # of an adapter
     "calibration/*.json",
+    "memory/rows.jsonl",
+    "memory/*/*.json",
+    "memory/*/*.npy",
+    "memory/*/ids.bin",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

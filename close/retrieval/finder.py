@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from close.data.rows import Modality, RowFile
+from close.data.shards import open_rows
 from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import MismatchError, MissingError, RecipeError
 from close.io.places import place_of
@@ -150,12 +151,20 @@ def open_finder(
             hint = "" if memory is not None else f", the memory that {where} was trained with; give one (--memory)"
             raise MissingError(f"{place}: no such file{hint}")
         texts = own.get("texts") if memory is None else None
+        if memory is None and Path(place).is_file():  # rows: looked at before anything is embedded
+            place = open_rows(place, own.get("columns"))
+            _refuse_changed(place.path, place.sha256, own, where)
         found = Memory.open(
             place, encoder, texts=Path(os.path.normpath(Path(where) / texts)) if texts else None, search=search
         )
-        if memory is None and own.get("sha256") not in (None, found.sha256):
-            raise MismatchError(
-                f"{found.path} has changed since {where} was trained; give the memory that is meant (--memory {found.path})"
-            )
+        if memory is None:
+            _refuse_changed(found.path, found.sha256, own, where)
     check_memory(found, retrieval)
     return Finder(found, retrieval)
+
+
+def _refuse_changed(path: Path, sha256: str, own: Mapping[str, Any], where: str | Path) -> None:
+    if own.get("sha256") not in (None, sha256):
+        raise MismatchError(
+            f"{path} has changed since {where} was trained; give the memory that is meant (--memory {path})"
+        )

@@ -20,6 +20,7 @@ from close.runs.candidates import Rerank, by_cosine, check_candidates, distinct,
 from close.runs.confidence import Confidence, settings_of
 from close.runs.examples import Prompter
 from close.runs.outputs import Answer, Candidate
+from close.runs.searching import MemorySearch
 from close.tasks import get_task
 
 __all__ = ["Answerer", "Decode"]
@@ -43,6 +44,7 @@ class Answerer:
         self.precision = "auto"
         self.prompter = Prompter(tokenizer, model.context_room(model.generation_config.max_new_tokens or 0), model.kind)
         self._encoder: ContrastiveEncoder | None = None
+        self.memory = MemorySearch(model, name, lambda: self.encoder)
         self._confidence: dict[str, Confidence | None] = {}
         self._trees: dict[tuple[str, ...], LabelTree] = {}
 
@@ -128,6 +130,7 @@ class Answerer:
         n: int | None = None,
         rerank: Rerank | None = None,
         cosine: bool = False,
+        search: Tensor | None = None,
         **generation: Any,
     ) -> list[Answer]:
         """What the model says of items.
@@ -142,22 +145,18 @@ class Answerer:
                 do_sample `n` draws, repeated a few times where they do not differ.
             rerank: "clip" orders them by the cosine of their own text vector with the embedding, and says the first.
             cosine: the answers carry theirs in any case.
+            search: (B, D) unit rows to search the run's memory with, where that is done in another encoder.
         Raises:
             RecipeError: no labels to choose from, or settings that do not go together.
             WeightsError: a score is NaN or infinite.
         """
-        items = Sets.of(embeds)
+        items, contexts = self.memory.found(Sets.of(embeds), contexts, modality, search)
         given, labels = labels, self.task.labels if labels is None else labels
         how = self._way(labels, decode, normalise)
         wanted = check_candidates(n, rerank, generation)
-        asked: dict[str, Any] = {
-            "modality": modality,
-            "labels": given,
-            "normalise": normalise,
-            "n": wanted,
-            "rerank": rerank,
-        }
-        settings = settings_of(self.model.generation_config, how, generation=generation, **asked)
+        asked: dict[str, Any] = {"modality": modality, "labels": given, "normalise": normalise}
+        asked |= {"n": wanted, "rerank": rerank}
+        settings = settings_of(self.model.generation_config, how, generation=generation, **asked) | self.memory.setting
         sure = self.confidence if self.confidence is not None and self.confidence.fits(settings) else None
         shares: Sequence[dict[str, float] | None] = [None] * len(items)
         if how == "score":
@@ -206,10 +205,12 @@ class Answerer:
         *,
         modality: Modality = "image",
         labels: Sequence[str] | None = None,
+        search: Tensor | None = None,
         **generation: Any,
     ) -> list[tuple[str, float]]:
-        """Text and score of each item: the first of `candidates`."""
-        found = self.candidates(embeds, contexts, modality=modality, labels=labels, **generation)
+        """Text and score of each item, with what its memory has for it: the first of `candidates`."""
+        items, contexts = self.memory.found(Sets.of(embeds), contexts, modality, search)
+        found = self.candidates(items, contexts, modality=modality, labels=labels, **generation)
         return [(several[0].text, several[0].score) for several in found]
 
     def candidates(
@@ -225,7 +226,7 @@ class Answerer:
         """Up to `n` distinct texts and their scores of each item, likeliest first.
 
         Args:
-            embeds: (B, D) unit rows, or items of several vectors.
+            embeds: (B, D) unit rows, or items of several vectors, with what was found for them.
             labels: only these may come out (a prefix tree keeps generation among them). Without them, the task's own
                 closed set if it has one; an empty list decodes freely.
         """

@@ -60,6 +60,7 @@ def calibrate(
     device: str | None = None,
     precision: str = "auto",
     encoder: str | None = None,
+    memory: str | Path | None = None,
     **generation: Any,
 ) -> dict[str, Any]:
     """Learn how often the run is right where it is as sure as this, and save that with it.
@@ -74,13 +75,15 @@ def calibrate(
             world), else the task's own. at_least: a row is right from this score on; without it, 75 is three quarters right.
         task: of several, which. decode, normalise, generation: as of `CloseCaptioner.answer`; confidence is known for these
             settings only. seed: of the split, and of samples.
+        memory: texts to search in place of those that the run was trained with; confidence is known for this one only.
     Returns:
         What is saved in `RUN/calibration/TASK.json`: the map, on what it was learnt, and how it does on the rows it has not seen.
     Raises:
         DataError: fewer than 40 rows. RecipeError: the score has no upper end, so that `at_least` is needed; or settings do not
             go together.
     """
-    rows, captioner = open_rows(data), load(own_folder(run), device=device, precision=precision, encoder=encoder)
+    own: dict[str, Any] = {"device": device, "precision": precision, "encoder": encoder, "memory": memory}
+    rows, captioner = open_rows(data), load(own_folder(run), **own)
     kind = captioner.use_task(task or task_of(rows, captioner)).task
     by, key = _chosen(rows, kind, by, metric, at_least)
     captioner.without_confidence()
@@ -90,14 +93,10 @@ def calibrate(
     if len(told.seen) < LEAST:
         raise DataError(f"{data}: {len(told.seen)} examples; calibration takes {LEAST} at least, better hundreds")
     right, learn = _right(captioner, told, key, at_least, tokenizer), _half(told.seen, seed)
-    found = {
-        "format": 1,
-        "task": kind.name,
-        "data": str(data),
-        "data_sha256": rows.sha256,
+    found = {"format": 1, "task": kind.name, "data": str(data), "data_sha256": rows.sha256, "seed": seed}
+    found |= {
         "right": {"score": key, "at_least": at_least},
         "rows": {"learnt_on": int(learn.sum()), "measured_on": int((~learn).sum())},
-        "seed": seed,
         "run_sha256": run_sum(run),
         "settings": _settings(captioner, decode, normalise, generation),
         **_measured(by, _signals(told.answers, cosines=wanted["cosine"]), right, learn),
@@ -124,7 +123,8 @@ def _settings(captioner: Any, decode: Decode | None, normalise: bool, generation
     asked = {key: generation.get(key) for key in ("n", "rerank", "labels")}
     how = decode or ("tree" if captioner.task.labels or asked["labels"] else "free")
     config = captioner.model.generation_config
-    return settings_of(config, how, modality="image", normalise=normalise, generation=others, **asked)
+    settings = settings_of(config, how, modality="image", normalise=normalise, generation=others, **asked)
+    return settings | captioner.memory.setting
 
 
 def _chosen(

@@ -46,6 +46,7 @@ def evaluate(
     device: str | None = None,
     precision: str = "auto",
     encoder: str | None = None,
+    memory: str | Path | None = None,
     **generation: Any,
 ) -> dict[str, Any]:
     """Predict every row, score the predictions, save both.
@@ -64,6 +65,7 @@ def evaluate(
         top_answers: how many of a file's answers; of training targets, 3,000 without it. limit: only the first examples.
         missing: what to do where an image can't be read: "error" (also without it), "skip" the row, or "zero": it scores as if
             nothing was said.
+        memory: texts to search in place of those that the run was trained with.
         folder: where predictions and scores go; `RUN/evaluations/DATA-MODALITY` without it (and `-DECODE` where that is given);
             of a run of the hub, `evaluations/ORG/NAME/…`.
         generation: overrides of the run's generation settings.
@@ -74,7 +76,7 @@ def evaluate(
         DataError: rows lack what the task needs. UnknownNameError: unknown task. OutputExistsError: it is being made.
     """
     rows = open_rows(data)
-    opened: dict[str, Any] = {"device": device, "precision": precision, "encoder": encoder}
+    opened: dict[str, Any] = {"device": device, "precision": precision, "encoder": encoder, "memory": memory}
     captioner = run if isinstance(run, CloseCaptioner) else load(run, **opened)
     kind = captioner.use_task(task or task_of(rows, captioner)).task
     decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)
@@ -116,6 +118,7 @@ def _settings(
         **({"unreadable": told.unreadable} if told.unreadable else {}),
         "generation": captioner.model.generation_config.to_diff_dict() | generation,
         "decoding": decoding,
+        **captioner.memory.setting,
         "trained": _trained(captioner.name),
         "bootstrap": {"samples": 1000, "seed": 0},
     }

@@ -94,6 +94,7 @@ def _table(place: Path, verify: bool) -> dict[str, Any]:
 def _run(place: Path) -> dict[str, Any]:
     from close.model.modeling import CloseModel
     from close.runs.folder import open_run
+    from close.runs.searching import describe_memory
 
     about = open_run(place)
     model = CloseModel.from_pretrained(place)
@@ -108,6 +109,7 @@ def _run(place: Path) -> dict[str, Any]:
         "prefix": config.prefix,
         "several": config.several,
         "adapter": config.adapter,
+        **describe_memory(config, place),
         "language_model": config.language_model.model_type,
         "language_model_is": "in this folder" if config.base is None else {"by": "reference"} | config.base,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

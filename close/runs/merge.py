@@ -1,12 +1,14 @@
-"""A run that names its language model, made one that holds it."""
+"""A run that names its language model or its memory, made one that holds them."""
 
 from __future__ import annotations
 
 import shutil
+from functools import cache
 from pathlib import Path
 
 import yaml
 
+from close.encoders import load_encoder
 from close.errors import OutputExistsError, RecipeError
 from close.io.files import whole, write_json, write_text
 from close.io.hub import run_folder
@@ -18,32 +20,43 @@ from close.runs.card import model_card
 from close.runs.folder import RECIPE_FILE, RUN_FILE, open_run
 from close.runs.recipe import checked
 from close.runs.recipe_file import portable, portable_reference, read_values
+from close.runs.searching import MemorySearch, has_memory
 
 __all__ = ["merge"]
 
 
-def merge(run: str | Path, out: str | Path, *, language_model: str | None = None) -> Path:
-    """Write a run whole: its language model with what LoRA added, beside all else that it holds.
+def merge(
+    run: str | Path, out: str | Path, *, language_model: str | None = None, memory: str | Path | None = None
+) -> Path:
+    """Write a run whole: its language model with what LoRA added, and the memory that it searches, beside all else that it holds.
 
     Args:
-        run: a finished run that was tuned by LoRA, or not at all. out: a new folder.
-        language_model: where that is now, if elsewhere than when the run was trained.
+        run: a finished run that was tuned by LoRA, or not at all, or that searches a memory. out: a new folder.
+        language_model: where that is now, if elsewhere than when the run was trained. memory: another one to put into it.
     Returns:
         The new run's folder; it says what the run says.
     Raises:
         OutputExistsError: `out` is there. RecipeError: the run is whole already.
-        MissingError, MismatchError, WeightsError: the run or its language model is gone, is another, or is damaged.
+        MissingError, MismatchError, WeightsError: the run, its language model or its memory is gone, is another, or is damaged.
     """
     source, target = run_folder(run), Path(out)
     info = open_run(source)
     if target.exists():
         raise OutputExistsError(f"{target} is there already; choose another output")
-    if not is_partial(source):
-        raise RecipeError(f"{source} holds its whole language model already; there is nothing to merge")
     model = CloseModel.from_pretrained(source, base_place=language_model)
-    merged = portable_reference(base_place(model.config.base, source), target)
-    about = info | {"merged": dict(model.config.base) | {"reference": merged}}
-    model.config.encoder = reference_from(place_of(model.config.encoder, source), target)
+    own = place_of(model.config.encoder, source)
+    held = MemorySearch(model, str(source), cache(lambda: load_encoder(own)))
+    if memory is not None:
+        held.use(memory)
+    wants_memory = bool(held) and (memory is not None or not has_memory(model.config))
+    if not is_partial(source) and not wants_memory:
+        what = "language model and its memory" if held else "language model"
+        raise RecipeError(f"{source} holds its whole {what} already; there is nothing to merge")
+    about = dict(info)
+    if model.config.base:
+        merged = portable_reference(base_place(model.config.base, source), target)
+        about["merged"] = dict(model.config.base) | {"reference": merged}
+    model.config.encoder = reference_from(own, target)
     model.config.base, model.factors = None, {}
     model.config.language_model._name_or_path = ""  # a place on this machine
     recipe = checked(read_values(source / RECIPE_FILE), f"{source / RECIPE_FILE}", only_keys=True)
@@ -51,6 +64,8 @@ def merge(run: str | Path, out: str | Path, *, language_model: str | None = None
         shutil.copytree(
             source, partial, ignore=shutil.ignore_patterns("checkpoints", "evaluations", "*.safetensors", ".*")
         )
+        if wants_memory:
+            held.put_into(model.config, partial)
         model.save_pretrained(partial)
         write_text(partial / RECIPE_FILE, yaml.safe_dump(portable(recipe.dump(), target), sort_keys=False))
         write_text(partial / "README.md", model_card(recipe, target, about))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any, overload
 
@@ -36,6 +37,7 @@ def load(
     precision: str = "auto",
     encoder: ContrastiveEncoder | str | None = None,
     language_model: str | None = None,
+    memory: str | Path | None = None,
 ) -> CloseCaptioner:
     """A run made by `close train`, ready for use.
 
@@ -45,9 +47,11 @@ def load(
         precision: fp32, bf16, fp16, or auto: bf16 for large models where the hardware multiplies it, else fp32.
         encoder: where the encoder's weights are now, if elsewhere than when the run was trained; the same weights.
         language_model: likewise, of a run that was tuned by LoRA or not at all, which names its language model.
+        memory: rows or an embedding table of texts to search in place of the memory that it was trained with: another domain's.
     Raises:
-        MissingError: no finished run there, and none of that name on the hub.
-        MismatchError: another encoder than the run was trained with; names both.
+        MissingError: no finished run there, and none of that name on the hub, or no such memory.
+        RecipeError: the memory has too few texts, or no words, or the run searches none.
+        MismatchError: another encoder than the run was trained with, or a memory of another; names both.
         WeightsError: weights can't be loaded.
     """
     run = run_folder(run)
@@ -63,8 +67,11 @@ def load(
     captioner.precision = precision
     with loading(f"{run}: the run can't be used"):  # what its files say only shows when it is done once
         captioner.try_out()
+    captioner.memory.settings = {"device": place, "precision": precision}
     if encoder is not None:
         captioner.use_encoder(encoder)
+    if memory is not None:
+        captioner.memory.use(memory)
     return captioner
 
 
@@ -161,8 +168,9 @@ class CloseCaptioner(Answerer):
 
     def __reduce__(self) -> Any:
         """Pickled as the run's folder: another process loads the same weights for itself."""
-        place, encoder = str(self.model.device), self._encoder.name if self._encoder else None
-        again = partial(_load_again, trust=trusts_code(), device=place, precision=self.precision, encoder=encoder)
+        where: dict[str, Any] = {"device": str(self.model.device), "precision": self.precision}
+        where |= {"encoder": self._encoder.name if self._encoder else None, "memory": self.memory.given}
+        again = partial(_load_again, trust=trusts_code(), **where)
         return again, (str(Path(self.name).resolve()), loaded())
 
     def stream(
@@ -194,14 +202,17 @@ class CloseCaptioner(Answerer):
         ahead = (
             source.batches(items, batch_size) if source else read_items(self.encoder.image_batches, items, batch_size)
         )
-        for start, (features, errors) in zip(range(0, len(items), batch_size), ahead, strict=True):
+        other = None if source else self.memory.search
+        searched = read_items(other().image_batches, items, batch_size) if other else repeat(None)
+        for start, (features, errors), search in zip(range(0, len(items), batch_size), ahead, searched, strict=False):
             batch, texts = items[start : start + batch_size], contexts[start : start + batch_size]
             good = [i for i in range(len(batch)) if i not in errors]
             if seed is not None:
                 torch.manual_seed(text_key(f"{seed} " + "\0".join(map(name, batch))))
             asked = [texts[i] for i in good]
             sets = together(features, good, self.model.config.several)
-            said = self.answer(sets, asked, modality=modality, **generation) if good else []
+            asks = together(search[0], good, "mean").main if search else None
+            said = self.answer(sets, asked, modality=modality, search=asks, **generation) if good else []
             spoken = dict(zip(good, said, strict=True))
             for index, item in enumerate(batch):
                 named = name(item) if source else item_name(item, start + index + 1)

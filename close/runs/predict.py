@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from close.data.rows import Modality, Row, RowFile
 from close.data.shards import open_rows
+from close.encoders import ContrastiveEncoder
 from close.errors import DataError, MismatchError, RecipeError
 from close.evaluation.images import about_images, one_row_an_image
 from close.evaluation.match import Missing
 from close.io.progress import progress
+from close.model.configuration import Several
 from close.model.sets import Sets
 from close.runs.folder import RECIPE_FILE, open_run
 from close.runs.pipeline import Answer, CloseCaptioner, Decode
@@ -98,11 +100,12 @@ def tell(
     task = captioner.task
     merged = one_row_an_image(rows, task.metric) if modality == "image" else rows
     examples = merged[: limit or len(merged)]
-    table = _table(captioner, rows, modality, missing)
+    table = _table(captioner.encoder, rows, modality, missing)
     seen = _with_vector(rows, examples, table, missing)
-    answers = predict(
-        captioner, seen, _vectors_of(captioner, rows, seen, table), modality, batch_size, decoding, **generation
-    )
+    several, other = captioner.model.config.several, captioner.memory.search
+    vectors = _vectors_of(task, rows, seen, table, several)
+    search = _vectors_of(task, rows, seen, _table(other(), rows, modality, missing), "mean") if other else None
+    answers = predict(captioner, seen, vectors, modality, batch_size, decoding, search, **generation)
     notes = {"rows": about_images(len(rows), len(merged))} if len(merged) < len(rows) else {}
     return Told(examples, seen, answers, table, notes)
 
@@ -114,12 +117,13 @@ def predict(
     modality: Modality,
     batch_size: int = 64,
     decoding: Decoding = Decoding(),
+    search: Callable[[Sequence[int]], Sets] | None = None,
     **generation: Any,
 ) -> list[Answer]:
     """What the model says of rows; those of like context length share a batch.
 
     Args:
-        vectors: positions of rows to their unit vectors.
+        vectors: positions of rows to their unit vectors. search: to those that a memory is searched with, if other ones are.
     """
     contexts = [captioner.task.context(row) for row in rows]
     order = sorted(range(len(rows)), key=lambda index: len(contexts[index]))
@@ -134,6 +138,7 @@ def predict(
                 labels=decoding.labels,
                 decode=decoding.how,
                 normalise=decoding.normalise,
+                search=search(batch).main if search else None,
                 **generation,
             )
             said |= dict(zip(batch, found, strict=True))
@@ -141,12 +146,12 @@ def predict(
     return [said[index] for index in range(len(rows))]
 
 
-def _table(captioner: CloseCaptioner, rows: RowFile, modality: Modality, missing: Missing | None) -> EmbeddingTable:
+def _table(encoder: ContrastiveEncoder, rows: RowFile, modality: Modality, missing: Missing | None) -> EmbeddingTable:
     """The rows' vectors; with images that can't be read only where these may be missing."""
     with progress(f"embedding {rows.path.name}", f"{modality}s") as update:
         if modality == "image" and missing in ("zero", "skip") and (images := images_of(rows)):
-            return cached_images(images, captioner.encoder, progress=update)
-        return cached_table(rows, captioner.encoder, modality, progress=update)
+            return cached_images(images, encoder, progress=update)
+        return cached_table(rows, encoder, modality, progress=update)
 
 
 def _with_vector(
@@ -165,12 +170,11 @@ def _with_vector(
 
 
 def _vectors_of(
-    captioner: CloseCaptioner, rows: RowFile, seen: Sequence[Row], table: EmbeddingTable
+    task: Task, rows: RowFile, seen: Sequence[Row], table: EmbeddingTable, several: Several
 ) -> Callable[[Sequence[int]], Sets]:
     """Positions in `seen` to vectors: of images by the rows' ids, or of the texts of the file's first rows."""
-    several = captioner.model.config.several
     if table.modality == "text":
-        return embeddings_of(rows, captioner.task, table, several).batch
+        return embeddings_of(rows, task, table, several).batch
     return image_vectors(seen, table, several).batch
 
 

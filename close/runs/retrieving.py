@@ -15,6 +15,7 @@ from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import MissingError, RecipeError
 from close.io.progress import progress
+from close.model.configuration import CloseConfig
 from close.retrieval.finder import Finder, check_memory
 from close.retrieval.memory import Memory
 from close.retrieval.settings import Retrieval
@@ -22,6 +23,7 @@ from close.retrieval.training import Found, find
 from close.runs.recipe import Recipe
 from close.runs.recipe_file import portable
 from close.runs.row_vectors import embeddings_of
+from close.runs.searching import embed_memory
 from close.tasks import Task
 from close.vectors.cache import cached_table
 from close.vectors.table import EmbeddingTable
@@ -34,12 +36,14 @@ class Retrieving:
     """A recipe's memory, open.
 
     Attributes:
-        retrieval: how it is searched. search: gives the encoder that it is searched in, where that is not the captioner's.
+        retrieval: how it is searched. encoder: gives the captioner's. search: gives the one that it is searched in, where that is
+            another.
     """
 
     recipe: Recipe
     memory: Memory
     retrieval: Retrieval
+    encoder: Callable[[], ContrastiveEncoder]
     search: Callable[[], ContrastiveEncoder] | None
 
     def found(self, rows: RowFile, task: Task, table: EmbeddingTable, part: int) -> Found:
@@ -59,6 +63,10 @@ class Retrieving:
         """What validation finds with."""
         return Finder(self.memory, self.retrieval)
 
+    def put_into(self, config: CloseConfig, folder: Path) -> None:
+        """Put the memory into the run's folder; see `embed_memory`."""
+        embed_memory(self.memory, config, folder, self.encoder, self.search)
+
     @property
     def sums(self) -> dict[str, str]:
         """What the memory was made of, and its hash."""
@@ -72,6 +80,8 @@ class Retrieving:
         found = portable({"retrieve": said}, folder)["retrieve"]
         kept = {"reference": found.pop("memory"), "sha256": self.memory.sha256, "texts_in_it": len(self.memory)}
         kept |= {key: found.pop(key) for key in texts}
+        if section and section.memory is None and self.recipe.data.columns:
+            kept["columns"] = self.recipe.data.columns
         fingerprint = self.search().fingerprint if self.search else None
         return found | {"encoder_fingerprint": fingerprint, "memory": kept}
 
@@ -125,4 +135,4 @@ def retrieving(
         memory = Memory.open(section.memory or files[0], encoder, texts=section.texts, search=search)
     retrieval = Retrieval.of(recipe.retrieval or {})
     check_memory(memory, retrieval)
-    return Retrieving(recipe, memory, retrieval, search)
+    return Retrieving(recipe, memory, retrieval, encoder, search)

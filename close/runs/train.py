@@ -63,13 +63,15 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    embed_memory: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Path:
     """Train as the recipe says and save the run.
 
     Args:
         out: the run's folder. resume: continue a run that was stopped; a finished one is left as it is.
-        overwrite: remove what is there. callbacks: of transformers, told of every step.
+        overwrite: remove what is there. embed_memory: put the memory that the recipe retrieves from into the folder.
+        callbacks: of transformers, told of every step.
     Returns:
         The run's folder: weights, configuration, tokenizer, recipe, log, versions, model card.
     Raises:
@@ -77,14 +79,18 @@ def train(
         CloseError: anything wrong with recipe, data, encoder or weights; before training starts.
     """
     folder = Path(out)
+    if embed_memory and recipe.retrieve is None:
+        raise RecipeError("a memory is embedded where the recipe says 'retrieve', and it does not")
     with exclusively(folder, "is being trained") if is_first() else nullcontext():
         recipe = filled_in(recipe, folder, resume=resume)
         if not is_finished(folder, recipe, resume=resume, overwrite=overwrite):
-            _train(recipe, folder, resume, callbacks)
+            _train(recipe, folder, resume, embed_memory, callbacks)
     return folder
 
 
-def _train(recipe: Recipe, folder: Path, resume: bool, callbacks: Sequence[TrainerCallback]) -> None:
+def _train(
+    recipe: Recipe, folder: Path, resume: bool, embeds_memory: bool, callbacks: Sequence[TrainerCallback]
+) -> None:
     origin = origin_of(recipe, folder, started_run(folder) if resume else None)
     arguments = training_arguments(recipe, folder / CHECKPOINTS, origin.weights if origin else None)
     data = _read_data(recipe, arguments, origin)
@@ -124,6 +130,8 @@ def _train(recipe: Recipe, folder: Path, resume: bool, callbacks: Sequence[Train
         about = {"init_from": dict(origin.about)} if origin else {}
         about |= data.about | {"tune": recipe.tune, "steps": steps}
         about |= trainer.best | {"plugins": _plugins(recipe, model)} | _about(arguments)
+        if embeds_memory and data.retrieving:
+            data.retrieving.put_into(model.config, folder)
         save_run(folder, model, tokenizer, recipe, state=state, about=about, log=trainer.state.log_history)
 
 
@@ -194,8 +202,9 @@ def _read_data(recipe: Recipe, arguments: Seq2SeqTrainingArguments, origin: Orig
     with arguments.main_process_first(local=False):  # of several processes one embeds, the others read
         tables = [_table(rows, recipe, encoder, part.embeddings) for rows, part in zip(files, parts, strict=True)]
         val_table = _table(val_rows, recipe, encoder) if val_rows else None
-        validation = Validation(judged, encoder, val_table, recipe) if judged and val_table else None
         memory = retrieving(recipe, files, tables, encoder)
+        finder = memory.finder if memory else None
+        validation = Validation(judged, encoder, val_table, recipe, finder) if judged and val_table else None
         every = [
             *zip(files, tasks, tables, strict=True),
             *([(val_rows, tasks[0], val_table)] if val_rows and val_table else []),

@@ -13,7 +13,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from close.data.rows import Modality, Row, RowFile
-from close.encoders import ContrastiveEncoder
+from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import DataError, RecipeError
 from close.evaluation.images import one_row_an_image, select_rows
 from close.evaluation.metrics import METRICS, Inputs, Metric, Score, VqaReference
@@ -23,12 +23,13 @@ from close.evaluation.scores import score
 from close.model.configuration import Several
 from close.model.sets import Sets
 from close.registry import unknown_name
+from close.retrieval.finder import Finder
 from close.runs.pipeline import CloseCaptioner
 from close.runs.recipe import Recipe
 from close.runs.row_vectors import embeddings_of, image_vectors
 from close.tasks import Task, get_task
 from close.vectors.build import images_of
-from close.vectors.cache import cached_images
+from close.vectors.cache import cached_images, cached_table
 from close.vectors.table import EmbeddingTable
 
 __all__ = ["LOSS", "Validation", "ValidationRows", "best_score", "validation_rows"]
@@ -171,7 +172,7 @@ class Validation:
 
     Args:
         rows: what is scored. encoder: gives the run's. table: of all validation rows, by the side that the recipe trains on.
-        recipe: says how, and which tasks the run learns.
+        recipe: says how, and which tasks the run learns. finder: what searches the run's memory, if it has one.
     """
 
     def __init__(
@@ -180,11 +181,19 @@ class Validation:
         encoder: Callable[[], ContrastiveEncoder],
         table: EmbeddingTable,
         recipe: Recipe,
+        finder: Finder | None = None,
     ) -> None:
-        self.rows, self.encoder = rows, encoder
+        self.rows, self.encoder, self.finder = rows, encoder, finder
         self.tasks = [part.task for part in recipe.parts()]
         self.num_beams, self.batch_size = recipe.training.metric_beams, min(recipe.training.batch_size, 64)
         self.vectors = self._vectors(table, recipe.several)
+        self.search: Tensor | None = None
+        if finder is not None and finder.search_encoder:
+            other = load_encoder(finder.search_encoder)
+            if rows.modality == "image":
+                self.search = self._shown(other, "mean").main
+            else:
+                self.search = self._vectors(cached_table(rows.rows, other, "text"), "mean").main
 
     def _vectors(self, table: EmbeddingTable, several: Several) -> Sets:
         """Unit vectors of the examples."""
@@ -193,9 +202,15 @@ class Validation:
             place = {row.id: index for index, row in enumerate(rows.rows)}
             return embeddings_of(rows.rows, rows.task, table, several).batch([place[row.id] for row in rows.examples])
         if table.modality != "image":
-            table = cached_images(images_of(rows.examples), self.encoder())
-            if failed := table.failures:
-                raise DataError(f"{rows.rows.path}: row {failed[0]['id']!r}: {failed[0]['reason']}")
+            return self._shown(self.encoder(), several)
+        return image_vectors(rows.examples, table, several).batch(range(len(rows.examples)))
+
+    def _shown(self, encoder: ContrastiveEncoder, several: Several) -> Sets:
+        """Unit vectors of the examples' pictures."""
+        rows = self.rows
+        table = cached_images(images_of(rows.examples), encoder)
+        if failed := table.failures:
+            raise DataError(f"{rows.rows.path}: row {failed[0]['id']!r}: {failed[0]['reason']}")
         return image_vectors(rows.examples, table, several).batch(range(len(rows.examples)))
 
     @property
@@ -226,6 +241,8 @@ class Validation:
     def __call__(self, model: Any, tokenizer: Any, process: int = 0, processes: int = 1) -> float:
         """The score of what a `CloseModel` says now; each of several processes says a share, and all get the same score."""
         captioner = CloseCaptioner(model.eval(), deepcopy(tokenizer), tasks=self.tasks)
+        if self.finder is not None:
+            captioner.memory.finder = self.finder
         contexts = [captioner.task.context(row) for row in self.rows.examples]
         order = sorted(range(len(contexts)), key=lambda index: len(contexts[index]))[process::processes]
         said: list[tuple[int, str]] = []
@@ -236,6 +253,7 @@ class Validation:
                 [contexts[index] for index in batch],
                 modality=self.rows.modality,
                 num_beams=self.num_beams,
+                search=None if self.search is None else self.search[batch],
             )
             said += [(index, answer.text) for index, answer in zip(batch, answers, strict=True)]
         texts = dict(gather_object(said))

@@ -120,4 +120,9 @@ def load_runs(runs: Iterable[str | Path], **settings: Any) -> dict[str, Served]:
                 captioner.use_encoder(other.captioner.encoder)
         found[name] = Served(name, captioner)
         _ = captioner.encoder  # what can't be loaded is told now
+        captioner.memory.open()
+        if captioner.memory.search:
+            raise RecipeError(
+                f"{run} searches its memory in another encoder than its own, and pictures are opened for one"
+            )
     return found
