@@ -81,8 +81,9 @@ class Memory:
             return cls(_embedded(rows, encoder()), rows, _embedded(rows, search()) if search else None)
         if search:
             raise RecipeError(f"memory {place}: a table is of one encoder; give rows to search in another one")
-        table = _checked(EmbeddingTable(place), encoder())
-        return cls(table, open_rows(texts) if texts else None)
+        memory = cls(_checked(EmbeddingTable(place), encoder()), open_rows(texts) if texts else None)
+        memory.path, memory.sha256 = memory.table.path, str(memory.table.info.get("plan"))
+        return memory
 
     @classmethod
     def _of_folder(cls, folder: Path, encoder: Open, search: Open | None) -> Memory:

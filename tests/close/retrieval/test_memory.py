@@ -1,6 +1,7 @@
 """A memory of texts, searched from both sides, against sorting everything."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -205,6 +206,16 @@ def test_the_memory_of_a_run_is_the_one_it_was_trained_with(rows, encoder, tmp_p
     place.unlink()
     with pytest.raises(MissingError, match="give one"):
         open_finder(about, None, lambda: encoder, tmp_path / "run")
+
+
+def test_a_run_finds_its_table_and_the_rows_that_it_was_made_of(rows, encoder, tmp_path):
+    table = embed_texts(rows, encoder, tmp_path / "table")
+    memory = Memory.open(table.path, lambda: encoder, texts=rows.path)
+    kept = {"reference": "../table", "texts": os.path.relpath(rows.path, tmp_path / "run"), "sha256": memory.sha256}
+    finder = open_finder({"k": 2, "into": "captions", "memory": kept}, None, lambda: encoder, tmp_path / "run")
+    said = finder(encoder.encode_text(["a red dog"]), "image").context(0, "")
+    assert said.startswith("Similar images show a red dog; ")
+    assert memory.path == table.path
 
 
 def test_a_table_is_of_texts(encoder, pictures, tmp_path):

@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from close.data.shards import open_rows
+from close.encoders import load_encoder
 from close.errors import CloseError, OutputExistsError
 from close.plugins import load_plugins
 from close.retrieval.content import WORD_FINDERS
@@ -16,6 +18,7 @@ from close.runs.examples import Prompter
 from close.runs.origin import filled_in
 from close.runs.recipe import Recipe, load_recipe
 from close.runs.train import train
+from close.vectors.cache import cached_table
 
 
 @pytest.fixture
@@ -110,6 +113,10 @@ def test_another_encoder_a_table_and_the_neighbours_alone(recipe, captions, tiny
     run = train(recipe(k=2, encoder=str(zoo("hf_clip_dir")), raw=True), tmp_path / "two")
     kept = json.loads((run / "config.json").read_text())["retrieve"]
     assert kept["encoder_fingerprint"] != json.loads((run / "config.json").read_text())["encoder_fingerprint"]
+    table = cached_table(open_rows(captions), load_encoder(str(tiny_encoder)), "text").path
+    told = train(recipe(k=2, into="captions", memory=str(table), texts=str(captions)), tmp_path / "told")
+    kept = json.loads((told / "config.json").read_text())["retrieve"]["memory"]
+    assert [(told / kept[key]).resolve() for key in ("reference", "texts")] == [table.resolve(), captions.resolve()]
     alone = train(recipe(k=2, main=False, noisy=True), tmp_path / "alone")
     assert json.loads((alone / "config.json").read_text())["vectors"] == 2
 
