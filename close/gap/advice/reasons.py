@@ -84,6 +84,7 @@ def _searching(curve: Mapping[str, Any], stand_ins: bool) -> str:
     return (
         f"With retrieve: what {who} finds lies at cosine {curve['image_nearness']:.2f} from its caption (strangers "
         f"{curve['strangers']:.2f}){own}; a caption without noise finds nearer ones ({curve['nearness'][0]:.2f}), with noise of "
-        f"cosine {curve['noise']:.2f} as near ones, of which the image finds {curve['overlap_at_noise']:.0%} too. The mean of "
+        f"cosine {curve['noise']:.2f} as near ones, of which the image finds {curve['overlap_at_noise']:.0%} too (no models have "
+        f"been trained by this advice yet; sweep noises around it). The mean of "
         f"{curve['best_k']} says as much of the caption as that of more."
     )
