@@ -19,7 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 OWN = {"close", "data_gen", "experiments"}
 
-EXTRAS = {"ray": "ray", "soundfile": "audio", **dict.fromkeys(("fastapi", "starlette", "uvicorn", "h11"), "serve")}
+EXTRAS = {"ray": "ray", "soundfile": "audio", "onnxruntime": "onnx"} | dict.fromkeys(
+    ("fastapi", "starlette", "uvicorn", "h11"), "serve"
+)
 """What only an extra brings; imported where it is used, never when a module is."""
 
 BY_OTHERS = {"torchvision", "accelerate", "sentencepiece"}
@@ -108,7 +110,7 @@ def test_the_constraints_pin_all_that_is_installed() -> None:
     """From the declared requirements on, through what each installed package requires itself."""
     if version("torch").split("+")[0] != pinned()["torch"]:
         pytest.skip("this environment was not made from constraints.txt")
-    todo = [wanted for extra in (None, "dev", "serve", "ray", "docs") for wanted in declared(extra).values()]
+    todo = [wanted for extra in (None, "dev", "serve", "ray", "docs", "onnx") for wanted in declared(extra).values()]
     seen: dict[str, set[str]] = {}
     while todo:
         wanted = todo.pop()

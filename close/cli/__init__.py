@@ -36,6 +36,7 @@ def commands() -> typer.Typer:
         caption,
         convert,
         embed,
+        export,
         gap,
         info,
         parts,
@@ -53,7 +54,22 @@ def commands() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_close)
-    rooms = (embed, info, parts, train, caption, serve, score, calibrate, adapters, gap, convert, zero_shot, publish)
+    rooms = (
+        embed,
+        info,
+        parts,
+        train,
+        caption,
+        serve,
+        score,
+        calibrate,
+        adapters,
+        gap,
+        convert,
+        zero_shot,
+        publish,
+        export,
+    )
     for room in rooms:
         room.register(app)
     return app

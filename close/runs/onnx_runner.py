@@ -1,0 +1,104 @@
+"""Says what an exported run says of a picture: `python run.py photo.jpg`. Needs numpy, onnxruntime, tokenizers and Pillow alone.
+
+A copy of this file lies beside every export. The search is greedy, and the whole text is read again for each token.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+
+class Captioner:
+    """An exported run.
+
+    Args:
+        folder: of the export. threads: of onnxruntime; as many as there are cores without it.
+    """
+
+    def __init__(self, folder: str | Path, threads: int | None = None) -> None:
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        place, options = Path(folder), onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        self.settings: dict[str, Any] = json.loads((place / "settings.json").read_text(encoding="utf-8"))
+        self.tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
+        self.tokens = np.load(place / "tokens.npy", mmap_mode="r")
+        self.graphs = {
+            file.stem: onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+            for file in sorted(place.glob("*.onnx"))
+        }
+
+    def __call__(self, picture: Any, context: str = "") -> str:
+        """The text of a file's name or a PIL image; `context` is what the run's task asks."""
+        says, given = self.settings, self._embed(self.settings["before"])
+        prompt = np.concatenate(
+            [given, self._run("image", pixels=self.pixels(picture)), self._context(context)], axis=1
+        )
+        if "encoder" in self.graphs:
+            prompt = self._run("encoder", prompt=prompt)
+        said: list[int] = list(says["start"])
+        for step in range(says["max_new_tokens"]):
+            if "encoder" in self.graphs:
+                logits = self._run("decoder", hidden=prompt, ids=np.array([said], dtype=np.int64))
+            else:
+                logits = self._run("decoder", prompt=np.concatenate([prompt, self._embed(said)], axis=1))
+            said.append(says["first"] if step == 0 and says["first"] is not None else int(logits[0].argmax()))
+            if said[-1] in says["end"]:
+                break
+        return str(self.tokenizer.decode(said, skip_special_tokens=True)).strip()
+
+    def pixels(self, picture: Any) -> Any:
+        """(1, 3, H, W) float32, as the encoder's own library makes them."""
+        image = ImageOps.exif_transpose(picture if isinstance(picture, Image.Image) else Image.open(picture)).convert(
+            "RGB"
+        )
+        for kind, value in self.settings["picture"]:
+            if kind == "resize":
+                image = image.resize(_size(image.size, value["size"]), value["filter"])
+            elif kind == "crop":
+                height, width = value
+                left, top = (round((have - want) / 2.0) for have, want in zip(image.size, (width, height), strict=True))
+                image = image.crop((left, top, left + width, top + height))
+            else:
+                mean, std = (np.array(value[name], dtype=np.float32) for name in ("mean", "std"))
+                array = (np.asarray(image, dtype=np.float32) / 255 - mean) / std
+        return np.ascontiguousarray(array.transpose(2, 0, 1)[None], dtype=np.float32)
+
+    def _context(self, text: str) -> Any:
+        """Embedded: cut to its room, with what follows it."""
+        says = self.settings
+        asked, empty = says["asked"]
+        text = asked.replace("\1", text) if text else empty
+        ids = self.tokenizer.encode(text, add_special_tokens=says["special"]).ids if text else []
+        if len(ids) > says["room"]:
+            kept = says["room"] - (1 if says["special"] else 0)
+            ids = ids[:kept] + (ids[-1:] if says["special"] else [])
+        return self._embed(ids + (says["between"] if ids else []) + says["after"])
+
+    def _embed(self, ids: list[int]) -> Any:
+        return np.asarray(self.tokens[np.array(ids, dtype=np.int64)], dtype=np.float32)[None]
+
+    def _run(self, graph: str, **inputs: Any) -> Any:
+        return self.graphs[graph].run(None, inputs)[0]
+
+
+def _size(have: tuple[int, int], wanted: Any) -> tuple[int, int]:
+    """(width, height): of a number, the shorter side's."""
+    if isinstance(wanted, list):
+        return wanted[1], wanted[0]
+    short, long = min(have), max(have)
+    other = int(wanted * long / short)
+    return (wanted, other) if have[0] <= have[1] else (other, wanted)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: python run.py PICTURE [CONTEXT]")
+    print(Captioner(Path(__file__).parent)(*sys.argv[1:3]))
