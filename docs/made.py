@@ -25,9 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 MENDED = {
     "https://unpkg.com/iframe-worker/shim": "iframe-worker.js",
     'data-md-component="search" role="dialog"': 'data-md-component="search" role="dialog" aria-label="Search"',
-    "<pre><span></span><code>": '<pre><span></span><code tabindex="0">',
 }
-"""What the theme fetches from elsewhere, leaves without a name, or scrolls without a keyboard's help."""
+"""What the theme fetches from elsewhere, or leaves without a name."""
 MARK = re.compile(r"^<!-- made: (\w+) -->$", re.MULTILINE)
 
 
