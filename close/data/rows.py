@@ -46,8 +46,8 @@ class Row:
         source: text(s) for the contrastive encoder; the vectors of several are averaged, or stay apart (`several` of a recipe).
         context: text for the language model's input.
         target: text(s) to produce, each trained on.
-        images: file(s) of the second modality, resolved against the data file's folder (`image` in a file): views, frames. Of
-            several, as of sources.
+        image: file(s) of the second modality, resolved against the data file's folder; several are views of one thing, or frames,
+            and become of it what several sources do. Here it is the first, `images` are all.
         group: rows of one image share it.
         references, answers, label: what evaluation compares with.
         task: for files that mix tasks.

@@ -246,8 +246,8 @@ class CloseModel(PreTrainedModel, GenerationMixin):
             label_smoothing: share of the target's probability that is spread over all tokens.
             decoder_input_ids: what the target has so far, instead of labels (an encoder–decoder's with its start token).
         """
-        sets = (embeds_mask, neighbours, neighbours_mask)
-        prompt, mask = self.prompt(embeds, modality, context_ids, context_mask, seeds, *sets)
+        sets = {"embeds_mask": embeds_mask, "neighbours": neighbours, "neighbours_mask": neighbours_mask}
+        prompt, mask = self.prompt(embeds, modality, context_ids, context_mask, seeds, **sets)
         output = self.kind.predict(self.language_model, prompt, mask, labels, decoder_input_ids, **kwargs)
         if labels is not None:
             total = F.cross_entropy(

@@ -195,7 +195,7 @@ class TestRetrieve:
 
     def test_what_is_wrong_is_told(self, told: Callable[..., str], world: Path, tmp_path: Path) -> None:
         (tmp_path / "t.txt").write_text("a star\n")
-        assert "needs 'image' and 'source'" in told("retrieve", tmp_path / "t.txt")
+        assert "needs one 'image' and a 'source'" in told("retrieve", tmp_path / "t.txt")
         assert "not for both" in told("retrieve", world / "images", "--query", "a", "--image", "b.png")
         assert "b.png" in told("retrieve", tmp_path / "t.txt", "--image", "b.png")
         assert "no such file" in told("retrieve", tmp_path / "gone")
