@@ -146,6 +146,8 @@ def open_finder(
         found = memory
     else:
         own = retrieve.get("memory") or {}
+        if not isinstance(own, dict) or not all(isinstance(own.get(key, ""), str) for key in ("reference", "texts")):
+            raise RecipeError(f"{where}: retrieve: memory can't be {own!r}")
         place: Any = memory if memory is not None else Path(os.path.normpath(Path(where) / str(own.get("reference"))))
         if isinstance(place, (str, Path)) and not Path(place).exists():
             hint = "" if memory is not None else f", the memory that {where} was trained with; give one (--memory)"

@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from close.errors import RecipeError
 
 __all__ = ["Into", "LeaveOut", "Retrieval"]
 
 Into = Literal["vectors", "captions", "words"]
 LeaveOut = Literal["texts", "groups"]
+MOST = 1000
+"""Texts that are found at most."""
 _PROMPTS = {"captions": "Similar images show {}.", "words": "There are {} in image."}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_switch(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= MOST
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "k": _is_count,
+    "into": lambda value: value in get_args(Into),
+    "noise": lambda value: value is None or isinstance(value, dict),
+    "leave_out": lambda value: value in get_args(LeaveOut),
+    "encoder": lambda value: value is None or _is_text(value),
+    "main": _is_switch,
+    "noisy": _is_switch,
+    "raw": _is_switch,
+    "at_least": lambda value: value is None or _is_count(value),
+    "dropout": lambda value: isinstance(value, (int, float)) and 0 <= value < 1,
+    "language": _is_text,
+    "attributes": _is_switch,
+    "prompt": lambda value: value is None or (_is_text(value) and value.count("{}") == 1),
+}
 
 
 @dataclass(frozen=True)
@@ -48,9 +81,17 @@ class Retrieval:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Retrieval:
-        """From a recipe's or a model's plain values; other keys are somebody else's."""
+        """From a recipe's or a model's plain values; other keys are somebody else's.
+
+        Raises:
+            RecipeError: a value is none that a recipe can have, as of a configuration that was damaged.
+        """
         known = {field.name for field in fields(cls)}
-        return cls(**{key: value for key, value in values.items() if key in known})
+        given = {key: value for key, value in values.items() if key in known}
+        for key, value in given.items():
+            if not _FITS[key](value):
+                raise RecipeError(f"retrieve: {key} can't be {value!r}")
+        return cls(**given)
 
     @property
     def needs_texts(self) -> bool:

@@ -218,6 +218,18 @@ def test_a_run_finds_its_table_and_the_rows_that_it_was_made_of(rows, encoder, t
     assert memory.path == table.path
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"k": "5"}, {"k": 10**9}, {"k": True}, {"into": ["vectors"]}, {"raw": 1}, {"language": None}, {"prompt": "{} {}"},
+        {"encoder": 3}, {"at_least": 0}, {"dropout": 2}, {"noise": 0.5}, {"memory": "x.jsonl"}, {"memory": {"reference": 3}},
+    ],
+)  # fmt: skip
+def test_a_configuration_that_was_damaged(encoder, settings):
+    with pytest.raises(RecipeError, match="can't be"):
+        open_finder(settings, None, lambda: encoder, "run")
+
+
 def test_a_table_is_of_texts(encoder, pictures, tmp_path):
     values = [{"id": p.name, "image": str(p)} for p in sorted(pictures.iterdir())]
     images = open_rows(tiny.write_jsonl(tmp_path / "images.jsonl", values))
