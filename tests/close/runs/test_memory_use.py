@@ -21,6 +21,7 @@ from close.runs.merge import merge
 from close.runs.pipeline import CloseCaptioner, load
 from close.runs.recipe import Recipe
 from close.runs.train import train
+from close.serve.served import load_runs
 from close.vectors.build import embed_texts
 
 K = 3
@@ -234,10 +235,20 @@ def test_searched_in_another_encoder(make, zoo, shown, others, tmp_path):
     assert [output.text for output in captioner(shown, num_beams=1, batch_size=2)] == wanted
     with pytest.raises(CloseError, match="searches its memory in encoder"):
         captioner.embed_to_text(queries)
+    with pytest.raises(CloseError, match="searches its memory in another encoder"):
+        load_runs([run])
     rows = [{"id": path.name, "image": str(path), "source": "a red dog"} for path in shown]
     evaluate(captioner, tiny.write_jsonl(tmp_path / "rows.jsonl", rows), folder=tmp_path / "out", num_beams=1)
     lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
     assert [line["text"] for line in lines] == wanted
+
+
+def test_a_table_is_read_by_its_columns(make, shown, tmp_path):
+    """The training rows are the memory, and what of them is text was said in the recipe."""
+    table = tmp_path / "table.csv"
+    table.write_text("first,second\n" + "".join(f"{i},{text}\n" for i, text in enumerate(tiny.sentences(20))))
+    run = make("captions", data={"train": str(table), "columns": {"source": "second"}})
+    assert load(run)(shown[0], num_beams=1).error is None
 
 
 def test_judged_by_a_score_while_it_is_trained(make, captions):
