@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,9 @@ from close.demo.report import write_report
 from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import CloseError, OutputExistsError
 from close.evaluation.transfer import recovered_share
+from close.io.children import Child, ended, start
 from close.io.files import read_json, write_json, write_text
+from close.io.jobs import exclusively
 from close.io.plain import read_yaml
 from close.io.progress import progress
 from close.io.versions import versions
@@ -61,11 +61,17 @@ def run_demo(
     Returns:
         The report's path.
     Raises:
-        OutputExistsError: the folder holds something else.
+        OutputExistsError: the folder holds something else, or another process makes it.
     """
     folder = Path(out)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "data").is_dir():
         raise OutputExistsError(f"{folder} exists and holds no demo; choose another folder with --out")
+    with exclusively(folder, "is being made"):
+        _run(folder, seed, scenes, epochs)
+    return folder / "report.html"
+
+
+def _run(folder: Path, seed: int, scenes: int, epochs: float | None) -> None:
     started = time.perf_counter()
     train_data, test_data = _data(folder.resolve() / "data", scenes, seed)
     training = {name: TRAINING | {"epochs": epochs or EPOCHS[name]} for name in METHODS}
@@ -94,7 +100,6 @@ def run_demo(
     write_json(folder / "results.json", results)
     write_report(folder, results, open_rows(test_data))
     _print(results)
-    return folder / "report.html"
 
 
 def _data(folder: Path, scenes: int, seed: int) -> tuple[Path, Path]:
@@ -109,28 +114,24 @@ def _train(folder: Path, recipes: dict[str, Recipe], examples: int) -> None:
     left = {name: recipe for name, recipe in recipes.items() if not _is_done(folder / name, recipe)}
     cores = _cores()
     at_once = max(1, min(cores, len(left)))
-    environment = os.environ | {"OMP_NUM_THREADS": str(cores // at_once)}
+    environment = dict(os.environ) | {"OMP_NUM_THREADS": str(cores // at_once)}
     size = {name: _steps(recipe.training, examples) for name, recipe in left.items()}
     done: dict[str, int] = {}
-    running: dict[str, subprocess.Popen[bytes]] = {}
-    try:
-        with progress("training " + ", ".join(SHORT[name] for name in left), "steps") as update:
-            while len(done) < len(left) or running:
-                for name in [name for name in left if name not in done][: at_once - len(running)]:
-                    running[name], done[name] = _start(folder, name, left[name], environment), 0
-                time.sleep(0.2)
-                for name, process in list(running.items()):
-                    if process.poll() is None:
-                        done[name] = _steps_done(folder / f"{name}.progress.json")
-                        continue
-                    del running[name]
-                    done[name] = size[name]
-                    if process.returncode:
-                        raise CloseError(f"{SHORT[name]}: {_last_words(folder / f'{name}.log', process.returncode)}")
-                update(sum(done.values()), sum(size.values()))
-    finally:
-        for process in running.values():
-            process.terminate()
+    running: dict[str, Child] = {}
+    with ended(running), progress("training " + ", ".join(SHORT[name] for name in left), "steps") as update:
+        while len(done) < len(left) or running:
+            for name in [name for name in left if name not in done][: at_once - len(running)]:
+                running[name], done[name] = _start(folder, name, left[name], environment), 0
+            time.sleep(0.2)
+            for name, process in list(running.items()):
+                if process.poll() is None:
+                    done[name] = _steps_done(folder / f"{name}.progress.json")
+                    continue
+                del running[name]
+                done[name] = size[name]
+                if process.returncode:
+                    raise CloseError(f"{SHORT[name]}: {_last_words(folder / f'{name}.log', process.returncode)}")
+            update(sum(done.values()), sum(size.values()))
 
 
 def _cores() -> int:
@@ -153,13 +154,13 @@ def _last_words(log: Path, code: int) -> str:
     return f"{said[-1] if said else f'ended with exit code {code}'} (all of it: {log})"
 
 
-def _start(folder: Path, name: str, recipe: Recipe, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def _start(folder: Path, name: str, recipe: Recipe, environment: dict[str, str]) -> Child:
     file, watched = folder / f"{name}.yaml", folder / f"{name}.progress.json"
     write_text(file, yaml.safe_dump(recipe.dump(), sort_keys=False))
     watched.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "close", "train", str(file), "--overwrite", "--out", str(folder / name)]
+    arguments = ["train", str(file), "--overwrite", "--out", str(folder / name)]
     with (folder / f"{name}.log").open("w") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, env=environment | {"CLOSE_PROGRESS": str(watched)})
+        return start("close", arguments, log=log, environment=environment | {"CLOSE_PROGRESS": str(watched)})
 
 
 def _steps(training: TrainingSection, examples: int) -> int:

@@ -27,7 +27,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -306,20 +306,20 @@ def _small_demo() -> None:
     from close.demo import run as demo
 
     class Forked:
-        def __init__(self, command: list[str], *, stdout: Any, stderr: Any, env: dict[str, str]) -> None:
+        def __init__(self, module: str, arguments: list[str], *, log: Any, environment: Mapping[str, str]) -> None:
             def work() -> int:
-                os.environ.update(env)
-                os.dup2(stdout.fileno(), 1)
-                os.dup2(stderr.fileno(), 2)
+                os.environ.update(environment)
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
                 Changes.stop()
-                return _main(command[3:])
+                return _main(arguments)
 
             self.returncode = forked(work)
 
         def poll(self) -> int:
             return self.returncode
 
-    demo.subprocess.Popen = Forked  # type: ignore[attr-defined,assignment,misc]
+    demo.start = Forked  # type: ignore[assignment]
     demo.TEST_SCENES = 8
     close.demo.run_demo = lambda out, **options: demo.run_demo(out, **options | {"scenes": 8, "epochs": 1})
 

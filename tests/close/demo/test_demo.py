@@ -1,0 +1,36 @@
+"""The demo's processes: a killed one leaves nothing behind that is in the way of the next."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from filelock import FileLock
+
+from close.demo import run_demo
+from close.errors import OutputExistsError
+from close.io.jobs import exclusively
+
+ENDLESS = "from close.demo import run; run.TEST_SCENES = 8; run.run_demo('demo', scenes=8, epochs=100000)"
+
+
+def test_trainings_end_with_a_killed_demo(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())
+    monkeypatch.setenv("CLOSE_CACHE", str(tmp_path / "cache"))
+    lock = tmp_path / "demo" / "runs" / ".none.lock"
+    with subprocess.Popen([sys.executable, "-c", ENDLESS], cwd=tmp_path, stderr=subprocess.PIPE) as demo:
+        while demo.poll() is None and not lock.is_file():
+            time.sleep(0.05)
+        assert demo.poll() is None, demo.stderr and demo.stderr.read()
+        demo.kill()
+    with FileLock(lock):  # for ever held by an endless training
+        assert not list(lock.parent.glob("*/run.json"))
+
+
+def test_two_at_once(tmp_path):
+    with exclusively(tmp_path / "demo", "is being made"), pytest.raises(OutputExistsError, match="by another process"):
+        run_demo(tmp_path / "demo")
+    assert not (tmp_path / "demo").exists()
