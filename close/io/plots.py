@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +136,7 @@ def figure(width: float, height: float) -> Any:
 
 def save_png(drawn: Any, path: str | Path, dpi: int = 130) -> None:
     """Save a figure, whole or not at all."""
-    with whole(path) as partial:
-        drawn.savefig(partial, dpi=dpi, format="png")
+    _save(drawn, Path(path), dpi=dpi)
 
 
 def save_vectors(drawn: Any, stem: Path) -> list[Path]:
@@ -147,9 +146,17 @@ def save_vectors(drawn: Any, stem: Path) -> list[Path]:
     files = [stem.parent / f"{stem.name}.{kind}" for kind in ("pdf", "svg")]
     for path in files:
         about = {"Creator": None, "CreationDate" if path.suffix == ".pdf" else "Date": None}
-        with whole(path) as partial, rc_context({"svg.hashsalt": stem.name}):
-            drawn.savefig(partial, format=path.suffix[1:], metadata=about)
+        with rc_context({"svg.hashsalt": stem.name}):
+            _save(drawn, path, metadata=about)
     return files
+
+
+def _save(drawn: Any, path: Path, **options: Any) -> None:
+    """In one write: matplotlib writes an SVG in thousands."""
+    made = BytesIO()
+    drawn.savefig(made, format=path.suffix[1:], **options)
+    with whole(path) as partial:
+        partial.write_bytes(made.getvalue())
 
 
 def svg(size: tuple[float, float], paint: Callable[[Any], None], label: str) -> Svg:
