@@ -20,7 +20,6 @@ from collections.abc import Iterable
 from itertools import islice
 
 __all__ = [
-    "COMMANDS",
     "CloseError",
     "DataError",
     "MismatchError",
@@ -32,16 +31,15 @@ __all__ = [
     "UnknownNameError",
     "WeightsError",
     "listed",
-    "one_line",
     "reason",
     "shown",
+    "written",
 ]
 
 
-LENGTH = 1500
-COMMANDS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What breaks a line, moves a terminal's cursor, turns text around, or is no text."""
-
+_LENGTH = 1500
+_COMMANDS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_SHORT = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100
@@ -51,7 +49,7 @@ class CloseError(Exception):
     """Base of every error told to the user in one line, whatever names and values it quotes."""
 
     def __init__(self, message: object = "", *more: object) -> None:
-        super().__init__(one_line(str(message)), *more)
+        super().__init__(_bounded(written(message)), *more)
 
 
 class DataError(CloseError, ValueError):
@@ -90,10 +88,24 @@ class PartialError(CloseError, RuntimeError):
     """The work is done but for some inputs, which the message names."""
 
 
-def one_line(text: str) -> str:
-    """A text as it may reach a terminal: control characters spelt out, and the middle of a long one left out."""
-    line = COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
-    return line if len(line) <= LENGTH else f"{line[: LENGTH - 300]} … {line[-300:]}"
+def written(value: object, keep: str = "") -> str:
+    r"""A stranger's text, a name or a caption, as messages, terminals, tables and files may have it: on one line.
+
+    What breaks a line, moves a terminal's cursor, turns text around, or is no text (bytes of a name that are not UTF-8, half a
+    character) is spelt as JSON spells it, \n or \u001b; there it means the same. data_gen has the same in its own `errors`.
+
+    Args:
+        keep: those of these characters that stay.
+    """
+    return _COMMANDS.sub(lambda found: found[0] if found[0] in keep else _spelt(found[0]), str(value))
+
+
+def _spelt(character: str) -> str:
+    return _SHORT.get(character) or f"\\u{ord(character):04x}"
+
+
+def _bounded(line: str) -> str:
+    return line if len(line) <= _LENGTH else f"{line[: _LENGTH - 300]} … {line[-300:]}"
 
 
 def reason(error: BaseException, *, whole: bool = True) -> str:
@@ -108,7 +120,10 @@ def reason(error: BaseException, *, whole: bool = True) -> str:
 
 def shown(value: object) -> str:
     """A value as messages show it: its `repr`, of what is long or deep the ends alone."""
-    return _REPR.repr(value)
+    try:
+        return _REPR.repr(value)
+    except ValueError:  # a number of thousands of digits
+        return f"a {type(value).__name__}"
 
 
 def listed(names: Iterable[object]) -> str:

@@ -20,7 +20,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from data_gen.errors import DataGenError, printable
+from data_gen.errors import DataGenError, written
 from data_gen.filters import FILTERS
 from data_gen.plugins import load_installed, load_plugins
 from data_gen.prompts.style import STYLES
@@ -45,9 +45,9 @@ _Plugins = Annotated[
 
 def _print(value: dict[str, Any], lines: Iterable[str], as_json: bool) -> None:
     if as_json:
-        print("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in json.dumps(value, ensure_ascii=False)))
+        print(written(json.dumps(value, ensure_ascii=False)))
     else:
-        print("\n".join(map(printable, lines)))
+        print("\n".join(map(written, lines)))
 
 
 def _help(field: str, text: str) -> str:

@@ -10,6 +10,7 @@ DataGenError                    exit code 1
 
 from __future__ import annotations
 
+import re
 import reprlib
 
 __all__ = [
@@ -19,20 +20,28 @@ __all__ = [
     "OutputError",
     "ServerError",
     "StuckError",
-    "printable",
     "shown",
+    "written",
 ]
 
 
-def printable(text: str) -> str:
-    """A text as a terminal may have it: on one line, with an escape for what is no visible character."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+_COMMANDS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_SHORT = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
+
+
+def written(value: object) -> str:
+    r"""A stranger's text as messages and terminals may have it: on one line.
+
+    What breaks a line, moves a terminal's cursor, turns text around, or is no text is spelt as JSON spells it, \n or \u001b;
+    there it means the same. close has the same in its own `errors`.
+    """
+    return _COMMANDS.sub(lambda found: _SHORT.get(found[0]) or f"\\u{ord(found[0]):04x}", str(value))
 
 
 def shown(value: object) -> str:
     """A value as a message may hold it: on one line, and short."""
     try:
-        return printable(reprlib.repr(value))[:100]
+        return written(reprlib.repr(value))[:100]
     except (ValueError, RecursionError):  # a number of thousands of digits
         return f"a {type(value).__name__}"
 
@@ -43,7 +52,7 @@ class DataGenError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return written(super().__str__())
 
 
 class InputError(DataGenError, ValueError):

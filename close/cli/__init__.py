@@ -18,8 +18,8 @@ from typing import Annotated
 
 import typer
 
-from close.errors import CloseError, reason
-from close.io.terminal import field, show
+from close.errors import CloseError, reason, written
+from close.io.terminal import show
 from close.io.versions import own_version
 from close.plugins import load_installed
 
@@ -140,7 +140,7 @@ class _Notes(logging.Handler):
         from tqdm import tqdm
 
         with tqdm.external_write_mode(file=sys.stderr):  # above a progress line, not in it
-            show(f"note: {field(record.getMessage())}", err=True)
+            show(f"note: {written(record.getMessage())}", err=True)
 
 
 def _names_json_file(arguments: list[str]) -> bool:
@@ -178,5 +178,5 @@ def _interrupted() -> None:
 
 
 def _stop(message: str) -> None:
-    show(f"error: {field(message)}", err=True)
+    show(f"error: {written(message)}", err=True)
     sys.exit(1)

@@ -20,7 +20,8 @@ from close.cli.options import (
     print_json,
     verb,
 )
-from close.io.terminal import field, show
+from close.errors import written
+from close.io.terminal import show
 
 __all__ = ["register"]
 
@@ -85,7 +86,7 @@ def calibrate(
     for name, ranked in {**found["signals"], "confidence": found["confidence"]}.items():
         cells = [_number(at, "accuracy") for at in ranked["at_coverage"].values()]
         show("".join(f"{cell:<24}" for cell in [name, *cells, _number(ranked["aurc"])]).rstrip())
-    show(f"saved in {field(confidence_file(run, found['task']))}, with two pictures")
+    show(f"saved in {written(confidence_file(run, found['task']))}, with two pictures")
 
 
 def _number(found: dict[str, Any], key: str = "value") -> str:

@@ -27,9 +27,9 @@ from close.cli.options import (
     pick_engine,
     verb,
 )
-from close.errors import PartialError
+from close.errors import PartialError, written
 from close.io.files import nan_as_null
-from close.io.terminal import field, show
+from close.io.terminal import show
 
 if TYPE_CHECKING:
     from close.io.results import ResultFile
@@ -160,7 +160,6 @@ def _file(
 ) -> AbstractContextManager[ResultFile]:
     """The file of results, open for what it lacks."""
     from close.io.keys import file_key, files_key
-    from close.io.media import written
     from close.io.results import ResultFile
     from close.runs.confidence import calibration_sums, run_sum
     from close.runs.items import item_files, item_name
@@ -233,6 +232,6 @@ def _printed(outputs: Iterable[Output], as_json: bool) -> _Told:
             sure = [] if output.confidence is None else [f"{output.confidence:.3f}"]
             for text, score, cosine in output.candidates or [Candidate(output.text, output.score)]:
                 numbers = [f"{score:.3f}", *([] if cosine is None else [f"{cosine:.3f}"]), *sure]
-                show("\t".join([field(output.item), *numbers, field(text)]))
+                show("\t".join([written(output.item), *numbers, written(text)]))
                 sure = ["-"] * len(sure)  # it is of what is said
     return told

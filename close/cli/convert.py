@@ -10,7 +10,8 @@ import typer
 import typer.core
 
 from close.cli.options import Json, print_json, verb
-from close.io.terminal import field, show
+from close.errors import written
+from close.io.terminal import show
 from close.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -79,8 +80,8 @@ def convert(
         reasons = "".join(f", {count} × {reason}" for reason, count in summary["skipped"].items())
         show(f"{out}: {summary['written']} rows of {summary['read']} records{reasons and '; skipped' + reasons[1:]}")
         for note in summary["notes"]:
-            show(f"note: {field(note)}", err=True)
+            show(f"note: {written(note)}", err=True)
         for message in summary["messages"]:
-            show(f"skipped: {field(message)}", err=True)
+            show(f"skipped: {written(message)}", err=True)
 
     run(format, source, out, options=options, skip_errors=skip_errors, overwrite=overwrite, tell=tell)

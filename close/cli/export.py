@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from close.cli.options import Json, MovedEncoder, Run, print_json, verb
-from close.io.terminal import field, show
+from close.errors import written
+from close.io.terminal import show
 
 __all__ = ["register"]
 
@@ -47,8 +48,8 @@ def export(
     if as_json:
         print_json({"folder": str(out), **found})
         return
-    show(f"{field(out)}: greedy text as the run's on {found['same']} of {found['pictures']} pictures")
+    show(f"{written(out)}: greedy text as the run's on {found['same']} of {found['pictures']} pictures")
     for what, digits, unit in (("bytes", ",", "bytes"), ("seconds", ".3f", "seconds a picture")):
         show(f"{found[what]['onnx']:{digits}} {unit}, torch in fp32 {found[what]['torch']:{digits}}")
     for one in found["differ"]:
-        show(f"  torch {field(one['torch'])}\n  onnx  {field(one['onnx'])}")
+        show(f"  torch {written(one['torch'])}\n  onnx  {written(one['onnx'])}")

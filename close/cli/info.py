@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import typer
 
 from close.cli.options import Json, print_json, verb
-from close.io.terminal import field, show
+from close.errors import written
+from close.io.terminal import show
 
 __all__ = ["register"]
 
@@ -41,7 +42,7 @@ def info(
         return
     width = max(map(len, about))
     for key, value in about.items():
-        show(f"{key:<{width}}  {json.dumps(value) if isinstance(value, (dict, list)) else field(value)}")
+        show(f"{key:<{width}}  {json.dumps(value) if isinstance(value, (dict, list)) else written(value)}")
 
 
 def mini_export(

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from close.cli.options import Json, print_json, verb
-from close.io.terminal import field, show
+from close.errors import written
+from close.io.terminal import show
 
 __all__ = ["register"]
 
@@ -48,13 +49,13 @@ def publish(
     shown = Shown(check_name(name), language or (), licence, dataset or ())
     parcel = pack(run, shown, gap=gap, examples=examples)
     for note in parcel.notes:
-        show(f"note: {field(note)}", err=True)
+        show(f"note: {written(note)}", err=True)
     commit = None if dry_run else send(run, name, parcel, private=private, revision=revision, message=message)
     if as_json:
         print_json({"name": name, "commit": commit, "files": parcel.sizes, "notes": parcel.notes, "card": parcel.card})
         return
     for file, size in parcel.sizes.items():
-        show(f"{size:>14,}  {field(file)}")
+        show(f"{size:>14,}  {written(file)}")
     show(f"{sum(parcel.sizes.values()):>14,}  bytes in all")
     if dry_run:
         show(f"\n{parcel.card}")

@@ -23,7 +23,8 @@ from close.cli.options import (
     print_json,
     verb,
 )
-from close.io.terminal import field, show
+from close.errors import written
+from close.io.terminal import show
 
 __all__ = ["register"]
 
@@ -155,7 +156,7 @@ def _notes(scores: dict[str, Any]) -> None:
     if scores.get("missing") and "predictions" not in notes:
         notes["predictions"] = f"{scores['missing']:,} references have none and are left out"
     for name, reason in notes.items():
-        show(f"note: {name}: {field(reason)}", err=True)
+        show(f"note: {name}: {written(reason)}", err=True)
 
 
 def _lines(result: dict[str, Any]) -> list[str]:
@@ -243,7 +244,7 @@ def _show_comparison(result: dict[str, Any]) -> None:
         show(f"{measure:<14}{scores}   {interval:<18}{row['p']:7.3f}")
     runs = [len(result[side]) for side in "ab"]
     pooled = "" if runs == [1, 1] else f", {runs[0]} runs of A and {runs[1]} of B counted together"
-    show(f"{result['n']} examples of {field(result['data'])}{pooled}")
+    show(f"{result['n']} examples of {written(result['data'])}{pooled}")
     found = result.get("examples")
     if found:
         better = found["better"]
@@ -251,9 +252,9 @@ def _show_comparison(result: dict[str, Any]) -> None:
             f"{found['measure']} of the single example: B better on {better['b']}, A on {better['a']}, alike on {better['same']}"
         )
         for one in [*found["b_better"][:3], *found["a_better"][:3]]:
-            show(f"  {field(one['id'])}")
+            show(f"  {written(one['id'])}")
             for side in "ab":
-                show(f"    {side.upper()} {one[f'score_{side}']:8.2f}  {field(' / '.join(one[side]))}")
+                show(f"    {side.upper()} {one[f'score_{side}']:8.2f}  {written(' / '.join(one[side]))}")
 
 
 def report(
@@ -282,7 +283,7 @@ def report(
     if as_json:
         print_json(result)
     else:
-        show(f"{len(runs)} runs on {result['n']:,} examples: {field(out)}")
+        show(f"{len(runs)} runs on {result['n']:,} examples: {written(out)}")
 
 
 def _short_names(paths: list[Path]) -> list[str]:

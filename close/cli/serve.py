@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from close.cli.options import BatchSize, Device, MovedEncoder, Precision, verb
-from close.io.terminal import field, show
+from close.errors import written
+from close.io.terminal import show
 
 __all__ = ["register"]
 
@@ -50,4 +51,4 @@ def serve(
         items=min(64, queue),
     )
     loading = {"device": device, "precision": precision, "encoder": encoder}
-    listen(runs, host=host, port=port, limits=limits, ready=lambda url: show(f"listens at {field(url)}"), **loading)
+    listen(runs, host=host, port=port, limits=limits, ready=lambda url: show(f"listens at {written(url)}"), **loading)

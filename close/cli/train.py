@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from close.cli.options import Json, Memory, Pairs, print_json, verb
-from close.io.terminal import field, show
+from close.errors import written
+from close.io.terminal import show
 
 __all__ = ["register"]
 
@@ -145,4 +146,4 @@ def demo(
         print_json(read_json(out / "results.json"))
     else:
         show(page)
-        show(f"try it on a page: close serve {field(out / 'runs' / 'close')}", err=True)
+        show(f"try it on a page: close serve {written(out / 'runs' / 'close')}", err=True)

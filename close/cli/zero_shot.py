@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from close.cli.options import Device, Encoder, Json, Precision, print_json, verb
-from close.errors import PartialError, RecipeError
-from close.io.terminal import field, show
+from close.errors import PartialError, RecipeError, written
+from close.io.terminal import show
 
 __all__ = ["register"]
 
@@ -51,7 +51,7 @@ def classify(
         print_json(asdict(found))
     else:
         for item in found.items:
-            show(f"{field(item['item'])}\t{item['probability']:.3f}\t{field(item['label'])}")
+            show(f"{written(item['item'])}\t{item['probability']:.3f}\t{written(item['label'])}")
         if found.scores:
             _accuracy(found.scores)
     if found.failed:
@@ -62,7 +62,7 @@ def _accuracy(scores: dict[str, Any]) -> None:
     low, high = scores["ci"]["accuracy"]
     show(f"accuracy {scores['accuracy']:.2f} [{low:.2f}, {high:.2f}], {scores['n']} pictures")
     for name, row in scores["confusion"].items():
-        show(f"  {field(name)}: " + ", ".join(f"{field(said)} {count}" for said, count in row.items() if count))
+        show(f"  {written(name)}: " + ", ".join(f"{written(said)} {count}" for said, count in row.items() if count))
 
 
 def retrieve(
@@ -102,9 +102,9 @@ def retrieve(
         print_json(about | {"results": found})
         return
     for result in found:
-        show(field(result["query"]))
+        show(written(result["query"]))
         for one in result["found"]:
-            show(f"  {one['cosine']:.3f}\t{field(one.get('item') or one.get('text'))}")
+            show(f"  {one['cosine']:.3f}\t{written(one.get('item') or one.get('text'))}")
 
 
 def _interval(scores: dict[str, Any], rank: int) -> str:

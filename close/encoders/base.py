@@ -22,7 +22,7 @@ from close.errors import CloseError, DataError, RecipeError, WeightsError, reaso
 from close.fast.memory import kept_memory
 from close.fast.packing import pack
 from close.fast.precision import pick_dtype, pick_precision
-from close.io.media import describe, picture_suffixes, written
+from close.io.media import describe, picture_suffixes
 from close.io.plain import read_plain
 from close.io.pretrained import refuse_bad_weights, trusting, trusts_code
 from close.plugins import load_plugins, loaded
@@ -260,7 +260,7 @@ class ContrastiveEncoder(ABC):
         except CloseError as error:
             return error
         except Exception as error:  # decoders raise whatever they meet in a damaged file
-            return DataError(f"can't read {describe(item)}: {written(reason(error))}")
+            return DataError(f"can't read {describe(item)}: {reason(error)}")
         return self.prepare(opened)
 
     def _place(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

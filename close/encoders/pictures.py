@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from close.errors import DataError, MissingError, reason
-from close.io.media import describe, picture_formats, written
+from close.io.media import describe, picture_formats
 
 __all__ = ["open_picture"]
 
@@ -52,7 +52,7 @@ def open_picture(item: Any) -> Image.Image:
 
 
 def _open_file(path: Path) -> Image.Image:
-    name = f"image {written(path)}"
+    name = f"image {path}"
     if not path.is_file():
         raise MissingError(f"{name}: no such file" + " (it is a folder, a pipe or a device)" * path.exists())
     return _decoded(path, name)
@@ -68,7 +68,7 @@ def _decoded(source: Path | IO[bytes], name: str) -> Image.Image:
     except DataError:
         raise
     except Exception as error:  # decoders raise whatever they meet in a damaged file
-        raise DataError(f"{name} can't be read: {written(reason(error))}") from None
+        raise DataError(f"{name} can't be read: {reason(error)}") from None
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:

@@ -10,7 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe", "media_below", "picture_formats", "picture_suffixes", "some", "written"]
+from close.errors import written
+
+__all__ = ["describe", "media_below", "picture_formats", "picture_suffixes", "some"]
 
 _log = logging.getLogger(__name__)
 _NO_PICTURES = ("EPS", "MPEG")
@@ -37,14 +39,6 @@ def picture_suffixes() -> tuple[str, ...]:
 
     formats = set(picture_formats())
     return tuple(sorted(end for end, name in Image.registered_extensions().items() if name in formats))
-
-
-def written(name: Any) -> str:
-    r"""A path as text that can be kept and sent: bytes of it that are not UTF-8 as \xff."""
-    try:
-        return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # half a character, as JSON can spell it
-        return str(name).encode("utf-8", "backslashreplace").decode()
 
 
 def describe(item: Any, number: int | None = None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from close.errors import COMMANDS
+from close.errors import written
 from close.evaluation.metrics import METRICS
 from close.runs.recipe import Recipe
 from close.runs.recipe_file import portable
@@ -195,7 +195,7 @@ def _at(gap: Mapping[str, Any], name: str) -> float:
 
 def _inline(text: Any) -> str:
     """Text that ends no cell, line or code, and is no markup."""
-    plain = COMMANDS.sub(" ", " ".join(str(text).split()))
+    plain = "".join(one if written(one) == one else " " for one in " ".join(str(text).split()))
     return re.sub(r"([\\|`*_\[\]<>#!&])", r"\\\1", plain) if not plain.startswith(("[", "{")) else plain
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from close.errors import one_line, shown
+from close.errors import shown
 from close.registry import unknown_name
 from close.serve.limits import Limits, RefusedError
 
@@ -153,7 +153,7 @@ def _json(body: bytes) -> dict[str, Any]:
     try:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise RefusedError(400, f"the body is no JSON: {one_line(str(error))}") from None
+        raise RefusedError(400, f"the body is no JSON: {error}") from None
     if not isinstance(values, dict):
         raise RefusedError(400, f"the body is a JSON object of fields, not {shown(values)}")
     for key in ("images", "texts", "labels"):

@@ -20,11 +20,11 @@ from close.data.rows import Modality, Row, RowFile, named_images, named_sources
 from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder
 from close.encoders.base import told_cut
-from close.errors import DataError, OutputExistsError
+from close.errors import DataError, OutputExistsError, written
 from close.io.files import read_json, write_json
 from close.io.jobs import clear, exclusively
 from close.io.keys import file_key, text_key
-from close.io.media import media_below, some, written
+from close.io.media import media_below, some
 from close.vectors.arrays import checksums, map_array, rows_in_block
 from close.vectors.checked import refuse_bad_rows
 from close.vectors.table import CHECKSUMS, CHUNK, FAILURES, FILES, FORMAT, VECTORS, EmbeddingTable, Ids

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data_gen.client import Client, RequestError, optional
-from data_gen.errors import BudgetError, ServerError, printable
+from data_gen.errors import BudgetError, ServerError, written
 from data_gen.run.live import MOST_ROOM
 from data_gen.run.plan import Request
 from data_gen.run.store import Answer, now
@@ -149,7 +149,7 @@ async def _wait(client: Client, batch_id: str) -> Batch:
             batch = await api.batches.retrieve(batch_id)
         if batch.status not in _OPEN:
             break
-        print(printable(f"batch {batch_id}: {batch.status}, {_counts(batch)}"), file=sys.stderr)
+        print(written(f"batch {batch_id}: {batch.status}, {_counts(batch)}"), file=sys.stderr)
         await asyncio.sleep(pause)
         pause = min(60.0, 1.5 * pause)
     if batch.status == "failed":

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_gen.errors import printable
+from data_gen.errors import written
 
 __all__ = ["Progress", "Summary", "note"]
 
@@ -60,7 +60,7 @@ def note(text: str) -> None:
     """A line on stderr that the progress line does not run into."""
     from tqdm import tqdm
 
-    line = f"note: {printable(text)}"
+    line = f"note: {written(text)}"
     if sys.stderr.isatty():
         tqdm.write(line, file=sys.stderr)
     else:

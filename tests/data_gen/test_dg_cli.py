@@ -144,11 +144,11 @@ def test_what_is_wrong_before_anything_is_asked(cli, line, tmp_path):
 
 def test_names_reach_the_terminal_with_escapes(cli, line, tmp_path):
     odd = tmp_path / "a\x1b[31m\nb\x9b\u202e.jsonl"
-    one_line(cli(*line(examples=odd)), "a\\x1b[31m\\nb\\x9b\\u202e.jsonl: No such file")
+    one_line(cli(*line(examples=odd)), "a\\u001b[31m\\nb\\u009b\\u202e.jsonl: No such file")
     with Server(good) as server:
         code, out, _ = cli(*line(server.url, out=odd))
         assert (code, out.count("\n")) == (0, 1)
-        assert "a\\x1b[31m\\nb\\x9b\\u202e.jsonl: 10 accepted" in out
+        assert "a\\u001b[31m\\nb\\u009b\\u202e.jsonl: 10 accepted" in out
         cli(*line(server.url, out=tmp_path / "o.jsonl"))
     code, out, _ = cli("merge", odd, "--out", tmp_path / "m\x9b\x1b.jsonl", "--json")
     assert code == 0

@@ -7,8 +7,8 @@ from typing import Any
 
 from close.data.readers.base import READERS, Reader, Values
 from close.data.text import TextFile, check_plain
-from close.errors import DataError
-from close.io.media import media_below, picture_formats, picture_suffixes, written
+from close.errors import DataError, written
+from close.io.media import media_below, picture_formats, picture_suffixes
 
 __all__ = ["IMAGE_SUFFIXES", "Folder"]
 

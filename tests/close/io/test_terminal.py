@@ -1,27 +1,50 @@
 """Names and captions of others on the terminal: nothing of them is obeyed."""
 
 import json
+import os
 import shutil
 
 import pytest
 
-from close.io.terminal import escaped, field
+from close.errors import CloseError, shown, written
+from data_gen import errors as data_gen
 
 HOSTILE = "a\x1b[31mred\x07\u202egnp\u2028\x9b2J\ud83d.png"
 
 
 def test_what_a_terminal_obeys_is_written_out():
-    assert escaped(HOSTILE) == r"a\u001b[31mred\u0007\u202egnp\u2028\u009b2J\ud83d.png"
-    assert field("two\tcells\nand lines\r") == r"two\tcells\nand lines\u000d"
+    assert written(HOSTILE) == r"a\u001b[31mred\u0007\u202egnp\u2028\u009b2J\ud83d.png"
+    assert written("two\tcells\nand lines\r") == r"two\tcells\nand lines\r"
+    assert written("two\tcells\nand lines\r", keep="\t\n") == "two\tcells\nand lines" + r"\r"
+
+
+def test_one_way_everywhere():
+    """In messages as in tables, in data_gen as in close, and what is written is not written again."""
+    for text in (HOSTILE, "".join(map(chr, range(0x3000))), "".join(map(chr, range(0xD800, 0xE000)))):
+        line = written(text)
+        assert line == written(line) == data_gen.written(text) == str(data_gen.InputError(text))
+        assert str(CloseError(text[:1000])) == written(text[:1000])
+        assert len(line.splitlines()) == 1
+
+
+def test_a_name_that_is_not_utf_8_is_found_again():
+    name = os.fsdecode(b"caf\xe9.png")
+    assert os.fsencode(json.loads(f'"{written(name)}"')) == b"caf\xe9.png"
+
+
+def test_values_are_short_whatever_they_are():
+    for value in (16**5000, [[16**5000]], "x" * 10**6, b"y" * 10**6, {1: {2: {3: {4: {5: {6: {7: 8}}}}}}}):
+        assert 0 < len(shown(value)) < 300
+        assert 0 < len(data_gen.shown(value)) < 300
 
 
 @pytest.mark.parametrize("text", ["plain", "नमस्ते", "👩‍👩‍👧", "עברית\u200e", "tab\tand\nline"])
 def test_what_people_write_stays(text):
-    assert escaped(text) == text
+    assert written(text, keep="\t\n") == text
 
 
 def test_in_json_it_means_the_same():
-    assert json.loads(escaped(json.dumps(HOSTILE, ensure_ascii=False))) == HOSTILE
+    assert json.loads(written(json.dumps(HOSTILE, ensure_ascii=False))) == HOSTILE
 
 
 def test_pictures_with_names_that_speak_to_the_terminal(cli, tmp_path, pictures):

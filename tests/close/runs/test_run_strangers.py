@@ -233,7 +233,7 @@ def test_dates_stay_text_and_merges_work():
 
 def test_a_message_is_one_line_whatever_it_quotes(tmp_path):
     told = str(DataError("a\nb\x1b[31m\u2028c\ud800" + "x" * 9000))
-    assert told.startswith(r"a\nb\x1b[31m\u2028c\ud800xxx")
+    assert told.startswith(r"a\nb\u001b[31m\u2028c\ud800xxx")
     assert len(told) < 1600
     assert str(CloseError("नमस्ते 😀 – “x”")) == "नमस्ते 😀 – “x”"
     (tmp_path / "a.json").write_text("[]")
