@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from close.data.rows import RowFile, named_sources
 from close.errors import MismatchError
+from close.vectors.open import RowVectors
 
 __all__ = ["ItemFinder", "group_labels", "rows_by_label"]
 
@@ -54,7 +55,8 @@ class ItemFinder:
 
     def __init__(self, table: Any) -> None:
         self.table = table
-        self.by_id = None if table.ids is None else {name: row for row, name in enumerate(table.ids)}
+        named = table.ids is not None and not isinstance(table, RowVectors)
+        self.by_id = {name: row for row, name in enumerate(table.ids)} if named else None
         self.counter = count()
         self.used = 0
 

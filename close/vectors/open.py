@@ -63,7 +63,7 @@ class RowVectors:
 
 
 class NpyVectors(RowVectors):
-    """A memory-mapped `.npy` of embeddings, or a folder of parts.
+    """A memory-mapped `.npy` of embeddings, or a folder of parts; with ids where clip-retrieval's metadata lie beside it.
 
     Args:
         path: the file or folder. modality: which side of a folder that holds both.
@@ -73,7 +73,9 @@ class NpyVectors(RowVectors):
 
     def __init__(self, path: Path, modality: Modality | None = None) -> None:
         self.path, self._modality = path, modality
-        super().__init__(JoinedArrays(find_parts(path, modality) if path.is_dir() else [path]), f"{path}:")
+        rows = JoinedArrays(find_parts(path, modality) if path.is_dir() else [path])
+        super().__init__(rows, f"{path}:")
+        self.ids = rows.names
         self._told = False
 
     def __reduce__(self) -> Any:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from close.data.rows import Modality
 from close.errors import DataError
 from close.vectors.arrays import map_array
+from close.vectors.part_names import PartNames, part_number
 
 __all__ = ["JoinedArrays", "find_parts", "has_parts"]
 
@@ -29,6 +30,8 @@ _SIDES: dict[Modality, re.Pattern[str]] = {
 class JoinedArrays:
     """(N, D) rows of several `.npy` files, one after the other; memory-mapped, and read where they are asked for.
 
+    Attributes:
+        names: of the rows, where metadata lie beside the parts.
     Raises:
         MissingError, DataError: a part can't be read, is no (N, D) array of floats, or is of another width; it is named.
     """
@@ -45,6 +48,7 @@ class JoinedArrays:
         self._starts = np.cumsum([0, *map(len, self._parts)])
         self.shape: tuple[int, int] = (int(self._starts[-1]), self._parts[0].shape[1])
         self.dtype = np.result_type(*(part.dtype for part in self._parts))
+        self.names = PartNames.beside(parts, list(map(len, self._parts)))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -88,18 +92,13 @@ def find_parts(folder: Path, modality: Modality | None = None) -> list[Path]:
         )
         raise DataError(f"{folder}: {found}; give one kind, as a file or in a folder of its own")
     (paths,) = kinds.values()
-    numbered = {_number(path): path for path in paths}
+    numbered = {part_number(path): path for path in paths}
     if len(numbered) != len(paths):
         raise DataError(f"{folder}: two parts of one number ({', '.join(sorted(path.name for path in paths)[:6])}, …)")
     missing = sorted(set(range(min(numbered), max(numbered))) - set(numbered))
     if missing:
         _log.warning("%s: parts are missing (%s); those after them follow at once", folder, str(missing[:9])[1:-1])
     return [numbered[number] for number in sorted(numbered)]
-
-
-def _number(path: Path) -> int:
-    found = re.search(r"[0-9]+$", path.stem)
-    return int(found[0]) if found else 0
 
 
 def _npy(folder: Path) -> list[Path]:

@@ -277,7 +277,8 @@ class EmbeddingTable:
         rows: Any = np.asarray(vectors) if not isinstance(vectors, (str, Path)) else _mapped(Path(vectors))
         if len(rows.shape) != 2 or not rows.shape[0]:
             raise DataError(f"embeddings are (N, D) with N ≥ 1, not {rows.shape}")
-        names = list(ids) if ids is not None else [str(i) for i in range(len(rows))]
+        named = ids if ids is not None else getattr(rows, "names", None)
+        names = list(named) if named is not None else [str(i) for i in range(len(rows))]
         for what, given in (("ids", names), ("texts", texts)):
             if given is not None and len(given) != len(rows):
                 raise MismatchError(f"{len(given)} {what} for {len(rows)} vectors")

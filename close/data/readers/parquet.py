@@ -46,7 +46,7 @@ class Parquet(Reader):
         for path in files:
             try:
                 check_file(path)
-                file = pyarrow.parquet.ParquetFile(path)
+                file = pyarrow.parquet.ParquetFile(path, page_checksum_verification=True)
                 columns = Columns(file.schema_arrow.names, self.options.columns, str(path))
                 self.notes = self.notes or [f"{path}: {columns.about()}"] * bool(columns.unused)
                 classes, place = _classes(file.schema_arrow), 0
@@ -59,7 +59,7 @@ class Parquet(Reader):
                         place += 1
             except DataError as error:
                 yield str(path), error
-            except (pyarrow.ArrowException, OSError) as error:
+            except (pyarrow.ArrowException, OSError, *_UNREADABLE) as error:
                 told = f"{path}: not a whole Parquet file ({reason(error, whole=False)})"
                 yield str(path), DataError(told)
 
