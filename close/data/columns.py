@@ -17,7 +17,17 @@ Values = dict[str, Any]
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "id": (),
-    "source": ("caption", "text", "sentence", "comment", "raw_caption", "caption_str", "txt", "premise"),
+    "source": (
+        "caption",
+        "text",
+        "sentence",
+        "comment",
+        "raw_caption",
+        "caption_str",
+        "blip_caption",
+        "txt",
+        "premise",
+    ),
     "references": ("captions", "sentences_raw", "sentences", "raw", "reference_strs"),
     "context": ("question", "hypothesis", "article"),
     "target": ("answer",),

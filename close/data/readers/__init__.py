@@ -23,6 +23,7 @@ from close.data.readers.coco import Coco, NoCaps
 from close.data.readers.convert import convert
 from close.data.readers.entailment import Snli, SnliVe
 from close.data.readers.folder import Folder
+from close.data.readers.json_list import JsonList
 from close.data.readers.karpathy import Karpathy
 from close.data.readers.lines import Csv, Jsonl, Txt
 from close.data.readers.news import VisualNews
@@ -36,6 +37,7 @@ __all__ = [
     "Coco",
     "Csv",
     "Folder",
+    "JsonList",
     "Jsonl",
     "Karpathy",
     "NoCaps",

@@ -15,12 +15,12 @@ from typing import Any
 from close.data.text import TextFile
 from close.errors import DataError, listed, shown
 
-__all__ = ["json_items", "json_value"]
+__all__ = ["first_items", "json_items", "json_pairs", "json_value"]
 
 _LAYOUTS = {"data": "textcaps", "questions": "vqa", "images": "coco, nocaps or karpathy"}
 """Key at the top level to the formats that have it."""
-_AN_OBJECT = "; it may be in the format coco, nocaps, karpathy, textcaps or vqa"
-_A_LIST = "; it may be in the format vqa-e or visualnews"
+_AN_OBJECT = "; it may be in the format coco, nocaps, karpathy, textcaps, vqa or json"
+_A_LIST = "; it may be in the format json, vqa-e or visualnews"
 _NO_SPACE = re.compile(r"\S")
 _CHUNK = 1 << 18
 
@@ -58,6 +58,33 @@ def json_items(path: Path, key: str | None = None, *, encoding: str = "utf-8") -
     layouts = _LAYOUTS | ({"images": "nocaps or karpathy"} if key == "annotations" else {})
     other = next((f"; it may be in the format {layouts[name]}" for name in found if name in layouts), "")
     raise DataError(f"{path}: no key {key!r} at the top level; it has {listed(found) or 'none'}{other}")
+
+
+def first_items(path: Path, *, encoding: str = "utf-8") -> dict[str, Any] | None:
+    """The first item of every list that lies under a key of the object at the top level; None where there is a list there.
+
+    Raises:
+        MissingError, DataError: as `json_items`.
+    """
+    text = _Text(path, encoding)
+    if text.peek() == "[":
+        return None
+    found = {}
+    for name in text.names():
+        if text.peek() != "[":
+            text.skip(name)
+            continue
+        for number, (_, item) in enumerate(text.array(name)):
+            if not number:
+                found[name] = item
+    return found
+
+
+def json_pairs(path: Path, *, encoding: str = "utf-8") -> Iterator[tuple[str, str, Any]]:
+    """Yield (where, key, value) of the object at the top level."""
+    text = _Text(path, encoding)
+    for name in text.names():
+        yield f"{path}: {shown(name)}", name, text.value(name)
 
 
 def json_value(path: Path, key: str, *, encoding: str = "utf-8") -> Any:

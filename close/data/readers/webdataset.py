@@ -22,6 +22,7 @@ __all__ = ["WebDataset", "write_picture"]
 
 _PICTURES = IMAGE_SUFFIXES | {".img", ".image"}
 _TEXTS = (".txt", ".text", ".cap", ".caption")
+_SORTED = "pack the shard in order of name (tar --sort=name)"
 _BAD_NAME = (errno.EINVAL, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)
 _BROKEN = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, OverflowError)
 
@@ -65,7 +66,7 @@ class WebDataset(Reader):
         shard, key, sample = record
         if sample is None:
             raise DataError(
-                f"{where}: its parts do not lie side by side; pack the shard in order of name (tar --sort=name)"
+                f"{where}: its parts do not lie side by side, as webdataset's own reader needs them; {_SORTED}"
             )
         fields = self._fields(sample, where)
         check_flags(fields)
@@ -83,7 +84,7 @@ class WebDataset(Reader):
             values.pop("references", None)
         if not values.get("source") and not values.get("references"):
             raise DataError(
-                f"{where}: no caption in it (it has {listed(sample)}); the parts of a sample lie side by side"
+                f"{where}: no caption in it (it has {listed(sample)}); the parts of a sample lie side by side, else {_SORTED}"
                 + ("" if self.given else "; --columns caption=SUFFIX says which part or field of .json it is")
             )
         if ".cls" in sample:
@@ -135,7 +136,10 @@ class WebDataset(Reader):
 
 
 def _samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes] | None]]:
-    """Yield (key, suffix to content) of the neighbouring members of one stem; no content for a stem that comes again."""
+    """Yield (key, suffix to content) of the neighbouring members of one stem; no content for a stem that comes again.
+
+    webdataset's own reader would make two samples of that one, each with a part of it, and refuses a member that comes twice.
+    """
     check_file(shard, "a tar file")
     key, sample, seen = "", dict[str, bytes](), set[int]()
     with tarfile.open(shard, "r|*") as archive:
@@ -150,8 +154,12 @@ def _samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes] | None]]:
             if sample and (name != key or whole_name):
                 yield from _closed(key, sample, seen)
                 sample = {}
-            key = name
-            sample[f"{dot}{suffix}".lower()] = file.read()
+            key, part = name, f"{dot}{suffix}".lower()
+            if part in sample:
+                raise DataError(
+                    f"{shard}: sample {shown(key)}: two members are its {part or 'whole name'}, of one name or but for case"
+                )
+            sample[part] = file.read()
     if sample:
         yield from _closed(key, sample, seen)
 

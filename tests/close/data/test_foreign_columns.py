@@ -119,14 +119,20 @@ def test_names_of_parts_in_shards(tmp_path: Path, members: list[str], columns: A
 @pytest.mark.parametrize(
     ("members", "columns", "words"),
     [
-        (["0.jpg", "1.jpg", "0.txt", "1.txt"], None, "the parts of a sample lie side by side"),
+        (
+            ["0.jpg", "1.jpg", "0.txt", "1.txt"],
+            None,
+            "the parts of a sample lie side by side, else pack the shard in order of name (tar --sort=name)",
+        ),
         (["0.txt", "1.txt", "0.jpg"], None, "sample '0': its parts do not lie side by side"),
         (
             ["0.jpg", "0.en.txt", "0.fr.txt"],
             None,
             "which part is the caption, .en.txt, .fr.txt? --columns caption=en.txt",
         ),
-        (["0.jpg", "0.meta"], None, "side by side; --columns caption=SUFFIX says which part"),
+        (["0.jpg", "0.meta"], None, "(tar --sort=name); --columns caption=SUFFIX says which part"),
+        (["0.txt", "0.TXT"], None, "sample '0': two members are its .txt"),
+        (["0.jpg", "0.txt", "0.txt"], None, "sample '0': two members are its .txt"),
         (["0.jpg", "0.txt"], {"caption": "de.txt"}, "no 'de.txt' for 'caption'; it has .jpg, .txt"),
     ],
 )

@@ -14,7 +14,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fuzzing import INPUTS, Tried, as_json, damaged, reshaped
-from test_readers_formats import ANNOTATIONS, COCO, KARPATHY, NEWS, NOCAPS, QUESTIONS, SNLI, TEXTCAPS, VQA_E, lines
+from test_readers_formats import (
+    ANNOTATIONS,
+    BLIP,
+    COCO,
+    KARPATHY,
+    NEWS,
+    NOCAPS,
+    QUESTIONS,
+    SNLI,
+    TEXTCAPS,
+    VQA_E,
+    lines,
+)
 
 from close.data.readers import ReadOptions, ReadSummary, convert
 from close.data.rows import RowFile
@@ -25,7 +37,7 @@ ROWS = [
 ]
 JSON: dict[str, Any] = {
     "coco": COCO, "nocaps": NOCAPS, "karpathy": KARPATHY, "vqa": QUESTIONS, "vqa-e": VQA_E, "visualnews": NEWS,
-    "textcaps": TEXTCAPS,
+    "textcaps": TEXTCAPS, "json": BLIP,
 }  # fmt: skip
 LINES: dict[str, Any] = {"snli": SNLI, "snli-ve": [row | {"Flickr30K_ID": "1"} for row in SNLI], "jsonl": ROWS}
 CSV = 'image,caption,width,meta\na.jpg,"A dog, ""big""",3,x\nb.jpg,Zoë,4,\nc.jpg,"A cat\nasleep",,\n'
@@ -34,6 +46,7 @@ WAYS: dict[str, list[dict[str, Any]]] = {
     "coco": [{}, {"per": "image"}],
     "karpathy": [{}, {"per": "image"}, {"split": ("test",)}],
     "textcaps": [{}, {"per": "image"}],
+    "json": [{}, {"per": "image"}, {"split": ("a",)}, {"columns": {"caption": "title", "id": 0}}],
     "csv": [
         {},
         {"per": "image"},

@@ -476,6 +476,47 @@ def test_textcaps_one_row_a_caption_or_an_image(tmp_path: Path) -> None:
     }
 
 
+BLIP = [
+    {"image": "val2014/1.jpg", "caption": [" A dog. ", "A hound."], "image_id": "coco_1"},
+    {"image": "val2014/2.jpg", "caption": "A cat.", "image_id": "coco_2", "split": "a"},
+]
+CAPTIONS = [(1, "A dog."), (1, "A hound."), (2, "A cat.")]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        BLIP,
+        {"annotations": BLIP},
+        {"info": {"list": [1]}, "licenses": [{"id": 1}], "tags": ["a"], "data": BLIP, "empty": []},
+        {one["image"]: one["caption"] for one in BLIP},
+        {one["image"]: {"captions": one["caption"]} for one in BLIP},
+        [{"id": n, "image": f"val2014/{n}.jpg", "blip_caption": text, "url": "https://x"} for n, text in CAPTIONS[1:]],
+        [{"file_name": f"val2014/{n}.jpg", "text": text} for n, text in CAPTIONS],
+    ],
+)
+def test_json_lists_as_people_write_them(tmp_path: Path, value: object) -> None:
+    got = rows("json", put(tmp_path / "x.json", value))
+    said = [(os.path.join("val2014", f"{n}.jpg"), text) for n, text in CAPTIONS]
+    assert [(row["image"], row["source"]) for row in got] == said[-len(got) :]
+    assert len({row["id"] for row in got}) == len(got) >= 2
+    for row in rows("json", put(tmp_path / "x.json", value), per="image"):
+        assert row["references"] == [text for image, text in said[-len(got) :] if image == row["image"]]
+
+
+def test_json_lists_take_columns_and_splits_and_tell_what_is_no_caption(tmp_path: Path) -> None:
+    path = put(tmp_path / "x.json", BLIP)
+    assert [row["source"] for row in rows("json", path, split=("a",))] == ["A cat."]
+    path = put(tmp_path / "x.json", [{"foto": "1.jpg", "Beschreibung": "Ein Hund."}])
+    with pytest.raises(DataError, match=r"x\.json: record\[0\]: no column of captions \(columns: foto, Beschreibung\)"):
+        rows("json", path)
+    (row,) = rows("json", path, columns={"caption": "Beschreibung", "image": "foto"})
+    assert (row["source"], row["image"]) == ("Ein Hund.", "1.jpg")
+    for wrong in ([1], ["a"], [[]], [{}], {}, {"a.jpg": 3}, 3):
+        with pytest.raises(DataError, match=r"x\.json"):
+            rows("json", put(tmp_path / "x.json", wrong))
+
+
 @pytest.mark.parametrize(
     ("tried", "value", "other"),
     [
@@ -484,6 +525,9 @@ def test_textcaps_one_row_a_caption_or_an_image(tmp_path: Path) -> None:
         ("textcaps", COCO, "coco"),
         ("coco", VQA_E, "vqa-e"),
         ("visualnews", TEXTCAPS, "textcaps"),
+        ("json", COCO, "coco"),
+        ("json", KARPATHY, "karpathy"),
+        ("textcaps", BLIP, "json"),
     ],
 )
 def test_a_file_of_another_format_is_told_with_its_format(
