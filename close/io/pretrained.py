@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from threading import RLock
+from traceback import extract_tb
 from typing import Any, NoReturn
 
 from close.errors import CloseError, WeightsError, reason
@@ -111,9 +113,22 @@ def loading(failure: str, place: str = "") -> Iterator[bool]:
             away = why_unreachable(place) if place and isinstance(error, OSError) else None
             why = f"no such directory, nothing of it in this machine's cache, and the hub can't be reached ({away})"
             said = why if away else _in_a_pickle(error) or reason(error, whole=False)
+            if own := _own_place(error):
+                raise WeightsError(
+                    f"{failure}: {type(error).__name__}: {said} ({own}; if its files are whole, this is a bug of ours: "
+                    "please report it)"
+                ) from error
             raise WeightsError(f"{failure}: {said}") from None
         finally:
             dynamic.get_class_in_module, dynamic.TIME_OUT_REMOTE_CODE = door
+
+
+def _own_place(error: BaseException) -> str | None:
+    """File and line of this package, where it is its own code that failed, rather than a library's."""
+    frames = extract_tb(error.__traceback__)
+    package = Path(__file__).parents[1]
+    own = bool(frames) and package in Path(frames[-1].filename).parents
+    return f"{Path(frames[-1].filename).relative_to(package.parent).as_posix()}:{frames[-1].lineno}" if own else None
 
 
 def _in_a_pickle(error: BaseException | None) -> str | None:

@@ -91,11 +91,14 @@ class CloseCaptioner(Answerer):
     """
 
     def try_out(self) -> None:
-        """Say one token of something; raises what is wrong with the parts."""
+        """Say one token of something; raises what is wrong with the parts.
+
+        In transformers, whose search heeds every setting: that of `close.fast` would first be tried out itself, for ten times as
+        long.
+        """
         self.tokenizer.batch_decode(self.tokenizer(["a photo of a dog?"])["input_ids"])
-        self.model.generate_scored(
-            F.normalize(torch.ones(1, self.model.config.embed_dim, device=self.model.device), dim=-1), max_new_tokens=1
-        )
+        embeds = F.normalize(torch.ones(1, self.model.config.embed_dim, device=self.model.device), dim=-1)
+        self.model.generate(embeds, max_new_tokens=1, return_dict_in_generate=True)
 
     @overload
     def __call__(

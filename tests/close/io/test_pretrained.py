@@ -155,3 +155,16 @@ def test_the_door_is_open_again_afterwards():
     with pytest.raises(WeightsError, match="y: 1"), loading("x"), loading("y"):
         raise ValueError("1\nand advice")
     assert (dynamic.get_class_in_module, dynamic.TIME_OUT_REMOTE_CODE) == before
+
+
+def test_a_bug_of_ours_is_told_as_one(run, monkeypatch):
+    monkeypatch.setattr("close.model.modeling.planned", None)
+    told = r"the run can't be used: TypeError: 'NoneType' .*\(close/model/modeling\.py:\d+; .*a bug of ours"
+    with pytest.raises(WeightsError, match=told) as error:
+        load(run)
+    assert isinstance(error.value.__cause__, TypeError)  # with its traceback
+
+
+def test_a_run_is_tried_out_without_trying_what_is_fast(run, monkeypatch):
+    monkeypatch.setattr("close.fast.search.find.is_on", lambda path: pytest.fail(f"tried {path}"))
+    load(run)
