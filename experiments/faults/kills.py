@@ -6,7 +6,9 @@
 A change: a file opened for writing, written to, flushed, closed, moved, removed, a folder made or removed. A job runs once, and
 stands still before each of its changes. What a kill would leave there is what lies on the disk: it is copied, and the same
 command runs again on the copy, in a new process. That run has to end as the job itself does, and to leave the same files with
-the same content. Where nothing on the disk differs from the stop before (a write into a buffer), that stop stands for both.
+the same content. A state of the disk that was there at an earlier stop, byte for byte, is tried once (a write into a buffer, a
+folder that was made and removed again): `states` says how many there were. `wrong` says what ended otherwise, and `refused` which
+told lines those runs ended with, and how often.
 
 That this is what a kill leaves is tried as well: at `--kills` drawn changes of each job, a process that comes there is killed
 (SIGKILL), has to have left what was copied, and the command runs again.
@@ -87,9 +89,11 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=5, help="real kills of each job, drawn")
     parser.add_argument("--only-kills", action="store_true", help="leave out the other changes")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--nice", type=int, default=0, help="how far to stand back for other work on this machine")
     parser.add_argument("--out", type=Path, help="results; those that it holds already are kept")
     options = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+    os.nice(options.nice)
     names = [name.strip() for name in options.jobs.split(";")] if options.jobs else list(JOBS)
     if unknown := [name for name in names if name not in JOBS]:
         parser.error(f"no job {unknown[0]!r}; there are {'; '.join(JOBS)}")
@@ -123,7 +127,7 @@ def main() -> int:
 
 
 def _shown(found: dict[str, Any]) -> str:
-    sums = {key: sum(job.get(key, 0) for job in found.values()) for key in ("changes", "tried", "different", "killed")}
+    sums = {key: sum(job.get(key, 0) for job in found.values()) for key in ("changes", "tried", "states", "killed")}
     wrong = [f"{name}: {line}" for name, job in found.items() for line in job.get("wrong", ())]
     return (
         json.dumps({"jobs": len(found), **sums, "wrong": wrong, "by_job": found}, indent=2, ensure_ascii=False) + "\n"
@@ -180,9 +184,18 @@ class Job:
         self._fresh()
         self.ends, changes, said = self.run(count=True)
         self.whole = self._content()
-        new = {"changes": changes, "tried": 0, "different": 0, "killed": 0, "ends_with": self.ends, "wrong": []}
-        if found.get("changes") != changes:  # of another version of the product
+        new = {
+            "changes": changes,
+            "tried": 0,
+            "states": 0,
+            "killed": 0,
+            "ends_with": self.ends,
+            "wrong": [],
+            "refused": {},
+        }
+        if found.keys() < new.keys() or found["changes"] != changes:  # of another version of the product
             found |= new
+        self.refused: dict[str, int] = found["refused"]
         if self.ends:
             found["wrong"].append(f"ended with {self.ends} though nobody killed it: {said.strip()[-300:]}")
         states = self._at_every_change(found, keep) if every else {}
@@ -196,20 +209,22 @@ class Job:
         found["finished"] = True
 
     def _at_every_change(self, found: dict[str, Any], keep: Callable[[], None]) -> dict[int, str]:
-        """The state before each change."""
+        """The state before each change; the command runs again from each that differs from those before."""
         self._fresh()
         aside = self.work.with_name("aside")
-        states = {0: ""}
+        states, seen = {0: ""}, set[str]()
         stopped = Stopped(lambda still: self._close(still=still))
         for number in stopped:
-            states[number] = _state(self.work)
+            state = states[number] = _state(self.work)
+            is_new = state not in seen
+            seen.add(state)
             if number <= found["tried"]:
                 continue
-            if states[number] != states[number - 1]:
+            if is_new:
                 self.work.rename(aside)
                 shutil.copytree(aside, self.work)
                 found["wrong"] += self._again(f"as before change {number}")
-                found["different"] += 1
+                found["states"] += 1
                 shutil.rmtree(self.work)
                 aside.rename(self.work)
             found["tried"] = number
@@ -221,6 +236,9 @@ class Job:
     def _again(self, when: str) -> list[str]:
         code, _, said = self.run()
         if code != self.ends:
+            last = said.strip().rpartition("\n")[2]
+            if code == 1 and last.startswith("error: ") and "Traceback" not in said:
+                self.refused[last] = self.refused.get(last, 0) + 1
             return [f"{when}, then ended with {code}, not {self.ends}: {said.strip()[-300:]}"]
         difference = _difference(self.whole, self._content())
         return [f"{when}: {difference}"] if difference else []
@@ -318,6 +336,8 @@ def _small_demo() -> None:
 
         def poll(self) -> int:
             return self.returncode
+
+        wait = terminate = poll
 
     demo.start = Forked  # type: ignore[assignment]
     demo.TEST_SCENES = 8
