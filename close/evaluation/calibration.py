@@ -7,6 +7,7 @@ et al., AAAI 2015); risk–coverage curves and the area below them (Geifman and 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -93,7 +94,7 @@ class Calibration:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def fit(by: Signal, likelihood: Array, cosine: Array | None, right: Array) -> Calibration:

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from close.errors import DataError, MissingError, OutputExistsError
-from close.io.files import nan_as_null, read_json, write_json, write_text
+from close.errors import DataError, MissingError, OutputExistsError, shown
+from close.io.files import nan_as_null, write_json, write_text
 from close.io.jobs import clear, is_temporary
 from close.io.places import place_of
 from close.io.plain import read_plain, read_yaml
@@ -109,7 +109,11 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _started(folder: Path) -> dict[str, Any] | None:
-    return read_json(folder / STARTED) if (folder / STARTED).is_file() else None
+    file = folder / STARTED
+    found = read_plain(file) if file.is_file() else None
+    if found and (wrong := [key for key in ("recipe", "origin") if not isinstance(found.get(key, {}), dict)]):
+        raise DataError(f"{file}: damaged, {wrong[0]} is {shown(found[wrong[0]])}; remove {folder}, and train again")
+    return found
 
 
 def started_run(folder: Path) -> dict[str, Any] | None:

@@ -56,12 +56,9 @@ class Embed(BaseModel):
         if bool(self.images) == bool(self.texts):
             raise RefusedError(422, "send images, or texts in place of them")
         _few("images and texts", len(self.images) + len(self.texts), limits.items)
-        for text in self.texts:
-            _few("characters of a text", len(text), limits.characters)
-            if not text.strip():
-                raise RefusedError(422, "a text is empty")
-            if re.search("[\ud800-\udfff]", text):
-                raise RefusedError(422, "a text holds half a character, which no tokenizer takes")
+        _check_texts("text", self.texts, limits)
+        if not all(map(str.strip, self.texts)):
+            raise RefusedError(422, "a text is empty")
 
 
 class Caption(Embed):
@@ -90,8 +87,8 @@ class Caption(Embed):
         _few("candidates", self.n or 1, limits.candidates)
         _few("beams", self.num_beams or 1, limits.candidates)
         _few("labels", len(self.labels or ()), limits.labels)
-        for text in (*self.contexts, *(self.labels or ())):
-            _few("characters of a text", len(text), limits.characters)
+        _check_texts("context", self.contexts, limits)
+        _check_texts("label", self.labels or (), limits)
         if any(not label.strip() for label in self.labels or ()):
             raise RefusedError(422, "a label is empty")
 
@@ -142,6 +139,13 @@ def read(kind: type[Kind], body: bytes, content_type: str, limits: Limits) -> Ki
         raise RefusedError(422, _explained(error, kind)) from None
     asked.check(limits)
     return asked
+
+
+def _check_texts(what: str, texts: Sequence[str], limits: Limits) -> None:
+    for text in texts:
+        _few(f"characters of a {what}", len(text), limits.characters)
+        if re.search("[\ud800-\udfff]", text):
+            raise RefusedError(422, f"a {what} holds half a character, which no tokenizer takes")
 
 
 def _few(what: str, count: int, most: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from close.encoders.base import fingerprint
-from close.errors import MismatchError, MissingError, RecipeError, WeightsError
+from close.errors import MismatchError, MissingError, RecipeError, WeightsError, shown
 from close.io.places import place_of, reference_from
 from close.model.language_models.loading import language_model_place, load_language_model
 
@@ -28,8 +28,17 @@ def refer(base: Mapping[str, str], before: str | os.PathLike[str], folder: str |
     return dict(base) | {"reference": reference_from(base_place(base, before), folder)}
 
 
-def base_place(base: Mapping[str, str], folder: str | os.PathLike[str]) -> str:
-    """Where the language model of a run in a folder lies: a directory, or a hub's id."""
+def base_place(base: Any, folder: str | os.PathLike[str]) -> str:
+    """Where the language model of a run in a folder lies: a directory, or a hub's id.
+
+    Raises:
+        WeightsError: `base` is not what `base_of` says of one.
+    """
+    keys = ("reference", "fingerprint")
+    if not isinstance(base, Mapping) or not all(isinstance(base.get(key), str) and base[key] for key in keys):
+        raise WeightsError(
+            f"{folder}: base is {{reference, fingerprint}} of the run's language model, not {shown(base)}"
+        )
     return place_of(base["reference"], folder)
 
 
@@ -41,10 +50,8 @@ def load_base(base: Any, folder: str | os.PathLike[str], place: str | None = Non
     Raises:
         MissingError, WeightsError: it is not there. MismatchError: what is there is another.
     """
-    keys = ("reference", "fingerprint")
-    if not isinstance(base, Mapping) or not all(isinstance(base.get(key), str) and base[key] for key in keys):
-        raise WeightsError(f"{folder}: base is {{reference, fingerprint}} of the run's language model, not {base!r}")
-    where = place or base_place(base, folder)
+    own = base_place(base, folder)
+    where = place or own
     what = f"{folder} holds what was trained alone, and its language model {base['reference']!r} ({base['fingerprint'][:8]})"
     fix = "put that back, or say where it is: close merge RUN OUT --language-model PLACE"
     try:

@@ -16,10 +16,13 @@ from close.adapters import build_adapter, load_adapter, save_adapter
 from close.adapters.resolve import check_adapter, parse_spec
 from close.errors import CloseError, DataError
 from close.io.plain import parse_yaml, read_plain
-from close.runs.folder import is_finished
+from close.runs.confidence import Confidence, confidence_file, run_sum
+from close.runs.folder import is_finished, recipe_of, started_run
 from close.runs.inspection import describe
+from close.runs.outputs import Answer
 from close.runs.pipeline import load
 from close.runs.recipe import Recipe, load_recipe
+from close.runs.train import train
 
 RECIPE = {
     "task": "caption",
@@ -119,6 +122,58 @@ def test_fuzzed_runs(tried, run, recipe, tmp_path, name):
             tried(lambda: is_finished(tmp_path / "run", recipe(), resume=True, overwrite=False))
         else:
             tried(use)
+
+
+def test_fuzzed_runs_that_had_begun(tried, folder, tmp_path, monkeypatch):
+    """What a run wrote down before it was stopped: it is gone on with, or refused."""
+    monkeypatch.chdir(folder)
+    recipe = Recipe.model_validate(RECIPE)
+    begun = {"recipe": recipe.dump(), "encoder": "f", "data": {"c.txt": "0"}, "origin": {"run": "x", "sha256": "0"}}
+    file = tmp_path / "run" / "checkpoints" / "started.json"
+    file.parent.mkdir(parents=True)
+    for text in [as_json(begun), *map(as_json, reshaped(begun)), *damaged(as_json(begun), INPUTS // 4)]:
+        file.write_bytes(text)
+        tried(lambda: is_finished(tmp_path / "run", recipe, resume=True, overwrite=False))
+        tried(lambda: (started_run(tmp_path / "run"), recipe_of(tmp_path / "run")))
+
+
+CALIBRATION = {
+    "run_sha256": "",
+    "settings": {"modality": "image", "num_beams": 5, "rerank": None},
+    "map": {"by": "both", "x": [-2.0, -1.0, 0.5], "y": [0.1, 0.5, 1.0], "weights": [1.0, 0.5, 0.25]},
+}
+
+
+def test_fuzzed_calibrations(tried, tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    file = confidence_file(tmp_path, "caption")
+    file.parent.mkdir()
+    whole = CALIBRATION | {"run_sha256": run_sum(tmp_path)}
+    answers = [Answer("a dog", -1.5, cosine=0.3), Answer("", -1e308), Answer("a", 0.0, cosine=1.0)]
+    maps = [whole | {"map": value} for value in reshaped(whole["map"], INPUTS // 2)]
+    for text in map(as_json, [whole, *maps, *reshaped(whole, INPUTS // 2)]):
+        file.write_bytes(text)
+        found = tried(lambda: Confidence.load(tmp_path, "caption"))
+        if isinstance(found, Confidence):
+            found.differs({"modality": "text"})
+            sure = [answer.confidence for answer in found.of(answers)]
+            assert all(0 <= one <= 1 or one != one for one in sure)
+    for text in damaged(as_json(whole), INPUTS // 4):
+        file.write_bytes(text)
+        tried(lambda: Confidence.load(tmp_path, "caption"))
+
+
+@pytest.mark.parametrize(
+    "base", ["x", [], {}, {"reference": "t5"}, {"reference": 3, "fingerprint": "x"}, {"reference": ""}]
+)
+def test_a_language_model_by_reference_is_looked_at(run, recipe, tmp_path, base):
+    """Wherever a run is read: to be used, to be begun from, to be merged."""
+    shutil.copytree(run, tmp_path / "run")
+    _changed(tmp_path / "run" / "config.json", base=base)
+    with pytest.raises(CloseError, match=r"base is \{reference, fingerprint\} of the run's language model"):
+        load(tmp_path / "run", device="cpu")
+    with pytest.raises(CloseError, match=r"base is \{reference, fingerprint\}"):
+        train(recipe(init_from=tmp_path / "run"), tmp_path / "new")
 
 
 def _changed(file: Path, **values) -> None:
