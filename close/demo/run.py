@@ -39,7 +39,7 @@ TRAIN_SCENES, TEST_SCENES = 3000, 300
 TRAINING = {"epochs": 8, "batch_size": 64, "learning_rate": 2.0e-3, "save_strategy": "no", "warmup_steps": 50}
 
 EPOCHS = {"none": 4, "close": 8, "image": 4}
-"""How long each is trained: tuned as the rest, by experiments/demo/tune.py. Noise makes longer training pay."""
+"""How long each is trained: tuned by experiments/demo/tune.py on the world before version 3. Noise makes longer training pay."""
 METHODS: dict[str, dict[str, Any]] = {
     "none": {"adapter": "none"},
     "close": {"adapter": [{"gaussian": {"cosine": 0.41}}]},
