@@ -51,7 +51,8 @@ def load_language_model(reference: str) -> Any:
     if missing:
         raise WeightsError(f"language model {reference!r}: {len(missing)} weights are missing, {missing[0]!r} first")
     refuse_bad_weights(model, f"language model {reference!r}")
-    _refuse_readers_of_padding(model.eval(), f"language model {reference!r}")
+    with _loading(reference):  # one that is not made for embeddings fails here, wherever it does
+        _refuse_readers_of_padding(model.eval(), f"language model {reference!r}")
     model.generation_config = GenerationConfig.from_model_config(model.config)  # as it will be in a loaded run
     return model
 

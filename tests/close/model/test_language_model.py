@@ -124,6 +124,15 @@ def test_a_model_that_reads_padding(tmp_path):
         load_language_model(str(tmp_path))
 
 
+def test_a_model_that_can_not_be_run_is_told(tmp_path):
+    from transformers import GPTJConfig, GPTJForCausalLM
+
+    sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 50}  # and rotary_dim 64, of heads of 8
+    GPTJForCausalLM(GPTJConfig(**sizes)).save_pretrained(tmp_path)
+    with pytest.raises(WeightsError, match=r"language model .* can't be loaded .*: The size of tensor a"):
+        load_language_model(str(tmp_path))
+
+
 def test_a_tokenizer_of_another_model(zoo, tmp_path):
     few = tiny.gpt2_dir(tmp_path / "few", vocab_size=300)
     with pytest.raises(WeightsError, match="the tokenizer knows 353 tokens, the model 300; it is another model's"):
