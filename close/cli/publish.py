@@ -31,8 +31,8 @@ def publish(
         Path | None, typer.Option(help="What `close gap TEXT IMAGE --json` said of its encoder, for the card.")
     ] = None,
     examples: Annotated[
-        int, typer.Option(min=0, help="Pictures of its evaluations at most that are shown, and so published.")
-    ] = 4,
+        int, typer.Option(min=0, help="Pictures of its evaluations at most that the card shows, and so makes public.")
+    ] = 0,
     message: Annotated[str | None, typer.Option(help="Of the commit.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go and the card; send nothing.")] = False,
     as_json: Json = False,

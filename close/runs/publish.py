@@ -79,13 +79,13 @@ def check_name(name: str) -> str:
     return name
 
 
-def pack(run: str | Path, shown: Shown, *, gap: str | Path | None = None, examples: int = 4) -> Parcel:
+def pack(run: str | Path, shown: Shown, *, gap: str | Path | None = None, examples: int = 0) -> Parcel:
     """A finished run as it is published: what using it needs, and a card; no checkpoints, logs, tables or places of this machine.
 
     Args:
         shown: what the card says; its evaluations, gap and pictures are filled in from the run and `gap`.
         gap: what `close gap TEXT IMAGE --json` said of the run's encoder.
-        examples: how many pictures of evaluations go too, at most.
+        examples: how many pictures of evaluations go too, at most: they become public.
     Raises:
         MissingError: no finished run, or no such file. DataError: a file is damaged, or names a place of this machine.
         MismatchError: the gap is another encoder's.

@@ -146,7 +146,7 @@ def close(*words):
     try: main()
     except SystemExit as stop: assert not stop.code, stop.code
 close("publish", run, "me/birds", "--private", "--examples", "2")
-close("publish", run, "me/birds", "--revision", "small", "--examples", "0")
+close("publish", run, "me/birds", "--revision", "small")
 print("FOLDER", run_folder("me/birds"))
 print("FOLDER", run_folder("me/birds@small"))
 for name in ("me/gone", "me/birds@gone", "me/model"):
@@ -159,6 +159,7 @@ def test_there_and_back(evaluated, tmp_path, cli, pictures, tiny_encoder):
     dry = cli("publish", evaluated, "me/birds", "--dry-run")
     assert "model.safetensors" in dry.out
     assert "pipeline_tag: image-to-text" in dry.out
+    assert "examples/" not in dry.out  # pictures become public where that is asked for
     with hub() as server:
         server.repositories["me/model"] = type(server).new({"config.json": b"{}"})
         place = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path), "HF_TOKEN": "hf_x", "HF_HUB_OFFLINE": "0"}
