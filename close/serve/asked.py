@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from email.message import Message
-from email.parser import BytesHeaderParser
 from io import BytesIO
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -183,12 +182,12 @@ def _decoded(name: str, image: Any) -> Picture:
 
 def _form(kind: type[Embed], body: bytes, boundary: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for head, data in _parts(body, boundary):
-        name = str(head.get_param("name", "", header="content-disposition"))
-        if head.get_filename() is not None:
+    for about, data in _parts(body, boundary):
+        name = about.get("name", "")
+        if "filename" in about:
             if name != "images":
                 raise RefusedError(422, f"files are sent as the field images, not {shown(name)}")
-            values.setdefault("images", []).append(Picture(head.get_filename() or "image", data))
+            values.setdefault("images", []).append(Picture(about["filename"] or "image", data))
             continue
         if name == "images":
             raise RefusedError(422, "images are files: the form's field has no filename (curl -F images=@photo.jpg)")
@@ -204,17 +203,26 @@ def _form(kind: type[Embed], body: bytes, boundary: str) -> dict[str, Any]:
     }
 
 
-def _parts(body: bytes, boundary: str) -> Iterator[tuple[Message, bytes]]:
-    """Heads and contents of a form's parts (RFC 7578)."""
+_NAMED = re.compile(rb';[ \t]*([\w-]+)=(?:"((?:[^"\\]|\\.)*)"|([^;\s]+))')
+
+
+def _parts(body: bytes, boundary: str) -> Iterator[tuple[dict[str, str], bytes]]:
+    """What a form's parts are called, and their contents (RFC 7578); names are UTF-8, as browsers send them."""
     mark = b"\r\n--" + boundary.encode("ascii", "replace")
     pieces = (b"\r\n" + body).split(mark)
     if not boundary or len(pieces) < 2 or not pieces[-1].startswith(b"--"):
         raise RefusedError(400, "the form is cut off, or its boundary is not the one that its header names")
     for piece in pieces[1:-1]:
-        head, gap, data = piece.lstrip(b" \t").removeprefix(b"\r\n").partition(b"\r\n\r\n")
-        if not gap:
-            raise RefusedError(400, "a part of the form has no head")
-        yield BytesHeaderParser().parsebytes(head + gap), data
+        head, gap, data = piece.partition(b"\r\n\r\n")
+        lines = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-disposition:")]
+        if not gap or len(lines) != 1:
+            raise RefusedError(400, "a part of the form does not say what it is (Content-Disposition)")
+        found = _NAMED.findall(lines[0])
+        yield {name.decode().lower(): _plain(quoted or bare) for name, quoted, bare in found}, data
+
+
+def _plain(value: bytes) -> str:
+    return re.sub(r'\\([\\"])', r"\1", value.decode("utf-8", "replace"))
 
 
 def _explained(error: ValidationError, kind: type[BaseModel]) -> str:

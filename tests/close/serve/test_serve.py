@@ -125,6 +125,12 @@ def test_of_several_pictures_a_broken_one_has_an_error_and_the_others_an_answer(
     assert "broken.png can't be read" in alone.error
 
 
+def test_names_of_files_come_back_as_they_were(ask, files):
+    data = files[0][1]
+    for sent, name in (("später 日.png", "später 日.png"), (r"a \"b\" \\c.png", r'a "b" \c.png'), ("", "image")):
+        assert ask("/v1/embed", files=[(sent, data)]).json["outputs"][0]["item"] == name
+
+
 def _strip() -> bytes:
     out = io.BytesIO()
     Image.new("1", (1, 60_000)).save(out, "PNG")
