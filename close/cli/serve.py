@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from close.cli.options import BatchSize, Device, MovedEncoder, Precision, verb
+from close.cli.options import BatchSize, Device, Memory, MovedEncoder, Precision, verb
 from close.errors import written
 from close.io.terminal import show
 
@@ -33,6 +33,7 @@ def serve(
     device: Device = None,
     precision: Precision = "auto",
     encoder: MovedEncoder = None,
+    memory: Memory = None,
 ) -> None:
     """Serve runs over HTTP, and a page to try them on, until Ctrl-C; on this machine alone, unless --host says otherwise.
 
@@ -50,5 +51,5 @@ def serve(
         pixels=max_pixels,
         items=min(64, queue),
     )
-    loading = {"device": device, "precision": precision, "encoder": encoder}
+    loading = {"device": device, "precision": precision, "encoder": encoder, "memory": memory}
     listen(runs, host=host, port=port, limits=limits, ready=lambda url: show(f"listens at {written(url)}"), **loading)

@@ -293,3 +293,9 @@ class TestBadInput:
         recipe = Recipe.model_validate({"data": {"train": str(others)}})
         with pytest.raises(CloseError, match="retrieve"):
             train(recipe, tmp_path / "run", embed_memory=True)
+
+
+def test_served_with_another_memory(runs, shown, others):
+    served = load_runs([runs["captions"]], device="cpu", memory=others)["run"].captioner
+    queries = served.encoder.encode_image(shown)
+    assert [output.text for output in served(shown, num_beams=1)] == by_hand(runs["captions"], others, queries)
