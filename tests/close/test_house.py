@@ -74,6 +74,12 @@ PRIVATE = ("_prepare_generation_config", "_get_default_generation_params", "ops.
 """What other libraries keep to themselves: it lies in one room, behind a probe."""
 
 
+def test_every_test_file_has_a_name_of_its_own() -> None:
+    """Two of one name can't be collected together: pytest imports tests by it."""
+    names = [path.name for path in Path(__file__).parents[1].rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_private_api_lies_in_one_room() -> None:
     found = [
         f"{path.relative_to(FOLDER)}: {name}"

@@ -163,7 +163,7 @@ def test_shifted_loss_closes_the_gap_at_one(sides):
 
 # invariances of everything at once
 
-SEEDED = ("constancy", "separability", "sliced_w2")
+SEEDED = ("constancy", "separability", "sliced_w2", "search")
 ALONG_AXES = ("dimension", "residual.per_dim_mean", "residual.normality_p", "caption_spread.linf")
 ORDERED = ("residual.consecutive_cosine",)
 
@@ -184,8 +184,9 @@ def report(sides):
 def test_rotation_of_both_changes_nothing(sides, report):
     turn = rotation(16)
     turned = measure_gap(*(side @ turn for side in sides), bootstrap=0)
-    same(report, turned, but=(*ALONG_AXES, "sliced_w2", "separability"))
+    same(report, turned, but=(*ALONG_AXES, "sliced_w2", "separability", "search"))
     assert turned["sliced_w2"] == pytest.approx(report["sliced_w2"], rel=0.02)
+    assert turned["search.cosine"] == pytest.approx(report["search.cosine"], abs=0.1)
 
 
 def test_order_of_the_pairs_changes_nothing(sides, report):

@@ -12,8 +12,8 @@ def test_a_picture_appears_whole_or_not_at_all(tmp_path):
     assert (tmp_path / "deep" / "a.png").read_bytes().startswith(b"\x89PNG")
 
     class Breaks:
-        def savefig(self, path, **_):
-            path.write_bytes(b"half")
+        def savefig(self, file, **_):
+            file.write(b"half")
             raise OSError("disk is full")
 
     with pytest.raises(OSError, match="full"):
