@@ -14,6 +14,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from close.model.auto import announce
+
 if TYPE_CHECKING:
     from close.adapters import GapAdapter, build_adapter
     from close.encoders import ContrastiveEncoder, load_encoder
@@ -69,3 +71,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+announce()

@@ -218,7 +218,7 @@ close caption {name} photo.jpg
 With transformers, which reads embeddings of the encoder:
 
 ```python
-from close import CloseModel  # with it, AutoModel knows the architecture; no code is fetched
+import close  # with it, AutoModel knows the architecture; no code is fetched
 from transformers import AutoModel
 
 model = AutoModel.from_pretrained("{name}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,16 @@ def test_transformers_own_loader_takes_it_too(run, cache, zoo, recipe, tmp_path)
         ):
             assert isinstance(found, CloseModel)
             assert all(torch.equal(value, expected[key]) for key, value in found.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "order", ["import close; import transformers", "from transformers import Trainer; import close"]
+)
+def test_import_close_is_enough_for_transformers(run, order):
+    """Whichever comes first; `import close` alone loads nothing of it (tests/close/test_house.py)."""
+    code = f"{order}; from transformers import AutoModel as A; print(type(A.from_pretrained({str(run)!r})).__module__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "close.model.modeling", done.stderr
 
 
 def test_a_folder_wins_and_so_does_a_slip_in_one(run, cache, tmp_path):
