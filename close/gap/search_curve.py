@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from close.adapters import cosine_to_std
 from close.vectors.checked import Array, Floats, Ints, distinct_rows
 from close.vectors.groups import rows_by_label
 from close.vectors.neighbours import nearest
@@ -142,7 +143,7 @@ def _without(memory: Array, rows: Ints, hidden: Ints | None) -> tuple[Ints, Ints
 
 def _noised(rows: Array, noise: Array, cosine: float) -> Array:
     """Rows whose angle with what they were is near the cosine's, as the Gaussian adapter makes them."""
-    moved = rows + math.sqrt((cosine**-2 - 1) / rows.shape[1]) * noise
+    moved = rows + cosine_to_std(cosine, rows.shape[1]) * noise
     return np.asarray(moved / np.linalg.norm(moved, axis=1, keepdims=True))
 
 

@@ -35,12 +35,11 @@ class FoundBatch:
     """What was found for a batch.
 
     Attributes:
-        vectors: (B, n, D), best first; None where what is found becomes words. mask: (B, n), None where all count.
+        vectors: (B, n, D), best first; None where what is found becomes words.
         places: (B, n) of the memory. texts: what is said of each in its prompt; nothing for vectors.
     """
 
     vectors: Tensor | None
-    mask: Tensor | None
     places: np.ndarray
     texts: Sequence[Sequence[str]]
     retrieval: Retrieval
@@ -92,7 +91,7 @@ class Finder:
         if self.retrieval.into == "vectors":
             take = self.memory.raw if self.retrieval.raw else self.memory.vectors.__getitem__
             vectors = torch.from_numpy(np.array(take(places)))
-        return FoundBatch(vectors, None, places, [self._said(row) for row in places], self.retrieval)
+        return FoundBatch(vectors, places, [self._said(row) for row in places], self.retrieval)
 
     def _said(self, places: np.ndarray) -> list[str]:
         if self.retrieval.into == "vectors":

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from close.errors import RecipeError
 
-__all__ = ["Into", "LeaveOut", "Retrieval"]
+__all__ = ["MOST", "Into", "LeaveOut", "Retrieval"]
 
 Into = Literal["vectors", "captions", "words"]
 LeaveOut = Literal["texts", "groups"]

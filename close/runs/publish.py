@@ -24,6 +24,7 @@ from close.io.hub import RUN_FILES
 from close.io.places import last_part, moved_reference
 from close.io.plain import read_plain
 from close.runs.card import Shown, model_card
+from close.runs.confidence import run_sum
 from close.runs.folder import RECIPE_FILE, RUN_FILE, open_run
 from close.runs.recipe import checked
 from close.runs.recipe_file import named, read_values
@@ -107,7 +108,7 @@ def pack(run: str | Path, shown: Shown, *, gap: str | Path | None = None, exampl
     _rename(parcel, RUN_FILE, _run_info(about, folder))
     for name in [name for name in parcel.files if name.startswith("calibration/")]:
         calibrated = read_plain(folder / name)
-        own = calibrated.get("run_sha256") == hashlib.sha256((folder / RUN_FILE).read_bytes()).hexdigest()
+        own = calibrated.get("run_sha256") == run_sum(folder)
         new = {"data": last_part(str(calibrated.get("data", "")))} | ({"run_sha256": _sum(parcel)} if own else {})
         _rename(parcel, name, calibrated | new)
     place = folder / RECIPE_FILE

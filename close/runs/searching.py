@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from close.data.rows import Modality
@@ -127,9 +126,7 @@ class MemorySearch:
         said = [batch.context(row, context) for row, context in enumerate(contexts)]
         if batch.vectors is None:
             return items, said
-        place = items.embeds.device
-        mask = None if batch.mask is None else torch.as_tensor(batch.mask).to(place)
-        return items.with_neighbours(batch.vectors.to(place), mask), said
+        return items.with_neighbours(batch.vectors.to(items.embeds.device)), said
 
 
 def embed_memory(memory: Memory, config: CloseConfig, folder: Path, encoder: Open, search: Open | None) -> None:

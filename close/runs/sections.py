@@ -22,6 +22,7 @@ from pydantic import (
 
 from close.data.columns import key_of
 from close.registry import unknown_name
+from close.retrieval.settings import MOST, Into, LeaveOut
 
 __all__ = ["DataSection", "LoraSection", "RetrieveSection", "Section", "TaskSection", "TrainingSection", "keys_only"]
 
@@ -122,11 +123,11 @@ class RetrieveSection(Section):
 
     memory: Path | None = None
     texts: Path | None = None
-    k: int = Field(5, ge=1, le=1000, strict=True)
+    k: int = Field(5, ge=1, le=MOST, strict=True)
     noise: Any = None
-    into: Literal["vectors", "captions", "words"] = "vectors"
+    into: Into = "vectors"
     encoder: str | None = None
-    leave_out: Literal["texts", "groups"] | None = None
+    leave_out: LeaveOut | None = None
     main: bool = True
     noisy: bool = False
     raw: bool = False

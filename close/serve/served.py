@@ -111,6 +111,10 @@ def load_runs(runs: Iterable[str | Path], **settings: Any) -> dict[str, Served]:
     found: dict[str, Served] = {}
     for run in runs:
         captioner = load(run, **settings)
+        if captioner.memory.search:
+            raise RecipeError(
+                f"{run} searches its memory in another encoder than its own, and pictures are opened for one"
+            )
         name = Path(run).resolve().name
         if name in found:
             raise RecipeError(f"two runs are called {name!r} ({found[name].captioner.name}, {run}); rename a folder")
@@ -121,8 +125,4 @@ def load_runs(runs: Iterable[str | Path], **settings: Any) -> dict[str, Served]:
         found[name] = Served(name, captioner)
         _ = captioner.encoder  # what can't be loaded is told now
         captioner.memory.open()
-        if captioner.memory.search:
-            raise RecipeError(
-                f"{run} searches its memory in another encoder than its own, and pictures are opened for one"
-            )
     return found
