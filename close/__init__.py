@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from close.model.modeling import CloseModel
     from close.runs.pipeline import CloseCaptioner, load
     from close.runs.recipe import Recipe, load_recipe
-    from close.runs.train import train
+    from close.training.train import train
     from close.vectors.table import EmbeddingTable
 
 __version__ = "0.1.0"
@@ -42,7 +42,7 @@ _HOMES = {
     "load": "runs.pipeline",
     "load_encoder": "encoders",
     "load_recipe": "runs.recipe",
-    "train": "runs.train",
+    "train": "training.train",
 }
 
 __all__ = [

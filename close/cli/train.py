@@ -41,8 +41,8 @@ def train(
 
     checked = load_recipe(recipe, overrides)  # before torch and transformers are loaded, which takes seconds
     from close.runs.folder import open_run
-    from close.runs.processes import is_first
-    from close.runs.train import train as run
+    from close.training.processes import is_first
+    from close.training.train import train as run
 
     out = out or Path("runs") / recipe.stem
     folder = run(checked, out, resume=resume, overwrite=overwrite, embed_memory=embed_memory)

@@ -187,7 +187,7 @@ class CloseModel(PreTrainedModel, GenerationMixin):
             embeds: (B, D) unit rows of the encoder that `config.encoder` names; (B, k, D) of items of several vectors, the first
                 the main one.
             modality: which side of the adapter they pass, "text" or "image".
-            context_ids, context_mask: (B, L) token ids after the prefix, and which of them count (`close.runs.examples.Prompter`
+            context_ids, context_mask: (B, L) token ids after the prefix, and which of them count (`close.runs.prompts.Prompter`
                 makes them); without them, there is no context.
             seeds: (B,) int64 noise seeds (`close.adapters.row_seeds`); training only.
             embeds_mask, neighbours, neighbours_mask: see `close.model.sets.Sets`.

@@ -1,1 +1,1 @@
-"""From a recipe to a trained run, and from a run to text."""
+"""A run: its recipe, its folder, and what becomes of pictures and rows that it is given."""

@@ -18,8 +18,8 @@ from close.model.sets import Sets
 from close.registry import unknown_name
 from close.runs.candidates import Rerank, by_cosine, check_candidates, distinct, search_width, with_cosines
 from close.runs.confidence import Confidence, settings_of
-from close.runs.examples import Prompter
 from close.runs.outputs import Answer, Candidate
+from close.runs.prompts import Prompter
 from close.runs.searching import MemorySearch
 from close.tasks import get_task
 

@@ -23,16 +23,16 @@ from close.io.files import write_json, write_text
 from close.io.jobs import exclusively
 from close.io.versions import versions
 from close.model.language_models.loading import check_language_model
-from close.runs.checks import check_work
 from close.runs.evaluate import evaluate
-from close.runs.origin import filled_in
 from close.runs.recipe import Recipe, checked
-from close.runs.train import train
 from close.study.arms import Arm, naming
 from close.study.export import FEW, csv_of, latex_of, table_of
 from close.study.results import plot, summarise
 from close.study.selection import kept_scores, saved_selection
 from close.tasks import get_task
+from close.training.checks import check_work
+from close.training.origin import filled_in
+from close.training.train import train
 from close.vectors.open import check_rows, open_vectors
 
 __all__ = ["run_arm", "run_folder", "sweep"]

@@ -28,7 +28,7 @@ from close.model.language_models.kinds import language_model_kind
 from close.model.modeling import CloseModel
 from close.runs.pipeline import CloseCaptioner
 from close.runs.recipe import Recipe
-from close.runs.train import train
+from close.training.train import train
 from experiments.bench import plain
 from experiments.bench.models import World
 

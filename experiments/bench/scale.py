@@ -43,8 +43,8 @@ def one(size: int) -> dict[str, Any]:
     """Peak memory and rate at one size."""
     from close.data.rows import RowFile
     from close.encoders import load_encoder
-    from close.runs.examples import LengthSampler, TextDataset
     from close.tasks import get_task
+    from close.training.examples import LengthSampler, TextDataset
     from close.vectors.build import embed_texts
 
     with tempfile.TemporaryDirectory() as place:

@@ -37,7 +37,7 @@ from close.mini import export
 from close.runs.outputs import Answer
 from close.runs.pipeline import CloseCaptioner
 from close.runs.recipe import Recipe
-from close.runs.train import train
+from close.training.train import train
 from close.vectors.cache import cached_table
 
 ARMS = {name: METHODS[name] for name in ("none", "close")}

@@ -346,7 +346,7 @@ def _small_demo() -> None:
 
 def _load() -> None:
     """What takes long to import, in the parent of all."""
-    rooms = ("adapters.resolve", "cli", "demo.run", "runs.evaluate", "gap", "runs.train", "study.sweep")
+    rooms = ("adapters.resolve", "cli", "demo.run", "runs.evaluate", "gap", "training.train", "study.sweep")
     for module in (*(f"close.{room}" for room in rooms), "data_gen.cli", "openai"):
         importlib.import_module(module)
 

@@ -20,7 +20,8 @@ WALK = (
     ("kept in a table", "vectors"),
     ("noised", "adapters"),
     ("prefix, then loss", "model"),
-    ("trained; used on photos", "runs"),
+    ("trained", "training"),
+    ("used on photos", "runs"),
 )
 """One caption from its file to the loss; a photo takes the same way from its encoder on."""
 BADGE = {
@@ -89,7 +90,7 @@ def draw(out: Path) -> None:
                     axes.text(x + width - 0.5, floor + 0.57, str(step), **BADGE)
                     axes.text(x + width - 0.75, floor + 0.57, what, color=WAY, fontsize=8, va="center", ha="right")
     axes.text(
-        0.4, -0.2, "A room imports only from rooms below its own. Green, 1 to 6: one caption, file to loss; a photo starts at 2.",
+        0.4, -0.2, "A room imports only from rooms below its own. Green, 1 to 6: one caption, file to loss; 2 to 5, 7: a photo.",
         color=MUTED, fontsize=9,
     )  # fmt: skip
     figure.savefig(out, dpi=110, facecolor="white")

@@ -32,9 +32,9 @@ from close.io.versions import versions
 from close.mini import export
 from close.runs.evaluate import evaluate
 from close.runs.recipe import Recipe
-from close.runs.train import train
 from close.study.export import cell
 from close.study.results import interval
+from close.training.train import train
 
 SCORES = ("cider", "attribute_accuracy")
 CROSSINGS: dict[str, dict[str, Any]] = {

@@ -36,11 +36,11 @@ from close.mini import export
 from close.runs.evaluate import evaluate
 from close.runs.folder import RUN_FILE
 from close.runs.recipe import Recipe
-from close.runs.train import train
 from close.study.arms import Arm
 from close.study.export import cell
 from close.study.results import interval
 from close.study.sweep import run_folder
+from close.training.train import train
 from close.vectors.cache import cached_table
 
 HERE = Path(__file__).parent

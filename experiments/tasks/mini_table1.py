@@ -40,9 +40,9 @@ from close.mini.export import CAPTIONS_PER_SCENE
 from close.runs.evaluate import evaluate
 from close.runs.folder import RUN_FILE
 from close.runs.recipe import Recipe
-from close.runs.train import train
 from close.study.export import cell
 from close.study.results import interval
+from close.training.train import train
 from close.vectors.cache import cached_table
 
 GRID = (0.29, 0.41, 0.55, 0.67, 0.85)

@@ -68,7 +68,7 @@ def train_small(
 ) -> Callable[..., Path]:
     """`train_small(epochs=2)`: a run of small models, in a folder whose parent is not there yet."""
     from close.runs.recipe import Recipe
-    from close.runs.train import train
+    from close.training.train import train
 
     models = {"encoder": str(tiny_encoder), "language_model": str(tiny_t5)}
 

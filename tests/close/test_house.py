@@ -26,6 +26,7 @@ ROOMS = (
     "model evaluation",
     "retrieval",
     "runs",
+    "training",
     "gap",
     "study",
     "demo serve",

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 from close.encoders import load_encoder
 from close.runs.recipe import Recipe
-from close.runs.train import train
 from close.study.arms import Arm
 from close.study.sweep import sweep
+from close.training.train import train
 from close.vectors.table import EmbeddingTable
 
 COUNT = 48

@@ -17,8 +17,8 @@ from transformers import TrainerCallback
 
 from close.data.shards import RowShards, open_rows
 from close.errors import DataError, MissingError
-from close.runs.examples import Collator
-from close.runs.train import train
+from close.training.examples import Collator
+from close.training.train import train
 
 COUNT = 50
 

@@ -88,7 +88,7 @@ def test_from_the_command_line(long_rows, tiny_encoder, tiny_t5, tmp_path, cli):
 
 
 def test_training_tells_it(long_rows, recipe, tmp_path, caplog):
-    from close.runs.train import train
+    from close.training.train import train
 
     train(recipe(data={"train": str(long_rows.path)}, training={"epochs": 1}), tmp_path / "run")
     assert "2 of 3 texts are longer" in caplog.text

@@ -16,8 +16,8 @@ import close
 from close.data.rows import RowFile
 from close.errors import DataError, RecipeError
 from close.mini import export
-from close.runs.train import train
 from close.tasks import answer_vocabulary, get_task
+from close.training.train import train
 
 LABELS = ["entailment", "neutral", "contradiction"]
 

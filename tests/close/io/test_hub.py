@@ -17,7 +17,7 @@ import close
 from close.errors import MissingError
 from close.io.hub import RUN_FILES, hub_run_of, run_folder
 from close.runs.evaluate import evaluate
-from close.runs.train import train
+from close.training.train import train
 
 FIRST, SECOND = "1" * 40, "2" * 40
 

@@ -16,7 +16,7 @@ from close.model.configuration import CloseConfig
 from close.model.language_models.base import Template
 from close.model.language_models.decoder_only import DecoderOnly
 from close.model.modeling import CloseModel
-from close.runs.examples import Collator, Prompter
+from close.training.examples import Collator, Prompter
 
 FAMILIES = [
     f"{name}_dir" for name in ["gpt2", "opt", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "phi"]

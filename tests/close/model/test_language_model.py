@@ -83,7 +83,7 @@ def hub(monkeypatch):
 
 
 def test_a_hub_that_is_away_is_asked_once(hub, recipe, tmp_path, monkeypatch):
-    from close.runs.train import train
+    from close.training.train import train
 
     monkeypatch.setenv("CLOSE_CACHE", str(tmp_path / "cache"))
     with pytest.raises(WeightsError, match=r"'nobody/nothing' can't be loaded .* the hub can't be reached"):
@@ -146,7 +146,7 @@ def test_a_tokenizer_of_another_model(zoo, tmp_path):
     "template", ["{{ raise_exception('no user') }}", "{% for", "hello", "{{ messages[0].content * 2 }}"]
 )
 def test_a_chat_template_that_cannot_be_used(recipe, zoo, tmp_path, template):
-    from close.runs.train import train
+    from close.training.train import train
 
     folder = shutil.copytree(zoo("qwen3_dir"), tmp_path / "qwen")
     (folder / "chat_template.jinja").write_text(template)
@@ -158,7 +158,7 @@ def test_a_chat_template_that_cannot_be_used(recipe, zoo, tmp_path, template):
 
 @pytest.mark.parametrize("length", [32, 64, 1000])
 def test_a_prefix_that_fills_the_context(recipe, zoo, tmp_path, length):
-    from close.runs.train import train
+    from close.training.train import train
 
     made = recipe(language_model=str(zoo("gpt2_dir")), prefix={"kind": "linear", "length": length})
     with pytest.raises(RecipeError, match=f"64 places, which is too few for a prefix of {length} tokens"):

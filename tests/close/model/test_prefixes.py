@@ -16,7 +16,7 @@ from close.errors import CloseError, MismatchError, RecipeError, UnknownNameErro
 from close.model.configuration import CloseConfig
 from close.model.modeling import CloseModel
 from close.model.prefixes import Prefix, TransformerPrefix, build_prefix, complete_prefix
-from close.runs.train import train
+from close.training.train import train
 
 DIM, HIDDEN = 12, 16
 SPECS: dict[str, dict[str, Any]] = {
@@ -176,7 +176,7 @@ def test_wrong_options(spec, error, words):
 def test_heads_are_measured_by_the_language_model(recipe, tmp_path, monkeypatch):
     spec = {"kind": "transformer", "length": 2, "layers": 1, "heads": 12}
     assert complete_prefix(spec) == spec  # GPT-2's 768 takes them
-    monkeypatch.setattr("close.runs.train.cached_table", lambda *_, **__: pytest.fail("texts were embedded first"))
+    monkeypatch.setattr("close.training.train.cached_table", lambda *_, **__: pytest.fail("texts were embedded first"))
     with pytest.raises(MismatchError, match="12 heads do not divide the language model's width 16; set heads"):
         train(recipe(prefix=spec), tmp_path / "run")
     assert not (tmp_path / "run").exists()

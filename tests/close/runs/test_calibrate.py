@@ -17,7 +17,7 @@ from close.evaluation.calibration import Calibration
 from close.evaluation.scores import score_rows
 from close.mini import export
 from close.runs.recipe import Recipe
-from close.runs.train import train
+from close.training.train import train
 
 
 @pytest.fixture(scope="module")

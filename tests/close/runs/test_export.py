@@ -21,7 +21,7 @@ from close.errors import OutputExistsError, RecipeError
 from close.runs import onnx_runner
 from close.runs.export import _steps, export_onnx
 from close.runs.recipe import Recipe
-from close.runs.train import train
+from close.training.train import train
 
 ONNX = pytest.mark.skipif(
     any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),

@@ -14,7 +14,7 @@ from close.errors import DataError, RecipeError, WeightsError
 from close.io.files import not_finite, read_json, write_json
 from close.model.modeling import CloseModel
 from close.runs.recipe import load_recipe
-from close.runs.train import train
+from close.training.train import train
 
 DATA = "data: {train: c.txt}\n"
 

@@ -20,8 +20,8 @@ from close.runs.evaluate import evaluate
 from close.runs.merge import merge
 from close.runs.pipeline import CloseCaptioner, load
 from close.runs.recipe import Recipe
-from close.runs.train import train
 from close.serve.served import load_runs
+from close.training.train import train
 from close.vectors.build import embed_texts
 
 K = 3

@@ -20,7 +20,7 @@ from close.encoders import load_encoder
 from close.errors import CloseError, DataError, MissingError, RecipeError, UnknownNameError
 from close.runs.pipeline import CloseCaptioner, Item, Output
 from close.runs.recipe import Recipe
-from close.runs.train import train
+from close.training.train import train
 from close.vectors.table import EmbeddingTable
 
 TEXTS = tiny.sentences(8)

@@ -18,7 +18,7 @@ from close.runs.pipeline import load as load_run
 from close.runs.recipe import Recipe, load_recipe
 from close.runs.recipe_file import portable
 from close.runs.sections import _theirs
-from close.runs.train import train
+from close.training.train import train
 
 DATA = "data: {train: c.txt}\n"
 

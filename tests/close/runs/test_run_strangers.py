@@ -22,7 +22,7 @@ from close.runs.inspection import describe
 from close.runs.outputs import Answer
 from close.runs.pipeline import load
 from close.runs.recipe import Recipe, load_recipe
-from close.runs.train import train
+from close.training.train import train
 
 RECIPE = {
     "task": "caption",

@@ -23,7 +23,7 @@ from close.model.modeling import CloseModel
 from close.runs.merge import merge
 from close.runs.pipeline import CloseCaptioner
 from close.runs.recipe import Recipe, checked
-from close.runs.train import train
+from close.training.train import train
 
 TUNES: list[dict[str, Any]] = [{"tune": "none"}, {"lora": {"r": 4, "alpha": 12, "dropout": 0.1}}]
 NAMES = ["none", "lora"]
@@ -255,7 +255,7 @@ class TestTargets:
         ids=str,
     )
     def test_that_are_nowhere_are_told_before_any_work(self, recipe, tmp_path, monkeypatch, targets, told):
-        monkeypatch.setattr("close.runs.train.cached_table", lambda *args, **kwargs: pytest.fail("work began"))
+        monkeypatch.setattr("close.training.train.cached_table", lambda *args, **kwargs: pytest.fail("work began"))
         with pytest.raises(RecipeError, match=told) as error:
             train(recipe(lora={"target_modules": targets}), tmp_path / "run")
         assert "\n" not in str(error.value)

@@ -12,7 +12,7 @@ import tiny
 def pair(captions, tiny_encoder, zoo, tmp_path_factory) -> list[Path]:
     """A captioner, and a run of two tasks on the same encoder."""
     from close.runs.recipe import Recipe
-    from close.runs.train import train
+    from close.training.train import train
 
     folder = tmp_path_factory.mktemp("served")
     models = {"encoder": str(tiny_encoder), "language_model": str(zoo("t5_pieces_dir")), "adapter": "none"}

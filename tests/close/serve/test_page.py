@@ -22,7 +22,7 @@ def mini_run(tmp_path_factory) -> Path:
     """A captioner and judge of the embedded world, hardly trained."""
     from close.mini import export
     from close.runs.recipe import Recipe
-    from close.runs.train import train
+    from close.training.train import train
 
     folder = tmp_path_factory.mktemp("mini")
     export(folder / "data", "train", 6)

@@ -15,7 +15,6 @@ from close.errors import DataError, MismatchError, RecipeError
 from close.evaluation.images import select_rows
 from close.evaluation.scores import score_rows
 from close.runs.pipeline import load
-from close.runs.train import train
 from close.study.arms import Arm, arms_of
 from close.study.export import csv_of, latex_of, table_of
 from close.study.results import interval, plot, summarise
@@ -23,6 +22,7 @@ from close.study.selection import best, selection_score
 from close.study.sweep import sweep
 from close.study.tables import Tables
 from close.tasks import get_task
+from close.training.train import train
 from close.vectors.table import EmbeddingTable
 
 

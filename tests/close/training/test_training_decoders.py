@@ -15,8 +15,8 @@ from close.adapters import row_seeds
 from close.data.rows import RowFile
 from close.encoders import load_encoder
 from close.model.modeling import CloseModel
-from close.runs.examples import Prompter
-from close.runs.train import train
+from close.runs.prompts import Prompter
+from close.training.train import train
 
 SGD = {"optim": "sgd", "learning_rate": 1.0, "max_grad_norm": 0.0, "lr_scheduler_type": "constant", "max_steps": 1}
 

@@ -17,9 +17,9 @@ from close.adapters import row_seeds
 from close.errors import RecipeError, reason
 from close.fast.memory import kept_memory
 from close.io.progress import progress
-from close.runs.checkpoints import Manifests
-from close.runs.examples import LengthSampler, MixedDataset
-from close.runs.validation import Validation
+from close.training.checkpoints import Manifests
+from close.training.examples import LengthSampler, MixedDataset
+from close.training.validation import Validation
 
 __all__ = ["CloseTrainer"]
 

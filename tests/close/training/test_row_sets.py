@@ -21,11 +21,11 @@ from close.encoders import load_encoder
 from close.errors import DataError, RecipeError
 from close.model.sets import Sets
 from close.runs.evaluate import evaluate
-from close.runs.examples import Collator, TextDataset
 from close.runs.pipeline import load
 from close.runs.recipe import Recipe
-from close.runs.train import train
 from close.tasks import get_task
+from close.training.examples import Collator, TextDataset
+from close.training.train import train
 from close.vectors.build import embed_images, embed_texts, images_of
 
 

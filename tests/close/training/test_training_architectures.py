@@ -11,7 +11,7 @@ import tiny
 import torch
 
 import close
-from close.runs.train import train
+from close.training.train import train
 
 ENCODERS = [
     "open_clip_dir",

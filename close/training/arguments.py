@@ -14,7 +14,7 @@ from close.errors import RecipeError, reason
 from close.fast.precision import pick_precision
 from close.model.language_models.loading import count_weights
 from close.runs.recipe import Recipe
-from close.runs.validation import LOSS, best_score
+from close.training.validation import LOSS, best_score
 
 __all__ = ["training_arguments"]
 

@@ -14,10 +14,10 @@ from close.encoders import load_encoder
 from close.errors import CloseError, OutputExistsError
 from close.plugins import load_plugins
 from close.retrieval.content import WORD_FINDERS
-from close.runs.examples import Prompter
-from close.runs.origin import filled_in
+from close.runs.prompts import Prompter
 from close.runs.recipe import Recipe, load_recipe
-from close.runs.train import train
+from close.training.origin import filled_in
+from close.training.train import train
 from close.vectors.cache import cached_table
 
 

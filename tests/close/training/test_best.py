@@ -19,7 +19,7 @@ from close.errors import CloseError
 from close.evaluation.scores import score
 from close.model.modeling import CloseModel
 from close.runs.pipeline import CloseCaptioner
-from close.runs.train import train
+from close.training.train import train
 
 TRAINING = {"epochs": 5, "learning_rate": 2e-2, "batch_size": 16, "metric_for_best": "rouge_l"}
 
@@ -153,7 +153,7 @@ def test_what_can_not_be_scored_is_told_before_any_work(
     recipe, captions, shown, tmp_path, monkeypatch, training, val, told
 ):
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr("close.runs.train.cached_table", lambda *args, **kwargs: pytest.fail("work began"))
+    monkeypatch.setattr("close.training.train.cached_table", lambda *args, **kwargs: pytest.fail("work began"))
     texts = tiny.caption_rows(8)
     made: dict[str | None, Path | None] = {None: None, "shown": shown, "groups": captions}
     made["alone"] = tiny.write_jsonl(tmp_path / "alone.jsonl", [{"source": row["source"]} for row in texts])

@@ -16,9 +16,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from close.runs.examples import LengthSampler
 from close.runs.recipe import Recipe, load_recipe
-from close.runs.train import train
+from close.training.examples import LengthSampler
+from close.training.train import train
 
 ROWS = 45
 pytestmark = pytest.mark.timeout(1200)  # each of some waits for several processes, on a busy machine
@@ -118,7 +118,7 @@ def test_two_processes_equal_one(recipe, zoo, tmp_path, tune, family):
 
 KILLED = """
 import os, signal
-from close.runs.checkpoints import Manifests
+from close.training.checkpoints import Manifests
 
 written = Manifests.on_save
 
@@ -155,7 +155,7 @@ atexit.register(lambda: torch.distributed.is_initialized() or mark.write_text("c
 
 from close.errors import MissingError
 from close.runs.recipe import Recipe, load_recipe
-from close.runs.train import train
+from close.training.train import train
 
 class Heard(TrainerCallback):
     scores = []

@@ -10,21 +10,19 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 
 from close.data.rows import Modality, RowFile
 from close.errors import DataError
 from close.model.configuration import Several
 from close.model.language_models.base import IGNORED, LanguageModelKind
-from close.model.language_models.encoder_decoder import EncoderDecoder
 from close.model.sets import Sets, padded_sets
+from close.runs.prompts import Prompter, padded
 from close.runs.row_vectors import embeddings_of
 from close.tasks import Task
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["Collator", "LengthSampler", "MixedDataset", "Prompter", "TextDataset"]
+__all__ = ["Collator", "LengthSampler", "MixedDataset", "TextDataset"]
 
 Captions = Literal["single", "multiple"]
 
@@ -215,32 +213,6 @@ def _extend(sources: array[int], others: array[int], targets: array[int], source
         targets.append(target)
 
 
-class Prompter:
-    """Tokenised contexts as a model takes them.
-
-    Args:
-        tokenizer: the language model's. max_length: longest context in tokens; longer ones are cut. kind: the model's.
-    """
-
-    def __init__(self, tokenizer: Any, max_length: int = 512, kind: LanguageModelKind | None = None) -> None:
-        self.tokenizer = tokenizer
-        self.max_length = max_length
-        self.kind = kind or EncoderDecoder()
-
-    def __call__(self, contexts: Sequence[str]) -> dict[str, Tensor]:
-        """`context_ids` and `context_mask`, (B, L); nothing where every context is empty."""
-        ids = self.kind.contexts(self.tokenizer, contexts, self.max_length)
-        if not any(ids):
-            return {}
-        rows = _padded(ids)
-        return {"context_ids": rows.clamp(min=0), "context_mask": (rows != IGNORED).long()}
-
-
-def _padded(ids: Sequence[Sequence[int]]) -> Tensor:
-    """(B, T) token ids, filled up with `IGNORED`."""
-    return pad_sequence([torch.tensor(one, dtype=torch.long) for one in ids], True, IGNORED)
-
-
 class Collator:
     """Examples of a `TextDataset` → the inputs of `CloseModel.forward`, and the row numbers that noise is drawn by."""
 
@@ -259,7 +231,7 @@ class Collator:
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         targets = [example["target"] for example in examples]
-        labels = _padded(self.prompt.kind.targets(self.tokenizer, targets, self.max_target_length))
+        labels = padded(self.prompt.kind.targets(self.tokenizer, targets, self.max_target_length))
         counts = torch.tensor([[example.get("counts", True)] for example in examples])
         sets = Sets(*padded_sets([torch.from_numpy(example["embed"]) for example in examples]))
         if "neighbours" in examples[0]:

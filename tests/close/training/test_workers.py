@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 
 from close.data.rows import RowFile
 from close.encoders import load_encoder
-from close.runs.examples import MixedDataset, TextDataset
-from close.runs.train import train
 from close.tasks import get_task
+from close.training.examples import MixedDataset, TextDataset
+from close.training.train import train
 from close.vectors.table import EmbeddingTable
 
 COUNT = 12_000

@@ -36,12 +36,12 @@ from close.errors import (
 )
 from close.io.jobs import exclusively
 from close.model.modeling import CloseModel
-from close.runs.checkpoints import Manifests, latest_checkpoint
-from close.runs.examples import Collator, TextDataset
 from close.runs.recipe import Recipe, load_recipe
-from close.runs.train import train
-from close.runs.trainer import ProgressLine
 from close.tasks import get_task
+from close.training.checkpoints import Manifests, latest_checkpoint
+from close.training.examples import Collator, TextDataset
+from close.training.train import train
+from close.training.trainer import ProgressLine
 from close.vectors.build import embed_texts
 from close.vectors.table import EmbeddingTable
 
@@ -373,7 +373,7 @@ class TestResume:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr("close.runs.train.save_run", killed)
+            patch.setattr("close.training.train.save_run", killed)
             with pytest.raises(KeyboardInterrupt):
                 train(made, tmp_path / "run")
         run = train(made, tmp_path / "run", resume=True)

@@ -34,19 +34,19 @@ from close.model.modeling import CloseModel
 from close.model.prefixes import PREFIXES
 from close.plugins import key_of
 from close.retrieval.content import WORD_FINDERS
-from close.runs.arguments import training_arguments
-from close.runs.checkpoints import drop_broken, latest_checkpoint
-from close.runs.checks import check_work
-from close.runs.examples import Collator, MixedDataset, TextDataset
 from close.runs.folder import CHECKPOINTS, begin_run, is_finished, plugins_of, save_run, started_run
-from close.runs.origin import Origin, filled_in, origin_of
-from close.runs.processes import ended_together, is_first
 from close.runs.recipe import Recipe
-from close.runs.retrieving import Retrieving, retrieving
 from close.runs.sections import LoraSection
-from close.runs.trainer import CloseTrainer
-from close.runs.validation import Validation
 from close.tasks import TASKS, get_task
+from close.training.arguments import training_arguments
+from close.training.checkpoints import drop_broken, latest_checkpoint
+from close.training.checks import check_work
+from close.training.examples import Collator, MixedDataset, TextDataset
+from close.training.origin import Origin, filled_in, origin_of
+from close.training.processes import ended_together, is_first
+from close.training.retrieving import Retrieving, retrieving
+from close.training.trainer import CloseTrainer
+from close.training.validation import Validation
 from close.vectors.cache import cached_table
 from close.vectors.groups import group_labels
 from close.vectors.table import EmbeddingTable

@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 
 from close.errors import CloseError, RecipeError
 from close.runs.recipe import Recipe, load_recipe
-from close.runs.train import train
+from close.training.train import train
 
 STILL = {"epochs": 1, "max_steps": 1, "learning_rate": 1e-30}
 
@@ -133,7 +133,7 @@ def test_the_language_model_that_it_was_made_of_may_be_gone(begins, origin, tmp_
     ids=str,
 )
 def test_what_does_not_fit_is_told_in_one_line(begins, zoo, tmp_path, monkeypatch, origin, changes, told):
-    monkeypatch.setattr("close.runs.train.cached_table", lambda *args, **kwargs: pytest.fail("work began"))
+    monkeypatch.setattr("close.training.train.cached_table", lambda *args, **kwargs: pytest.fail("work began"))
     places = {"other": lambda: tiny.open_clip_dir(tmp_path / "other", seed=1), "own": lambda: tmp_path / "run"}
     for name in ("flan_t5_dir", "bart_dir"):
         places[name] = lambda name=name: zoo(name)

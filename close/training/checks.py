@@ -14,9 +14,9 @@ from close.model.language_models.loading import check_language_model, check_room
 from close.model.lora import lora_targets
 from close.model.prefixes import build_prefix
 from close.runs.recipe import Recipe
-from close.runs.retrieving import check_retrieve
-from close.runs.validation import ValidationRows, validation_rows
 from close.tasks import get_task
+from close.training.retrieving import check_retrieve
+from close.training.validation import ValidationRows, validation_rows
 
 __all__ = ["check_work"]
 

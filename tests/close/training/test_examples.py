@@ -16,9 +16,10 @@ from transformers import AutoTokenizer
 from close.data.rows import RowFile
 from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import DataError
-from close.runs.examples import Collator, LengthSampler, MixedDataset, Prompter, TextDataset
+from close.runs.prompts import Prompter
 from close.runs.row_vectors import embeddings_of
 from close.tasks import get_task
+from close.training.examples import Collator, LengthSampler, MixedDataset, TextDataset
 from close.vectors.build import embed_texts
 from close.vectors.table import EmbeddingTable
 
