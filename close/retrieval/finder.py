@@ -35,7 +35,7 @@ class FoundBatch:
     """What was found for a batch.
 
     Attributes:
-        vectors: (B, n, D), best first; None where what is found becomes words.
+        vectors: (B, k, D), best first; None where what is found comes into the prompt alone.
         places: (B, n) of the memory. texts: what is said of each in its prompt; nothing for vectors.
     """
 
@@ -60,11 +60,6 @@ class Finder:
         self.memory, self.retrieval = memory, retrieval
 
     @property
-    def k(self) -> int:
-        """How many it finds."""
-        return self.retrieval.k
-
-    @property
     def search_encoder(self) -> str | None:
         """See the class."""
         return self.retrieval.encoder
@@ -74,32 +69,34 @@ class Finder:
         return word_finder(self.retrieval.language, attributes=self.retrieval.attributes)
 
     def __call__(self, queries: Tensor, modality: Modality) -> FoundBatch:
-        """The nearest texts.
+        """The nearest texts, `retrieval.most` of each.
 
         Args:
             queries: (B, D) unit rows of the encoder that it searches in.
             modality: what they are vectors of; a text does not find itself.
         """
         x = queries.detach().float().cpu()
-        places, cosines = nearest(x, self.memory.search.vectors, self.k + SPARE * (modality == "text"))
+        most = self.retrieval.most
+        places, cosines = nearest(x, self.memory.search.vectors, most + SPARE * (modality == "text"))
         if modality == "text":
             order = np.argsort(cosines > SAME, axis=1, kind="stable")[
-                :, : self.k
+                :, :most
             ]  # those that are the text itself go last
             places = np.take_along_axis(places, order, axis=1)
         vectors = None
-        if self.retrieval.into == "vectors":
+        if "vectors" in self.retrieval.into:
             take = self.memory.raw if self.retrieval.raw else self.memory.vectors.__getitem__
-            vectors = torch.from_numpy(np.array(take(places)))
+            vectors = torch.from_numpy(np.array(take(places[:, : self.retrieval.k])))
         return FoundBatch(vectors, places, [self._said(row) for row in places], self.retrieval)
 
     def _said(self, places: np.ndarray) -> list[str]:
-        if self.retrieval.into == "vectors":
+        if not self.retrieval.needs_texts:
             return []
-        texts = self.memory.texts(places)
-        if self.retrieval.into == "captions":
-            return texts
-        at_least = self.retrieval.at_least or (self.k + 1) // 2
+        if self.retrieval.prompted == "captions":
+            return self.memory.texts(places[: self.retrieval.k])
+        among = self.retrieval.among or self.retrieval.k
+        texts = self.memory.texts(places[:among])
+        at_least = self.retrieval.at_least or (among + 1) // 2
         return common_words(self._words(texts), at_least, self.retrieval.language)
 
 
@@ -109,9 +106,9 @@ def check_memory(memory: Memory, retrieval: Retrieval) -> None:
     Raises:
         RecipeError: fewer texts than k and the row's own, or no words where they are needed.
     """
-    if len(memory) <= retrieval.k:
+    if len(memory) <= retrieval.most:
         raise RecipeError(
-            f"memory {memory.path} has {len(memory)} different texts, and k is {retrieval.k}; it needs more than that"
+            f"memory {memory.path} has {len(memory)} different texts, and {retrieval.asked}; it needs more than that"
         )
     if retrieval.needs_texts:
         memory.texts([0])

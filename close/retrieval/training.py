@@ -31,8 +31,8 @@ from close.vectors.neighbours import nearest
 __all__ = ["Found", "RowQueries", "find"]
 
 FORMAT = 1
-_SEARCH, _DROPOUT = -1, -(2**31)
-"""Where the noises begin that are not the adapter's: it takes the epochs, from 0."""
+_SEARCH, _DROPOUT, _PARTS = -1, -(2**31), 1000
+"""Where the noises begin that are not the adapter's: it takes the epochs, from 0. And how far apart those of two epochs are."""
 
 
 class RowQueries(Protocol):
@@ -71,7 +71,7 @@ class Found:
     """What was found for the rows of a data file.
 
     Args:
-        places: (N, k) of the memory, best first; None for words, which are the rows' own.
+        places: (N, k) of the memory, best first; None for words alone, which are the rows' own.
     """
 
     def __init__(
@@ -87,31 +87,29 @@ class Found:
     ) -> None:
         self.memory, self.places, self.retrieval = memory, places, retrieval
         self._rows, self._task, self._seed, self._part = rows, task, seed, part
-        is_words = retrieval.into == "words"
+        is_words = retrieval.prompted == "words"
         self._finder = word_finder(retrieval.language, attributes=retrieval.attributes) if is_words else None
 
     def vectors(self, row: int) -> NDArray[np.float32] | None:
-        """(k, D) vectors of the texts found for a row, in the captioner's encoder; None where they become words."""
-        if self.places is None or self.retrieval.into != "vectors":
+        """(k, D) vectors of the texts found for a row, in the captioner's encoder; None where they come into the prompt alone."""
+        if self.places is None or "vectors" not in self.retrieval.into:
             return None
         places = self.places[row]
         return self.memory.raw(places) if self.retrieval.raw else np.array(self.memory.vectors[places])
 
-    def context(self, row: int, context: str) -> str:
+    def context(self, row: int, context: str, epoch: int) -> str:
         """A row's context, with the captions that were found for it, or its own content words, some of them left out."""
         if self._finder is not None:
-            own = list(
-                dict.fromkeys(word for text in self._finder(self._task.source(self._rows[row])) for word in text)
-            )
-            return self.retrieval.told(
-                [word for word, kept in zip(own, self._kept(row, len(own)), strict=True) if kept], context
-            )
-        if self.places is not None and self.retrieval.into == "captions":
+            texts = self._finder(self._task.source(self._rows[row]))
+            own = list(dict.fromkeys(word for text in texts for word in text))
+            kept = self._kept(row, epoch, len(own))
+            return self.retrieval.told([word for word, stays in zip(own, kept, strict=True) if stays], context)
+        if self.places is not None and self.retrieval.prompted == "captions":
             return self.retrieval.told(self.memory.texts(self.places[row]), context)
         return context
 
-    def _kept(self, row: int, count: int) -> list[bool]:
-        seeds = row_seeds(self._seed, _DROPOUT - self._part, torch.tensor([row]))
+    def _kept(self, row: int, epoch: int, count: int) -> list[bool]:
+        seeds = row_seeds(self._seed, _DROPOUT - self._part - _PARTS * epoch, torch.tensor([row]))
         return (RowNoise(seeds).uniform(count)[0] >= self.retrieval.dropout).tolist()
 
 
@@ -133,7 +131,7 @@ def find(
     Raises:
         DataError: a row finds fewer than k, since the others are its own.
     """
-    if retrieval.into == "words":
+    if not retrieval.searches:
         return Found(memory, None, retrieval, rows, task, seed=seed, part=part)
     facts = [FORMAT, about, rows.sha256, task.name, memory.sha256, memory.search.info.get("plan"), retrieval.k]
     facts += [dict(retrieval.noise or {}), seed, part, retrieval.leave_out]

@@ -33,8 +33,8 @@ class Found(Protocol):
     def vectors(self, row: int) -> NDArray[np.float32] | None:
         """(n, D) of a row's neighbours; None where they do not go into the prefix."""
 
-    def context(self, row: int, context: str) -> str:
-        """A row's context with the words that were found."""
+    def context(self, row: int, context: str, epoch: int) -> str:
+        """A row's context with the words that were found; of its own words, those that an epoch keeps."""
 
 
 class TextDataset(Dataset[dict[str, Any]]):
@@ -65,6 +65,11 @@ class TextDataset(Dataset[dict[str, Any]]):
         self.rows, self.task, self.instruct, self.found = rows, task, instruct, found
         self.embeds = embeddings_of(rows, task, table, several)
         self.source_row, self.target_row, self.target, self.lengths = _pair_up(rows, task, captions)
+        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers may outlive an epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch's words are left out."""
+        self.epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self.source_row)
@@ -77,7 +82,8 @@ class TextDataset(Dataset[dict[str, Any]]):
         targets = self.task.targets(row if other == source else self.rows[other])
         context, neighbours = self.task.context(row), None
         if self.found is not None:
-            context, neighbours = self.found.context(source, context), self.found.vectors(source)
+            context = self.found.context(source, context, int(self.epoch))
+            neighbours = self.found.vectors(source)
         return {
             "row": index,
             "embed": self.embeds[source],
@@ -107,6 +113,8 @@ class MixedDataset(Dataset[dict[str, Any]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the epoch's examples."""
+        for part in self.parts:
+            part.set_epoch(epoch)
         self.chosen.copy_(torch.from_numpy(self._draw(epoch)))
 
     def _draw(self, epoch: int) -> NDArray[np.int64]:

@@ -52,7 +52,7 @@ class Retrieving:
         Raises:
             DataError: a row finds fewer than k.
         """
-        if self.search is not None and self.retrieval.into != "words":
+        if self.search is not None and self.retrieval.searches:
             with progress(f"embedding {rows.path.name}") as update:
                 table = cached_table(rows, self.search(), self.recipe.train_on, progress=update)
         queries, about = embeddings_of(rows, task, table), str(table.info.get("plan"))
@@ -95,6 +95,7 @@ def check_retrieve(recipe: Recipe) -> None:
     section = recipe.retrieve
     if section is None:
         return
+    retrieval = Retrieval.of(recipe.retrieval or {})
     for place in (section.memory, section.texts):
         if place is None:
             continue
@@ -102,9 +103,9 @@ def check_retrieve(recipe: Recipe) -> None:
             raise MissingError(f"retrieve: {place}: no such file")
         if is_rows(place):
             rows = open_rows(place)
-            if sum(len(row.source) for row in rows) <= section.k:
+            if sum(len(row.source) for row in rows) <= retrieval.most:
                 raise RecipeError(
-                    f"retrieve: {place} has {len(rows)} rows, and k is {section.k}; it needs more texts than that"
+                    f"retrieve: {place} has {len(rows)} rows, and {retrieval.asked}; it needs more texts than that"
                 )
         elif place == section.texts:
             raise RecipeError(f"retrieve: texts are the rows that a table was made of, and {place} are none")

@@ -18,7 +18,7 @@ from close.errors import RecipeError, reason
 from close.fast.memory import kept_memory
 from close.io.progress import progress
 from close.training.checkpoints import Manifests
-from close.training.examples import LengthSampler, MixedDataset
+from close.training.examples import LengthSampler
 from close.training.validation import Validation
 
 __all__ = ["CloseTrainer"]
@@ -133,8 +133,7 @@ class EpochCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
         self.done = state.global_step >= state.max_steps  # killed after its last step: transformers would do one more
         self.trainer.sampler.pin(epoch, done=self.done)
         control.should_training_stop |= self.done
-        if isinstance(self.trainer.train_dataset, MixedDataset):
-            self.trainer.train_dataset.set_epoch(epoch)
+        self.trainer.train_dataset.set_epoch(epoch)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """An epoch ends; what was done at its end before the kill is not done again."""

@@ -87,7 +87,12 @@ MINI: dict[str, list[dict[str, Any]]] = {
         for cosine in (0.54, 0.84)
     ],
     "ifcap": [
-        {"adapter": [noise(cosine)], "retrieve": vectors(noise=0.67), "prefix": FUSION} for cosine in (0.41, 0.67)
+        {
+            "adapter": [noise(cosine)],
+            "retrieve": vectors(noise=0.67, into=["vectors", "words"], among=9, at_least=5),
+            "prefix": FUSION,
+        }
+        for cosine in (0.41, 0.67)
     ],
     "shared": [{"adapter": ["shared", noise(cosine)]} for cosine in (0.54, 0.67)],
     "shared and neighbours": [

@@ -123,23 +123,27 @@ def test_what_becomes_of_it(rows, encoder):
     memory = Memory.open(rows, lambda: encoder)
     found = search(memory, rows, encoder, k=3)
     assert np.array_equal(found.vectors(0), memory.vectors[found.places[0]])
-    assert found.context(0, "why?") == "why?"
+    assert found.context(0, "why?", 0) == "why?"
     raw = search(memory, rows, encoder, k=3, raw=True).vectors(0)
     np.testing.assert_allclose(raw, encoder.text_features(memory.texts(found.places[0])), atol=1e-5)
     said = search(memory, rows, encoder, k=3, into="captions")
     assert said.vectors(0) is None
-    assert said.context(0, "why?") == f"why? Similar images show {'; '.join(memory.texts(found.places[0]))}."
+    assert said.context(0, "why?", 0) == f"why? Similar images show {'; '.join(memory.texts(found.places[0]))}."
     words = search(memory, rows, encoder, into="words", dropout=0.0, attributes=False)
-    assert words.context(len(rows) - 1, "") == "There are dog, cat in image."
+    assert words.context(len(rows) - 1, "", 0) == "There are dog, cat in image."
     dropped = search(memory, rows, encoder, into="words", dropout=0.5, prompt="Was ist {}?")
-    first = [dropped.context(row, "") for row in range(len(rows))]
-    assert first == [dropped.context(row, "") for row in range(len(rows))]
+    first = [dropped.context(row, "", 0) for row in range(len(rows))]
+    assert first == [dropped.context(row, "", 0) for row in range(len(rows))]
     kept = sum(text.count(",") + 1 for text in first if "something" not in text)
     every = sum(
-        search(memory, rows, encoder, into="words", dropout=0.0).context(row, "").count(",") + 1
+        search(memory, rows, encoder, into="words", dropout=0.0).context(row, "", 0).count(",") + 1
         for row in range(len(rows))
     )
     assert 0.3 * every < kept < 0.7 * every
+    assert first != [dropped.context(row, "", 1) for row in range(len(rows))]  # others in each epoch
+    both = search(memory, rows, encoder, k=3, into=["vectors", "words"], dropout=0.0, attributes=False)
+    assert np.array_equal(both.vectors(0), found.vectors(0))
+    assert both.context(len(rows) - 1, "", 0) == "There are dog, cat in image."
     assert any(text == "Was ist something?" for text in first) or kept
 
 
@@ -157,6 +161,10 @@ def test_in_use(rows, encoder):
     named = words.context(0, "what?")
     assert named.startswith("what? There are ")
     assert named.endswith(" in image.")
+    settings = {"k": 2, "into": ["vectors", "words"], "among": 3, "at_least": 3}
+    both = open_finder(settings, rows, lambda: encoder, "run")(x[:1], "image")
+    assert torch.equal(both.vectors, by_image.vectors[:1])
+    assert both.context(0, "what?") == named
 
 
 def test_it_can_be_searched_in_another_encoder(rows, encoder, other, tmp_path):
@@ -221,7 +229,7 @@ def test_a_run_finds_its_table_and_the_rows_that_it_was_made_of(rows, encoder, t
 @pytest.mark.parametrize(
     "settings",
     [
-        {"k": "5"}, {"k": 10**9}, {"k": True}, {"into": ["vectors"]}, {"raw": 1}, {"language": None}, {"prompt": "{} {}"},
+        {"k": "5"}, {"k": 10**9}, {"k": True}, {"into": ["captions", "words"]}, {"raw": 1}, {"language": None}, {"prompt": "{} {}"},
         {"encoder": 3}, {"at_least": 0}, {"dropout": 2}, {"noise": 0.5}, {"memory": "x.jsonl"}, {"memory": {"reference": 3}},
     ],
 )  # fmt: skip

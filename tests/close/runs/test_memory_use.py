@@ -30,6 +30,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "alone": {"into": "vectors", "main": False, "raw": True, "noisy": True},
     "captions": {"into": "captions"},
     "words": {"into": "words", "at_least": 1},
+    "both": {"into": ["vectors", "captions"], "noise": 0.67},
 }
 
 
@@ -79,11 +80,11 @@ def by_hand(run: Path, memory: Path, queries: torch.Tensor) -> list[str]:
     said = []
     for query, vectors, words in zip(queries, raw, texts, strict=True):
         prompt: dict[str, Any] = {}
-        if retrieve["into"] == "vectors":
+        if "vectors" in retrieve["into"]:
             prompt = {"neighbours": (vectors if retrieve["raw"] else F.normalize(vectors, dim=-1))[None]}
-        elif retrieve["into"] == "captions":
-            prompt = captioner.prompts([f"Similar images show {'; '.join(words)}."])
-        else:
+        if "captions" in retrieve["into"]:
+            prompt |= captioner.prompts([f"Similar images show {'; '.join(words)}."])
+        if "words" in retrieve["into"]:
             content = [word for text in words for word in text.split() if word in (*tiny.COLOURS, *tiny.THINGS)]
             kept = [word for word in dict.fromkeys(word for text in words for word in text.split()) if word in content]
             prompt = captioner.prompts([f"There are {', '.join(kept)} in image."])
@@ -97,7 +98,7 @@ def shown(pictures) -> list[Path]:
     return sorted(pictures.iterdir())[:5]
 
 
-@pytest.mark.parametrize("way", ["vectors", "alone", "captions"])
+@pytest.mark.parametrize("way", ["vectors", "alone", "captions", "both"])
 class TestWays:
     def test_says_what_is_found_by_hand(self, runs, way, shown, others):
         """In the memory that it was trained with, in another one, of files and of vectors."""

@@ -78,6 +78,7 @@ def test_training_reads_what_is_found_and_the_run_says_how(recipe, captions, tmp
     [
         ({"k": 2, "into": "captions"}, "similar images show a "),
         ({"into": "words", "dropout": 0.0}, "there are "),
+        ({"into": ["vectors", "words"], "k": 2, "among": 4}, "there are "),
     ],
 )
 def test_words_are_in_the_prompt(recipe, tmp_path, monkeypatch, settings, said):
@@ -165,6 +166,11 @@ WRONG = [
     ({"noise": {"std": 0.1, "var": 0.01}}, "exactly one of std, var, cosine"),
     ({"into": "tokens"}, "retrieve.into"),
     ({"at_least": 2}, "at_least goes with into: words, not with into: vectors"),
+    ({"into": ["captions", "words"]}, "or vectors with one of the others"),
+    ({"into": []}, "into is one of vectors, captions, words"),
+    ({"into": ["vectors", "vectors"]}, "into is one of"),
+    ({"into": ["vectors", "words"], "among": 3, "at_least": 4}, "at_least is 4, and among"),
+    ({"into": ["vectors", "captions"], "among": 3}, "among goes with into: words, not with into: vectors, captions"),
     ({"into": "captions", "raw": True}, "raw goes with into: vectors, not with into: captions"),
     ({"into": "words", "k": 3, "at_least": 4}, "at_least is 4, and k, the captions that words are counted in, is 3"),
     ({"into": "words", "noise": 0.5}, "searches nothing; leave noise out"),
@@ -172,6 +178,7 @@ WRONG = [
     ({"into": "words", "language": "english"}, "unknown language 'english'"),
     ({"memory": "gone.jsonl"}, "gone.jsonl: no such file"),
     ({"memory": "few.jsonl"}, "few.jsonl has 4 rows, and k is 5"),
+    ({"memory": "few.jsonl", "into": "words", "k": 2, "among": 7}, "few.jsonl has 4 rows, and among is 7"),
     ({"memory": "few.jsonl", "k": 3, "leave_out": "groups"}, "finds 0 texts that are not its own"),
     ({"texts": "few.jsonl", "k": 3}, "texts are the rows that a table was made of, and no memory is given"),
     ({"memory": "few.jsonl", "texts": "few.jsonl", "k": 3}, "texts are for a table"),
