@@ -8,6 +8,7 @@ from typing import Any
 
 from accelerate import PartialState
 from transformers import TrainerCallback
+from transformers.trainer_utils import rotate_checkpoints
 
 from close.errors import DataError
 from close.io.files import read_json, write_json
@@ -20,7 +21,14 @@ STATE = "trainer_state.json"
 
 
 class Manifests(TrainerCallback):  # type: ignore[misc,unused-ignore]
-    """Writes into every checkpoint that is whole the sizes of its files."""
+    """Writes into every checkpoint that is whole the sizes of its files, and removes older ones then, and not before.
+
+    Args:
+        limit: checkpoints that are kept, as `save_total_limit` of transformers; the best and the newest always are.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A checkpoint was written."""
@@ -29,6 +37,7 @@ class Manifests(TrainerCallback):  # type: ignore[misc,unused-ignore]
         if args.should_save and (folder / STATE).is_file():
             sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.name != MANIFEST}
             write_json(folder / MANIFEST, sizes)
+            rotate_checkpoints(args.output_dir, self.limit, state.best_model_checkpoint, use_mtime=True)
 
 
 def latest_checkpoint(folder: Path) -> str | None:

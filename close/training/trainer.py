@@ -56,7 +56,11 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
         for printer in (PrinterCallback, ProgressCallback):
             self.remove_callback(printer)
         self.losses, self.validation = FiniteLosses(), validation
-        for callback in (EpochCallback(self), self.losses, Manifests(), BestCheckpoint(), ShortRun(), *callbacks):
+        manifests = Manifests(self.args.save_total_limit)
+        self.args.save_total_limit = (
+            None  # transformers would remove what is whole before it is known that the new one is
+        )
+        for callback in (EpochCallback(self), self.losses, manifests, BestCheckpoint(), ShortRun(), *callbacks):
             self.add_callback(callback)
 
     def run(self, checkpoint: str | None) -> int:

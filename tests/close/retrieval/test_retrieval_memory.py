@@ -229,7 +229,8 @@ def test_a_run_finds_its_table_and_the_rows_that_it_was_made_of(rows, encoder, t
 @pytest.mark.parametrize(
     "settings",
     [
-        {"k": "5"}, {"k": 10**9}, {"k": True}, {"into": ["captions", "words"]}, {"raw": 1}, {"language": None}, {"prompt": "{} {}"},
+        {"k": "5"}, {"k": 10**9}, {"k": True}, {"into": ["captions", "words"]},
+        {"raw": 1}, {"language": None}, {"prompt": "{} {}"},
         {"encoder": 3}, {"at_least": 0}, {"dropout": 2}, {"noise": 0.5}, {"memory": "x.jsonl"}, {"memory": {"reference": 3}},
     ],
 )  # fmt: skip

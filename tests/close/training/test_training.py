@@ -394,6 +394,26 @@ class TestResume:
         train(made, run, resume=True)
         assert content(run) == content(whole)
 
+    def test_a_kill_while_an_older_checkpoint_is_removed_loses_neither(self, recipe, tmp_path, monkeypatch):
+        """Of one checkpoint at a time: the new one is known to be whole before the old one goes."""
+        made, run = recipe({"save_strategy": "steps", "save_steps": 1, "save_total_limit": 1}), tmp_path / "run"
+        whole = train(made, tmp_path / "whole")
+        removed = shutil.rmtree
+
+        def killed(place: Any, *args: Any, **kwargs: Any) -> None:
+            if "checkpoint-" in str(place):
+                (Path(place) / "manifest.json").unlink()
+                raise KeyboardInterrupt
+            removed(place, *args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "rmtree", killed)
+            with pytest.raises(KeyboardInterrupt):
+                train(made, run)
+        assert latest_checkpoint(run / "checkpoints") == str(run / "checkpoints" / "checkpoint-2")
+        train(made, run, resume=True)
+        assert content(run) == content(whole)
+
     def test_checkpoints_that_nobody_vouches_for_are_told(self, recipe, tmp_path, monkeypatch):
         made, run = recipe({"save_strategy": "steps", "save_steps": 1}), tmp_path / "run"
         with monkeypatch.context() as patch:
