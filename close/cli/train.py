@@ -14,6 +14,8 @@ from close.io.terminal import show
 
 __all__ = ["register"]
 
+_VARY = "A setting that every method is tried in"
+_SELECT = "Choose the best run without images"
 _TABLE = "{} that adapters are fitted on, where they need any: a table's folder, .npy, or a data file."
 
 
@@ -55,22 +57,22 @@ def train(
 
 def sweep(
     recipe: Annotated[Path, typer.Argument(help="YAML file: what all runs share.")],
-    test: Annotated[
-        Path | None, typer.Option("--test", help="Rows to score on; each has an image and a source.")
-    ] = None,
+    test: Annotated[Path | None, typer.Option(help="Rows to score on; each has an image and a source.")] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value")] = None,
     adapter: Annotated[list[str] | None, typer.Option(help="Adapter spec, again for each; none: noise alone.")] = None,
     noise: Annotated[
-        list[float] | None, typer.Option(help="Cosine that the noise leaves, again for each; 1: none.")
+        list[float] | None, typer.Option(help="Cosine that noise leaves, again for each; 1: none.")
     ] = None,
-    epochs: Annotated[list[float] | None, typer.Option(help="Length of training, again for each.")] = None,
+    vary: Annotated[
+        list[str] | None, typer.Option(help=f"{_VARY}: training.warmup_steps=0,50; again for each.")
+    ] = None,
+    tune: Annotated[Path | None, typer.Option(help="Rows as those of --test, to choose settings by.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 3,
     select: Annotated[
-        Path | None,
-        typer.Option(help="Choose the best run without images: rows with references, or captions in groups."),
+        Path | None, typer.Option(help=f"{_SELECT}, by rows with references or captions in groups.")
     ] = None,
     select_image: Annotated[
-        Path | None, typer.Option(help="With --select: a table of unpaired images, to select by texts made like them.")
+        Path | None, typer.Option(help="With --select: unpaired images that its texts are made like.")
     ] = None,
     text: Annotated[Path | None, typer.Option(help=_TABLE.format("Texts"))] = None,
     image: Annotated[Path | None, typer.Option(help=_TABLE.format("Images"))] = None,
@@ -82,7 +84,7 @@ def sweep(
     out: Annotated[Path, typer.Option("--out", help="Folder of the sweep.")] = Path("sweep"),
     as_json: Json = False,
 ) -> None:
-    """Train adapters × noise × epochs × seeds; one table and one plot with intervals. A stopped sweep continues.
+    """Train adapters × noise × settings × seeds; a table, a plot, and what may be claimed. A stopped sweep continues.
 
     All arms are checked before the first is trained. Adapters that learn from tables and name none are given --text and --image.
     """
@@ -90,7 +92,7 @@ def sweep(
 
     base = load_recipe(recipe, overrides)  # before torch and transformers are loaded, which takes seconds
     from close.adapters.resolve import parse_spec
-    from close.study.arms import arms_of
+    from close.study.arms import arms_of, settings_of
     from close.study.export import table_of
     from close.study.sweep import sweep as run
     from close.study.tables import Tables
@@ -99,13 +101,13 @@ def sweep(
     arms = arms_of(
         [parse_spec(spec) for spec in adapter or ["none"]],
         noise or [1.0],
-        epochs=epochs or [],
+        settings=settings_of(vary or []),
         image=test is not None and not no_image,
         tables=tables,
     )
     told = partial(show, err=True)
     first = list(range(base.seed, base.seed + seeds))
-    summary = run(base, arms, first, test, out, select=select, select_images=select_image, tell=told)
+    summary = run(base, arms, first, test, out, tune=tune, select=select, select_images=select_image, tell=told)
     if as_json:
         print_json(summary)
     else:

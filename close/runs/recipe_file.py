@@ -13,7 +13,7 @@ from close.io.places import last_part, moved_reference, seen_from
 from close.io.plain import parse_yaml, read_yaml
 from close.plugins import is_file
 
-__all__ = ["absolute", "named", "portable", "portable_reference", "read_values"]
+__all__ = ["absolute", "named", "number", "portable", "portable_reference", "read_values"]
 
 
 def read_values(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -127,13 +127,12 @@ def _set(values: dict[str, Any], override: str) -> None:
         value = parse_yaml(text)
     except ValueError as error:
         raise RecipeError(f"override {override!r}: {text!r} is not a YAML value ({error})") from None
-    if isinstance(value, str):  # YAML 1.1 reads 3e-4 as a string
-        value = _number(value)
-    place[last] = value
+    place[last] = number(value)
 
 
-def _number(text: str) -> str | float:
+def number(value: Any) -> Any:
+    """A value that was given as YAML, which reads 3e-4 as a text."""
     try:
-        return float(text)
+        return float(value) if isinstance(value, str) else value
     except ValueError:
-        return text
+        return value

@@ -1,33 +1,96 @@
-"""The arms of a sweep: adapters × noise × epochs, and the two that a comparison needs."""
+"""The arms of a sweep: adapters × noise × settings, and the two that a comparison needs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 from close.adapters import check_adapter
 from close.adapters.base import stages_of
 from close.errors import CloseError, RecipeError
+from close.io.plain import parse_yaml
+from close.runs.recipe_file import number
 from close.study.tables import Tables
 
-__all__ = ["Arm", "arms_of", "naming"]
+__all__ = ["Arm", "Setting", "arms_of", "merged", "naming", "settings_of"]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train: a name, and what differs from the base recipe."""
+    """One way to train: a name, and what differs from the base recipe; of a method in several settings, which these are."""
 
     name: str
     changes: dict[str, Any] = field(default_factory=dict)
+    method: str = ""
+    setting: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every method is trained with in turn."""
+
+    name: str
+    changes: dict[str, Any]
+
+
+def settings_of(vary: Sequence[str]) -> list[Setting]:
+    """All combinations of the values of recipe keys: `training.warmup_steps=0,50`, `prefix=linear,mlp`.
+
+    Raises:
+        RecipeError: one is no key=value,value; a key or a value is given twice; or the key is one that tells arms apart.
+    """
+    axes: dict[str, list[Setting]] = {}
+    for given in vary:
+        key, equals, text = given.partition("=")
+        if not equals or not key:
+            raise RecipeError(f"--vary is key=value,value, e.g. training.warmup_steps=0,50, not {given!r}")
+        if key in axes:
+            raise RecipeError(f"--vary {key} is given twice; give all its values at once")
+        if (top := key.partition(".")[0]) in ("adapter", "train_on", "seed"):
+            raise RecipeError(f"--vary {key}: {top} tells the arms of a sweep apart; it has an option of its own")
+        try:
+            values = parse_yaml(f"[{text}]")
+        except ValueError as error:
+            raise RecipeError(f"--vary {given!r}: {text!r} are no YAML values ({error})") from None
+        shown = [_label(value) for value in map(number, values)]
+        if not values or len({*shown}) < len(shown):
+            raise RecipeError(f"--vary {given!r}: expected values that differ, with commas between")
+        axes[key] = [
+            Setting(f"{key.rpartition('.')[2]} {text}", _nested(key, number(value)))
+            for text, value in zip(shown, values, strict=True)
+        ]
+    made = []
+    for chosen in product(*axes.values()) if axes else ():
+        changes: dict[str, Any] = {}
+        for one in chosen:
+            changes = merged(changes, one.changes)
+        made.append(Setting(", ".join(one.name for one in chosen), changes))
+    return made
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's values with others in their place; sections are merged."""
+    found = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(found.get(key), dict)
+        found[key] = found[key] | value if both else value
+    return found
 
 
 def arms_of(
     adapters: Sequence[Any],
     noises: Sequence[float],
     *,
-    epochs: Sequence[float] = (),
+    settings: Sequence[Setting] = (),
     image: bool = True,
     tables: Tables | None = None,
 ) -> list[Arm]:
@@ -36,13 +99,13 @@ def arms_of(
     Args:
         adapters: specs as in a recipe; "none" means noise alone.
         noises: cosines that the noise leaves; 1 means no noise.
-        epochs: every arm for each of these lengths of training; the recipe's where empty.
+        settings: what every arm is trained with in turn; the recipe as it is where empty.
         image: include the image-supervised ceiling.
         tables: what adapters learn from that say nothing of it themselves.
     Raises:
         RecipeError: an adapter is none or lacks data (it is named), something is given twice, or a noise is no cosine.
     """
-    for kind, given in (("adapter", adapters), ("noise", noises), ("epochs", epochs)):
+    for kind, given in (("adapter", adapters), ("noise", noises)):
         if twice := [one for place, one in enumerate(given) if one in list(given)[:place]]:
             raise RecipeError(f"{kind} {twice[0]!r} is given twice; each is trained once")
     if wrong := [cosine for cosine in noises if not 0 < cosine <= 1]:
@@ -61,11 +124,11 @@ def arms_of(
         arms = [replace(arm, name=f"{name}: {arm.changes['adapter']}") if arm.name == name else arm for arm in arms]
     if image:
         arms.append(Arm("image", {"adapter": "none", "train_on": "image"}))
-    if epochs:
+    if settings:
         arms = [
-            Arm(f"{arm.name}, {length:g} epochs", arm.changes | {"training": {"epochs": length}})
+            Arm(f"{arm.name}, {one.name}", merged(arm.changes, one.changes), arm.name, one.name)
             for arm in arms
-            for length in epochs
+            for one in settings
         ]
     return arms
 
@@ -90,7 +153,9 @@ def naming(arm: str) -> Iterator[None]:
 
 
 def _label(stage: Any) -> str:
-    if not isinstance(stage, dict) or len(stage) != 1:
+    if isinstance(stage, dict) and len(stage) != 1:
+        return " ".join(f"{key} {value}" for key, value in stage.items())
+    if not isinstance(stage, dict):
         return str(stage)
     name, options = next(iter(stage.items()))
     if not isinstance(options, dict):

@@ -8,9 +8,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from close.study.claims import sentence
+
 __all__ = ["MODALITIES", "cell", "csv_of", "latex_of", "scores_of", "table_of"]
 
-MODALITIES = {"image": "images in", "text": "text in", "selection": "stand-ins in"}
+MODALITIES = {"image": "images in", "text": "text in", "tuning": "images of --tune in", "selection": "stand-ins in"}
 FEW = 3
 """Seeds below which values are shown as they are: an interval of two is wider than any score."""
 
@@ -20,7 +22,22 @@ def table_of(summary: dict[str, Any]) -> str:
     head, rows = _cells(summary)
     lines = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in (head, *rows)]
     lines.insert(1, "|" + "---|" * len(head))
-    return "\n".join([*lines, "", *_notes(summary)]) + "\n"
+    return "\n".join([*lines, "", *_methods(summary), *_notes(summary)]) + "\n"
+
+
+def _methods(summary: dict[str, Any]) -> list[str]:
+    """Of methods that were tried in several settings, the first score of each."""
+    claimed: dict[str, Any] = summary.get("claims", {})
+    if not claimed or len(next(iter(claimed.values()))["settings"]) < 2:
+        return []
+    score, found = next(iter(claimed.items()))
+    lines = [f"| method | {score} over {len(found['settings'])} settings | worst | tuned |", "|---|---|---|---|"]
+    for name, one in found["methods"].items():
+        over = f"{one['mean']:.1f}" + (f" [{one['ci'][0]:.1f}, {one['ci'][1]:.1f}]" if one["ci"] else "")
+        ends = [one["worst"], one.get("tuned")]
+        cells = [f"{end['mean']:.1f} ({end['setting']})" if end else "–" for end in ends]
+        lines.append(f"| {name.replace('|', chr(92) + '|')} | {over} | {cells[0]} | {cells[1]} |")
+    return [*lines, ""]
 
 
 def latex_of(summary: dict[str, Any]) -> str:
@@ -104,6 +121,7 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         notes.append(f"Of fewer than {FEW} seeds each one's value is shown ({seeds}): they give no interval.")
     if any("recovered_share" in arm for arm in arms.values()):
         notes.append("Recovered is (method − none) / (image − none), of the means.")
+    notes += [sentence(found, score) for score, found in list(summary.get("claims", {}).items())[:2]]
     if chosen := summary.get("selected"):
         notes.append(f"Chosen by text: {chosen['arm']}" + _share_of_best(chosen))
     return notes

@@ -3,32 +3,68 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from close.evaluation.metrics import METRICS
 from close.evaluation.transfer import recovered_share
 from close.io.plots import Colours, figure, save_png, save_vectors
+from close.study.claims import claims
 from close.study.export import FEW, MODALITIES, scores_of
 from close.study.selection import best
 
 __all__ = ["interval", "plot", "summarise"]
 
 
-def summarise(results: dict[str, dict[str, list[dict[str, Any]]]]) -> dict[str, Any]:
+def summarise(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Means with intervals over seeds, recovered shares, and what would be chosen by text alone."""
     table: dict[str, Any] = {}
     for name, arm in results.items():
-        table[name] = {"seeds": [run["seed"] for run in arm["runs"]]}
+        table[name] = {key: arm[key] for key in ("method", "setting") if key in arm}
+        table[name]["seeds"] = [run["seed"] for run in arm["runs"]]
         for modality in MODALITIES:
             if keys := arm["runs"][0].get(modality):
                 table[name][modality] = {key: interval([run[modality][key] for run in arm["runs"]]) for key in keys}
-    for name in table:
-        if "none" in table and "image" in table and "image" in table[name]:
-            table[name]["recovered_share"] = _recovered(results, name)
-    return {"arms_scored": table} | _selected(table)
+    places = {(arm.get("method", name), arm.get("setting")): name for name, arm in results.items()}
+    for name, arm in table.items():
+        ends = [places.get((end, arm.get("setting"))) for end in ("none", "image")]
+        if None not in ends and "image" in arm:
+            arm["recovered_share"] = _recovered(results, name, *map(str, ends))
+    return {"arms_scored": table} | _selected(table) | _claims(results)
+
+
+def _claims(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """For each score what may be claimed; nothing of a single method, or while runs of an arm are still to come."""
+    methods: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for name, arm in results.items():
+        methods.setdefault(arm.get("method", name), {})[arm.get("setting", "as it is")] = arm["runs"]
+    cells = [runs for settings in methods.values() for runs in settings.values()]
+    shapes = {tuple(settings) for settings in methods.values()}
+    if len(methods) < 2 or len(shapes) > 1 or len({len(runs) for runs in cells}) > 1 or "image" not in cells[0][0]:
+        return {}
+    by = (
+        next((by for by in ("tuning", "selection") if by in cells[0][0]), None) if len(next(iter(shapes))) > 1 else None
+    )
+    found = {}
+    for score in METRICS.scores():
+        if any(score.key not in run["image"] for runs in cells for run in runs):
+            continue
+        scores = {
+            split: {
+                method: {  # a ceiling that has seen no text is tuned on the test itself, to its advantage
+                    setting: [run.get(split, run["image"])[score.key] for run in runs]
+                    for setting, runs in settings.items()
+                }
+                for method, settings in methods.items()
+            }
+            for split in ("image", by)
+            if split
+        }
+        found[score.key] = claims(scores["image"], scores.get(by or ""), higher_is_better=score.higher_is_better)
+    return {"claims": found} if found else {}
 
 
 def _selected(table: dict[str, Any]) -> dict[str, Any]:
@@ -48,14 +84,12 @@ def _selected(table: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _recovered(results: dict[str, Any], name: str) -> dict[str, Any]:
+def _recovered(results: Mapping[str, Any], name: str, none: str, image: str) -> dict[str, Any]:
     """Of the mean scores: a ratio of single seeds would divide by noise."""
     shares = {}
     for key in results[name]["runs"][0]["image"]:
-        arm, none, image = (
-            float(np.mean([run["image"][key] for run in results[which]["runs"]])) for which in (name, "none", "image")
-        )
-        shares[key] = recovered_share(arm, none, image)
+        means = [float(np.mean([run["image"][key] for run in results[one]["runs"]])) for one in (name, none, image)]
+        shares[key] = recovered_share(*means)
     return shares
 
 

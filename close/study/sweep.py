@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from close.adapters.resolve import check_tables
+from close.data.rows import Modality
 from close.data.shards import open_rows
 from close.encoders import load_encoder
 from close.errors import DataError, RecipeError
@@ -25,7 +26,7 @@ from close.io.versions import versions
 from close.model.language_models.loading import check_language_model
 from close.runs.evaluate import evaluate
 from close.runs.recipe import Recipe, checked
-from close.study.arms import Arm, naming
+from close.study.arms import Arm, merged, naming
 from close.study.export import FEW, csv_of, latex_of, table_of
 from close.study.results import plot, summarise
 from close.study.selection import kept_scores, saved_selection
@@ -44,7 +45,7 @@ def run_folder(base: Recipe, arm: Arm, seed: int, folder: Path) -> tuple[Recipe,
     Raises:
         RecipeError: the arm makes no recipe; it is named.
     """
-    recipe = checked(_merge(base.dump(), arm.changes) | {"seed": seed}, f"arm {arm.name!r}")
+    recipe = checked(merged(base.dump(), arm.changes) | {"seed": seed}, f"arm {arm.name!r}")
     digest = hashlib.sha256(json.dumps(recipe.dump(), sort_keys=True).encode()).hexdigest()[:10]
     return recipe, folder / "runs" / f"{re.sub(r'[^-+.,=()A-Za-z0-9]', '_', arm.name)[:80]}-{seed}-{digest}"
 
@@ -56,42 +57,42 @@ def run_arm(
     test: Path | None,
     folder: Path,
     *,
+    tune: Path | None = None,
     select: Path | None = None,
     select_images: Path | None = None,
 ) -> dict[str, Any]:
     """Train and score one arm with one seed; what is done already is read, not done again.
 
     Returns:
-        Score by name for images in ("image") and for text in ("text"), where there are test rows, and for texts that stand in for
-        images ("selection"), where there are rows to select by and the arm is trained on text.
+        Score by name for images in ("image") and for text in ("text"), where there are test rows; for the images of rows to tune
+        on ("tuning"); and for texts that stand in for images ("selection"), where there are rows to select by and the arm is
+        trained on text.
     """
     recipe, place = run_folder(base, arm, seed, folder)
     train(recipe, place, resume=True)
     scores = {}
-    if test is not None:
-        for modality in ("image", "text"):
-            saved = place / "evaluations" / f"{test.stem}-{modality}" / "scores.json"
-            found = kept_scores(saved)
-            if found.get("data_sha256") != open_rows(test).sha256:
-                found = evaluate(place, test, modality=modality, tokenizer="python")
-            scores[modality] = _headlines(found["scores"])
+    looked: tuple[tuple[str, Path | None, Modality], ...]
+    looked = (("image", test, "image"), ("text", test, "text"), ("tuning", tune, "image"))
+    for name, rows, modality in looked:
+        if rows is not None:
+            scores[name] = _headlines(_evaluated(place, rows, modality))
     if select is not None and recipe.train_on == "text":
         scores["selection"] = _headlines(saved_selection(place, select, image=select_images)["scores"])
     return scores
+
+
+def _evaluated(run: Path, rows: Path, modality: Modality) -> dict[str, Any]:
+    """The scores of a run; those that it has of the same rows are read."""
+    found = kept_scores(run / "evaluations" / f"{rows.stem}-{modality}" / "scores.json")
+    if found.get("data_sha256") != open_rows(rows).sha256:
+        found = evaluate(run, rows, modality=modality, tokenizer="python")
+    return dict(found["scores"])
 
 
 def _headlines(scores: dict[str, Any]) -> dict[str, float]:
     """Scores that a sweep reports, where the evaluation has them; the first that it has is plotted."""
     keys = [score.key for score in METRICS.scores() if score.headline]
     return {key: scores[key] for key in keys if scores.get(key) is not None}
-
-
-def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merged[key] | value if both else value
-    return merged
 
 
 def sweep(
@@ -101,6 +102,7 @@ def sweep(
     test: str | Path | None,
     out: str | Path,
     *,
+    tune: str | Path | None = None,
     select: str | Path | None = None,
     select_images: str | Path | None = None,
     tell: Callable[[str], None] = lambda line: None,
@@ -111,12 +113,14 @@ def sweep(
     end `index.html`, where there are test rows: the table, and the same pictures as each arm captions them.
 
     Args:
-        test: rows with images to score on; None where there are none.
+        test: rows with images to score on; None where there are none. tune: other such rows, on which each method's setting is
+            chosen, where arms are methods in several settings.
         select: rows whose texts stand in for images (`close.study.selection`), to choose the best arm by.
         select_images: a table of unpaired images, which makes these stand-ins more like them.
     Returns:
         What `sweep.json` says: for each arm, score and modality the values, their mean and its 95 % interval over seeds
-        (Student's t), and the recovered share (arm − none) / (image − none); with `select`, the arm `selected` by it.
+        (Student's t), and the recovered share (arm − none) / (image − none); with `select`, the arm `selected` by it; and for
+            each score what may be claimed (`close.study.claims`).
     Raises:
         RecipeError: no seed or no arm, or nothing to score on.
     """
@@ -125,15 +129,16 @@ def sweep(
     if test is None and select is None:
         raise RecipeError("a sweep scores on test rows with images, or selects by text, or both: give --test, --select")
     base = filled_in(base, Path(out))
-    folder, data, chooser, images = Path(out), *(None if p is None else Path(p) for p in (test, select, select_images))
-    _check(base, arms, seeds, folder, data, chooser, images)
-    results: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    given = (test, tune, select, select_images)
+    folder, data, tuner, chooser, images = Path(out), *(None if p is None else Path(p) for p in given)
+    _check(base, arms, seeds, folder, data, tuner, chooser, images)
+    results: dict[str, dict[str, Any]] = {}
     with exclusively(folder, "is being made"):
         for number, (seed, arm) in enumerate(product(seeds, arms), 1):
             tell(f"run {number} of {len(arms) * len(seeds)}: {arm.name}, seed {seed}")
-            results.setdefault(arm.name, {"runs": []})["runs"].append(
-                {"seed": seed, **run_arm(base, arm, seed, data, folder, select=chooser, select_images=images)}
-            )
+            scores = run_arm(base, arm, seed, data, folder, tune=tuner, select=chooser, select_images=images)
+            about = {"method": arm.method, "setting": arm.setting} if arm.setting else {}
+            results.setdefault(arm.name, about | {"runs": []})["runs"].append({"seed": seed, **scores})
             summary = summarise(results)
             summary |= {"recipe": base.dump(), "arms": {arm.name: arm.changes for arm in arms}, "versions": versions()}
             _write(folder, summary)
@@ -148,6 +153,7 @@ def _check(
     seeds: Sequence[int],
     folder: Path,
     test: Path | None,
+    tune: Path | None,
     select: Path | None,
     select_images: Path | None,
 ) -> None:
@@ -167,8 +173,14 @@ def _check(
             check_tables(recipe.adapter, encoder)
     check_language_model(base.language_model)
     task = get_task(base.parts()[0].task)
-    if test is not None:
-        rows = open_rows(test)
+    if tune is not None and (test is None or open_rows(tune).sha256 == open_rows(test).sha256):
+        raise RecipeError(
+            "--tune are rows that settings are chosen on, other than those of --test, which they are judged by"
+        )
+    for place in (test, tune):
+        if place is None:
+            continue
+        rows = open_rows(place)
         if lacking := next((row for row in rows if row.image is None or not task.source(row)), None):
             raise DataError(f"{rows.path}: row {lacking.id!r}: rows to score on have an 'image' and a 'source'")
     if select is not None:

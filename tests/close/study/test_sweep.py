@@ -15,7 +15,7 @@ from close.errors import DataError, MismatchError, RecipeError
 from close.evaluation.images import select_rows
 from close.evaluation.scores import score_rows
 from close.runs.pipeline import load
-from close.study.arms import Arm, arms_of
+from close.study.arms import Arm, arms_of, settings_of
 from close.study.export import csv_of, latex_of, table_of
 from close.study.results import interval, plot, summarise
 from close.study.selection import best, selection_score
@@ -59,8 +59,29 @@ def test_arms_are_the_grid_with_its_two_references():
         "image",
     ]
     assert arms[-1].changes["train_on"] == "image"
-    longer = arms_of(["none"], [0.67], epochs=[1, 2], image=False)
-    assert [arm.changes["training"]["epochs"] for arm in longer] == [1, 2, 1, 2]
+    settings = settings_of(["training.epochs=1,2", "prefix=linear,{kind: mlp, length: 2}"])
+    assert [one.name for one in settings][:2] == ["epochs 1, prefix linear", "epochs 1, prefix kind mlp length 2"]
+    longer = arms_of(["none"], [0.67], settings=settings, image=False)
+    assert [arm.changes["training"]["epochs"] for arm in longer] == [1, 1, 2, 2] * 2
+    assert {arm.method for arm in longer} == {"none", "gaussian cosine 0.67"}
+    assert settings_of(["training.learning_rate=1e-3,0.02"])[0].changes == {"training": {"learning_rate": 0.001}}
+
+
+@pytest.mark.parametrize(
+    ("vary", "words"),
+    [
+        (["training.epochs"], "--vary is key=value,value"),
+        (["training.epochs=1", "training.epochs=2"], "is given twice"),
+        (["training.epochs=2,2.0,2"], "values that differ"),
+        (["training.epochs="], "values that differ"),
+        (["training.epochs=[1"], "no YAML values"),
+        (["adapter=none"], "adapter tells the arms of a sweep apart"),
+        (["seed=1,2"], "an option of its own"),
+    ],
+)
+def test_settings_that_are_none(vary, words):
+    with pytest.raises(RecipeError, match=words):
+        settings_of(vary)
 
 
 def test_intervals_and_shares_are_students():
@@ -115,6 +136,34 @@ def test_a_sweep_scores_resumes_and_chooses(recipe, rows, captions, tmp_path):
     assert "images in" not in table_of(text_only)
 
 
+def test_methods_in_several_settings(recipe, rows, tmp_path):
+    """Tuned on other rows, judged over all settings, and never told apart by less than chance."""
+    lines = [json.loads(line) for line in rows.read_text().splitlines()]
+    other = tiny.write_jsonl(rows.parent / "tuning.jsonl", lines[:7])
+    base = recipe({"max_steps": 2, "save_strategy": "no"}, data={"train": str(rows)})
+    arms = arms_of(["none"], [0.67], settings=settings_of(["training.warmup_steps=0,1"]))
+    found = sweep(base, arms, [0, 1], rows, tmp_path / "s", tune=other)
+    table, claimed = found["arms_scored"], found["claims"]["cider"]
+    assert list(table)[:3] == ["none, warmup_steps 0", "none, warmup_steps 1", "gaussian cosine 0.67, warmup_steps 0"]
+    for arm in table.values():
+        assert len(arm["tuning"]["cider"]["values"]) == 2
+        assert arm["recovered_share"].keys() == arm["image"].keys()
+    assert claimed["settings"] == ["warmup_steps 0", "warmup_steps 1"]
+    assert set(claimed["methods"]) == {"none", "gaussian cosine 0.67", "image"}
+    for method, one in claimed["methods"].items():
+        tuned = max(claimed["settings"], key=lambda setting: table[f"{method}, {setting}"]["tuning"]["cider"]["mean"])
+        assert one["tuned"]["mean"] == table[f"{method}, {tuned}"]["image"]["cider"]["mean"]
+    written = (tmp_path / "s" / "sweep.md").read_text()
+    assert "| method | cider over 2 settings | worst | tuned |" in written
+    assert "cider, 2 settings, 2 seeds: " in written
+    with pytest.raises(RecipeError, match="other than those of --test"):
+        sweep(base, arms, [0], rows, tmp_path / "t", tune=rows)
+    with pytest.raises(RecipeError, match=r"arm 'none, warmup_step 0'.*did you mean"):
+        sweep(
+            base, arms_of(["none"], [1.0], settings=settings_of(["training.warmup_step=0"])), [0], rows, tmp_path / "t"
+        )
+
+
 def test_a_sweep_needs_something_to_do(recipe, rows, tmp_path):
     with pytest.raises(RecipeError, match="at least one"):
         sweep(recipe(), [], [0], None, tmp_path)
@@ -153,7 +202,7 @@ def test_every_arm_is_checked_before_the_first_is_trained(told, tiny_encoder, ti
     [
         (["--noise", 0], "noise 0.0: the cosine that it leaves is more than 0"),
         (["--noise", 0.5, "--noise", 0.5], "noise 0.5 is given twice"),
-        (["--epochs", -1], "arm 'none, -1 epochs': training.epochs"),
+        (["--vary", "training.epochs=-1"], "arm 'none, epochs -1': training.epochs"),
         (["--test", "{captions}"], "row 'r0': rows to score on have an 'image'"),
         (["--select", "{alone}"], "to select by text, rows need 'references'"),
         (["--select-image", "nowhere"], "--select-image goes with --select"),
