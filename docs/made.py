@@ -250,15 +250,16 @@ def _kind(annotation: Any) -> str:
 
 
 def _attributes(model: type) -> dict[str, str]:
-    """Name to meaning, of a class's documentation; `a, b: …` is said of both."""
+    """Name to meaning, of the documentation of a class and those that it is made from; `a, b: …` is said of both."""
     names = list(getattr(model, "model_fields", None) or model.__annotations__)
-    doc = one_a_line(inspect.getdoc(model) or "", names)
-    section = doc.partition("Attributes:\n")[2].partition("\n\n")[0]
     found: dict[str, str] = {}
-    for entry in re.split(r"\n(?= {4}\w)", "\n" + section):
-        said, _, meaning = entry.partition(":")
-        found |= {name.strip(): " ".join(meaning.split()) for name in said.split(",")}
-    return found
+    for part in reversed(model.__mro__):
+        doc = one_a_line(inspect.cleandoc(part.__doc__ or ""), names)
+        section = doc.partition("Attributes:\n")[2].partition("\n\n")[0]
+        for entry in re.split(r"\n(?= {4}\w)", "\n" + section):
+            said, _, meaning = entry.partition(":")
+            found |= {name.strip(): " ".join(meaning.split()) for name in said.split(",")}
+    return {name: meaning for name, meaning in found.items() if name in names}
 
 
 def recipe() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class FoundBatch:
 
     def context(self, row: int, context: str) -> str:
         """The context of one of the batch, with what was found behind it."""
-        return self.retrieval.told(list(self.texts[row]), context) if self.retrieval.needs_texts else context
+        return self.retrieval.told(list(self.texts[row]), context) if self.retrieval.prompted else context
 
 
 class Finder:
@@ -84,13 +84,13 @@ class Finder:
             ]  # those that are the text itself go last
             places = np.take_along_axis(places, order, axis=1)
         vectors = None
-        if "vectors" in self.retrieval.into:
+        if "vectors" in self.retrieval.uses:
             take = self.memory.raw if self.retrieval.raw else self.memory.vectors.__getitem__
             vectors = torch.from_numpy(np.array(take(places[:, : self.retrieval.k])))
         return FoundBatch(vectors, places, [self._said(row) for row in places], self.retrieval)
 
     def _said(self, places: np.ndarray) -> list[str]:
-        if not self.retrieval.needs_texts:
+        if not self.retrieval.prompted:
             return []
         if self.retrieval.prompted == "captions":
             return self.memory.texts(places[: self.retrieval.k])
@@ -110,7 +110,7 @@ def check_memory(memory: Memory, retrieval: Retrieval) -> None:
         raise RecipeError(
             f"memory {memory.path} has {len(memory)} different texts, and {retrieval.asked}; it needs more than that"
         )
-    if retrieval.needs_texts:
+    if retrieval.prompted:
         memory.texts([0])
 
 
@@ -133,9 +133,9 @@ def open_finder(
     """
     retrieval = Retrieval.of(retrieve)
     if retrieval.language.endswith(".toml"):
-        retrieval = replace(retrieval, language=os.path.join(where, retrieval.language))
+        retrieval = retrieval.model_copy(update={"language": os.path.join(where, retrieval.language)})
     reference = None if retrieval.encoder is None else place_of(retrieval.encoder, where)
-    retrieval = replace(retrieval, encoder=reference)
+    retrieval = retrieval.model_copy(update={"encoder": reference})
     if reference is not None and search is None:
         search = lambda: load_encoder(reference)  # noqa: E731
     if isinstance(memory, Memory):

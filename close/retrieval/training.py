@@ -92,7 +92,7 @@ class Found:
 
     def vectors(self, row: int) -> NDArray[np.float32] | None:
         """(k, D) vectors of the texts found for a row, in the captioner's encoder; None where they come into the prompt alone."""
-        if self.places is None or "vectors" not in self.retrieval.into:
+        if self.places is None or "vectors" not in self.retrieval.uses:
             return None
         places = self.places[row]
         return self.memory.raw(places) if self.retrieval.raw else np.array(self.memory.vectors[places])

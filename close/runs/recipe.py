@@ -12,7 +12,6 @@ from close.errors import CloseError, RecipeError
 from close.io.files import not_finite
 from close.plugins import load_plugins
 from close.registry import unknown_name
-from close.retrieval.settings import uses
 from close.runs.recipe_file import read_values
 from close.runs.sections import (
     DataSection,
@@ -116,7 +115,7 @@ class Recipe(Section):
 
     def most_vectors(self, own: int) -> int:
         """The most vectors that go into the prefix, where an item has at most `own`."""
-        if self.retrieve is None or "vectors" not in uses(self.retrieve.into):
+        if self.retrieve is None or "vectors" not in self.retrieve.uses:
             return own
         return own * self.retrieve.main + self.retrieve.k
 

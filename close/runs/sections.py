@@ -22,7 +22,7 @@ from pydantic import (
 
 from close.data.columns import key_of
 from close.registry import unknown_name
-from close.retrieval.settings import MOST, Into, LeaveOut, uses
+from close.retrieval.settings import LeaveOut, Retrieval
 
 __all__ = ["DataSection", "LoraSection", "RetrieveSection", "Section", "TaskSection", "TrainingSection", "keys_only"]
 
@@ -100,45 +100,23 @@ _ONLY = {
 """What goes with one use of what is found."""
 
 
-class RetrieveSection(Section):
+class RetrieveSection(Retrieval):
     """Texts that are found for each row in training, and for each image in use.
 
     Attributes:
         memory: rows (`.jsonl`, `.txt`, `.csv`) or an embedding table of texts; without it, the training rows.
         texts: the rows that a table was made of, for captions and words.
-        k: texts that are found for a row or an image.
         noise: on the text that training searches with: a cosine, or {cosine, std or var: number} as the Gaussian adapter has it.
-        into: what becomes of them: "vectors" beside the main one, "captions" in the prompt, or content "words" in the prompt; or
-            vectors and one of the others: [vectors, words].
-        encoder: reference of another encoder to search in.
         leave_out: what training does not find: a row's own "texts", or those of its "groups". Without a word, the latter where it
             would give the target away: with `captions: multiple` and `train_on: image`.
-        main: vectors: the item's own vector goes in too. noisy: vectors: the adapter's noise is on them in training.
-        raw: vectors: of the length that the encoder gave them, for what noises them by std or var.
-        among: words: captions that they are looked for in; without it, k.
-        at_least: words: in how many of those a word has to be; without it, in half of them.
-        dropout: words: share of a caption's own words that training leaves out, others in each epoch.
-        language: words: en, de, fr, es, a `.toml` file like those, or a function of one's own (`WORD_FINDERS`).
-        attributes: words: colours, sizes and numbers too, and not things alone.
-        prompt: captions, words: what is said of them, with {} where they come.
     """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     memory: Path | None = None
     texts: Path | None = None
-    k: int = Field(5, ge=1, le=MOST, strict=True)
     noise: Any = None
-    into: Into | list[Into] = "vectors"
-    encoder: str | None = None
     leave_out: LeaveOut | None = None
-    main: bool = True
-    noisy: bool = False
-    raw: bool = False
-    among: int | None = Field(None, ge=1, le=MOST, strict=True)
-    at_least: int | None = Field(None, ge=1, strict=True)
-    dropout: float = Field(0.4, ge=0, lt=1)
-    language: str = "en"
-    attributes: bool = True
-    prompt: str | None = None
 
     @field_validator("noise")
     @classmethod
@@ -161,22 +139,14 @@ class RetrieveSection(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> RetrieveSection:
-        into = uses(self.into)
-        foreign = {key for names in _ONLY.values() for key in names} - {key for use in into for key in _ONLY[use]}
+        foreign = {key for names in _ONLY.values() for key in names} - {key for use in self.uses for key in _ONLY[use]}
         for key in sorted(foreign):
             if getattr(self, key) != type(self).model_fields[key].default:
                 users = " or ".join(use for use, names in _ONLY.items() if key in names)
-                raise ValueError(f"{key} goes with into: {users}, not with into: {', '.join(into)}")
-        if self.at_least is not None and self.at_least > (among := self.among or self.k):
-            what = "k" if self.among is None else "among"
-            raise ValueError(
-                f"at_least is {self.at_least}, and {what}, the captions that words are counted in, is {among}"
-            )
-        if self.prompt is not None and self.prompt.count("{}") != 1:
-            raise ValueError(f"prompt has one {{}}, where what is found comes, not {self.prompt!r}")
+                raise ValueError(f"{key} goes with into: {users}, not with into: {', '.join(self.uses)}")
         if self.texts is not None and self.memory is None:
             raise ValueError("texts are the rows that a table was made of, and no memory is given")
-        if into == ("words",) and self.noise is not None:
+        if not self.searches and self.noise is not None:
             raise ValueError("into: words trains on a caption's own words and searches nothing; leave noise out")
         return self
 
