@@ -16,7 +16,7 @@ from close.model.answers import LabelTree, label_scores
 from close.model.modeling import CloseModel
 from close.model.sets import Sets
 from close.registry import unknown_name
-from close.runs.candidates import Rerank, by_cosine, check_candidates, distinct, search_width, with_cosines
+from close.runs.candidates import Rerank, by_cosine, check_candidates, closed_set, distinct, search_width, with_cosines
 from close.runs.confidence import Confidence, settings_of
 from close.runs.outputs import Answer, Candidate
 from close.runs.prompts import Prompter
@@ -151,7 +151,8 @@ class Answerer:
             WeightsError: a score is NaN or infinite.
         """
         items, contexts = self.memory.found(Sets.of(embeds), contexts, modality, search)
-        given, labels = labels, self.task.labels if labels is None else labels
+        given = None if labels is None else closed_set(labels)
+        labels = self.task.labels if given is None else given
         how = self._way(labels, decode, normalise)
         wanted = check_candidates(n, rerank, generation)
         asked: dict[str, Any] = {"modality": modality, "labels": given, "normalise": normalise}
@@ -230,7 +231,7 @@ class Answerer:
             labels: only these may come out (a prefix tree keeps generation among them). Without them, the task's own
                 closed set if it has one; an empty list decodes freely.
         """
-        labels = self.task.labels if labels is None else labels
+        labels = self.task.labels if labels is None else closed_set(labels)
         if labels:
             tree, n = self._tree(tuple(labels)), min(n, len(labels))
             generation = {"max_new_tokens": tree.longest, "prefix_allowed_tokens_fn": tree, **generation}

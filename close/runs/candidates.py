@@ -8,11 +8,11 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from close.encoders import ContrastiveEncoder
-from close.errors import RecipeError
+from close.errors import RecipeError, shown
 from close.registry import unknown_name
 from close.runs.outputs import Candidate
 
-__all__ = ["Rerank", "by_cosine", "check_candidates", "distinct", "search_width", "with_cosines"]
+__all__ = ["Rerank", "by_cosine", "check_candidates", "closed_set", "distinct", "search_width", "with_cosines"]
 
 Rerank = Literal["clip"]
 """What orders candidates, if not their likelihood."""
@@ -37,6 +37,19 @@ def check_candidates(n: int | None, rerank: Rerank | None, generation: dict[str,
     if rerank is not None and rerank not in get_args(Rerank):
         raise unknown_name("ranking", str(rerank), get_args(Rerank))
     return n
+
+
+def closed_set(labels: Sequence[str]) -> list[str]:
+    """Answers that may be given, each once: of one that is listed twice, both would share its probability.
+
+    Raises:
+        RecipeError: they are no texts, or one is empty.
+    """
+    if not isinstance(labels, (list, tuple)) or not all(isinstance(label, str) for label in labels):
+        raise RecipeError(f"labels are a list of texts, not {shown(labels)}")
+    if any(not label.strip() for label in labels):
+        raise RecipeError("one of the labels is empty, and nothing is no answer; leave it out")
+    return list(dict.fromkeys(labels))
 
 
 def search_width(config: Any, generation: Mapping[str, Any], n: int) -> tuple[bool, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from close.errors import DataError, RecipeError
 from close.evaluation.calibration import Calibration
 from close.io.plain import read_plain
-from close.runs.candidates import search_width
+from close.runs.candidates import closed_set, search_width
 from close.runs.folder import RUN_FILE
 from close.runs.outputs import Answer
 
@@ -126,7 +126,7 @@ def settings_of(
     if rerank or samples:
         found["n"] = n or 1
     if labels is not None:
-        found["labels"] = hashlib.sha256(json.dumps(list(labels)).encode()).hexdigest()
+        found["labels"] = hashlib.sha256(json.dumps(closed_set(labels)).encode()).hexdigest()
     return found
 
 

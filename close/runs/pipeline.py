@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from close.data.rows import Modality
 from close.encoders import ContrastiveEncoder, pick_device
-from close.errors import DataError, RecipeError
+from close.errors import DataError, RecipeError, shown
 from close.fast.precision import pick_dtype, pick_precision
 from close.io.hub import run_folder
 from close.io.keys import text_key
@@ -164,7 +164,7 @@ class CloseCaptioner(Answerer):
         Args:
             context: one for all, or one for each. generation: as `stream` takes it.
         """
-        contexts = [context] * len(items) if isinstance(context, str) else list(context)
+        contexts = [context] * len(items) if isinstance(context, str) else _texts(context)
         if len(contexts) != len(items):
             raise DataError(f"{len(contexts)} contexts for {len(items)} items: give one for all, or one for each")
         return list(self.stream(items, contexts, batch_size=batch_size, **generation))
@@ -225,6 +225,13 @@ class CloseCaptioner(Answerer):
                     if min_confidence is not None and spoken[index].confidence is None:
                         raise RecipeError(f"{self.name} was calibrated with other settings; calibrate it with these")
                     yield Output.of(spoken[index], named, min_confidence)
+
+
+def _texts(contexts: Any) -> list[str]:
+    found = list(contexts) if isinstance(contexts, Iterable) else [contexts]
+    if wrong := [context for context in found if not isinstance(context, str)]:
+        raise DataError(f"a context is a text, not {shown(wrong[0])}")
+    return found
 
 
 def _only(outputs: list[Output]) -> Output:

@@ -43,7 +43,7 @@ class VectorItems:
     def __init__(self, vectors: Any, config: CloseConfig, user: str, modality: Modality | None = None) -> None:
         if modality not in (None, *get_args(Modality)):
             raise unknown_name("modality", str(modality), get_args(Modality))
-        self.rows, self.single, together = _opened(vectors, modality)
+        self.rows, self.single, together = _opened(vectors, modality, config.embed_dim)
         self.spans = _spans(self.rows, together)
         self.has_sets = len(self) < len(self.rows)
         own: Modality | None = self.rows.modality if isinstance(self.rows, EmbeddingTable) else None
@@ -106,8 +106,8 @@ def _spans(rows: Any, together: int) -> NDArray[np.int64]:
     return np.asarray([*starts, len(rows)], dtype=np.int64)
 
 
-def _opened(vectors: Any, modality: Modality | None) -> tuple[Any, bool, int]:
-    """Rows, whether one alone was given, and how many are an item."""
+def _opened(vectors: Any, modality: Modality | None, width: int) -> tuple[Any, bool, int]:
+    """Rows, whether one alone was given, and how many are an item; of an empty list, none of this width."""
     if isinstance(vectors, (str, Path)):
         is_table = (Path(vectors) / "table.json").is_file()  # whose own modality does not bind
         return open_vectors(vectors, None if is_table else modality), False, 1
@@ -117,6 +117,8 @@ def _opened(vectors: Any, modality: Modality | None) -> tuple[Any, bool, int]:
         vectors = vectors.detach().to("cpu", torch.float32).numpy()
     try:
         numbers = np.asarray(vectors)
+        if numbers.shape == (0,):
+            numbers = numbers.reshape(0, width)
     except ValueError:  # rows of several lengths
         numbers = np.empty(0, object)
     if numbers.ndim not in (1, 2, 3) or numbers.dtype.kind not in "fiu" or not all(numbers.shape[1:]):

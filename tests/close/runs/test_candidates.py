@@ -166,3 +166,21 @@ def test_samples_of_a_job_in_parts(cli, run, pictures, tmp_path, monkeypatch):
     assert cli(*command, tmp_path / "cut.jsonl").code == 130
     assert cli(*command, tmp_path / "cut.jsonl").code == 0
     assert (tmp_path / "cut.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("decode", ["score", "tree"])
+def test_a_label_that_is_given_twice_is_one(captioner, pictures, decode):
+    path, once = next(pictures.iterdir()), ["a red dog", "a cat", "a boat"]
+    twice = ["a red dog", "a cat", "a red dog", "a boat", "a cat"]
+    wanted, found = (captioner(path, labels=labels, decode=decode, n=5) for labels in (once, twice))
+    assert found == wanted
+    assert len(texts(found)) == 3
+    assert found.probabilities is None or sum(found.probabilities.values()) == pytest.approx(1)
+    assert captioner(path, labels=tuple(twice), decode=decode).text == wanted.text
+
+
+@pytest.mark.parametrize("labels", ["yes", 3, ["a", 3], ["a", ""], ["a", None], {"a": 1}])
+@pytest.mark.parametrize("decode", ["score", "tree", "free"])
+def test_labels_that_are_none(captioner, pictures, labels, decode):
+    with pytest.raises(RecipeError, match="labels"):
+        captioner(next(pictures.iterdir()), labels=labels, decode=decode)

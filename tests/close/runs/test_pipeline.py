@@ -216,6 +216,9 @@ def test_contexts(questions, pictures):
     ]
     with pytest.raises(DataError, match="2 contexts for 3 items"):
         questions(paths, ["what?", "where?"])
+    for context, named in ((3, "3"), ([None, "what?", "where?"], "None")):
+        with pytest.raises(DataError, match=f"a context is a text, not {named}"):
+            questions(paths, context)
 
 
 def test_it_says_what_it_has_learnt(questions, tiny_encoder):

@@ -149,6 +149,13 @@ def test_what_is_no_vectors(captioner, vectors, error, words):
     assert isinstance(told.value, error)
 
 
+@pytest.mark.parametrize(
+    "none", [[], (), np.zeros(0), torch.zeros(0), np.zeros((0, 16)), np.zeros((0, 3, 16))], ids=str
+)
+def test_no_vectors_have_no_texts(captioner, none):
+    assert captioner.embed_to_text(none) == []
+
+
 def test_vectors_of_another_encoder(captioner, table, zoo, embeds, tmp_path):
     other = EmbeddingTable.from_numpy(embeds.numpy(), tmp_path / "t", encoder="theirs", fingerprint="f" * 32)
     with pytest.raises(MismatchError, match=r"encoder 'theirs' \(weights ffffffff\), but .* uses encoder"):
