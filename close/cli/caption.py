@@ -65,7 +65,9 @@ def register(app: typer.Typer) -> None:
 
 def caption(
     run: Run,
-    items: Annotated[list[Path] | None, typer.Argument(help="Images or folders of images.")] = None,
+    items: Annotated[
+        list[Path] | None, typer.Argument(help="Images, or recordings for an encoder of sound, or folders of these.")
+    ] = None,
     context: Annotated[str, typer.Option(help="Question, hypothesis or article, for tasks that have one.")] = "",
     n: Candidates = None,
     rerank: Annotated[
@@ -94,7 +96,7 @@ def caption(
     workers: Workers = 2,
     address: Address = None,
 ) -> None:
-    """Say what the model says of each image, or of each vector; unreadable ones are named, the others still done.
+    """Say what the model says of each image, recording or vector; unreadable ones are named, the others still done.
 
     A line is: item, score, with --rerank the cosine, of a calibrated run the confidence, text; with --n there is a line a
     candidate. The score is how sure the model is, the mean log-probability of the text's tokens: 0 is certain, -0.1 is 90 % a
@@ -117,7 +119,7 @@ def caption(
         told = _printed(say(many), as_json)
     else:
         with _file(out, Path(model.name), many, source, settings | model.memory.setting) as results:
-            told = _written(results, say, many)
+            told = _written(results, say, many, "vectors" if source else model.encoder.items)
             results.finish()
             show(f"{out}: {len(many)} rows")
     told.finish(len(many), n, min_confidence, out)
@@ -205,11 +207,13 @@ class _Told:
             raise PartialError(f"{len(self.errors)} of {items} items could not be read: {listed}")
 
 
-def _written(results: ResultFile, say: Callable[[Sequence[Any]], Iterable[Output]], items: Sequence[Any]) -> _Told:
+def _written(
+    results: ResultFile, say: Callable[[Sequence[Any]], Iterable[Output]], items: Sequence[Any], what: str
+) -> _Told:
     """What is said of the items that the file lacks goes into it."""
     from close.io.progress import progress
 
-    with progress("captioning", "vectors" if isinstance(items, range) else "images") as update:
+    with progress("captioning", what) as update:
         told = _Told(results.failed)
         update(results.done, len(items))
         for done, output in enumerate(say(items[results.done :]), results.done + 1):

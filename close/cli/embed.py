@@ -64,7 +64,7 @@ def embed_text(
 
 
 def embed_images(
-    path: Annotated[Path, typer.Argument(help="A folder of images, or rows with an image each.")],
+    path: Annotated[Path, typer.Argument(help="A folder of images (or recordings), or rows with one each.")],
     out: Out,
     encoder: Encoder = "mini",
     device: Device = None,
@@ -76,7 +76,7 @@ def embed_images(
     address: Address = None,
     as_json: Json = False,
 ) -> None:
-    """Embed images (or what the encoder's second tower takes); unreadable ones are named at the end."""
+    """Embed images, or whatever the encoder's second tower takes, such as recordings; unreadable ones are named at the end."""
     from close.encoders import load_encoder
     from close.io.progress import progress
     from close.vectors.build import embed_images as embed
@@ -87,13 +87,13 @@ def embed_images(
     spread = pick_engine(engine, workers, address)
     model = load_encoder(encoder, device=device, precision=precision)
     images = find_images(path, model.item_suffixes)
-    with progress(f"embedding {path.name}", "images") as update:
+    with progress(f"embedding {path.name}", model.items) as update:
         table = embed(images, model, out, batch_size=batch_size, progress=update, engine=spread)
     _finish(table, export, as_json)
     if failed := table.failures:
         named = "; ".join(failure["reason"] for failure in failed[:3])
         more = "; … (all in failures.jsonl)" if len(failed) > 3 else ""
-        raise PartialError(f"{len(failed)} images could not be read and are left out: {named}{more}")
+        raise PartialError(f"{len(failed)} {model.items} could not be read and are left out: {named}{more}")
 
 
 def _finish(table: Any, export: Path | None, as_json: bool) -> None:

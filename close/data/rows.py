@@ -23,7 +23,7 @@ from close.errors import DataError, shown
 from close.io.files import below, check_file
 from close.registry import unknown_name
 
-__all__ = ["Modality", "Row", "RowFile", "named_images", "named_sources", "parse_json", "parse_row"]
+__all__ = ["Modality", "Row", "RowFile", "by_one_name", "named_images", "named_sources", "parse_json", "parse_row"]
 
 Modality = Literal["text", "image"]
 """Which tower a vector came from; "image" stands for whatever the encoder's second tower takes."""
@@ -31,6 +31,8 @@ Modality = Literal["text", "image"]
 _TEXTS = ("source", "target", "references", "answers", "image")
 _STRINGS = ("id", "context", "group", "label", "task")
 _KEYS = (*_TEXTS, *_STRINGS, "meta")
+_SENSES = ("audio", "video")
+"""Other names of `image`, of which a row has one."""
 _PLACES = 16
 """Bits of an index entry for a row's place in its record; the others are for the line number."""
 _log = logging.getLogger(__name__)
@@ -46,8 +48,8 @@ class Row:
         source: text(s) for the contrastive encoder; the vectors of several are averaged, or stay apart (`several` of a recipe).
         context: text for the language model's input.
         target: text(s) to produce, each trained on.
-        image: file(s) of the second modality, resolved against the data file's folder; several are views of one thing, or frames,
-            and become of it what several sources do. Here it is the first, `images` are all.
+        image: file(s) of the second modality (in a file also `audio` or `video`), resolved against the data file's folder;
+            several are views of one thing, or frames, and become what several sources do. Here it is the first, `images` are all.
         group: rows of one image share it.
         references, answers, label: what evaluation compares with.
         task: for files that mix tasks.
@@ -99,6 +101,7 @@ def parse_row(values: Any, where: str, *, folder: Path, default_id: str) -> Row:
     """
     if not isinstance(values, dict):
         raise DataError(f"{where}: expected a JSON object, not {type(values).__name__}")
+    values = by_one_name(values, where)
     for key in values:
         if key not in _KEYS:
             raise DataError(f"{where}: {unknown_name('key', str(key)[:100], _KEYS)} (own data goes under 'meta')")
@@ -112,6 +115,26 @@ def parse_row(values: Any, where: str, *, folder: Path, default_id: str) -> Row:
         raise DataError(f"{where}: 'meta' is {shown(checked['meta'])}, expected an object")
     checked["images"] = tuple(folder / name for name in checked.pop("image", ()))
     return Row(**checked)
+
+
+def by_one_name(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """A row's values, with what is seen or heard under `image`, whatever its name in the file.
+
+    Raises:
+        DataError: it has two such names.
+    """
+    given = [key for key in ("image", *_SENSES) if values.get(key) is not None]
+    if len(given) > 1:
+        raise DataError(
+            f"{where}: {given[0]!r} and {given[1]!r}: both name what is seen or heard; expected one of them"
+        )
+    if given in ([], ["image"]):
+        return values
+    return {
+        "image" if key == given[0] else key: value
+        for key, value in values.items()
+        if key not in ("image", *_SENSES) or key == given[0]
+    }
 
 
 def parse_json(text: str, where: str) -> Any:

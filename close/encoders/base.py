@@ -85,6 +85,7 @@ class ContrastiveEncoder(ABC):
     A family is registered under the word that its references begin with: `@ENCODERS.register("open_clip")`.
 
     Attributes:
+        items: what its second tower takes, for messages.
         form: how its references look, for messages. marker: a file that its local directories have; None if it has none.
         name: the reference it was loaded by (`load_encoder`), stored in tables and runs.
         embed_dim: width D of the shared space.
@@ -94,6 +95,7 @@ class ContrastiveEncoder(ABC):
         context: tokens of a text that it reads, what is behind them is cut; None where that is not known.
     """
 
+    items: ClassVar[str] = "images"
     form: ClassVar[str]
     marker: ClassVar[str | None] = None
     context: int | None = None
@@ -113,7 +115,7 @@ class ContrastiveEncoder(ABC):
 
     def __init__(self, name: str, model: nn.Module, *, device: str | torch.device | None, precision: str) -> None:
         refuse_bad_weights(model, f"encoder {name}")
-        self._told_cut = False
+        self._told = set[str]()
         self.name = name
         self.weights = sum(parameter.numel() for parameter in model.parameters())
         self.device = pick_device(device)
@@ -156,7 +158,10 @@ class ContrastiveEncoder(ABC):
 
     @abstractmethod
     def prepare(self, item: Any) -> dict[str, Tensor]:
-        """Model inputs of one opened item, each with a batch axis of 1."""
+        """Model inputs of one opened item, each with a batch axis: of 1, or of the parts that it is cut into.
+
+        The features of an item of several parts are the mean of the parts' unit ones.
+        """
 
     @abstractmethod
     def image_tower(self, inputs: dict[str, Tensor]) -> Tensor:
@@ -220,10 +225,7 @@ class ContrastiveEncoder(ABC):
                 out = torch.full((len(window), self.embed_dim), torch.nan)
                 good = [index for index in range(len(window)) if index not in errors]
                 if good:
-                    batch = {key: torch.cat([window[index][key] for index in good]) for key in window[good[0]]}
-                    with torch.inference_mode():
-                        features = self.image_tower(self._place(batch)).float().cpu()
-                    out[good] = features
+                    out[good] = self._features_of([window[index] for index in good], batch_size)
                 yield out, errors
 
     def encode_text(self, texts: str | Sequence[str], *, batch_size: int = 256) -> Tensor:
@@ -234,9 +236,8 @@ class ContrastiveEncoder(ABC):
         """
         many = [texts] if isinstance(texts, str) else texts
         features, cut = self.read_texts(many, batch_size)
-        if cut and not self._told_cut:
-            self._told_cut = True
-            _log.warning("encoder %s: %s", self.name, told_cut(cut, len(many), self.context))
+        if cut:
+            self.tell_once("cut", told_cut(cut, len(many), self.context))
         return F.normalize(features, dim=-1)
 
     def encode_image(self, items: Any, *, batch_size: int = 64) -> Tensor:
@@ -262,6 +263,26 @@ class ContrastiveEncoder(ABC):
         except Exception as error:  # decoders raise whatever they meet in a damaged file
             return DataError(f"can't read {describe(item)}: {reason(error)}")
         return self.prepare(opened)
+
+    @torch.inference_mode()
+    def _features_of(self, prepared: list[dict[str, Tensor]], batch_size: int) -> Tensor:
+        """(N, D) features of N prepared items, whatever the number of each one's parts."""
+        parts = [len(next(iter(inputs.values()))) for inputs in prepared]
+        batch = {key: torch.cat([inputs[key] for inputs in prepared]) for key in prepared[0]}
+        starts = range(0, sum(parts), batch_size)
+        some = ({key: value[start : start + batch_size] for key, value in batch.items()} for start in starts)
+        features = torch.cat([self.image_tower(self._place(inputs)).float().cpu() for inputs in some])
+        if max(parts) == 1:
+            return features
+        return torch.stack(
+            [own[0] if len(own) == 1 else F.normalize(own, dim=-1).mean(0) for own in features.split(parts)]
+        )
+
+    def tell_once(self, what: str, message: str) -> None:
+        """Warn of something that an encoder says once, however often it happens."""
+        if what not in self._told:
+            self._told.add(what)
+            _log.warning("encoder %s: %s", self.name, message)
 
     def _place(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return {

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from io import BytesIO
-from math import gcd
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +14,8 @@ from torch import Tensor
 
 from close.encoders.base import ENCODERS, ContrastiveEncoder, check_ids, check_sizes
 from close.encoders.pictures import open_picture
-from close.errors import DataError, MissingError, WeightsError
+from close.encoders.sounds import SOUND_SUFFIXES, is_silent, open_sound, sound_windows
+from close.errors import WeightsError
 from close.fast.probe import is_allowed
 from close.io.media import describe
 from close.io.pretrained import hub_options, load_tokenizer, loading
@@ -158,35 +156,33 @@ class TransformersEncoder(ContrastiveEncoder):
 class ClapEncoder(TransformersEncoder):
     """CLAP: text and audio in one space. What other encoders call an image is a recording here.
 
-    `encode_image` takes WAV files (others where `soundfile` is installed) or (samples,) float arrays at the model's rate.
+    `encode_image` takes what `open_sound` does. A recording longer than the model's window (10 seconds of LAION's) is cut into
+    windows, whose unit vectors are averaged; a model that was trained on long ones (`truncation: fusion`) takes them whole.
     """
 
-    item_suffixes = (".wav", ".flac", ".ogg", ".mp3")
+    items = "recordings"
+    item_suffixes = SOUND_SUFFIXES
 
     def _load_processor(self, reference: str) -> Any:
         return _load_part("AutoFeatureExtractor", reference)
 
     def open(self, item: Any) -> Any:
         """(samples,) float32 mono at the model's sampling rate."""
-        rate = int(self.processor.sampling_rate)
-        if isinstance(item, (bytes, bytearray, memoryview)):
-            item = BytesIO(item)
-        if hasattr(item, "read"):
-            return _read_audio(item, rate)
-        if not isinstance(item, (str, os.PathLike)):
-            array = np.asarray(item, dtype=np.float32)
-            if array.ndim != 1 or not array.size or not np.isfinite(array).all():
-                raise DataError(f"an audio array is (samples,) finite floats at {rate} Hz, not {array.shape}")
-            return array
-        if not Path(item).is_file():
-            raise MissingError(f"audio {describe(item)}: no such file")
-        return _read_audio(Path(item), rate)
+        samples = open_sound(item, int(self.processor.sampling_rate))
+        if is_silent(samples):
+            self.tell_once(
+                "silent", f"{describe(item)} is silent: its vector is that of silence (other silent ones are not named)"
+            )
+        return samples
 
     def prepare(self, item: Any) -> dict[str, Tensor]:
-        """Mel features, as the model's own extractor makes them; of a long recording, always of the same parts."""
-        with _numpy_seeded(0):  # the extractor draws the parts from numpy's global generator
-            inputs = self.processor(item, sampling_rate=self.processor.sampling_rate, return_tensors="pt")
-        return {"input_features": inputs["input_features"], "is_longer": torch.as_tensor(inputs["is_longer"])}
+        """Mel features of each window, as the model's own extractor makes them; of a recording, always the same."""
+        extract, rate = self.processor, int(self.processor.sampling_rate)
+        whole = extract.truncation == "fusion"
+        parts = [item] if whole else sound_windows(item, int(extract.nb_max_samples))
+        with _numpy_seeded(0):  # the extractor draws parts of what is long from numpy's global generator
+            made = [extract(part, sampling_rate=rate, return_tensors="pt") for part in parts]
+        return {key: torch.cat([torch.as_tensor(one[key]) for one in made]) for key in ("input_features", "is_longer")}
 
     def image_tower(self, inputs: dict[str, Tensor]) -> Tensor:
         """(B, D) audio features."""
@@ -204,40 +200,3 @@ def _load_part(loader: str, reference: str) -> Any:
 
 def _pooled(output: Any) -> Tensor:
     return output if isinstance(output, Tensor) else output.pooler_output
-
-
-def _is_wav(file: Path | IO[bytes]) -> bool:
-    if isinstance(file, Path):
-        return file.suffix.lower() == ".wav"
-    file.seek(0)
-    start = file.read(4)
-    file.seek(0)
-    return start in (b"RIFF", b"RIFX")
-
-
-def _read_audio(path: Path | IO[bytes], rate: int) -> np.ndarray:
-    from scipy.io import wavfile
-    from scipy.signal import resample_poly
-
-    try:
-        if _is_wav(path):
-            own_rate, samples = wavfile.read(path)
-        else:
-            import soundfile  # type: ignore[import-not-found,unused-ignore]
-
-            samples, own_rate = soundfile.read(path)
-    except ImportError:
-        raise DataError(
-            f"{describe(path)}: only WAV is read without the package soundfile (pip install soundfile)"
-        ) from None
-    except (ValueError, OSError, RuntimeError) as error:
-        raise DataError(f"audio {describe(path)} can't be read: {describe(str(error))}") from None
-    if not samples.size or not own_rate:
-        raise DataError(f"audio {describe(path)} holds no sound")
-    mono = samples.astype(np.float32).reshape(len(samples), -1).mean(1)
-    if samples.dtype == np.uint8:  # WAV stores 8 bits unsigned
-        mono = mono / 128 - 1
-    elif np.issubdtype(samples.dtype, np.integer):
-        mono = mono / (np.iinfo(samples.dtype).max + 1)
-    shared = gcd(rate, own_rate)
-    return resample_poly(mono, rate // shared, own_rate // shared).astype(np.float32)

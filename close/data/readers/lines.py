@@ -8,7 +8,7 @@ from typing import Any
 
 from close.data.columns import Skip
 from close.data.readers.base import READERS, Reader, Values
-from close.data.rows import parse_json
+from close.data.rows import by_one_name, parse_json
 from close.data.tables import Table
 from close.data.text import TextFile, check_plain, plain_lines
 from close.errors import DataError
@@ -53,7 +53,7 @@ class Jsonl(Reader):
     def row(self, record: Any, where: str) -> Values:
         if not isinstance(record, dict):
             raise DataError(f"{where}: expected a JSON object, not {type(record).__name__}")
-        values = {"id": where.rpartition(":")[2]} | record
+        values = {"id": where.rpartition(":")[2]} | by_one_name(record, where)
         names = values.get("image")
         if isinstance(names, str):
             values["image"] = self.image(names, where)
