@@ -19,13 +19,16 @@ from typing import Annotated
 import typer
 
 from close.errors import CloseError, reason, written
+from close.fast.imports import light_imports
 from close.io.terminal import show
 from close.io.versions import own_version
 from close.plugins import load_installed
 
-__all__ = ["commands", "main"]
+__all__ = ["commands", "main", "run"]
 
 USAGE, INTERRUPTED = 2, 130
+USING = {"calibrate", "caption", "classify", "embed", "evaluate", "gap", "info", "retrieve", "serve"}
+"""Verbs that use models and train none."""
 
 
 def commands() -> typer.Typer:
@@ -90,7 +93,14 @@ def _close(
 
 
 def main() -> None:
-    """Entry point: run a verb; told errors become one line and an exit code."""
+    """Entry point of a process: run a verb, which starts sooner where it uses models and trains none."""
+    if set(sys.argv[1:2]) & USING:
+        light_imports()
+    run()
+
+
+def run() -> None:
+    """Run the verb that the process's arguments name; told errors become one line and an exit code."""
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what it can't read is told, and so is what is too large
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -16,7 +16,7 @@ from close.encoders.base import ENCODERS, ContrastiveEncoder, check_ids, check_s
 from close.encoders.pictures import open_picture
 from close.encoders.sounds import SOUND_SUFFIXES, is_silent, open_sound, sound_windows
 from close.errors import WeightsError
-from close.fast.probe import is_allowed
+from close.fast.switch import is_allowed
 from close.io.media import describe
 from close.io.pretrained import hub_options, load_tokenizer, loading
 

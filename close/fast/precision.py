@@ -7,7 +7,7 @@ from functools import cache
 import torch
 
 from close.errors import RecipeError
-from close.fast.probe import is_allowed
+from close.fast.switch import is_allowed
 
 __all__ = ["LARGE", "has_bf16", "multiplies_bf16", "pick_dtype", "pick_precision"]
 

@@ -7,9 +7,7 @@ tables within 1e-6; `precision: auto` is fp32 then.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -19,29 +17,9 @@ from torch.nn import functional as F
 
 from close.errors import reason
 from close.fast.families import FAMILIES
+from close.fast.switch import VARIABLE, is_allowed
 
-__all__ = ["fast_report", "is_allowed", "is_on", "turned_off"]
-
-VARIABLE = "CLOSE_FAST"
-
-
-def is_allowed() -> bool:
-    """Whether fast paths may be taken at all: not with `CLOSE_FAST=0` in the environment."""
-    return os.environ.get(VARIABLE, "1").strip().lower() not in ("0", "off", "no", "false")
-
-
-@contextmanager
-def turned_off() -> Iterator[None]:
-    """A block of this process without fast paths."""
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = "0"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[VARIABLE]
-        else:
-            os.environ[VARIABLE] = before
+__all__ = ["fast_report", "is_on"]
 
 
 def is_on(path: str) -> bool:

@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from close.encoders.openclip import OpenClipEncoder
 from close.errors import CloseError, MissingError, OutputExistsError, RecipeError, WeightsError, reason
-from close.fast.probe import turned_off
+from close.fast.switch import turned_off
 from close.io.files import whole, write_json
 from close.runs import onnx_runner
 from close.runs.pipeline import CloseCaptioner, load

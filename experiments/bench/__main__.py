@@ -30,8 +30,9 @@ GOALS = {
     "gpt2_captions_from_features": 2.0,
     "gpt2_training_step": 3.0,
     "search": 2.0,
+    "cold_start": 1.8,
 }
-PARTS = ("text", "features", "photos", "step", "demo", "gpt2-features", "gpt2-step", "search")
+PARTS = ("text", "features", "photos", "step", "demo", "gpt2-features", "gpt2-step", "search", "cold")
 
 
 def main() -> None:
@@ -66,7 +67,7 @@ def run_parts(folder: Path, size: str, only: tuple[str, ...], rounds: int) -> di
 
     runs: dict[str, Any] = {}
     full = size == "full"
-    if set(only) - {"demo", "search"}:
+    if set(only) - {"demo", "search", "cold"}:
         world = models.build(folder, size, captions=2048 if full else 512, photos=24 if full else 16)
     if "text" in only:
         runs["text_embedding"] = interleave(parts.text_embedding(world, size), rounds)
@@ -92,6 +93,10 @@ def run_parts(folder: Path, size: str, only: tuple[str, ...], rounds: int) -> di
         from experiments.bench.search import searches
 
         runs["search"] = interleave(searches(folder / "search", size), rounds)
+    if "cold" in only:
+        from experiments.bench.cold import cold_start
+
+        runs["cold_start"] = interleave(cold_start(folder / "cold"), rounds)
     return runs
 
 
@@ -139,6 +144,7 @@ def summarise(runs: dict[str, Any], machine: dict[str, Any]) -> dict[str, Any]:
         "gpt2_captions_from_features": ("gpt2_captions_from_features", "bf16" if machine["bf16"] else "fp32"),
         "gpt2_training_step": ("gpt2_training_step", "auto"),
         "search": ("search", "auto"),
+        "cold_start": ("cold_start", "auto"),
     }
     ratios, spread, share = {}, {}, {}
     for name, (part, variant) in chosen.items():

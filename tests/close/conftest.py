@@ -102,15 +102,15 @@ class Ran:
 
 @pytest.fixture
 def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
-    """The `close` command in this process, from its entry point on."""
-    from close.cli import main
+    """The `close` command in this process, whose imports are its own affair."""
+    from close.cli import run as close
 
     def run(*args: Any) -> Ran:
         monkeypatch.setattr(sys, "argv", ["close", *map(str, args)])
         capfd.readouterr()
         code: Any = 0
         try:
-            main()
+            close()
         except SystemExit as stop:
             code = stop.code
         out, err = capfd.readouterr()
