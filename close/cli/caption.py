@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -38,6 +39,16 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+Things = Annotated[
+    list[Path] | None, typer.Argument(help="Images, or recordings for an encoder of sound, or folders of these.")
+]
+Ranking = Annotated[
+    Literal["clip"] | None,
+    typer.Option(help="clip: order candidates by how near the encoder finds their text to the image."),
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Write to this .jsonl or .parquet; the same command continues a stopped one.")
+]
 Candidates = Annotated[
     int | None, typer.Option("--n", min=1, help="Distinct candidates of each, best first: of the beams, or samples.")
 ]
@@ -50,7 +61,20 @@ Vectors = Annotated[
     Path | None, typer.Option(help="In place of images: an embedding table, a .npy file or a folder of these.")
 ]
 Together = Annotated[
-    bool, typer.Option("--together", help="Each folder is one item of several images: views, frames of a film.")
+    bool,
+    typer.Option(
+        "--together",
+        help="Each folder is one item of several images (views, frames of a film), and the files named are one.",
+    ),
+]
+Boxes = Annotated[
+    Path | None,
+    typer.Option(
+        help="What is in boxes: COCO's or Visual Genome's JSON, rows, or a list of [left, top, width, height] of one picture."
+    ),
+]
+Tiles = Annotated[
+    str | None, typer.Option(metavar="ROWSxCOLUMNS", help="Each picture is an item of itself and its tiles: 2x2.")
 ]
 Side = Annotated[
     Literal["text", "image"] | None,
@@ -65,17 +89,14 @@ def register(app: typer.Typer) -> None:
 
 def caption(
     run: Run,
-    items: Annotated[
-        list[Path] | None, typer.Argument(help="Images, or recordings for an encoder of sound, or folders of these.")
-    ] = None,
+    items: Things = None,
     context: Annotated[str, typer.Option(help="Question, hypothesis or article, for tasks that have one.")] = "",
     n: Candidates = None,
-    rerank: Annotated[
-        Literal["clip"] | None,
-        typer.Option(help="clip: order candidates by how near the encoder finds their text to the image."),
-    ] = None,
+    rerank: Ranking = None,
     min_confidence: Sure = None,
     together: Together = False,
+    boxes: Boxes = None,
+    tiles: Tiles = None,
     vectors: Vectors = None,
     modality: Side = None,
     num_beams: Beams = None,
@@ -89,9 +110,7 @@ def caption(
     encoder: MovedEncoder = None,
     memory: Memory = None,
     as_json: JsonLines = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Write to this .jsonl or .parquet; the same command continues a stopped one.")
-    ] = None,
+    out: Out = None,
     engine: EngineName = "local",
     workers: Workers = 2,
     address: Address = None,
@@ -102,15 +121,14 @@ def caption(
     candidate. The score is how sure the model is, the mean log-probability of the text's tokens: 0 is certain, -0.1 is 90 % a
     token. It ranks what one run says, and is no measure of truth; confidence is one, the share of such outputs that was right.
     """
-    from close.runs.items import expand
     from close.runs.pipeline import load
     from close.runs.vector_items import VectorItems
 
-    _check_usage(items, vectors, modality, together)
+    _check_usage(items, vectors, modality, together, boxes, tiles)
     spread = None if engine == "local" else pick_engine(engine, workers, address)
     model = load(run, device=device, precision=precision, encoder=encoder, memory=memory)
     source = VectorItems(vectors, model.model.config, str(run), modality) if vectors else None
-    many = range(len(source)) if source else expand(items or (), model.encoder.item_suffixes, together=together)[0]
+    many = range(len(source)) if source else _items(items or [], model, together, boxes, tiles)
     found = {"n": n, "rerank": rerank, "min_confidence": min_confidence}
     settings = _generation(sample, seed, **found, num_beams=num_beams, top_p=top_p, temperature=temperature)
     settings |= {"context": context, "batch_size": batch_size}
@@ -132,13 +150,44 @@ def _generation(sample: bool, seed: int, **given: Any) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def _check_usage(items: list[Path] | None, vectors: Path | None, modality: str | None, together: bool) -> None:
-    if bool(items) == bool(vectors):
+def _check_usage(
+    items: list[Path] | None,
+    vectors: Path | None,
+    modality: str | None,
+    together: bool,
+    boxes: Path | None,
+    tiles: str | None,
+) -> None:
+    if bool(items) == bool(vectors) and not (boxes and not items):
         raise typer.BadParameter("give images, or vectors by --vectors", param_hint="ITEMS")
-    if together and vectors:
-        raise typer.BadParameter("it is about folders of images; a table knows its items", param_hint="--together")
+    for name, given in {"--together": together, "--boxes": boxes, "--tiles": tiles}.items():
+        if given and vectors:
+            raise typer.BadParameter("it is about pictures; a table knows its items", param_hint=name)
+    if boxes and (together or len(items or ()) > 1):
+        raise typer.BadParameter(
+            "give one picture, or the folder that the boxes' pictures are in", param_hint="--boxes"
+        )
+    if tiles and not re.fullmatch(r"\d{1,3}x\d{1,3}", tiles):
+        raise typer.BadParameter(f"rows and columns as 2x2, not {tiles!r}", param_hint="--tiles")
     if modality and not vectors:
         raise typer.BadParameter("it goes with --vectors; images pass the image side", param_hint="--modality")
+
+
+def _items(
+    items: list[Path], model: CloseCaptioner, together: bool, boxes: Path | None, tiles: str | None
+) -> Sequence[Any]:
+    """What is to be captioned: pictures, their boxes or their tiles."""
+    from close.data.readers import named_boxes
+    from close.runs.items import expand, tiled
+
+    if boxes:
+        many: Sequence[Any] = named_boxes(boxes, items[0] if items else None)
+    else:
+        many = expand(items, model.encoder.item_suffixes, together=together)[0]
+    if not tiles:
+        return many
+    rows, columns = map(int, tiles.split("x"))
+    return [tiled(item, (rows, columns)) for item in many]
 
 
 def _sayer(model: CloseCaptioner, spread: Any, settings: dict[str, Any]) -> Callable[[Sequence[Any]], Iterator[Output]]:
@@ -170,7 +219,11 @@ def _file(
     names = hashlib.sha256("\n".join(given).encode()).hexdigest()
     made_by = {"run": str(run), "run_sha256": run_sum(run)}
     about = {**made_by, "items": names, **settings, **calibration_sums(run)}
-    keys = [file_key(source.rows.path)] * len(items) if source else [files_key(item_files(item)) for item in items]
+    keys = (
+        [file_key(source.rows.path)] * len(items)
+        if source
+        else [files_key([Path(file) for file in item_files(item)]) for item in items]
+    )
     return ResultFile(out, about, unit=int(settings["batch_size"]), keys=keys)()
 
 

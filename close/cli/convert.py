@@ -53,7 +53,9 @@ def convert(
     per: Annotated[Literal["caption", "image"] | None, typer.Option(help="What a row is made for.")] = None,
     split: Annotated[str, typer.Option(help="Splits to keep, e.g. train,restval.")] = "",
     annotations: Annotated[Path | None, typer.Option(help="VQA 2.0: the answers.")] = None,
-    captions: Annotated[Path | None, typer.Option(help="VQA 2.0: COCO captions of the images, the sources.")] = None,
+    captions: Annotated[
+        Path | None, typer.Option(help="VQA 2.0, NLVR2: captions of the images, which become the sources.")
+    ] = None,
     columns: Annotated[
         str, typer.Option(help="Of tables and shards, by name or place from 0: caption=2,image=0 or caption=title.")
     ] = "",

@@ -57,7 +57,7 @@ def mini_export(
     ] = "plain",
     as_json: Json = False,
 ) -> None:
-    """Write scenes as files: images/*.png, captions.jsonl, eval.jsonl, vqa.jsonl, entailment.jsonl."""
+    """Write scenes as files: images/*.png, captions.jsonl, eval.jsonl, vqa.jsonl, entailment.jsonl, pairs.jsonl."""
     from close.mini import export
 
     counts = export(out, split, count, seed, style=style)

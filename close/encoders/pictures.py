@@ -10,10 +10,11 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from close.errors import DataError, MissingError, reason
+from close.errors import DataError, MissingError, reason, shown
 from close.io.media import describe, picture_formats
+from close.io.parts import split_name
 
-__all__ = ["open_picture"]
+__all__ = ["cropped", "open_picture"]
 
 ASPECT = 200
 """How many times longer than high a picture may be, or higher than long: encoders scale the short side to their own size."""
@@ -22,7 +23,8 @@ ASPECT = 200
 def open_picture(item: Any) -> Image.Image:
     """A picture, as an upright one of RGB and eight bits.
 
-    It is given as a path, an open file, its bytes, a PIL image or a (H, W[, 3 or 4]) array (uint8, or floats in 0–1).
+    It is given as a path (also of a box, `photo.jpg#xywh=…`: `close.io.parts`), an open file, its bytes, a PIL image or a
+    (H, W[, 3 or 4]) array (uint8, or floats in 0–1).
 
     A file is any that Pillow decodes by itself, whatever its name; of several pictures in it, the first is taken. More pixels
     than `PIL.Image.MAX_IMAGE_PIXELS` (89 million) are refused before they are decoded, and so is a strip of more than 200 to 1.
@@ -52,10 +54,44 @@ def open_picture(item: Any) -> Image.Image:
 
 
 def _open_file(path: Path) -> Image.Image:
+    path, part = split_name(path)
+    if part.startswith("xywh="):
+        return cropped(_open_file(path), part, f"image {path}")
     name = f"image {path}"
     if not path.is_file():
         raise MissingError(f"{name}: no such file" + " (it is a folder, a pipe or a device)" * path.exists())
     return _decoded(path, name)
+
+
+def cropped(picture: Image.Image, part: str, name: str) -> Image.Image:
+    """A box of an upright picture, as far as it lies inside.
+
+    Args:
+        part: `xywh=10,20,300,200` in pixels, or `xywh=percent:0,0,50,50`.
+        name: of the picture, in messages.
+    Raises:
+        DataError: there is nothing of it inside, or it is no box.
+    """
+    unit, _, text = part.removeprefix("xywh=").rpartition(":")
+    try:
+        left, top, width, height = (float(number) for number in text.split(","))
+        if unit not in ("", "pixel", "percent") or not (
+            width > 0 and height > 0 and abs(left) < 1e9 and abs(top) < 1e9
+        ):
+            raise ValueError
+    except ValueError:
+        raise DataError(f"{name}: box {shown(part)}, expected xywh=left,top,width,height") from None
+    wide, high = (side / 100 if unit == "percent" else 1 for side in picture.size)
+    edges = [left * wide, top * high, min((left + width) * wide, 1e9), min((top + height) * high, 1e9)]
+    inside = [max(round(edges[0]), 0), max(round(edges[1]), 0)]
+    inside += [min(round(edge), side) for edge, side in zip(edges[2:], picture.size, strict=True)]
+    if inside[2] <= inside[0] or inside[3] <= inside[1]:
+        raise DataError(
+            f"{name}: of the box {text} (left, top, width, height) no pixel lies inside the picture of "
+            f"{picture.width} × {picture.height}"
+        )
+    _check_size((inside[2] - inside[0], inside[3] - inside[1]), f"{name}: box {text}")
+    return picture.crop((inside[0], inside[1], inside[2], inside[3]))
 
 
 def _decoded(source: Path | IO[bytes], name: str) -> Image.Image:

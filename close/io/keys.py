@@ -7,6 +7,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from close.io.parts import file_of
+
 __all__ = ["cache_folder", "file_key", "files_key", "text_key"]
 
 
@@ -21,10 +23,11 @@ def text_key(text: str) -> int:
 
 
 def file_key(path: Path) -> int:
-    """The 64-bit hash of a file's path, size and time of change; of a folder's, those of the files in it."""
+    """The 64-bit hash of a path (or part of one), and the file's size and time of change; of a folder's files, for a folder."""
     if path.is_dir():
         return text_key(f"{path}\0{[file_key(file) for file in sorted(path.rglob('*')) if file.is_file()]}")
-    about = path.stat() if path.is_file() else None
+    file = file_of(path)
+    about = file.stat() if file.is_file() else None
     return text_key(f"{path}\0{about.st_size}\0{about.st_mtime_ns}" if about else str(path))
 
 

@@ -6,6 +6,7 @@ from close.mini.draw import draw
 from close.mini.entailment import Triple, entailment, judge
 from close.mini.export import export
 from close.mini.language import Claim, captions, claims
+from close.mini.pairs import Statement, pairs, partners
 from close.mini.questions import Question, questions
 from close.mini.scene import Facts, Scene, Thing, facts, sample_scene, scenes
 from close.mini.score import AttributeScore, attribute_accuracy
@@ -18,6 +19,7 @@ __all__ = [
     "Facts",
     "Question",
     "Scene",
+    "Statement",
     "Thing",
     "Triple",
     "attribute_accuracy",
@@ -28,6 +30,8 @@ __all__ = [
     "export",
     "facts",
     "judge",
+    "pairs",
+    "partners",
     "questions",
     "sample_scene",
     "scenes",

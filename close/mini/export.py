@@ -14,6 +14,7 @@ from close.errors import OutputExistsError, RecipeError
 from close.mini.draw import draw
 from close.mini.entailment import entailment
 from close.mini.language import STYLES, Style, captions
+from close.mini.pairs import pairs, partners
 from close.mini.questions import questions
 from close.mini.scene import SPLITS, Scene, facts, scenes
 
@@ -31,7 +32,9 @@ def export(
     The folder holds `images/*.png`, `captions.jsonl` (a row a caption, `group` = scene), `eval.jsonl` (a row an image:
     five references, ground truth in `meta.facts`, and as `source` a sixth caption that is no reference), `vqa.jsonl` (source:
     the five captions) and `entailment.jsonl` (labels are given the premise's text; `meta.picture_label` given the picture).
-    Captions are in `style`, but for the premises of `entailment.jsonl`, which are plain.
+    `pairs.jsonl` (a statement about two pictures, true or false of them; `meta.told` says whether the two source captions
+    decide it) needs two scenes. Captions are in `style`, but for the premises of `entailment.jsonl` and the sources of
+    `pairs.jsonl`, which are plain.
 
     Returns:
         The number of rows of each file, and of images.
@@ -51,8 +54,9 @@ def export(
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "images").mkdir(parents=True)
-    rows: dict[str, list[Row]] = {"captions": [], "eval": [], "vqa": [], "entailment": []}
-    for scene in scenes(split, count, seed):
+    rows: dict[str, list[Row]] = {"captions": [], "eval": [], "vqa": [], "entailment": [], "pairs": []}
+    drawn = list(scenes(split, count, seed))
+    for scene in drawn:
         image = f"images/{scene.id}.png"
         draw(scene).save(partial / image)
         texts = captions(scene, CAPTIONS_PER_SCENE + 1, style=style)
@@ -60,6 +64,9 @@ def export(
         rows["eval"].append(_eval_row(scene, image, texts))
         rows["vqa"] += _vqa_rows(scene, image, texts[:-1])
         rows["entailment"] += _entailment_rows(scene, image)
+    if len(drawn) > 1:
+        others = zip(drawn, partners(drawn), strict=True)
+        rows["pairs"] = [row for left, right in others for row in _pair_rows(left, right)]
     for name, lines in rows.items():
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
         (partial / f"{name}.jsonl").write_text(text, encoding="utf-8")
@@ -131,4 +138,20 @@ def _entailment_rows(scene: Scene, image: str) -> Iterator[Row]:
             "group": scene.id,
             "task": "entailment",
             "meta": {"picture_label": triple.picture_label},
+        }
+
+
+def _pair_rows(left: Scene, right: Scene) -> Iterator[Row]:
+    for index, statement in enumerate(pairs(left, right)):
+        label = str(statement.truth).lower()
+        yield {
+            "id": f"{left.id}-p{index}",
+            "source": list(statement.captions),
+            "context": statement.text,
+            "target": label,
+            "label": label,
+            "image": [f"images/{scene.id}.png" for scene in (left, right)],
+            "group": f"{left.id}+{right.id}",
+            "task": "nlvr2",
+            "meta": {"kind": statement.kind, "told": statement.told},
         }

@@ -15,6 +15,7 @@ import math
 import random
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 from close.mini.scene import COLOURS, PLACES, SHAPES, Facts, Scene, Thing
@@ -189,6 +190,7 @@ def _join(phrases: list[str], rng: random.Random) -> str:
     return ", ".join(phrases[:-1]) + rng.choice(JOINTS) + phrases[-1]
 
 
+@lru_cache(maxsize=4096)
 def claims(text: str) -> frozenset[Claim]:
     """Read what `text` claims; well-formed captions and hypotheses exactly, anything else as far as it makes sense.
 

@@ -67,6 +67,13 @@ class Sets:
         return F.normalize((self.embeds * counts[..., None]).sum(1), dim=-1)
 
     @property
+    def counts(self) -> set[int]:
+        """How many vectors of their own the items have."""
+        if self.embeds_mask is not None:
+            return set(self.embeds_mask.sum(1).tolist())
+        return {1 if self.embeds.ndim == 2 else self.embeds.shape[1]}
+
+    @property
     def inputs(self) -> dict[str, Tensor]:
         """By the names that `CloseModel` takes them by, all but `embeds`."""
         return {key: value for key in SET_INPUTS if (value := getattr(self, key)) is not None}

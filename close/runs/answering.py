@@ -150,7 +150,7 @@ class Answerer:
             RecipeError: no labels to choose from, or settings that do not go together.
             WeightsError: a score is NaN or infinite.
         """
-        items, contexts = self.memory.found(Sets.of(embeds), contexts, modality, search)
+        items, contexts = self.memory.found(self._views(embeds), contexts, modality, search)
         given = None if labels is None else closed_set(labels)
         labels = self.task.labels if given is None else given
         how = self._way(labels, decode, normalise)
@@ -176,6 +176,13 @@ class Answerer:
             for own, share in zip(found, shares, strict=True)
         ]
         return sure.of(self._finite(answers)) if sure else self._finite(answers)
+
+    def _views(self, embeds: Tensor | Sets) -> Sets:
+        """Items, each of as many vectors as the task is about."""
+        items = Sets.of(embeds)
+        for count in sorted(items.counts) if self.model.config.several == "set" else ():
+            self.task.check_views(count, f"{self.name}: vectors")
+        return items
 
     def _way(self, labels: Sequence[str], decode: Decode | None, normalise: bool) -> Decode:
         how = decode or ("tree" if labels else "free")

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from close.errors import CloseError, DataError
+from close.encoders.pictures import cropped, open_picture
+from close.errors import CloseError, DataError, RecipeError
 from close.io.media import describe, media_below, some
+from close.io.parts import MOST_TILES, box_name, tile_names
 from close.model.configuration import Several
 from close.model.sets import Sets, padded_sets
 
-__all__ = ["Item", "Items", "Read", "expand", "item_files", "item_name", "read_items", "together"]
+__all__ = ["Item", "Items", "Read", "boxed", "expand", "item_files", "item_name", "read_items", "tiled", "together"]
 
 File: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes] | PIL.Image.Image | NDArray[Any] | Tensor
 """One file of the second modality: its name, its content, or what its library makes of it."""
@@ -33,12 +35,12 @@ def expand(items: Items, suffixes: Sequence[str], *, together: bool = False) -> 
     """A list of items, and whether a single one was meant; folders are replaced by their files, in order.
 
     Args:
-        together: the files of a folder are one item.
+        together: the files of a folder are one item, and so are all files that are named.
     Raises:
         DataError: a folder without any file of these endings, or an item of no file.
     """
     several = not _is_one(items)
-    found: list[Any] = []
+    found, named = list[Any](), list[Any]()
     every: Iterable[Any] = items if several else [items]  # type: ignore[assignment]
     for item in every:
         if not _is_one(item):
@@ -53,8 +55,48 @@ def expand(items: Items, suffixes: Sequence[str], *, together: bool = False) -> 
             found.extend([tuple(files)] if together else files)
             several = True
         else:
-            found.append(item)
-    return found, not several
+            (named if together else found).append(item)
+    return ([tuple(named)] if named else []) + found, not several
+
+
+def boxed(items: Sequence[Any], boxes: Sequence[Sequence[float]]) -> list[Any]:
+    """The boxes of one picture, an item each.
+
+    Args:
+        items: that picture. boxes: left, top, width, height of each, in pixels of the upright picture.
+    Raises:
+        DataError: there are several pictures, or a box is none. Of bytes, arrays and open pictures also: it lies outside.
+    """
+    if len(items) != 1 or len(item_files(items[0])) != 1:
+        raise DataError(f"boxes are of one picture, and {len(items)} items are given")
+    return [_part(items[0], box_name("", box)) for box in boxes]
+
+
+def tiled(item: Any, tiles: tuple[int, int]) -> tuple[Any, ...]:
+    """A picture as an item of several: itself, and its tiles in reading order.
+
+    Args:
+        tiles: rows and columns, from 1 to 16.
+    Raises:
+        RecipeError: no two such numbers. DataError: the item is of several pictures already.
+    """
+    rows, columns = tiles
+    if not (1 <= rows <= MOST_TILES and 1 <= columns <= MOST_TILES and rows * columns > 1):
+        raise RecipeError(
+            f"tiles are ROWSxCOLUMNS, each from 1 to {MOST_TILES} and more than one in all, not {rows}x{columns}"
+        )
+    if len(item_files(item)) != 1:
+        raise DataError(f"{item_name(item)}: tiles are of one picture, and this item has several")
+    return tuple(_part(item, part) for part in tile_names("", rows, columns))
+
+
+def _part(item: Any, part: str) -> Any:
+    """A part of a picture: by its name, where it has one."""
+    if isinstance(item, (str, os.PathLike)) or not part:
+        return f"{os.fspath(item)}{part}" if part else item
+    picture = cropped(open_picture(item), part.removeprefix("#"), describe(item))
+    picture.filename = f"{describe(item)}{part}"  # type: ignore[attr-defined]
+    return picture
 
 
 def item_files(item: Any) -> tuple[Any, ...]:

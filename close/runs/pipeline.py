@@ -23,7 +23,7 @@ from close.plugins import load_plugins, loaded
 from close.runs.answering import Answerer, Decode
 from close.runs.confidence import check_confidence
 from close.runs.folder import open_run
-from close.runs.items import Item, Items, expand, item_name, read_items, together
+from close.runs.items import Item, Items, boxed, expand, item_files, item_name, read_items, tiled, together
 from close.runs.outputs import Answer, Candidate, Output
 from close.runs.vector_items import VectorItems
 
@@ -109,7 +109,14 @@ class CloseCaptioner(Answerer):
         self, items: Iterable[Item], context: str | Sequence[str] = "", *, batch_size: int = 32, **generation: Any
     ) -> list[Output]: ...
     def __call__(
-        self, items: Items, context: str | Sequence[str] = "", *, batch_size: int = 32, **generation: Any
+        self,
+        items: Items,
+        context: str | Sequence[str] = "",
+        *,
+        boxes: Sequence[Sequence[float]] | None = None,
+        tiles: tuple[int, int] | None = None,
+        batch_size: int = 32,
+        **generation: Any,
     ) -> Output | list[Output]:
         """One output for one item; a list for several: a list, a generator, a column of names; of a folder, whatever its type.
 
@@ -119,12 +126,17 @@ class CloseCaptioner(Answerer):
         Args:
             items: a file's name, its bytes, an open file, a PIL image or an array; or several of these and of folders.
             context: the question, hypothesis or article: one for all, or one for each.
+            boxes: [left, top, width, height] in pixels, of one picture: an output for each box, of what is in it.
+            tiles: (rows, columns): each picture is an item of itself and its tiles, for large ones.
             generation: what `answer` takes (n, rerank, labels, decode, normalise), `min_confidence`, and anything that
                 transformers' generate takes: num_beams, do_sample, top_p, max_new_tokens …
         Raises:
             CloseError: a single item can't be read; of several, that item's output carries the error.
         """
         many, single = expand(items, self.encoder.item_suffixes)
+        if boxes is not None:
+            many, single = boxed(many, boxes), False
+        many = [tiled(item, tiles) for item in many] if tiles else many
         outputs = self.outputs(many, context=context, batch_size=batch_size, **generation)
         return _only(outputs) if single else outputs
 
@@ -199,6 +211,8 @@ class CloseCaptioner(Answerer):
         """
         if min_confidence is not None:
             check_confidence(min_confidence, self.confidence, self.name)
+        for place, item in enumerate(items if source is None else (), 1):
+            self.task.check_views(len(item_files(item)), item_name(item, place))
         name = source.name if source else item_name
         modality = modality or (source.modality if source else "image")
         # reads the next pictures while texts are generated

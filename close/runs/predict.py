@@ -24,7 +24,7 @@ from close.runs.pipeline import Answer, CloseCaptioner, Decode
 from close.runs.recipe import checked
 from close.runs.recipe_file import read_values
 from close.runs.row_vectors import embeddings_of, image_names, image_vectors, mean_vectors
-from close.tasks import Task, answer_vocabulary
+from close.tasks import Task, answer_vocabulary, check_views
 from close.vectors.build import images_of
 from close.vectors.cache import cached_images, cached_table
 from close.vectors.table import EmbeddingTable
@@ -100,6 +100,7 @@ def tell(
     task = captioner.task
     merged = one_row_an_image(rows, task.metric) if modality == "image" else rows
     examples = merged[: limit or len(merged)]
+    check_views(task, examples, f"{rows.path}: ")
     table = _table(captioner.encoder, rows, modality, missing)
     seen = _with_vector(rows, examples, table, missing)
     several, other = captioner.model.config.several, captioner.memory.search

@@ -31,7 +31,7 @@ class Recipe(Section):
     """Everything that decides a run.
 
     Attributes:
-        task: caption, vqa, vqa_e, entailment, news, or one's own; or a list of `{task, train, weight}` learnt by one model.
+        task: caption, vqa, vqa_e, entailment, nlvr2, news, or one's own; or a list of `{task, train, weight}`: one model of all.
         data: where the rows are.
         encoder: reference of the contrastive encoder. language_model: `mini`, hub id or local directory.
         prefix: what makes the prefix: `{kind, length}` and the kind's own options, or a kind's name.
@@ -41,7 +41,8 @@ class Recipe(Section):
         train_on: "text", or "image" for the image-supervised ceiling.
         retrieve: texts that are found for each row, and for each image in use; null: none.
         plugins: modules and files with one's own parts; `load_recipe` imports them before it looks at the rest.
-        several: what becomes of several sources or images of one row: "mean": one vector, "set": they stay apart.
+        several: what becomes of several sources or images of one row: "mean": one vector, "set": they stay apart. Without it,
+            "set" where the task is about more than one (nlvr2), else "mean".
         captions: "single": the caption itself is the target; "multiple": every other caption of its group.
         training: how long, how fast, and what is kept.
         init_from: a finished run that this one begins from; encoder, language model, prefix and adapter are those of it.
@@ -102,6 +103,19 @@ class Recipe(Section):
             )
         if not isinstance(self.task, str) and self.retrieve.memory is None:
             raise ValueError("retrieve: with a list of tasks, say which rows are the memory (retrieve.memory)")
+        return self
+
+    @model_validator(mode="after")
+    def _several(self) -> Recipe:
+        names = [self.task] if isinstance(self.task, str) else [part.task for part in self.task]
+        known = dict(TASKS.items())
+        apart = {known[name].views > 1 for name in names if name in known}
+        if "several" not in self.model_fields_set and True in apart:
+            if False in apart:
+                raise ValueError(
+                    f"several: of {', '.join(names)} some are about one image and some about more: say set or mean"
+                )
+            self.__dict__["several"] = "set"  # and not among the keys that were given
         return self
 
     @property

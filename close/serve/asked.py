@@ -64,13 +64,15 @@ class Caption(Embed):
     """The same for a run, with what `close caption` takes beside.
 
     Attributes:
-        task: one of the run's; without it, its first. context: the question, hypothesis or article: one for all, or one for each.
+        task: one of the run's; without it, its first. together: the images (or texts) are one item: views, frames, two pictures.
+        context: the question, hypothesis or article: one for all, or one for each.
         n: distinct candidates of each. num_beams: of the search. rerank: "clip" orders candidates by the encoder.
         labels: the closed set of answers. decode, normalise: how one of them is found.
         min_confidence: outputs that are less sure say nothing.
     """
 
     task: str | None = None
+    together: bool = False
     context: str | list[str] = ""
     n: int | None = Field(None, ge=1)
     num_beams: int | None = Field(None, ge=1)
@@ -98,7 +100,7 @@ class Caption(Embed):
         Raises:
             RefusedError: there are as many as neither one nor the items.
         """
-        count = len(self.images) + len(self.texts)
+        count = 1 if self.together else len(self.images) + len(self.texts)
         found = [self.context] * count if isinstance(self.context, str) else list(self.context)
         if len(found) != count:
             raise RefusedError(422, f"{len(found)} contexts for {count} items: send one for all, or one for each")

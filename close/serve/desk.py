@@ -14,6 +14,7 @@ from close.serve.asked import Caption, Embed
 from close.serve.batches import Batches
 from close.serve.limits import Limits, RefusedError
 from close.serve.served import Served, Work
+from close.tasks import get_task
 
 __all__ = ["Desk"]
 
@@ -50,7 +51,9 @@ class Desk:
         """
         run = self._run(asked.run)
         task = run.task(asked.task)
-        what = Work.of(run.name, "text" if asked.texts else "image", task, asked.settings)
+        views = len(asked.images) + len(asked.texts) if asked.together else 1
+        get_task(task).check_views(views, "texts" if asked.texts else "images")
+        what = Work.of(run.name, "text" if asked.texts else "image", task, asked.settings, views)
         results = await self._results(run, what, asked, asked.contexts)
         empty = {"text": "", "score": None}
         outputs = [empty | {"error": None} | result | {"item": name} for name, result in results]
@@ -82,6 +85,9 @@ class Desk:
         with self.batches.places(len(names)):
             files = asked.texts or [picture.file() for picture in asked.images]
             opened = await asyncio.gather(*(self._opened(run, file) for file in files))
+            if what.views > 1:
+                wrong = next((one for one in opened if isinstance(one, CloseError)), None)
+                names, opened = [" + ".join(names)], [wrong or tuple(opened)]
             good = [index for index, item in enumerate(opened) if not isinstance(item, CloseError)]
             if not good and len(opened) == 1:
                 raise opened[0]

@@ -26,19 +26,20 @@ class Work:
 
     Attributes:
         run: its name. modality: what the items are. task: None for the encoder's vectors alone.
-        settings: names and values of generation's settings, by name.
+        settings: names and values of generation's settings, by name. views: texts or pictures that each item is made of.
     """
 
     run: str
     modality: Modality
     task: str | None = None
     settings: tuple[tuple[str, Any], ...] = ()
+    views: int = 1
 
     @classmethod
-    def of(cls, run: str, modality: Modality, task: str, settings: dict[str, Any]) -> Work:
+    def of(cls, run: str, modality: Modality, task: str, settings: dict[str, Any], views: int = 1) -> Work:
         """With settings as `close caption` takes them."""
         plain = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-        return cls(run, modality, task, tuple(sorted(plain.items())))
+        return cls(run, modality, task, tuple(sorted(plain.items())), views)
 
 
 class Served:
@@ -83,7 +84,9 @@ class Served:
             return [{"embed": row} for row in self._embeds(inputs, what.modality).tolist()]
         settings: dict[str, Any] = {"batch_size": batch_size, **dict(what.settings)}
         if what.modality == "text":
-            vectors = self._embeds(inputs, "text")
+            texts = [text for item in inputs for text in item] if what.views > 1 else inputs
+            vectors = self._embeds(texts, "text")
+            vectors = vectors.unflatten(0, (-1, what.views)) if what.views > 1 else vectors
             settings["source"] = VectorItems(vectors, self.captioner.model.config, self.name, "text")
             inputs = list(range(len(inputs)))
         self.captioner.use_task(what.task)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from close.data.rows import Row
 from close.errors import DataError
 from close.registry import Registry
 
-__all__ = ["TASKS", "Task", "get_task"]
+__all__ = ["TASKS", "Task", "check_views", "get_task"]
 
 TASKS: Registry[type[Task]] = Registry("task")
 
@@ -22,6 +23,8 @@ class Task:
         max_new_tokens: longest output.
         labels: the closed set of answers, where there is one.
         metric: "caption", "vqa" or "entailment".
+        views: images (and sources) of an item. More than one: an item has exactly so many, in their order, and a recipe that
+            does not say otherwise keeps them apart (`several: set`). One: of several it makes one, unless the recipe says so.
     """
 
     name: ClassVar[str]
@@ -29,6 +32,7 @@ class Task:
     max_new_tokens: ClassVar[int] = 32
     labels: ClassVar[tuple[str, ...]] = ()
     metric: ClassVar[str] = "caption"
+    views: ClassVar[int] = 1
 
     def source(self, row: Row) -> tuple[str, ...]:
         """Texts for the encoder; the raw vectors of several are averaged."""
@@ -48,6 +52,19 @@ class Task:
         """Texts to produce; each is trained on, lower-cased as in the paper."""
         return tuple(target.lower() for target in row.target or row.source)
 
+    def check_views(self, found: int, what: str) -> None:
+        """Refuse an item of another number of images (or sources) than `views`, where that is more than one.
+
+        Args:
+            what: begins the message.
+        Raises:
+            DataError: too few or too many.
+        """
+        if self.views > 1 and found != self.views:
+            raise DataError(
+                f"{what}: task {self.name!r} takes {self.views} an item, together and in their order, and found {found}"
+            )
+
 
 def get_task(name: str) -> Task:
     """A task by name.
@@ -56,6 +73,19 @@ def get_task(name: str) -> Task:
         UnknownNameError: no such task; the nearest is told.
     """
     return TASKS[name]()
+
+
+def check_views(task: Task, rows: Iterable[Row], where: str = "") -> None:
+    """Look at rows of which each must have so many sources and images, before these are embedded.
+
+    Raises:
+        DataError: one has another number, or lacks what the task needs; `where` is put before.
+    """
+    for row in rows if task.views > 1 else ():
+        try:
+            task.context(row)
+        except DataError as error:
+            raise DataError(f"{where}{error}") from None
 
 
 def need(value: str | tuple[str, ...] | None, key: str, row: Row, task: str) -> None:

@@ -13,7 +13,7 @@ from close.model.language_models.loading import check_language_model, check_room
 from close.model.lora import lora_targets
 from close.model.prefixes import build_prefix
 from close.runs.recipe import Recipe
-from close.tasks import get_task
+from close.tasks import check_views, get_task
 from close.training.retrieving import check_retrieve
 from close.training.validation import ValidationRows, validation_rows
 
@@ -45,6 +45,7 @@ def check_work(
         longest = max(get_task(part.task).max_new_tokens for part in recipe.parts())
         check_room(recipe.language_model, model, prefix.length_of(recipe.most_vectors(_most(recipe, files))), longest)
     for place, (part, rows) in enumerate(zip(recipe.parts(), files, strict=True)):
+        check_views(get_task(part.task), rows, f"{rows.path}: ")
         if part.captions == "multiple" and not _groups_of_several(rows):
             raise DataError(f"{rows.path}: captions: multiple needs rows that share a 'group'; none do")
         fits = place == 0 and recipe.init_from is None

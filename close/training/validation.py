@@ -20,6 +20,7 @@ from close.evaluation.metrics import METRICS, Inputs, Metric, Score, VqaReferenc
 from close.evaluation.metrics.tokens import unread
 from close.evaluation.read import row_references
 from close.evaluation.scores import score
+from close.io.parts import file_of
 from close.model.configuration import Several
 from close.model.sets import Sets
 from close.registry import unknown_name
@@ -155,7 +156,7 @@ def validation_rows(recipe: Recipe, rows: RowFile | None) -> ValidationRows | No
         return None
     task = get_task(recipe.parts()[0].task)
     shown = [row for row in rows if row.image is not None]
-    if gone := next(((row.id, image) for row in shown for image in row.images if not image.is_file()), None):
+    if gone := next(((row.id, image) for row in shown for image in row.images if not file_of(image).is_file()), None):
         raise DataError(f"{rows.path}: row {gone[0]!r}: {gone[1]}: no such file, and {_WHERE} looks at pictures")
     examples = one_row_an_image(shown, task.metric) if shown else select_rows(rows, task)
     if not examples:

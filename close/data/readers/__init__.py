@@ -19,6 +19,7 @@ A format of one's own is a class in any file that `--plugin` names:
 """
 
 from close.data.readers.base import READERS, Reader, ReadOptions, ReadSummary, Skip, formats, read_rows
+from close.data.readers.boxes import CocoBoxes, VisualGenome, named_boxes
 from close.data.readers.coco import Coco, NoCaps
 from close.data.readers.convert import convert
 from close.data.readers.entailment import Snli, SnliVe
@@ -27,6 +28,7 @@ from close.data.readers.json_list import JsonList
 from close.data.readers.karpathy import Karpathy
 from close.data.readers.lines import Csv, Jsonl, Txt
 from close.data.readers.news import VisualNews
+from close.data.readers.nlvr2 import Nlvr2
 from close.data.readers.parquet import Parquet
 from close.data.readers.textcaps import TextCaps
 from close.data.readers.vqa import Vqa, VqaE
@@ -35,11 +37,13 @@ from close.data.readers.webdataset import WebDataset
 __all__ = [
     "READERS",
     "Coco",
+    "CocoBoxes",
     "Csv",
     "Folder",
     "JsonList",
     "Jsonl",
     "Karpathy",
+    "Nlvr2",
     "NoCaps",
     "Parquet",
     "ReadOptions",
@@ -50,11 +54,13 @@ __all__ = [
     "SnliVe",
     "TextCaps",
     "Txt",
+    "VisualGenome",
     "VisualNews",
     "Vqa",
     "VqaE",
     "WebDataset",
     "convert",
     "formats",
+    "named_boxes",
     "read_rows",
 ]

@@ -17,6 +17,7 @@ from close.data.columns import Skip
 from close.data.rows import parse_row
 from close.errors import DataError, MissingError, RecipeError, listed, shown
 from close.io.files import below, check_file
+from close.io.parts import file_of
 from close.registry import Registry
 
 __all__ = [
@@ -45,7 +46,7 @@ class ReadOptions:
             is used (NoCaps: image, others: caption).
         split: splits to keep, where the file has several; all without it.
         annotations: VQA 2.0, the answers; test questions have none.
-        captions: VQA 2.0, the COCO captions of the images, which become the sources.
+        captions: of the images, which become the sources: VQA 2.0, COCO's file; NLVR2, what a captioner wrote.
         columns: of tables and shards, key to a column's name (or suffix), or its place from 0, as `parse_columns` makes it.
         encoding: of text; UTF-8 unless said otherwise, or by the file's byte-order mark.
     """
@@ -129,7 +130,7 @@ class Reader(ABC):
         if path is None:
             hint = "" if self.options.images else "; --images says which folder they are in"
             raise DataError(f"{where}: image {shown(name)} is not below {self.pictures}{hint}")
-        if self.options.images and not os.path.isfile(path):
+        if self.options.images and not os.path.isfile(file_of(path)):
             raise DataError(f"{where}: image {shown(name)} is not in {self.options.images}")
         return path
 

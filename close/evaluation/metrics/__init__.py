@@ -11,6 +11,7 @@ from close.evaluation.metrics.clip_score import clip_score, clip_scores
 from close.evaluation.metrics.attributes import attributes
 from close.evaluation.metrics.vqa import VqaReference, vqa_accuracy, vqa_scores
 from close.evaluation.metrics.labels import label_scores
+from close.evaluation.metrics.consistency import consistency
 from close.evaluation.metrics.diversity import diversity
 from close.evaluation.metrics.captions import CaptionScores, caption_scores
 from close.evaluation.metrics.base import METRICS, Inputs, Metric, Score
@@ -30,6 +31,7 @@ __all__ = [
     "cider",
     "clip_score",
     "clip_scores",
+    "consistency",
     "diversity",
     "label_scores",
     "meteor",

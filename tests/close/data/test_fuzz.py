@@ -27,6 +27,7 @@ from test_readers_formats import (
     VQA_E,
     lines,
 )
+from test_readers_senses import BOXES, GENOME, NLVR2
 
 from close.data.readers import ReadOptions, ReadSummary, convert
 from close.data.rows import RowFile
@@ -37,9 +38,14 @@ ROWS = [
 ]
 JSON: dict[str, Any] = {
     "coco": COCO, "nocaps": NOCAPS, "karpathy": KARPATHY, "vqa": QUESTIONS, "vqa-e": VQA_E, "visualnews": NEWS,
-    "textcaps": TEXTCAPS, "json": BLIP,
+    "textcaps": TEXTCAPS, "json": BLIP, "coco-boxes": BOXES, "visual-genome": GENOME,
 }  # fmt: skip
-LINES: dict[str, Any] = {"snli": SNLI, "snli-ve": [row | {"Flickr30K_ID": "1"} for row in SNLI], "jsonl": ROWS}
+LINES: dict[str, Any] = {
+    "snli": SNLI,
+    "snli-ve": [row | {"Flickr30K_ID": "1"} for row in SNLI],
+    "jsonl": ROWS,
+    "nlvr2": NLVR2,
+}
 CSV = 'image,caption,width,meta\na.jpg,"A dog, ""big""",3,x\nb.jpg,Zoë,4,\nc.jpg,"A cat\nasleep",,\n'
 TOKEN = "1.jpg#0\tA dog\n1.jpg#1\tA hound\n2.jpg#0\tA cat\n"
 WAYS: dict[str, list[dict[str, Any]]] = {

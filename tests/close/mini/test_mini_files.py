@@ -13,7 +13,18 @@ from PIL import Image
 
 from close.errors import OutputExistsError, RecipeError
 from close.gap import measure_gap
-from close.mini import ENCODER_DIR, LANGUAGE_MODEL_DIR, captions, draw, entailment, export, questions, scenes
+from close.mini import (
+    ENCODER_DIR,
+    LANGUAGE_MODEL_DIR,
+    captions,
+    draw,
+    entailment,
+    export,
+    pairs,
+    partners,
+    questions,
+    scenes,
+)
 from close.mini.language import STYLES
 
 torch = pytest.importorskip("torch")
@@ -27,14 +38,15 @@ def test_export_is_whole_and_the_same_every_time(tmp_path: Path) -> None:
     counts = export(tmp_path / "a", "val", 6, seed=4)
     export(tmp_path / "b", "val", 6, seed=4)
     names = sorted(str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").rglob("*") if path.is_file())
-    assert names[:-6] == ["captions.jsonl", "entailment.jsonl", "eval.jsonl"] or len(names) == 10
+    assert len(names) == 6 + 5
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    for name in ("captions", "eval", "vqa", "entailment"):
+    for name in ("captions", "eval", "vqa", "entailment", "pairs"):
         found = rows(tmp_path / "a" / f"{name}.jsonl")
         assert len(found) == counts[name]
         assert len({row["id"] for row in found}) == len(found)
-        assert all((tmp_path / "a" / row["image"]).is_file() for row in found)
+        images = (row["image"] if name == "pairs" else [row["image"]] for row in found)
+        assert all((tmp_path / "a" / image).is_file() for own in images for image in own)
     assert not (tmp_path / "a.partial").exists()
 
 
@@ -70,6 +82,21 @@ def test_a_style_is_of_captions_references_and_sources_not_of_premises(tmp_path:
     assert all((tmp_path / "plain" / name).read_bytes() == (tmp_path / "report" / name).read_bytes() for name in same)
 
 
+def test_exported_pairs_are_two_pictures_and_a_statement(tmp_path: Path) -> None:
+    export(tmp_path / "x", "test", 5, seed=1)
+    pool = list(scenes("test", 5, 1))
+    found, told = (
+        rows(tmp_path / "x" / "pairs.jsonl"),
+        [s for both in zip(pool, partners(pool), strict=True) for s in pairs(*both)],
+    )
+    assert [(row["context"], row["label"] == "true", row["meta"]["told"]) for row in found] == [
+        (one.text, one.truth, one.told) for one in told
+    ]
+    assert found[0]["source"] == [captions(pool[0], 1)[0], captions(partners(pool)[0], 1)[0]]
+    assert found[0]["image"] == [f"images/{scene.id}.png" for scene in (pool[0], partners(pool)[0])]
+    assert export(tmp_path / "one", "test", 1)["pairs"] == 0
+
+
 def test_export_refuses(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     with pytest.raises(OutputExistsError, match="there exists already"):
@@ -96,6 +123,8 @@ def test_the_language_model_folder_makes_a_t5_that_reads_every_text_of_the_world
         for question in questions(scene):
             texts |= {question.text, *question.answers}
         texts |= {triple.hypothesis for triple in entailment(scene)}
+    pool = list(scenes("val", 300))
+    texts |= {one.text for both in zip(pool, partners(pool), strict=True) for one in pairs(*both)}
     for text in texts:
         ids = tokenizer(text).input_ids
         assert ids[-1] == tokenizer.eos_token_id

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
+from itertools import product
 
 import pytest
 
-from close.mini import Claim, claims, entailment, facts, judge, questions, scenes
-from close.mini.language import is_true
+from close.mini import (
+    Claim,
+    Scene,
+    Statement,
+    claims,
+    entailment,
+    facts,
+    judge,
+    pairs,
+    partners,
+    questions,
+    scenes,
+)
+from close.mini.language import GROUND_PHRASES, is_true
+from close.mini.pairs import KINDS, truth
 from close.mini.scene import CELLS, COLOURS, GROUNDS, MAX_THINGS, MIN_THINGS, PLACES, SHAPES, SIZES, Facts
 
 
@@ -128,3 +143,86 @@ def test_labels_agree_with_worlds_completed_at_random() -> None:
 )
 def test_judge(premise: str, hypothesis: str, label: str) -> None:
     assert judge(premise, hypothesis) == label
+
+
+class TestPairs:
+    """Statements about two scenes."""
+
+    def test_truth_is_of_the_scenes_and_what_captions_decide_is_true(self) -> None:
+        """An independent reading: by hand for each kind, from the facts."""
+        pool = list(scenes("val", 120, 7))
+        for left, right in zip(pool, partners(pool), strict=True):
+            assert left.id != right.id
+            for statement in pairs(left, right):
+                assert truth(statement.text, left, right) is statement.truth, statement
+                assert by_hand(statement, left, right) is statement.truth, statement
+
+    def test_labels_are_balanced_in_number_and_captions_decide_most(self) -> None:
+        pool = list(scenes("val", 300, 7))
+        found = [one for pair in zip(pool, partners(pool), strict=True) for one in pairs(*pair)]
+        assert sum(one.truth for one in found) == 300
+        assert 0.6 < sum(one.told for one in found) / 600 < 0.85
+        assert {one.kind for one in found} == set(KINDS)
+        for kind in KINDS:
+            share = [one.truth for one in found if one.kind == kind]
+            assert 0.15 < sum(share) / len(share) < 0.85, kind
+
+    def test_what_captions_decide_holds_in_every_world_that_they_allow(self) -> None:
+        """Of many other scenes, those of which both captions are true have the statement's truth."""
+        pool = list(scenes("val", 60, 7))
+        told = [one for pair in zip(pool, partners(pool), strict=True) for one in pairs(*pair) if one.told]
+        others = list(scenes("encoder", 1500, 3))
+        checked = 0
+        for one in told[:40]:
+            fits = [
+                [s for s in others if all(is_true(claim, facts(s)) for claim in claims(text))][:6]
+                for text in one.captions
+            ]
+            for left, right in product(*fits):
+                assert truth(one.text, left, right) is one.truth, (one, left, right)
+                checked += 1
+        assert checked > 100
+
+    def test_the_same_every_time_and_other_texts_are_none(self) -> None:
+        left, right = scenes("val", 2, 7)
+        assert pairs(left, right) == pairs(left, right)
+        assert pairs(left, right, 1) == pairs(left, right, 2)[:1]
+        with pytest.raises(ValueError, match="no statement about two pictures"):
+            truth("the star is red", left, right)
+        with pytest.raises(ValueError, match="at least 2"):
+            partners([left])
+
+
+def by_hand(statement: Statement, left: Scene, right: Scene) -> bool:
+    """A statement's truth, read with patterns of this test's own."""
+    number = {"zero": 0, "one": 1, "two": 2, "three": 3, "four": 4}
+    if statement.kind == "count":
+        counts = re.findall(r"are (\w+) shapes in the left picture and (\w+) in", statement.text)[0]
+        return [number[word] for word in counts] == [len(left.things), len(right.things)]
+    if statement.kind == "ground":
+        phrases = re.findall(r"it is (.*) in the left picture and (.*) in the right", statement.text)[0]
+        return all(text in GROUND_PHRASES[s.ground] for text, s in zip(phrases, (left, right), strict=True))
+    if statement.kind == "sides":
+        first, second = re.findall(r"there is (.*) in the left picture and (.*) in the right picture", statement.text)[
+            0
+        ]
+        return shows(left, first) and shows(right, second)
+    if statement.kind == "side":
+        thing, side = re.findall(r"there is (.*) in the (left|right) picture$", statement.text)[0]
+        return shows(left if side == "left" else right, thing)
+    endings = {"both": " in both", "one": " in one picture, not in both", "none": " in any picture"}
+    thing = statement.text.removeprefix("there is ").removesuffix(endings[statement.kind])
+    count = shows(left, thing) + shows(right, thing)
+    return count == {"both": 2, "one": 1, "none": 0}[statement.kind]
+
+
+def shows(scene: Scene, phrase: str) -> bool:
+    """Whether a scene has "a large red star in the top left corner"."""
+    noun, _, place = re.sub(r" (in the|on the|at the) ", "|", phrase, count=1).partition("|")
+    words, cells = noun.split()[1:], PLACES.get(place.removesuffix(" corner")) if place else None
+    return any(
+        thing.shape == words[-1]
+        and all(word in (thing.colour, thing.size) for word in words[:-1])
+        and (cells is None or thing.cell in cells)
+        for thing in scene.things
+    )

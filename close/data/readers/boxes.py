@@ -1,0 +1,120 @@
+"""Boxes of pictures with what is in them: COCO's instances, and Visual Genome's regions with a phrase each.
+
+`{"images": [{"id", "file_name"}], "annotations": [{"id", "image_id", "category_id", "bbox": [x, y, width, height]}],
+"categories": […]}`; `[{"id", "regions": [{"region_id", "x", "y", "width", "height", "phrase"}]}]`. Lin et al. (2014),
+"Microsoft COCO: Common Objects in Context"; Krishna et al. (2017), "Visual Genome". A box is a part of its picture's name
+(`close.io.parts`).
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from close.data.readers.base import READERS, Reader, ReadOptions, Values, get, read_rows, text
+from close.data.readers.json_stream import json_items, json_value
+from close.errors import DataError, shown
+from close.io.files import check_file
+from close.io.parts import box_name
+
+__all__ = ["CocoBoxes", "VisualGenome", "boxes_of", "named_boxes"]
+
+
+@READERS.register("coco-boxes")
+class CocoBoxes(Reader):
+    """A row for each box: source its category's name (or the annotation's own `caption`), image the box. Crowds are boxes too.
+
+    Boxes stream; the images' and categories' entries are held in memory.
+    """
+
+    reads = "COCO's boxes: instances_val2017.json, and other annotations with bbox"
+    uses: ClassVar[tuple[str, ...]] = ("images",)
+
+    def records(self) -> Iterator[tuple[str, Any]]:
+        encoding = self.options.encoding
+        self.names, self.kinds = dict[Any, Any](), dict[Any, str]()
+        for where, image in json_items(self.path, "images", encoding=encoding):
+            self.names[get(image, "id", (int, str), where)] = get(image, "file_name", str, where)
+        if json_value(self.path, "categories", encoding=encoding) is not None:
+            for where, kind in json_items(self.path, "categories", encoding=encoding):
+                self.kinds[get(kind, "id", (int, str), where)] = text(kind, "name", where)
+        yield from json_items(self.path, "annotations", encoding=encoding)
+
+    def row(self, record: Any, where: str) -> Values:
+        image, box = get(record, "image_id", (int, str), where), get(record, "bbox", list, where)
+        if image not in self.names:
+            raise DataError(f"{where}: 'image_id' is {shown(image)}, but no image has that id")
+        values = {"id": get(record, "id", (int, str), where), "meta": {"image_id": image, "box": box}}
+        if "caption" in record:
+            values["source"] = text(record, "caption", where)
+        elif record.get("category_id") is not None:
+            key = get(record, "category_id", (int, str), where)
+            if key not in self.kinds:
+                raise DataError(f"{where}: 'category_id' is {shown(key)}, but no category has that id")
+            values["source"] = values["label"] = self.kinds[key]
+        return values | {"image": box_name(self.image(self.names[image], where), box, f"{where}: ")}
+
+
+@READERS.register("visual-genome")
+class VisualGenome(Reader):
+    """A row for each region: source its phrase, image the box; pictures are called after their number (`107899.jpg`)."""
+
+    reads = "Visual Genome's region_descriptions.json"
+    uses: ClassVar[tuple[str, ...]] = ("images",)
+
+    def records(self) -> Iterator[tuple[str, Any]]:
+        for where, image in json_items(self.path, encoding=self.options.encoding):
+            try:
+                key, regions = get(image, "id", (int, str), where), get(image, "regions", list, where)
+            except DataError as error:
+                yield where, error
+                continue
+            for place, region in enumerate(regions, 1):
+                yield f"{where}, region {place}", (key, region)
+
+    def row(self, record: Any, where: str) -> Values:
+        image, region = record
+        box = [get(region, key, (int, float), where) for key in ("x", "y", "width", "height")]
+        return {
+            "id": get(region, "region_id", (int, str), where),
+            "source": text(region, "phrase", where),
+            "image": box_name(self.image(f"{image}.jpg", where), box, f"{where}: "),
+            "meta": {"image_id": image, "box": box},
+        }
+
+
+def named_boxes(path: Path, pictures: Path | None) -> list[str]:
+    """The boxes of a file, each as the name of a part of its picture.
+
+    Args:
+        path: COCO's or Visual Genome's JSON, rows (`.jsonl`) whose images are boxes, or a JSON list of boxes of one picture.
+        pictures: the folder that the file's names are relative to, without it the file's own; or that one picture.
+    Raises:
+        MissingError: no such file, or a picture is not there. DataError: what is wrong at which record.
+    """
+    if pictures is not None and pictures.is_file():
+        return boxes_of(pictures, path)
+    check_file(path)
+    with path.open("rb") as file:
+        start = file.read(1000).removeprefix(codecs.BOM_UTF8).lstrip()
+    kind = "jsonl" if path.suffix == ".jsonl" else "visual-genome" if start.startswith(b"[") else "coco-boxes"
+    options = ReadOptions(images=pictures or path.parent)
+    found = []
+    for row in read_rows(kind, path, options=options):
+        image = row.get("image")
+        if not isinstance(image, str):
+            raise DataError(
+                f"{path}: row {row['id']!r} has {'several images' if image else 'no image'}, expected one box"
+            )
+        found.append(image)
+    return found
+
+
+def boxes_of(picture: Path, path: Path) -> list[str]:
+    """The boxes of one picture, from a JSON list of [left, top, width, height]."""
+    found = [box_name(picture, box, f"{where}: ") for where, box in json_items(path)]
+    if not found:
+        raise DataError(f"{path}: expected a JSON list of boxes [left, top, width, height], and it is empty")
+    return found

@@ -1,0 +1,180 @@
+"""Readers of formats beyond one picture and its captions: two pictures, boxes, films."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_readers_formats import lines, picture, put, rows
+
+from close.data.readers import read_rows
+from close.data.rows import RowFile
+from close.errors import DataError, RecipeError
+
+# as in nlvr2/data of github.com/lil-lab/nlvr; train.json says in which numbered folder the pictures are
+NLVR2: list[dict[str, Any]] = [
+    {
+        "validation": {"77": "True"},
+        "sentence": "All the bottles are from the same brand.",
+        "left_url": "https://i.pinimg.com/a.jpg",
+        "writer": "103",
+        "label": "True",
+        "right_url": "https://i.pinimg.com/b.jpg",
+        "synset": "beer bottle",
+        "query": "some beer bottles2",
+        "identifier": "train-10171-0-0",
+        "directory": 54,
+    },
+    {
+        "sentence": "The left and right image contains seven beer bottles.",
+        "label": "False",
+        "left_url": "http://x/c.jpg",
+        "right_url": "http://x/d.jpg",
+        "identifier": "train-10171-3-1",
+        "directory": 54,
+    },
+]
+
+
+class TestNlvr2:
+    def test_rows(self, tmp_path: Path) -> None:
+        got = rows("nlvr2", put(tmp_path / "train.json", lines(NLVR2)))
+        assert got[0] == {
+            "id": "train-10171-0-0",
+            "context": "All the bottles are from the same brand.",
+            "label": "true",
+            "target": "true",
+            "image": ["train-10171-0-img0.png", "train-10171-0-img1.png"],
+            "group": "train-10171-0",
+            "meta": {"statement": "train-10171-0"},
+        }
+        assert [got[1][key] for key in ("label", "group")] == ["false", "train-10171-3"]
+        assert got[1]["meta"] == {"statement": "train-10171-1"}
+
+    def test_pictures_lie_in_numbered_folders_or_beside_each_other(self, tmp_path: Path) -> None:
+        """And one of two missing is told, or counted."""
+        path, folder = put(tmp_path / "train.json", lines(NLVR2)), tmp_path / "images" / "train"
+        for name in ("54/train-10171-0-img0.png", "train-10171-0-img1.png", "54/train-10171-3-img0.png"):
+            picture(folder / name)
+        with pytest.raises(DataError, match=r"train.json:2: image 'train-10171-3-img1.png' is not in"):
+            rows("nlvr2", path, images=folder)
+        picture(folder / "54" / "train-10171-3-img1.png")
+        got = rows("nlvr2", path, images=folder)
+        assert got[0]["image"] == [
+            os.path.join("images", "train", "54", "train-10171-0-img0.png"),
+            os.path.join("images", "train", "train-10171-0-img1.png"),
+        ]
+
+    def test_captions_become_the_sources(self, tmp_path: Path) -> None:
+        """What `close caption --out` writes, or rows; without them there is nothing to train on text with."""
+        names = [f"train-10171-{pair}-img{side}.png" for pair in (0, 3) for side in (0, 1)]
+        said = [{"item": f"/somewhere/54/{name}", "text": f"caption of {name}", "score": -0.1} for name in names[:2]]
+        said += [{"image": name, "source": f"caption of {name}"} for name in names[2:]]
+        path, captions = put(tmp_path / "train.json", lines(NLVR2)), put(tmp_path / "said.jsonl", lines(said))
+        got = rows("nlvr2", path, captions=captions)
+        assert [row["source"] for row in got] == [
+            [f"caption of {name}" for name in pair] for pair in (names[:2], names[2:])
+        ]
+        out = put(tmp_path / "out.jsonl", "".join(json.dumps(row) + "\n" for row in got))
+        assert RowFile(out)[1].source == (f"caption of {names[2]}", f"caption of {names[3]}")
+        with pytest.raises(DataError, match=r"train.json:2: .*said.jsonl has no caption of train-10171-3-img1.png"):
+            rows("nlvr2", path, captions=put(tmp_path / "said.jsonl", lines(said[:3])))
+        with pytest.raises(DataError, match=r"said.jsonl:1: 'image' is 7"):
+            rows("nlvr2", path, captions=put(tmp_path / "said.jsonl", lines([{"image": 7, "source": "a"}])))
+
+    @pytest.mark.parametrize(
+        ("changes", "what"),
+        [
+            ({"identifier": "train-10171-0"}, "expected split-set-pair-sentence"),
+            ({"identifier": "../../x-1-2-3"}, "not below"),
+            ({"label": "maybe"}, "'label' is 'maybe', expected True or False"),
+            ({"label": None}, "'label' is None"),
+            ({"sentence": " "}, "'sentence' is an empty text"),
+        ],
+    )
+    def test_told(self, tmp_path: Path, changes: dict[str, Any], what: str) -> None:
+        path = put(tmp_path / "dev.json", lines([NLVR2[0], NLVR2[1] | changes]))
+        with pytest.raises(DataError, match="dev.json:2.*" + what):
+            list(read_rows("nlvr2", path))
+
+    def test_options_that_mean_nothing(self, tmp_path: Path) -> None:
+        with pytest.raises(RecipeError, match="it takes images, captions"):
+            rows("nlvr2", put(tmp_path / "dev.json", lines(NLVR2)), split=("train",))
+
+
+BOXES: dict[str, Any] = {
+    "info": {},
+    "images": [{"id": 42, "file_name": "000000000042.jpg", "width": 640, "height": 480}],
+    "annotations": [
+        {
+            "id": 900100002,
+            "image_id": 42,
+            "category_id": 10,
+            "bbox": [1.5, 2.0, 30.25, 40.0],
+            "area": 1210.0,
+            "segmentation": [[1.5, 2.0, 3.0, 4.0]],
+            "iscrowd": 0,
+        },
+        {"id": 2, "image_id": 42, "bbox": [0, 0, 5, 5], "caption": "A corner."},
+        {"id": 3, "image_id": 42, "bbox": [0, 0, 5, 6]},
+    ],
+    "categories": [{"supercategory": "outdoor", "id": 10, "name": "traffic light"}],
+}
+GENOME: list[Any] = [
+    {
+        "id": 107899,
+        "regions": [
+            {
+                "region_id": 4091,
+                "width": 120,
+                "height": 70,
+                "image_id": 107899,
+                "phrase": "there is a cup on the desk",
+                "y": 1,
+                "x": 421,
+            }
+        ],
+    }
+]
+
+
+class TestBoxes:
+    def test_coco_boxes_are_parts_of_their_pictures(self, tmp_path: Path) -> None:
+        got = rows("coco-boxes", put(tmp_path / "instances.json", BOXES))
+        assert got[0] == {
+            "id": "900100002",
+            "source": "traffic light",
+            "label": "traffic light",
+            "image": "000000000042.jpg#xywh=1.5,2,30.25,40",
+            "meta": {"image_id": 42, "box": [1.5, 2.0, 30.25, 40.0]},
+        }
+        assert got[1]["source"] == "A corner."
+        assert "source" not in got[2]
+
+    def test_visual_genome(self, tmp_path: Path) -> None:
+        got = rows("visual-genome", put(tmp_path / "region_descriptions.json", GENOME))
+        assert got[0]["image"] == "107899.jpg#xywh=421,1,120,70"
+        assert got[0]["source"] == "there is a cup on the desk"
+
+    @pytest.mark.parametrize(
+        ("changes", "what"),
+        [
+            ({"bbox": [1, 2, 3]}, "a box is"),
+            ({"bbox": [1, 2, 0, 4]}, "a box is"),
+            ({"bbox": [1, 2, None, 4]}, "a box is"),
+            ({"category_id": 11}, "no category has that id"),
+            ({"image_id": 1}, "no image has that id"),
+        ],
+    )
+    def test_told(self, tmp_path: Path, changes: dict[str, Any], what: str) -> None:
+        path = put(tmp_path / "b.json", BOXES | {"annotations": [BOXES["annotations"][0] | changes]})
+        with pytest.raises(DataError, match=what):
+            list(read_rows("coco-boxes", path))
+
+    def test_a_picture_that_is_not_there(self, tmp_path: Path) -> None:
+        (tmp_path / "p").mkdir()
+        with pytest.raises(DataError, match=r"'107899\.jpg' is not in"):
+            rows("visual-genome", put(tmp_path / "g.json", GENOME), images=tmp_path / "p")
+        picture(tmp_path / "p" / "107899.jpg")
+        assert len(rows("visual-genome", tmp_path / "g.json", images=tmp_path / "p")) == 1
