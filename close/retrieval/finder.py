@@ -16,14 +16,14 @@ from torch import Tensor
 from close.data.rows import Modality, RowFile
 from close.data.shards import open_rows
 from close.encoders import ContrastiveEncoder, load_encoder
-from close.errors import MismatchError, MissingError, RecipeError
+from close.errors import MismatchError, MissingError, RecipeError, shown
 from close.io.places import place_of
 from close.retrieval.content import common_words, word_finder
 from close.retrieval.memory import Memory
 from close.retrieval.settings import Retrieval
 from close.vectors.neighbours import nearest
 
-__all__ = ["Finder", "FoundBatch", "check_memory", "open_finder"]
+__all__ = ["Finder", "FoundBatch", "check_memory", "open_finder", "settings_in"]
 
 SAME = 1 - 1e-6
 """The cosine from which on a text is the one that was asked with."""
@@ -131,7 +131,7 @@ def open_finder(
         MissingError: the memory is gone. MismatchError: it has changed since the training, or is of another encoder.
         RecipeError: it has fewer texts than are to be found, or no words.
     """
-    retrieval = Retrieval.of(retrieve)
+    retrieval, own = settings_in(retrieve, where)
     if retrieval.language.endswith(".toml"):
         retrieval = retrieval.model_copy(update={"language": os.path.join(where, retrieval.language)})
     reference = None if retrieval.encoder is None else place_of(retrieval.encoder, where)
@@ -140,29 +140,62 @@ def open_finder(
         search = lambda: load_encoder(reference)  # noqa: E731
     if isinstance(memory, Memory):
         found = memory
+    elif memory is not None:
+        found = Memory.open(memory, encoder, search=search)
     else:
-        own = retrieve.get("memory") or {}
-        if not isinstance(own, dict) or not all(isinstance(own.get(key, ""), str) for key in ("reference", "texts")):
-            raise RecipeError(f"{where}: retrieve: memory can't be {own!r}")
-        place: Any = memory if memory is not None else Path(os.path.normpath(Path(where) / str(own.get("reference"))))
-        if isinstance(place, (str, Path)) and not Path(place).exists():
-            hint = "" if memory is not None else f", the memory that {where} was trained with; give one (--memory)"
-            raise MissingError(f"{place}: no such file{hint}")
-        texts = own.get("texts") if memory is None else None
-        if memory is None and Path(place).is_file():  # rows: looked at before anything is embedded
-            place = open_rows(place, own.get("columns"))
-            _refuse_changed(place.path, place.sha256, own, where)
-        found = Memory.open(
-            place, encoder, texts=Path(os.path.normpath(Path(where) / texts)) if texts else None, search=search
-        )
-        if memory is None:
-            _refuse_changed(found.path, found.sha256, own, where)
+        found = _own_memory(own, where, encoder, search)
     check_memory(found, retrieval)
     return Finder(found, retrieval)
 
 
-def _refuse_changed(path: Path, sha256: str, own: Mapping[str, Any], where: str | Path) -> None:
-    if own.get("sha256") not in (None, sha256):
+def settings_in(retrieve: Mapping[str, Any], where: str | Path) -> tuple[Retrieval, Mapping[str, Any]]:
+    """What a run's configuration says of its search, and of the memory that it was trained with.
+
+    Args:
+        where: the run's folder.
+    Raises:
+        RecipeError: a value is none that a run has.
+    """
+    own = retrieve.get("memory")
+    own = {} if own is None else own
+    fits = isinstance(own, Mapping) and all(isinstance(own.get(key, ""), str) for key in ("reference", "texts"))
+    columns = own.get("columns") if fits else None
+    plain = isinstance(columns, dict) and all(isinstance(column, (str, int)) for column in columns.values())
+    if not fits or not (columns is None or plain):
+        raise RecipeError(f"{where}: retrieve: memory can't be {shown(own)}")
+    return Retrieval.of(retrieve), own
+
+
+def _own_memory(
+    own: Mapping[str, Any],
+    where: str | Path,
+    encoder: Callable[[], ContrastiveEncoder],
+    search: Callable[[], ContrastiveEncoder] | None,
+) -> Memory:
+    """The memory that a run was trained with."""
+    there = own.get("reference")
+    if there is None:
+        raise MissingError(f"{where} does not say which memory it was trained with; give one (--memory)")
+    place: Any = Path(os.path.normpath(Path(where) / there))
+    if not place.exists():
+        raise MissingError(f"{place}: no such file, the memory that {where} was trained with; give one (--memory)")
+    if place.is_file():  # rows: looked at before anything is embedded
+        place = open_rows(place, own.get("columns"))
+        _refuse_changed(place.path, own.get("sha256"), place.sha256, where)
+    texts = Path(os.path.normpath(Path(where) / own["texts"])) if own.get("texts") else None
+    found = Memory.open(place, encoder, texts=texts, search=search)
+    _refuse_changed(found.path, own.get("sha256"), found.sha256, where)
+    _refuse_changed(found.path, own.get("tables"), found.plans, where)
+    return found
+
+
+def _refuse_changed(path: Path, then: Any, now: Any, where: str | Path) -> None:
+    if then in (None, now):
+        return
+    if Path(where) in path.parents:
         raise MismatchError(
-            f"{path} has changed since {where} was trained; give the memory that is meant (--memory {path})"
+            f"{path} is not what {where} was saved with; copy the run anew, or give a memory (--memory)"
         )
+    raise MismatchError(
+        f"{path} has changed since {where} was trained; give the memory that is meant (--memory {path})"
+    )

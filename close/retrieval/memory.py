@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from close.data.rows import RowFile
 from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder
-from close.errors import DataError, MismatchError, RecipeError
+from close.errors import DataError, MismatchError, MissingError, RecipeError
 from close.evaluation.metrics.words import words
 from close.io.files import whole
 from close.io.keys import text_key
@@ -26,9 +26,10 @@ from close.vectors.checked import Ints
 from close.vectors.open import check_rows
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["Memory", "spoken"]
+__all__ = ["Memory", "memory_place", "spoken"]
 
 _TABLE, _SEARCH, _ROWS = "table", "search", "rows.jsonl"
+_RUN, _INSIDE = "run.json", "memory"
 Open = Callable[[], ContrastiveEncoder]
 
 
@@ -63,17 +64,18 @@ class Memory:
         """A memory from rows, an embedding table, or a folder that `save` made.
 
         Args:
-            place: rows (embedded on first use, and kept), a table of texts, or such a folder. encoder: gives the captioner's.
+            place: rows (embedded on first use, and kept), a table of texts, or such a folder, or a run that holds one.
+            encoder: gives the captioner's.
             texts: the rows that a table was made of; without them it has no words. search: gives the encoder to search in, if
                 that is another.
         Raises:
             MissingError, DataError: there is nothing, or it is damaged. MismatchError: it is of another encoder, or of images.
             RecipeError: a table can't be searched in another encoder; `texts` beside rows.
         """
-        saved = isinstance(place, (str, Path)) and (Path(place) / _TABLE).is_dir()
-        if saved:
-            folder = Path(place)  # type: ignore[arg-type]
-            return cls._of_folder(folder, encoder, search)
+        if not isinstance(place, RowFile):
+            place = memory_place(place)
+            if (place / _TABLE).is_dir():
+                return cls._of_folder(place, encoder, search)
         if isinstance(place, RowFile) or is_rows(place):
             if texts is not None:
                 raise RecipeError(f"memory {place}: rows have their words; texts are for a table")
@@ -89,8 +91,8 @@ class Memory:
     def _of_folder(cls, folder: Path, encoder: Open, search: Open | None) -> Memory:
         rows = open_rows(folder / _ROWS) if (folder / _ROWS).is_file() else None
         if not (folder / _SEARCH).is_dir():
-            if search and rows:  # it was made for another run
-                return cls.open(rows, encoder, search=search)
+            if search:  # it was made for another run
+                return cls.open(rows or folder / _TABLE, encoder, search=search)
             return cls(_checked(EmbeddingTable(folder / _TABLE), encoder()), rows)
         if not search:
             return cls(_checked(EmbeddingTable(folder / _TABLE), encoder()), rows)
@@ -118,6 +120,12 @@ class Memory:
         return len(self.table.keys)
 
     @property
+    def plans(self) -> list[str]:
+        """Of the tables: hashes of what was embedded, and by what."""
+        tables = [self.table] if self.search is self.table else [self.table, self.search]
+        return [str(table.info.get("plan")) for table in tables]
+
+    @property
     def vectors(self) -> Any:
         """(M, D) unit rows in the captioner's encoder, by slices or numbers."""
         return self.table.vectors
@@ -130,7 +138,8 @@ class Memory:
     def _sources(self) -> Sources:
         if self.rows is None:
             raise RecipeError(
-                f"memory {self.path}: a table has vectors alone; its words are in the rows it was made of (texts)"
+                f"memory {self.path}: a table has vectors alone; its words are in the rows it was made of: give those, or in a "
+                "recipe both (texts)"
             )
         return Sources(self.rows)
 
@@ -186,6 +195,28 @@ class Memory:
             if row.group is not None:
                 found.setdefault(row.group, []).extend(row.source)
         return found
+
+
+def memory_place(place: str | Path) -> Path:
+    """Where a memory lies: what is given, or in a run the memory that it holds.
+
+    Raises:
+        MissingError: nothing is there, or nothing that can be one. RecipeError: a run that holds none.
+    """
+    given = Path(place)
+    if not given.exists():
+        raise MissingError(f"{given}: no such file")
+    if (given / _RUN).is_file():
+        if not (given / _INSIDE / _TABLE).is_dir():
+            raise RecipeError(
+                f"memory {given}: a run that holds none; give the rows, or the table of texts, that are meant"
+            )
+        return given / _INSIDE
+    if not is_rows(given) and not any((given / name).exists() for name in ("table.json", _TABLE)):
+        raise MissingError(
+            f"memory {given}: neither rows (.jsonl, .txt, .csv …) nor an embedding table of texts (`close embed text` makes one)"
+        )
+    return given
 
 
 def _embedded(rows: RowFile, encoder: ContrastiveEncoder) -> EmbeddingTable:

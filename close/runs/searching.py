@@ -17,7 +17,7 @@ from close.io.places import place_of
 from close.model.configuration import CloseConfig
 from close.model.modeling import CloseModel
 from close.model.sets import Sets
-from close.retrieval.finder import Finder, open_finder
+from close.retrieval.finder import Finder, open_finder, settings_in
 from close.retrieval.memory import Memory
 from close.vectors.open import check_encoder
 
@@ -37,6 +37,8 @@ class MemorySearch:
 
     def __init__(self, model: CloseModel, run: str, encoder: Open) -> None:
         self.retrieve, self.run, self.encoder = model.config.retrieve, run, encoder
+        if self.retrieve is not None:
+            settings_in(self.retrieve, run)
         self.settings: dict[str, Any] = {}
         self.given: Path | None = None
         self._finder: Finder | None = None
@@ -141,21 +143,23 @@ def embed_memory(memory: Memory, config: CloseConfig, folder: Path, encoder: Ope
         shutil.rmtree(place)
     memory.save(place)
     saved = Memory.open(place, encoder, search=search)
-    own = {"reference": INSIDE, "sha256": saved.sha256, "texts_in_it": len(saved)}
+    own = {"reference": INSIDE, "sha256": saved.sha256, "tables": saved.plans, "texts_in_it": len(saved)}
     config.retrieve = dict(config.retrieve or {}) | {"memory": own}
 
 
 def has_memory(config: CloseConfig) -> bool:
     """Whether a run's memory lies in its own folder."""
-    return ((config.retrieve or {}).get("memory") or {}).get("reference") == INSIDE
+    return config.retrieve is not None and settings_in(config.retrieve, "")[1].get("reference") == INSIDE
 
 
 def describe_memory(config: CloseConfig, run: Path) -> dict[str, Any]:
     """What `close info` says of what a run finds; nothing where it finds none."""
     if config.retrieve is None:
         return {}
-    about = dict(config.retrieve.get("memory") or {})
-    place = run / str(about.get("reference"))
+    _, about = settings_in(config.retrieve, run)
+    if "reference" not in about:
+        return {"retrieve": config.retrieve, "memory_is": {"gone": "give one with --memory"}}
+    place = run / about["reference"]
     where = "in this folder" if has_memory(config) else "by reference"
     there = {} if place.exists() else {"gone": "give one with --memory"}
     return {"retrieve": config.retrieve, "memory_is": {"where": where, "path": os.path.normpath(place), **there}}

@@ -17,7 +17,7 @@ from close.errors import MissingError, RecipeError
 from close.io.progress import progress
 from close.model.configuration import CloseConfig
 from close.retrieval.finder import Finder, check_memory
-from close.retrieval.memory import Memory
+from close.retrieval.memory import Memory, memory_place
 from close.retrieval.settings import Retrieval
 from close.retrieval.training import Found, find
 from close.runs.recipe import Recipe
@@ -101,6 +101,8 @@ def check_retrieve(recipe: Recipe) -> None:
             continue
         if not place.exists():
             raise MissingError(f"retrieve: {place}: no such file")
+        if place == section.memory:
+            place = memory_place(place)
         if is_rows(place):
             rows = open_rows(place)
             if sum(len(row.source) for row in rows) <= retrieval.most:

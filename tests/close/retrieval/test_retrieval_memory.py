@@ -189,6 +189,9 @@ def test_a_memory_that_does_not_fit(rows, encoder, other, tmp_path):
         Memory.open(table.path, lambda: other)
     with pytest.raises(RecipeError, match="give rows to search in another one"):
         Memory.open(table.path, lambda: encoder, search=lambda: other)
+    Memory.open(table.path, lambda: encoder).save(tmp_path / "saved")
+    with pytest.raises(RecipeError, match="give rows to search in another one"):
+        Memory.open(tmp_path / "saved", lambda: encoder, search=lambda: other)
     with pytest.raises(RecipeError, match="its words are in the rows"):
         open_finder({"k": 2, "into": "captions"}, table.path, lambda: encoder, "run")
     few = open_rows(tiny.write_jsonl(tmp_path / "few.jsonl", ROWS[:5]))

@@ -205,6 +205,8 @@ class TestPlaces:
         assert [output.text for output in load(moved)(shown, num_beams=1)] == before
         assert json.loads(cli("info", moved, "--json").out)["memory_is"]["where"] == "in this folder"
         assert "already" in told("merge", moved, tmp_path / "again")
+        for place in (moved, moved / "memory"):  # as a memory of others
+            assert [output.text for output in load(run, memory=place)(shown, num_beams=1)] == before
 
     def test_put_in_later_and_exchanged(self, runs, shown, others, tmp_path):
         run = runs["captions"]
@@ -274,7 +276,9 @@ class TestBadInput:
             ("captions", tmp_path / "table", "words"),
             ("vectors", tmp_path / "nowhere.jsonl", "no such"),
             ("vectors", shown[0], str(shown[0])),
-            ("vectors", tmp_path / "plain.npy", "plain.npy"),
+            ("vectors", tmp_path / "plain.npy", "plain.npy: neither rows"),
+            ("vectors", shown[0].parent, "neither rows"),
+            ("vectors", runs["captions"], "a run that holds none"),
         ):
             assert says in told("caption", runs[way], shown[0], "--memory", memory)
 
@@ -287,6 +291,48 @@ class TestBadInput:
         tiny.write_jsonl(rows, tiny.caption_rows(20, seed=3))
         assert "changed" in told("caption", run, shown[0])
         assert cli("caption", run, shown[0], "--memory", rows).code == 0
+
+    def test_a_memory_in_the_run_that_is_not_its_own(self, make, others, shown, tmp_path, told):
+        """Of rows and tables each must be what the run was saved with: the vectors of other texts are other neighbours."""
+        run = make("vectors", embed=True)
+        table = embed_texts(RowFile(others), load(run).encoder, tmp_path / "table")
+
+        def gone(place: Path) -> None:
+            shutil.rmtree(place) if place.is_dir() else place.unlink()
+
+        def another(place: Path) -> None:
+            gone(place)
+            shutil.copytree(table.path, place) if place.name == "table" else shutil.copy(others, place)
+
+        for number, (part, change) in enumerate(
+            [("table", another), ("rows.jsonl", another), ("table", gone), ("rows.jsonl", gone)]
+        ):
+            copy = shutil.copytree(run, tmp_path / f"copy{number}")
+            change(copy / "memory" / part)
+            message = told("caption", copy, shown[0])
+            assert f"is not what {copy} was saved with; copy the run anew" in message
+
+    @pytest.mark.parametrize(
+        "changed",
+        [{"encoder": 5}, {"memory": "x"}, {"memory": {"reference": 3}}, {"memory": {"reference": "x", "columns": 3}},
+         {"memory": {"reference": "x", "columns": {"source": []}}}, {"k": "5"}, {"into": 3}],
+    )  # fmt: skip
+    def test_a_configuration_that_was_damaged(self, runs, shown, others, tmp_path, told, changed):
+        run = shutil.copytree(runs["vectors"], tmp_path / "run")
+        values = json.loads((run / "config.json").read_text())
+        values["retrieve"] |= changed
+        (run / "config.json").write_text(json.dumps(values))
+        for command in (("info", run), ("caption", run, shown[0]), ("caption", run, shown[0], "--memory", others)):
+            assert "can't be" in told(*command)
+
+    def test_a_configuration_that_names_no_memory(self, runs, shown, others, tmp_path, told, cli):
+        run = shutil.copytree(runs["vectors"], tmp_path / "run")
+        values = json.loads((run / "config.json").read_text())
+        values["retrieve"]["memory"] = None
+        (run / "config.json").write_text(json.dumps(values))
+        assert "give one (--memory)" in told("caption", run, shown[0])
+        assert json.loads(cli("info", run, "--json").out)["memory_is"]["gone"]
+        assert cli("caption", run, shown[0], "--memory", others).code == 0
 
     def test_a_run_that_searches_none(self, train_small, shown, others, tmp_path, told):
         run = train_small(epochs=1, save_strategy="no")
