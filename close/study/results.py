@@ -16,7 +16,7 @@ from close.study.claims import claims
 from close.study.export import FEW, MODALITIES, scores_of
 from close.study.selection import best
 
-__all__ = ["interval", "plot", "summarise"]
+__all__ = ["interval", "plot", "plot_methods", "summarise"]
 
 
 def summarise(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -102,6 +102,7 @@ def interval(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": mean, "ci": None if half is None else [mean - half, mean + half], "values": list(values)}
 
 
+SHADES = (Colours.IMAGE, Colours.TEXT, Colours.PSEUDO_IMAGE, "#8a5fbf", "#4f7d8c", "#a34a5a")
 COLOURS = {"text": Colours.TEXT, "selection": Colours.PSEUDO_IMAGE, "image": Colours.IMAGE}
 
 
@@ -141,5 +142,49 @@ def plot(summary: dict[str, Any], path: Path) -> None:
     shows = "mean, and each seed's value" if few else "mean and 95 % interval over seeds"
     axes.set_xlabel(f"{key}: {shows}\nimages in: dotted no adapter, dashed trained on images")
     drawn.legend(loc="outside upper center", ncols=len(shown), frameon=False)
+    save_png(drawn, path)
+    save_vectors(drawn, path.with_suffix(""))
+
+
+def plot_methods(summary: dict[str, Any], path: Path) -> None:
+    """The first score of methods in several settings: every run, the mean with its nested interval, and the tuned setting.
+
+    Args:
+        path: of a PNG; a PDF and an SVG are written beside it.
+    """
+    key, found = next(iter(summary["claims"].items()))
+    settings, arms = found["settings"], summary["arms_scored"].values()
+    drawn = figure(8, 1.6 + 0.25 * len(settings) + 0.55 * len(found["methods"]))
+    axes = drawn.subplots()
+    for row, (method, about) in enumerate(found["methods"].items()):
+        for place, setting in enumerate(settings):
+            arm = next(arm for arm in arms if (arm.get("method"), arm.get("setting")) == (method, setting))
+            values = arm["image"][key]["values"]
+            height, colour = row + 0.18 + 0.3 * place / len(settings), SHADES[place % len(SHADES)]
+            label = setting if row == 0 else None
+            axes.plot(values, [height] * len(values), "|", color=colour, markersize=8, label=label)
+            if about.get("tuned", {}).get("setting") == setting:
+                axes.plot([about["tuned"]["mean"]], [height], "D", color=colour, markersize=6)
+        low, high = about["ci"] or (about["mean"], about["mean"])
+        axes.errorbar(
+            [about["mean"]],
+            [row],
+            xerr=[[about["mean"] - low], [high - about["mean"]]],
+            fmt="o",
+            color="#1d2733",
+            capsize=3,
+        )
+    axes.set_yticks(range(len(found["methods"])), list(found["methods"]))
+    axes.invert_yaxis()
+    axes.grid(axis="x", color=Colours.GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    runs = [value for arm in arms for value in arm["image"][key]["values"]]
+    room = 0.1 * (max(runs) - min(runs)) or 1.0
+    axes.set_xlim(min(runs) - room, max(runs) + room)  # intervals over few settings are wider than all that was seen
+    tuned = ", diamonds the tuned setting" if "tuned" in about else ""
+    axes.set_xlabel(
+        f"{key}, images in: black the mean over settings with its nested 95 % interval,\nlines each run{tuned}"
+    )
+    drawn.legend(loc="outside upper center", ncols=min(len(settings), 3), frameon=False, fontsize=8)
     save_png(drawn, path)
     save_vectors(drawn, path.with_suffix(""))

@@ -28,7 +28,7 @@ from close.runs.evaluate import evaluate
 from close.runs.recipe import Recipe, checked
 from close.study.arms import Arm, merged, naming
 from close.study.export import FEW, csv_of, latex_of, table_of
-from close.study.results import plot, summarise
+from close.study.results import plot, plot_methods, summarise
 from close.study.selection import kept_scores, saved_selection
 from close.tasks import get_task
 from close.training.checks import check_work
@@ -109,8 +109,9 @@ def sweep(
 ) -> dict[str, Any]:
     """Train and score every arm with every seed; a stopped sweep continues where it was.
 
-    Writes `sweep.json`, the table (`sweep.md`, `.csv`, `.tex`) and the plot (`sweep.png`, `.pdf`, `.svg`) after every run; at the
-    end `index.html`, where there are test rows: the table, and the same pictures as each arm captions them.
+    Writes `sweep.json`, the table (`sweep.md`, `.csv`, `.tex`) and the plot (`sweep.png`, `.pdf`, `.svg`) after every run, and
+    `methods.png` of methods in several settings; at the end `index.html`, where there are test rows: the table, and the same
+    pictures as each arm captions them.
 
     Args:
         test: rows with images to score on; None where there are none. tune: other such rows, on which each method's setting is
@@ -196,6 +197,8 @@ def _write(folder: Path, summary: dict[str, Any]) -> None:
     for suffix, text in (("md", table_of(summary)), ("csv", csv_of(summary)), ("tex", latex_of(summary))):
         write_text(folder / f"sweep.{suffix}", text)
     plot(summary, folder / "sweep.png")
+    if len(next(iter(summary.get("claims", {}).values()), {}).get("settings", ())) > 1:
+        plot_methods(summary, folder / "methods.png")
 
 
 def _write_page(

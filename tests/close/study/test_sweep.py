@@ -156,6 +156,8 @@ def test_methods_in_several_settings(recipe, rows, tmp_path):
     written = (tmp_path / "s" / "sweep.md").read_text()
     assert "| method | cider over 2 settings | worst | tuned |" in written
     assert "cider, 2 settings, 2 seeds: " in written
+    assert (tmp_path / "s" / "methods.png").read_bytes()[:4] == b"\x89PNG"
+    assert "warmup_steps 1" in (tmp_path / "s" / "methods.svg").read_text()
     with pytest.raises(RecipeError, match="other than those of --test"):
         sweep(base, arms, [0], rows, tmp_path / "t", tune=rows)
     with pytest.raises(RecipeError, match=r"arm 'none, warmup_step 0'.*did you mean"):
