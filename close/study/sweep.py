@@ -197,7 +197,7 @@ def _write(folder: Path, summary: dict[str, Any]) -> None:
     for suffix, text in (("md", table_of(summary)), ("csv", csv_of(summary)), ("tex", latex_of(summary))):
         write_text(folder / f"sweep.{suffix}", text)
     plot(summary, folder / "sweep.png")
-    if len(next(iter(summary.get("claims", {}).values()), {}).get("settings", ())) > 1:
+    if any(len(found["settings"]) > 1 for found in summary.get("claims", {}).values()):
         plot_methods(summary, folder / "methods.png")
 
 
