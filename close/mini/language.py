@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import math
 import random
-import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
 
-from close.mini.scene import COLOURS, PLACES, SHAPES, Facts, Scene, Thing
+from close.mini.grammar import Claim, Grammar, call, join, with_article
+from close.mini.scene import COLOURS, PLACES, SHAPES, SIZES, Facts, Scene, Thing
 
 __all__ = [
+    "GRAMMAR",
     "GROUND_PHRASES",
     "STYLES",
     "UNSEEN",
@@ -38,19 +38,6 @@ __all__ = [
 Kind = Literal["thing", "colour", "size", "place", "ground", "unseen"]
 Style = Literal["plain", "report"]
 STYLES: tuple[Style, ...] = get_args(Style)
-
-
-@dataclass(frozen=True, order=True)
-class Claim:
-    """One atomic statement: `Claim("colour", "red", "star")` says that the star is red.
-
-    `kind` "thing" has the value "present" (or "absent", said with "no"); "ground" has no shape; "unseen" is what no
-    picture shows, such as a weight.
-    """
-
-    kind: Kind
-    value: str
-    shape: str = ""
 
 
 WORDS: dict[str, tuple[str, ...]] = {  # the usual word first
@@ -91,7 +78,6 @@ _GROUND_WORDS = {
 }  # fmt: skip
 UNSEEN = ("heavy", "old", "new", "expensive", "cheap", "warm", "cold", "soft", "hard")
 """What a thing may be, and neither a picture nor a caption ever tells."""
-_MEANING = {word: name for name, words in WORDS.items() for word in words}
 
 
 def captions(scene: Scene, n: int = 5, rng: random.Random | None = None, *, style: Style = "plain") -> list[str]:
@@ -121,18 +107,18 @@ def _sentence(thing: Thing, rng: random.Random) -> str:
     said = [thing.size] if rng.random() < 0.5 else []
     said += [thing.colour] if rng.random() < 0.3 else []
     if rng.random() < 0.8:
-        name, place = _with_article([*said, thing.shape]), place_phrase(choose_place(thing.cell, rng))
+        name, place = with_article([*said, thing.shape]), place_phrase(choose_place(thing.cell, rng))
         return rng.choice((f"there is {name} {place}", f"{name} lies {place}"))
     if len(said) == 1 and rng.random() < 0.5:
         return f"the {thing.shape} is {said[0]}"
-    return f"there is {_with_article([*said, thing.shape])}"
+    return f"there is {with_article([*said, thing.shape])}"
 
 
 def _caption(scene: Scene, rng: random.Random) -> str:
     count = _count(scene, rng)
     order = sorted(scene.things, key=lambda thing: -salience(thing) + math.log(rng.expovariate(1)))
     phrases = [noun_phrase(thing, rng) for thing in order[:count]]
-    text = rng.choice(OPENINGS) + _join(phrases, rng)
+    text = rng.choice(OPENINGS) + join(phrases, JOINTS, rng)
     if rng.random() < 0.4:
         ground = rng.choice(GROUND_PHRASES[scene.ground])
         text = f"{ground}, {text}" if rng.random() < 0.2 else f"{text} {ground}"
@@ -153,23 +139,13 @@ def salience(thing: Thing) -> float:
 
 def noun_phrase(thing: Thing, rng: random.Random) -> str:
     """ "a large red star on the left": the thing with a part of its attributes."""
-    words = [call(thing.shape, rng)]
+    words = [call(WORDS, thing.shape, rng)]
     if rng.random() < 0.8:
         words.insert(0, thing.colour)
     if thing.size != "medium" and rng.random() < 0.5:
-        words.insert(0, call(thing.size, rng))
+        words.insert(0, call(WORDS, thing.size, rng))
     place = " " + place_phrase(choose_place(thing.cell, rng)) if rng.random() < 0.3 else ""
-    return _with_article(words) + place
-
-
-def _with_article(words: list[str]) -> str:
-    return f"{'an' if words[0][0] in 'aeiou' else 'a'} {' '.join(words)}"
-
-
-def call(name: str, rng: random.Random) -> str:
-    """A word for a shape or size, the usual one most often."""
-    usual, *rare = WORDS[name]
-    return rng.choice(rare) if rare and rng.random() < 0.2 else usual
+    return with_article(words) + place
 
 
 def choose_place(cell: tuple[int, int], rng: random.Random) -> str:
@@ -184,84 +160,23 @@ def place_phrase(place: str) -> str:
     return f"in the {place} corner" if " " in place else _PLACE_PHRASES[place].format(place)
 
 
-def _join(phrases: list[str], rng: random.Random) -> str:
-    if len(phrases) == 1:
-        return phrases[0]
-    return ", ".join(phrases[:-1]) + rng.choice(JOINTS) + phrases[-1]
+GRAMMAR = Grammar(
+    things=SHAPES,
+    attributes={"colour": COLOURS, "size": tuple(SIZES)},
+    places=PLACES,
+    words=WORDS,
+    grounds=_GROUND_WORDS,
+    unseen=UNSEEN,
+    untold=("medium",),
+)
 
 
 @lru_cache(maxsize=4096)
 def claims(text: str) -> frozenset[Claim]:
-    """Read what `text` claims; well-formed captions and hypotheses exactly, anything else as far as it makes sense.
-
-    Colours and sizes belong to the next shape named (after "is", to the last one), places to the last shape named; a word
-    that belongs to none, and every unknown word, claims nothing. What is said twice counts once.
-    """
-    reader = _Reader()
-    for token in re.findall(r"[a-z]+", text.lower()):
-        reader.read(token)
-    return frozenset(reader.found)
-
-
-class _Reader:
-    def __init__(self) -> None:
-        self.found: set[Claim] = set()
-        self.shape = ""
-        self.pending: list[tuple[Kind, str]] = []
-        self.place = ""
-        self.absent = self.copula = False
-
-    def read(self, token: str) -> None:
-        word = _MEANING.get(token, token)
-        self._read_place(word)
-        if word in SHAPES:
-            self._read_shape(word)
-        elif word in COLOURS or word in ("small", "medium", "large"):
-            self._read_attribute("colour" if word in COLOURS else "size", word)
-        elif word in UNSEEN:
-            self._read_attribute("unseen", word)
-        elif word in _GROUND_WORDS:
-            self.found.add(Claim("ground", _GROUND_WORDS[word]))
-            self.pending = []
-        elif word == "is":
-            self.copula = True
-        elif word in ("a", "an", "the", "and", "no"):
-            self.pending, self.copula, self.absent = [], False, word == "no"
-
-    def _read_shape(self, shape: str) -> None:
-        self.found.add(Claim("thing", "absent" if self.absent else "present", shape))
-        self.found |= {Claim(kind, value, shape) for kind, value in self.pending}
-        self.shape, self.pending, self.absent, self.copula = shape, [], False, False
-
-    def _read_attribute(self, kind: Kind, value: str) -> None:
-        if self.copula and self.shape:
-            self.found.add(Claim(kind, value, self.shape))
-        else:
-            self.pending.append((kind, value))
-
-    def _read_place(self, word: str) -> None:
-        """ "top" then "left" is the corner; each alone is the whole row or column."""
-        joined = f"{self.place} {word}"
-        if self.place and joined in PLACES:
-            self.found.discard(Claim("place", self.place, self.shape))
-            self.place = joined
-        else:
-            self.place = word if word in PLACES else ""
-        if self.place and self.shape:
-            self.found.add(Claim("place", self.place, self.shape))
+    """What `text` claims (`Grammar.claims`)."""
+    return GRAMMAR.claims(text)
 
 
 def is_true(claim: Claim, facts: Facts) -> bool:
-    """Whether `claim` holds in the scene with these `facts`; an attribute of a thing that is not there, or unseen, is false."""
-    if claim.kind == "unseen":
-        return False
-    if claim.kind == "ground":
-        return claim.value == facts["ground"]
-    thing = next((thing for thing in facts["things"] if thing["shape"] == claim.shape), None)
-    if claim.kind == "thing":
-        return (thing is not None) == (claim.value == "present")
-    if thing is None:
-        return False
-    if claim.kind == "place":
-        return tuple(thing["cell"]) in PLACES[claim.value]
-    return claim.value == (thing["colour"] if claim.kind == "colour" else thing["size"])
+    """Whether `claim` holds in the scene with these `facts` (`Grammar.is_true`)."""
+    return GRAMMAR.is_true(claim, facts)

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from close.mini import language, scene
+from close.mini.sound import language as sound_language
 
-__all__ = ["save_encoder_tokenizer", "save_language_model_tokenizer", "words"]
+__all__ = ["save_encoder_tokenizer", "save_language_model_tokenizer", "sound_words", "words"]
 
 _INSTRUCTIONS = (
     "caption question context answer premise hypothesis image picture describe label entailment neutral contradiction task "
@@ -25,7 +26,7 @@ _HYPOTHESES = (
 
 
 def words() -> list[str]:
-    """All words and marks of captions, questions, answers, hypotheses, labels and instructions, sorted."""
+    """All words and marks of the drawn world's captions, questions, answers, hypotheses, labels and instructions, sorted."""
     texts: list[str] = [
         _INSTRUCTIONS,
         _QUESTIONS,
@@ -37,21 +38,34 @@ def words() -> list[str]:
     texts += [" ".join(names) for names in language.WORDS.values()]
     texts += [" ".join(phrases) for phrases in language.GROUND_PHRASES.values()]
     texts += [*language.UNSEEN, *language.OPENINGS, *language.JOINTS, "a an the on at in corner"]
+    return _sorted(texts)
+
+
+def sound_words() -> list[str]:
+    """All words and marks of the sound world's captions and of instructions, sorted."""
+    told = (sound_language.WORDS, sound_language.BACKGROUND_PHRASES)
+    texts = [_INSTRUCTIONS, "sound hear what which how many is are first last before after"]
+    texts += [" ".join(phrases) for phrases_of in told for phrases in phrases_of.values()]
+    texts += [*sound_language.OPENINGS, *sound_language.JOINTS, *sound_language.THEN]
+    return _sorted([*texts, *sound_language.TIME_PHRASES.values(), "a an the"])
+
+
+def _sorted(texts: Iterable[str]) -> list[str]:
     return sorted({token for text in texts for token in re.findall(r"\w+|[^\w\s]", text.lower())})
 
 
-def save_language_model_tokenizer(folder: Path) -> int:
+def save_language_model_tokenizer(folder: Path, words: Iterable[str]) -> int:
     """Write T5's tokenizer (pad 0, end 1, unknown 2; "</s>" closes every text) and return the vocabulary's size."""
-    return _save(folder, ["<pad>", "</s>", "<unk>", *words()], pad="<pad>", end="</s>", unknown="<unk>")
+    return _save(folder, ["<pad>", "</s>", "<unk>", *words], pad="<pad>", end="</s>", unknown="<unk>")
 
 
-def save_encoder_tokenizer(folder: Path, length: int) -> int:
+def save_encoder_tokenizer(folder: Path, length: int, words: Iterable[str]) -> int:
     """Write the encoder's tokenizer (start … end) and return the vocabulary's size.
 
     The end token has the largest id, because open_clip's CLIP takes a text's vector where the id is largest.
     """
     special = {"pad": "<pad>", "unknown": "<unk>", "start": "<start>", "end": "<end>"}
-    return _save(folder, ["<pad>", "<unk>", "<start>", *words(), "<end>"], length=length, **special)
+    return _save(folder, ["<pad>", "<unk>", "<start>", *words, "<end>"], length=length, **special)
 
 
 def _save(

@@ -1,6 +1,8 @@
-"""Train the mini world's contrastive encoder and record what it became.
+"""Train a mini world's contrastive encoder and record what it became.
 
     python experiments/mini_world/train_encoder.py --out close/mini/encoder --record experiments/mini_world/encoder.json
+    python experiments/mini_world/train_encoder.py --world sound --image-width 12 --layers 2 --out close/mini/sound/encoder \\
+        --record experiments/mini_world/sound_encoder.json
 
 open_clip's own model class and loss, at a fixed temperature. Another world to try advice on is one option away: --seed, --width,
 --layers, --embed-dim, --logit-scale, --learning-rate. The folder written is open_clip's local-dir format; the record (settings,
@@ -26,18 +28,18 @@ from open_clip.loss import ClipLoss
 from safetensors.torch import save_file
 
 from close.io.versions import versions
-from close.mini.draw import pixels
-from close.mini.language import captions
-from close.mini.scene import CELLS, COLOURS, GROUNDS, SHAPES, SIDE, SIZES, Scene, scenes
 from close.mini.vocabulary import save_encoder_tokenizer
+from close.mini.worlds import WORLDS, World
 
 CONTEXT_LENGTH = 32
+SIDE = 64
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the encoder")
     parser.add_argument("--record", type=Path, help="JSON of settings and measures (default: none)")
+    parser.add_argument("--world", choices=list(WORLDS), default="drawn")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scenes", type=int, default=25_000)
     parser.add_argument("--steps", type=int, default=2_000)
@@ -86,11 +88,11 @@ def write_config(args: argparse.Namespace, vocab_size: int) -> None:
     (args.out / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
-def draw_all(pool: list[Scene]) -> torch.Tensor:
-    """(N, 3, 64, 64) uint8."""
+def draw_all(world: World, pool: list[Any]) -> torch.Tensor:
+    """What the other tower sees of scenes: (N, 3, 64, 64) uint8."""
     pictures = np.empty((len(pool), SIDE, SIDE, 3), np.uint8)
     for index, scene in enumerate(pool):
-        pictures[index] = pixels(scene)
+        pictures[index] = world.view(scene)
     return torch.from_numpy(pictures).permute(0, 3, 1, 2)
 
 
@@ -100,10 +102,11 @@ def normalise(pictures: torch.Tensor) -> torch.Tensor:
 
 def train(model: Any, tokenizer: Any, args: argparse.Namespace) -> list[float]:
     """Contrastive training on a pool of scenes, with captions written anew each time; returns the losses."""
-    pool = list(scenes("encoder", args.scenes, args.seed))
+    world = WORLDS[args.world]
+    pool = list(world.scenes("encoder", args.scenes, args.seed))
     start = time.time()
-    pictures = draw_all(pool)
-    print(f"drew {len(pool)} scenes in {time.time() - start:.0f} s", file=sys.stderr, flush=True)
+    pictures = draw_all(world, pool)
+    print(f"made {len(pool)} scenes in {time.time() - start:.0f} s", file=sys.stderr, flush=True)
     model.logit_scale.requires_grad_(False)
     model.visual.to(memory_format=torch.channels_last)
     warm_start(model.visual, pool, pictures, args)
@@ -118,7 +121,7 @@ def train(model: Any, tokenizer: Any, args: argparse.Namespace) -> list[float]:
     start = time.time()
     for step in range(args.steps):
         chosen = rng.sample(range(len(pool)), args.batch_size)
-        texts = tokenizer([captions(pool[index], 1, rng)[0] for index in chosen])
+        texts = tokenizer([world.captions(pool[index], 1, rng)[0] for index in chosen])
         with torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "bf16"):
             if features is None:
                 images = model.encode_image(normalise(pictures[chosen]).to(memory_format=torch.channels_last))
@@ -145,7 +148,7 @@ def train(model: Any, tokenizer: Any, args: argparse.Namespace) -> list[float]:
     return losses
 
 
-def warm_start(tower: Any, pool: list[Scene], pictures: torch.Tensor, args: argparse.Namespace) -> None:
+def warm_start(tower: Any, pool: list[Any], pictures: torch.Tensor, args: argparse.Namespace) -> None:
     """Train the image tower to name what is there, before it meets any text.
 
     Towers that start together learn colours and grounds, and then neither learns shapes: the captions' vectors hold none while
@@ -155,7 +158,7 @@ def warm_start(tower: Any, pool: list[Scene], pictures: torch.Tensor, args: argp
     if args.warm and args.warm.exists():
         tower.load_state_dict(tower.state_dict() | torch.load(args.warm, weights_only=True))
         return
-    truth = torch.tensor([labels(scene) for scene in pool])
+    truth = torch.tensor([WORLDS[args.world].labels(scene) for scene in pool])
     fresh = copy.deepcopy(tower.attnpool.state_dict())
     head = torch.nn.Linear(args.embed_dim, truth.shape[1])
     parameters = [*tower.parameters(), *head.parameters()]
@@ -197,15 +200,6 @@ def frozen_features(tower: Any, pictures: torch.Tensor) -> torch.Tensor:
     return torch.cat(found)  # not under autocast, which takes no halves
 
 
-def labels(scene: Scene) -> list[float]:
-    """1 for each tellable fact of a scene that holds: shapes, their colours, sizes and cells, and the ground."""
-    found = {scene.ground}
-    for thing in scene.things:
-        found |= {f"{thing.shape} {fact}" for fact in ("there", thing.colour, thing.size, thing.cell)}
-    facts = [f"{shape} {fact}" for shape in SHAPES for fact in ("there", *COLOURS, *SIZES, *CELLS)]
-    return [float(fact in found) for fact in (*GROUNDS, *facts)]
-
-
 def rate(step: int, warmup: int, steps: int) -> float:
     """Linear warm-up, then half a cosine down to 0."""
     if step < warmup:
@@ -214,11 +208,11 @@ def rate(step: int, warmup: int, steps: int) -> float:
 
 
 @torch.inference_mode()
-def measure(model: Any, tokenizer: Any, count: int = 1_000, seed: int = 0) -> dict[str, float]:
+def measure(model: Any, tokenizer: Any, world: World, count: int = 1_000, seed: int = 0) -> dict[str, float]:
     """Gap statistics and retrieval on fresh test scenes, one caption each."""
-    pool = list(scenes("test", count, seed))
-    images = model.encode_image(normalise(draw_all(pool)), normalize=True)
-    texts = model.encode_text(tokenizer([captions(scene, 1)[0] for scene in pool]), normalize=True)
+    pool = list(world.scenes("test", count, seed))
+    images = model.encode_image(normalise(draw_all(world, pool)), normalize=True)
+    texts = model.encode_text(tokenizer([world.captions(scene, 1)[0] for scene in pool]), normalize=True)
     cross = texts @ images.T
     off = ~torch.eye(count, dtype=torch.bool)
     own = torch.arange(count)
@@ -246,7 +240,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
-    write_config(args, save_encoder_tokenizer(args.out, CONTEXT_LENGTH))
+    write_config(args, save_encoder_tokenizer(args.out, CONTEXT_LENGTH, WORLDS[args.world].words()))
     reference = f"local-dir:{args.out}"
     tokenizer = open_clip.get_tokenizer(reference)
     config = json.loads((args.out / "open_clip_config.json").read_text())["model_cfg"]
@@ -260,7 +254,7 @@ def main() -> None:
         "settings": {key: value for key, value in vars(args).items() if key not in ("out", "record", "warm")},
         "minutes": round(minutes, 1),
         "final_loss": round(sum(losses[-100:]) / len(losses[-100:]), 4),
-        "test": {key: round(value, 4) for key, value in measure(loaded.eval(), tokenizer).items()},
+        "test": {key: round(value, 4) for key, value in measure(loaded.eval(), tokenizer, WORLDS[args.world]).items()},
         "versions": versions(),
     }
     print(json.dumps(record, indent=2))
