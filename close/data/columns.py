@@ -16,7 +16,7 @@ __all__ = ["Columns", "Skip", "by_caption", "check_flags", "is_known", "key_of",
 Values = dict[str, Any]
 
 _NAMES: dict[str, tuple[str, ...]] = {
-    "id": (),
+    "id": ("audiocap_id",),
     "source": (
         "caption",
         "text",
@@ -36,7 +36,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         *("image_path", "image_name", "image_file", "file_name", "filename", "filepath", "file_path", "path", "file"),
         *("img", "jpg", "png", "audio", "audio_path"),
     ),
-    "group": ("image_id", "img_id", "cocoid"),
+    "group": ("image_id", "img_id", "cocoid", "youtube_id"),
     "label": ("gold_label",),
     "task": (),
     "meta": (),

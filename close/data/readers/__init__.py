@@ -30,15 +30,18 @@ from close.data.readers.lines import Csv, Jsonl, Txt
 from close.data.readers.news import VisualNews
 from close.data.readers.nlvr2 import Nlvr2
 from close.data.readers.parquet import Parquet
+from close.data.readers.sound import AudioCaps, DrCap
 from close.data.readers.textcaps import TextCaps
 from close.data.readers.vqa import Vqa, VqaE
 from close.data.readers.webdataset import WebDataset
 
 __all__ = [
     "READERS",
+    "AudioCaps",
     "Coco",
     "CocoBoxes",
     "Csv",
+    "DrCap",
     "Folder",
     "JsonList",
     "Jsonl",

@@ -1,6 +1,7 @@
 """Lists of records as people write them, BLIP and LLaVA among them: `[{"image": "a.jpg", "caption": "…" | ["…"]}]`.
 
-The list may lie under a key (`{"annotations": […]}`), and an object may stand for it: `{"a.jpg": "…"}`, or `["…"]`, or a record.
+A record may be a caption alone, as in WSAC's lists. The list may lie under a key (`{"annotations": […]}`), and an object may
+stand for it: `{"a.jpg": "…"}`, or `["…"]`, or a record.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from close.data.columns import Columns, by_caption, check_flags
+from close.data.columns import Columns, Skip, by_caption, check_flags, is_known
 from close.data.readers.base import READERS, Reader, Values
 from close.data.readers.folder import IMAGE_SUFFIXES
 from close.data.readers.json_stream import first_items, json_items, json_pairs
@@ -26,7 +27,7 @@ _BESIDE = ("licenses", "categories", "info")
 class JsonList(Reader):
     """Keys of records are what columns of a table are. Streams; with `per` image, captions are held in memory."""
 
-    reads = "a JSON list of records, their keys as columns in CSV: BLIP's and LLaVA's captions"
+    reads = "a JSON list of records, their keys as columns in CSV, or of captions: BLIP, LLaVA, WSAC"
     uses = ("images", "per", "split", "columns")
 
     def records(self) -> Iterator[tuple[str, Any]]:
@@ -53,6 +54,10 @@ class JsonList(Reader):
 
     def _rows(self, given: Any, where: str) -> list[Values]:
         number, record = given
+        if isinstance(record, str):
+            if is_known(record):
+                raise Skip("a column's name")  # WSAC's lists hold the first line of the CSV that they were made of
+            record = {"caption": record}
         if not isinstance(record, dict):
             raise DataError(f"{where}: expected an object, found {shown(record)}")
         if {"sentences", "filename"} <= record.keys():

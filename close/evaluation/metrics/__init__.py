@@ -7,6 +7,7 @@ from close.evaluation.metrics.rouge_l import rouge_l
 from close.evaluation.metrics.cider import cider
 from close.evaluation.metrics.meteor import meteor
 from close.evaluation.metrics.spice import spice
+from close.evaluation.metrics.spider import spider
 from close.evaluation.metrics.clip_score import clip_score, clip_scores
 from close.evaluation.metrics.attributes import attributes
 from close.evaluation.metrics.vqa import VqaReference, vqa_accuracy, vqa_scores
@@ -37,6 +38,7 @@ __all__ = [
     "meteor",
     "rouge_l",
     "spice",
+    "spider",
     "vqa_accuracy",
     "vqa_scores",
 ]

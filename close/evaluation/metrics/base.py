@@ -10,7 +10,7 @@ A metric is declared once, beside what computes it:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,6 +38,7 @@ class Inputs:
         tokenizer: "java", "python" or "unicode", of `tokens`.
         rows: id to row, where they are at hand. encoder: the run's, where a run is scored.
         image_vectors: ids to (N, D) vectors of their images, where a run is scored.
+        found: what one metric leaves for another.
     """
 
     ids: Sequence[str]
@@ -47,6 +48,7 @@ class Inputs:
     rows: Mapping[str, Row] | None = None
     encoder: ContrastiveEncoder | None = None
     image_vectors: Callable[[Sequence[str]], NDArray[Any]] | None = None
+    found: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def tokens(self) -> tuple[Tokens, Tokens]:

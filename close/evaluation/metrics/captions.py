@@ -67,7 +67,7 @@ def caption_scores(
     summed, values, notes = compute(kind, chosen, Inputs(ids, predictions, references, used, **more))
     if used != "unicode" and (odd := unread(chain([predictions[i] for i in ids], *(references[i] for i in ids)))):
         notes["tokenizer"] = odd
-    keys = [score.key for name in METRICS.defaults(kind) for score in METRICS[name].scores]
+    keys = [score.key for name in dict.fromkeys([*METRICS.defaults(kind), *chosen]) for score in METRICS[name].scores]
     scores: dict[str, Any] = {key: summed[key].value if key in summed else None for key in [*keys, *summed]}
     scores |= {"n": len(ids), "tokenizer": used, "ci": intervals(summed, samples=samples, seed=seed)}
     return CaptionScores(scores | {"missing": len(references) - len(ids), "notes": notes} | values, ids, summed)

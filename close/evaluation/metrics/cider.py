@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from close.evaluation.bootstrap import mean_score
 from close.evaluation.metrics.base import METRICS, Inputs, Metric, Score
 
-__all__ = ["cider"]
+__all__ = ["cider", "cider_of_each"]
 
 
 @METRICS.register(
@@ -23,14 +26,19 @@ __all__ = ["cider"]
 )
 def cider(inputs: Inputs) -> dict[str, Any]:
     """CIDEr-D, mean over images; document frequencies are those of the whole set."""
-    from pycocoevalcap.cider.cider import Cider
-
-    gts, res = inputs.tokens
-    found: dict[str, Any] = {"cider": mean_score(100 * Cider().compute_score(gts, res)[1])}
+    gts, _ = inputs.tokens
+    found: dict[str, Any] = {"cider": mean_score(100 * cider_of_each(inputs))}
     if _all_alike(gts.values()):
         what = "of one image" if len(gts) == 1 else "of images whose references are all alike"
         found["notes"] = {"cider": f"CIDEr-D {what} is 0 by its formula: words count by how few images have them"}
     return found
+
+
+def cider_of_each(inputs: Inputs) -> NDArray[np.float64]:
+    """CIDEr-D of each image, 0 to 10."""
+    from pycocoevalcap.cider.cider import Cider
+
+    return np.asarray(Cider().compute_score(*inputs.tokens)[1])
 
 
 def _all_alike(references: Iterable[list[str]]) -> bool:

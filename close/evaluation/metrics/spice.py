@@ -10,7 +10,7 @@ from close.evaluation.bootstrap import SummedScore, mean_score
 from close.evaluation.metrics.base import METRICS, Inputs, Metric, Score
 from close.evaluation.metrics.tokens import package_folder
 
-__all__ = ["spice"]
+__all__ = ["spice", "spice_of_each"]
 
 
 @METRICS.register(
@@ -25,6 +25,21 @@ __all__ = ["spice"]
 )
 def spice(inputs: Inputs) -> dict[str, SummedScore]:
     """SPICE, mean over images; it needs models of Stanford's parser, which are downloaded apart."""
+    return {"spice": mean_score([100 * value for value in spice_of_each(inputs)])}
+
+
+def spice_of_each(inputs: Inputs) -> list[float]:
+    """SPICE of each image, 0 to 1; found once for all metrics that are made of it.
+
+    Raises:
+        MissingError: Java, or the models, are not there, or the program failed.
+    """
+    if "spice" not in inputs.found:
+        inputs.found["spice"] = _spice_of_each(inputs)
+    return list(inputs.found["spice"])
+
+
+def _spice_of_each(inputs: Inputs) -> list[float]:
     from pycocoevalcap.spice.get_stanford_models import JAR
     from pycocoevalcap.spice.spice import Spice
 
@@ -41,4 +56,4 @@ def spice(inputs: Inputs) -> dict[str, SummedScore]:
     except subprocess.CalledProcessError as error:
         raise MissingError(f"the SPICE program failed (exit {error.returncode}); it was made for Java 8") from error
     order = {key: i for i, key in enumerate(sorted(gts))}
-    return {"spice": mean_score([100 * per_image[order[key]]["All"]["f"] for key in gts])}
+    return [float(per_image[order[key]]["All"]["f"]) for key in gts]
