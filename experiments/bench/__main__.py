@@ -19,6 +19,7 @@ import torch
 
 from close.fast.precision import has_bf16
 from close.io.versions import versions
+from experiments.bench import floors
 
 GOALS = {
     "text_embedding_exact": 4.0,
@@ -32,7 +33,19 @@ GOALS = {
     "search": 2.0,
     "cold_start": 1.8,
 }
-PARTS = ("text", "features", "photos", "step", "demo", "gpt2-features", "gpt2-step", "search", "cold")
+"""Of the ratios to the plain way."""
+SHARES = {
+    "text_embedding_bf16": 0.75,
+    "training_step": 0.55,
+    "captions_from_features": 0.6,
+    "photos_to_captions": 0.7,
+    "gpt2_training_step": 0.55,
+    "search": 0.6,
+    "serve": 0.85,
+}
+"""Goals of the floor's share of the time."""
+MODELS = ("text", "features", "photos", "step", "gpt2-features", "gpt2-step")
+PARTS = (*MODELS, "demo", "search", "fusion", "cold", "serve", "data")
 
 
 def main() -> None:
@@ -62,60 +75,78 @@ def run_parts(folder: Path, size: str, only: tuple[str, ...], rounds: int) -> di
     """Time each part's variants, one after the other within every round; a round before the first warms up what is cheap."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from close.encoders import load_encoder
     from experiments.bench import models, parts
 
     runs: dict[str, Any] = {}
     full = size == "full"
-    if set(only) - {"demo", "search", "cold"}:
+    if set(only) & set(MODELS):
         world = models.build(folder, size, captions=2048 if full else 512, photos=24 if full else 16)
-    if "text" in only:
-        runs["text_embedding"] = interleave(parts.text_embedding(world, size), rounds)
-    if {"features", "photos"} & set(only):
-        encoders = {name: load_encoder(world.checkpoint, device="cpu", precision=name) for name in ("fp32", "bf16")}
-        captioners = {name: parts.captioner_of(world, name, encoder) for name, encoder in encoders.items()}
-        if "features" in only:
-            runs["captions_from_features"] = interleave(parts.captions_from_features(world, captioners), rounds)
-        if "photos" in only:
-            chosen = captioners["bf16" if has_bf16(torch.device("cpu")) else "fp32"]
-            runs["photos_to_captions"] = interleave(parts.photos_to_captions(world, chosen), rounds)
-            del chosen
-        del captioners, encoders
-    if "step" in only:
-        flops = parts.step_flops(world)
-        runs["training_step"] = interleave(parts.training_step(world, folder), rounds)
-        runs["training_step"]["flops_per_step"] = flops
-    if {"gpt2-features", "gpt2-step"} & set(only):
-        runs |= run_gpt2(models.with_gpt2(world, folder, size), folder, only, rounds)
+        runs |= run_models(world, folder, size, only, rounds)
     if "demo" in only:
         runs["demo_training"] = interleave(parts.demo_training(folder / "mini", 1000 if full else 60), rounds)
+        runs["demo_training"]["work"] = floors.demo_work(folder / "mini" / "data" / "captions.jsonl")
     if "search" in only:
         from experiments.bench.search import searches
 
         runs["search"] = interleave(searches(folder / "search", size), rounds)
+    if "fusion" in only:
+        from experiments.bench.fusion import fusion
+
+        variants, work = fusion(size)
+        runs["fusion_prefix"] = interleave(variants, rounds) | {"work": work}
     if "cold" in only:
         from experiments.bench.cold import cold_start
 
         runs["cold_start"] = interleave(cold_start(folder / "cold"), rounds)
+    if "serve" in only:
+        from experiments.bench.server import served
+
+        with served(folder / "serve", size) as variants:
+            runs["serve"] = interleave(variants, rounds)
+    if "data" in only:
+        from experiments.bench.data import data
+
+        runs["data"] = interleave(data(folder / "data", size), rounds)
     return runs
 
 
-def run_gpt2(world: Any, folder: Path, only: tuple[str, ...], rounds: int) -> dict[str, Any]:
-    """The parts of the decoder-only model; the floor of its search is a variant beside the others."""
-    from experiments.bench import parts
+def run_models(world: Any, folder: Path, size: str, only: tuple[str, ...], rounds: int) -> dict[str, Any]:
+    """The parts of the large models; floors of narrow products are variants beside the others."""
+    from close.encoders import load_encoder
+    from experiments.bench import models, parts
 
     runs: dict[str, Any] = {}
-    if "gpt2-features" in only:
-        captioners = {name: parts.captioner_of(world, name) for name in ("fp32", "bf16")}
-        floors = {f"floor_{name}": parts.products(world, name) for name in captioners}
-        variants = parts.captions_from_features(world, captioners) | floors
-        runs["gpt2_captions_from_features"] = interleave(variants, rounds)
-        del captioners, floors, variants
-    if "gpt2-step" in only:
-        flops = parts.step_flops(world)
-        runs["gpt2_training_step"] = interleave(parts.training_step(world, folder), rounds)
-        runs["gpt2_training_step"]["flops_per_step"] = flops
+    unit = "bf16" if has_bf16(torch.device("cpu")) else "fp32"
+
+    def run(part: str, variants: dict[str, Any], of: Any = world) -> None:
+        runs[part] = interleave(variants, rounds) | {"work": floors.works(part, of, unit)}
+
+    if "text" in only:
+        run("text_embedding", parts.text_embedding(world, size))
+    if "features" in only:
+        run("captions_from_features", from_features(world))
+    if "photos" in only:
+        encoder = load_encoder(world.checkpoint, device="cpu", precision=unit)
+        run("photos_to_captions", parts.photos_to_captions(world, parts.captioner_of(world, unit, encoder)))
+    if "step" in only:
+        run("training_step", parts.training_step(world, folder))
+    if {"gpt2-features", "gpt2-step"} & set(only):
+        gpt2 = models.with_gpt2(world, folder, size)
+        if "gpt2-features" in only:
+            run("gpt2_captions_from_features", from_features(gpt2), gpt2)
+        if "gpt2-step" in only:
+            run("gpt2_training_step", parts.training_step(gpt2, folder), gpt2)
     return runs
+
+
+def from_features(world: Any) -> dict[str, Any]:
+    """The search in both precisions, and its products alone."""
+    from experiments.bench import parts
+
+    captioners = {name: parts.captioner_of(world, name) for name in ("fp32", "bf16")}
+    return parts.captions_from_features(world, captioners) | {
+        f"floor_{name}": parts.products(world, name) for name in captioners
+    }
 
 
 def interleave(variants: dict[str, Callable[[int], Any]], rounds: int) -> dict[str, Any]:
@@ -133,37 +164,38 @@ def interleave(variants: dict[str, Callable[[int], Any]], rounds: int) -> dict[s
 
 
 def summarise(runs: dict[str, Any], machine: dict[str, Any]) -> dict[str, Any]:
-    """Median of the rounds' ratios, with the least and the greatest."""
-    chosen = {
+    """Median of the rounds' ratios with the least and the greatest, and the floors with their shares of the time."""
+    unit = "bf16" if machine["bf16"] else "fp32"
+    rows = {
         "text_embedding_exact": ("text_embedding", "exact"),
         "text_embedding_bf16": ("text_embedding", "bf16"),
-        "training_step": ("training_step", "auto"),
-        "captions_from_features": ("captions_from_features", "bf16" if machine["bf16"] else "fp32"),
-        "photos_to_captions": ("photos_to_captions", "auto"),
-        "demo_training": ("demo_training", "auto"),
-        "gpt2_captions_from_features": ("gpt2_captions_from_features", "bf16" if machine["bf16"] else "fp32"),
-        "gpt2_training_step": ("gpt2_training_step", "auto"),
-        "search": ("search", "auto"),
-        "cold_start": ("cold_start", "auto"),
+        "captions_from_features": ("captions_from_features", unit),
+        "gpt2_captions_from_features": ("gpt2_captions_from_features", unit),
+        **{part: (part, "auto") for part in runs if "auto" in runs[part]["seconds_per_item"]},
     }
-    ratios, spread, share = {}, {}, {}
-    for name, (part, variant) in chosen.items():
-        if part in runs:
-            times = runs[part]["seconds_per_item"]
+    ratios, spread, lowest, share = {}, {}, {}, {}
+    for name, (part, variant) in rows.items():
+        if part not in runs:
+            continue
+        times = runs[part]["seconds_per_item"]
+        if "plain" in times:
             each = [plain / ours for plain, ours in zip(times["plain"], times[variant], strict=True)]
             ratios[name] = round(statistics.median(each), 2)
             spread[name] = [round(min(each), 2), round(max(each), 2)]
-    for part in ("training_step", "gpt2_training_step"):
-        if part in runs:
-            step = statistics.median(runs[part]["seconds_per_item"]["auto"])
-            peak = machine["peak_gflops"]["bf16" if machine["bf16"] else "fp32"] * 1e9
-            share[part] = round(runs[part]["flops_per_step"] / step / peak, 3)
-    floors = {}
-    for part, run in runs.items():
-        times = {name: statistics.median(found) for name, found in run["seconds_per_item"].items()}
-        kinds = [name for name in times if f"floor_{name}" in times]
-        floors |= {f"{part}, {name}": round(times[f"floor_{name}"] / times[name], 3) for name in kinds}
-    return {"ratios": ratios, "spread": spread, "peak_share": share, "floor_share": floors, "goals": GOALS}
+        if f"floor_{variant}" in times:
+            lowest[name] = {"seconds": statistics.median(times[f"floor_{variant}"]), "by": "measured"}
+        elif work := runs[part].get("work", {}).get(variant):
+            lowest[name] = floors.floor(work, machine)
+        if name in lowest:
+            share[name] = round(lowest[name]["seconds"] / statistics.median(times[variant]), 3)
+    return {
+        "ratios": ratios,
+        "spread": spread,
+        "goals": GOALS,
+        "floors": lowest,
+        "floor_share": share,
+        "share_goals": SHARES,
+    }
 
 
 def describe_machine(threads: int) -> dict[str, Any]:
@@ -179,35 +211,27 @@ def describe_machine(threads: int) -> dict[str, Any]:
         "torch": torch.__version__,
         "versions": versions(),
         "bf16": has_bf16(torch.device("cpu")),
-        "peak_gflops": {"fp32": round(peak(torch.float32)), "bf16": round(peak(torch.bfloat16))},
+        "peak_gflops": {"fp32": round(floors.peak(torch.float32)), "bf16": round(floors.peak(torch.bfloat16))},
+        "memory_gb_per_second": round(floors.bandwidth(), 1),
     }
-
-
-def peak(dtype: torch.dtype, size: int = 2048) -> float:
-    """GFLOP/s of the best of ten square products."""
-    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
-    best = float("inf")
-    for _ in range(10):
-        start = time.perf_counter()
-        a @ b
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best / 1e9
 
 
 def show(results: dict[str, Any]) -> None:
     """The table."""
     machine = results["machine"]
     print(
-        f"{machine['cpu']}, {machine['threads']} threads, peak {machine['peak_gflops']} GFLOP/s, {results['seconds']} s"
+        f"{machine['cpu']}, {machine['threads']} threads, {machine['peak_gflops']} GFLOP/s, memory "
+        f"{machine['memory_gb_per_second']} GB/s, {results['seconds']} s"
     )
-    print(f"{'part':<26}{'ratio':>8}{'spread':>16}{'goal':>8}")
-    for name, ratio in results["ratios"].items():
-        low, high = results["spread"][name]
-        print(f"{name:<26}{ratio:>7.2f}×{f'{low:.2f}–{high:.2f}':>16}{GOALS[name]:>7.1f}×")
-    for name, share in results["peak_share"].items():
-        print(f"{name}: {100 * share:.0f} % of the measured peak (goal 50 %)")
-    for name, share in results["floor_share"].items():
-        print(f"{name}: {100 * share:.0f} % of its time are the products alone")
+    print(f"{'part':<29}{'ratio':>7}{'spread':>14}{'goal':>6}{'floor':>12}{'share':>8}{'goal':>6}  floor by")
+    for name in {**results["ratios"], **results["floor_share"]}:
+        ratio, goal, wanted = results["ratios"].get(name), GOALS.get(name), SHARES.get(name)
+        low, high = results["spread"].get(name, (0, 0))
+        compared = f"{ratio:>6.2f}×{f'{low:.2f}–{high:.2f}':>14}" if ratio else f"{'':>21}"
+        lowest, share = results["floors"].get(name), results["floor_share"].get(name)
+        left = f"{1000 * lowest['seconds']:>10.2f}ms{share:>8.0%}" if lowest else f"{'':>20}"
+        goals = f"{goal:>5.1f}×" if goal else f"{'':>6}", f"{wanted:>6.0%}" if wanted else f"{'':>6}"
+        print(f"{name:<29}{compared}{goals[0]}{left}{goals[1]}  {lowest['by'] if lowest else ''}")
     for part, run in results["runs"].items():
         for variant, facts in run["facts"].items():
             if facts:

@@ -17,9 +17,7 @@ from experiments.bench.parts import Timed, Variants, timed
 
 def cold_start(folder: Path) -> Variants:
     """The mini run; plain is every library's own way of importing, the floor is `import torch` alone."""
-    export(folder / "data", "train", 20, 0)
-    recipe = {"data": {"train": str(folder / "data" / "captions.jsonl")}, "training": TRAINING | {"max_steps": 1}}
-    train(Recipe.model_validate(recipe), folder / "run", overwrite=True)
+    mini_run(folder, scenes=20, steps=1)
     photo = min((folder / "data" / "images").iterdir())
     caption = ["-m", "close", "caption", str(folder / "run"), str(photo)]
     return {
@@ -27,6 +25,15 @@ def cold_start(folder: Path) -> Variants:
         "auto": process(*caption),
         "floor_auto": process("-c", "import torch"),
     }
+
+
+def mini_run(folder: Path, scenes: int, steps: int) -> Path:
+    """A run of the mini world, in `folder / "run"`; its scenes are in `folder / "data"`."""
+    export(folder / "data", "train", scenes, 0)
+    data = {"train": str(folder / "data" / "captions.jsonl")}
+    recipe = Recipe.model_validate({"data": data, "training": TRAINING | {"max_steps": steps}})
+    train(recipe, folder / "run", overwrite=True)
+    return folder / "run"
 
 
 LAUNCHER = """

@@ -15,12 +15,11 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig, TrainerCallback
 
 from close.demo.run import TRAINING
 from close.encoders import ContrastiveEncoder, load_encoder
-from close.fast.packing import PackedLinear, is_conv1d
+from close.fast.packing import PackedLinear
 from close.fast.precision import pick_dtype, pick_precision
 from close.mini import ENCODER_DIR, LANGUAGE_MODEL_DIR, export
 from close.model.configuration import CloseConfig
@@ -30,6 +29,7 @@ from close.runs.pipeline import CloseCaptioner
 from close.runs.recipe import Recipe
 from close.training.train import train
 from experiments.bench import plain
+from experiments.bench.floors import multiplied
 from experiments.bench.models import World
 
 Timed = tuple[float, int, dict[str, Any]]
@@ -115,22 +115,19 @@ def captions_from_features(world: World, captioners: dict[str, CloseCaptioner]) 
 
 
 def products(world: World, precision: str) -> Callable[[int], Timed]:
-    """The floor of a decoder-only model's beam search: the products with its weights alone, by the fastest kernel there is here.
+    """The products of a beam search with the language model's weights alone, by the fastest kernel there is here.
 
-    Eight prompts are read once, and 31 steps follow with 40 rows.
+    Such narrow ones have a rate of their own, far below that of large ones.
     """
     dtype = pick_dtype(pick_precision(precision, CPU, world.lm.num_parameters()))
-    layers = [layer for layer in world.lm.modules() if type(layer) is torch.nn.Linear or is_conv1d(layer)]
-    packed = [PackedLinear((one.weight.t() if is_conv1d(one) else one.weight).to(dtype)) for one in layers]
-    length, beams = world.prefix.out_features // world.lm.config.hidden_size, BEAMS["num_beams"]
-    rows = [8 * length, *[8 * beams] * (BEAMS["max_new_tokens"] - 1)]
+    packed = [(PackedLinear(weight.to(dtype)), rows) for weight, rows in multiplied(world)]
 
     @torch.no_grad()
     def multiply() -> None:
-        for count in rows:
-            for layer in packed:
-                is_head = layer.out_features == world.lm.config.vocab_size
-                layer(torch.ones(8 if is_head and count == rows[0] else count, layer.in_features, dtype=dtype))
+        for step in range(BEAMS["max_new_tokens"]):
+            for layer, rows in packed:
+                if step < len(rows):
+                    layer(torch.ones(rows[step], layer.in_features, dtype=dtype))
 
     return lambda number: (timed(multiply)[0], 8, {})
 
@@ -183,20 +180,6 @@ def training_step(world: World, folder: Path) -> Variants:
         return clock.ends[-1] - clock.ends[warm - 1], steps - warm, {}
 
     return {"plain": plainly, "auto": ours}
-
-
-def step_flops(world: World) -> float:
-    """Floating-point operations of one training step of ours at the mean target length, forward and backward."""
-    ids = world.tokenizer(world.captions[:BATCH], padding=True, return_tensors="pt").input_ids
-    mean = round(sum(len(text.split()) + 1 for text in world.captions) / len(world.captions))
-    hidden = world.lm.config.hidden_size
-    length, is_t5 = world.prefix.out_features // hidden, world.lm.config.is_encoder_decoder
-    inputs = {"labels": ids[:, :mean].contiguous()} if is_t5 else {"logits_to_keep": mean}
-    prompt = torch.zeros(BATCH, length if is_t5 else length + mean - 1, hidden)
-    with FlopCounterMode(display=False) as counter:
-        world.lm(inputs_embeds=prompt, **inputs).logits.sum().backward()
-    world.lm.zero_grad()
-    return float(counter.get_total_flops())
 
 
 def demo_training(folder: Path, scenes: int) -> Variants:
