@@ -54,12 +54,15 @@ def nested_interval(values: NDArray[np.float64], level: float = LEVEL) -> list[f
     return [mean - half, mean + half]
 
 
-def claims(test: Scores, tuning: Scores | None, *, higher_is_better: bool = True) -> dict[str, Any]:
+def claims(
+    test: Scores, tuning: Scores | None, *, higher_is_better: bool = True, comparisons: int | None = None
+) -> dict[str, Any]:
     """Which methods are ahead of which.
 
     Args:
         test: what is judged by, of two methods at least. tuning: what each method's setting is chosen by, on other rows; without
             it, nothing is tuned.
+        comparisons: how many are corrected for; all pairs where nothing is said.
     Returns:
         For each method its mean, its nested interval, its worst and its tuned setting; the `best` method (of the tuned ones, by
         `tuning`); and for each other one how far that is ahead of it: `tuned`, `over_settings` (nested), in the `worst` setting,
@@ -75,7 +78,7 @@ def claims(test: Scores, tuning: Scores | None, *, higher_is_better: bool = True
         best = max(test, key=lambda method: means[method][chosen[method]])
     else:
         best = max(test, key=lambda method: sign * float(arrays[method].mean()))
-    pairs = math.comb(len(test), 2)
+    pairs = comparisons or math.comb(len(test), 2)
     level = 1 - (1 - LEVEL) / pairs
     return {
         "best": best,

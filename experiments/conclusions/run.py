@@ -1,0 +1,292 @@
+"""What may be concluded on the mini world: claims over training settings and seeds, and what is told against how much is told.
+
+    python experiments/conclusions/run.py                     # all of it; a stopped one goes on
+    python experiments/conclusions/run.py --seeds 1           # in a second process
+    python experiments/conclusions/run.py --record            # train nothing: write down what is finished
+
+Each method has two trials of its own (its noise, or label smoothing where it has none). The better on validation pictures, with
+a seed that is not used again, is trained in every setting with every seed, and scored on validation and on test pictures. A claim
+compares two methods in the same settings with the same seeds (`close.study.claims`), corrected for the number of claims. The runs
+of the first setting are searched with several length penalties too: accuracy against recall of attributes, which CIDEr mixes.
+
+Writes results.json, .md and .png beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from close.demo.run import TEST_SCENES, TRAIN_SCENES, TRAINING
+from close.encoders import load_encoder
+from close.io.files import read_json, waiting, write_json, write_text
+from close.io.plots import figure, save_png
+from close.io.versions import versions
+from close.mini import export
+from close.runs.evaluate import evaluate
+from close.runs.recipe import Recipe
+from close.study.arms import Arm
+from close.study.claims import claims
+from close.study.results import interval
+from close.study.sweep import run_folder
+from close.training.train import train
+from close.vectors.cache import cached_table
+
+
+def noise(cosine: float) -> dict[str, Any]:
+    return {"gaussian": {"cosine": cosine}}
+
+
+SMOOTHED: list[dict[str, Any]] = [{}, {"training": {"label_smoothing_factor": 0.1}}]
+NEIGHBOURS = {"into": "vectors", "k": 5, "noise": 0.67}
+METHODS: dict[str, list[dict[str, Any]]] = {
+    "none": [{"adapter": "none", **trial} for trial in SMOOTHED],
+    "noise": [{"adapter": [noise(cosine)]} for cosine in (0.41, 0.67)],
+    "shared + noise": [{"adapter": ["shared", noise(cosine)]} for cosine in (0.54, 0.67)],
+    "unpaired images + noise": [
+        {"adapter": [{"centring": {"fit": {"image": "V"}}}, noise(cosine)]} for cosine in (0.54, 0.67)
+    ],
+    "neighbours + noise": [{"adapter": [noise(cosine)], "retrieve": NEIGHBOURS} for cosine in (0.41, 0.67)],
+    "images": [{"adapter": "none", "train_on": "image", **trial} for trial in SMOOTHED],
+    "noisy images": [{"adapter": [noise(cosine)], "train_on": "image"} for cosine in (0.67, 0.84)],
+}
+CLAIMS = {
+    "noise brings text-only training across": ("noise", "none"),
+    "`shared` brings more than noise alone": ("shared + noise", "noise"),
+    "unpaired images help": ("unpaired images + noise", "noise"),
+    "neighbours help": ("neighbours + noise", "noise"),
+    "text alone is ahead of images": ("shared + noise", "images"),
+    "text alone is ahead of noisy images": ("shared + noise", "noisy images"),
+    "noise helps training on images too": ("noisy images", "images"),
+}
+RATE = TRAINING["learning_rate"]
+SETTINGS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "half the rate": {"learning_rate": RATE / 2},
+    "twice the rate": {"learning_rate": 2 * RATE},
+    "no warm-up": {"warmup_steps": 0},
+    "warm-up 200": {"warmup_steps": 200},
+    "half the steps": {"max_steps": 0.5},
+    "twice the steps": {"max_steps": 2},
+    "batch 32": {"batch_size": 32},
+}
+"""Changes of the recipe's training; steps are multiples of the experiment's."""
+PENALTIES = (-2.0, 0.0, 1.0, 2.0, 4.0)
+SCORES = ("cider", "attribute_accuracy", "attribute_recall")
+TUNING_SEED = 100
+
+
+class Lab:
+    """Data and runs in one folder; what is done is read."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        torch.set_num_threads(args.threads)
+        self.args = args
+        self.work = args.work / f"world-{versions()['mini_world'].partition(' ')[0]}" / f"{args.scenes}-{args.steps}"
+        with waiting(args.work / "data.lock"):
+            for split, count in (("train", args.scenes), ("val", args.test_scenes), ("test", args.test_scenes)):
+                if not (self.work / split).exists():
+                    export(self.work / split, split, count)
+
+    def recipe(self, method: str, trial: int, setting: str, seed: int) -> tuple[Recipe, Path]:
+        """The recipe of one run, and its folder."""
+        rows = self.work / "train" / "captions.jsonl"
+        training = {key: value for key, value in TRAINING.items() if key not in ("epochs", "max_steps")}
+        training |= {"max_steps": self.args.steps} | SETTINGS[setting]
+        if "max_steps" in SETTINGS[setting]:
+            training["max_steps"] = int(SETTINGS[setting]["max_steps"] * self.args.steps)
+        changes = METHODS[method][trial]
+        if "V" in str(changes["adapter"]):
+            from close.data.rows import RowFile
+
+            table = str(cached_table(RowFile(rows), load_encoder("mini"), "image").path.resolve())
+            changes = changes | {"adapter": [{"centring": {"fit": {"image": table}}}, changes["adapter"][1]]}
+        base = Recipe.model_validate({"data": {"train": str(rows.resolve())}, "training": training})
+        return run_folder(base, Arm(f"{method}, {setting}", dict(changes)), seed, self.work)
+
+    def scores(self, method: str, trial: int, setting: str, seed: int, split: str, penalty: float | None = None) -> Any:
+        """One run's scores on a split; None where it is not finished, and nothing is to be trained."""
+        recipe, folder = self.recipe(method, trial, setting, seed)
+        kept = folder / "conclusions" / f"{split}{'' if penalty is None else f'-{penalty:g}'}.json"
+        if kept.is_file():
+            return read_json(kept)
+        if self.args.record:
+            return None
+        with waiting(Path(f"{folder}.lock")):
+            begun, is_new = time.perf_counter(), not (folder / "run.json").is_file()
+            train(recipe, folder, resume=True)
+            searched = {} if penalty is None else {"length_penalty": penalty}
+            rows, out = self.work / split / "eval.jsonl", folder / "evaluations" / kept.stem
+            found = evaluate(folder, rows, tokenizer="python", folder=out, **searched)["scores"]
+            kept.parent.mkdir(exist_ok=True)
+            write_json(kept, {key: found[key] for key in SCORES})
+            if is_new:
+                told = f"{method} ({trial}), {setting}, seed {seed}: {split} {found['cider']:.1f}"
+                print(
+                    time.strftime("%H:%M:%S"),
+                    told,
+                    f"in {time.perf_counter() - begun:.0f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
+        return read_json(kept)
+
+    def trial(self, method: str) -> int:
+        """The better trial on validation pictures; −1 while one is not finished."""
+        tried = [self.scores(method, trial, "as it is", TUNING_SEED, "val") for trial in range(2)]
+        return -1 if None in tried else max(range(2), key=lambda trial: tried[trial]["cider"])
+
+
+def cells(lab: Lab) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
+    """Method, setting, seed and scores of every run that is finished; seeds outermost."""
+    picked = {method: trial for method in METHODS if (trial := lab.trial(method)) >= 0}
+    for seed, setting, (method, trial) in product(lab.args.seeds, lab.args.settings, picked.items()):
+        found = {split: lab.scores(method, trial, setting, seed, split) for split in ("val", "test")}
+        if setting == "as it is":
+            found["curve"] = {f"{p:g}": lab.scores(method, trial, setting, seed, "test", p) for p in PENALTIES}
+        if None not in found.values():
+            yield method, setting, seed, {"trial": trial, **found}
+
+
+def judged(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Every claim whose methods have the same settings and seeds, by score."""
+    found: dict[str, Any] = {}
+    for score, (claim, pair) in product(SCORES[:2], CLAIMS.items()):
+        places = [{(run["setting"], run["seed"]): run for run in runs if run["method"] == method} for method in pair]
+        shared = set(places[0]) & set(places[1])
+        seeds = sorted({seed for _, seed in shared})
+        settings = [one for one in SETTINGS if shared and all((one, seed) in shared for seed in seeds)]
+        if not settings:
+            continue
+
+        def by(split: str) -> dict[str, dict[str, list[float]]]:
+            return {
+                method: {one: [place[one, seed][split][score] for seed in seeds] for one in settings}  # noqa: B023
+                for method, place in zip(pair, places, strict=True)  # noqa: B023
+            }
+
+        result = claims(by("test"), by("val"), comparisons=len(CLAIMS))
+        holds = result["best"] == pair[0]
+        about = next(iter(result["ahead_of"].values()))
+        verdict = about["verdict"] if holds or about["verdict"] == "open" else f"the other is {about['verdict']}"
+        found.setdefault(claim, {})[score] = result | {"of": list(pair), "verdict": verdict, "sign": 1 if holds else -1}
+    return found
+
+
+def markdown(record: Mapping[str, Any]) -> str:
+    """Claim, effect, nested interval, settings, verdict; then the curves."""
+    lines = []
+    for score in SCORES[:2]:
+        lines += [f"### {score}", ""]
+        lines += [
+            "| claim | tuned | over settings, nested | worst setting | settings × seeds | verdict |",
+            "|---|---|---|---|---|---|",
+        ]
+        for claim, scores in record["claims"].items():
+            if score not in scores:
+                continue
+            one = scores[score]
+            about, sign = next(iter(one["ahead_of"].values())), one["sign"]
+            shown = [_range(about[key], sign) for key in ("tuned", "over_settings", "worst")]
+            shown[2] += f" ({about['worst']['setting']})"
+            count = f"{len(one['settings'])} × {one['seeds']}"
+            lines.append(f"| {claim} | {' | '.join(shown)} | {count} | {one['verdict']} |")
+        lines.append("")
+    lines += ["### Accuracy and recall of attributes over the length penalty", ""]
+    lines += [
+        "| method | " + " | ".join(f"{p:g}" for p in PENALTIES) + " | best F1 |",
+        "|---" * (len(PENALTIES) + 2) + "|",
+    ]
+    for method, curve in record["curves"].items():
+        points = [f"{point['accuracy']['mean']:.1f} / {point['recall']['mean']:.1f}" for point in curve.values()]
+        lines.append(
+            f"| {method} | {' | '.join(points)} | {max(point['f1']['mean'] for point in curve.values()):.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _range(said: Mapping[str, Any], sign: int) -> str:
+    ends = sorted(sign * end for end in said["ci"]) if said["ci"] else None
+    return f"{sign * said['difference']:.1f}" + (f" [{ends[0]:.1f}, {ends[1]:.1f}]" if ends else "")
+
+
+def curves(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """For each method and length penalty: accuracy, recall and F1 over seeds."""
+    found: dict[str, Any] = {}
+    for method in METHODS:
+        mine = [run["curve"] for run in runs if run["method"] == method and run.get("curve")]
+        for penalty in map("{:g}".format, PENALTIES) if mine else ():
+            points = [curve[penalty] for curve in mine if curve[penalty]]
+            pairs = [(point["attribute_accuracy"], point["attribute_recall"]) for point in points]
+            values = {"accuracy": [a for a, _ in pairs], "recall": [r for _, r in pairs]}
+            values["f1"] = [2 * a * r / (a + r) if a + r else 0.0 for a, r in pairs]
+            found.setdefault(method, {})[penalty] = {key: interval(each) for key, each in values.items()}
+    return found
+
+
+def plot(record: Mapping[str, Any], path: Path) -> None:
+    """Left, the claims' differences in CIDEr; right, accuracy against recall."""
+    drawn = figure(12, 1.5 + 0.6 * len(CLAIMS))
+    left, right = drawn.subplots(1, 2)
+    for row, scores in enumerate(record["claims"].values()):
+        about, sign = next(iter(scores["cider"]["ahead_of"].values())), scores["cider"]["sign"]
+        for key, colour, up in (("tuned", "#1f7a63", -0.12), ("over_settings", "#1d2733", 0.12)):
+            mean, ci = sign * about[key]["difference"], about[key]["ci"]
+            half = 0 if ci is None else (ci[1] - ci[0]) / 2
+            label = key.replace("_", " ") if row == 0 else None
+            left.errorbar([mean], [row + up], xerr=[half], fmt="o", color=colour, capsize=3, label=label)
+    left.axvline(0, color="#5d6b7e", linewidth=1)
+    left.set_yticks(range(len(record["claims"])), [claim.replace("`", "") for claim in record["claims"]], fontsize=8)
+    left.invert_yaxis()
+    left.set_xlabel("difference in CIDEr, corrected 95 % intervals")
+    left.legend(frameon=False, fontsize=8)
+    for method, curve in record["curves"].items():
+        points = list(curve.values())
+        right.plot([p["recall"]["mean"] for p in points], [p["accuracy"]["mean"] for p in points], "o-", label=method)
+    right.set_xlabel("attributes told, % (length penalties −2 … 4)")
+    right.set_ylabel("of them true, %")
+    right.legend(frameon=False, fontsize=8)
+    save_png(drawn, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    parser.add_argument("--steps", type=int, default=938, help="of a run; half the demo's")
+    parser.add_argument("--scenes", type=int, default=TRAIN_SCENES)
+    parser.add_argument("--test-scenes", type=int, default=TEST_SCENES)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--work", type=Path, default=Path("runs/conclusions"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))
+    parser.add_argument("--record", action="store_true", help="train nothing: write down what is finished")
+    args = parser.parse_args()
+    lab = Lab(args)
+    runs = [
+        {"method": method, "setting": setting, "seed": seed, **found} for method, setting, seed, found in cells(lab)
+    ]
+    if not runs:
+        raise SystemExit("no run is finished here yet")
+    record = {
+        "settings": {"steps": args.steps, "scenes": args.scenes, "test_scenes": args.test_scenes, "training": TRAINING},
+        "claims": judged(runs),
+        "curves": curves(runs),
+        "runs": runs,
+        "versions": versions(),
+    }
+    write_json(args.out, record)
+    write_text(args.out.with_suffix(".md"), markdown(record))
+    if record["claims"]:
+        plot(record, args.out.with_suffix(".png"))
+    print(markdown(record))
+
+
+if __name__ == "__main__":
+    main()
