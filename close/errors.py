@@ -108,13 +108,18 @@ def _bounded(line: str) -> str:
     return line if len(line) <= _LENGTH else f"{line[: _LENGTH - 300]} … {line[-300:]}"
 
 
+_ADDRESS = re.compile(r"<(?:[\w.]+\.)?(\w+) object at 0x[0-9a-fA-F]+>")
+"""An object as Python shows it, which says where in memory it lies."""
+
+
 def reason(error: BaseException, *, whole: bool = True) -> str:
     """What another library's exception says, in one line; its kind where it says nothing.
 
     Args:
         whole: all of it; else its first line (two where that ends in a colon), where libraries go on with advice of their own.
     """
-    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    said = _ADDRESS.sub(r"\1", str(error))
+    lines = [" ".join(line.split()) for line in said.splitlines() if line.strip()] or [type(error).__name__]
     return " ".join(lines if whole else lines[: 1 + lines[0].endswith(":")])
 
 

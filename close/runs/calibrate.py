@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -86,12 +87,14 @@ def calibrate(
     rows, captioner = open_rows(data), load(own_folder(run), **own)
     kind = captioner.use_task(task or task_of(rows, captioner)).task
     by, key = _chosen(rows, kind, by, metric, at_least)
+    if len(rows) < LEAST:  # before any of them is looked at
+        raise _too_few(data, len(rows))
     captioner.without_confidence()
     torch.manual_seed(seed)
     wanted = {"cosine": by != "likelihood" or kind.metric == "caption", **generation}
     told = tell(captioner, rows, "image", None, None, batch_size, Decoding(decode, normalise), wanted)
     if len(told.seen) < LEAST:
-        raise DataError(f"{data}: {len(told.seen)} examples; calibration takes {LEAST} at least, better hundreds")
+        raise _too_few(data, len(told.seen))
     right, learn = _right(captioner, told, key, at_least, tokenizer), _half(told.seen, seed)
     found = {"format": 1, "task": kind.name, "data": str(data), "data_sha256": rows.sha256, "seed": seed}
     found |= {
@@ -103,6 +106,10 @@ def calibrate(
     }
     _save(found | {"versions": versions()}, confidence_file(run, kind.name))
     return found
+
+
+def _too_few(data: str | Path, count: int) -> DataError:
+    return DataError(f"{data}: {count} examples; calibration takes {LEAST} at least, better hundreds")
 
 
 def _save(found: dict[str, Any], file: Path) -> None:
@@ -137,14 +144,17 @@ def _chosen(
     if key is None:
         of_claims = kind.metric == "caption" and all("facts" in row.meta for row in rows)
         key = "attribute_accuracy" if of_claims else METRICS.primary(kind.metric)
+    score = _score(key, kind)
     if at_least is None:
-        _check_scale(key)
+        _check_scale(score)
+    elif not math.isfinite(at_least):
+        raise RecipeError(f"a row is right from some score on (--at-least), and that is a number, not {at_least!r}")
     return by, key
 
 
 def _right(captioner: CloseCaptioner, told: Told, key: str, at_least: float | None, tokenizer: str) -> Array:
     """(N,) how right each output is, 0 to 1."""
-    task, score = captioner.task, _score(key)
+    task, score = captioner.task, _score(key, captioner.task)
     more: dict[str, Any] = {"encoder": captioner.encoder, "image_vectors": told.image_vectors}
     names = [metric.name for metric in METRICS.of(task.metric) if score in metric.scores]
     scores, _ = score_rows(task, told.seen, told.said, tokenizer=tokenizer, metrics=names, **more)
@@ -156,17 +166,16 @@ def _right(captioner: CloseCaptioner, told: Told, key: str, at_least: float | No
     return np.asarray((values if score.higher_is_better else 100 - values) / 100, dtype=np.float64)
 
 
-def _score(key: str) -> Score:
-    """What a score says of itself."""
-    known = {score.key: score for score in METRICS.scores()}
+def _score(key: str, kind: Task) -> Score:
+    """What one of a task's scores says of itself."""
+    known = {score.key: score for metric in METRICS.of(kind.metric) for score in metric.scores}
     if key not in known:
-        raise unknown_name("score", key, known)
+        raise unknown_name(f"score of {kind.name} rows", key, known)
     return known[key]
 
 
-def _check_scale(key: str) -> None:
+def _check_scale(score: Score) -> None:
     """Refuse a score that has no upper end: it does not say how right a row is."""
-    score = _score(key)
     if score.scale != (0, 100):
         raise RecipeError(
             f"{score.label} does not run from 0 to 100, so it does not say how right a row is: say from which score on one is "

@@ -45,13 +45,14 @@ class Confidence:
 
     Attributes:
         map: from likelihood and cosine to confidence. settings: what answers were found with (`settings_of`).
-        about: what the file says.
+        about: what the file says. other: what differed from the settings when it was last asked (`differs`).
     """
 
     map: Calibration
     settings: Mapping[str, Any]
     about: Mapping[str, Any]
     told: bool = False
+    other: str = ""
 
     @classmethod
     def load(cls, run: str | Path, task: str) -> Confidence | None:
@@ -84,7 +85,7 @@ class Confidence:
 
     def fits(self, settings: Mapping[str, Any]) -> bool:
         """Whether it was measured with these settings; where not, that is told once."""
-        differing = self.differs(settings)
+        self.other = differing = self.differs(settings)
         if differing and not self.told:
             self.told = True
             _log.warning("no confidence: it was measured with %s; calibrate with the settings that are used", differing)

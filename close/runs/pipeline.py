@@ -237,7 +237,10 @@ class CloseCaptioner(Answerer):
                     yield Output("", float("nan"), named, str(errors[index]))
                 else:
                     if min_confidence is not None and spoken[index].confidence is None:
-                        raise RecipeError(f"{self.name} was calibrated with other settings; calibrate it with these")
+                        apart = self.confidence.other if self.confidence else ""
+                        raise RecipeError(
+                            f"{self.name} was calibrated with other settings ({apart}); calibrate it with these"
+                        )
                     yield Output.of(spoken[index], named, min_confidence)
 
 

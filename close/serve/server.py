@@ -69,12 +69,13 @@ def serve(
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """A bound socket."""
+    """A socket that listens: another server is refused from now on, and who comes early waits until this one is ready."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         taken = socket.socket(family, kind)
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(address)
+        taken.listen()
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "no such address"
         raise RecipeError(f"can't listen at {host}:{port}: {reason}; give another --host or --port") from None

@@ -116,7 +116,9 @@ def test_other_settings_have_no_confidence(cli, told, run, world, calibrated):
     assert ran.messages == [
         "note: no confidence: it was measured with num_beams 2, not 3; calibrate with the settings that are used"
     ]
-    assert "other settings" in told("caption", run, image, "--num-beams", 3, "--min-confidence", 0.5)
+    assert "other settings (num_beams 2, not 3)" in told(
+        "caption", run, image, "--num-beams", 3, "--min-confidence", 0.5
+    )
     captioner = close.load(run)
     assert captioner(image, num_beams=2, n=2).confidence == captioner(image, num_beams=2).confidence  # the same search
     assert captioner(image, num_beams=2, n=2, rerank="clip").confidence is None
@@ -142,11 +144,16 @@ def test_answers_from_a_closed_set(cli, run, world):
     assert about["entailment"]["right"] == {"score": "accuracy", "at_least": None}
 
 
-def test_what_does_not_go_is_told(told, cli, run, calibrated, world, tmp_path):
+def test_what_does_not_go_is_told(told, cli, run, calibrated, world, tmp_path, monkeypatch):
+    """Before a row is captioned, which may take hours."""
     data = world / "val" / "eval.jsonl"
+    monkeypatch.setattr("close.runs.calibrate.tell", None)
     for words, arguments in (
         ("--at-least", (data, "--metric", "cider")),
         ("did you mean 'cider'", (data, "--metric", "cidre")),
+        ("did you mean 'cider'", (data, "--metric", "cidre", "--at-least", 3)),
+        ("unknown score of caption rows 'accuracy'", (data, "--metric", "accuracy", "--at-least", 3)),
+        ("a number, not nan", (data, "--metric", "cider", "--at-least", "nan")),
         ("8 examples; calibration takes 40 at least", (world / "train" / "eval.jsonl", "--num-beams", 1)),
     ):
         assert words in told("calibrate", run, *arguments, "--task", "caption")

@@ -24,6 +24,7 @@ from PIL import Image
 
 import close
 from close.serve.limits import Limits
+from close.serve.server import _listening
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("fastapi"), reason="the serve extra is not installed")
 
@@ -123,6 +124,11 @@ def test_of_several_pictures_a_broken_one_has_an_error_and_the_others_an_answer(
     alone = ask("/v1/caption", files=broken[1:2])
     assert alone.status == 422
     assert "broken.png can't be read" in alone.error
+    other = ask("/v1/caption", files=[("notes.txt", b"no picture at all")])
+    assert (other.status, " at 0x" in other.error) == (
+        422,
+        False,
+    )  # where it lies in this process's memory is nobody's affair
 
 
 def test_names_of_files_come_back_as_they_were(ask, files):
@@ -350,6 +356,12 @@ def test_stopped_while_it_works_it_finishes_what_it_began(pair, files):
         out, err = running.communicate(timeout=PATIENCE)
         assert [each.answer.status for each in asked] == [200] * 3
         assert (running.returncode, out, err) == (0, "", "")
+
+
+def test_of_two_that_begin_at_once_the_second_is_refused(pair, told):
+    """The first has its door from before it loads its runs, and not only when they are loaded."""
+    with _listening("127.0.0.1", 0) as first:
+        assert "in use; give another --host or --port" in told("serve", pair[0], "--port", first.getsockname()[1])
 
 
 def test_what_it_can_not_begin_is_told_in_a_line(told, pair, tmp_path):
