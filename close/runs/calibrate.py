@@ -87,8 +87,6 @@ def calibrate(
     rows, captioner = open_rows(data), load(own_folder(run), **own)
     kind = captioner.use_task(task or task_of(rows, captioner)).task
     by, key = _chosen(rows, kind, by, metric, at_least)
-    if len(rows) < LEAST:  # before any of them is looked at
-        raise _too_few(data, len(rows))
     captioner.without_confidence()
     torch.manual_seed(seed)
     wanted = {"cosine": by != "likelihood" or kind.metric == "caption", **generation}
@@ -137,7 +135,9 @@ def _settings(captioner: Any, decode: Decode | None, normalise: bool, generation
 def _chosen(
     rows: RowFile, kind: Task, by: Signal | None, key: str | None, at_least: float | None
 ) -> tuple[Signal, str]:
-    """What confidence is made of, and the score that says how right a row is."""
+    """What confidence is made of, and the score that says how right a row is; refuses what can't be, before a row is captioned."""
+    if len(rows) < LEAST:
+        raise _too_few(rows.path, len(rows))
     by = by or ("both" if kind.metric == "caption" else "likelihood")
     if by not in get_args(Signal):
         raise unknown_name("signal", by, get_args(Signal))
