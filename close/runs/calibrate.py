@@ -135,7 +135,7 @@ def _settings(captioner: Any, decode: Decode | None, normalise: bool, generation
 def _chosen(
     rows: RowFile, kind: Task, by: Signal | None, key: str | None, at_least: float | None
 ) -> tuple[Signal, str]:
-    """What confidence is made of, and the score that says how right a row is; refuses what can't be, before a row is captioned."""
+    """What confidence is made of, and the score that says how right a row is; what can't be is refused here, before work."""
     if len(rows) < LEAST:
         raise _too_few(rows.path, len(rows))
     by = by or ("both" if kind.metric == "caption" else "likelihood")
