@@ -19,9 +19,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 OWN = {"close", "data_gen", "experiments"}
 
-EXTRAS = {"ray": "ray", "soundfile": "sound", "onnxruntime": "onnx"} | dict.fromkeys(
-    ("fastapi", "starlette", "uvicorn", "h11"), "serve"
-)
+EXTRAS = {
+    "ray": "ray",
+    "soundfile": "sound",
+    "onnxruntime": "onnx",
+    "av": "video",
+    "sentence_transformers": "st",
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "h11"), "serve"),
+}
 """What only an extra brings; imported where it is used, never when a module is."""
 
 BY_OTHERS = {"torchvision", "accelerate", "sentencepiece"}
@@ -110,11 +115,8 @@ def test_the_constraints_pin_all_that_is_installed() -> None:
     """From the declared requirements on, through what each installed package requires itself."""
     if version("torch").split("+")[0] != pinned()["torch"]:
         pytest.skip("this environment was not made from constraints.txt")
-    todo = [
-        wanted
-        for extra in (None, "dev", "serve", "ray", "docs", "onnx", "sound")
-        for wanted in declared(extra).values()
-    ]
+    extras = (None, "dev", "serve", "ray", "docs", "onnx", "sound", "video", "st")
+    todo = [wanted for extra in extras for wanted in declared(extra).values()]
     seen: dict[str, set[str]] = {}
     while todo:
         wanted = todo.pop()

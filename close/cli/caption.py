@@ -76,6 +76,10 @@ Boxes = Annotated[
 Tiles = Annotated[
     str | None, typer.Option(metavar="ROWSxCOLUMNS", help="Each picture is an item of itself and its tiles: 2x2.")
 ]
+Frames = Annotated[
+    int | None,
+    typer.Option(min=1, help="Of each film, or folder of a film's frames, at even distances: one item. 8 of a film."),
+]
 Side = Annotated[
     Literal["text", "image"] | None,
     typer.Option(help="With --vectors: the side of the adapter; without it, a table's own, image for .npy."),
@@ -97,6 +101,7 @@ def caption(
     together: Together = False,
     boxes: Boxes = None,
     tiles: Tiles = None,
+    frames: Frames = None,
     vectors: Vectors = None,
     modality: Side = None,
     num_beams: Beams = None,
@@ -128,7 +133,7 @@ def caption(
     spread = None if engine == "local" else pick_engine(engine, workers, address)
     model = load(run, device=device, precision=precision, encoder=encoder, memory=memory)
     source = VectorItems(vectors, model.model.config, str(run), modality) if vectors else None
-    many = range(len(source)) if source else _items(items or [], model, together, boxes, tiles)
+    many = range(len(source)) if source else _items(items or [], model, boxes, tiles, together=together, frames=frames)
     found = {"n": n, "rerank": rerank, "min_confidence": min_confidence}
     settings = _generation(sample, seed, **found, num_beams=num_beams, top_p=top_p, temperature=temperature)
     settings |= {"context": context, "batch_size": batch_size}
@@ -174,16 +179,16 @@ def _check_usage(
 
 
 def _items(
-    items: list[Path], model: CloseCaptioner, together: bool, boxes: Path | None, tiles: str | None
+    items: list[Path], model: CloseCaptioner, boxes: Path | None, tiles: str | None, **how: Any
 ) -> Sequence[Any]:
-    """What is to be captioned: pictures, their boxes or their tiles."""
+    """What is to be captioned: pictures, films, boxes or tiles."""
     from close.data.readers import named_boxes
     from close.runs.items import expand, tiled
 
     if boxes:
         many: Sequence[Any] = named_boxes(boxes, items[0] if items else None)
     else:
-        many = expand(items, model.encoder.item_suffixes, together=together)[0]
+        many = expand(items, model.encoder.item_suffixes, **how)[0]
     if not tiles:
         return many
     rows, columns = map(int, tiles.split("x"))

@@ -59,6 +59,10 @@ def convert(
     columns: Annotated[
         str, typer.Option(help="Of tables and shards, by name or place from 0: caption=2,image=0 or caption=title.")
     ] = "",
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Of a film, at even distances: the row's images. Else 8.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="MSVD: of the captions; English without it.")] = None,
     encoding: Annotated[str, typer.Option(help="Of the text, e.g. latin-1.")] = "utf-8",
     skip_errors: Annotated[bool, typer.Option("--skip-errors", help="Count bad records instead of stopping.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
@@ -71,7 +75,8 @@ def convert(
 
     options = ReadOptions(
         images=images, per=per, split=tuple(s.strip() for s in split.split(",") if s.strip()),
-        annotations=annotations, captions=captions, columns=parse_columns(columns) or None, encoding=encoding,
+        annotations=annotations, captions=captions, columns=parse_columns(columns) or None,
+        frames=frames, language=language, encoding=encoding,
     )  # fmt: skip
 
     def tell(found: ReadSummary) -> None:

@@ -10,6 +10,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from close.encoders.films import frame_file, frame_of_film, frame_place
 from close.errors import DataError, MissingError, reason, shown
 from close.io.media import describe, picture_formats
 from close.io.parts import split_name
@@ -23,8 +24,8 @@ ASPECT = 200
 def open_picture(item: Any) -> Image.Image:
     """A picture, as an upright one of RGB and eight bits.
 
-    It is given as a path (also of a box, `photo.jpg#xywh=…`: `close.io.parts`), an open file, its bytes, a PIL image or a
-    (H, W[, 3 or 4]) array (uint8, or floats in 0–1).
+    It is given as a path (also of a box or a frame, `photo.jpg#xywh=…`: `close.io.parts`), an open file, its bytes, a PIL
+    image or a (H, W[, 3 or 4]) array (uint8, or floats in 0–1).
 
     A file is any that Pillow decodes by itself, whatever its name; of several pictures in it, the first is taken. More pixels
     than `PIL.Image.MAX_IMAGE_PIXELS` (89 million) are refused before they are decoded, and so is a strip of more than 200 to 1.
@@ -57,6 +58,11 @@ def _open_file(path: Path) -> Image.Image:
     path, part = split_name(path)
     if part.startswith("xywh="):
         return cropped(_open_file(path), part, f"image {path}")
+    if part:
+        place = frame_place(part, f"film {path}")
+        if not path.is_dir():
+            return frame_of_film(path, *place)
+        path = frame_file(path, *place)
     name = f"image {path}"
     if not path.is_file():
         raise MissingError(f"{name}: no such file" + " (it is a folder, a pipe or a device)" * path.exists())

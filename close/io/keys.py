@@ -24,10 +24,10 @@ def text_key(text: str) -> int:
 
 def file_key(path: Path) -> int:
     """The 64-bit hash of a path (or part of one), and the file's size and time of change; of a folder's files, for a folder."""
-    if path.is_dir():
-        return text_key(f"{path}\0{[file_key(file) for file in sorted(path.rglob('*')) if file.is_file()]}")
-    file = file_of(path)
-    about = file.stat() if file.is_file() else None
+    whole = file_of(path)
+    if whole.is_dir():
+        return text_key(f"{path}\0{[file_key(file) for file in sorted(whole.rglob('*')) if file.is_file()]}")
+    about = whole.stat() if whole.is_file() else None
     return text_key(f"{path}\0{about.st_size}\0{about.st_mtime_ns}" if about else str(path))
 
 

@@ -12,9 +12,11 @@ from typing import Any
 
 from close.errors import written
 
-__all__ = ["describe", "media_below", "picture_formats", "picture_suffixes", "some"]
+__all__ = ["FILMS", "describe", "media_below", "picture_formats", "picture_suffixes", "some"]
 
 _log = logging.getLogger(__name__)
+FILMS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".ogv", ".flv", ".wmv", ".3gp", ".ts")
+"""How names of films end, in lower case."""
 _NO_PICTURES = ("EPS", "MPEG")
 """What Pillow lists and can't be had: PostScript is run as a program, by Ghostscript; of films it reads the size alone."""
 

@@ -14,9 +14,11 @@ from typing import Any
 
 from close.errors import DataError, shown
 
-__all__ = ["MOST_FRAMES", "MOST_TILES", "box_name", "file_of", "frame_names", "split_name", "tile_names"]
+__all__ = ["FRAMES", "MOST_FRAMES", "MOST_TILES", "box_name", "file_of", "frame_names", "split_name", "tile_names"]
 
 _PART = re.compile(r"(.+)#((?:xywh|frame)=[^#]*)", re.DOTALL)
+FRAMES = 8
+"""Of a film, where nobody says how many."""
 MOST_TILES, MOST_FRAMES = 16, 64
 """A row or column of tiles, frames of a film; an item is at most some hundred vectors."""
 

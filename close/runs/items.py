@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from close.encoders.films import is_film
 from close.encoders.pictures import cropped, open_picture
 from close.errors import CloseError, DataError, RecipeError
-from close.io.media import describe, media_below, some
-from close.io.parts import MOST_TILES, box_name, tile_names
+from close.io.media import FILMS, describe, media_below, some
+from close.io.parts import FRAMES, MOST_FRAMES, MOST_TILES, box_name, frame_names, tile_names
 from close.model.configuration import Several
 from close.model.sets import Sets, padded_sets
 
@@ -31,14 +32,20 @@ Read: TypeAlias = tuple[Tensor | list[Tensor], dict[int, CloseError]]
 """Of each item its features, (D,) or (k, D), and the errors of those that could not be read."""
 
 
-def expand(items: Items, suffixes: Sequence[str], *, together: bool = False) -> tuple[list[Any], bool]:
-    """A list of items, and whether a single one was meant; folders are replaced by their files, in order.
+def expand(
+    items: Items, suffixes: Sequence[str], *, together: bool = False, frames: int | None = None
+) -> tuple[list[Any], bool]:
+    """A list of items, and whether a single one was meant; folders are replaced by their files, in order, films by frames.
 
     Args:
         together: the files of a folder are one item, and so are all files that are named.
+        frames: of each film, at even distances; `FRAMES` of a film that is named, without it. With it, a folder is one film if
+            pictures are in it, and else its films are items.
     Raises:
-        DataError: a folder without any file of these endings, or an item of no file.
+        DataError: a folder without any file of these endings, or an item of no file. RecipeError: no such number of frames.
     """
+    if frames is not None and not 1 <= frames <= MOST_FRAMES:
+        raise RecipeError(f"frames of a film are 1 to {MOST_FRAMES}, not {frames}")
     several = not _is_one(items)
     found, named = list[Any](), list[Any]()
     every: Iterable[Any] = items if several else [items]  # type: ignore[assignment]
@@ -49,14 +56,26 @@ def expand(items: Items, suffixes: Sequence[str], *, together: bool = False) -> 
                 raise DataError("an item is an empty list: expected the files that belong together")
             found.append(tuple(files))
         elif isinstance(item, (str, os.PathLike)) and Path(item).is_dir():
-            files = media_below(Path(item), suffixes)
-            if not files:
-                raise DataError(f"{item}: no file in this folder ends in {some(suffixes)}")
-            found.extend([tuple(files)] if together else files)
-            several = True
+            found.extend(_folder(Path(item), suffixes, together, frames))
+            several = several or frames is None
+        elif isinstance(item, (str, os.PathLike)) and is_film(Path(item)):
+            found.append(tuple(frame_names(item, frames or FRAMES)))
         else:
             (named if together else found).append(item)
     return ([tuple(named)] if named else []) + found, not several
+
+
+def _folder(folder: Path, suffixes: Sequence[str], together: bool, frames: int | None) -> list[Any]:
+    """The items that a folder stands for."""
+    files = media_below(folder, suffixes)
+    if frames is not None:
+        films = media_below(folder, FILMS)
+        if files or films:
+            places = [folder] if files else films
+            return [tuple(frame_names(place, frames)) for place in places]
+    if not files:
+        raise DataError(f"{folder}: no file in this folder ends in {some(suffixes)}")
+    return [tuple(files)] if together else list(files)
 
 
 def boxed(items: Sequence[Any], boxes: Sequence[Sequence[float]]) -> list[Any]:

@@ -115,6 +115,7 @@ class CloseCaptioner(Answerer):
         *,
         boxes: Sequence[Sequence[float]] | None = None,
         tiles: tuple[int, int] | None = None,
+        frames: int | None = None,
         batch_size: int = 32,
         **generation: Any,
     ) -> Output | list[Output]:
@@ -128,12 +129,13 @@ class CloseCaptioner(Answerer):
             context: the question, hypothesis or article: one for all, or one for each.
             boxes: [left, top, width, height] in pixels, of one picture: an output for each box, of what is in it.
             tiles: (rows, columns): each picture is an item of itself and its tiles, for large ones.
+            frames: of each film or folder of frames, at even distances, an item; 8 of a film, without it.
             generation: what `answer` takes (n, rerank, labels, decode, normalise), `min_confidence`, and anything that
                 transformers' generate takes: num_beams, do_sample, top_p, max_new_tokens …
         Raises:
             CloseError: a single item can't be read; of several, that item's output carries the error.
         """
-        many, single = expand(items, self.encoder.item_suffixes)
+        many, single = expand(items, self.encoder.item_suffixes, frames=frames)
         if boxes is not None:
             many, single = boxed(many, boxes), False
         many = [tiled(item, tiles) for item in many] if tiles else many

@@ -156,7 +156,7 @@ def validation_rows(recipe: Recipe, rows: RowFile | None) -> ValidationRows | No
         return None
     task = get_task(recipe.parts()[0].task)
     shown = [row for row in rows if row.image is not None]
-    if gone := next(((row.id, image) for row in shown for image in row.images if not file_of(image).is_file()), None):
+    if gone := next(((row.id, image) for row in shown for image in row.images if not file_of(image).exists()), None):
         raise DataError(f"{rows.path}: row {gone[0]!r}: {gone[1]}: no such file, and {_WHERE} looks at pictures")
     examples = one_row_an_image(shown, task.metric) if shown else select_rows(rows, task)
     if not examples:

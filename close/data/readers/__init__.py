@@ -23,6 +23,7 @@ from close.data.readers.boxes import CocoBoxes, VisualGenome, named_boxes
 from close.data.readers.coco import Coco, NoCaps
 from close.data.readers.convert import convert
 from close.data.readers.entailment import Snli, SnliVe
+from close.data.readers.films import MsrVtt, Msvd
 from close.data.readers.folder import Folder
 from close.data.readers.json_list import JsonList
 from close.data.readers.karpathy import Karpathy
@@ -46,6 +47,8 @@ __all__ = [
     "JsonList",
     "Jsonl",
     "Karpathy",
+    "MsrVtt",
+    "Msvd",
     "Nlvr2",
     "NoCaps",
     "Parquet",

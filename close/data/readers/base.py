@@ -17,7 +17,7 @@ from close.data.columns import Skip
 from close.data.rows import parse_row
 from close.errors import DataError, MissingError, RecipeError, listed, shown
 from close.io.files import below, check_file
-from close.io.parts import file_of
+from close.io.parts import FRAMES, MOST_FRAMES, file_of, frame_names
 from close.registry import Registry
 
 __all__ = [
@@ -48,6 +48,8 @@ class ReadOptions:
         annotations: VQA 2.0, the answers; test questions have none.
         captions: of the images, which become the sources: VQA 2.0, COCO's file; NLVR2, what a captioner wrote.
         columns: of tables and shards, key to a column's name (or suffix), or its place from 0, as `parse_columns` makes it.
+        frames: of a film, at even distances, which become the row's images; 8 without it.
+        language: of captions, where the file has several (MSVD): English without it.
         encoding: of text; UTF-8 unless said otherwise, or by the file's byte-order mark.
     """
 
@@ -57,9 +59,13 @@ class ReadOptions:
     annotations: Path | None = None
     captions: Path | None = None
     columns: Mapping[str, str | int] | None = None
+    frames: int | None = None
+    language: str | None = None
     encoding: str = "utf-8"
 
     def __post_init__(self) -> None:
+        if self.frames is not None and not 1 <= self.frames <= MOST_FRAMES:
+            raise RecipeError(f"frames of a film are 1 to {MOST_FRAMES}, not {self.frames}")
         try:
             io.TextIOWrapper(io.BytesIO(), encoding=codecs.lookup(self.encoding).name)
         except (LookupError, ValueError):  # no such one, or one that is not of text
@@ -130,9 +136,15 @@ class Reader(ABC):
         if path is None:
             hint = "" if self.options.images else "; --images says which folder they are in"
             raise DataError(f"{where}: image {shown(name)} is not below {self.pictures}{hint}")
-        if self.options.images and not os.path.isfile(file_of(path)):
+        if self.options.images and not os.path.exists(file_of(path)):
             raise DataError(f"{where}: image {shown(name)} is not in {self.options.images}")
         return path
+
+    def film(self, name: str, ending: str, where: str) -> list[str]:
+        """Frames of a film named in the file: of a folder of frames of that name, if it is there, or of the film itself."""
+        place = below(self.pictures, name)
+        whole = name if place is not None and os.path.isdir(place) else f"{name}{ending}"
+        return frame_names(self.image(whole, where), self.options.frames or FRAMES)
 
     def in_split(self, split: str) -> None:
         """Leave out records of other splits than those asked for."""

@@ -27,7 +27,7 @@ from test_readers_formats import (
     VQA_E,
     lines,
 )
-from test_readers_senses import BOXES, GENOME, NLVR2
+from test_readers_senses import BOXES, CORPUS, GENOME, MSRVTT, NLVR2
 
 from close.data.readers import ReadOptions, ReadSummary, convert
 from close.data.rows import RowFile
@@ -38,7 +38,7 @@ ROWS = [
 ]
 JSON: dict[str, Any] = {
     "coco": COCO, "nocaps": NOCAPS, "karpathy": KARPATHY, "vqa": QUESTIONS, "vqa-e": VQA_E, "visualnews": NEWS,
-    "textcaps": TEXTCAPS, "json": BLIP, "coco-boxes": BOXES, "visual-genome": GENOME,
+    "textcaps": TEXTCAPS, "json": BLIP, "coco-boxes": BOXES, "visual-genome": GENOME, "msr-vtt": MSRVTT,
 }  # fmt: skip
 LINES: dict[str, Any] = {
     "snli": SNLI,
@@ -128,6 +128,7 @@ def test_fuzz_of_json_lines(tried: Tried, kind: str) -> None:
         ("csv", "x.tsv", CSV.replace(",", "\t")),
         ("txt", "x.txt", "A dog\nZoë 😀\n"),
         ("csv", "x.token", TOKEN),
+        ("msvd", "video_corpus.csv", CORPUS),
     ],
 )
 def test_fuzz_of_text(tried: Tried, kind: str, name: str, text: str) -> None:

@@ -178,3 +178,100 @@ class TestBoxes:
             rows("visual-genome", put(tmp_path / "g.json", GENOME), images=tmp_path / "p")
         picture(tmp_path / "p" / "107899.jpg")
         assert len(rows("visual-genome", tmp_path / "g.json", images=tmp_path / "p")) == 1
+
+
+MSRVTT: dict[str, Any] = {
+    "info": {"contributor": "Microsoft multimedia challenge"},
+    "videos": [
+        {
+            "category": 9,
+            "url": "https://www.youtube.com/watch?v=9lZi22qLlEo",
+            "video_id": "video0",
+            "start time": 137.72,
+            "end time": 149.44,
+            "split": "train",
+            "id": 0,
+        },
+        {
+            "category": 1,
+            "url": "https://x",
+            "video_id": "video1",
+            "start time": 1,
+            "end time": 2,
+            "split": "validate",
+            "id": 1,
+        },
+    ],
+    "sentences": [
+        {"caption": "a car is shown", "video_id": "video0", "sen_id": 0},
+        {"caption": "a man drives", "video_id": "video1", "sen_id": 3},
+        {"caption": "in a drag race", "video_id": "video0", "sen_id": 1},
+    ],
+}
+MSVD = (
+    "# Descriptions\n\nmv89psg6zh4_33_46 a bird in a sink keeps getting under the running water\n"
+    "mv89psg6zh4_33_46 a bird is bathing\n-wa0umYJVGg_23_41 a boy plays\n"
+)
+CORPUS = (
+    "VideoID,Start,End,WorkerID,Source,AnnotationTime,Language,Description\n"
+    "mv89psg6zh4,33,46,588702,unverified,55,English,A bird is bathing in a sink.\n"
+    'mv89psg6zh4,33,46,1,clean,3,German,"Ein Vogel, der badet."\n'
+    "-wa0umYJVGg,23,41,2,clean,3,English,A boy plays.\n"
+)
+
+
+class TestFilms:
+    def test_msr_vtt(self, tmp_path: Path) -> None:
+        path = put(tmp_path / "train_val_videodatainfo.json", MSRVTT)
+        got = rows("msr-vtt", path, frames=2)
+        assert got[0] == {
+            "id": "video0#0",
+            "source": "a car is shown",
+            "group": "video0",
+            "image": ["video0.mp4#frame=1,2", "video0.mp4#frame=2,2"],
+        }
+        assert [row["id"] for row in got] == ["video0#0", "video1#3", "video0#1"]
+        (one,) = rows("msr-vtt", path, split=("validate",), per="image")
+        assert [one["id"], one["references"], len(one["image"])] == ["video1", ["a man drives"], 8]
+
+    def test_msvd_in_both_forms(self, tmp_path: Path) -> None:
+        for name, content in {"AllVideoDescriptions.txt": MSVD, "video_corpus.csv": CORPUS}.items():
+            path = put(tmp_path / name, content)
+            got = rows("msvd", path, per="image", frames=1)
+            assert [row["id"] for row in got] == ["mv89psg6zh4_33_46", "-wa0umYJVGg_23_41"]
+            assert got[0]["image"] == ["mv89psg6zh4_33_46.avi#frame=1,1"]
+            assert got[1]["references"][0].lower().startswith("a boy plays")
+        (german,) = rows("msvd", path, language="german")
+        assert german["source"] == "Ein Vogel, der badet."
+        assert german["id"] == "mv89psg6zh4_33_46#0"
+
+    def test_a_folder_of_frames_stands_for_its_film(self, tmp_path: Path) -> None:
+        path, films = put(tmp_path / "v.json", MSRVTT), tmp_path / "films"
+        picture(films / "video0" / "0001.png")
+        (films / "video1.mp4").write_bytes(b"")
+        got = rows("msr-vtt", path, images=films, frames=1)
+        assert [row["image"] for row in got[:2]] == [
+            [os.path.join("films", "video0#frame=1,1")],
+            [os.path.join("films", "video1.mp4#frame=1,1")],
+        ]
+        (films / "video1.mp4").unlink()
+        with pytest.raises(DataError, match=r"'video1\.mp4' is not in"):
+            rows("msr-vtt", path, images=films)
+
+    @pytest.mark.parametrize(
+        ("name", "content", "what"),
+        [
+            (
+                "msr-vtt",
+                MSRVTT | {"sentences": [{"caption": "x", "video_id": "video7", "sen_id": 1}]},
+                "no video has that id",
+            ),
+            ("msr-vtt", MSRVTT | {"sentences": [{"caption": "", "video_id": "video0", "sen_id": 1}]}, "empty text"),
+            ("msvd", "vid_0_1\n", ":1: expected a film's name and a caption"),
+        ],
+    )
+    def test_told(self, tmp_path: Path, name: str, content: Any, what: str) -> None:
+        with pytest.raises(DataError, match=what):
+            list(read_rows(name, put(tmp_path / "x.txt", content)))
+        with pytest.raises(RecipeError, match="frames of a film are 1 to 64, not 65"):
+            rows(name, tmp_path / "x.txt", frames=65)
