@@ -12,6 +12,7 @@ from close.encoders.base import ENCODERS, ContrastiveEncoder, fingerprint, pick_
 from close.encoders.hf import TransformersEncoder
 from close.encoders.mini import MiniEncoder
 from close.encoders.openclip import OpenClipEncoder
+from close.encoders.st import SentenceTransformersEncoder
 from close.errors import MissingError
 from close.io.places import moved_reference
 from close.registry import unknown_name
@@ -21,6 +22,7 @@ __all__ = [
     "ContrastiveEncoder",
     "MiniEncoder",
     "OpenClipEncoder",
+    "SentenceTransformersEncoder",
     "TransformersEncoder",
     "encoder_name",
     "fingerprint",
@@ -41,7 +43,7 @@ def load_encoder(
 
     Args:
         reference: `mini` (embedded), `open_clip:ViT-L-14/openai`, `open_clip:ViT-L-14@path/to/checkpoint`,
-            `hf:openai/clip-vit-large-patch14`, or a local directory of either library.
+            `hf:openai/clip-vit-large-patch14`, `st:sentence-transformers/clip-ViT-B-32`, or a local directory of either library.
         device: without one, the accelerator if there is one.
         precision: fp32, bf16, fp16, or auto: bf16 for large models where the hardware multiplies it, else fp32.
     Raises:

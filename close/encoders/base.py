@@ -95,7 +95,7 @@ class ContrastiveEncoder(ABC):
         context: tokens of a text that it reads, what is behind them is cut; None where that is not known.
     """
 
-    items: ClassVar[str] = "images"
+    items: str = "images"
     form: ClassVar[str]
     marker: ClassVar[str | None] = None
     context: int | None = None
@@ -186,11 +186,7 @@ class ContrastiveEncoder(ABC):
     @torch.inference_mode()
     def read_texts(self, texts: Sequence[str], batch_size: int = 256) -> tuple[Tensor, int]:
         """`text_features`, and how many of the texts are longer than the context and were cut."""
-        for index, text in enumerate(texts):
-            if not isinstance(text, str) or not text.strip():
-                raise DataError(f"text {index} is {text!r}: expected a non-empty string")
-            if not text.isascii() and re.search("[\ud800-\udfff]", text):
-                raise DataError(f"text {index} holds half a character, which no tokenizer takes: {text!r}")
+        self.check_texts(texts)
         inputs, lengths = self.tokenize(list(texts))
         cut = self.count_cut(texts, inputs, lengths)
         order = torch.argsort(lengths, stable=True)
@@ -199,6 +195,19 @@ class ContrastiveEncoder(ABC):
             batch = self.trim({key: value[rows] for key, value in inputs.items()}, int(lengths[rows].max()))
             out[rows] = self.text_tower(self._place(batch)).float().cpu()
         return out, cut
+
+    @staticmethod
+    def check_texts(texts: Sequence[str]) -> None:
+        """Refuse what no tokenizer takes.
+
+        Raises:
+            DataError: a text is empty, not a string, or holds half a character.
+        """
+        for index, text in enumerate(texts):
+            if not isinstance(text, str) or not text.strip():
+                raise DataError(f"text {index} is {text!r}: expected a non-empty string")
+            if not text.isascii() and re.search("[\ud800-\udfff]", text):
+                raise DataError(f"text {index} holds half a character, which no tokenizer takes: {text!r}")
 
     def image_features(self, items: Sequence[Any], batch_size: int = 64) -> tuple[Tensor, dict[int, CloseError]]:
         """(N, D) raw float32 features on the CPU, and the error of every item that could not be read (its row is NaN)."""

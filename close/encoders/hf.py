@@ -94,9 +94,10 @@ class TransformersEncoder(ContrastiveEncoder):
         self.tokenizer = load_tokenizer(reference, config.vocab_size)
         self.processor = self._load_processor(reference)
         self.context: int = min(int(config.max_position_embeddings), int(self.tokenizer.model_max_length))
-        # CLIP's tower is causal and pools at the end token, so padding beyond the longest text changes nothing.
-        # Others (SigLIP) were trained at their full context and read the padding.
-        self._pads_to_longest = model.config.model_type in ("clip", "clap")
+        # SigLIP's towers were trained at their full context, and read the padding; all others have a mask.
+        self._pads_to_longest = not model.config.model_type.startswith("siglip")
+        # CLIP's tower is causal and pools at the end token, so padding beyond the longest text changes nothing, to the last bit.
+        self._trims = model.config.model_type in ("clip", "clap")
 
     def _load_processor(self, reference: str) -> Any:
         return _load_part("AutoImageProcessor", reference)
@@ -133,8 +134,7 @@ class TransformersEncoder(ContrastiveEncoder):
 
     def trim(self, inputs: dict[str, Tensor], length: int) -> dict[str, Tensor]:
         """Cut the padding that no text of the batch needs, where the tower does not read it."""
-        cuts = self._pads_to_longest and is_allowed()
-        return {key: value[:, :length] for key, value in inputs.items()} if cuts else inputs
+        return {key: value[:, :length] for key, value in inputs.items()} if self._trims and is_allowed() else inputs
 
     def text_tower(self, inputs: dict[str, Tensor]) -> Tensor:
         """(B, D) text features."""

@@ -206,7 +206,9 @@ def test_unknown_references(reference, kind, words):
 
 
 def test_folders_that_are_no_encoder(zoo, tmp_path, tiny_t5):
-    with pytest.raises(MissingError, match=r"none of config\.json, open_clip_config\.json is in that directory"):
+    with pytest.raises(
+        MissingError, match=r"none of config\.json, modules\.json, open_clip_config\.json is in that directory"
+    ):
         load_encoder(str(tmp_path))
     with pytest.raises(WeightsError, match="no contrastive encoder"):
         load_encoder(str(tiny_t5))
