@@ -93,15 +93,15 @@ def byte_pairs(special: list[str], size: int = 400) -> tuple[dict[str, int], lis
     return model["vocab"], [tuple(pair) for pair in model["merges"]]
 
 
-def sentence_pieces(folder: Path, size: int = 120) -> Path:
-    """A sentencepiece unigram model learnt on the corpus."""
+def sentence_pieces(folder: Path, size: int = 120, corpus: Any = None) -> Path:
+    """A sentencepiece unigram model learnt on the corpus, or on another one."""
     import io
 
     import sentencepiece
 
     out = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(CORPUS),
+        sentence_iterator=iter(corpus or CORPUS),
         model_writer=out,
         vocab_size=size,
         pad_id=0,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from close.errors import CloseError, MissingError
 from close.evaluation.metrics import ptb
-from close.evaluation.metrics.words import unspaced, words
+from close.evaluation.metrics.words import stops, unspaced, words
 from close.registry import unknown_name
 
 __all__ = [
@@ -57,15 +57,16 @@ def unicode_tokens(captions: Mapping[str, list[str]]) -> Tokens:
 
 
 def unread(captions: Iterable[str]) -> str | None:
-    """Why Penn Treebank tokens say little of these captions, if so: more than one character in a hundred is lost on them."""
+    """Why Penn Treebank tokens say little of these captions, if so: more than one character in a hundred is misread."""
     total = lost = 0
     for caption in captions:
         total += len(caption)
-        lost += min(len(caption), ptb.dropped(caption) + unspaced(caption))
+        lost += min(len(caption), ptb.dropped(caption) + unspaced(caption) + stops(caption))
     if lost <= total / 100:
         return None
     return (
-        f"{100 * lost / total:.0f} % of all characters are left out by the Penn Treebank tokenizer, or of scripts without spaces;"
+        f"{100 * lost / total:.0f} % of all characters are left out by the Penn Treebank tokenizer, of scripts without spaces, or"
+        " stops that it counts as words;"
         " the unicode tokenizer counts the words of any script"
     )
 

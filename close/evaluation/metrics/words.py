@@ -10,11 +10,13 @@ import unicodedata
 
 import regex
 
-__all__ = ["unspaced", "words"]
+__all__ = ["stops", "unspaced", "words"]
 
 _BREAKS = regex.compile(r"(?V1w)\b")
 _SPOKEN = regex.compile(r"[\p{L}\p{M}\p{N}\p{So}\p{Regional_Indicator}]")
 _IGNORABLE = regex.compile(r"\p{Default_Ignorable_Code_Point}+")
+_STOPS = regex.compile(r"[।॥؟،؛۔։።。、！？]")
+"""Stops and commas of scripts other than the Latin one, which the Penn Treebank's rules take for words."""
 _UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
 
 
@@ -32,3 +34,8 @@ def words(text: str) -> list[str]:
 def unspaced(text: str) -> int:
     """How many characters are of scripts that are written without spaces."""
     return 0 if text.isascii() else len(_UNSPACED.findall(text))
+
+
+def stops(text: str) -> int:
+    """How many stops and commas of other scripts than the Latin one are in it."""
+    return 0 if text.isascii() else len(_STOPS.findall(text))
