@@ -151,7 +151,6 @@ def _pair_rows(left: Scene, right: Scene) -> Iterator[Row]:
             "target": label,
             "label": label,
             "image": [f"images/{scene.id}.png" for scene in (left, right)],
-            "group": f"{left.id}+{right.id}",
             "task": "nlvr2",
             "meta": {"kind": statement.kind, "told": statement.told},
         }

@@ -50,7 +50,6 @@ class Nlvr2(Reader):
             "label": label.lower(),
             "target": label.lower(),
             "image": [self.image(self._below(record, name), where) for name in names],
-            "group": f"{split}-{parts[0]}-{parts[1]}",
             "meta": {"statement": f"{split}-{parts[0]}-{parts[2]}"},
         }
         return values | ({} if self.captions is None else {"source": [self._caption(name, where) for name in names]})

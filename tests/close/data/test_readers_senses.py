@@ -46,10 +46,9 @@ class TestNlvr2:
             "label": "true",
             "target": "true",
             "image": ["train-10171-0-img0.png", "train-10171-0-img1.png"],
-            "group": "train-10171-0",
             "meta": {"statement": "train-10171-0"},
         }
-        assert [got[1][key] for key in ("label", "group")] == ["false", "train-10171-3"]
+        assert got[1]["label"] == "false"
         assert got[1]["meta"] == {"statement": "train-10171-1"}
 
     def test_pictures_lie_in_numbered_folders_or_beside_each_other(self, tmp_path: Path) -> None:
