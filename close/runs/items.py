@@ -17,7 +17,7 @@ from close.encoders.films import is_film
 from close.encoders.pictures import cropped, open_picture
 from close.errors import CloseError, DataError, RecipeError
 from close.io.media import FILMS, describe, media_below, some
-from close.io.parts import FRAMES, MOST_FRAMES, MOST_TILES, box_name, frame_names, tile_names
+from close.io.parts import FRAMES, MOST_FRAMES, MOST_TILES, box_name, file_of, frame_names, tile_names
 from close.model.configuration import Several
 from close.model.sets import Sets, padded_sets
 
@@ -56,8 +56,11 @@ def expand(
                 raise DataError("an item is an empty list: expected the files that belong together")
             found.append(tuple(files))
         elif isinstance(item, (str, os.PathLike)) and Path(item).is_dir():
-            found.extend(_folder(Path(item), suffixes, together, frames))
-            several = several or frames is None
+            own = _folder(Path(item), suffixes, together, frames)
+            found.extend(own)
+            several = (
+                several or frames is None or file_of(own[0][0]) != Path(item)
+            )  # films in a folder, which is none itself
         elif isinstance(item, (str, os.PathLike)) and is_film(Path(item)):
             found.append(tuple(frame_names(item, frames or FRAMES)))
         else:

@@ -82,6 +82,7 @@ def test_a_film_is_an_item_of_its_frames(captioner, clip, tmp_path, cli):
     (folder := tmp_path / "films").mkdir()
     (folder / "a.mp4").write_bytes(clip.read_bytes())
     (folder / "b.mp4").write_bytes(clip.read_bytes())
+    assert [one.text for one in captioner(folder, frames=2, num_beams=1)] == [two.text] * 2
     ran = cli("caption", captioner.name, folder, "--frames", 2, "--json", "--num-beams", 1)
     assert [json.loads(line)["text"] for line in ran.out.splitlines()] == [two.text] * 2
 
