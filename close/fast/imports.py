@@ -1,7 +1,7 @@
 """Starting up without what is imported and never used: compilers, tensors over processes, losses of detectors, image models.
 
-transformers' models import torch's compiler, its distributed tensors, SciPy and SymPy, which takes longer than torch itself, for
-names that a process which only uses a run never calls. While a module of transformers or open_clip is imported, stand-ins take
+transformers' models import torch's compiler, its distributed tensors, and SciPy, which takes longer than torch itself, for names
+that a process which only uses a run never calls. While a module of transformers or open_clip is imported, stand-ins take
 their place. What is asked of a stand-in later is asked of the real thing, which is imported then: nothing goes missing.
 """
 
@@ -23,7 +23,7 @@ from close.fast.switch import is_allowed
 
 __all__ = ["light_imports"]
 
-COMPILER = "torch._dynamo"
+COMPILER, MARKS = "torch._dynamo", "torch._compile"
 LATER = (
     COMPILER,
     "timm",
@@ -53,12 +53,13 @@ class _Watch(MetaPathFinder):
     depth = 0
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        root = name.partition(".")[0]
-        if root not in ("torch", "transformers", "open_clip") or self.depth:
+        known = name.partition(".")[0] in ("torch", "transformers", "open_clip")
+        if name != MARKS and (not known or self.depth):
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec and spec.loader:
-            spec.loader.exec_module = functools.partial(self._run, spec.loader.exec_module)  # type: ignore[method-assign]
+            run = _run_unmarked if name == MARKS else self._run
+            spec.loader.exec_module = functools.partial(run, spec.loader.exec_module)  # type: ignore[method-assign]
         return spec
 
     def _run(self, run: Callable[[ModuleType], None], module: ModuleType) -> None:
@@ -77,6 +78,13 @@ class _Watch(MetaPathFinder):
                     run(module)
         finally:
             self.depth -= 1
+
+
+def _run_unmarked(run: Callable[[ModuleType], None], module: ModuleType) -> None:
+    """torch marks functions for its compiler when they are first called, and imports it to that end: here none is marked."""
+    run(module)
+    if "_disable_dynamo" in vars(module):
+        vars(module)["_disable_dynamo"] = lambda fn=None, recursive=True: fn or (lambda function: function)
 
 
 @contextmanager

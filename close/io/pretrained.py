@@ -89,8 +89,6 @@ def loading(failure: str, place: str = "") -> Iterator[bool]:
     """
     from transformers import dynamic_module_utils as dynamic
 
-    from close.io.tensors import NothingDrawn
-
     wants_code = WeightsError(
         f"{failure}: its files want to run code of their own, which is never done unasked; if you have read that code and "
         "trust it, add --trust-remote-code"
@@ -104,8 +102,7 @@ def loading(failure: str, place: str = "") -> Iterator[bool]:
         if not _trusted:
             dynamic.get_class_in_module, dynamic.TIME_OUT_REMOTE_CODE = refuse, 0  # 0: no question is asked
         try:
-            with NothingDrawn():
-                yield _trusted
+            yield _trusted
         except CloseError:
             raise
         except BaseException as error:  # many kinds, panics of Rust among them; each means that it can't be had

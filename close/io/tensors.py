@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from close.errors import WeightsError, reason
 from close.io.plain import read_plain
 
-__all__ = ["NothingDrawn", "check_shapes", "stored_shapes", "without_memory"]
+__all__ = ["check_shapes", "stored_shapes"]
 
 
 def stored_shapes(folder: Path, name: str) -> dict[str, tuple[int, ...]]:
@@ -43,35 +41,13 @@ def _names(index: Mapping[str, Any]) -> list[Any]:
     return list(weights.values()) if isinstance(weights, dict) else []
 
 
-@contextmanager
-def without_memory() -> Iterator[None]:
-    """Modules made in this block have shapes and no numbers."""
-    with torch.device("meta"), NothingDrawn():
-        yield
-
-
-class NothingDrawn(TorchFunctionMode):
-    """A block in which no numbers are drawn for tensors that hold none: torch would import its compiler to find that out."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {**(kwargs or {})}
-        first = args[0] if args else given.get("tensor")
-        if (
-            getattr(func, "__name__", "") in ("normal_", "trunc_normal_")
-            and isinstance(first, torch.Tensor)
-            and first.is_meta
-        ):
-            return first
-        return func(*args, **given)
-
-
 def check_shapes(build: Callable[[], nn.Module], stored: Mapping[str, tuple[int, ...]], where: str) -> None:
     """Build without memory what files describe, and compare each tensor with the one that is stored.
 
     Raises:
         WeightsError: one is of another shape, or missing.
     """
-    with without_memory():
+    with torch.device("meta"):
         skeleton = build()
     names: dict[int, list[str]] = {}
     tensors = [*skeleton.named_parameters(remove_duplicate=False), *skeleton.named_buffers(remove_duplicate=False)]

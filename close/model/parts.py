@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import GenerationConfig
@@ -14,7 +15,7 @@ from close.adapters import build_adapter
 from close.errors import MismatchError, RecipeError, UnknownNameError, WeightsError
 from close.io.plain import read_plain
 from close.io.pretrained import loading, refuse_bad_weights
-from close.io.tensors import check_shapes, stored_shapes, without_memory
+from close.io.tensors import check_shapes, stored_shapes
 from close.model.configuration import CloseConfig
 from close.model.language_models.reference import load_base
 from close.model.limits import check_config, check_generation
@@ -85,7 +86,7 @@ def load_parts(build: Callable[[CloseConfig, Any], Any], folder: Path, place: st
 def _own(config: CloseConfig, language_model: Any) -> nn.Module:
     """Prefix and adapter of a configuration, named as in the whole model."""
     parts = nn.Module()
-    with without_memory():
+    with torch.device("meta"):
         width = language_model.get_input_embeddings().embedding_dim
         parts.prefix = build_prefix(config.prefix, config.embed_dim, width)
         parts.adapter = build_adapter(config.adapter, config.embed_dim)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import torch
+
 from close.adapters.resolve import takes_groups
 from close.data.rows import RowFile, named_sources
 from close.errors import DataError
-from close.io.tensors import without_memory
 from close.model.language_models.loading import check_language_model, check_room, skeleton
 from close.model.lora import lora_targets
 from close.model.prefixes import build_prefix
@@ -40,7 +41,7 @@ def check_work(
         model = skeleton(recipe.language_model)
         if recipe.tune == "lora":
             lora_targets(model, recipe.lora.target_modules if recipe.lora else None)
-        with without_memory():
+        with torch.device("meta"):
             prefix = build_prefix(recipe.prefix, 8, model.get_input_embeddings().embedding_dim)
         longest = max(get_task(part.task).max_new_tokens for part in recipe.parts())
         check_room(recipe.language_model, model, prefix.length_of(recipe.most_vectors(_most(recipe, files))), longest)

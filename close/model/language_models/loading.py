@@ -12,7 +12,6 @@ from transformers import AutoConfig, GenerationConfig
 
 from close.errors import MissingError, WeightsError, reason
 from close.io.pretrained import hub_options, load_tokenizer, loading, refuse_bad_weights
-from close.io.tensors import without_memory
 from close.mini import LANGUAGE_MODEL_DIR
 from close.model.language_models.kinds import language_model_kind
 
@@ -126,7 +125,7 @@ def count_weights(reference: str) -> int:
 
 def skeleton(reference: str) -> Any:
     """The model without weights."""
-    with _loading(reference) as trust, without_memory():
+    with _loading(reference) as trust, torch.device("meta"):
         config = _config(reference, trust)
         return language_model_kind(config).auto.from_config(config, trust_remote_code=trust)
 

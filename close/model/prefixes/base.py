@@ -7,10 +7,10 @@ from contextlib import suppress
 from inspect import signature
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from close.errors import MismatchError, RecipeError
-from close.io.tensors import without_memory
 from close.registry import Registry, unknown_name
 
 __all__ = ["PREFIXES", "Prefix", "build_prefix", "complete_prefix", "prefix_tokens"]
@@ -100,7 +100,7 @@ def complete_prefix(spec: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UnknownNameError, RecipeError: see `build_prefix`.
     """
-    with suppress(MismatchError), without_memory():
+    with suppress(MismatchError), torch.device("meta"):
         build_prefix(spec, 8, 8)
     length = signature(PREFIXES[spec["kind"]]).parameters.get("length")
     default = length.default if length and isinstance(length.default, int) else LENGTH

@@ -14,7 +14,6 @@ HEAVY = [
         "torch.distributed.tensor",
         "torch.distributed.fsdp",
         "triton",
-        "sympy",
         "scipy",
     ),
     *("timm", "sklearn", "pandas", "pyarrow", "matplotlib", "peft", "ray", "transformers.trainer", "fastapi"),
@@ -55,8 +54,10 @@ import gc, sys
 from close.fast.imports import light_imports
 light_imports()
 import torch
-from transformers import T5Config, masking_utils, modeling_utils
+from transformers import AutoModelForCausalLM, LlamaConfig, masking_utils
 from transformers.loss.loss_utils import LOSS_MAPPING
+with torch.device("meta"):
+    AutoModelForCausalLM.from_config(LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2))
 assert "torch._dynamo" not in sys.modules and gc.isenabled()
 assert not isinstance(torch.ones(1), masking_utils.BlockMask)
 with masking_utils.TransformGetItemToIndex():
