@@ -49,7 +49,8 @@ class SentenceTransformersEncoder(ContrastiveEncoder):
             MissingError: sentence-transformers is not installed. UnknownNameError: it has no such sense.
             WeightsError: the model can't be loaded, weights are missing, or it takes texts alone.
         """
-        place, _, sense = reference.partition("@") if not Path(reference).is_dir() else (reference, "", "")
+        head, at, sense = reference.rpartition("@")
+        place, sense = (head, sense) if at and not Path(reference).is_dir() else (reference, "")
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError:

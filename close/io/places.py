@@ -25,6 +25,8 @@ def moved_reference(reference: str, moved: Callable[[str], str], base: Place = "
         return f"{scheme}:{moved(rest)}"
     if at and (os.path.isabs(checkpoint) or os.path.isfile(os.path.join(base, checkpoint))):
         return f"{scheme}:{head}@{moved(checkpoint)}"
+    if at and _is_place(head, base):  # a directory, and which of its parts is meant
+        return f"{scheme}:{moved(head)}@{checkpoint}"
     return reference
 
 

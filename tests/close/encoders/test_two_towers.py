@@ -119,6 +119,15 @@ class TestSentenceTransformers:
         )
         assert wrapped.read_texts([" ".join(TEXTS * 20)])[1] == 1  # cut, and counted
 
+    def test_a_relative_place_is_found_from_elsewhere(self, folders, monkeypatch, tmp_path):
+        """With its sense too; a place may have an @ of its own."""
+        home = shutil.copytree(folders["new"], tmp_path / "a@b" / "model").parent
+        monkeypatch.chdir(home)
+        encoder = load_encoder("st:model@image")
+        monkeypatch.chdir(tmp_path)
+        assert load_encoder(encoder.name).fingerprint == encoder.fingerprint
+        assert encoder.name == f"st:{home.resolve() / 'model'}@image"
+
     def test_a_run_is_trained_and_asked(self, folders, recipe, pictures, tmp_path):
         from close.runs.pipeline import load
         from close.training.train import train
