@@ -23,6 +23,7 @@ from close.io.files import read_json
 from close.io.hub import RUN_FILES
 from close.io.places import last_part, moved_reference
 from close.io.plain import read_plain
+from close.retrieval.finder import settings_in
 from close.runs.card import Shown, model_card
 from close.runs.confidence import run_sum
 from close.runs.folder import RECIPE_FILE, RUN_FILE, open_run
@@ -95,15 +96,6 @@ def pack(run: str | Path, shown: Shown, *, gap: str | Path | None = None, exampl
     about = open_run(folder)
     parcel = Parcel({path.relative_to(folder).as_posix(): path for path in _files(folder)})
     config = read_plain(folder / "config.json")
-    for what, reference in (
-        ("encoder", config.get("encoder")),
-        ("language model", (config.get("base") or {}).get("reference")),
-    ):
-        if isinstance(reference, str) and moved_reference(reference, lambda _: "", folder) != reference:
-            fix = "its --encoder says where" if what == "encoder" else "`close merge` writes the run with it"
-            parcel.notes.append(
-                f"the {what} {last_part(reference)!r} is a folder of this machine, which others need too; {fix}"
-            )
     _rename(parcel, "config.json", config | _references(config, folder))
     _rename(parcel, RUN_FILE, _run_info(about, folder))
     for name in [name for name in parcel.files if name.startswith("calibration/")]:
@@ -116,6 +108,7 @@ def pack(run: str | Path, shown: Shown, *, gap: str | Path | None = None, exampl
     parcel.files[RECIPE_FILE] = yaml.safe_dump(values, sort_keys=False).encode()
     evaluations = list(_evaluations(folder))
     pictures = _pictures(parcel, evaluations, examples)
+    parcel.notes += _missed(config, parcel, folder, evaluated=bool(pictures), examples=examples)
     measured = None if gap is None else _gap(Path(gap), config.get("embed_dim"))
     shown = replace(shown, evaluations=evaluations, pictures=pictures, gap=measured)
     recipe = checked(values, f"{place}", only_keys=True)
@@ -153,8 +146,42 @@ def _name(reference: Any, folder: Path) -> Any:
 def _references(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Encoder and language model of a configuration, by name."""
     base = config.get("base")
-    new = {"encoder": _name(config.get("encoder"), folder)}
+    new = {"encoder": _name(config.get("encoder"), folder)} | _search(config, folder)
     return new | ({"base": base | {"reference": _name(base["reference"], folder)}} if base else {})
+
+
+def _search(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What it searches, memory and encoder, each place by its last part alone."""
+    if config.get("retrieve") is None:
+        return {}
+    _, memory = settings_in(config["retrieve"], "config.json")
+    places = {new: memory[key] for new, key in (("memory", "reference"), ("texts", "texts")) if memory.get(key)}
+    found = named({"retrieve": dict(config["retrieve"]) | {"memory": None} | places})["retrieve"]
+    found["encoder"] = _name(config["retrieve"].get("encoder"), folder)
+    own = {key: found.pop(new) for new, key in (("memory", "reference"), ("texts", "texts")) if new in places}
+    return {"retrieve": found | {"memory": dict(memory) | own}}
+
+
+def _missed(
+    config: Mapping[str, Any], parcel: Parcel, folder: Path, *, evaluated: bool, examples: int
+) -> Iterator[str]:
+    """What others will miss, what becomes public beside the run, and what was asked for and is not there."""
+    search = config.get("retrieve") or {}
+    memory = (search.get("memory") or {}) if isinstance(search, dict) else {}
+    for what, reference, fix in (
+        ("encoder", config.get("encoder"), "its --encoder says where"),
+        ("language model", (config.get("base") or {}).get("reference"), "`close merge` writes the run with it"),
+        ("encoder that its memory is searched in", search.get("encoder"), "where it is named in config.json"),
+    ):
+        if isinstance(reference, str) and moved_reference(reference, lambda _: "", folder) != reference:
+            yield f"the {what} {last_part(reference)!r} is a folder of this machine, which others need too; {fix}"
+    if "memory/rows.jsonl" in parcel.files:
+        yield "the texts of its memory are in memory/rows.jsonl, and become public with it"
+    elif search and "memory/table/table.json" not in parcel.files:
+        name = last_part(str(memory.get("reference")))
+        yield f"the memory {name!r} is on this machine, and others need one too; `close merge` writes the run with it"
+    if examples and not evaluated:
+        yield "no picture is shown: no evaluation on images is saved with the run (`close evaluate`)"
 
 
 def _run_info(about: Mapping[str, Any], folder: Path) -> dict[str, Any]:

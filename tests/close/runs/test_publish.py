@@ -22,6 +22,7 @@ from close.io.hub import RUN_FILES
 from close.runs.card import Shown
 from close.runs.evaluate import evaluate
 from close.runs.publish import check_name, pack
+from close.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def evaluated(run: Path, pictures: Path, tiny_encoder: Path, tmp_path_factory: p
 
 def _texts(parcel: Any) -> dict[str, str]:
     read = {name: what if isinstance(what, bytes) else what.read_bytes() for name, what in parcel.files.items()}
-    return {name: data.decode() for name, data in read.items() if not name.endswith((".safetensors", ".jpg", ".npy"))}
+    return {n: data.decode() for n, data in read.items() if not n.endswith((".safetensors", ".jpg", ".npy", ".bin"))}
 
 
 def test_what_goes_is_what_is_needed_and_says_nothing_of_this_machine(evaluated, tmp_path_factory):
@@ -120,6 +121,32 @@ def test_a_calibration_goes_on_belonging_to_its_run(evaluated, tmp_path):
     assert json.loads(texts["run.json"])["encoder"] == "clip"
     calibrated = json.loads(texts["calibration/caption.json"])
     assert calibrated == {"data": "val.jsonl", "run_sha256": hashlib.sha256(texts["run.json"].encode()).hexdigest()}
+
+
+def test_a_memory_goes_or_is_named_and_that_is_told(recipe, zoo, tmp_path):
+    """What lies in the run becomes public; of what lies elsewhere the name alone goes, and others need one."""
+    memory = tiny.write_jsonl(tmp_path / "texts of mine.jsonl", tiny.caption_rows(20))
+    for embed, says in ((False, "the memory 'texts of mine.jsonl' is on this machine"), (True, "become public")):
+        search = {"memory": str(memory), "k": 2, "encoder": str(zoo("hf_clip_dir"))}
+        run = train(recipe({"epochs": 1}, retrieve=search), tmp_path / "new" / f"run{embed}", embed_memory=embed)
+        parcel = pack(run, Shown("me/birds"))
+        retrieve = json.loads(_texts(parcel)["config.json"])["retrieve"]
+        assert retrieve["memory"]["reference"] == ("memory" if embed else memory.name)
+        assert retrieve["encoder"] == "hf_clip_dir"
+        assert {name for name in parcel.files if name.endswith("rows.jsonl")} == (
+            {"memory/rows.jsonl"} if embed else set()
+        )
+        for name, text in _texts(parcel).items():
+            assert str(tmp_path) not in text, name
+            assert "../" not in text, name
+        notes = "\n".join(parcel.notes)
+        assert says in notes
+        assert "the encoder that its memory is searched in 'hf_clip_dir' is a folder of this machine" in notes
+
+
+def test_pictures_that_are_asked_for_and_not_there_are_told(run):
+    assert "no evaluation on images is saved" in pack(run, Shown("me/birds"), examples=4).notes[-1]
+    assert not [note for note in pack(run, Shown("me/birds")).notes if "evaluation" in note]
 
 
 def test_what_names_this_machine_after_all_is_refused(evaluated, tmp_path):
