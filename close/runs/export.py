@@ -21,6 +21,7 @@ from close.encoders.openclip import OpenClipEncoder
 from close.errors import CloseError, MissingError, OutputExistsError, RecipeError, WeightsError, reason
 from close.fast.switch import turned_off
 from close.io.files import whole, write_json
+from close.model.prefixes import prefix_tokens
 from close.runs import onnx_runner
 from close.runs.pipeline import CloseCaptioner, load
 
@@ -49,8 +50,7 @@ class _Image(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         embeds = F.normalize(self.encoder.image_tower({self.key: pixels}), dim=-1)
-        prefix: Tensor = self.prefix(F.normalize(self.adapter.image(embeds), dim=-1))
-        return prefix
+        return prefix_tokens(self.prefix, F.normalize(self.adapter.image(embeds), dim=-1))[0]
 
 
 class _Encoder(nn.Module):

@@ -34,7 +34,8 @@ class Recipe(Section):
         task: caption, vqa, vqa_e, entailment, nlvr2, news, or one's own; or a list of `{task, train, weight}`: one model of all.
         data: where the rows are.
         encoder: reference of the contrastive encoder. language_model: `mini`, hub id or local directory.
-        prefix: what makes the prefix: `{kind, length}` and the kind's own options, or a kind's name.
+        prefix: what makes the prefix: `{kind, length}` and the kind's own options, or a kind's name; `scale: embeddings` starts
+            its tokens as long as the language model's, or scale is a number.
         tune: what of the language model learns: "full", "lora", or "none" (only prefix and adapter do). lora: how; alone, it says
             "lora" too.
         adapter: how the gap is crossed: a name, `{name: options}`, or a list of these.

@@ -31,7 +31,7 @@ from close.model.language_models.loading import language_model_place, load_langu
 from close.model.language_models.reference import base_of, refer
 from close.model.lora import factors_of, lora_targets, together
 from close.model.modeling import CloseModel
-from close.model.prefixes import PREFIXES
+from close.model.prefixes import EMBEDDINGS, PREFIXES, embedding_scale
 from close.plugins import key_of
 from close.retrieval.content import WORD_FINDERS
 from close.runs.folder import CHECKPOINTS, begin_run, is_finished, plugins_of, save_run, started_run
@@ -265,6 +265,9 @@ def _build_model(recipe: Recipe, data: _Data) -> CloseModel:
     )
     model = CloseModel(config, language_model)
     model.adapter = adapter
+    if recipe.prefix.get("scale") == EMBEDDINGS:
+        model.prefix.scale = embedding_scale(model.prefix, model.get_input_embeddings().weight)
+        model.config.prefix = {**recipe.prefix, "scale": model.prefix.scale}
     return model
 
 

@@ -1,12 +1,21 @@
 """From vectors to the first tokens that the language model reads: one file a kind."""
 
-from close.model.prefixes.base import PREFIXES, Prefix, build_prefix, complete_prefix, prefix_tokens
+from close.model.prefixes.base import (
+    EMBEDDINGS,
+    PREFIXES,
+    Prefix,
+    build_prefix,
+    complete_prefix,
+    embedding_scale,
+    prefix_tokens,
+)
 from close.model.prefixes.fusion import FusionPrefix
 from close.model.prefixes.linear import LinearPrefix
 from close.model.prefixes.mlp import MlpPrefix
 from close.model.prefixes.transformer import TransformerPrefix
 
 __all__ = [
+    "EMBEDDINGS",
     "PREFIXES",
     "FusionPrefix",
     "LinearPrefix",
@@ -15,5 +24,6 @@ __all__ = [
     "TransformerPrefix",
     "build_prefix",
     "complete_prefix",
+    "embedding_scale",
     "prefix_tokens",
 ]

@@ -9,12 +9,14 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from close.errors import MismatchError, RecipeError
 from close.registry import Registry, unknown_name
 
-__all__ = ["PREFIXES", "Prefix", "build_prefix", "complete_prefix", "prefix_tokens"]
+__all__ = ["EMBEDDINGS", "PREFIXES", "Prefix", "build_prefix", "complete_prefix", "embedding_scale", "prefix_tokens"]
 
+EMBEDDINGS, MOST_SCALE = "embeddings", 1e6
 LENGTH, LONGEST = 4, 1024
 """Prefix tokens where neither a recipe nor a kind says how many, and at most; language models read a few hundred tokens."""
 
@@ -34,6 +36,7 @@ class Prefix(nn.Module):
         embed_dim: width D of the shared space. hidden_size: width of the language model's input embeddings.
         length: prefix tokens; of each vector, or where the kind is joint of all of them.
     Attributes:
+        scale: what its tokens are multiplied by; see `embedding_scale`.
         joint: `forward` takes (B, k, D), the first the item's own, and (B, k) which of them count or None where all do.
     Raises:
         RecipeError: an option is wrong whatever the widths. MismatchError (of a member): it does not fit `hidden_size`.
@@ -41,6 +44,7 @@ class Prefix(nn.Module):
 
     name: ClassVar[str]
     joint: ClassVar[bool] = False
+    scale: float = 1.0
 
     def __init__(self, embed_dim: int, hidden_size: int, *, length: int = LENGTH) -> None:
         super().__init__()
@@ -87,11 +91,29 @@ def prefix_tokens(prefix: Any, vectors: Tensor, mask: Tensor | None = None) -> t
         (B, p, hidden) tokens, and which of them count, (B, p) bool; None where all do.
     """
     if vectors.ndim == 2:
-        return prefix(vectors), None
-    if prefix.joint:
-        return prefix(vectors, mask), None
-    tokens = prefix(vectors.flatten(0, 1)).unflatten(0, vectors.shape[:2]).flatten(1, 2)
-    return tokens, None if mask is None else mask.repeat_interleave(prefix.length, dim=1)
+        tokens, mask = prefix(vectors), None
+    elif prefix.joint:
+        tokens, mask = prefix(vectors, mask), None
+    else:
+        tokens = prefix(vectors.flatten(0, 1)).unflatten(0, vectors.shape[:2]).flatten(1, 2)
+        mask = None if mask is None else mask.repeat_interleave(prefix.length, dim=1)
+    return tokens if prefix.scale == 1 else tokens * prefix.scale, mask
+
+
+@torch.no_grad()
+def embedding_scale(prefix: Prefix, embeddings: Tensor) -> float:
+    """What makes a prefix's tokens, before any training, as long as the language model's own.
+
+    Language models differ: T5's token embeddings are some fifteen times as long as what a linear layer makes of a unit vector at
+    first, GPT-2's a fraction of a Transformer's tokens. Where the model is frozen, it reads little of what is too short.
+
+    Args:
+        embeddings: (V, hidden) of the language model.
+    """
+    generator = torch.Generator().manual_seed(0)
+    vectors = F.normalize(torch.randn(256, prefix.embed_dim, generator=generator), dim=-1).to(prefix.weight)
+    tokens = prefix(vectors).norm(dim=-1).mean()
+    return float(f"{float(embeddings.float().norm(dim=-1).mean() / tokens.float()):.4g}")
 
 
 def complete_prefix(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,7 +130,7 @@ def complete_prefix(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_prefix(spec: Mapping[str, Any], embed_dim: int, hidden_size: int) -> Prefix:
-    """A prefix from its recipe: `{kind: linear, length: 4}` and the kind's own options.
+    """A prefix from its recipe: `{kind: linear, length: 4}`, `scale`, and the kind's own options.
 
     Raises:
         UnknownNameError: no such kind or option; the nearest is told. RecipeError: an option is wrong. MismatchError: it does
@@ -116,10 +138,18 @@ def build_prefix(spec: Mapping[str, Any], embed_dim: int, hidden_size: int) -> P
     """
     if not isinstance(spec, Mapping) or not isinstance(spec.get("kind"), str):
         raise RecipeError(f"a prefix is {{kind: NAME, length: NUMBER}}, not {spec!r}")
-    options = {key: value for key, value in spec.items() if key != "kind"}
+    options = {key: value for key, value in spec.items() if key not in ("kind", "scale")}
+    scale = spec.get("scale", 1.0)
+    if scale != EMBEDDINGS and not (type(scale) in (int, float) and 0 < scale <= MOST_SCALE):
+        raise RecipeError(
+            f"prefix {spec['kind']!r}: scale is {EMBEDDINGS!r}, or a number > 0 and ≤ {MOST_SCALE:g}, not {scale!r}"
+        )
     kind = PREFIXES[spec["kind"]]
     known = [key for key in signature(kind).parameters if key not in ("embed_dim", "hidden_size")]
     for key in options:
         if key not in known:
-            raise unknown_name(f"option of prefix {spec['kind']!r}", str(key), known)
-    return kind(embed_dim, hidden_size, **options)
+            raise unknown_name(f"option of prefix {spec['kind']!r}", str(key), [*known, "scale"])
+    prefix = kind(embed_dim, hidden_size, **options)
+    if scale != EMBEDDINGS:  # what that comes to is known once there are weights
+        prefix.scale = float(scale)
+    return prefix

@@ -15,7 +15,7 @@ import close
 from close.errors import CloseError, MismatchError, RecipeError, UnknownNameError
 from close.model.configuration import CloseConfig
 from close.model.modeling import CloseModel
-from close.model.prefixes import Prefix, TransformerPrefix, build_prefix, complete_prefix
+from close.model.prefixes import Prefix, TransformerPrefix, build_prefix, complete_prefix, prefix_tokens
 from close.training.train import train
 
 DIM, HIDDEN = 12, 16
@@ -153,7 +153,7 @@ def test_gradients_reach_every_weight(build, embeds, kind):
     [
         ({"kind": "mlp", "width": 0}, RecipeError, "width is a whole number ≥ 1"),
         ({"kind": "mlp", "width": True}, RecipeError, "not True"),
-        ({"kind": "mlp", "layers": 2}, UnknownNameError, "known: length, width"),
+        ({"kind": "mlp", "layers": 2}, UnknownNameError, "known: length, scale, width"),
         ({"kind": "transformer", "layers": 0}, RecipeError, "layers is a whole number ≥ 1 and ≤ 48, not 0"),
         ({"kind": "transformer", "layers": 2.0}, RecipeError, "not 2.0"),
         ({"kind": "transformer", "layers": "2"}, RecipeError, "not '2'"),
@@ -161,6 +161,10 @@ def test_gradients_reach_every_weight(build, embeds, kind):
         ({"kind": "transformer", "source_length": 2000}, RecipeError, "source_length is a whole number ≥ 1 and ≤ 1024"),
         ({"kind": "transformer", "length": 0}, RecipeError, "length is a whole number ≥ 1"),
         ({"kind": "transformer", "head": 2}, UnknownNameError, "did you mean 'heads'?"),
+        ({"kind": "mlp", "scale": 0}, RecipeError, "scale is 'embeddings', or a number > 0"),
+        ({"kind": "mlp", "scale": "embedding"}, RecipeError, "not 'embedding'"),
+        ({"kind": "mlp", "scale": float("nan")}, RecipeError, "not nan"),
+        ({"kind": "mlp", "scale": True}, RecipeError, "not True"),
         ({"kind": "transformr"}, UnknownNameError, "did you mean 'transformer'?"),
     ],
     ids=str,
@@ -180,6 +184,22 @@ def test_heads_are_measured_by_the_language_model(recipe, tmp_path, monkeypatch)
     with pytest.raises(MismatchError, match="12 heads do not divide the language model's width 16; set heads"):
         train(recipe(prefix=spec), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_tokens_start_as_long_as_the_language_models(recipe, tmp_path, spec):
+    """And the run keeps the number that this came to, for whatever uses it."""
+    still = {"max_steps": 1, "learning_rate": 1e-12}
+    run = train(recipe(still, prefix=spec | {"scale": "embeddings"}), tmp_path / "run")
+    model = CloseModel.from_pretrained(run)
+    vectors = F.normalize(torch.randn(400, model.config.embed_dim, generator=torch.Generator().manual_seed(7)), dim=-1)
+    tokens, _ = prefix_tokens(model.prefix, vectors)
+    own = model.get_input_embeddings().weight.detach().norm(dim=-1).mean()
+    assert float(tokens.detach().norm(dim=-1).mean()) == pytest.approx(float(own), rel=0.1)
+    assert torch.equal(tokens, model.prefix(vectors) * model.config.prefix["scale"])
+    plain = CloseModel.from_pretrained(train(recipe(still, prefix=spec), tmp_path / "plain"))
+    assert plain.prefix.scale == 1
+    assert torch.allclose(plain.prefix(vectors), model.prefix(vectors))  # nothing else is drawn otherwise
 
 
 @pytest.mark.parametrize("kind", ["mlp", "transformer"])
