@@ -55,12 +55,13 @@ def mini_export(
     style: Annotated[
         Literal["plain", "report"], typer.Option(help="How captions are written, and what they tell: two domains.")
     ] = "plain",
+    world: Annotated[Literal["drawn", "sound"], typer.Option(help="Pictures, or sounds: *.wav.")] = "drawn",
     as_json: Json = False,
 ) -> None:
     """Write scenes as files: images/*.png, captions.jsonl, eval.jsonl, vqa.jsonl, entailment.jsonl, pairs.jsonl."""
     from close.mini import export
 
-    counts = export(out, split, count, seed, style=style)
+    counts = export(out, split, count, seed, style=style, world=world)
     if as_json:
         print_json({"folder": str(out), **counts})
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -137,13 +137,14 @@ def merge(
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder of the report.")] = Path("demo"),
     seed: int = 0,
+    world: Annotated[Literal["drawn", "sound"], typer.Option(help="Of pictures, or of sounds.")] = "drawn",
     as_json: Json = False,
 ) -> None:
-    """The main job on the embedded mini world: train on text, caption pictures, compare; writes report.html."""
+    """The main job on an embedded mini world: train on text, caption pictures or sounds, compare; writes report.html."""
     from close.demo import run_demo
     from close.io.files import read_json
 
-    page = run_demo(out, seed=seed)
+    page = run_demo(out, seed=seed, world=world)
     if as_json:
         print_json(read_json(out / "results.json"))
     else:

@@ -11,25 +11,27 @@ from jinja2 import Environment, PackageLoader
 
 from close.data.rows import RowFile
 from close.io.files import write_text
-from close.mini import claims
-from close.mini.language import Claim, is_true
+from close.mini import Claim, World, world_of
 
 __all__ = ["write_report"]
 
 PICTURES = 18
-NAMES = {"none": "Text only, no noise", "close": "CLOSE: text only, with noise", "image": "Trained on images (ceiling)"}
+NAMES = {"none": "Text only, no noise", "close": "CLOSE: text only, with noise", "image": "Trained on {} (ceiling)"}
 WIDTH, HEIGHT = 640, 220
 
 
 def write_report(folder: Path, results: dict[str, Any], test: RowFile) -> None:
     """Write `report.html`, one file that needs nothing else."""
+    world = world_of(test[0].meta["facts"])
+    names = {name: text.format(world.items) for name, text in NAMES.items()}
     environment = Environment(
         loader=PackageLoader("close.demo", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     page = environment.get_template("report.html.j2").render(
         results=results,
-        names=NAMES,
-        pictures=_pictures(folder, test),
+        names=names,
+        world=world,
+        pictures=_pictures(folder, test, world, names),
         histogram=_histogram(results["gap"]["cosines"]),
         size=(WIDTH, HEIGHT),
         passed=[key for key, value in results["recovered_share"].items() if value is not None and value > 1],
@@ -38,18 +40,18 @@ def write_report(folder: Path, results: dict[str, Any], test: RowFile) -> None:
     write_text(folder / "report.html", page)
 
 
-def _pictures(folder: Path, test: RowFile) -> list[dict[str, Any]]:
-    said = {name: _predictions(folder / "runs" / name / "evaluations" / f"{test.path.stem}-image") for name in NAMES}
+def _pictures(folder: Path, test: RowFile, world: World, names: dict[str, str]) -> list[dict[str, Any]]:
+    said = {name: _predictions(folder / "runs" / name / "evaluations" / f"{test.path.stem}-image") for name in names}
     chosen = []
     for row in test[:PICTURES]:
         facts = row.meta["facts"]
         assert row.image is not None
         chosen.append(
             {
-                "png": base64.b64encode(row.image.read_bytes()).decode(),
+                "file": base64.b64encode(row.image.read_bytes()).decode(),
                 "reference": row.references[0],
                 "captions": [
-                    {"name": NAMES[name], "text": texts[row.id], "false": _false_claims(texts[row.id], facts)}
+                    {"name": names[name], "text": texts[row.id], "false": _false_claims(texts[row.id], facts, world)}
                     for name, texts in said.items()
                 ],
             }
@@ -62,13 +64,15 @@ def _predictions(folder: Path) -> dict[str, str]:
     return {row["id"]: row["text"] for row in map(json.loads, lines)}
 
 
-def _false_claims(text: str, facts: Any) -> list[str]:
-    return sorted(_say(claim) for claim in claims(text) if not is_true(claim, facts))
+def _false_claims(text: str, facts: Any, world: World) -> list[str]:
+    return sorted(_say(claim) for claim in world.grammar.claims(text) if not world.grammar.is_true(claim, facts))
 
 
 def _say(claim: Claim) -> str:
-    if claim.kind == "ground":
-        return f"ground: {claim.value}"
+    if not claim.shape:
+        return f"{claim.kind}: {claim.value}"
+    if claim.kind == "order":
+        return f"{claim.shape}: not after {claim.value}"
     return f"no {claim.shape} there" if claim.kind == "thing" else f"{claim.shape}: not {claim.value}"
 
 

@@ -1,4 +1,4 @@
-"""The main job on the embedded mini world, start to finish: train on text, caption pictures never seen, compare."""
+"""The main job on an embedded mini world, start to finish: train on text, caption what was never seen or heard, compare."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from close.io.jobs import exclusively
 from close.io.plain import read_yaml
 from close.io.progress import progress
 from close.io.versions import versions
-from close.mini import export
+from close.mini import WORLDS, World, export
 from close.runs.evaluate import evaluate
 from close.runs.folder import RECIPE_FILE, RUN_FILE
 from close.runs.recipe import Recipe
@@ -46,18 +46,30 @@ METHODS: dict[str, dict[str, Any]] = {
     "image": {"adapter": "none", "train_on": "image"},
 }
 """What differs between the three runs; everything else is the same."""
-SHORT = {"none": "no noise", "close": "CLOSE", "image": "trained on images"}
+
+
+def _short(world: World) -> dict[str, str]:
+    return {"none": "no noise", "close": "CLOSE", "image": f"trained on {_TRAINED[world.name]}"}
+
+
+_TRAINED = {"drawn": "images", "sound": "sounds"}
 
 
 def run_demo(
-    out: str | Path = "demo", *, seed: int = 0, scenes: int = TRAIN_SCENES, epochs: float | None = None
+    out: str | Path = "demo",
+    *,
+    seed: int = 0,
+    scenes: int = TRAIN_SCENES,
+    epochs: float | None = None,
+    world: str = "drawn",
 ) -> Path:
-    """Train the three methods, score them on pictures, write `results.json` and `report.html`.
+    """Train the three methods, score them on pictures (or sounds), write `results.json` and `report.html`.
 
     Runs that are finished already, with the same settings, are kept.
 
     Args:
         out: the folder. scenes: training scenes (5 captions each). epochs: of all methods, instead of each one's own.
+        world: "drawn" or "sound".
     Returns:
         The report's path.
     Raises:
@@ -67,20 +79,21 @@ def run_demo(
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "data").is_dir():
         raise OutputExistsError(f"{folder} exists and holds no demo; choose another folder with --out")
     with exclusively(folder, "is being made"):
-        _run(folder, seed, scenes, epochs)
+        _run(folder, WORLDS[world], seed, scenes, epochs)
     return folder / "report.html"
 
 
-def _run(folder: Path, seed: int, scenes: int, epochs: float | None) -> None:
+def _run(folder: Path, world: World, seed: int, scenes: int, epochs: float | None) -> None:
     started = time.perf_counter()
-    train_data, test_data = _data(folder.resolve() / "data", scenes, seed)
+    train_data, test_data = _data(folder.resolve() / "data", world, scenes, seed)
     training = {name: TRAINING | {"epochs": epochs or EPOCHS[name]} for name in METHODS}
+    models = {"encoder": world.encoder, "language_model": world.encoder}
     recipes = {}
     for name, differs in METHODS.items():
         recipes[name] = Recipe.model_validate(
-            {"data": {"train": train_data}, "training": training[name], "seed": seed, **differs}
+            {"data": {"train": train_data}, "training": training[name], "seed": seed, **models, **differs}
         )
-    _train(folder / "runs", recipes, scenes * 5)
+    _train(folder / "runs", recipes, scenes * 5, _short(world))
     methods = {name: _scores(folder / "runs" / name, test_data) for name in recipes}
     results = {
         "methods": methods,
@@ -88,28 +101,29 @@ def _run(folder: Path, seed: int, scenes: int, epochs: float | None) -> None:
             score: recovered_share(*(methods[name][score] for name in ("close", "none", "image"))) for score in SCORES
         },
         "recovered_share_note": "(close − none) / (image − none); above 1 where text-only training passes the ceiling",
+        "world": world.name,
         "train_captions": scenes * 5,
         "test_pictures": TEST_SCENES,
         "seed": seed,
         "recipes": METHODS,
         "training": training,
-        "gap": _gap(load_encoder("mini"), open_rows(test_data)),
+        "gap": _gap(load_encoder(world.encoder), open_rows(test_data)),
         "seconds": round(time.perf_counter() - started, 1),
         "versions": versions(),
     }
     write_json(folder / "results.json", results)
     write_report(folder, results, open_rows(test_data))
-    _print(results)
+    _print(results, world)
 
 
-def _data(folder: Path, scenes: int, seed: int) -> tuple[Path, Path]:
+def _data(folder: Path, world: World, scenes: int, seed: int) -> tuple[Path, Path]:
     for split, count in (("train", scenes), ("test", TEST_SCENES)):
         if not (folder / f"{split}-{count}-{seed}").exists():
-            export(folder / f"{split}-{count}-{seed}", split, count, seed)
+            export(folder / f"{split}-{count}-{seed}", split, count, seed, world=world.name)
     return folder / f"train-{scenes}-{seed}" / "captions.jsonl", folder / f"test-{TEST_SCENES}-{seed}" / "eval.jsonl"
 
 
-def _train(folder: Path, recipes: dict[str, Recipe], examples: int) -> None:
+def _train(folder: Path, recipes: dict[str, Recipe], examples: int, short: dict[str, str]) -> None:
     """`close train` for each that is not finished, as many at a time as there are cores: a model this small can't use two."""
     left = {name: recipe for name, recipe in recipes.items() if not _is_done(folder / name, recipe)}
     cores = _cores()
@@ -118,7 +132,7 @@ def _train(folder: Path, recipes: dict[str, Recipe], examples: int) -> None:
     size = {name: _steps(recipe.training, examples) for name, recipe in left.items()}
     done: dict[str, int] = {}
     running: dict[str, Child] = {}
-    with ended(running), progress("training " + ", ".join(SHORT[name] for name in left), "steps") as update:
+    with ended(running), progress("training " + ", ".join(short[name] for name in left), "steps") as update:
         while len(done) < len(left) or running:
             for name in [name for name in left if name not in done][: at_once - len(running)]:
                 running[name], done[name] = _start(folder, name, left[name], environment), 0
@@ -130,7 +144,7 @@ def _train(folder: Path, recipes: dict[str, Recipe], examples: int) -> None:
                 del running[name]
                 done[name] = size[name]
                 if process.returncode:
-                    raise CloseError(f"{SHORT[name]}: {_last_words(folder / f'{name}.log', process.returncode)}")
+                    raise CloseError(f"{short[name]}: {_last_words(folder / f'{name}.log', process.returncode)}")
             update(sum(done.values()), sum(size.values()))
 
 
@@ -211,19 +225,19 @@ def _histogram(values: NDArray[np.float32]) -> dict[str, Any]:
     return {"mean": float(values.mean()), "std": float(values.std()), "edges": edges.round(4).tolist(), "share": share}
 
 
-def _print(results: dict[str, Any]) -> None:
+def _print(results: dict[str, Any], world: World) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(
-        title=f"{results['test_pictures']} pictures never seen; trained on {results['train_captions']} captions"
+        title=f"{results['test_pictures']} {world.items} never met; trained on {results['train_captions']} captions"
     )
     for column in ("method", "CIDEr", "95 %", "attribute accuracy", "attribute recall", "CIDEr when fed text"):
         table.add_column(column, justify="left" if column == "method" else "right")
     for name, scores in results["methods"].items():
         low, high = scores["ci"]["cider"]
         table.add_row(
-            SHORT[name], f"{scores['cider']:.1f}", f"{low:.1f}–{high:.1f}", f"{scores['attribute_accuracy']:.1f}",
+            _short(world)[name], f"{scores['cider']:.1f}", f"{low:.1f}–{high:.1f}", f"{scores['attribute_accuracy']:.1f}",
             f"{scores['attribute_recall']:.1f}", f"{scores['fed_text']['cider']:.1f}",
         )  # fmt: skip
     Console().print(table)

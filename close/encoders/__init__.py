@@ -10,7 +10,7 @@ import torch
 
 from close.encoders.base import ENCODERS, ContrastiveEncoder, fingerprint, pick_device
 from close.encoders.hf import TransformersEncoder
-from close.encoders.mini import MiniEncoder
+from close.encoders.mini import MiniEncoder, MiniSoundEncoder
 from close.encoders.openclip import OpenClipEncoder
 from close.encoders.st import SentenceTransformersEncoder
 from close.errors import MissingError
@@ -21,6 +21,7 @@ __all__ = [
     "ENCODERS",
     "ContrastiveEncoder",
     "MiniEncoder",
+    "MiniSoundEncoder",
     "OpenClipEncoder",
     "SentenceTransformersEncoder",
     "TransformersEncoder",
@@ -42,8 +43,9 @@ def load_encoder(
     """The encoder that a reference names.
 
     Args:
-        reference: `mini` (embedded), `open_clip:ViT-L-14/openai`, `open_clip:ViT-L-14@path/to/checkpoint`,
-            `hf:openai/clip-vit-large-patch14`, `st:sentence-transformers/clip-ViT-B-32`, or a local directory of either library.
+        reference: `mini` or `mini-sound` (embedded), `open_clip:ViT-L-14/openai`,
+            `open_clip:ViT-L-14@path/to/checkpoint`, `hf:openai/clip-vit-large-patch14`,
+            `st:sentence-transformers/clip-ViT-B-32`, or a local directory of either library.
         device: without one, the accelerator if there is one.
         precision: fp32, bf16, fp16, or auto: bf16 for large models where the hardware multiplies it, else fp32.
     Raises:

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from close.encoders.base import ENCODERS, ContrastiveEncoder, check_ids, check_sizes
 from close.encoders.pictures import open_picture
-from close.encoders.sounds import SOUND_SUFFIXES, is_silent, open_sound, sound_windows
+from close.encoders.sounds import SOUND_SUFFIXES, is_silent, open_sound, sound_windows, told_silent
 from close.errors import WeightsError
 from close.fast.switch import is_allowed
-from close.io.media import describe
 from close.io.pretrained import hub_options, load_tokenizer, loading
 
 __all__ = ["ClapEncoder", "TransformersEncoder"]
@@ -170,9 +169,7 @@ class ClapEncoder(TransformersEncoder):
         """(samples,) float32 mono at the model's sampling rate."""
         samples = open_sound(item, int(self.processor.sampling_rate))
         if is_silent(samples):
-            self.tell_once(
-                "silent", f"{describe(item)} is silent: its vector is that of silence (other silent ones are not named)"
-            )
+            self.tell_once("silent", told_silent(item))
         return samples
 
     def prepare(self, item: Any) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from close.errors import DataError, MissingError, reason
 from close.io.media import describe
 
-__all__ = ["LONGEST", "SOUND_SUFFIXES", "WINDOWS", "is_silent", "open_sound", "sound_windows"]
+__all__ = ["LONGEST", "SOUND_SUFFIXES", "WINDOWS", "is_silent", "open_sound", "sound_windows", "told_silent"]
 
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 LONGEST = 3600
@@ -58,6 +58,11 @@ def open_sound(item: Any, rate: int) -> Samples:
 def is_silent(samples: Samples) -> bool:
     """Whether nothing can be heard in it."""
     return bool(np.abs(samples).max() < _SILENCE)
+
+
+def told_silent(item: Any) -> str:
+    """What is said of a recording in which nothing can be heard."""
+    return f"{describe(item)} is silent: its vector is that of silence (other silent ones are not named)"
 
 
 def sound_windows(samples: Samples, length: int) -> list[Samples]:

@@ -19,7 +19,11 @@ def moved_reference(reference: str, moved: Callable[[str], str], base: Place = "
     """
     scheme, colon, rest = reference.partition(":")
     if not colon or len(scheme) < 2:  # or a drive's letter
-        return moved(reference) if reference not in ("", "mini") and _is_place(reference, base) else reference
+        return (
+            moved(reference)
+            if reference not in ("", "mini", "mini-sound") and _is_place(reference, base)
+            else reference
+        )
     head, at, checkpoint = rest.partition("@")
     if rest and (_is_place(rest, base) or os.path.isfile(os.path.join(base, rest))):
         return f"{scheme}:{moved(rest)}"

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from close.errors import OutputExistsError, RecipeError
-from close.mini.draw import draw
 from close.mini.entailment import entailment
-from close.mini.language import STYLES, Style, captions
 from close.mini.pairs import pairs, partners
 from close.mini.questions import questions
-from close.mini.scene import SPLITS, Scene, facts, scenes
+from close.mini.scene import SPLITS, Scene
+from close.mini.worlds import WORLDS, World
 
 __all__ = ["CAPTIONS_PER_SCENE", "export"]
 
@@ -25,7 +24,7 @@ Row = dict[str, Any]
 
 
 def export(
-    out: Path, split: str = "train", count: int = 1_000, seed: int = 0, *, style: Style = "plain"
+    out: Path, split: str = "train", count: int = 1_000, seed: int = 0, *, style: str = "plain", world: str = "drawn"
 ) -> dict[str, int]:
     """Write `count` scenes of `split` to the new folder `out`; the same arguments give the same bytes.
 
@@ -34,69 +33,84 @@ def export(
     the five captions) and `entailment.jsonl` (labels are given the premise's text; `meta.picture_label` given the picture).
     `pairs.jsonl` (a statement about two pictures, true or false of them; `meta.told` says whether the two source captions
     decide it) needs two scenes. Captions are in `style`, but for the premises of `entailment.jsonl` and the sources of
-    `pairs.jsonl`, which are plain.
+    `pairs.jsonl`, which are plain. Of the world "sound" it holds `sounds/*.wav` and the first two files.
 
     Returns:
-        The number of rows of each file, and of images.
+        The number of rows of each file, and of images (or sounds).
 
     Raises:
         OutputExistsError: `out` exists.
-        RecipeError: unknown split or style, or `count` below 1.
+        RecipeError: unknown split, style or world, or `count` below 1.
     """
     if split not in SPLITS:
         raise RecipeError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
-    if style not in STYLES:
-        raise RecipeError(f"style {style!r}: expected one of {', '.join(STYLES)}")
+    if world not in WORLDS:
+        raise RecipeError(f"world {world!r}: expected one of {', '.join(WORLDS)}")
+    made = WORLDS[world]
+    if style not in made.styles:
+        raise RecipeError(f"style {style!r}: expected one of {', '.join(made.styles)}")
     if count < 1:
         raise RecipeError(f"count {count}: expected at least 1 scene")
     if out.exists():
         raise OutputExistsError(f"{out} exists already: give another folder, or remove it")
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    (partial / "images").mkdir(parents=True)
-    rows: dict[str, list[Row]] = {"captions": [], "eval": [], "vqa": [], "entailment": [], "pairs": []}
-    drawn = list(scenes(split, count, seed))
+    folder = "images" if world == "drawn" else made.items
+    (partial / folder).mkdir(parents=True)
+    pool = list(made.scenes(split, count, seed))
+    rows: dict[str, list[Row]] = {"captions": [], "eval": []}
+    for scene in pool:
+        file = f"{folder}/{scene.id}{made.suffix}"
+        (partial / file).write_bytes(made.file(scene))
+        texts = made.captions(scene, CAPTIONS_PER_SCENE + 1, style=style)
+        rows["captions"] += _caption_rows(made, scene, file, texts[:-1])
+        rows["eval"].append(_eval_row(made, scene, file, texts))
+    if world == "drawn":
+        rows |= _tasks(pool, style)
+    for name, lines in rows.items():
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
+        (partial / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    partial.rename(out)
+    return {folder: count, **{name: len(lines) for name, lines in rows.items()}}
+
+
+def _tasks(drawn: Sequence[Scene], style: str) -> dict[str, list[Row]]:
+    """What there is of the drawn world beside captions."""
+    rows: dict[str, list[Row]] = {"vqa": [], "entailment": [], "pairs": []}
     for scene in drawn:
         image = f"images/{scene.id}.png"
-        draw(scene).save(partial / image)
-        texts = captions(scene, CAPTIONS_PER_SCENE + 1, style=style)
-        rows["captions"] += _caption_rows(scene, image, texts[:-1])
-        rows["eval"].append(_eval_row(scene, image, texts))
+        texts = WORLDS["drawn"].captions(scene, CAPTIONS_PER_SCENE + 1, style=style)
         rows["vqa"] += _vqa_rows(scene, image, texts[:-1])
         rows["entailment"] += _entailment_rows(scene, image)
     if len(drawn) > 1:
         others = zip(drawn, partners(drawn), strict=True)
         rows["pairs"] = [row for left, right in others for row in _pair_rows(left, right)]
-    for name, lines in rows.items():
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
-        (partial / f"{name}.jsonl").write_text(text, encoding="utf-8")
-    partial.rename(out)
-    return {"images": count, **{name: len(lines) for name, lines in rows.items()}}
+    return rows
 
 
-def _caption_rows(scene: Scene, image: str, texts: Sequence[str]) -> Iterator[Row]:
+def _caption_rows(world: World, scene: Any, file: str, texts: Sequence[str]) -> Iterator[Row]:
     for index, text in enumerate(texts):
         yield {
             "id": f"{scene.id}-{index}",
             "source": text,
             "target": text,
-            "image": image,
+            world.key: file,
             "group": scene.id,
             "task": "caption",
         }
 
 
-def _eval_row(scene: Scene, image: str, texts: Sequence[str]) -> Row:
+def _eval_row(world: World, scene: Any, file: str, texts: Sequence[str]) -> Row:
     *references, source = texts
     row = {
         "id": scene.id,
         "source": source,
         "references": references,
-        "image": image,
+        world.key: file,
         "group": scene.id,
         "task": "caption",
     }
-    return {**row, "meta": {"facts": facts(scene)}}
+    return {**row, "meta": {"facts": world.facts(scene)}}
 
 
 def _vqa_rows(scene: Scene, image: str, texts: Sequence[str]) -> Iterator[Row]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from close.mini.language import claims, is_true
-from close.mini.scene import Facts
+from close.mini.worlds import world_of
 
 __all__ = ["AttributeScore", "attribute_accuracy"]
 
@@ -17,13 +17,13 @@ class AttributeScore:
     """Shares are 0 to 100 and pooled over all captions; a healthy captioner is above 90 in accuracy.
 
     Attributes:
-        accuracy: claims that are true (a thing is there, its colour, its size, its place, the ground). An attribute of a
+        accuracy: claims that are true (a thing is there, its attributes, its place, the ground, an order). An attribute of a
             thing that is not there is false, and so is all that no picture can show. 0 where nothing is claimed.
         hallucination: mentioned things that are not there (CHAIR_i; Rohrbach et al., 2018).
         recall: tellable attributes of the scenes that are claimed; an attribute is each thing, its colour, its size unless
             medium, its place, and the ground. Saying little can't hide here. A reference caption tells 40 %.
         claims: claims per caption.
-        by_kind: accuracy by kind of claim (thing, colour, size, place, ground), for the kinds that occur.
+        by_kind: accuracy by kind of claim (`Grammar.kinds`), for the kinds that occur.
     """
 
     accuracy: float
@@ -33,8 +33,8 @@ class AttributeScore:
     by_kind: dict[str, float]
 
 
-def attribute_accuracy(captions: Sequence[str], truths: Sequence[Facts]) -> AttributeScore:
-    """Check each caption's claims (`close.mini.language.claims`) against its scene's facts.
+def attribute_accuracy(captions: Sequence[str], truths: Sequence[Any]) -> AttributeScore:
+    """Check each caption's claims (`close.mini.grammar`) against its scene's facts, all of one world.
 
     Raises:
         ValueError: there are no captions, or not as many as facts.
@@ -44,23 +44,20 @@ def attribute_accuracy(captions: Sequence[str], truths: Sequence[Facts]) -> Attr
     right: Counter[str] = Counter()
     made: Counter[str] = Counter()
     told = tellable = 0
+    grammar = world_of(truths[0]).grammar
     for caption, truth in zip(captions, truths, strict=True):
-        said = claims(caption)
-        true = [claim for claim in said if is_true(claim, truth)]
+        said = grammar.claims(caption)
+        true = [claim for claim in said if grammar.is_true(claim, truth)]
         right.update(claim.kind for claim in true)
         made.update(claim.kind for claim in said)
-        told += len({(claim.kind, claim.shape) for claim in true if claim.value != "absent"})
-        tellable += 1 + sum(3 + (thing["size"] != "medium") for thing in truth["things"])
+        told += len({(claim.kind, claim.shape) for claim in true if claim.value != "absent" and claim.kind != "order"})
+        tellable += grammar.tellable(truth)
     return AttributeScore(
         accuracy=_share(right.total(), made.total()),
         hallucination=_share(made["thing"] - right["thing"], made["thing"]),
         recall=_share(told, tellable),
         claims=made.total() / len(captions),
-        by_kind={
-            kind: _share(right[kind], made[kind])
-            for kind in ("thing", "colour", "size", "place", "ground")
-            if made[kind]
-        },
+        by_kind={kind: _share(right[kind], made[kind]) for kind in grammar.kinds if made[kind]},
     )
 
 

@@ -17,8 +17,9 @@ from close.mini.entailment import entailment
 from close.mini.language import STYLES, captions
 from close.mini.questions import questions
 from close.mini.scene import SPLITS, scenes
+from close.mini.worlds import WORLDS
 
-__all__ = ["WORLD_FILE", "world"]
+__all__ = ["WORLD_FILE", "sound_world", "world"]
 
 WORLD_FILE = Path(__file__).with_name("world.json")
 """`version`, and under `sha256` the hash of each part."""
@@ -39,6 +40,18 @@ def world(folder: Path = WORLD_FILE.parent) -> dict[str, str]:
         "captions": _sha256(json.dumps(captions(scene, 12, style=style)) for scene in pool for style in STYLES),
         "questions": _sha256(repr(questions(scene, 12)) for scene in pool),
         "entailment": _sha256(repr(entailment(scene, 6)) for scene in pool),
+        **{name: _sha256(_files(folder / name)) for name in ("encoder", "language_model")},
+    }
+
+
+def sound_world(folder: Path = WORLDS["sound"].folder) -> dict[str, str]:
+    """Likewise of the sound world: scenes, sounds, captions, encoder, language_model."""
+    made = WORLDS["sound"]
+    pool = [scene for split in SPLITS for scene in made.scenes(split, _SCENES)]
+    return {
+        "scenes": _sha256(map(repr, pool)),
+        "sounds": _sha256(map(made.file, pool)),
+        "captions": _sha256(json.dumps(made.captions(scene, 12)) for scene in pool),
         **{name: _sha256(_files(folder / name)) for name in ("encoder", "language_model")},
     }
 

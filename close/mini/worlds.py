@@ -30,9 +30,9 @@ class World:
     """One mini world.
 
     Attributes:
-        name: on the command line. encoder: its reference, and its language model's.
+        name: on the command line. encoder: its reference, and the one of its language model.
         folder: where `encoder`, `language_model` and `world.json` lie.
-        item, items: what a scene becomes, in words. suffix: how such files end.
+        item, items: what a scene becomes, in words. suffix: how such files end. key: of rows that name one.
         grammar: the words of its captions, and which of its claims are true.
         styles: of captions. words: all that its two tokenizers know.
         scenes: (split, count, seed) to scenes. captions: (scene, n, rng, style=) to texts.
@@ -47,6 +47,7 @@ class World:
     item: str
     items: str
     suffix: str
+    key: str
     grammar: Grammar
     styles: Sequence[str]
     words: Callable[[], list[str]]
@@ -94,6 +95,7 @@ WORLDS = {
         item="picture",
         items="pictures",
         suffix=".png",
+        key="image",
         grammar=language.GRAMMAR,
         styles=language.STYLES,
         words=vocabulary.words,
@@ -111,6 +113,7 @@ WORLDS = {
         item="sound",
         items="sounds",
         suffix=".wav",
+        key="audio",
         grammar=sound_language.GRAMMAR,
         styles=sound_language.STYLES,
         words=vocabulary.sound_words,

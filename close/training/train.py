@@ -25,6 +25,7 @@ from close.io.jobs import exclusively
 from close.io.places import reference_from
 from close.io.pretrained import load_tokenizer
 from close.io.progress import progress
+from close.mini import LANGUAGE_MODELS
 from close.model.configuration import CloseConfig
 from close.model.language_models.kinds import language_model_kind
 from close.model.language_models.loading import language_model_place, load_language_model
@@ -286,7 +287,11 @@ def _settled(model: CloseModel, recipe: Recipe, data: _Data, folder: Path) -> Cl
 def _refer(model: CloseModel, recipe: Recipe, folder: Path, origin: Origin | None) -> None:
     """A language model that is not trained as a whole is named, unless it lies nowhere: begun at random, or another run's."""
     before = model.config.base
-    if recipe.tune == "full" or (origin and before is None) or (not origin and recipe.language_model == "mini"):
+    if (
+        recipe.tune == "full"
+        or (origin and before is None)
+        or (not origin and recipe.language_model in LANGUAGE_MODELS)
+    ):
         model.config.base, model.factors = None, {}
         return
     base = before or base_of(recipe.language_model, model.language_model)

@@ -12,7 +12,7 @@ from transformers import AutoConfig, GenerationConfig
 
 from close.errors import MissingError, WeightsError, reason
 from close.io.pretrained import hub_options, load_tokenizer, loading, refuse_bad_weights
-from close.mini import LANGUAGE_MODEL_DIR
+from close.mini import LANGUAGE_MODELS
 from close.model.language_models.kinds import language_model_kind
 
 __all__ = [
@@ -29,8 +29,8 @@ TOLERANCE = 1e-2
 
 
 def language_model_place(reference: str) -> str:
-    """Hub id or directory of a reference; `mini` is embedded."""
-    return str(LANGUAGE_MODEL_DIR) if reference == "mini" else reference
+    """Hub id or directory of a reference; `mini` and `mini-sound` are embedded."""
+    return str(LANGUAGE_MODELS.get(reference, reference))
 
 
 def load_language_model(reference: str) -> Any:
@@ -44,7 +44,7 @@ def load_language_model(reference: str) -> Any:
     with _loading(reference) as trust:
         config = _config(reference, trust)
         auto = language_model_kind(config).auto
-        if reference == "mini":
+        if reference in LANGUAGE_MODELS:
             return auto.from_config(config)
         model, report = auto.from_pretrained(place, trust_remote_code=trust, **settings)
     missing = sorted(report["missing_keys"])
@@ -85,7 +85,7 @@ def check_language_model(reference: str) -> None:
         MissingError: no such directory. WeightsError: it can't be loaded, and why.
     """
     place = language_model_place(reference)
-    if reference == "mini":
+    if reference in LANGUAGE_MODELS:
         return
     if not os.path.isdir(place) and (place.startswith((".", "/", "~")) or place.count("/") > 1):  # no hub id looks so
         raise MissingError(f"language model {reference!r}: no such directory")
