@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ class MiniSoundEncoder(OpenClipEncoder):
 
     form = "mini-sound"
     marker = None
-    items: ClassVar[str] = "recordings"
+    items = "recordings"
     item_suffixes = SOUND_SUFFIXES
 
     @classmethod
