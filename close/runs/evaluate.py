@@ -15,7 +15,7 @@ from close.evaluation.page import write_evaluation_page
 from close.evaluation.scores import score_rows
 from close.io.files import write_json, write_text
 from close.io.hub import hub_run_of
-from close.io.jobs import exclusively
+from close.io.jobs import clear, exclusively
 from close.io.versions import versions
 from close.runs.folder import RUN_FILE, open_run
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
@@ -127,6 +127,8 @@ def _settings(
 def _saved(result: dict[str, Any], place: Path, answers: Iterable[tuple[Row, Answer]]) -> dict[str, Any]:
     """Predictions, scores and page in their folder."""
     result["folder"] = str(place)
+    if place.is_dir():
+        clear(place, r"predictions\.jsonl|scores\.json|report\.html")  # of a killed one
     write_text(place / "predictions.jsonl", "".join(_line(row, answer) for row, answer in answers))
     write_json(place / "scores.json", result)
     write_evaluation_page(result, place / "report.html")

@@ -23,6 +23,13 @@ def test_an_evaluation(run, captions):
     assert not place.exists()
     evaluate(run, captions, modality="text", tokenizer="python")
     assert os.listdir(place.parent) == [place.name]
+    whole = sorted(os.listdir(place))
+    left = (
+        place / f".scores.json.0bbfd16a-{os.getpid()}.tmp"
+    )  # of one that was killed, whose number is another's by now
+    left.touch()
+    evaluate(run, captions, modality="text", tokenizer="python")
+    assert sorted(os.listdir(place)) == whole
 
 
 def test_a_sweep(recipe, captions, tmp_path):
