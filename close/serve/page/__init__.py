@@ -19,6 +19,7 @@ def page() -> tuple[str, str]:
         "style-src": f"'{_hash(style)}'",
         "script-src": f"'{_hash(script)}'",
         "img-src": "data: blob:",
+        "media-src": "data: blob:",
         "connect-src": "'self'",
         "form-action": "'none'",
         "base-uri": "'none'",

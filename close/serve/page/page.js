@@ -131,6 +131,10 @@ function add(item) {
   const kind = make("span", { className: "kind", textContent: item.text === undefined ? "Picture" : "Text" });
   let shown;
   if (item.text !== undefined) shown = make("blockquote", { textContent: item.text });
+  else if (item.file.type.startsWith("audio/")) {
+    kind.textContent = "Sound";
+    shown = make("audio", { controls: true, ariaLabel: `Your recording ${item.name}`, src: item.url });
+  }
   else {
     shown = make("img", { alt: item.sample ? item.sample.caption : `Your picture ${item.name}`, src: item.url });
     shown.addEventListener("load", () => shown.classList.toggle("tiny", shown.naturalWidth <= 128));

@@ -12,6 +12,7 @@ from asking import serving
 from browser import Tab
 from PIL import Image
 
+from close.mini import WORLDS
 from close.serve.limits import Limits
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("fastapi"), reason="the serve extra is not installed")
@@ -111,6 +112,16 @@ def test_what_is_no_picture_is_told_and_the_next_is_captioned(page, tmp_path, ph
     page.sees("document.querySelector('.error') && document.querySelector('.said')")
     assert "<b>broken.png can't be read" in page.text(".error")
     assert "no preview" in page.text(".absent")
+
+
+def test_a_recording_is_played_on_the_page(page, tmp_path):
+    """Under the page's own policy; what a run makes of it is its encoder's business, and this one's takes pictures."""
+    (tmp_path / "rain.wav").write_bytes(WORLDS["sound"].file(next(WORLDS["sound"].scenes("test", 1))))
+    page.drop([tmp_path / "rain.wav"])
+    page.sees("document.querySelector('.shown audio') && document.querySelector('.shown audio').duration > 3")
+    page.sees("document.querySelector('.error')")
+    assert "Sound" in page.text("figcaption")
+    assert "rain.wav can't be read" in page.text(".error")
 
 
 def test_a_server_that_is_busy_is_asked_again(page, server, photo):
