@@ -229,6 +229,10 @@ class TrainingSection(BaseModel):
         wrong += [str(unknown_name("key", str(key), known)) for key in values if key not in known | set(_OURS)]
         if values.get("metric_for_best") is not None:
             wrong += [f"metric_for_best says it; leave {key!r} out" for key in _BEST if key in values]
+        # YAML reads the word "no" as false
+        values = values | {
+            key: "no" for key, value in values.items() if value is False and str(key).endswith("_strategy")
+        }
         extra = {key: value for key, value in values.items() if key in known - set(cls.model_fields)}
         if extra and not keys_only(info):
             from transformers import Seq2SeqTrainingArguments

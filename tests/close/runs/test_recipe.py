@@ -171,6 +171,13 @@ def test_wrong_overrides(load, override, words):
     assert words in str(told.value)
 
 
+def test_the_word_no_is_a_strategy(load):
+    """YAML reads it as false, and transformers knows it as a word."""
+    text = "data: {train: c.txt}\ntraining: {save_strategy: no}\n"
+    training = load(text, "training.eval_strategy=no").dump()["training"]
+    assert (training["save_strategy"], training["eval_strategy"]) == ("no", "no")
+
+
 def test_files_that_are_no_recipe(tmp_path):
     with pytest.raises(MissingError, match="no such file"):
         load_recipe(tmp_path / "gone.yaml")
