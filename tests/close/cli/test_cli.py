@@ -156,7 +156,7 @@ class TestEmbed:
             (["--encoder", "open_clip:ViT-L14/openai"], "did you mean 'ViT-L-14'?"),
             (["--encoder", "gone/away"], "gone/away: no such directory"),
             (["--encoder", "hf:gone/away"], "gone/away"),
-            (["--encoder", "."], "none of config.json, open_clip_config.json is in that directory"),
+            (["--encoder", "."], "none of config.json, modules.json, open_clip_config.json is in that directory"),
             (["--device", "gpu"], "device 'gpu' can't be used"),
         ],
         ids=str,
