@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -105,6 +106,9 @@ def run() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if _is_empty(sys.argv[1:]):  # a path of nothing would be the working directory
+        print("error: an argument is empty; is it a variable of the shell that holds nothing?", file=sys.stderr)
+        sys.exit(USAGE)
     try:
         with _notes():
             load_installed()
@@ -151,6 +155,11 @@ class _Notes(logging.Handler):
 
         with tqdm.external_write_mode(file=sys.stderr):  # above a progress line, not in it
             show(f"note: {written(record.getMessage())}", err=True)
+
+
+def _is_empty(arguments: list[str]) -> bool:
+    """Whether one that is no option's value is empty."""
+    return any(not one and not before.startswith("-") for before, one in pairwise(["", *arguments]))
 
 
 def _names_json_file(arguments: list[str]) -> bool:

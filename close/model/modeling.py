@@ -89,6 +89,7 @@ class CloseModel(PreTrainedModel, GenerationMixin):
             base_place: where the language model is now that the checkpoint names and does not hold, if elsewhere than then.
         Raises:
             MissingError, MismatchError: that language model is not there, or is another.
+            RecipeError: that is said of one that holds its own.
             WeightsError: weights are missing, of another shape (transformers alone would only print that), or not finite.
         """
         wants_report, place = kwargs.pop("output_loading_info", False), kwargs.pop("base_place", None)
@@ -97,6 +98,10 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         if os.path.isdir(folder) and is_partial(Path(folder)):
             parts = load_parts(cls, Path(folder), place)
             return (parts, {"missing_keys": set(), "unexpected_keys": set()}) if wants_report else parts
+        if place is not None:
+            raise RecipeError(
+                f"{folder} holds its whole language model; another place for it is for runs that name theirs"
+            )
         if os.path.isdir(folder):
             cls._check_files(Path(folder))
         with loading(f"{folder}: the model can't be loaded") as trust:

@@ -55,6 +55,8 @@ def expand(
             if not files:
                 raise DataError("an item is an empty list: expected the files that belong together")
             found.append(tuple(files))
+        elif isinstance(item, str) and not item:
+            raise DataError("an item is an empty text: expected the name of a file or a folder")
         elif isinstance(item, (str, os.PathLike)) and Path(item).is_dir():
             own = _folder(Path(item), suffixes, together, frames)
             found.extend(own)

@@ -56,6 +56,8 @@ class MemorySearch:
         """
         if self.retrieve is None:
             raise RecipeError(f"{self.run} searches no memory: it was trained without 'retrieve'")
+        if not os.fspath(memory):
+            raise RecipeError("memory is an empty text: expected the name of a file or a folder")
         self.given, self._finder = Path(os.path.abspath(memory)), None
         _ = self.finder
 

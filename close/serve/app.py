@@ -103,7 +103,7 @@ def _show_page(app: "FastAPI", desk: Desk) -> None:
     async def front() -> HTMLResponse:
         return HTMLResponse(whole, headers=shown)
 
-    @app.get("/v1/samples", summary="Pictures to try a run with, where its encoder knows the embedded world")
+    @app.get("/v1/samples", summary="Pictures or sounds to try a run with, where its encoder knows an embedded world")
     async def tries() -> JSONResponse:
         return JSONResponse({"samples": drawn})
 

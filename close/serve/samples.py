@@ -1,12 +1,13 @@
-"""Pictures to try a run with, where the package can draw some that it knows."""
+"""Pictures and sounds to try a run with, where the package can make some that its encoder knows."""
 
 from __future__ import annotations
 
 import base64
-import io
+import mimetypes
 from typing import Any
 
-from close.mini import Scene, captions, draw, entailment, questions, scenes
+from close.mini import entailment, questions
+from close.mini.worlds import WORLDS, World
 
 __all__ = ["samples"]
 
@@ -14,17 +15,18 @@ COUNT = 12
 
 
 def samples(encoder: str) -> list[dict[str, Any]]:
-    """Scenes of the mini world's test split, with what can be asked of them; none for an encoder that knows other pictures."""
-    return [_sample(*one) for one in enumerate(scenes("test", COUNT), 1)] if encoder == "mini" else []
+    """Scenes of a mini world's test split, with what can be asked of them; none for an encoder that knows other things."""
+    worlds = [world for world in WORLDS.values() if world.encoder == encoder]
+    return [_sample(world, *one) for world in worlds for one in enumerate(world.scenes("test", COUNT), 1)]
 
 
-def _sample(number: int, scene: Scene) -> dict[str, Any]:
-    file = io.BytesIO()
-    draw(scene).save(file, "PNG")
+def _sample(world: World, number: int, scene: Any) -> dict[str, Any]:
+    asks = world.name == "drawn"
     return {
         "name": f"sample {number}",
-        "caption": captions(scene, 1)[0],
-        "questions": list(dict.fromkeys(one.text for one in questions(scene, 4))),
-        "hypotheses": [one.hypothesis for one in entailment(scene, 3)],
-        "png": base64.b64encode(file.getvalue()).decode(),
+        "caption": world.captions(scene, 1)[0],
+        "questions": list(dict.fromkeys(one.text for one in questions(scene, 4))) if asks else [],
+        "hypotheses": [one.hypothesis for one in entailment(scene, 3)] if asks else [],
+        "type": mimetypes.types_map[world.suffix],
+        "data": base64.b64encode(world.file(scene)).decode(),
     }

@@ -58,6 +58,7 @@ class Served:
             "encoder": config.encoder,
             "encoder_fingerprint": config.encoder_fingerprint,
             "embed_dim": config.embed_dim,
+            "items": captioner.encoder.items,
             "language_model": config.language_model.model_type,
             "adapter": config.adapter,
             "parameters": sum(parameter.numel() for parameter in captioner.model.parameters()),

@@ -40,7 +40,9 @@ class JoinedArrays:
         self._parts = [map_array(path) for path in parts]
         for path, part in zip(parts, self._parts, strict=True):
             if part.ndim != 2 or part.dtype.kind != "f":
-                raise DataError(f"{path}: expected (N, D) numbers, found {part.dtype} of shape {part.shape}")
+                raise DataError(
+                    f"{path}: expected (N, D) floating-point numbers, found {part.dtype} of shape {part.shape}"
+                )
             if part.shape[1] != self._parts[0].shape[1]:
                 raise DataError(
                     f"{path}: rows of {part.shape[1]} numbers, those of {parts[0]} have {self._parts[0].shape[1]}"

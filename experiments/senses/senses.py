@@ -1,4 +1,4 @@
-"""What both experiments share: data of the mini world, runs that go on, scores with intervals over seeds."""
+"""What the experiments share: data of a mini world, runs that go on, scores with intervals over seeds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Bench:
 
     Args:
         make: writes the data of one split (folder, split, scenes). train, test: names of its files of rows.
-        base: what recipes share. scores: what is kept of an evaluation.
+        base: what recipes share. scores: what is kept of an evaluation. world: whose version decides.
     """
 
     def __init__(
@@ -52,14 +52,15 @@ class Bench:
         base: Mapping[str, Any],
         scores: tuple[str, ...],
         evaluation: Mapping[str, Any],
+        world: str = "mini_world",
     ) -> None:
         torch.set_num_threads(args.threads)
         self.args, self.rows, self.base, self.keys, self.evaluation = args, rows, base, scores, evaluation
         self.settings = {key: getattr(args, key) for key in ("steps", "scenes", "test_scenes")}
-        self.settings["mini_world"] = versions()["mini_world"]
+        self.settings[world] = versions()[world]
         recorded = read_json(args.out) if args.out.is_file() else {}
         self.recorded = recorded.get("runs", {}) if recorded.get("settings") == self.settings else {}
-        self.place = args.work / f"world-{versions()['mini_world'].partition(' ')[0]}" / f"{args.scenes}-{args.steps}"
+        self.place = args.work / f"world-{versions()[world].partition(' ')[0]}" / f"{args.scenes}-{args.steps}"
         self.data = {"train": self.place / "data" / "train", "test": self.place / "data" / f"test-{args.test_scenes}"}
         with waiting(args.work / "data.lock"):
             for split, count in (("train", args.scenes), ("test", args.test_scenes)):
@@ -169,7 +170,7 @@ def plot(record: dict[str, Any], key: str, path: Path) -> None:
 
 
 def options(doc: str | None, file: str) -> argparse.Namespace:
-    """What both scripts take."""
+    """What all scripts take."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -61,7 +61,8 @@ class MsrVtt(_Films):
     def records(self) -> Iterator[tuple[str, Any]]:
         encoding, splits = self.options.encoding, dict[str, str]()
         for where, video in json_items(self.path, "videos", encoding=encoding):
-            splits[text(video, "video_id", where)] = str(video.get("split", ""))
+            name = text(video, "video_id", where)  # first: it says that a record is no object
+            splits[name] = str(video.get("split", ""))
 
         def captions() -> Iterator[tuple[str, Any]]:
             for where, sentence in json_items(self.path, "sentences", encoding=encoding):

@@ -5,6 +5,8 @@ const WANTS = { vqa: "Question", vqa_e: "Question", entailment: "Hypothesis", ca
 const TRIES = 6;
 let runs = [];
 let samples = [];
+const NAMES = { recordings: ["a recording", "recordings"], films: ["a film", "films"] };
+let WORDS = ["a picture", "pictures"];
 let items = [];
 let key = sessionStorage.getItem("close-key") || "";
 
@@ -140,7 +142,7 @@ function add(item) {
     shown.addEventListener("load", () => shown.classList.toggle("tiny", shown.naturalWidth <= 128));
     shown.addEventListener("error", () => shown.replaceWith(make("div", { className: "absent", textContent: "Your browser shows no preview of this file" })));
   }
-  const figure = make("figure", { className: "shown" }, shown, make("figcaption", {}, kind, ` ${item.text === undefined ? item.name : "in place of a picture"}`));
+  const figure = make("figure", { className: "shown" }, shown, make("figcaption", {}, kind, ` ${item.text === undefined ? item.name : `in place of ${WORDS[0]}`}`));
   item.answers = make("div", { className: "answers" });
   item.asked = 0;
   li.append(figure, item.answers);
@@ -226,9 +228,18 @@ function take(files) {
   for (const file of files) add({ name: file.name || "pasted picture", file, url: URL.createObjectURL(file) });
 }
 
+function address(sample) {
+  return `data:${sample.type};base64,${sample.data}`;
+}
+
+function thumb(sample) {
+  if (sample.type.startsWith("image/")) return make("img", { alt: "", src: address(sample) });
+  return make("span", { className: "sound", textContent: `♪ ${sample.name.replace(/\D+/, "")}` });
+}
+
 async function takeSample(sample) {
-  const bytes = Uint8Array.from(atob(sample.png), (one) => one.charCodeAt(0));
-  add({ name: sample.name, sample, file: new Blob([bytes], { type: "image/png" }), url: `data:image/png;base64,${sample.png}` });
+  const bytes = Uint8Array.from(atob(sample.data), (one) => one.charCodeAt(0));
+  add({ name: sample.name, sample, file: new Blob([bytes], { type: sample.type }), url: address(sample) });
 }
 
 function feed() {
@@ -280,12 +291,14 @@ async function begin() {
     $("about").textContent = error.message;
     return;
   }
+  WORDS = NAMES[runs[0].items] || WORDS;
+  document.querySelectorAll("[data-word]").forEach((one) => { one.textContent = WORDS[one.dataset.word]; });
   $("run").replaceChildren(...runs.map((run) => make("option", { textContent: run.name })));
   $("beside").replaceChildren(make("option", { value: "", textContent: "nothing" }), ...runs.map((run) => make("option", { textContent: run.name })));
   $("beside-field").hidden = runs.length < 2;
   $("samples").hidden = !samples.length;
   $("thumbs").replaceChildren(...samples.map((sample) => {
-    const button = make("button", { type: "button", ariaLabel: `${sample.name}: ${sample.caption}` }, make("img", { alt: "", src: `data:image/png;base64,${sample.png}` }));
+    const button = make("button", { type: "button", ariaLabel: `${sample.name}: ${sample.caption}` }, thumb(sample));
     button.addEventListener("click", () => takeSample(sample));
     return button;
   }));

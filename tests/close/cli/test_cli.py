@@ -182,6 +182,11 @@ class TestEmbed:
         assert "file" in told("embed", "text", "captions.jsonl", "--encoder", tiny_encoder, "--out", "file/t")
 
 
+def test_an_empty_argument_is_not_the_working_directory(refused, run):
+    for arguments in (("caption", run, ""), ("caption", "", "a.png"), ("info", "")):
+        assert "an argument is empty" in refused(*arguments)
+
+
 class TestTrain:
     """close train."""
 

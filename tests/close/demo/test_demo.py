@@ -1,7 +1,8 @@
-"""The demo's processes: a killed one leaves nothing behind that is in the way of the next."""
+"""The demo: of sounds from text to page, in small; and its processes: a killed one leaves nothing in the way of the next."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -34,3 +35,16 @@ def test_two_at_once(tmp_path):
     with exclusively(tmp_path / "demo", "is being made"), pytest.raises(OutputExistsError, match="by another process"):
         run_demo(tmp_path / "demo")
     assert not (tmp_path / "demo").exists()
+
+
+def test_sounds(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLOSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("close.demo.run.TEST_SCENES", 6)
+    page = run_demo(tmp_path / "demo", scenes=6, epochs=1, world="sound").read_text(encoding="utf-8")
+    assert page.count("<audio") >= 6
+    assert "data:audio/" in page
+    results = json.loads((tmp_path / "demo" / "results.json").read_text())
+    assert (results["world"], set(results["methods"])) == ("sound", {"none", "close", "image"})
+    assert {"cider", "attribute_accuracy"} <= set(results["methods"]["close"])
+    recipe = (tmp_path / "demo" / "runs" / "image" / "recipe.yaml").read_text()
+    assert "encoder: mini-sound" in recipe

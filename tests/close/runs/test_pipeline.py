@@ -203,6 +203,8 @@ def test_what_comes_back_has_a_type():
 
 def test_nothing_to_do(captioner, tmp_path):
     assert captioner([]) == captioner(iter(())) == []
+    with pytest.raises(DataError, match="an item is an empty text"):  # and no other name of the working directory
+        captioner("")
     with pytest.raises(DataError, match="no file in this folder"):
         captioner(tmp_path)
 

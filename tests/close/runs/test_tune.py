@@ -118,6 +118,8 @@ def test_a_language_model_that_is_gone_or_another_is_told(tuned, model_place, tm
         assert "--language-model" in message
     assert close.load(run, language_model=str(moved))(pictures / "p00.png").text == before
     assert close.load(merge(run, tmp_path / "out", language_model=str(moved)))(pictures / "p00.png").text == before
+    with pytest.raises(RecipeError, match="holds its whole language model"):
+        close.load(tmp_path / "out", language_model=str(moved))
     tiny.t5_dir(model_place, seed=7)
     assert "is not what is at" in told("info", run)
     assert "is not what is at" in told("merge", run, tmp_path / "b", "--language-model", zoo("flan_t5_dir"))

@@ -12,8 +12,10 @@ from asking import serving
 from browser import Tab
 from PIL import Image
 
-from close.mini import WORLDS
+from close.mini import WORLDS, export
+from close.runs.recipe import Recipe
 from close.serve.limits import Limits
+from close.training.train import train
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("fastapi"), reason="the serve extra is not installed")
 
@@ -122,6 +124,22 @@ def test_a_recording_is_played_on_the_page(page, tmp_path):
     page.sees("document.querySelector('.error')")
     assert "Sound" in page.text("figcaption")
     assert "rain.wav can't be read" in page.text(".error")
+
+
+def test_a_run_of_sounds_is_tried_on_samples(browser, tmp_path):
+    export(tmp_path / "data", "train", 6, world="sound")
+    training = {"epochs": 1, "batch_size": 16, "save_strategy": "no"}
+    values = {"data": {"train": str(tmp_path / "data" / "captions.jsonl")}, "training": training}
+    recipe = Recipe.model_validate(values | {"encoder": "mini-sound", "language_model": "mini-sound"})
+    with serving([train(recipe, tmp_path / "sounds")], Limits()) as (server, *_):
+        browser.looks(1280, 900)
+        browser.open(server.url)
+        browser.told.clear()
+        assert browser.text("h1") == "Trained on text, shown a recording"
+        assert "Drop recordings" in browser.text("#drop")
+        browser.click("#thumbs button")
+        browser.sees("document.querySelector('.said') && document.querySelector('.shown audio').duration > 3")
+        assert browser.told == []
 
 
 def test_a_server_that_is_busy_is_asked_again(page, server, photo):

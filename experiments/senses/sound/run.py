@@ -1,0 +1,50 @@
+"""Sounds from text alone, on the mini sound world; and whether the advice, made on pictures, carries over.
+
+    python experiments/senses/sound/run.py                      # all of it; a stopped one goes on
+    python experiments/senses/sound/run.py --only "warm-up 0"   # one setting, and the other in a second process
+    python experiments/senses/sound/run.py --record             # train nothing: write down what is finished
+
+Trained on captions, or on the sounds (`images`: what the other tower takes), and asked about sounds that no run
+has heard. `advised` is what `close recommend` says of the captions in groups and of nothing else, its rule as it stands; its
+reasons and the gap's measures are in advice.json. Writes results.json, .md and .png beside this file.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from senses import CROSSINGS, Bench, main, options
+
+from close.data.rows import RowFile
+from close.encoders import load_encoder
+from close.gap.advice.advise import advise
+from close.gap.measured_tables import measure_tables
+from close.io.files import write_json
+from close.mini import export
+from close.vectors.build import embed_images, embed_texts
+
+if __name__ == "__main__":
+    args = options(__doc__, __file__)
+    bench = Bench(
+        args,
+        lambda folder, split, count: export(folder, split, count, world="sound") and None,
+        rows=("captions.jsonl", "eval.jsonl"),
+        base={"task": "caption", "encoder": "mini-sound", "language_model": "mini-sound"},
+        scores=("cider", "attribute_accuracy"),
+        evaluation={"tokenizer": "python"},
+        world="mini_sound_world",
+    )
+    rows, test = bench.data["train"] / "captions.jsonl", bench.data["test"] / "eval.jsonl"
+    advice, _ = advise(rows, groups=rows, encoder="mini-sound")
+    if not args.record:
+        encoder, tables = load_encoder("mini-sound"), [test.parent / f"{name}-table" for name in ("text", "sound")]
+        for table, embed in zip(tables, (embed_texts, embed_images), strict=True):
+            if not table.exists():
+                embed(RowFile(test), encoder, table)
+        measured = measure_tables([("sound", tables[0], tables[1])], bootstrap=200)
+        record = {"advice": advice.to_dict(), "gap": measured[0].report.to_dict()}
+        write_json(args.out.with_name("advice.json"), record)
+    main(bench, CROSSINGS | {"advised": {"adapter": advice.stages()}})
