@@ -49,10 +49,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 def _short(world: World) -> dict[str, str]:
-    return {"none": "no noise", "close": "CLOSE", "image": f"trained on {_TRAINED[world.name]}"}
-
-
-_TRAINED = {"drawn": "images", "sound": "sounds"}
+    return {"none": "no noise", "close": "CLOSE", "image": f"trained on {world.files}"}
 
 
 def run_demo(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from close.mini.grammar import with_article
 from close.mini.language import GROUND_PHRASES, UNSEEN, Claim, Kind, captions, claims, is_true, place_phrase
 from close.mini.scene import CELLS, COLOURS, GROUNDS, MAX_THINGS, MIN_THINGS, PLACES, SHAPES, SIZES, Facts, Scene, facts
 
@@ -144,14 +145,14 @@ def _propose(premise: str, label: Label, rng: random.Random) -> str:
 def _say(claim: Claim, rng: random.Random) -> str:
     if claim.kind == "ground":
         return rng.choice((f"the ground is {claim.value}", f"it is {rng.choice(GROUND_PHRASES[claim.value])}"))
-    article = "an" if claim.shape[0] in "aeiou" else "a"
+    thing = with_article([claim.shape])
     if claim.kind == "thing":
-        return f"there is no {claim.shape}" if claim.value == "absent" else f"there is {article} {claim.shape}"
+        return f"there is no {claim.shape}" if claim.value == "absent" else f"there is {thing}"
     if claim.kind == "place":
         where = place_phrase(claim.value)
-        return rng.choice((f"the {claim.shape} is {where}", f"there is {article} {claim.shape} {where}"))
-    article = "an" if claim.value[0] in "aeiou" else "a"
-    return rng.choice((f"the {claim.shape} is {claim.value}", f"there is {article} {claim.value} {claim.shape}"))
+        return rng.choice((f"the {claim.shape} is {where}", f"there is {thing} {where}"))
+    told = with_article([claim.value, claim.shape])
+    return rng.choice((f"the {claim.shape} is {claim.value}", f"there is {told}"))
 
 
 def _given_picture(hypothesis: str, label: Label, truth: Facts) -> Label:

@@ -14,7 +14,8 @@ from close.errors import OutputExistsError, RecipeError
 from close.mini.entailment import entailment
 from close.mini.pairs import pairs, partners
 from close.mini.questions import questions
-from close.mini.scene import SPLITS, Scene
+from close.mini.scene import Scene
+from close.mini.splits import SPLITS
 from close.mini.worlds import WORLDS, World
 
 __all__ = ["CAPTIONS_PER_SCENE", "export"]
@@ -55,35 +56,35 @@ def export(
         raise OutputExistsError(f"{out} exists already: give another folder, or remove it")
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    folder = "images" if world == "drawn" else made.items
-    (partial / folder).mkdir(parents=True)
-    pool = list(made.scenes(split, count, seed))
+    (partial / made.files).mkdir(parents=True)
+    pool: list[tuple[Any, list[str]]] = []
     rows: dict[str, list[Row]] = {"captions": [], "eval": []}
-    for scene in pool:
-        file = f"{folder}/{scene.id}{made.suffix}"
+    for scene in made.scenes(split, count, seed):
+        file = f"{made.files}/{scene.id}{made.suffix}"
         (partial / file).write_bytes(made.file(scene))
         texts = made.captions(scene, CAPTIONS_PER_SCENE + 1, style=style)
         rows["captions"] += _caption_rows(made, scene, file, texts[:-1])
         rows["eval"].append(_eval_row(made, scene, file, texts))
+        pool.append((scene, texts[:-1]))
     if world == "drawn":
-        rows |= _tasks(pool, style)
+        rows |= _tasks(pool)
     for name, lines in rows.items():
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
         (partial / f"{name}.jsonl").write_text(text, encoding="utf-8")
     partial.rename(out)
-    return {folder: count, **{name: len(lines) for name, lines in rows.items()}}
+    return {made.files: count, **{name: len(lines) for name, lines in rows.items()}}
 
 
-def _tasks(drawn: Sequence[Scene], style: str) -> dict[str, list[Row]]:
-    """What there is of the drawn world beside captions."""
+def _tasks(drawn: Sequence[tuple[Scene, list[str]]]) -> dict[str, list[Row]]:
+    """What there is of the drawn world's scenes beside their captions."""
     rows: dict[str, list[Row]] = {"vqa": [], "entailment": [], "pairs": []}
-    for scene in drawn:
+    for scene, texts in drawn:
         image = f"images/{scene.id}.png"
-        texts = WORLDS["drawn"].captions(scene, CAPTIONS_PER_SCENE + 1, style=style)
-        rows["vqa"] += _vqa_rows(scene, image, texts[:-1])
+        rows["vqa"] += _vqa_rows(scene, image, texts)
         rows["entailment"] += _entailment_rows(scene, image)
     if len(drawn) > 1:
-        others = zip(drawn, partners(drawn), strict=True)
+        scenes = [scene for scene, _ in drawn]
+        others = zip(scenes, partners(scenes), strict=True)
         rows["pairs"] = [row for left, right in others for row in _pair_rows(left, right)]
     return rows
 

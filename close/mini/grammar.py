@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-__all__ = ["Claim", "Grammar", "call", "join", "with_article"]
+__all__ = ["Claim", "Grammar", "call", "cell_of", "join", "with_article"]
 
 
 @dataclass(frozen=True, order=True)
@@ -94,7 +94,7 @@ class Grammar:
         if claim.kind == "order":
             return claim.value in things and things[claim.value]["cell"] < thing["cell"]
         if claim.kind == self.place:
-            return _cell(thing["cell"]) in self.places[claim.value]
+            return cell_of(thing) in self.places[claim.value]
         return bool(claim.value == thing[claim.kind])
 
     def tellable(self, facts: Any) -> int:
@@ -156,7 +156,9 @@ class _Reader:
             self.found.add(Claim(kind, self.place, self.shape))
 
 
-def _cell(cell: Any) -> Any:
+def cell_of(thing: Any) -> Any:
+    """The cell in a thing's facts, as grammars have it; JSON makes lists of pairs."""
+    cell = thing["cell"]
     return tuple(cell) if isinstance(cell, list) else cell
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from close.mini.entailment import judge
+from close.mini.grammar import with_article
 from close.mini.language import GROUND_PHRASES, captions, claims, is_true, place_phrase
 from close.mini.scene import COLOURS, GROUNDS, MAX_THINGS, MIN_THINGS, PLACES, SHAPES, Scene, facts
 
@@ -151,7 +152,7 @@ def _thing(caption: str, rng: random.Random) -> str:
     shape = shape if kept or rng.random() < 0.7 else rng.choice(SHAPES)
     words = [kept[kind] for kind in ("size", "colour") if kind in kept] + [shape]
     place = f" {place_phrase(kept['place'])}" if "place" in kept else ""
-    return f"{'an' if words[0][0] in 'aeiou' else 'a'} {' '.join(words)}{place}"
+    return f"{with_article(words)}{place}"
 
 
 def _ground(caption: str, rng: random.Random) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from close.mini.grammar import with_article
 from close.mini.language import WORDS, place_phrase, salience
 from close.mini.scene import COLOURS, GROUNDS, MAX_THINGS, PLACES, SHAPES, SIZES, Scene, Thing
 
@@ -90,8 +91,7 @@ def _count(scene: Scene, thing: Thing, rng: random.Random) -> tuple[str, str]:
 def _is_there(scene: Scene, thing: Thing, rng: random.Random) -> tuple[str, str]:
     present = {other.shape for other in scene.things}
     shape = thing.shape if rng.random() < 0.5 else rng.choice([name for name in SHAPES if name not in present])
-    article = "an" if shape[0] in "aeiou" else "a"
-    return f"is there {article} {shape}?", "yes" if shape in present else "no"
+    return f"is there {with_article([shape])}?", "yes" if shape in present else "no"
 
 
 def _annotators(answer: str, choices: tuple[str, ...], rng: random.Random) -> tuple[str, ...]:

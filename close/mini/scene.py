@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypedDict
 
+from close.mini.splits import drawn
+
 __all__ = [
     "CELLS",
     "COLOURS",
@@ -21,7 +23,6 @@ __all__ = [
     "SHAPES",
     "SIDE",
     "SIZES",
-    "SPLITS",
     "Facts",
     "Scene",
     "Thing",
@@ -51,8 +52,6 @@ PLACES = {
 }
 """What each place word says: the (row, column) cells it allows. "left" is the whole left column, "middle" one cell."""
 MIN_THINGS, MAX_THINGS = 2, 4
-SPLITS = ("train", "val", "test", "encoder")
-"""The first three are for use; from "encoder" the shipped encoder learnt, as CLIP did from the web and not from COCO."""
 _STREAMS = {"train": "captions", "val": "val", "test": "test", "encoder": "train"}
 """The random stream of each split; these names fix the scenes that the shipped encoder was trained on."""
 PATTERNS = ("plain", "plain", "striped", "dotted")
@@ -132,19 +131,8 @@ def _sample_thing(rng: random.Random, shape: str, cell: tuple[int, int]) -> Thin
 
 
 def scenes(split: str, count: int, seed: int = 0) -> Iterator[Scene]:
-    """Yield the first `count` scenes of a split.
-
-    Each scene has its own seed, made of (split, seed, index): splits and seeds never share one, and a longer run starts
-    with the scenes of a shorter one.
-
-    Raises:
-        ValueError: `split` is not one of `SPLITS`.
-    """
-    if split not in SPLITS:
-        raise ValueError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
-    for index in range(count):
-        number = f"{seed}-{index:06d}"
-        yield sample_scene(random.Random(f"{_STREAMS[split]}-{number}"), f"{split}-{number}")
+    """Yield the first `count` scenes of a split; see `close.mini.splits.drawn`."""
+    return drawn(split, count, seed, _STREAMS, sample_scene)
 
 
 def facts(scene: Scene) -> Facts:

@@ -16,7 +16,8 @@ from close.mini.draw import pixels
 from close.mini.entailment import entailment
 from close.mini.language import STYLES, captions
 from close.mini.questions import questions
-from close.mini.scene import SPLITS, scenes
+from close.mini.scene import scenes
+from close.mini.splits import SPLITS
 from close.mini.worlds import WORLDS
 
 __all__ = ["WORLD_FILE", "sound_world", "world"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from close.mini import language, scene, vocabulary
 from close.mini.draw import draw, pixels
-from close.mini.grammar import Grammar
+from close.mini.grammar import Grammar, cell_of
 from close.mini.sound import language as sound_language
 from close.mini.sound import scene as sound_scene
 from close.mini.sound.mel import mel
@@ -32,7 +32,8 @@ class World:
     Attributes:
         name: on the command line. encoder: its reference, and the one of its language model.
         folder: where `encoder`, `language_model` and `world.json` lie.
-        item, items: what a scene becomes, in words. suffix: how such files end. key: of rows that name one.
+        item, items: what a scene becomes, in words. files: the folder of those in an export, and what a ceiling is trained on.
+        suffix: how such files end. key: of rows that name one.
         grammar: the words of its captions, and which of its claims are true.
         styles: of captions. words: all that its two tokenizers know.
         scenes: (split, count, seed) to scenes. captions: (scene, n, rng, style=) to texts.
@@ -46,6 +47,7 @@ class World:
     folder: Path
     item: str
     items: str
+    files: str
     suffix: str
     key: str
     grammar: Grammar
@@ -65,15 +67,11 @@ class World:
         grammar, facts = self.grammar, self.facts(scene)
         found = {facts[grammar.ground]}
         for thing in facts["things"]:
-            told = ("there", *(thing[kind] for kind in grammar.attributes), _hashable(thing["cell"]))
+            told = ("there", *(thing[kind] for kind in grammar.attributes), cell_of(thing))
             found |= {f"{thing[grammar.name]} {fact}" for fact in told}
         values = [value for values in grammar.attributes.values() for value in values]
         possible = [f"{thing} {fact}" for thing in grammar.things for fact in ("there", *values, *self.cells)]
         return [float(fact in found) for fact in (*dict.fromkeys(grammar.grounds.values()), *possible)]
-
-
-def _hashable(cell: Any) -> Any:
-    return tuple(cell) if isinstance(cell, list) else cell
 
 
 def _png(drawn: scene.Scene) -> bytes:
@@ -94,6 +92,7 @@ WORLDS = {
         folder=_HERE,
         item="picture",
         items="pictures",
+        files="images",
         suffix=".png",
         key="image",
         grammar=language.GRAMMAR,
@@ -112,6 +111,7 @@ WORLDS = {
         folder=_HERE / "sound",
         item="sound",
         items="sounds",
+        files="sounds",
         suffix=".wav",
         key="audio",
         grammar=sound_language.GRAMMAR,

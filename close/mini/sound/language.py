@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import random
 
-from close.mini.grammar import Claim, Grammar, call, join, with_article
-from close.mini.sound.scene import LOUDNESSES, PITCHES, RHYTHMS, TIMES, VOICES, Event, SoundFacts, SoundScene
+from close.mini.grammar import Grammar, call, join, with_article
+from close.mini.sound.scene import LOUDNESSES, PITCHES, RHYTHMS, TIMES, VOICES, Event, SoundScene
 
-__all__ = ["GRAMMAR", "STYLES", "WORDS", "captions", "claims", "is_true"]
+__all__ = ["GRAMMAR", "STYLES", "WORDS", "captions"]
 
 STYLES = ("plain",)
 WORDS: dict[str, tuple[str, ...]] = {  # the usual word first
@@ -75,16 +75,6 @@ def captions(scene: SoundScene, n: int = 5, rng: random.Random | None = None, *,
         raise ValueError(f"style {style!r}: expected one of {', '.join(STYLES)}")
     rng = rng or random.Random(f"captions {scene.id} {scene.texture}")
     return [_caption(scene, rng) for _ in range(n)]
-
-
-def claims(text: str) -> frozenset[Claim]:
-    """What `text` claims (`Grammar.claims`)."""
-    return GRAMMAR.claims(text)
-
-
-def is_true(claim: Claim, facts: SoundFacts) -> bool:
-    """Whether `claim` holds in the scene with these `facts` (`Grammar.is_true`)."""
-    return GRAMMAR.is_true(claim, facts)
 
 
 def _caption(scene: SoundScene, rng: random.Random) -> str:

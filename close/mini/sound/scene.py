@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypedDict
 
+from close.mini.splits import SPLITS, drawn
+
 __all__ = [
     "BACKGROUNDS",
     "LOUDNESSES",
@@ -19,7 +21,6 @@ __all__ = [
     "PITCHES",
     "RHYTHMS",
     "SLOTS",
-    "SPLITS",
     "TIMES",
     "VOICES",
     "Event",
@@ -43,8 +44,8 @@ SLOTS = 3
 TIMES = {"beginning": frozenset({0}), "middle": frozenset({1}), "end": frozenset({2})}
 """What each word of time says: the thirds that it allows."""
 MIN_EVENTS, MAX_EVENTS = 2, 3
-SPLITS = ("train", "val", "test", "encoder")
-"""The first three are for use; from "encoder" the shipped encoder learnt, as CLAP did from the web and not from Clotho."""
+_STREAMS = {split: f"sound-{split}" for split in SPLITS}
+"""The random stream of each split."""
 
 
 class EventFacts(TypedDict):
@@ -120,19 +121,8 @@ def _sample_event(rng: random.Random, voice: str, slot: int) -> Event:
 
 
 def scenes(split: str, count: int, seed: int = 0) -> Iterator[SoundScene]:
-    """Yield the first `count` scenes of a split.
-
-    Each scene has its own seed, made of (split, seed, index): splits and seeds never share one, and a longer run starts
-    with the scenes of a shorter one.
-
-    Raises:
-        ValueError: `split` is not one of `SPLITS`.
-    """
-    if split not in SPLITS:
-        raise ValueError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
-    for index in range(count):
-        number = f"{seed}-{index:06d}"
-        yield sample_scene(random.Random(f"sound-{split}-{number}"), f"{split}-{number}")
+    """Yield the first `count` scenes of a split; see `close.mini.splits.drawn`."""
+    return drawn(split, count, seed, _STREAMS, sample_scene)
 
 
 def facts(scene: SoundScene) -> SoundFacts:

@@ -12,7 +12,8 @@ import pytest
 from close.mini import Claim, attribute_accuracy, captions, claims, draw, facts, sample_scene, scenes
 from close.mini.draw import RGB, pixels
 from close.mini.language import is_true
-from close.mini.scene import MAX_THINGS, MIN_THINGS, PLACES, SIDE, SIZES, SPLITS, Facts, Scene, Thing
+from close.mini.scene import MAX_THINGS, MIN_THINGS, PLACES, SIDE, SIZES, Facts, Scene, Thing
+from close.mini.splits import SPLITS
 
 
 def test_the_same_seed_gives_the_same_scenes_pictures_and_captions() -> None:
