@@ -14,7 +14,7 @@ from torch import Tensor
 
 from close.encoders.base import ENCODERS, ContrastiveEncoder, check_ids, check_sizes
 from close.encoders.pictures import open_picture
-from close.encoders.sounds import SOUND_SUFFIXES, is_silent, open_sound, sound_windows, told_silent
+from close.encoders.sounds import SOUND_SUFFIXES, heard, sound_windows
 from close.errors import WeightsError
 from close.fast.switch import is_allowed
 from close.io.pretrained import hub_options, load_tokenizer, loading
@@ -167,10 +167,7 @@ class ClapEncoder(TransformersEncoder):
 
     def open(self, item: Any) -> Any:
         """(samples,) float32 mono at the model's sampling rate."""
-        samples = open_sound(item, int(self.processor.sampling_rate))
-        if is_silent(samples):
-            self.tell_once("silent", told_silent(item))
-        return samples
+        return heard(item, int(self.processor.sampling_rate), self.tell_once)
 
     def prepare(self, item: Any) -> dict[str, Tensor]:
         """Mel features of each window, as the model's own extractor makes them; of a recording, always the same."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from close.encoders.base import ENCODERS
 from close.encoders.openclip import OpenClipEncoder
-from close.encoders.sounds import SOUND_SUFFIXES, is_silent, open_sound, sound_windows, told_silent
+from close.encoders.sounds import SOUND_SUFFIXES, heard, sound_windows
 from close.mini import ENCODER_DIR, WORLDS
 from close.mini.sound.mel import mel
 from close.mini.sound.synthesis import RATE, SECONDS
@@ -54,10 +54,7 @@ class MiniSoundEncoder(OpenClipEncoder):
 
     def open(self, item: Any) -> Any:
         """(samples,) float32 mono, 8,000 a second."""
-        samples = open_sound(item, RATE)
-        if is_silent(samples):
-            self.tell_once("silent", told_silent(item))
-        return samples
+        return heard(item, RATE, self.tell_once)
 
     def prepare(self, item: Any) -> dict[str, Tensor]:
         """(k, 3, 64, 64): the mel spectrogram of each window, from -1 to 1, three times."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from io import BytesIO
 from math import gcd
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from close.errors import DataError, MissingError, reason
 from close.io.media import describe
 
-__all__ = ["LONGEST", "SOUND_SUFFIXES", "WINDOWS", "is_silent", "open_sound", "sound_windows", "told_silent"]
+__all__ = ["LONGEST", "SOUND_SUFFIXES", "WINDOWS", "heard", "is_silent", "open_sound", "sound_windows"]
 
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 LONGEST = 3600
@@ -60,9 +61,16 @@ def is_silent(samples: Samples) -> bool:
     return bool(np.abs(samples).max() < _SILENCE)
 
 
-def told_silent(item: Any) -> str:
-    """What is said of a recording in which nothing can be heard."""
-    return f"{describe(item)} is silent: its vector is that of silence (other silent ones are not named)"
+def heard(item: Any, rate: int, tell: Callable[[str, str], None]) -> Samples:
+    """`open_sound`, which tells of a recording in which nothing can be heard.
+
+    Args:
+        tell: an encoder's `tell_once`.
+    """
+    samples = open_sound(item, rate)
+    if is_silent(samples):
+        tell("silent", f"{describe(item)} is silent: its vector is that of silence (other silent ones are not named)")
+    return samples
 
 
 def sound_windows(samples: Samples, length: int) -> list[Samples]:

@@ -12,9 +12,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from close.errors import DataError, shown
+from close.errors import DataError, RecipeError, shown
 
-__all__ = ["FRAMES", "MOST_FRAMES", "MOST_TILES", "box_name", "file_of", "frame_names", "split_name", "tile_names"]
+__all__ = [
+    "FRAMES",
+    "MOST_FRAMES",
+    "MOST_TILES",
+    "box_name",
+    "check_frames",
+    "file_of",
+    "frame_names",
+    "split_name",
+    "tile_names",
+]
 
 _PART = re.compile(r"(.+)#((?:xywh|frame)=[^#]*)", re.DOTALL)
 FRAMES = 8
@@ -62,6 +72,16 @@ def tile_names(name: str | os.PathLike[str], rows: int, columns: int) -> list[st
         for column in range(columns)
     ]
     return [os.fspath(name), *tiles]
+
+
+def check_frames(count: int | None) -> None:
+    """Refuse a number of frames that no film is taken by.
+
+    Raises:
+        RecipeError: it is not 1 to 64.
+    """
+    if count is not None and not 1 <= count <= MOST_FRAMES:
+        raise RecipeError(f"frames of a film are 1 to {MOST_FRAMES}, not {count}")
 
 
 def frame_names(name: str | os.PathLike[str], count: int) -> list[str]:

@@ -17,7 +17,7 @@ from close.encoders.films import is_film
 from close.encoders.pictures import cropped, open_picture
 from close.errors import CloseError, DataError, RecipeError
 from close.io.media import FILMS, describe, media_below, some
-from close.io.parts import FRAMES, MOST_FRAMES, MOST_TILES, box_name, file_of, frame_names, tile_names
+from close.io.parts import FRAMES, MOST_TILES, box_name, check_frames, file_of, frame_names, tile_names
 from close.model.configuration import Several
 from close.model.sets import Sets, padded_sets
 
@@ -44,8 +44,7 @@ def expand(
     Raises:
         DataError: a folder without any file of these endings, or an item of no file. RecipeError: no such number of frames.
     """
-    if frames is not None and not 1 <= frames <= MOST_FRAMES:
-        raise RecipeError(f"frames of a film are 1 to {MOST_FRAMES}, not {frames}")
+    check_frames(frames)
     several = not _is_one(items)
     found, named = list[Any](), list[Any]()
     every: Iterable[Any] = items if several else [items]  # type: ignore[assignment]

@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from close.data.rows import RowFile
 from close.demo.run import TEST_SCENES, TRAIN_SCENES, TRAINING
 from close.encoders import load_encoder
 from close.io.files import read_json, waiting, write_json, write_text
@@ -104,8 +105,6 @@ class Lab:
             training["max_steps"] = int(SETTINGS[setting]["max_steps"] * self.args.steps)
         changes = METHODS[method][trial]
         if "V" in str(changes["adapter"]):
-            from close.data.rows import RowFile
-
             table = str(cached_table(RowFile(rows), load_encoder("mini"), "image").path.resolve())
             changes = changes | {"adapter": [{"centring": {"fit": {"image": table}}}, changes["adapter"][1]]}
         base = Recipe.model_validate({"data": {"train": str(rows.resolve())}, "training": training})

@@ -17,7 +17,7 @@ from close.data.columns import Skip
 from close.data.rows import parse_row
 from close.errors import DataError, MissingError, RecipeError, listed, shown
 from close.io.files import below, check_file
-from close.io.parts import FRAMES, MOST_FRAMES, file_of, frame_names
+from close.io.parts import FRAMES, check_frames, file_of, frame_names
 from close.registry import Registry
 
 __all__ = [
@@ -64,8 +64,7 @@ class ReadOptions:
     encoding: str = "utf-8"
 
     def __post_init__(self) -> None:
-        if self.frames is not None and not 1 <= self.frames <= MOST_FRAMES:
-            raise RecipeError(f"frames of a film are 1 to {MOST_FRAMES}, not {self.frames}")
+        check_frames(self.frames)
         try:
             io.TextIOWrapper(io.BytesIO(), encoding=codecs.lookup(self.encoding).name)
         except (LookupError, ValueError):  # no such one, or one that is not of text

@@ -38,7 +38,7 @@ class Inputs:
         tokenizer: "java", "python" or "unicode", of `tokens`.
         rows: id to row, where they are at hand. encoder: the run's, where a run is scored.
         image_vectors: ids to (N, D) vectors of their images, where a run is scored.
-        found: what one metric leaves for another.
+        found: what `once` has computed, by name.
     """
 
     ids: Sequence[str]
@@ -49,6 +49,12 @@ class Inputs:
     encoder: ContrastiveEncoder | None = None
     image_vectors: Callable[[Sequence[str]], NDArray[Any]] | None = None
     found: dict[str, Any] = field(default_factory=dict)
+
+    def once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """What several metrics are made of, computed when the first of them asks."""
+        if name not in self.found:
+            self.found[name] = compute()
+        return self.found[name]
 
     @cached_property
     def tokens(self) -> tuple[Tokens, Tokens]:

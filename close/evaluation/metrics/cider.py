@@ -35,10 +35,10 @@ def cider(inputs: Inputs) -> dict[str, Any]:
 
 
 def cider_of_each(inputs: Inputs) -> NDArray[np.float64]:
-    """CIDEr-D of each image, 0 to 10."""
+    """CIDEr-D of each image, 0 to 10; found once for all metrics that are made of it."""
     from pycocoevalcap.cider.cider import Cider
 
-    return np.asarray(Cider().compute_score(*inputs.tokens)[1])
+    return np.asarray(inputs.once("cider", lambda: Cider().compute_score(*inputs.tokens)[1]))
 
 
 def _all_alike(references: Iterable[list[str]]) -> bool:

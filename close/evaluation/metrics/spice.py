@@ -34,9 +34,7 @@ def spice_of_each(inputs: Inputs) -> list[float]:
     Raises:
         MissingError: Java, or the models, are not there, or the program failed.
     """
-    if "spice" not in inputs.found:
-        inputs.found["spice"] = _spice_of_each(inputs)
-    return list(inputs.found["spice"])
+    return list(inputs.once("spice", lambda: _spice_of_each(inputs)))
 
 
 def _spice_of_each(inputs: Inputs) -> list[float]:
