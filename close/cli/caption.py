@@ -28,7 +28,7 @@ from close.cli.options import (
     pick_engine,
     verb,
 )
-from close.errors import PartialError, written
+from close.errors import DataError, PartialError, written
 from close.io.files import nan_as_null
 from close.io.terminal import show
 
@@ -44,13 +44,14 @@ Things = Annotated[
 ]
 Ranking = Annotated[
     Literal["clip"] | None,
-    typer.Option(help="clip: order candidates by how near the encoder finds their text to the image."),
+    typer.Option(help="clip: say the candidate (of --n, or five) whose text the encoder finds nearest to the image."),
 ]
 Out = Annotated[
     Path | None, typer.Option(help="Write to this .jsonl or .parquet; the same command continues a stopped one.")
 ]
 Candidates = Annotated[
-    int | None, typer.Option("--n", min=1, help="Distinct candidates of each, best first: of the beams, or samples.")
+    int | None,
+    typer.Option("--n", min=1, max=100, help="Distinct candidates of each, best first: of the beams, or samples."),
 ]
 JsonLines = Annotated[bool, typer.Option("--json", help="JSON on stdout, a line an item.")]
 Sure = Annotated[
@@ -133,13 +134,15 @@ def caption(
     spread = None if engine == "local" else pick_engine(engine, workers, address)
     model = load(run, device=device, precision=precision, encoder=encoder, memory=memory)
     source = VectorItems(vectors, model.model.config, str(run), modality) if vectors else None
+    if source is not None and not len(source):
+        raise DataError(f"{vectors}: there are no vectors in it")
     many = range(len(source)) if source else _items(items or [], model, boxes, tiles, together=together, frames=frames)
     found = {"n": n, "rerank": rerank, "min_confidence": min_confidence}
     settings = _generation(sample, seed, **found, num_beams=num_beams, top_p=top_p, temperature=temperature)
     settings |= {"context": context, "batch_size": batch_size}
     say = _sayer(model, spread, settings | ({"source": source} if source else {}))
     if out is None:
-        told = _printed(say(many), as_json)
+        told = _printed(say(many), as_json, n)
     else:
         with _file(out, Path(model.name), many, source, settings | model.memory.setting) as results:
             told = _written(results, say, many, "vectors" if source else model.encoder.items)
@@ -281,8 +284,8 @@ def _written(
     return told
 
 
-def _printed(outputs: Iterable[Output], as_json: bool) -> _Told:
-    """A line an output, or a candidate."""
+def _printed(outputs: Iterable[Output], as_json: bool, n: int | None) -> _Told:
+    """A line an output, or with `n` a candidate."""
     from close.runs.outputs import Candidate
 
     told = _Told()
@@ -292,7 +295,8 @@ def _printed(outputs: Iterable[Output], as_json: bool) -> _Told:
             show(json.dumps(nan_as_null(output.to_dict()), ensure_ascii=False))
         elif not output.error and not output.left_out:
             sure = [] if output.confidence is None else [f"{output.confidence:.3f}"]
-            for text, score, cosine in output.candidates or [Candidate(output.text, output.score)]:
+            said = output.candidates or [Candidate(output.text, output.score)]
+            for text, score, cosine in said if n else said[:1]:
                 numbers = [f"{score:.3f}", *([] if cosine is None else [f"{cosine:.3f}"]), *sure]
                 show("\t".join([written(output.item), *numbers, written(text)]))
                 sure = ["-"] * len(sure)  # it is of what is said

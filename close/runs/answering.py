@@ -143,7 +143,8 @@ class Answerer:
             normalise: with "score", divide log-likelihoods by the labels' lengths in tokens.
             n: distinct candidates of each: the best that a search of at least `n` beams finds, the likeliest labels, or with
                 do_sample `n` draws, repeated a few times where they do not differ.
-            rerank: "clip" orders them by the cosine of their own text vector with the embedding, and says the first.
+            rerank: "clip" orders them, five without `n`, by the cosine of their own text vector with the embedding, and says
+                the first.
             cosine: the answers carry theirs in any case.
             search: (B, D) unit rows to search the run's memory with, where that is done in another encoder.
         Raises:
@@ -170,9 +171,8 @@ class Answerer:
         if rerank or cosine or (sure and sure.map.needs_cosine):
             found = with_cosines(found, items.main, self.encoder)
         found = by_cosine(found) if rerank else found
-        several = wanted is not None or rerank is not None
         answers = [
-            Answer(own[0].text, own[0].score, share, own if several else (), own[0].cosine)
+            Answer(own[0].text, own[0].score, share, own if wanted else (), own[0].cosine)
             for own, share in zip(found, shares, strict=True)
         ]
         return sure.of(self._finite(answers)) if sure else self._finite(answers)

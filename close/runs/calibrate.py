@@ -33,6 +33,7 @@ from close.io.files import write_json
 from close.io.hub import own_folder
 from close.io.versions import versions
 from close.registry import unknown_name
+from close.runs.candidates import check_candidates
 from close.runs.confidence import confidence_file, run_sum, settings_of
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
 from close.runs.predict import Decoding, Told, task_of, tell
@@ -125,7 +126,8 @@ def _signals(answers: Sequence[Answer], *, cosines: bool) -> tuple[Array, Array 
 
 def _settings(captioner: Any, decode: Decode | None, normalise: bool, generation: dict[str, Any]) -> dict[str, Any]:
     others = {key: value for key, value in generation.items() if key not in ("n", "rerank", "labels")}
-    asked = {key: generation.get(key) for key in ("n", "rerank", "labels")}
+    asked = {key: generation.get(key) for key in ("rerank", "labels")}
+    asked["n"] = check_candidates(generation.get("n"), asked["rerank"], others)
     how = decode or ("tree" if captioner.task.labels or asked["labels"] else "free")
     config = captioner.model.generation_config
     settings = settings_of(config, how, modality="image", normalise=normalise, generation=others, **asked)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from close.encoders import ContrastiveEncoder
 from close.errors import RecipeError, shown
+from close.model.limits import SETTINGS
 from close.registry import unknown_name
 from close.runs.outputs import Candidate
 
@@ -16,6 +17,8 @@ __all__ = ["Rerank", "by_cosine", "check_candidates", "closed_set", "distinct", 
 
 Rerank = Literal["clip"]
 """What orders candidates, if not their likelihood."""
+RERANKED = 5
+"""Candidates that are ranked where nobody says how many."""
 DRAWS = 4
 """How often samples are drawn at most for an item that has too few distinct ones."""
 CHOSEN = -1.0e6
@@ -23,20 +26,22 @@ CHOSEN = -1.0e6
 
 
 def check_candidates(n: int | None, rerank: Rerank | None, generation: dict[str, Any]) -> int | None:
-    """How many candidates are asked for, by either name; None where nobody asks. `num_return_sequences` leaves the settings.
+    """How many candidates are asked for, by either name; None where nobody asks, 5 where they are ranked all the same.
+
+    `num_return_sequences` leaves the settings.
 
     Raises:
-        RecipeError: no number from 1 on, or two. UnknownNameError: no such way to rank.
+        RecipeError: no number from 1 to 100, or two. UnknownNameError: no such way to rank.
     """
     same = generation.pop("num_return_sequences", None)
     if n is not None and same is not None and n != same:
         raise RecipeError(f"n is {n!r} and num_return_sequences {same!r}: they mean the same, give one of them")
     n = same if n is None else n
-    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
-        raise RecipeError(f"n is the number of candidates, from 1 on, not {n!r}")
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= SETTINGS["num_beams"]):
+        raise RecipeError(f"n is the number of candidates, from 1 to {SETTINGS['num_beams']}, not {n!r}")
     if rerank is not None and rerank not in get_args(Rerank):
         raise unknown_name("ranking", str(rerank), get_args(Rerank))
-    return n
+    return n or (RERANKED if rerank else None)
 
 
 def closed_set(labels: Sequence[str]) -> list[str]:

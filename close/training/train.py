@@ -46,7 +46,7 @@ from close.training.examples import Collator, MixedDataset, TextDataset
 from close.training.origin import Origin, filled_in, origin_of
 from close.training.processes import ended_together, is_first
 from close.training.retrieving import Retrieving, retrieving
-from close.training.trainer import CloseTrainer
+from close.training.trainer import CloseTrainer, ShortRun
 from close.training.validation import Validation
 from close.vectors.cache import cached_table
 from close.vectors.groups import group_labels
@@ -119,7 +119,7 @@ def _train(
             eval_dataset=data.val,
             processing_class=tokenizer,
             validation=data.validation,
-            callbacks=callbacks,
+            callbacks=(*callbacks, *([] if origin else [ShortRun()])),
         )
         steps = trainer.run(latest_checkpoint(folder / CHECKPOINTS))
         state = trainer.gathered_state()

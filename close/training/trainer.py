@@ -21,7 +21,7 @@ from close.training.checkpoints import Manifests
 from close.training.examples import LengthSampler
 from close.training.validation import Validation
 
-__all__ = ["CloseTrainer"]
+__all__ = ["CloseTrainer", "ShortRun"]
 
 FEW = 100
 """Steps below which a run says that it is short."""
@@ -60,7 +60,7 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
         self.args.save_total_limit = (
             None  # transformers would remove what is whole before it is known that the new one is
         )
-        for callback in (EpochCallback(self), self.losses, manifests, BestCheckpoint(), ShortRun(), *callbacks):
+        for callback in (EpochCallback(self), self.losses, manifests, BestCheckpoint(), *callbacks):
             self.add_callback(callback)
 
     def run(self, checkpoint: str | None) -> int:

@@ -66,7 +66,14 @@ def test_other_names_of_n(captioner, pictures):
     assert captioner(path, num_return_sequences=3) == captioner(path, n=3, num_return_sequences=3) == wanted
     assert captioner(path, n=3, num_beams=1).candidates == captioner(path, n=3, num_beams=3).candidates
     assert (captioner(path).candidates, len(captioner(path, n=1).candidates)) == ((), 1)
-    wrong: list[dict[str, Any]] = [{"n": 0}, {"n": True}, {"n": 2.0}, {"n": "2"}, {"num_return_sequences": 0}]
+    wrong: list[dict[str, Any]] = [
+        {"n": 0},
+        {"n": 101},
+        {"n": True},
+        {"n": 2.0},
+        {"n": "2"},
+        {"num_return_sequences": 0},
+    ]
     for settings in (*wrong, {"n": 2, "num_return_sequences": 3}):
         with pytest.raises(RecipeError, match=r"^n is "):
             captioner(path, **settings)
@@ -111,7 +118,7 @@ def test_ranked_by_the_encoder(captioner, pictures):
         assert [c.cosine for c in after.candidates] == pytest.approx(sorted(wanted.values(), reverse=True), abs=1e-5)
         assert {c.text: c.score for c in after.candidates} == {c.text: c.score for c in before.candidates}
         assert (after.text, after.score) == after.candidates[0][:2]
-    assert texts(captioner(paths[0], rerank="clip")) == [captioner(paths[0]).text]
+    assert captioner(paths, rerank="clip") == captioner(paths, n=5, rerank="clip")  # one alone is not ranked
     assert any(texts(a) != texts(b) for a, b in zip(plain, ranked, strict=True))
 
 
@@ -145,6 +152,8 @@ def test_on_the_command_line(cli, run, captioner, pictures, tmp_path):
     assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == told
     found = parquet.read_table(tmp_path / "out.parquet").to_pylist()
     assert [row["candidates"] or None for row in found] == [row.get("candidates") for row in told]
+    ranked = cli("caption", run, one, "--rerank", "clip").out.splitlines()
+    assert [line.split("\t")[3] for line in ranked] == [captioner(one, n=5, rerank="clip").text]
     few = cli("caption", run, one, "--n", 5, "--sample", "--top-p", 1e-6)
     assert (few.code, len(few.out.splitlines())) == (0, 1)
     assert few.messages == ["note: 1 of 1 items have fewer than 5 distinct candidates"]

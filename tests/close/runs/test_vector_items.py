@@ -223,11 +223,13 @@ class TestCommand:
 
     def test_bad_input_is_told_in_one_line(self, told, refused, cli, run, table, pictures, embeds):
         np.save("narrow.npy", np.ones((2, 5), np.float32))
+        np.save("none.npy", np.ones((0, embeds.shape[1]), np.float32))
         Path("text.npy").write_text("no array")
         broken = embeds.numpy().copy()
         broken[4] = np.nan
         np.save("broken.npy", broken)
         assert "narrow.npy has 5 columns, and encoder" in told("caption", run, "--vectors", "narrow.npy")
+        assert "none.npy: there are no vectors in it" in told("caption", run, "--vectors", "none.npy")
         assert "gone: no such embedding table" in told("caption", run, "--vectors", "gone")
         assert "text.npy" in told("caption", run, "--vectors", "text.npy")
         assert "not a plain .npy array" in told("caption", run, "--vectors", pictures / "p00.png")

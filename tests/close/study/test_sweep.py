@@ -425,5 +425,6 @@ def test_a_run_of_few_steps_says_so(recipe, tmp_path, caplog):
     train(recipe({"max_steps": 2, "save_strategy": "no"}), tmp_path / "short")
     assert "2 steps in all, which is short" in caplog.text
     caplog.clear()
+    train(recipe({"max_steps": 2, "save_strategy": "no"}, init_from=tmp_path / "short"), tmp_path / "goes-on")
     train(recipe({"max_steps": 100, "save_strategy": "no"}), tmp_path / "long")
     assert "steps in all" not in caplog.text
