@@ -22,7 +22,7 @@ from senses import CROSSINGS, Bench, main, options
 from close.data.rows import RowFile
 from close.encoders import load_encoder
 from close.mini import export
-from close.vectors.build import embed_texts
+from close.vectors.cache import cached_table
 
 if __name__ == "__main__":
     bench = Bench(
@@ -33,9 +33,8 @@ if __name__ == "__main__":
         scores=("accuracy",),
         evaluation={"decode": "score"},
     )
-    train = bench.data["train"]
-    if not (train / "table").exists():
-        embed_texts(RowFile(train / "captions.jsonl"), load_encoder("mini"), train / "table")
-    fit = {"text": str((train / "table").resolve()), "groups": str((train / "captions.jsonl").resolve())}
+    captions = bench.data["train"] / "captions.jsonl"
+    table = cached_table(RowFile(captions), load_encoder("mini"), "text").path
+    fit = {"text": str(table.resolve()), "groups": str(captions.resolve())}
     shared = {"adapter": [{"shared": {"fit": fit}}, {"gaussian": {"cosine": 0.67}}]}
     main(bench, CROSSINGS | {"shared + noise .67": shared})

@@ -24,7 +24,7 @@ from close.gap.advice.advise import advise
 from close.gap.measured_tables import measure_tables
 from close.io.files import write_json
 from close.mini import export
-from close.vectors.build import embed_images, embed_texts
+from close.vectors.cache import cached_table
 
 if __name__ == "__main__":
     args = options(__doc__, __file__)
@@ -40,11 +40,9 @@ if __name__ == "__main__":
     rows, test = bench.data["train"] / "captions.jsonl", bench.data["test"] / "eval.jsonl"
     advice, _ = advise(rows, groups=rows, encoder="mini-sound")
     if not args.record:
-        encoder, tables = load_encoder("mini-sound"), [test.parent / f"{name}-table" for name in ("text", "sound")]
-        for table, embed in zip(tables, (embed_texts, embed_images), strict=True):
-            if not table.exists():
-                embed(RowFile(test), encoder, table)
-        measured = measure_tables([("sound", tables[0], tables[1])], bootstrap=200)
+        encoder = load_encoder("mini-sound")
+        texts, sounds = (cached_table(RowFile(test), encoder, modality).path for modality in ("text", "image"))
+        measured = measure_tables([("sound", texts, sounds)], bootstrap=200)
         record = {"advice": advice.to_dict(), "gap": measured[0].report.to_dict()}
         write_json(args.out.with_name("advice.json"), record)
     main(bench, CROSSINGS | {"advised": {"adapter": advice.stages()}})
