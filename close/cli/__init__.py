@@ -15,12 +15,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from close.errors import CloseError, reason, written
 from close.fast.imports import light_imports
+from close.io.keys import cache_folder
 from close.io.terminal import show
 from close.io.versions import own_version
 from close.plugins import load_installed
@@ -131,7 +133,7 @@ def run() -> None:
             _stop(f"writing failed, the disk is full{full}; free some space, and continue as after an interruption")
         if not isinstance(error, OSError) or error.errno is None:
             raise
-        _stop(f"{error.filename or 'a file'}: {error.strerror}")
+        _stop(_by_the_system(error))
 
 
 @contextmanager
@@ -189,6 +191,18 @@ def _disk_full(error: BaseException) -> str | None:
             return f" or takes no more for another reason ({reason(cause, whole=False)})"
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def _by_the_system(error: OSError) -> str:
+    """What the system refused; of what may not be written, the folder that refuses and the way out."""
+    place = Path(os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else "a file")
+    if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS) or os.path.exists(place):
+        return f"{place}: {error.strerror}"
+    way = "choose another place to write to"
+    if place.absolute().is_relative_to(cache_folder().absolute()):
+        way = "set CLOSE_CACHE to a folder that may be written to"
+    folder = next(folder for folder in place.absolute().parents if os.path.exists(folder))
+    return f"{folder}: may not be written to ({error.strerror}); {way}"
 
 
 def _interrupted() -> None:

@@ -363,6 +363,19 @@ def test_only_a_full_disk_is_called_full():
         assert _disk_full(other) is None
 
 
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="no folder here that not even root may write to")
+def test_where_nothing_may_be_written(told, captions, tmp_path, monkeypatch):
+    said = told("convert", "lines", captions, "/sys/kernel/made/rows.jsonl")
+    assert said.startswith("error: /sys/kernel: may not be written to (")
+    assert said.endswith("); choose another place to write to")
+    monkeypatch.setenv("CLOSE_CACHE", "/sys/kernel/cache")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"data: {{train: {captions}}}\n")
+    assert told("train", recipe, "--out", tmp_path / "run").endswith(
+        "set CLOSE_CACHE to a folder that may be written to"
+    )
+
+
 class TestOthers:
     """close info, close mini."""
 
