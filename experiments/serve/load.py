@@ -1,12 +1,14 @@
 """Requests a second of `close serve` beside the bare model at the same batch, and how long an answer takes at half load.
 
     python experiments/serve/load.py RUN [--requests 320] [--rounds 3] [--batch-size 32] [--seed 0] [--out results.json]
+    python experiments/serve/load.py --real --requests 64 --batch-size 8 --out real.json    # ViT-L/14 and T5-base, photos
 
 The bare model is the run in this process, given the same pictures as bytes, `batch-size` at once. The server is a process of its
 own; 2 × `batch-size` clients ask for one picture each, again and again (rounds of both follow each other, so that what else the
 machine does meets both). What either computes is counted too, as the system counts it: on a machine that others use, that is the
 steadier figure (give OMP_NUM_THREADS=1 there, since threads that wait count as well). Half load: requests arrive at random, on
-average at half of the rate that was reached. RUN has to be of the embedded world, whose test pictures are drawn.
+average at half of the rate that was reached. RUN has to be of the embedded world, whose test pictures are drawn; `--real`
+makes one of the size that people use, with random weights, and asks it about JPEG files of 640 × 480.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -46,6 +49,18 @@ def pictures(count: int, seed: int) -> list[bytes]:
         draw(scene).save(file, "PNG")
         found.append(file.getvalue())
     return found
+
+
+def real(folder: Path, count: int) -> tuple[str, list[bytes]]:
+    """A run of ViT-L/14 and T5-base, one step old, and photos."""
+    from close.runs.recipe import Recipe
+    from close.training.train import train
+    from experiments.bench.models import build
+
+    made = build(folder / "models", "full", captions=16, photos=count)
+    values = {"data": {"train": str(made.data)}, "encoder": made.checkpoint, "language_model": str(made.language_model)}
+    train(Recipe.model_validate(values | {"training": {"max_steps": 1, "batch_size": 16}}), folder / "run")
+    return str(folder / "run"), [photo.read_bytes() for photo in made.photos]
 
 
 @contextmanager
@@ -146,9 +161,9 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(run: str, requests: int, rounds: int, batch_size: int, seed: int) -> dict[str, Any]:
+def measure(run: str, given: Sequence[bytes], rounds: int, batch_size: int, seed: int) -> dict[str, Any]:
     """All figures."""
-    given = pictures(requests, seed)
+    requests = len(given)
     captioner = close.load(run)
     bare(captioner, given[:batch_size], batch_size)
     found: dict[str, list[float]] = {"bare": [], "served": []}
@@ -197,12 +212,17 @@ def measure(run: str, requests: int, rounds: int, batch_size: int, seed: int) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run")
+    parser.add_argument("run", nargs="?")
+    parser.add_argument("--real", action="store_true", help="make a run of the size that people use")
     for name, default in (("requests", 320), ("rounds", 3), ("batch-size", 32), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    found = measure(args.run, args.requests, args.rounds, args.batch_size, args.seed)
+    if bool(args.run) == args.real:
+        parser.error("give a run, or --real")
+    with TemporaryDirectory() as folder:
+        run, given = real(Path(folder), args.requests) if args.real else (args.run, pictures(args.requests, args.seed))
+        found = measure(run, given, args.rounds, args.batch_size, args.seed)
     print(json.dumps(found, indent=2))
     if args.out:
         write_json(args.out, found)
