@@ -294,6 +294,23 @@ def world() -> str:
     return table((f"encoder `mini`, {test['scenes']:,} test scenes", ""), rows)
 
 
+def records() -> str:
+    """Every record of an experiment, and whether world and code are what they were."""
+    from close.io.record import outdated
+
+    rows = []
+    for file in sorted((ROOT / "experiments").rglob("*.json")):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        for one in [found, *found.values()] if isinstance(found, dict) else ():
+            if isinstance(one, dict) and isinstance(one.get("versions"), dict):
+                world = one["versions"].get("mini_world", "1")
+                old = [part.replace("_", " ") for part in outdated(one) if "code" in one or "world" in part]
+                said = [*old, *(["not known of the code"] if "code" not in one else [])]
+                name, commit = code(str(file.relative_to(ROOT))), one.get("commit") or "–"
+                rows.append((name, cell(world), cell(commit), ", ".join(said) or "nothing"))
+    return table(("record", "mini world", "commit", "changed since"), rows)
+
+
 def notebook(name: str) -> str:
     """A notebook of docs/notebooks as a page."""
     cells = json.loads((ROOT / "docs" / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
@@ -322,6 +339,7 @@ PARTS = (
     messages,
     tables,
     kinds_of_errors,
+    records,
     world,
 )
 MADE: dict[str, Callable[[], str]] = {function.__name__: function for function in PARTS} | {

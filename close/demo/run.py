@@ -20,10 +20,10 @@ from close.errors import CloseError, OutputExistsError
 from close.evaluation.transfer import recovered_share
 from close.io.children import Child, ended, start
 from close.io.files import read_json, write_json, write_text
-from close.io.jobs import exclusively
+from close.io.jobs import clear, exclusively
 from close.io.plain import read_yaml
 from close.io.progress import progress
-from close.io.versions import versions
+from close.io.record import stamp
 from close.mini import WORLDS, World, export
 from close.runs.evaluate import evaluate
 from close.runs.folder import RECIPE_FILE, RUN_FILE
@@ -76,6 +76,8 @@ def run_demo(
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "data").is_dir():
         raise OutputExistsError(f"{folder} exists and holds no demo; choose another folder with --out")
     with exclusively(folder, "is being made"):
+        folder.mkdir(exist_ok=True)
+        clear(folder)
         _run(folder, WORLDS[world], seed, scenes, epochs)
     return folder / "report.html"
 
@@ -106,7 +108,7 @@ def _run(folder: Path, world: World, seed: int, scenes: int, epochs: float | Non
         "training": training,
         "gap": _gap(load_encoder(world.encoder), open_rows(test_data)),
         "seconds": round(time.perf_counter() - started, 1),
-        "versions": versions(),
+        **stamp(folder / "runs"),
     }
     write_json(folder / "results.json", results)
     write_report(folder, results, open_rows(test_data))

@@ -16,6 +16,7 @@ from close.evaluation.scores import score_rows
 from close.io.files import write_json, write_text
 from close.io.hub import hub_run_of
 from close.io.jobs import clear, exclusively
+from close.io.record import code_sums
 from close.io.versions import versions
 from close.runs.folder import RUN_FILE, open_run
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
@@ -85,7 +86,7 @@ def evaluate(
         told = tell(captioner, rows, modality, limit, missing, batch_size, decoding, generation)
         scores, shown = _scores(captioner, told, missing=missing, tokenizer=tokenizer, metrics=metrics)
         result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation)
-        result |= {"data": str(data), "limit": limit, "scores": scores, "examples": shown, "versions": versions()}
+        result |= {"data": str(data), "limit": limit, "scores": scores, "examples": shown}
         return _saved(result, place, zip(told.seen, told.answers, strict=True))
 
 
@@ -121,26 +122,29 @@ def _settings(
         **captioner.memory.setting,
         "trained": _trained(captioner.name),
         "bootstrap": {"samples": 1000, "seed": 0},
+        "versions": versions(),
+        "code": code_sums(),
     }
 
 
 def _saved(result: dict[str, Any], place: Path, answers: Iterable[tuple[Row, Answer]]) -> dict[str, Any]:
-    """Predictions, scores and page in their folder."""
+    """Predictions, page and scores in their folder."""
     result["folder"] = str(place)
     if place.is_dir():
         clear(place, r"predictions\.jsonl|scores\.json|report\.html")  # of a killed one
     write_text(place / "predictions.jsonl", "".join(_line(row, answer) for row, answer in answers))
-    write_json(place / "scores.json", result)
     write_evaluation_page(result, place / "report.html")
+    write_json(place / "scores.json", result)  # last: where it is, all is
     return result
 
 
 def _trained(run: str) -> dict[str, Any] | None:
-    """Seed, data hashes and versions of the training, where the run lies in a folder."""
+    """Seed, data hashes, versions and code of the training, where the run lies in a folder."""
     if not (Path(run) / RUN_FILE).is_file():
         return None
     info = open_run(run)
-    return {key: info.get(key) for key in ("seed", "encoder", "fingerprint", "tasks", "train", "steps", "versions")}
+    keys = ("seed", "encoder", "fingerprint", "tasks", "train", "steps", "versions", "code")
+    return {key: info.get(key) for key in keys}
 
 
 def _line(row: Row, said: Answer) -> str:

@@ -16,6 +16,7 @@ from close.io.files import nan_as_null, write_json, write_text
 from close.io.jobs import clear, is_temporary
 from close.io.places import place_of
 from close.io.plain import read_plain, read_yaml
+from close.io.record import code_sums
 from close.io.versions import versions
 from close.plugins import check_plugins
 from close.registry import Registry
@@ -229,6 +230,7 @@ def save_run(
         "seed": recipe.seed,
         **about,
         "versions": versions(),
+        "code": code_sums(),
     }
     write_json(folder / RUN_FILE, info)
     _tidy(folder)

@@ -21,8 +21,8 @@ from close.evaluation.metrics import METRICS
 from close.evaluation.page import write_index_page
 from close.evaluation.side_by_side import side_by_side
 from close.io.files import write_json, write_text
-from close.io.jobs import exclusively
-from close.io.versions import versions
+from close.io.jobs import clear, exclusively
+from close.io.record import stamp
 from close.model.language_models.loading import check_language_model
 from close.runs.evaluate import evaluate
 from close.runs.recipe import Recipe, checked
@@ -83,7 +83,9 @@ def run_arm(
 
 def _evaluated(run: Path, rows: Path, modality: Modality) -> dict[str, Any]:
     """The scores of a run; those that it has of the same rows are read."""
-    found = kept_scores(run / "evaluations" / f"{rows.stem}-{modality}" / "scores.json")
+    place = run / "evaluations" / f"{rows.stem}-{modality}"
+    with exclusively(place, "is being made"):
+        found = kept_scores(place / "scores.json")
     if found.get("data_sha256") != open_rows(rows).sha256:
         found = evaluate(run, rows, modality=modality, tokenizer="python")
     return dict(found["scores"])
@@ -135,13 +137,16 @@ def sweep(
     _check(base, arms, seeds, folder, data, tuner, chooser, images)
     results: dict[str, dict[str, Any]] = {}
     with exclusively(folder, "is being made"):
+        folder.mkdir(exist_ok=True)
+        clear(folder)
         for number, (seed, arm) in enumerate(product(seeds, arms), 1):
             tell(f"run {number} of {len(arms) * len(seeds)}: {arm.name}, seed {seed}")
             scores = run_arm(base, arm, seed, data, folder, tune=tuner, select=chooser, select_images=images)
             about = {"method": arm.method, "setting": arm.setting} if arm.setting else {}
             results.setdefault(arm.name, about | {"runs": []})["runs"].append({"seed": seed, **scores})
             summary = summarise(results)
-            summary |= {"recipe": base.dump(), "arms": {arm.name: arm.changes for arm in arms}, "versions": versions()}
+            summary |= {"recipe": base.dump(), "arms": {arm.name: arm.changes for arm in arms}}
+            summary |= stamp(folder)
             _write(folder, summary)
         if data is not None:
             _write_page(base, arms, seeds, data, folder, summary)

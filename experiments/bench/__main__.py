@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from close.fast.precision import has_bf16
-from close.io.versions import versions
+from close.io.record import stamp
 from experiments.bench import floors
 
 GOALS = {
@@ -209,7 +209,7 @@ def describe_machine(threads: int) -> dict[str, Any]:
         "cpu": name,
         "threads": threads,
         "torch": torch.__version__,
-        "versions": versions(),
+        **stamp(),
         "bf16": has_bf16(torch.device("cpu")),
         "peak_gflops": {"fp32": round(floors.peak(torch.float32)), "bf16": round(floors.peak(torch.bfloat16))},
         "memory_gb_per_second": round(floors.bandwidth(), 1),

@@ -29,6 +29,7 @@ from close.demo.run import TEST_SCENES, TRAIN_SCENES, TRAINING
 from close.encoders import load_encoder
 from close.io.files import read_json, waiting, write_json, write_text
 from close.io.plots import figure, save_png
+from close.io.record import stamp
 from close.io.versions import versions
 from close.mini import export
 from close.runs.evaluate import evaluate
@@ -278,7 +279,7 @@ def main() -> None:
         "claims": judged(runs),
         "curves": curves(runs),
         "runs": runs,
-        "versions": versions(),
+        **stamp(lab.work),
     }
     write_json(args.out, record)
     write_text(args.out.with_suffix(".md"), markdown(record))

@@ -32,7 +32,7 @@ from close.evaluation.calibration import COVERAGES, Signal, aurc, ece, fit, inte
 from close.evaluation.scores import score_rows
 from close.io.files import read_json, write_json
 from close.io.plots import Colours, figure, save_png
-from close.io.versions import versions
+from close.io.record import stamp
 from close.mini import export
 from close.runs.outputs import Answer
 from close.runs.pipeline import CloseCaptioner
@@ -75,7 +75,7 @@ def main() -> None:
                 "steps": args.steps,
                 "pictures": args.pictures,
                 "arms": ARMS,
-                "versions": versions(),
+                **stamp(args.work),
             }
             write_json(args.out, record | {"summary": summary(runs), "runs": runs})
     plot(runs, args.out.with_suffix(".png"))

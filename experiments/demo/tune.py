@@ -16,7 +16,7 @@ from typing import Any
 
 from close.demo.run import TRAINING
 from close.io.files import write_json
-from close.io.versions import versions
+from close.io.record import stamp
 from close.mini import export
 from close.runs.recipe import Recipe
 from close.study.arms import Arm
@@ -57,7 +57,7 @@ def main() -> None:
         "val_scenes": args.val_scenes,
         "best": best,
         "trials": trials,
-        "versions": versions(),
+        **stamp(args.work),
     }
     write_json(Path(__file__).with_name("tuning.json"), record)
     for method, trial in best.items():

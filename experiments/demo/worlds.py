@@ -11,6 +11,7 @@ it alone moved a headline by 19 CIDEr. Writes worlds.json, by encoder; a stopped
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,17 @@ import torch
 
 from close.demo.run import EPOCHS, TEST_SCENES, TRAIN_SCENES, TRAINING
 from close.encoders import load_encoder
-from close.evaluation.transfer import recovered_share
 from close.io.files import read_json, write_json
-from close.io.versions import versions
+from close.io.record import stamp
 from close.mini import export
 from close.runs.recipe import Recipe
 from close.study.arms import Arm
+from close.study.results import interval
 from close.study.sweep import run_arm
+
+SCORES = ("cider", "attribute_accuracy")
+PAPERS = 0.41
+"""The cosine that the paper's default noise leaves."""
 
 
 def main() -> None:
@@ -39,6 +44,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=TRAIN_SCENES)
     parser.add_argument("--work", type=Path, default=Path("runs/worlds"))
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--record", action="store_true", help="train nothing: sum up what is recorded")
     args = parser.parse_args()
     torch.set_num_threads(1)
     fingerprint = load_encoder(args.encoder).fingerprint
@@ -46,23 +52,35 @@ def main() -> None:
     here = record.setdefault(fingerprint, {"encoder": args.encoder, "scenes": args.scenes, "runs": {}})
     if here["scenes"] != args.scenes:
         raise SystemExit(f"{args.out} is of {here['scenes']} scenes, not {args.scenes}: give another --out")
-    for seed in args.seeds:
+    for seed in args.seeds if not args.record else ():
         for warmup in args.warmups:
             for arm in arms(args.noises):
                 scores = _scored(arm, seed, warmup, args, args.work / fingerprint[:8] / f"warm-up-{warmup}")
                 here["runs"].setdefault(f"seed {seed}, warm-up {warmup}", {})[arm.name] = scores
                 print(seed, warmup, arm.name, scores["image"], file=sys.stderr, flush=True)
-                here["versions"] = versions()
+                here |= stamp(args.work / fingerprint[:8])
                 write_json(args.out, record)
-    for name, found in here["runs"].items():
-        cider = {arm: scores["image"]["cider"] for arm, scores in found.items()}
-        close = max((score for arm, score in cider.items() if arm.startswith("close")), default=None)
-        share = (
-            recovered_share(close, cider["none"], cider["image"])
-            if close is not None and {"none", "image"} <= set(cider)
-            else None
-        )
-        print(f"{name}: " + ", ".join(f"{arm} {score:.1f}" for arm, score in cider.items()), f"recovered {share}")
+    here["summary"] = summary(here["runs"])
+    write_json(args.out, record)
+    print(json.dumps(here["summary"], indent=2))
+
+
+def summary(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """By warm-up: scores on pictures over seeds, and what noise brings and leaves to the ceiling within a seed."""
+    found: dict[str, Any] = {}
+    for warmup in sorted({name.partition(", ")[2] for name in runs}):
+        seeds = [arms for name, arms in runs.items() if name.endswith(warmup)]
+        able = [arm for arm in seeds[0] if all(arm in arms for arms in seeds)]
+        by = {key: {arm: [arms[arm]["image"][key] for arms in seeds] for arm in able} for key in SCORES}
+        found[warmup] = {arm: {key: interval(by[key][arm]) for key in SCORES} for arm in able}
+        for title, one, other in (
+            ("noise brings", f"close {PAPERS:g}", "none"),
+            ("noise leaves", "image", f"close {PAPERS:g}"),
+        ):
+            if one in able and other in able:
+                pairs = zip(by["cider"][one], by["cider"][other], strict=True)
+                found[warmup][title] = interval([high - low for high, low in pairs])
+    return found
 
 
 def arms(noises: list[float]) -> list[Arm]:

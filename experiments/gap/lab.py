@@ -17,7 +17,7 @@ from close.data.rows import RowFile
 from close.demo.run import TEST_SCENES, TRAIN_SCENES, TRAINING
 from close.encoders import load_encoder
 from close.io.files import waiting, write_json, write_text
-from close.io.versions import versions
+from close.io.record import stamp
 from close.mini import export
 from close.mini.export import CAPTIONS_PER_SCENE
 from close.runs.folder import RUN_FILE
@@ -241,7 +241,7 @@ def finish(
     plot: Callable[[dict[str, Any], Path], None],
 ) -> None:
     """Write the record, its table and its plot, and print the table."""
-    record = record | {"versions": versions()}
+    record = record | stamp(args.work)
     write_json(args.out, record)
     write_text(args.out.with_suffix(".md"), markdown(record))
     plot(record, args.out.with_suffix(".png"))

@@ -28,6 +28,7 @@ from models import KINDS, made
 from close.demo.run import TEST_SCENES, TRAIN_SCENES, TRAINING
 from close.io.files import read_json, waiting, write_json, write_text
 from close.io.plots import figure, save_png
+from close.io.record import stamp
 from close.io.versions import versions
 from close.mini import export
 from close.runs.evaluate import evaluate
@@ -228,7 +229,7 @@ def main() -> None:
         "models": bench.recorded.get("models", {}) | models,
         "parts": {part: {title: summary(each) for title, each in table.items()} for part, table in runs.items()},
         "runs": runs,
-        "versions": versions(),
+        **stamp(bench.place, bench.recorded or None),
     }
     write_json(args.out, record)
     write_text(args.out.with_suffix(".md"), markdown(record))

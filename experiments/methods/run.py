@@ -31,6 +31,7 @@ from close.demo.run import TEST_SCENES, TRAIN_SCENES, TRAINING
 from close.encoders import load_encoder
 from close.evaluation.transfer import recovered_share
 from close.io.files import read_json, waiting, write_json, write_text
+from close.io.record import stamp
 from close.io.versions import versions
 from close.mini import export
 from close.runs.evaluate import evaluate
@@ -309,7 +310,7 @@ def main() -> None:
     settings = {key: getattr(args, key) for key in ("steps", "scenes", "seeds")} | {
         "methods": MINI if lab.mini else REAL
     }
-    write_json(args.out, {"settings": settings, "table": found, "runs": runs, "versions": versions()})
+    write_json(args.out, {"settings": settings, "table": found, "runs": runs, **stamp(lab.work)})
     text = markdown(lab, found, published)
     write_text(args.out.with_suffix(".md"), text)
     print(text)

@@ -15,6 +15,7 @@ import torch
 from close.demo.run import TEST_SCENES, TRAIN_SCENES, TRAINING
 from close.io.files import read_json, waiting, write_json, write_text
 from close.io.plots import figure, save_png
+from close.io.record import stamp
 from close.io.versions import versions
 from close.runs.evaluate import evaluate
 from close.runs.recipe import Recipe
@@ -59,7 +60,8 @@ class Bench:
         self.settings = {key: getattr(args, key) for key in ("steps", "scenes", "test_scenes")}
         self.settings[world] = versions()[world]
         recorded = read_json(args.out) if args.out.is_file() else {}
-        self.recorded = recorded.get("runs", {}) if recorded.get("settings") == self.settings else {}
+        self.kept = recorded if recorded.get("settings") == self.settings else None
+        self.recorded = (self.kept or {}).get("runs", {})
         self.place = args.work / f"world-{versions()[world].partition(' ')[0]}" / f"{args.scenes}-{args.steps}"
         self.data = {"train": self.place / "data" / "train", "test": self.place / "data" / f"test-{args.test_scenes}"}
         with waiting(args.work / "data.lock"):
@@ -202,7 +204,7 @@ def main(bench: Bench, arms: Mapping[str, Mapping[str, Any]], *, base: str = "no
         "arms": {name: {arm: summary(each, bench.keys) for arm, each in table.items()} for name, table in runs.items()},
         "shares": {name: shares(table, bench.keys[0], base, top) for name, table in runs.items()},
         "runs": runs,
-        "versions": versions(),
+        **stamp(bench.place, bench.kept),
     }
     write_json(args.out, record)
     write_text(args.out.with_suffix(".md"), markdown(record, bench.keys))

@@ -35,7 +35,7 @@ import numpy as np
 
 import close
 from close.io.files import write_json
-from close.io.versions import versions
+from close.io.record import stamp
 from close.mini import draw, scenes
 
 BOUNDARY = "e7c1b0d4"
@@ -206,7 +206,7 @@ def measure(run: str, given: Sequence[bytes], rounds: int, batch_size: int, seed
             "processor": platform.machine(),
             "load_average": os.getloadavg(),
         },
-        "versions": versions(),
+        **stamp(),
     }
 
 

@@ -24,7 +24,7 @@ from close.data.rows import RowFile
 from close.demo.run import TRAINING
 from close.encoders import load_encoder
 from close.io.files import waiting, write_json
-from close.io.versions import versions
+from close.io.record import stamp
 from close.mini import export
 from close.mini.export import CAPTIONS_PER_SCENE
 from close.runs.folder import RUN_FILE
@@ -108,7 +108,7 @@ def main() -> None:
         "noise": args.noise,
         "scenes": args.scenes,
         "runs": found,
-        "versions": versions(),
+        **stamp(args.work),
     }
     write_json(args.out, record)
     print(markdown(found))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from close.io.files import read_json, write_json
-from close.io.versions import versions
+from close.io.record import stamp
 
 Floats = NDArray[np.float64]
 
@@ -107,7 +107,7 @@ def worlds(args: argparse.Namespace) -> Iterator[World]:
 def record(args: argparse.Namespace, table: Callable[[World, int], Any], markdown: Callable[[Any], str]) -> Any:
     """Measure every world, and write that down: as JSON, and as text beside it."""
     logging.getLogger("close").setLevel(logging.ERROR)
-    found = {"worlds": {world.name: table(world, args.draws) for world in worlds(args)}, "versions": versions()}
+    found = {"worlds": {world.name: table(world, args.draws) for world in worlds(args)}, **stamp()}
     write_json(args.out, found)
     args.out.with_suffix(".md").write_text(markdown(found), encoding="utf-8")
     print(markdown(found))

@@ -34,7 +34,7 @@ from close.encoders import load_encoder
 from close.evaluation.transfer import recovered_share
 from close.io.files import read_json, waiting, write_json, write_text
 from close.io.plots import figure, save_png
-from close.io.versions import versions
+from close.io.record import stamp
 from close.mini import export
 from close.mini.export import CAPTIONS_PER_SCENE
 from close.runs.evaluate import evaluate
@@ -272,7 +272,7 @@ def record(lab: Lab, out: Path, about: dict[str, Any]) -> dict[str, Any]:
             "recovered share: (method − no noise) / (trained on images − no noise), of means over seeds",
         ],
         **about,
-        "versions": versions(),
+        **stamp(lab.work),
     }
     write_json(out.with_suffix(".json"), summary)
     write_text(out.with_suffix(".md"), table(summary))

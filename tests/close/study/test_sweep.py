@@ -166,6 +166,25 @@ def test_methods_in_several_settings(recipe, rows, tmp_path):
         )
 
 
+def test_an_evaluation_that_was_killed_is_made_whole(recipe, rows, tmp_path, monkeypatch):
+    import close.runs.evaluate as evaluating
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    base, place = recipe({"max_steps": 1, "save_strategy": "no"}), tmp_path / "s"
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluating, "write_evaluation_page", killed)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(base, [Arm("none")], [0], rows, place)
+    found = sweep(base, [Arm("none")], [0], rows, place)
+    (page,) = place.glob("*/*/evaluations/*-image/report.html")
+    lock = page.parent.with_name(f".{page.parent.name}.lock")
+    lock.touch()  # of one that was killed when all was written
+    assert sweep(base, [Arm("none")], [0], rows, place)["arms_scored"] == found["arms_scored"]
+    assert not lock.exists()
+
+
 def test_a_sweep_needs_something_to_do(recipe, rows, tmp_path):
     with pytest.raises(RecipeError, match="at least one"):
         sweep(recipe(), [], [0], None, tmp_path)

@@ -35,6 +35,7 @@ from close.errors import (
     WeightsError,
 )
 from close.io.jobs import exclusively
+from close.io.record import code_sums
 from close.model.modeling import CloseModel
 from close.runs.recipe import Recipe, load_recipe
 from close.tasks import get_task
@@ -85,6 +86,7 @@ class TestRun:
         assert about["train"][0]["sha256"] == RowFile(captions).sha256
         assert (about["train"][0]["rows"], about["train"][0]["examples"]) == (48, 48)
         assert torch.__version__.startswith(about["versions"]["torch"])
+        assert about["code"] == code_sums()
         recipe = load_recipe(run / "recipe.yaml")
         assert Path(recipe.encoder).resolve() == tiny_encoder.resolve()
         assert (run / "recipe.yaml").read_text() in (run / "README.md").read_text()
