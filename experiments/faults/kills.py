@@ -244,13 +244,16 @@ class Job:
         return [f"{when}: {difference}"] if difference else []
 
     def _content(self) -> dict[str, bytes]:
-        """Every file but locks of the cache, without times; the demo makes pictures, whose times decide names in the cache."""
+        """Every file but locks of the cache, without times.
+
+        The demo makes pictures, whose times decide names in the cache; what its trainings print says how fast they were.
+        """
         files = [path for path in sorted(self.work.rglob("*")) if path.is_file() and path.parent.name != "embeddings"]
         named = {path.relative_to(self.work).as_posix(): path for path in files}
         return {
             name: TIMES.sub(b"", path.read_bytes())
             for name, path in named.items()
-            if not (self.command[0] == "demo" and name.startswith("cache"))
+            if not (self.command[0] == "demo" and re.match(r"cache|demo/runs/\w+\.log$", name))
         }
 
     def _fresh(self) -> None:
