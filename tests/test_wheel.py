@@ -46,5 +46,5 @@ def test_the_wheel_alone_runs_the_main_job(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].count(str(site)) == 2
     results = json.loads((tmp_path / "demo" / "results.json").read_text())
-    assert set(results["methods"]) == {"none", "close", "image"}
+    assert set(results["methods"]) == {"none", "close", "shared", "image"}
     assert (tmp_path / "demo" / "report.html").stat().st_size > 10_000

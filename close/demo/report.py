@@ -16,7 +16,13 @@ from close.mini import Claim, World, world_of
 __all__ = ["write_report"]
 
 PICTURES = 18
-NAMES = {"none": "Text only, no noise", "close": "CLOSE: text only, with noise", "image": "Trained on {} (ceiling)"}
+SCORES = {"cider": "CIDEr", "attribute_accuracy": "attribute accuracy"}
+NAMES = {
+    "none": "Text only, no noise",
+    "close": "CLOSE: text only, with noise",
+    "shared": "CLOSE + shared: text only, captions in groups",
+    "image": "Trained on {} (ceiling)",
+}
 WIDTH, HEIGHT = 640, 220
 
 
@@ -34,7 +40,12 @@ def write_report(folder: Path, results: dict[str, Any], test: RowFile) -> None:
         pictures=_pictures(folder, test, world, names),
         histogram=_histogram(results["gap"]["cosines"]),
         size=(WIDTH, HEIGHT),
-        passed=[key for key, value in results["recovered_share"].items() if value is not None and value > 1],
+        passed=[
+            said
+            for key, said in SCORES.items()
+            if any((by[key] or 0) > 1 for by in results["recovered_share"].values())
+        ],
+        scores=SCORES,
         best=max(scores["cider"] for scores in results["methods"].values()) or 1.0,
     )
     write_text(folder / "report.html", page)
@@ -51,7 +62,12 @@ def _pictures(folder: Path, test: RowFile, world: World, names: dict[str, str]) 
                 "file": base64.b64encode(row.image.read_bytes()).decode(),
                 "reference": row.references[0],
                 "captions": [
-                    {"name": names[name], "text": texts[row.id], "false": _false_claims(texts[row.id], facts, world)}
+                    {
+                        "method": name,
+                        "name": names[name],
+                        "text": texts[row.id],
+                        "false": _false_claims(texts[row.id], facts, world),
+                    }
                     for name, texts in said.items()
                 ],
             }

@@ -44,7 +44,9 @@ def test_sounds(tmp_path, monkeypatch):
     assert page.count("<audio") >= 6
     assert "data:audio/" in page
     results = json.loads((tmp_path / "demo" / "results.json").read_text())
-    assert (results["world"], set(results["methods"])) == ("sound", {"none", "close", "image"})
+    assert (results["world"], set(results["methods"])) == ("sound", {"none", "close", "shared", "image"})
     assert {"cider", "attribute_accuracy"} <= set(results["methods"]["close"])
+    assert set(results["recovered_share"]) == {"close", "shared"}
+    assert all(page.count(f'<dt class="{method}">') == 6 for method in results["methods"])
     recipe = (tmp_path / "demo" / "runs" / "image" / "recipe.yaml").read_text()
     assert "encoder: mini-sound" in recipe
