@@ -159,7 +159,7 @@ def markdown(record: dict[str, Any]) -> str:
 def plot(record: dict[str, Any], path: Path) -> None:
     """CIDEr on pictures against the noise, for every adapter, with the advice marked."""
     settings = record["settings"]
-    drawn = figure(5.2 * len(settings), 4)
+    drawn = figure(max(9, 5.2 * len(settings)), 4.4)
     colours = {
         "noise": "#1f7a63",
         "mean_shift": "#c58b2a",
