@@ -17,9 +17,11 @@ from close.gap.modalities import Modalities, one_text_per_image
 from close.gap.resample import resamples
 from close.vectors.checked import Floats, Ints, Pairs
 
-__all__ = ["GapReport", "measure_gap", "measure_modalities"]
+__all__ = ["GapReport", "asking", "measure_gap", "measure_modalities"]
 
 LEVEL = 0.95
+SEARCHED = 5
+"""Samples whose every row is searched for among all others."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def measure_gap(
             be in several. Image rows that are exactly equal are one image.
         groups: (N,) labels: captions of one image share theirs. From the pairs, where not given.
         sample: with more rows than this, measures quadratic in N (uniformity, MMD, neighbour agreement) take this many, drawn
-            with `seed`, and the notes say so. All others are exact.
+            with `seed`. With more than five times as many, R@k asks so few of them, for all answers there are, that it costs no
+            more than those would, and hubness is None. The notes say so. All others are exact.
         bootstrap: resamples for the intervals; 0 leaves them out.
         progress: called with the name of what is measured next.
     Raises:
@@ -103,6 +106,7 @@ def measure_modalities(
     progress: Callable[[str], None] | None = None,
 ) -> GapReport:
     """`measure_gap` of modalities that are ready."""
+    data = asking(data, sample, seed)
     tell = progress or (lambda _: None)
     values: dict[str, float | None] = dict.fromkeys(MEASURES.names)
     notes = dict(data.notes)
@@ -116,6 +120,11 @@ def measure_modalities(
     intervals = _intervals(data, values, bootstrap, seed)
     curves = {} if values["search.cosine"] is None else {"search": data.search.to_dict()}
     return GapReport(len(data.text), data.n_image, data.text.shape[1], values, intervals, notes, curves)
+
+
+def asking(data: Modalities, sample: int, seed: int) -> Modalities:
+    """The data, of which no more look for neighbours than `sample` allows; as they are where that was said before."""
+    return data if data.asked is not None else data.asking(SEARCHED * sample, seed)
 
 
 def _computed(computation: Computation, drawn: _Drawn, seed: int) -> tuple[dict[str, float | None], dict[str, str]]:
@@ -171,6 +180,9 @@ def _caveat(measure: Measure, drawn: _Drawn) -> str:
         for total, kind in (totals[kind] for kind in measure.sample)
         if total > limit
     ]
+    if measure.asked_by is not None and data.asked is not None:
+        count, total, kind = len(data.asked[measure.asked_by]), *totals[("text", "image")[measure.asked_by]]
+        notes.append(f"asked by {count} of {total} {kind}, drawn with seed {drawn.seed}")
     if measure.few:
         unit, reads = measure.few
         count = len(data.pairs) if unit == "pairs" else min(len(data.text), len(data.image))

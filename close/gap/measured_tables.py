@@ -10,7 +10,7 @@ from typing import Any
 
 from close.errors import RecipeError
 from close.gap.adapted import adapt
-from close.gap.measure import GapReport, measure_modalities
+from close.gap.measure import GapReport, asking, measure_modalities
 from close.gap.modalities import Modalities
 from close.gap.pairing import Pairing, read_pairs, side_by_side
 from close.vectors.open import check_encoder, open_vectors
@@ -77,13 +77,13 @@ def measure_tables(
         text, image = open_vectors(text_path, "text"), open_vectors(image_path, "image")
         of = (image.encoder, image.fingerprint)
         check_encoder(f"{text.path}", text.encoder, text.fingerprint, f"{image.path}", *of)
-        found = Pairing(None)
+        found = Pairing("unpaired" if unpaired else None)
         if pairs:
             found = read_pairs(pairs, text, image)
         elif per_image:
             found = side_by_side(per_image, text, image)
-        modalities = Modalities.of(text, image, "unpaired" if unpaired else found.pairs, found.groups)
-        modalities = replace(modalities, notes={**modalities.notes, **_remark(text, image, found, unpaired)})
+        modalities = asking(Modalities.of(text, image, found.pairs, found.groups), sample, seed)
+        modalities = replace(modalities, notes={**modalities.notes, **_remark(text, image, found)})
         fingerprint = fingerprint or text.fingerprint or image.fingerprint
         measured.append(
             MeasuredTables(
@@ -103,13 +103,13 @@ def measure_tables(
     return measured
 
 
-def _remark(text: Any, image: Any, found: Pairing, unpaired: bool) -> dict[str, str]:
+def _remark(text: Any, image: Any, found: Pairing) -> dict[str, str]:
     """What is odd about the pairing, if anything."""
     if found.left_out:
         return {
             "pairs": f"{found.left_out} sources or images of the file have no vector in the tables and are left out"
         }
-    if unpaired or found.pairs is not None or text.ids is None or image.ids is None:
+    if found.pairs is not None or text.ids is None or image.ids is None:
         return {}
     for row, (t, v) in enumerate(zip(text.ids, image.ids, strict=False)):
         if t != v:

@@ -29,6 +29,8 @@ from close.vectors.second_moments import Moments, PairMoments, moments, pair_mom
 
 __all__ = ["Modalities", "hit_ranks", "one_text_per_image", "pair_cosines", "pair_distances", "text_clusters"]
 
+LEAST_ASKED = 1000
+
 
 @dataclass(frozen=True)
 class Modalities:
@@ -42,6 +44,7 @@ class Modalities:
         image_rows: (M,) the row of the given table that each image is.
         n_image: rows of the given table.
         notes: remarks on the input.
+        asked: texts and images that look for neighbours in the other modality, if not all do.
     """
 
     text: npt.NDArray[np.float32]
@@ -52,6 +55,7 @@ class Modalities:
     image_rows: Ints
     n_image: int
     notes: Mapping[str, str]
+    asked: tuple[Ints, Ints] | None = None
 
     @classmethod
     def of(cls, text: Any, image: Any, pairs: Pairs = None, groups: npt.ArrayLike | None = None) -> Modalities:
@@ -79,6 +83,19 @@ class Modalities:
             notes={side: "; ".join(filter(None, parts)) for side, parts in remarks.items() if any(parts)},
         )
 
+    def asking(self, limit: int, seed: int) -> Modalities:
+        """The same where neither side has more rows than the limit; else so few look for neighbours that it costs no more."""
+        sides = len(self.text), len(self.image)
+        if max(sides) <= limit:
+            return self
+        rng = np.random.default_rng(seed)
+        able = [np.unique(rows) for rows in self.pairs.T] if len(self.pairs) else [np.arange(side) for side in sides]
+        texts, images = (
+            np.sort(rng.choice(rows, min(len(rows), max(LEAST_ASKED, limit**2 // others)), replace=False))
+            for rows, others in zip(able, reversed(sides), strict=True)
+        )
+        return replace(self, asked=(texts, images))
+
     def drawn(self, texts: Ints, images: Ints) -> Modalities:
         """Some texts and images (sorted row numbers), with the pairs that are among them."""
         inside = self.pairs[np.isin(self.pairs[:, 0], texts) & np.isin(self.pairs[:, 1], images)]
@@ -92,6 +109,7 @@ class Modalities:
             clusters=text_clusters(pairs, len(texts), len(images), groups),
             groups=groups,
             image_rows=self.image_rows[images],
+            asked=None,
         )
 
     @property
@@ -119,8 +137,8 @@ class Modalities:
 
     @cached_property
     def neighbours(self) -> Neighbours:
-        """The 10 nearest of the other modality."""
-        return nearest_across(self.text, self.image)
+        """The 10 nearest of the other modality, of those that are asked."""
+        return nearest_across(self.text, self.image, asked=self.asked)
 
     @cached_property
     def hit_ranks(self) -> tuple[tuple[Ints, Ints], tuple[Ints, Ints]]:
@@ -135,7 +153,7 @@ class Modalities:
             raise DataError("needs two captioned images and three texts")
         several = len(np.unique(self.clusters)) < len(self.clusters)
         labels = self.clusters if several else None
-        return search_curve(self.text, self.image[pairs[:, 1]], pairs[:, 0], labels=labels)
+        return search_curve(self.text, self.image, pairs[:, 0], image_rows=pairs[:, 1], labels=labels)
 
     @cached_property
     def squares(self) -> tuple[Floats, Floats]:
@@ -171,16 +189,19 @@ def pair_distances(text: Array, image: Array, pairs: Ints) -> Floats:
 
 def hit_ranks(pairs: Ints, neighbours: Neighbours) -> tuple[tuple[Ints, Ints], tuple[Ints, Ints]]:
     """Per direction, image to text first: the queries, and the 0-based rank of their first right answer (k: none)."""
-    wide = len(neighbours.texts_of_image)
+    wide = 1 + max(pairs[:, 1].max(initial=-1), neighbours.images_of_text.max(initial=-1))
 
-    def ranks(queries: Ints, codes: Ints) -> tuple[Ints, Ints]:
-        hit = np.isin(codes, pairs[:, 0] * wide + pairs[:, 1])
+    def ranks(asked: Ints | None, paired: Ints, found: Ints, *, of_images: bool) -> tuple[Ints, Ints]:
+        known = np.arange(len(found)) if asked is None else asked
+        queries, places, _ = np.intersect1d(known, paired, assume_unique=True, return_indices=True)
+        texts, images = (found[places], queries[:, None]) if of_images else (queries[:, None], found[places])
+        hit = np.isin(texts * wide + images, pairs[:, 0] * wide + pairs[:, 1])
         return queries, np.where(hit.any(axis=1), hit.argmax(axis=1), hit.shape[1])
 
     texts, images = np.unique(pairs[:, 0]), np.unique(pairs[:, 1])
     return (
-        ranks(images, neighbours.texts_of_image[images] * wide + images[:, None]),
-        ranks(texts, texts[:, None] * wide + neighbours.images_of_text[texts]),
+        ranks(neighbours.images, images, neighbours.texts_of_image, of_images=True),
+        ranks(neighbours.texts, texts, neighbours.images_of_text, of_images=False),
     )
 
 

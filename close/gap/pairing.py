@@ -6,7 +6,7 @@ import csv
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +27,13 @@ class Pairing:
     """Pairs, and what a reader may see of them.
 
     Attributes:
-        pairs: (P, 2) text and image rows; None pairs by row.
+        pairs: (P, 2) text and image rows; None pairs by row, "unpaired" has none.
         groups: (N,) labels of the texts, or None.
         captions: text row → caption. pictures: image row → file.
         left_out: sources and images of the file whose vectors are not in the tables.
     """
 
-    pairs: Ints | None
+    pairs: Ints | Literal["unpaired"] | None
     groups: npt.NDArray[Any] | None = None
     captions: Mapping[int, str] = field(default_factory=dict)
     pictures: Mapping[int, Path] = field(default_factory=dict)
@@ -94,7 +94,7 @@ def side_by_side(per_image: int, text: Any, image: Any) -> Pairing:
 def read_index(path: Path, text: Path, image: Path) -> Ints:
     """(P, 2) text and image rows of two tables or `.npy` files that belong together; see `read_pairs`."""
     pairs = read_pairs(path, open_vectors(text), open_vectors(image)).pairs
-    assert pairs is not None
+    assert isinstance(pairs, np.ndarray)
     return pairs
 
 

@@ -13,7 +13,8 @@ from close.vectors.checked import Array, Floats
 
 __all__ = ["Resample", "resamples"]
 
-BATCH = 100
+BATCH, WEIGHTS = 100, 10_000_000
+"""Resamples at once, as long as they are no more weights than that."""
 Side = Literal["text", "image"]
 
 
@@ -21,9 +22,10 @@ def resamples(data: Modalities, draws: int, seed: int) -> Iterator[Resample]:
     """`draws` resamples in batches: of images with all their texts (`text_clusters`), of texts without an image by themselves."""
     rng = np.random.default_rng(seed)
     units = max(len(data.image), int(data.clusters.max()) + 1)
-    for start in range(0, draws, BATCH):
+    batch = max(1, min(BATCH, WEIGHTS // units))
+    for start in range(0, draws, batch):
         counts = [
-            np.bincount(rng.integers(units, size=units), minlength=units) for _ in range(min(BATCH, draws - start))
+            np.bincount(rng.integers(units, size=units), minlength=units) for _ in range(min(batch, draws - start))
         ]
         weights = np.stack(counts).astype(np.float32)
         yield Resample(data, weights[:, data.clusters], weights[:, : len(data.image)])

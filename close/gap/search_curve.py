@@ -84,6 +84,7 @@ def search_curve(
     hidden: npt.ArrayLike | None = None,
     labels: npt.ArrayLike | None = None,
     *,
+    image_rows: npt.ArrayLike | None = None,
     k: int = K,
     cosines: Sequence[float] = COSINES,
     sample: int = QUERIES,
@@ -95,14 +96,16 @@ def search_curve(
 
     Args:
         text: (N, D) unit rows: the memory. images: (Q, D) unit rows, one for each of `queries`, (Q,) rows of the memory.
+        image_rows: (Q,) which of the images each query's is, where there are others too.
         hidden: (Q,) one more row that a query does not find. labels: (N,) captions of one image share theirs.
         k: texts that are found. cosines: of the noises, from 1 down. sample: of the queries, drawn with `seed`; so
             are the texts, where there are more than 50,000.
     """
     rng = np.random.default_rng(seed)
-    rows, others = np.asarray(queries, np.int64), np.asarray(images, np.float32)
+    rows = np.asarray(queries, np.int64)
     chosen = np.sort(rng.choice(len(rows), min(sample, len(rows)), replace=False))
-    rows, others = rows[chosen], others[chosen]
+    rows, seen = rows[chosen], chosen if image_rows is None else np.asarray(image_rows, np.int64)[chosen]
+    others = np.asarray(images[seen], np.float32)
     gone = None if hidden is None else np.asarray(hidden, np.int64)[chosen]
     kept = np.arange(len(text))
     if len(kept) > MOST:

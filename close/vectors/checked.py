@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 from collections.abc import Iterator
+from tempfile import TemporaryFile
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from close.errors import DataError, MismatchError
+from close.io.keys import cache_folder
 
 __all__ = [
     "Array",
@@ -35,6 +39,8 @@ Ints = npt.NDArray[np.int64]
 Pairs = npt.ArrayLike | Literal["unpaired"] | None
 
 BLOCK = 4096
+IN_MEMORY = 2**30
+"""Bytes of unit rows from which on they are written to a file."""
 NAMED = 5  # rows that a message lists before it only counts
 
 
@@ -177,12 +183,15 @@ def pair_blocks(text: Array, image: Array, pairs: Ints, size: int = BLOCK) -> It
 def unit_rows(x: Any, name: str) -> tuple[npt.NDArray[np.float32], str | None]:
     """Rows of unit length in float32, and a remark if they were not of unit length (to 1e-3) before.
 
+    Those that are so already (to 1e-6) are no copy.
+
     Raises:
         DataError: a shape that is not (N, D), rows that are zero, NaN or infinite (named), or all the same.
     """
     rows = _raw_matrix(x, name)
     norms = _norms(rows, name)
-    unit = _scaled(rows, norms, np.float32)
+    as_it_is = rows.dtype == np.float32 and np.abs(norms - 1).max() <= 1e-6
+    unit = rows.view(UnitRows) if as_it_is else _scaled(rows, norms, np.float32)
     if all(np.ptp(unit[start : start + BLOCK + 1], axis=0).max() < 1e-6 for start in range(0, len(unit), BLOCK)):
         raise DataError(f"{name}: all {len(rows)} rows are the same vector; nothing can be measured on it")
     off = int((np.abs(norms - 1) > 1e-3).sum())
@@ -203,11 +212,21 @@ def _norms(rows: Array, name: str) -> Floats:
 
 
 def _scaled(rows: Array, norms: Floats, dtype: Any) -> Array:
-    """The rows over their lengths."""
-    unit = np.empty(rows.shape, dtype)
+    """The rows over their lengths; many lie in a file that is gone with them, so that they need not stay in memory."""
+    many = rows.size * np.dtype(dtype).itemsize > IN_MEMORY
+    unit = _on_disk(rows.shape, np.dtype(dtype)) if many else np.empty(rows.shape, dtype)
     for start, block in zip(range(0, len(rows), BLOCK), double_blocks(rows), strict=True):
         unit[start : start + BLOCK] = block / norms[start : start + BLOCK, None]
     return unit.view(UnitRows)
+
+
+def _on_disk(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):  # a full disk is told now, and not by a signal at some write
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape) * dtype.itemsize)
+        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def _refuse(bad: Ints, name: str, what: str, total: int) -> None:

@@ -42,10 +42,13 @@ class Neighbours:
     Attributes:
         images_of_text: (N, k) image indices for every text.
         texts_of_image: (M, k) text indices for every image.
+        texts, images: which rows these are of, in their order, where only some were asked.
     """
 
     images_of_text: Ints
     texts_of_image: Ints
+    texts: Ints | None = None
+    images: Ints | None = None
 
 
 class _Nearest:
@@ -96,13 +99,19 @@ def _above(tile: Tensor, least: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return rows, columns
 
 
-def nearest_across(text: Any, image: Any, k: int = NEIGHBOURS) -> Neighbours:
+def nearest_across(text: Any, image: Any, k: int = NEIGHBOURS, *, asked: tuple[Ints, Ints] | None = None) -> Neighbours:
     """The k nearest images of every text and the k nearest texts of every image, by dot product; one product serves both.
 
     Quadratic in time, linear in memory. k is at most the number of rows on either side.
+
+    Args:
+        asked: rows of `text` and of `image`, if not all look for neighbours.
     """
     text, image = matrices(text, image)
     k = min(k, len(text), len(image))
+    if asked is not None:
+        found = nearest(text[asked[0]], image, k)[0], nearest(image[asked[1]], text, k)[0]
+        return Neighbours(*found, *asked)
     images, texts = _Nearest(len(text), k), _Nearest(len(image), k)
     for start in range(0, len(text), HELD * TILE[0]):
         for i, j, tile in _tiles(as_tensor(text[start : start + HELD * TILE[0]]), image):

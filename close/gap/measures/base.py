@@ -65,6 +65,7 @@ class Measure:
         scale: the values that a scale of it shows, lowest and highest; None where it has none.
         interval: how it gets a 95 % interval; None for none.
         sample: exact where empty; else of what a sample is taken when there are too many: texts, images, or paired images.
+        asked_by: of which modality its queries are (0: texts, 1: images), where it looks for neighbours in the other one.
         few: what it is biased on when there are fewer than 4 D of them, and whether it reads high or low then.
         remark: what to note of a value, or "".
         source: the paper, or "elementary".
@@ -81,6 +82,7 @@ class Measure:
     scale: tuple[float, float] | None = None
     interval: Interval | None = None
     sample: tuple[Literal["text", "image", "pairs"], ...] = ()
+    asked_by: Literal[0, 1] | None = None
     few: tuple[Literal["rows", "pairs"], Literal["high", "low"]] | None = None
     remark: Callable[[float], str] | None = None
     source: str = ""

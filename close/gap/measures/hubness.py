@@ -71,4 +71,8 @@ def hubness(text: Any, image: Any, k: int = NEIGHBOURS, *, neighbours: Neighbour
     ),
 )
 def _hubness(data: Modalities, seed: int) -> Mapping[str, float]:
+    if data.asked is not None:
+        raise DataError(
+            "needs the neighbours of every row, and of so many only some are looked for; a larger sample takes all"
+        )
     return vars(hubness(data.text, data.image, neighbours=data.neighbours))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -61,6 +61,7 @@ MISLEADS = "It falls with the number of candidates, and captions that would do a
 def _declared(direction: str, title: str, right: str, scale: tuple[float, float] | None = None) -> tuple[Measure, ...]:
     """R@1, R@5 and R@10 of one direction."""
     place = ("image_to_text", "text_to_image").index(direction)
+    asked_by: Literal[0, 1] = 1 if place == 0 else 0
 
     def interval(at: int) -> Interval:
         return Interval(lambda drawn: _drawn_recall(drawn, place, at), bounds=(0.0, 1.0))
@@ -73,6 +74,7 @@ def _declared(direction: str, title: str, right: str, scale: tuple[float, float]
         "high; chance is 1/N",
         scale=scale,
         interval=interval(1),
+        asked_by=asked_by,
         source="elementary",
         misleads=MISLEADS,
     )
@@ -84,6 +86,7 @@ def _declared(direction: str, title: str, right: str, scale: tuple[float, float]
             f"among {at}",
             f"high; chance is {at}/N",
             interval=interval(at),
+            asked_by=asked_by,
             source="elementary",
             misleads=MISLEADS,
         )

@@ -163,21 +163,22 @@ def _examples(tables: MeasuredTables, seed: int) -> Iterator[_Example]:
     if not tables.captions and tables.names[0] is None:
         return
     modalities, rng = tables.modalities, np.random.default_rng(seed)
-    together = set(map(tuple, modalities.pairs.tolist()))
-    nearest = modalities.neighbours.texts_of_image[:, :NEAREST]
-    asked = np.unique(modalities.pairs[:, 1]) if together else np.arange(len(modalities.image))
-    hit = np.array([(nearest[v, 0], v) in together for v in asked])
+    neighbours = modalities.neighbours
+    known = np.arange(len(modalities.image)) if neighbours.images is None else neighbours.images
+    place = dict(zip(known.tolist(), neighbours.texts_of_image[:, :NEAREST], strict=True))
+    asked, ranks = modalities.hit_ranks[0] if len(modalities.pairs) else (known, np.ones(len(known)))
+    hit = ranks == 0
     found, missed = (rng.permutation(asked[hit == side]) for side in (True, False))
     half = max(EXAMPLES // 2, EXAMPLES - len(missed))
     for v in [*found[:half].tolist(), *missed[: EXAMPLES - min(half, len(found))].tolist()]:
-        row = int(modalities.image_rows[v])
+        row, own = int(modalities.image_rows[v]), modalities.pairs[modalities.pairs[:, 1] == v, 0].tolist()
         yield _Example(
             name=_image_name(tables, row),
             picture=_thumbnail(tables.pictures.get(row)),
-            own=[_text(tables, int(t)) for t in modalities.pairs[modalities.pairs[:, 1] == v, 0]],
+            own=[_text(tables, t) for t in own],
             answers=[
-                _Answer(_text(tables, t), float(modalities.text[t] @ modalities.image[v]), (t, v) in together)
-                for t in nearest[v].tolist()
+                _Answer(_text(tables, t), float(modalities.text[t] @ modalities.image[v]), t in own)
+                for t in place[v].tolist()
             ],
         )
 

@@ -20,7 +20,9 @@ from close.gap.measures.shifted_loss import shifted_loss
 from close.gap.measures.spread import cone, dimension_gap, trace_ratio
 from close.gap.measures.structure import cka, procrustes_residual
 from close.gap.measures.uniformity import uniformity
+from close.gap.modalities import Modalities
 from close.vectors.checked import UnitRows
+from close.vectors.neighbours import nearest_across
 
 
 def unit(rows):
@@ -268,6 +270,39 @@ def test_above_the_limit_a_seeded_sample_is_used_and_said(sides, report):
         assert sampled[name] == pytest.approx(report[name], rel=0.1)
     same(report, sampled, but=("uniformity", "mmd", "neighbour_agreement"), rel=0)
     same(sampled, measure_gap(*sides, sample=150, bootstrap=0), rel=0)
+
+
+def test_of_very_many_rows_some_look_for_neighbours_among_all(sides, report, monkeypatch):
+    monkeypatch.setattr("close.gap.modalities.LEAST_ASKED", 60)
+    some = measure_gap(*sides, sample=30, bootstrap=200)
+    for direction, kind in (("image_to_text", "images"), ("text_to_image", "texts")):
+        name = f"recall.{direction}.at_1"
+        assert some.notes[name] == f"asked by 75 of 300 {kind}, drawn with seed 0"  # 150² answers for 300
+        assert some[name] != report[name]
+        assert some.intervals[name][0] <= report[name] <= some.intervals[name][1]
+    assert some["hubness.text"] is None
+    assert "a larger sample" in some.notes["hubness.text"]
+    data = Modalities.of(*sides).asking(150, 0)
+    texts, images = data.asked
+    whole = nearest_across(*sides)
+    assert np.array_equal(data.neighbours.texts_of_image, whole.texts_of_image[images])
+    assert np.array_equal(data.neighbours.images_of_text, whole.images_of_text[texts])
+    for (queries, ranks), (every, known) in zip(data.hit_ranks, Modalities.of(*sides).hit_ranks, strict=True):
+        assert np.array_equal(ranks, known[np.isin(every, queries)])
+
+
+def test_unit_rows_of_a_file_stay_there(sides, tmp_path, monkeypatch):
+    text, image = sides
+    np.save(tmp_path / "text.npy", text.astype(np.float32))
+    np.save(tmp_path / "image.npy", 3 * image.astype(np.float32))
+    monkeypatch.setattr("close.vectors.checked.IN_MEMORY", 0)
+    monkeypatch.setenv("CLOSE_CACHE", str(tmp_path / "cache"))
+    tables = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("text", "image")]
+    data = Modalities.of(*tables)
+    assert np.shares_memory(data.text, tables[0])
+    assert isinstance(data.image.base, np.memmap)
+    assert not any((tmp_path / "cache").iterdir())  # gone by name
+    same(measure_gap(*sides, bootstrap=0), measure_gap(*tables, bootstrap=0), rel=1e-5)
 
 
 # intervals
