@@ -25,7 +25,7 @@ from close.io.plain import read_yaml
 from close.io.progress import progress
 from close.io.record import stamp
 from close.mini import WORLDS, World, export
-from close.runs.evaluate import evaluate
+from close.runs.evaluate import evaluated
 from close.runs.folder import RECIPE_FILE, RUN_FILE
 from close.runs.recipe import Recipe
 from close.runs.recipe_file import portable
@@ -193,15 +193,8 @@ def _is_done(folder: Path, recipe: Recipe) -> bool:
 
 
 def _scores(folder: Path, test: Path) -> dict[str, Any]:
-    scores = {}
-    for modality in ("image", "text"):
-        saved = folder / "evaluations" / f"{test.stem}-{modality}" / "scores.json"
-        fresh = saved.is_file() and read_json(saved)["data_sha256"] == open_rows(test).sha256
-        scores[modality] = (
-            read_json(saved) if fresh else evaluate(folder, test, modality=modality, tokenizer="python")
-        )["scores"]
-    text = {key: scores["text"][key] for key in (*SCORES, "attribute_recall")}
-    return {**scores["image"], "fed_text": text}
+    fed_text = evaluated(folder, test, "text")
+    return {**evaluated(folder, test), "fed_text": {key: fed_text[key] for key in (*SCORES, "attribute_recall")}}
 
 
 def _gap(encoder: ContrastiveEncoder, rows: RowFile) -> dict[str, Any]:

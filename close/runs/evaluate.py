@@ -9,13 +9,16 @@ from typing import Any
 
 from close.data.rows import Modality, Row, RowFile
 from close.data.shards import open_rows
+from close.errors import DataError, MissingError
 from close.evaluation.bootstrap import Scores
 from close.evaluation.match import Missing
+from close.evaluation.metrics import METRICS
 from close.evaluation.page import write_evaluation_page
 from close.evaluation.scores import score_rows
 from close.io.files import write_json, write_text
 from close.io.hub import hub_run_of
 from close.io.jobs import clear, exclusively
+from close.io.plain import read_plain
 from close.io.record import code_sums
 from close.io.versions import versions
 from close.runs.folder import RUN_FILE, open_run
@@ -25,7 +28,7 @@ from close.runs.predict import Told, decoding_of, task_of, tell
 SHOWN = 10
 """Probabilities kept with a prediction."""
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "evaluated", "kept_scores"]
 
 
 def evaluate(
@@ -88,6 +91,31 @@ def evaluate(
         result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation)
         result |= {"data": str(data), "limit": limit, "scores": scores, "examples": shown}
         return _saved(result, place, zip(told.seen, told.answers, strict=True))
+
+
+def evaluated(run: Path, data: Path, modality: Modality = "image") -> dict[str, Any]:
+    """Scores of a run in its folder, made by `evaluate` as it comes; those that it has of the same rows are read."""
+    place = run / "evaluations" / f"{data.stem}-{modality}"
+    with exclusively(place, "is being made"):
+        found = kept_scores(place / "scores.json")
+    if found.get("data_sha256") != open_rows(data).sha256:
+        found = evaluate(run, data, modality=modality, tokenizer="python")
+    return dict(found["scores"])
+
+
+def kept_scores(file: Path) -> dict[str, Any]:
+    """What a file of scores says; nothing where it is not there, or is damaged: scores can be made again."""
+    try:
+        found = read_plain(file)
+    except (MissingError, DataError):
+        return {}
+    scores = found.get("scores")
+    keys = [score.key for score in METRICS.scores() if score.headline]
+    if not isinstance(scores, dict) or not all(
+        isinstance(scores.get(key, 0.0), (int, float, type(None))) for key in keys
+    ):
+        return {}
+    return found
 
 
 def _place(captioner: CloseCaptioner, data: str | Path, modality: Modality, decode: Decode | None) -> Path:

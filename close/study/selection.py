@@ -25,14 +25,13 @@ from numpy.typing import NDArray
 
 from close.data.rows import Row, RowFile
 from close.data.shards import open_rows
-from close.errors import DataError, MissingError
 from close.evaluation.images import select_rows
 from close.evaluation.metrics import METRICS
 from close.evaluation.scores import score_rows
 from close.gap.advice.pseudo_images import moved_to_images
 from close.io.files import write_json, write_text
 from close.io.keys import cache_folder
-from close.io.plain import read_plain
+from close.runs.evaluate import kept_scores
 from close.runs.pipeline import CloseCaptioner, load
 from close.runs.row_vectors import embeddings_of
 from close.tasks import Task
@@ -40,7 +39,7 @@ from close.vectors.cache import cached_table
 from close.vectors.checked import Ints
 from close.vectors.open import check_encoder, open_vectors
 
-__all__ = ["best", "kept_scores", "saved_selection", "selection_score"]
+__all__ = ["best", "saved_selection", "selection_score"]
 
 STAND_INS = {"text": "mean of the captions", "unpaired": "mean of the captions, and another image's wording"}
 """What a record says of its stand-ins, by what they are made of; scores by others are not comparable."""
@@ -139,21 +138,6 @@ def saved_selection(run: Path, data: Path, *, image: Path | None = None) -> dict
         return found
     found = selection_score(run, data, image=image)
     write_json(place, found)
-    return found
-
-
-def kept_scores(file: Path) -> dict[str, Any]:
-    """What a file of scores says; nothing where it is not there, or is damaged: scores can be made again."""
-    try:
-        found = read_plain(file)
-    except (MissingError, DataError):
-        return {}
-    scores = found.get("scores")
-    keys = [score.key for score in METRICS.scores() if score.headline]
-    if not isinstance(scores, dict) or not all(
-        isinstance(scores.get(key, 0.0), (int, float, type(None))) for key in keys
-    ):
-        return {}
     return found
 
 

@@ -24,12 +24,12 @@ from close.io.files import write_json, write_text
 from close.io.jobs import clear, exclusively
 from close.io.record import stamp
 from close.model.language_models.loading import check_language_model
-from close.runs.evaluate import evaluate
+from close.runs.evaluate import evaluated
 from close.runs.recipe import Recipe, checked
 from close.study.arms import Arm, merged, naming
 from close.study.export import FEW, csv_of, latex_of, table_of
 from close.study.results import plot, plot_methods, summarise
-from close.study.selection import kept_scores, saved_selection
+from close.study.selection import saved_selection
 from close.tasks import get_task
 from close.training.checks import check_work
 from close.training.origin import filled_in
@@ -75,20 +75,10 @@ def run_arm(
     looked = (("image", test, "image"), ("text", test, "text"), ("tuning", tune, "image"))
     for name, rows, modality in looked:
         if rows is not None:
-            scores[name] = _headlines(_evaluated(place, rows, modality))
+            scores[name] = _headlines(evaluated(place, rows, modality))
     if select is not None and recipe.train_on == "text":
         scores["selection"] = _headlines(saved_selection(place, select, image=select_images)["scores"])
     return scores
-
-
-def _evaluated(run: Path, rows: Path, modality: Modality) -> dict[str, Any]:
-    """The scores of a run; those that it has of the same rows are read."""
-    place = run / "evaluations" / f"{rows.stem}-{modality}"
-    with exclusively(place, "is being made"):
-        found = kept_scores(place / "scores.json")
-    if found.get("data_sha256") != open_rows(rows).sha256:
-        found = evaluate(run, rows, modality=modality, tokenizer="python")
-    return dict(found["scores"])
 
 
 def _headlines(scores: dict[str, Any]) -> dict[str, float]:
