@@ -84,9 +84,9 @@ def measure_gap(
         pairs: None pairs by row, "unpaired" has no pairs, else (P, 2) integers (text index, image index); a text or an image may
             be in several. Image rows that are exactly equal are one image.
         groups: (N,) labels: captions of one image share theirs. From the pairs, where not given.
-        sample: with more rows than this, measures quadratic in N (uniformity, MMD, neighbour agreement) take this many, drawn
-            with `seed`. With more than five times as many, R@k asks so few of them, for all answers there are, that it costs no
-            more than those would, and hubness is None. The notes say so. All others are exact.
+        sample: with more rows than this, measures quadratic in N (uniformity, MMD, neighbour agreement), and separability, take
+            this many, drawn with `seed`. With more than five times as many, R@k asks so few of them, for all answers there are,
+            that it costs no more than those would, and hubness is None. The notes say so. All others are exact.
         bootstrap: resamples for the intervals; 0 leaves them out.
         progress: called with the name of what is measured next.
     Raises:

@@ -20,7 +20,7 @@ def separability(text: Any, image: Any, pairs: Pairs = None, *, seed: int = 0) -
     """Held-out accuracy of logistic regression that tells images from texts (Shi et al., 2023; Schrodi et al., 2025).
 
     A random half of the images trains with its texts, the other half tests, so that no image is on both sides. Both modalities
-    weigh the same, in training and in the (balanced) accuracy; L2 penalty C = 1 on unit rows. Iterative, on all rows.
+    weigh the same, in training and in the (balanced) accuracy; L2 penalty C = 1 on unit rows. Iterative; a report takes a sample.
 
     Healthy: .5 can't be told apart; 1 for every CLIP model as it comes.
 
@@ -62,6 +62,7 @@ def split_accuracy(text: Any, image: Any, clusters: Ints, seed: int) -> float:
         "0.5–0.65; every CLIP model 1.0",
         high=0.65,
         scale=(0.5, 1.0),
+        sample=("text", "image"),
         remark=lambda accuracy: BELOW_CHANCE if accuracy < 0.5 else "",
         source="Shi et al., 2023; Schrodi et al., ICLR 2025",
         misleads="The smallest shift along a direction without spread gives 1.0: it says that there is a gap, not "

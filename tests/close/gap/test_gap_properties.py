@@ -268,7 +268,7 @@ def test_above_the_limit_a_seeded_sample_is_used_and_said(sides, report):
         assert sampled[name] != report[name]
     for name in ("mmd", "uniformity.cross"):
         assert sampled[name] == pytest.approx(report[name], rel=0.1)
-    same(report, sampled, but=("uniformity", "mmd", "neighbour_agreement"), rel=0)
+    same(report, sampled, but=("uniformity", "mmd", "neighbour_agreement", "separability"), rel=0)
     same(sampled, measure_gap(*sides, sample=150, bootstrap=0), rel=0)
 
 
