@@ -18,11 +18,11 @@ FEW = 3
 
 
 def table_of(summary: dict[str, Any]) -> str:
-    """The table as Markdown, what its numbers mean below it."""
+    """The table as Markdown, what its numbers mean below it; of several settings the methods come first."""
     head, rows = _cells(summary)
     lines = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in (head, *rows)]
     lines.insert(1, "|" + "---|" * len(head))
-    return "\n".join([*lines, "", *_methods(summary), *_notes(summary)]) + "\n"
+    return "\n".join([*_methods(summary), *lines, "", *_notes(summary)]) + "\n"
 
 
 def _methods(summary: dict[str, Any]) -> list[str]:
