@@ -100,7 +100,8 @@ class Served:
 
 def _about_task(captioner: CloseCaptioner, name: str) -> dict[str, Any]:
     known = captioner.use_task(name).confidence
-    return {"labels": list(get_task(name).labels), "calibrated": known is not None and dict(known.settings)}
+    task = get_task(name)
+    return {"labels": list(task.labels), "views": task.views, "calibrated": known is not None and dict(known.settings)}
 
 
 def load_runs(runs: Iterable[str | Path], **settings: Any) -> dict[str, Served]:

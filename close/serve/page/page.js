@@ -1,13 +1,14 @@
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-const WANTS = { vqa: "Question", vqa_e: "Question", entailment: "Hypothesis", caption: "" };
+const WANTS = { vqa: "Question", vqa_e: "Question", entailment: "Hypothesis", nlvr2: "Statement", caption: "" };
 const TRIES = 6;
 let runs = [];
 let samples = [];
 const NAMES = { recordings: ["a recording", "recordings"], films: ["a film", "films"] };
 let WORDS = ["a picture", "pictures"];
 let items = [];
+let begun = [];
 let key = sessionStorage.getItem("close-key") || "";
 
 /** An element with properties, classes and children; text is text, whatever it holds. */
@@ -73,7 +74,8 @@ function askKey() {
 const chosen = () => runs.find((run) => run.name === $("run").value) || runs[0];
 const task = () => document.querySelector("#segments input:checked")?.value || chosen().tasks[0].name;
 const wants = (name) => WANTS[name] ?? "Context";
-const needsContext = () => ["Question", "Hypothesis"].includes(wants(task()));
+const needsContext = () => ["Question", "Hypothesis", "Statement"].includes(wants(task()));
+const views = (run = chosen()) => (run.tasks.find((one) => one.name === task()) || run.tasks[0]).views;
 
 function showTasks() {
   const before = document.querySelector("#segments input:checked")?.value;
@@ -92,12 +94,15 @@ function showContext() {
   const label = wants(task());
   $("context-field").hidden = !label;
   $("context-label").textContent = label;
-  const own = items.length && items[0].sample ? [items[0].sample] : samples;
+  const own = items.length && items[0].views?.[0].sample ? [items[0].views[0].sample] : samples;
   const kind = { Question: "questions", Hypothesis: "hypotheses" }[label];
   const ideas = kind ? own.flatMap((sample) => sample[kind] || []).slice(0, 12) : [];
   $("ideas").replaceChildren(...ideas.map((value) => make("option", { value })));
   $("context").placeholder = ideas[0] || "";
   $("again").textContent = needsContext() ? "Ask" : "Ask again";
+  $("text-note").hidden = views() > 1;
+  $("text-lines").hidden = views() < 2;
+  tellBegun();
 }
 
 /** The fields of a request to one run. */
@@ -117,32 +122,35 @@ function fields(run) {
 
 function request(item, run) {
   const values = fields(run);
-  if (item.text !== undefined) {
-    return { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ...values, texts: [item.text] }) };
+  if ((item.texts || item.views).length > 1) values.together = true;
+  if (item.texts) {
+    return { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ...values, texts: item.texts }) };
   }
   const form = new FormData();
   for (const [name, value] of Object.entries(values)) for (const each of [value].flat()) form.append(name, each);
-  form.append("images", item.file, item.name);
+  for (const view of item.views) form.append("images", view.file, view.name);
   return { method: "POST", body: form };
 }
 
 // what is shown
 
+/** A picture or a recording as it is shown. */
+function view({ file, name, url, sample }) {
+  if (file.type.startsWith("audio/")) return make("audio", { controls: true, ariaLabel: `Your recording ${name}`, src: url });
+  const shown = make("img", { alt: sample ? sample.caption : `Your picture ${name}`, src: url });
+  shown.addEventListener("load", () => shown.classList.toggle("tiny", shown.naturalWidth <= 128));
+  shown.addEventListener("error", () => shown.replaceWith(make("div", { className: "absent", textContent: "Your browser shows no preview of this file" })));
+  return shown;
+}
+
+/** An item of texts, or of views: files with their names and addresses. */
 function add(item) {
-  const li = make("li", { className: `item card ${item.text === undefined ? "image" : "text"}` });
-  const kind = make("span", { className: "kind", textContent: item.text === undefined ? "Picture" : "Text" });
-  let shown;
-  if (item.text !== undefined) shown = make("blockquote", { textContent: item.text });
-  else if (item.file.type.startsWith("audio/")) {
-    kind.textContent = "Sound";
-    shown = make("audio", { controls: true, ariaLabel: `Your recording ${item.name}`, src: item.url });
-  }
-  else {
-    shown = make("img", { alt: item.sample ? item.sample.caption : `Your picture ${item.name}`, src: item.url });
-    shown.addEventListener("load", () => shown.classList.toggle("tiny", shown.naturalWidth <= 128));
-    shown.addEventListener("error", () => shown.replaceWith(make("div", { className: "absent", textContent: "Your browser shows no preview of this file" })));
-  }
-  const figure = make("figure", { className: "shown" }, shown, make("figcaption", {}, kind, ` ${item.text === undefined ? item.name : `in place of ${WORDS[0]}`}`));
+  const li = make("li", { className: `item card ${item.texts ? "text" : "image"}` });
+  const sound = item.views?.[0].file.type.startsWith("audio/");
+  const kind = make("span", { className: "kind", textContent: item.texts ? "Text" : sound ? "Sound" : "Picture" });
+  const shown = item.texts ? item.texts.map((text) => make("blockquote", { textContent: text })) : item.views.map(view);
+  item.name = (item.texts || item.views.map((one) => one.name)).join(" · ");
+  const figure = make("figure", { className: "shown" }, ...shown, make("figcaption", {}, kind, ` ${item.texts ? `in place of ${WORDS[0]}` : item.name}`));
   item.answers = make("div", { className: "answers" });
   item.asked = 0;
   li.append(figure, item.answers);
@@ -202,9 +210,9 @@ function show(item, body, output, run) {
     body.append(make("ol", { className: "bars", ariaLabel: output.probabilities ? "Probabilities" : "Candidates" }, ...rows.slice(0, 12).map((row) =>
       make("li", {}, make("div", { className: "line" }, make("span", { textContent: row.text }), make("span", { className: "number", textContent: row.number })), bar(row.share)))));
   }
-  if (item.text === undefined && output.text && !output.probabilities && !wants(fields(run).task)) {
+  if (item.views?.length === 1 && output.text && !output.probabilities && !wants(fields(run).task)) {
     const back = make("button", { type: "button", className: "link", textContent: "Feed this back as text" });
-    back.addEventListener("click", () => add({ name: output.text, text: output.text }));
+    back.addEventListener("click", () => add({ texts: [output.text] }));
     body.append(make("p", { className: "actions" }, back));
   }
   say(`${item.name}: ${output.text || "nothing"}`);
@@ -225,7 +233,19 @@ function say(text) {
 // what a person does
 
 function take(files) {
-  for (const file of files) add({ name: file.name || "pasted picture", file, url: URL.createObjectURL(file) });
+  for (const file of files) gather({ name: file.name || "pasted picture", file, url: URL.createObjectURL(file) });
+}
+
+/** Views become an item when there are as many as the task takes of each. */
+function gather(view) {
+  begun.push(view);
+  if (begun.length >= views()) add({ views: begun.splice(0, views()) });
+  tellBegun();
+}
+
+function tellBegun() {
+  const left = views() - begun.length;
+  $("begun").textContent = begun.length ? `${begun.map((one) => one.name).join(", ")}: ${left} more, ${task()} takes ${views()} at once` : "";
 }
 
 function address(sample) {
@@ -239,12 +259,12 @@ function thumb(sample) {
 
 async function takeSample(sample) {
   const bytes = Uint8Array.from(atob(sample.data), (one) => one.charCodeAt(0));
-  add({ name: sample.name, sample, file: new Blob([bytes], { type: sample.type }), url: address(sample) });
+  gather({ name: sample.name, sample, file: new Blob([bytes], { type: sample.type }), url: address(sample) });
 }
 
 function feed() {
-  const text = $("text").value.trim();
-  if (text) add({ name: text, text });
+  const texts = views() > 1 ? $("text").value.split("\n").map((line) => line.trim()).filter(Boolean) : [$("text").value.trim()];
+  if (texts[0]) add({ texts });
   else $("text").focus();
 }
 
@@ -272,8 +292,10 @@ function listen() {
   $("segments").addEventListener("change", showContext);
   $("controls").addEventListener("submit", (event) => { event.preventDefault(); items.forEach(answer); });
   $("clear").addEventListener("click", () => {
-    items.forEach((item) => { item.asked++; if (item.url?.startsWith("blob:")) URL.revokeObjectURL(item.url); });
-    items = [];
+    items.forEach((item) => { item.asked++; });
+    [...begun, ...items.flatMap((item) => item.views || [])].forEach(({ url }) => { if (url.startsWith("blob:")) URL.revokeObjectURL(url); });
+    [items, begun] = [[], []];
+    tellBegun();
     $("cards").replaceChildren();
     $("empty").hidden = false;
     $("clear").hidden = $("again").disabled = true;

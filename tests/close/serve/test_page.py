@@ -192,3 +192,34 @@ def test_axe_finds_nothing_serious(page, photo):
         page.looks(1280, 900, scheme)
         found = page.js("axe.run().then((all) => all.violations.map((one) => [one.impact, one.id]))")
         assert not [one for one in found if one[0] in ("serious", "critical")], found
+
+
+def test_two_pictures_are_one_item_of_a_task_that_takes_two(browser, tmp_path, photo, shots):
+    export(tmp_path / "data", "train", 6)
+    training = {"epochs": 1, "batch_size": 16, "save_strategy": "no"}
+    values = {"data": {"train": str(tmp_path / "data" / "pairs.jsonl")}, "task": "nlvr2", "training": training}
+    with serving([train(Recipe.model_validate(values), tmp_path / "pairs")], Limits()) as (server, *_):
+        browser.looks(1280, 900)
+        browser.open(server.url)
+        browser.told.clear()
+        assert browser.text("#context-label") == "Statement"
+        browser.drop([photo])
+        browser.sees("document.querySelector('#begun').textContent")
+        assert browser.text("#begun") == "a photo.png: 1 more, nlvr2 takes 2 at once"
+        browser.click("#thumbs button")
+        browser.sees("document.querySelectorAll('.item img').length === 2")
+        assert browser.text("#begun") == ""
+        browser.click("#context")
+        browser.type("there is a red star in both")
+        browser.enter()
+        browser.sees("document.querySelectorAll('.bars li').length === 2")
+        assert browser.text(".said") in ("true", "false")
+        assert browser.text("figcaption") == "Picture a photo.png · sample 1"
+        browser.shot(shots / "two.png")
+        browser.js("document.querySelector('#text').value = 'a red star\\n\\na blue box'")
+        browser.click("#feed")
+        browser.sees(
+            "document.querySelectorAll('.item').length === 2 && document.querySelectorAll('.said').length === 2"
+        )
+        assert browser.js("document.querySelectorAll('blockquote').length") == 2
+        assert browser.told == []
