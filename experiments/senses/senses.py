@@ -59,6 +59,7 @@ class Bench:
         self.args, self.rows, self.base, self.keys, self.evaluation = args, rows, base, scores, evaluation
         self.settings = {key: getattr(args, key) for key in ("steps", "scenes", "test_scenes")}
         self.settings[world] = versions()[world]
+        self.items = "sounds" if world == "mini_sound_world" else "pictures"
         recorded = read_json(args.out) if args.out.is_file() else {}
         self.kept = recorded if recorded.get("settings") == self.settings else None
         self.recorded = (self.kept or {}).get("runs", {})
@@ -95,7 +96,7 @@ class Bench:
                     train(self.recipe(changes, SETTINGS[setting], seed), folder, resume=True)
                     found = {"seed": seed, "minutes": (time.perf_counter() - begun) / 60, **self._evaluated(folder)}
                     write_json(done, found)
-                    told = f"{self.keys[0]} {found['image'][self.keys[0]]:.1f} on pictures"
+                    told = f"{self.keys[0]} {found['image'][self.keys[0]]:.1f} on {self.items}"
                     line = f"{setting}, {arm}, seed {seed}: {told}, in {found['minutes']:.1f} min"
                     print(time.strftime("%H:%M:%S"), line, file=sys.stderr, flush=True)
         return dict(read_json(done))
@@ -129,12 +130,12 @@ def summary(runs: list[dict[str, Any]], keys: Iterable[str]) -> dict[str, Any]:
 
 def markdown(record: dict[str, Any], keys: tuple[str, ...]) -> str:
     """A table a setting."""
-    lines = []
+    lines, items = [], record["items"]
     for setting, table in record["arms"].items():
         lines += [
             f"### {setting}",
             "",
-            f"| | {', pictures in | '.join(keys)}, pictures in | {keys[0]}, text in | share recovered % | seeds |",
+            f"| | {f', {items} in | '.join(keys)}, {items} in | {keys[0]}, text in | share recovered % | seeds |",
         ]
         lines += ["|" + "---|" * (len(keys) + 4)]
         for arm, found in table.items():
@@ -158,7 +159,7 @@ def plot(record: dict[str, Any], key: str, path: Path) -> None:
         for modality, colour, up in (("text", "#9aa8bb", 0.14), ("image", "#1f7a63", -0.14)):
             for row, arm in enumerate(table.values()):
                 score = arm[modality][key]
-                label = ("pictures in" if modality == "image" else "text in") if row == 0 else None
+                label = (f"{record['items']} in" if modality == "image" else "text in") if row == 0 else None
                 panel.plot([score["mean"]], [row + up], "o", color=colour, label=label)
                 panel.plot(score["values"], [row + up] * len(score["values"]), "|", color=colour, markersize=9)
         panel.set_yticks(range(len(table)), list(table), fontsize=8)
@@ -176,7 +177,7 @@ def options(doc: str | None, file: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=1875, help="of a run; the demo's")
+    parser.add_argument("--steps", type=int, default=938, help="of a run; half the demo's")
     parser.add_argument("--scenes", type=int, default=TRAIN_SCENES)
     parser.add_argument("--test-scenes", type=int, default=TEST_SCENES)
     parser.add_argument("--threads", type=int, default=1)
@@ -200,6 +201,7 @@ def main(bench: Bench, arms: Mapping[str, Mapping[str, Any]], *, base: str = "no
         raise SystemExit("no run is finished here yet")
     record = {
         "settings": bench.settings,
+        "items": bench.items,
         "training": TRAINING,
         "arms": {name: {arm: summary(each, bench.keys) for arm, each in table.items()} for name, table in runs.items()},
         "shares": {name: shares(table, bench.keys[0], base, top) for name, table in runs.items()},
