@@ -13,7 +13,7 @@ from close.data.rows import RowFile
 from close.io.files import write_text
 from close.mini import Claim, World, world_of
 
-__all__ = ["write_report"]
+__all__ = ["SCORES", "write_report"]
 
 PICTURES = 18
 SCORES = {"cider": "CIDEr", "attribute_accuracy": "attribute accuracy"}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from close.data.rows import RowFile
 from close.data.shards import open_rows
-from close.demo.report import write_report
+from close.demo.report import SCORES, write_report
 from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import CloseError, OutputExistsError
 from close.evaluation.transfer import recovered_share
@@ -34,7 +34,6 @@ from close.vectors.cache import cached_table
 
 __all__ = ["METHODS", "run_demo"]
 
-SCORES = ("cider", "attribute_accuracy")
 TRAIN_SCENES, TEST_SCENES = 3000, 300
 TRAINING = {"epochs": 8, "batch_size": 64, "learning_rate": 2.0e-3, "save_strategy": "no", "warmup_steps": 50}
 
@@ -80,7 +79,6 @@ def run_demo(
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "data").is_dir():
         raise OutputExistsError(f"{folder} exists and holds no demo; choose another folder with --out")
     with exclusively(folder, "is being made"):
-        folder.mkdir(exist_ok=True)
         clear(folder)
         _run(folder, WORLDS[world], seed, scenes, epochs)
     return folder / "report.html"

@@ -17,11 +17,9 @@ from close.gap.modalities import Modalities, one_text_per_image
 from close.gap.resample import resamples
 from close.vectors.checked import Floats, Ints, Pairs
 
-__all__ = ["GapReport", "asking", "measure_gap", "measure_modalities"]
+__all__ = ["GapReport", "measure_gap", "measure_modalities"]
 
 LEVEL = 0.95
-SEARCHED = 5
-"""Samples whose every row is searched for among all others."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def measure_modalities(
     progress: Callable[[str], None] | None = None,
 ) -> GapReport:
     """`measure_gap` of modalities that are ready."""
-    data = asking(data, sample, seed)
+    data = data.asking(sample, seed)
     tell = progress or (lambda _: None)
     values: dict[str, float | None] = dict.fromkeys(MEASURES.names)
     notes = dict(data.notes)
@@ -120,11 +118,6 @@ def measure_modalities(
     intervals = _intervals(data, values, bootstrap, seed)
     curves = {} if values["search.cosine"] is None else {"search": data.search.to_dict()}
     return GapReport(len(data.text), data.n_image, data.text.shape[1], values, intervals, notes, curves)
-
-
-def asking(data: Modalities, sample: int, seed: int) -> Modalities:
-    """The data, of which no more look for neighbours than `sample` allows; as they are where that was said before."""
-    return data if data.asked is not None else data.asking(SEARCHED * sample, seed)
 
 
 def _computed(computation: Computation, drawn: _Drawn, seed: int) -> tuple[dict[str, float | None], dict[str, str]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from close.errors import RecipeError
 from close.gap.adapted import adapt
-from close.gap.measure import GapReport, asking, measure_modalities
+from close.gap.measure import GapReport, measure_modalities
 from close.gap.modalities import Modalities
 from close.gap.pairing import Pairing, read_pairs, side_by_side
 from close.vectors.open import check_encoder, open_vectors
@@ -82,7 +82,7 @@ def measure_tables(
             found = read_pairs(pairs, text, image)
         elif per_image:
             found = side_by_side(per_image, text, image)
-        modalities = asking(Modalities.of(text, image, found.pairs, found.groups), sample, seed)
+        modalities = Modalities.of(text, image, found.pairs, found.groups).asking(sample, seed)
         modalities = replace(modalities, notes={**modalities.notes, **_remark(text, image, found)})
         fingerprint = fingerprint or text.fingerprint or image.fingerprint
         measured.append(

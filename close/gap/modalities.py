@@ -29,7 +29,8 @@ from close.vectors.second_moments import Moments, PairMoments, moments, pair_mom
 
 __all__ = ["Modalities", "hit_ranks", "one_text_per_image", "pair_cosines", "pair_distances", "text_clusters"]
 
-LEAST_ASKED = 1000
+SEARCHED, LEAST_ASKED = 5, 1000
+"""Samples whose every row looks for neighbours among all others, and how many do at least where there are more."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,10 @@ class Modalities:
             notes={side: "; ".join(filter(None, parts)) for side, parts in remarks.items() if any(parts)},
         )
 
-    def asking(self, limit: int, seed: int) -> Modalities:
-        """The same where neither side has more rows than the limit; else so few look for neighbours that it costs no more."""
-        sides = len(self.text), len(self.image)
-        if max(sides) <= limit:
+    def asking(self, sample: int, seed: int) -> Modalities:
+        """The same up to five samples a side, or where some were chosen; else so few look for neighbours as cost no more."""
+        sides, limit = (len(self.text), len(self.image)), SEARCHED * sample
+        if self.asked is not None or max(sides) <= limit:
             return self
         rng = np.random.default_rng(seed)
         able = [np.unique(rows) for rows in self.pairs.T] if len(self.pairs) else [np.arange(side) for side in sides]

@@ -121,8 +121,11 @@ def exclusively(target: Path, doing: str) -> Iterator[None]:
 
 
 def clear(folder: Path, names: str = ".+") -> None:
-    """Remove what killed processes were about to call by one of these names (a regular expression), directly in a folder."""
-    for path in folder.iterdir():
+    """Remove what killed processes were about to call by one of these names (a regular expression), directly in a folder.
+
+    Where there is no such folder there is nothing to remove.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
         if is_temporary(path, names):
             remove(path)
 

@@ -38,8 +38,9 @@ def stamp(runs: Path | None = None, kept: Mapping[str, Any] | None = None) -> di
         is of one. commit: of the checkout, with a `+` where the code differs from it, None where the toolkit was installed
         without one. processor: its kind.
     """
-    code = code_sums()
-    if runs is not None:
+    if runs is None:
+        code = code_sums()
+    else:
         files = {"training": Path(runs).rglob("run.json"), "scoring": Path(runs).rglob("evaluations/*/scores.json")}
         code = {part: _joined(_code(read_json(file), part) for file in files[part]) for part in CODE}
     if kept:
@@ -106,6 +107,7 @@ def _idle(source: str) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
         before = token.type
 
 
+@cache
 def _commit() -> str | None:
     """Of the checkout that the package lies in, if it does."""
 

@@ -158,8 +158,7 @@ def _settings(
 def _saved(result: dict[str, Any], place: Path, answers: Iterable[tuple[Row, Answer]]) -> dict[str, Any]:
     """Predictions, page and scores in their folder."""
     result["folder"] = str(place)
-    if place.is_dir():
-        clear(place, r"predictions\.jsonl|scores\.json|report\.html")  # of a killed one
+    clear(place, r"predictions\.jsonl|scores\.json|report\.html")  # of a killed one
     write_text(place / "predictions.jsonl", "".join(_line(row, answer) for row, answer in answers))
     write_evaluation_page(result, place / "report.html")
     write_json(place / "scores.json", result)  # last: where it is, all is

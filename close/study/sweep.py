@@ -127,7 +127,6 @@ def sweep(
     _check(base, arms, seeds, folder, data, tuner, chooser, images)
     results: dict[str, dict[str, Any]] = {}
     with exclusively(folder, "is being made"):
-        folder.mkdir(exist_ok=True)
         clear(folder)
         for number, (seed, arm) in enumerate(product(seeds, arms), 1):
             tell(f"run {number} of {len(arms) * len(seeds)}: {arm.name}, seed {seed}")

@@ -282,7 +282,7 @@ def test_of_very_many_rows_some_look_for_neighbours_among_all(sides, report, mon
         assert some.intervals[name][0] <= report[name] <= some.intervals[name][1]
     assert some["hubness.text"] is None
     assert "a larger sample" in some.notes["hubness.text"]
-    data = Modalities.of(*sides).asking(150, 0)
+    data = Modalities.of(*sides).asking(30, 0)
     texts, images = data.asked
     whole = nearest_across(*sides)
     assert np.array_equal(data.neighbours.texts_of_image, whole.texts_of_image[images])
