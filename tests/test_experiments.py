@@ -8,36 +8,60 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
+SIZES = ("--steps", "1", "--scenes", "20", "--test-scenes", "2")
+TWO = ("warm-up 0", "warm-up 50")
+
+
+def made(name: str, folder: Path, *more: str, seeds: tuple[str, ...] = ("0",)) -> dict:
+    """The record of an experiment, which is the same when it is only written down again, from the runs or from itself."""
+    script, out = ROOT / "experiments" / name / "run.py", folder / "results.json"
+    variables = os.environ | {"CLOSE_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+    def run(*own: str) -> tuple[str, dict]:
+        command = [sys.executable, script, *SIZES, "--seeds", *seeds, *more, "--out", out, *own]
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=1200)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, json.loads(out.read_text())
+
+    table, record = run("--work", folder / "work")
+    assert record["code"]["training"] not in ("", "unknown")
+    out.unlink()
+    for work in (folder / "work", folder / "elsewhere"):
+        again, found = run("--work", work, "--record")
+        assert again == table
+        assert found["runs"] == record["runs"]
+        assert found["code"] == record["code"]
+    return record
 
 
 def test_conclusions(tmp_path):
-    script, out = ROOT / "experiments" / "conclusions" / "run.py", tmp_path / "results.json"
-    sizes = (
-        "--steps",
-        "1",
-        "--scenes",
-        "6",
-        "--test-scenes",
-        "2",
-        "--seeds",
-        "0",
-        "--settings",
-        "as it is",
-        "no warm-up",
-    )
-    command = [sys.executable, script, *sizes, "--work", tmp_path / "work", "--out", out]
-    variables = os.environ | {"CLOSE_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=1200)
-    assert done.returncode == 0, done.stderr
-    record = json.loads(out.read_text())
-    assert len(record["runs"]) == 14
+    record = made("conclusions", tmp_path, "--settings", "as it is", "no warm-up")
+    assert [len(record["runs"][group]) for group in ("trials", "as it is", "no warm-up")] == [14, 7, 7]
     assert len(record["curves"]["none"]) == 5
     for scores in record["claims"].values():
         assert set(scores) == {"cider", "attribute_accuracy"}
         assert scores["cider"]["settings"] == ["as it is", "no warm-up"]
-    assert record["code"]["training"] not in ("", "unknown")
-    again = subprocess.run([*command, "--record"], env=variables, capture_output=True, text=True, timeout=600)
-    assert again.stdout == done.stdout
-    assert json.loads(out.read_text())["runs"] == record["runs"]
-    assert out.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "results.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(("sense", "arms"), [("pairs", 4), ("sound", 5), ("video", 6)])
+def test_senses(tmp_path, sense, arms):
+    record = made(f"senses/{sense}", tmp_path, seeds=("0", "1"))
+    assert {setting: len(table) for setting, table in record["arms"].items()} == dict.fromkeys(TWO, arms)
+    assert {len(runs) for table in record["runs"].values() for runs in table.values()} == {2}
+
+
+def test_methods(tmp_path):
+    record = made("methods", tmp_path, "--only", "none", "close", "ifcap", "images")
+    assert len(record["runs"]["trials"]) == 8
+    assert len(record["table"]["close"]) == 4
+    assert len(record["table"]["ifcap"]) == 6  # and others' texts as memory, from either side
+
+
+def test_language_models(tmp_path):
+    record = made("language_models", tmp_path, "--only", "random", "pretrained", "--read", "30", "--read-steps", "1")
+    assert {part: len(table) for part, table in record["parts"].items()} == {"random": 8, "pretrained": 18}
+    assert set(record["models"]) == {"GPT-2-0", "GPT-2-read-30-1", "T5-0", "T5-read-30-1"}

@@ -38,13 +38,12 @@ def stamp(runs: Path | None = None, kept: Mapping[str, Any] | None = None) -> di
         is of one. commit: of the checkout, with a `+` where the code differs from it, None where the toolkit was installed
         without one. processor: its kind.
     """
-    if runs is None:
-        code = code_sums()
-    else:
-        files = {"training": Path(runs).rglob("run.json"), "scoring": Path(runs).rglob("evaluations/*/scores.json")}
-        code = {part: _joined(_code(read_json(file), part) for file in files[part]) for part in CODE}
-    if kept:
-        code = {part: _joined([*code[part].split(), *_code(kept, part).split()]) for part in CODE}
+    code, files = {}, {"training": "run.json", "scoring": "evaluations/*/scores.json"}
+    for part in CODE:
+        own = (
+            [code_sums()[part]] if runs is None else [_code(read_json(f), part) for f in Path(runs).rglob(files[part])]
+        )
+        code[part] = _joined([*own, *(_code(kept, part).split() if kept else ())])
     return {"versions": versions(), "code": code, "commit": _commit(), "processor": platform.machine()}
 
 

@@ -14,37 +14,23 @@ Writes results.json, .md and .png beside this file.
 
 from __future__ import annotations
 
-import argparse
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lab import Lab, Run, Runs, noise, parser
 
 from close.data.rows import RowFile
-from close.demo.run import TEST_SCENES, TRAIN_SCENES, TRAINING
+from close.demo.run import TRAINING
 from close.encoders import load_encoder
-from close.io.files import read_json, waiting, write_json, write_text
 from close.io.plots import figure, save_png
-from close.io.record import stamp
-from close.io.versions import versions
-from close.mini import export
-from close.runs.evaluate import evaluate
-from close.runs.recipe import Recipe
-from close.study.arms import Arm
 from close.study.claims import claims
 from close.study.results import interval
-from close.study.sweep import run_folder
-from close.training.train import train
 from close.vectors.cache import cached_table
-
-
-def noise(cosine: float) -> dict[str, Any]:
-    return {"gaussian": {"cosine": cosine}}
-
 
 SMOOTHED: list[dict[str, Any]] = [{}, {"training": {"label_smoothing_factor": 0.1}}]
 NEIGHBOURS = {"into": "vectors", "k": 5, "noise": 0.67}
@@ -85,81 +71,52 @@ SCORES = ("cider", "attribute_accuracy", "attribute_recall")
 TUNING_SEED = 100
 
 
-class Lab:
-    """Data and runs in one folder; what is done is read."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        torch.set_num_threads(args.threads)
-        self.args = args
-        self.work = args.work / f"world-{versions()['mini_world'].partition(' ')[0]}" / f"{args.scenes}-{args.steps}"
-        with waiting(args.work / "data.lock"):
-            for split, count in (("train", args.scenes), ("val", args.test_scenes), ("test", args.test_scenes)):
-                if not (self.work / split).exists():
-                    export(self.work / split, split, count)
-
-    def recipe(self, method: str, trial: int, setting: str, seed: int) -> tuple[Recipe, Path]:
-        """The recipe of one run, and its folder."""
-        rows = self.work / "train" / "captions.jsonl"
-        training = {key: value for key, value in TRAINING.items() if key not in ("epochs", "max_steps")}
-        training |= {"max_steps": self.args.steps} | SETTINGS[setting]
-        if "max_steps" in SETTINGS[setting]:
-            training["max_steps"] = int(SETTINGS[setting]["max_steps"] * self.args.steps)
-        changes = METHODS[method][trial]
-        if "V" in str(changes["adapter"]):
-            table = str(cached_table(RowFile(rows), load_encoder("mini"), "image").path.resolve())
-            changes = changes | {"adapter": [{"centring": {"fit": {"image": table}}}, changes["adapter"][1]]}
-        base = Recipe.model_validate({"data": {"train": str(rows.resolve())}, "training": training})
-        return run_folder(base, Arm(f"{method}, {setting}", dict(changes)), seed, self.work)
-
-    def scores(self, method: str, trial: int, setting: str, seed: int, split: str, penalty: float | None = None) -> Any:
-        """One run's scores on a split; None where it is not finished, and nothing is to be trained."""
-        recipe, folder = self.recipe(method, trial, setting, seed)
-        kept = folder / "conclusions" / f"{split}{'' if penalty is None else f'-{penalty:g}'}.json"
-        if kept.is_file():
-            return read_json(kept)
-        if self.args.record:
-            return None
-        with waiting(Path(f"{folder}.lock")):
-            begun, is_new = time.perf_counter(), not (folder / "run.json").is_file()
-            train(recipe, folder, resume=True)
-            searched = {} if penalty is None else {"length_penalty": penalty}
-            rows, out = self.work / split / "eval.jsonl", folder / "evaluations" / kept.stem
-            found = evaluate(folder, rows, tokenizer="python", folder=out, **searched)["scores"]
-            kept.parent.mkdir(exist_ok=True)
-            write_json(kept, {key: found[key] for key in SCORES})
-            if is_new:
-                told = f"{method} ({trial}), {setting}, seed {seed}: {split} {found['cider']:.1f}"
-                print(
-                    time.strftime("%H:%M:%S"),
-                    told,
-                    f"in {time.perf_counter() - begun:.0f} s",
-                    file=sys.stderr,
-                    flush=True,
-                )
-        return read_json(kept)
-
-    def trial(self, method: str) -> int:
-        """The better trial on validation pictures; −1 while one is not finished."""
-        tried = [self.scores(method, trial, "as it is", TUNING_SEED, "val") for trial in range(2)]
-        return -1 if None in tried else max(range(2), key=lambda trial: tried[trial]["cider"])
+def changes(lab: Lab, rows: Path, method: str, trial: int, setting: str) -> dict[str, Any]:
+    """What a run has of its own; V becomes a table of the training rows' images, unpaired since no text goes with it."""
+    own, training = METHODS[method][trial], dict(SETTINGS[setting])
+    if "max_steps" in training:
+        training["max_steps"] = int(training["max_steps"] * lab.args.steps)
+    adapter = own["adapter"]
+    if "V" in str(adapter):
+        table = str(cached_table(RowFile(rows), load_encoder("mini"), "image").path.resolve())
+        adapter = [{"centring": {"fit": {"image": table}}}, adapter[1]]
+    return own | {"adapter": adapter, "training": own.get("training", {}) | training}
 
 
-def cells(lab: Lab) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
-    """Method, setting, seed and scores of every run that is finished; seeds outermost."""
-    picked = {method: trial for method in METHODS if (trial := lab.trial(method)) >= 0}
+def gathered(lab: Lab) -> Iterator[tuple[str, str, Run]]:
+    """Setting (or "trials"), method and scores of every run that is finished; seeds outermost."""
+    rows = lab.data("train") / "captions.jsonl"
+    base = lab.recipe(rows)
+    looks: dict[str, dict[str, Any]] = {split: {"data": lab.data(split) / "eval.jsonl"} for split in ("val", "test")}
+    searched = {f"test, {p:g}": looks["test"] | {"length_penalty": p} for p in PENALTIES}
+
+    def run(group: str, title: str, method: str, trial: int, seed: int, looks: Mapping[str, Any]) -> Run | None:
+        own = changes(lab, rows, method, trial, group if group in SETTINGS else "as it is")
+        return lab.run(group, title, seed, base, own, looks)
+
+    picked = {}
+    for method in METHODS:
+        tried = [
+            run("trials", f"{method}, trial {trial}", method, trial, TUNING_SEED, {"val": looks["val"]})
+            for trial in range(2)
+        ]
+        if None not in tried:
+            picked[method] = max(range(2), key=lambda trial: tried[trial]["val"]["cider"])
+            yield from (("trials", f"{method}, trial {trial}", found) for trial, found in enumerate(tried))
     for seed, setting, (method, trial) in product(lab.args.seeds, lab.args.settings, picked.items()):
-        found = {split: lab.scores(method, trial, setting, seed, split) for split in ("val", "test")}
-        if setting == "as it is":
-            found["curve"] = {f"{p:g}": lab.scores(method, trial, setting, seed, "test", p) for p in PENALTIES}
-        if None not in found.values():
-            yield method, setting, seed, {"trial": trial, **found}
+        wanted = looks | (searched if setting == "as it is" else {})
+        if found := run(setting, method, method, trial, seed, wanted):
+            yield setting, method, found | {"trial": trial}
 
 
-def judged(runs: list[dict[str, Any]]) -> dict[str, Any]:
+def judged(runs: Runs) -> dict[str, Any]:
     """Every claim whose methods have the same settings and seeds, by score."""
     found: dict[str, Any] = {}
     for score, (claim, pair) in product(SCORES[:2], CLAIMS.items()):
-        places = [{(run["setting"], run["seed"]): run for run in runs if run["method"] == method} for method in pair]
+        places = [
+            {(setting, run["seed"]): run for setting, table in runs.items() for run in table.get(method, [])}
+            for method in pair
+        ]
         shared = set(places[0]) & set(places[1])
         seeds = sorted({seed for _, seed in shared})
         settings = [one for one in SETTINGS if shared and all((one, seed) in shared for seed in seeds)]
@@ -217,13 +174,12 @@ def _range(said: Mapping[str, Any], sign: int) -> str:
     return f"{sign * said['difference']:.1f}" + (f" [{ends[0]:.1f}, {ends[1]:.1f}]" if ends else "")
 
 
-def curves(runs: list[dict[str, Any]]) -> dict[str, Any]:
+def curves(runs: Runs) -> dict[str, Any]:
     """For each method and length penalty: accuracy, recall and F1 over seeds."""
     found: dict[str, Any] = {}
-    for method in METHODS:
-        mine = [run["curve"] for run in runs if run["method"] == method and run.get("curve")]
-        for penalty in map("{:g}".format, PENALTIES) if mine else ():
-            points = [curve[penalty] for curve in mine if curve[penalty]]
+    for method, mine in runs.get("as it is", {}).items():
+        for penalty in map("{:g}".format, PENALTIES):
+            points = [run[f"test, {penalty}"] for run in mine]
             pairs = [(point["attribute_accuracy"], point["attribute_recall"]) for point in points]
             values = {"accuracy": [a for a, _ in pairs], "recall": [r for _, r in pairs]}
             values["f1"] = [2 * a * r / (a + r) if a + r else 0.0 for a, r in pairs]
@@ -257,35 +213,13 @@ def plot(record: Mapping[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
-    parser.add_argument("--steps", type=int, default=938, help="of a run; half the demo's")
-    parser.add_argument("--scenes", type=int, default=TRAIN_SCENES)
-    parser.add_argument("--test-scenes", type=int, default=TEST_SCENES)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--work", type=Path, default=Path("runs/conclusions"))
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))
-    parser.add_argument("--record", action="store_true", help="train nothing: write down what is finished")
-    args = parser.parse_args()
-    lab = Lab(args)
-    runs = [
-        {"method": method, "setting": setting, "seed": seed, **found} for method, setting, seed, found in cells(lab)
-    ]
-    if not runs:
-        raise SystemExit("no run is finished here yet")
-    record = {
-        "settings": {"steps": args.steps, "scenes": args.scenes, "test_scenes": args.test_scenes, "training": TRAINING},
-        "claims": judged(runs),
-        "curves": curves(runs),
-        "runs": runs,
-        **stamp(lab.work),
-    }
-    write_json(args.out, record)
-    write_text(args.out.with_suffix(".md"), markdown(record))
-    if record["claims"]:
-        plot(record, args.out.with_suffix(".png"))
-    print(markdown(record))
+    made = parser(__doc__, __file__)
+    made.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    lab, runs = Lab(made.parse_args(), scores=SCORES), Runs()
+    for setting, method, run in gathered(lab):
+        runs.setdefault(setting, {}).setdefault(method, []).append(run)
+    record = {"training": TRAINING, "claims": judged(runs), "curves": curves(runs), "runs": runs}
+    lab.finish(record, markdown, plot if record["claims"] else None)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def main() -> None:
                 print(method, changes, scores["image"], file=sys.stderr, flush=True)
     best = {method: max(tried, key=lambda trial: trial["scores"]["image"]["cider"]) for method, tried in trials.items()}
     record = {
-        "base": base.dump(),
+        "base": base.dump() | {"data": {"train": "train/captions.jsonl"}},
         "val_scenes": args.val_scenes,
         "best": best,
         "trials": trials,

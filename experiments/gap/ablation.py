@@ -15,7 +15,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lab import CEILING, COSINES, Lab, finish, gather, noise, options, scored, selection, selection_table
+from gap_lab import CEILING, COSINES, Lab, gather, noise, options, scored, selection, selection_table
+from lab import write_record
 
 from close.io.plots import figure, save_png
 from close.study.export import cell
@@ -208,7 +209,7 @@ def main() -> None:
                     known[f"{part}: {title}"] = changes
                     runs[f"{part}: {title}"] = found[part][title]
         record["selection"][captions] = selection(known, runs)
-    finish(args, record, markdown, plot)
+    write_record(args.out, record, markdown, plot)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lab import CEILING, COSINES, SCORE, Lab, finish, gather, noise, options, scored, selection, selection_table, tell
+from gap_lab import CEILING, COSINES, SCORE, Lab, gather, noise, options, scored, selection, selection_table
+from lab import tell, write_record
 
 from close.adapters import ADAPTERS
 from close.adapters.base import split_spec, stages_of
@@ -231,7 +232,7 @@ def main() -> None:
     settings = {captions: found for captions in SETTINGS if (found := judge(lab, captions))}
     if not settings:
         raise SystemExit("no run is finished here yet")
-    finish(args, {"rule": rule(), "settings": settings, **lab.about()}, markdown, plot)
+    write_record(args.out, {"rule": rule(), "settings": settings, **lab.about()}, markdown, plot)
 
 
 if __name__ == "__main__":

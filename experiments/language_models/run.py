@@ -15,43 +15,26 @@ a stopped experiment goes on elsewhere too.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lab import CROSSINGS, Lab, Runs, arms_table, dots, parser, summary
 from models import KINDS, made
 
-from close.demo.run import TEST_SCENES, TRAIN_SCENES, TRAINING
-from close.io.files import read_json, waiting, write_json, write_text
-from close.io.plots import figure, save_png
-from close.io.record import stamp
-from close.io.versions import versions
-from close.mini import export
-from close.runs.evaluate import evaluate
-from close.runs.recipe import Recipe
-from close.study.export import cell
-from close.study.results import interval
-from close.training.train import train
+from close.demo.run import TRAINING
+from close.io.files import read_json
 
-SCORES = ("cider", "attribute_accuracy")
-CROSSINGS: dict[str, dict[str, Any]] = {
-    "none": {"adapter": "none"},
-    "noise .41": {"adapter": [{"gaussian": {"cosine": 0.41}}]},
-    "shared + noise .67": {"adapter": ["shared", {"gaussian": {"cosine": 0.67}}]},
-    "images": {"adapter": "none", "train_on": "image"},
-}
-"""The noise is the demo's; `shared` wants less of it."""
 PREFIXES: dict[str, dict[str, Any]] = {
     "linear": {"kind": "linear", "length": 10},
     "mlp": {"kind": "mlp", "length": 10},
     "transformer": {"kind": "transformer", "length": 10},
 }
 """Of one length, ClipCap's; the Transformer has its eight layers and eight heads."""
-TUNES: dict[str, dict[str, Any]] = {"full": {}, "lora": {"lora": {"r": 16}}, "none": {"tune": "none"}}
+TUNES: dict[str, dict[str, Any]] = {"full": {}, "lora": {"tune": "lora", "lora": {"r": 16}}, "none": {"tune": "none"}}
 PARTS = {
     "random": "From a random start, linear prefix of 4 tokens",
     "pretrained": "After reading the mini language: text with noise .41",
@@ -72,169 +55,66 @@ def arms(part: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
                 yield f"{kind}, {tune}, {name}", kind, {**crossing, **trained, "prefix": prefix}
 
 
-class Bench:
-    """Data, language models and runs in one folder; a run that an earlier record of the same settings has is not made again."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        torch.set_num_threads(args.threads)
-        self.args = args
-        self.settings = {key: getattr(args, key) for key in ("steps", "scenes", "test_scenes", "read", "read_steps")}
-        self.settings["mini_world"] = versions()["mini_world"]
-        recorded = read_json(args.out) if args.out.is_file() else {}
-        self.recorded = recorded if recorded.get("settings") == self.settings else {}
-        world = versions()["mini_world"].partition(" ")[0]
-        self.work = args.work / f"world-{world}"
-        self.place = self.work / f"{args.scenes}-{args.steps}-{args.read}-{args.read_steps}"
-        with waiting(args.work / "data.lock"):
-            for split, count in (("train", args.scenes), ("test", args.test_scenes)):
-                if not self.data(split).exists():
-                    export(self.data(split), split, count)
-
-    def data(self, split: str) -> Path:
-        return self.work / "data" / f"{split}-{self.args.scenes if split == 'train' else self.args.test_scenes}"
-
-    def model(self, part: str, kind: str, seed: int) -> Path:
-        """Random weights are the seed's own; what has read is one model for all seeds, as GPT-2 is one."""
-        if part == "random":
-            return made(kind, self.place / "models" / f"{kind}-{seed}", seed=seed, steps=0, read=0)
-        read, steps = self.args.read, self.args.read_steps
-        return made(kind, self.place / "models" / f"{kind}-read", seed=0, steps=steps, read=read)
-
-    def recipe(self, part: str, kind: str, changes: Mapping[str, Any], seed: int) -> Recipe:
-        training = {key: value for key, value in TRAINING.items() if key not in ("epochs", "max_steps")}
-        values = {
-            "data": {"train": str((self.data("train") / "captions.jsonl").resolve())},
-            "language_model": str(self.model(part, kind, seed).resolve()),
-            "training": training | {"max_steps": self.args.steps},
-            "seed": seed,
-        }
-        return Recipe.model_validate(values | changes)
-
-    def scores(self, part: str, arm: tuple[str, str, dict[str, Any]], seed: int) -> dict[str, Any] | None:
-        """One run's scores; None where it is not finished, and nothing is to be trained."""
-        title, kind, changes = arm
-        folder = self.place / part / f"{re.sub(r'[^A-Za-z0-9.]+', '-', title)}-{seed}"
-        done = folder / "scores.json"
-        for run in self.recorded.get("runs", {}).get(part, {}).get(title, []):
-            if run["seed"] == seed:
-                return dict(run)
-        if not done.is_file() and self.args.record:
-            return None
-        if not done.is_file():
-            with waiting(Path(f"{folder}.lock")):
-                if not done.is_file():
-                    begun = time.perf_counter()
-                    train(self.recipe(part, kind, changes, seed), folder, resume=True)
-                    found = {"seed": seed, "minutes": (time.perf_counter() - begun) / 60, **self._evaluated(folder)}
-                    write_json(done, found)
-                    tell(f"{title}, seed {seed}: CIDEr {found['image']['cider']:.1f} in {found['minutes']:.1f} min")
-        return dict(read_json(done))
-
-    def _evaluated(self, folder: Path) -> dict[str, Any]:
-        rows = self.data("test") / "eval.jsonl"
-        both = {m: evaluate(folder, rows, modality=m, tokenizer="python")["scores"] for m in ("image", "text")}
-        return {modality: {key: scores[key] for key in SCORES} for modality, scores in both.items()}
+def model(lab: Lab, part: str, kind: str, seed: int) -> Path:
+    """Random weights are the seed's own; what has read is one model for all seeds, as GPT-2 is one. Made where it may be."""
+    read, steps = (0, 0) if part == "random" else (lab.args.read, lab.args.read_steps)
+    folder = lab.place / "models" / (f"{kind}-{seed}" if part == "random" else f"{kind}-read-{read}-{steps}")
+    own = seed if part == "random" else 0
+    return folder if lab.args.record else made(kind, folder, seed=own, steps=steps, read=read)
 
 
-def finished(bench: Bench) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """The scores of every finished run, by part and arm."""
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for part in PARTS:
-        for arm in arms(part):
-            if runs := [scores for seed in bench.args.seeds if (scores := bench.scores(part, arm, seed))]:
-                found.setdefault(part, {})[arm[0]] = runs
+def gathered(lab: Lab, parts: list[str], kinds: list[str]) -> Runs:
+    """The scores of every run of these parts, trained where it may be; seeds outermost."""
+    rows, test = lab.data("train") / "captions.jsonl", lab.data("test") / "eval.jsonl"
+    looks = {look: {"data": test, "modality": look} for look in ("image", "text")}
+    found: Runs = {}
+    for seed in lab.args.seeds:
+        for part in parts:
+            for title, kind, changes in arms(part):
+                if kind in kinds:
+                    base = lab.recipe(rows, language_model=str(model(lab, part, kind, seed).resolve()))
+                    if run := lab.run(part, title, seed, base, changes, looks):
+                        found.setdefault(part, {}).setdefault(title, []).append(run)
     return found
-
-
-def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means and intervals of one arm."""
-    both = {m: {key: interval([run[m][key] for run in runs]) for key in SCORES} for m in ("image", "text")}
-    return {"seeds": [run["seed"] for run in runs], **both}
 
 
 def markdown(record: dict[str, Any]) -> str:
     """A table a part."""
-    lines = []
-    for part, table in record["parts"].items():
-        lines += [f"### {PARTS[part]}", ""]
-        lines += ["| | CIDEr, pictures in | attribute accuracy % | CIDEr, text in | seeds |", "|---|---|---|---|---|"]
-        for title, arm in table.items():
-            cells = [cell(arm["image"]["cider"]), cell(arm["image"]["attribute_accuracy"]), cell(arm["text"]["cider"])]
-            lines.append(f"| {title} | {' | '.join(cells)} | {len(arm['seeds'])} |")
-        lines.append("")
-    return "\n".join(lines)
-
-
-def plot(record: dict[str, Any], path: Path) -> None:
-    """CIDEr of every arm: each seed's value, and the mean."""
-    heights = [len(table) for table in record["parts"].values()]
-    drawn = figure(8, 0.9 * len(heights) + 0.28 * sum(heights))
-    panels = drawn.subplots(len(heights), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
-    for panel, (part, table) in zip(panels, record["parts"].items(), strict=True):
-        for modality, colour, up in (("text", "#9aa8bb", 0.14), ("image", "#1f7a63", -0.14)):
-            kind = "pictures in" if modality == "image" else "text in"
-            for row, arm in enumerate(table.values()):
-                score = arm[modality]["cider"]
-                label = kind if row == 0 else None
-                panel.plot([score["mean"]], [row + up], "o", color=colour, label=label)
-                panel.plot(score["values"], [row + up] * len(score["values"]), "|", color=colour, markersize=9)
-        panel.set_yticks(range(len(table)), list(table), fontsize=8)
-        panel.set_ylim(len(table) - 0.5, -0.5)
-        panel.set_title(PARTS[part], fontsize=9, loc="left")
-        panel.grid(axis="x", color="#e3e7ee", linewidth=0.8)
-        panel.set_axisbelow(True)
-    panels[-1].set_xlabel("CIDEr: dots are means over seeds, lines each seed")
-    panels[0].legend(frameon=False, fontsize=8)
-    save_png(drawn, path)
-
-
-def tell(line: str) -> None:
-    print(time.strftime("%H:%M:%S"), line, file=sys.stderr, flush=True)
+    columns = {
+        "CIDEr, pictures in": lambda arm: arm["image"]["cider"],
+        "attribute accuracy %": lambda arm: arm["image"]["attribute_accuracy"],
+        "CIDEr, text in": lambda arm: arm["text"]["cider"],
+    }
+    tables = [["### " + PARTS[part], "", *arms_table(table, columns)] for part, table in record["parts"].items()]
+    return "\n".join(line for table in tables for line in table)
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=938, help="of a run; half the demo's")
-    parser.add_argument("--scenes", type=int, default=TRAIN_SCENES)
-    parser.add_argument("--test-scenes", type=int, default=TEST_SCENES)
-    parser.add_argument("--read", type=int, default=20_000, help="scenes whose text is read before")
-    parser.add_argument("--read-steps", type=int, default=500)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--work", type=Path, default=Path("runs/language_models"))
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))
-    parser.add_argument("--record", action="store_true", help="train nothing: write down what is finished")
-    return parser.parse_args()
+    made = parser(__doc__, __file__)
+    made.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
+    made.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    made.add_argument("--read", type=int, default=20_000, help="scenes whose text is read before")
+    made.add_argument("--read-steps", type=int, default=500)
+    return made.parse_args()
 
 
 def main() -> None:
     args = options()
-    bench = Bench(args)
+    lab = Lab(args, more=("read", "read_steps"))
     if not args.record:
-        for seed in args.seeds:
-            for part in args.only:
-                for arm in arms(part):
-                    if arm[1] in args.kinds:
-                        bench.scores(part, arm, seed)
+        gathered(lab, args.only, args.kinds)
     args.record = True
-    runs = finished(bench)
-    if not runs:
-        raise SystemExit("no run is finished here yet")
-    models = {path.parent.name: read_json(path) for path in sorted((bench.place / "models").glob("*/about.json"))}
+    runs = gathered(lab, list(PARTS), list(KINDS))
+    tables = {part: {title: summary(each, lab.keys) for title, each in table.items()} for part, table in runs.items()}
+    models = {path.parent.name: read_json(path) for path in sorted((lab.place / "models").glob("*/about.json"))}
     record = {
-        "settings": bench.settings,
         "training": TRAINING,
-        "models": bench.recorded.get("models", {}) | models,
-        "parts": {part: {title: summary(each) for title, each in table.items()} for part, table in runs.items()},
+        "models": (lab.kept or {}).get("models", {}) | models,
+        "parts": tables,
         "runs": runs,
-        **stamp(bench.place, bench.recorded or None),
     }
-    write_json(args.out, record)
-    write_text(args.out.with_suffix(".md"), markdown(record))
-    plot(record, args.out.with_suffix(".png"))
-    print(markdown(record))
+    shown = {PARTS[part]: table for part, table in tables.items()}
+    lab.finish(record, markdown, lambda made, to: dots(shown, "cider", to))
 
 
 if __name__ == "__main__":

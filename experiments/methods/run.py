@@ -18,40 +18,30 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lab import Lab, Run, Runs, noise, parser, summary
+
 from close.data.rows import RowFile
-from close.demo.run import TEST_SCENES, TRAIN_SCENES, TRAINING
+from close.demo.run import TRAINING
 from close.encoders import load_encoder
 from close.evaluation.transfer import recovered_share
-from close.io.files import read_json, waiting, write_json, write_text
-from close.io.record import stamp
-from close.io.versions import versions
-from close.mini import export
-from close.runs.evaluate import evaluate
-from close.runs.folder import RUN_FILE
+from close.io.files import read_json
 from close.runs.recipe import Recipe
-from close.study.arms import Arm
 from close.study.export import cell
-from close.study.results import interval
-from close.study.sweep import run_folder
-from close.training.train import train
 from close.vectors.cache import cached_table
 
 HERE = Path(__file__).parent
 SCORES = ("cider", "attribute_accuracy", "attribute_recall")
+STYLES = ("plain", "report")
 EXCHANGED = ", its texts as memory"
 """Behind the name of a test where the memory is the tested domain's training texts."""
-
-
-def noise(cosine: float) -> dict[str, Any]:
-    return {"gaussian": {"cosine": cosine}}
 
 
 def vectors(**own: Any) -> dict[str, Any]:
@@ -105,137 +95,84 @@ MINI: dict[str, list[dict[str, Any]]] = {
 REAL = ("close", "capdec", "c3", "decap", "viecap", "smallcap", "knight", "ifcap", "shared")
 
 
-class Lab:
-    """Domains and runs in one folder; what is done is read."""
+class Domains:
+    """Rows by domain, and what a method is trained with on them."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        torch.set_num_threads(args.threads)
-        self.args, self.mini = args, not args.domain
-        self.domains = dict(args.domain) if args.domain else self._styles()
-        self.work = args.work / (versions()["mini_world"].partition(" ")[0] if self.mini else "own")
-
-    def _styles(self) -> dict[str, Path]:
-        """The mini world's two styles, as folders of a domain."""
-        found, sizes = {}, {"train": self.args.scenes, "val": TEST_SCENES, "test": TEST_SCENES}
-        with waiting(self.args.work / "data.lock"):
-            for style in ("plain", "report"):
-                found[style] = self.args.work / f"{style}-{self.args.scenes}"
-                for split, count in sizes.items():
-                    place = found[style] / split
-                    if not place.exists():
-                        export(place, split, count, style=style)
-        return found
+    def __init__(self, lab: Lab) -> None:
+        self.lab, self.own = lab, dict(lab.args.domain)
+        self.names = list(self.own or STYLES)
 
     def rows(self, domain: str, split: str) -> Path:
-        folder = self.domains[domain]
-        if self.mini:
-            return folder / split / ("captions.jsonl" if split == "train" else "eval.jsonl")
-        return folder / f"{split}.jsonl"
+        if self.own:
+            return self.own[domain] / f"{split}.jsonl"
+        return self.lab.data(split, style=domain) / ("captions.jsonl" if split == "train" else "eval.jsonl")
 
-    def recipe(self, method: str, trial: int, domain: str, seed: int) -> tuple[Recipe, Path]:
-        """The recipe of one run, with the tables that its adapter is fitted on, and its folder."""
-        data = {"data": {"train": str(self.rows(domain, "train").resolve())}}
-        if self.mini:
-            training = {key: value for key, value in TRAINING.items() if key not in ("epochs", "max_steps")}
-            base = {"training": training | {"max_steps": self.args.steps}}
-            changes = MINI[method][trial]
-        else:
-            base, changes = {}, yaml.safe_load((HERE / "recipes" / f"{method}.yaml").read_text(encoding="utf-8"))
-        values = Recipe.model_validate(base | data)
-        return run_folder(values, Arm(method, self._fitted(changes, domain)), seed, self.work / domain)
+    def run(
+        self, group: str, title: str, domain: str, seed: int, changes: Mapping[str, Any], looks: Mapping[str, Any]
+    ) -> Run | None:
+        """One run, with the tables that its adapter is fitted on."""
+        rows = self.rows(domain, "train")
+        base = Recipe.model_validate({"data": {"train": str(rows.resolve())}}) if self.own else self.lab.recipe(rows)
+        fitted = dict(changes) | {"adapter": self._fitted(changes["adapter"], domain, changes.get("encoder", "mini"))}
+        return self.lab.run(group, title, seed, base, fitted, looks)
 
-    def _fitted(self, changes: dict[str, Any], domain: str) -> dict[str, Any]:
-        """V and M in an adapter's `fit` become tables of the training rows' images and texts."""
+    def _fitted(self, part: Any, domain: str, encoder: str) -> Any:
+        """V and M become tables of the training rows' images and texts."""
+        if isinstance(part, dict):
+            return {key: self._fitted(value, domain, encoder) for key, value in part.items()}
+        if isinstance(part, list):
+            return [self._fitted(value, domain, encoder) for value in part]
+        if part not in ("V", "M"):
+            return part
+        rows = RowFile(self.rows(domain, "train"))
+        return str(cached_table(rows, load_encoder(encoder), "image" if part == "V" else "text").path.resolve())
 
-        def table(modality: str) -> str:
-            rows = RowFile(self.rows(domain, "train"))
-            return str(cached_table(rows, load_encoder(changes.get("encoder", "mini")), modality).path.resolve())
-
-        def fitted(part: Any) -> Any:
-            if isinstance(part, dict):
-                return {key: fitted(value) for key, value in part.items()}
-            if isinstance(part, list):
-                return [fitted(value) for value in part]
-            return table("image") if part == "V" else table("text") if part == "M" else part
-
-        return changes | {"adapter": fitted(changes["adapter"])}
-
-    def scores(self, method: str, trial: int, domain: str, seed: int, tests: list[tuple[str, str, bool]]) -> Any:
-        """Train once, and score on each test: (domain, split, whether with that domain's training texts as memory).
-
-        Returns:
-            Scores by "domain, split" and "… memory"; None where it is not trained and nothing is to be.
-        """
-        recipe, folder = self.recipe(method, trial, domain, seed)
-        if self.args.record and not (folder / RUN_FILE).is_file():
-            return None
-        begun, found = time.perf_counter(), {}
-        new = not (folder / RUN_FILE).is_file()
-        train(recipe, folder, resume=True)
-        for there, split, exchanged in tests:
-            name = f"{there}, {split}{EXCHANGED if exchanged else ''}"
-            kept = folder / "methods" / f"{name}.json"
-            if not kept.is_file():
-                memory = self.rows(there, "train") if exchanged else None
-                out = folder / "evaluations" / name.replace(", ", "-").replace(" ", "-")
-                scores = evaluate(folder, self.rows(there, split), tokenizer="python", memory=memory, folder=out)[
-                    "scores"
-                ]
-                kept.parent.mkdir(exist_ok=True)
-                write_json(kept, {key: scores[key] for key in SCORES if scores.get(key) is not None})
-            found[name] = read_json(kept)
-        if new:
-            told = ", ".join(f"{name} {scores['cider']:.1f}" for name, scores in found.items())
-            tell(f"{method} ({trial}), {domain}, seed {seed}: {told} in {time.perf_counter() - begun:.0f} s")
+    def looks(self, domain: str, retrieves: bool) -> dict[str, dict[str, Any]]:
+        """The tests of a run that is trained on a domain: each domain, and others' texts as memory where it searches one."""
+        found: dict[str, dict[str, Any]] = {
+            f"{there}, test": {"data": self.rows(there, "test")} for there in self.names
+        }
+        for there in self.names if retrieves else ():
+            if there != domain:
+                found[f"{there}, test{EXCHANGED}"] = found[f"{there}, test"] | {"memory": self.rows(there, "train")}
         return found
 
-    def retrieves(self, method: str, trial: int) -> bool:
-        first = next(iter(self.domains))
-        return self.recipe(method, trial, first, 0)[0].retrieve is not None
 
-
-def chosen(lab: Lab, method: str) -> tuple[int, list[Any]]:
-    """The better trial on validation pictures of the first domain, and what each scored."""
-    if not lab.mini:
-        return 0, []
-    first = next(iter(lab.domains))
-    tried = [lab.scores(method, trial, first, 0, [(first, "val", False)]) for trial in range(len(MINI[method]))]
-    if None in tried:
-        return -1, tried
-    ciders = [scores[f"{first}, val"]["cider"] for scores in tried]
-    return ciders.index(max(ciders)), tried
-
-
-def gathered(lab: Lab) -> Iterator[dict[str, Any]]:
-    """Every run: method, domain, seed, scores by test; seeds outermost."""
-    picked = {}
+def gathered(lab: Lab, domains: Domains) -> Runs:
+    """Every run, by domain (or "trials") and method; seeds outermost."""
+    found: Runs = {}
+    picked: dict[str, dict[str, Any]] = {}
     for method in lab.args.only:
-        trial, tried = chosen(lab, method)
-        if trial >= 0:
-            picked[method] = trial
-        yield {"method": method, "trials": tried, "chosen": trial}
+        if domains.own:
+            picked[method] = yaml.safe_load((HERE / "recipes" / f"{method}.yaml").read_text(encoding="utf-8"))
+            continue
+        val = {"val": {"data": domains.rows(STYLES[0], "val")}}
+        tried = {
+            f"{method}, trial {number}": domains.run("trials", f"{method}, trial {number}", STYLES[0], 0, changes, val)
+            for number, changes in enumerate(MINI[method])
+        }
+        if None not in tried.values():
+            ciders = [run["val"]["cider"] for run in tried.values() if run]
+            picked[method] = MINI[method][ciders.index(max(ciders))]
+            found.setdefault("trials", {}).update({title: [run] for title, run in tried.items() if run})
     for seed in lab.args.seeds:
-        for domain in lab.domains:
-            for method, trial in picked.items():
-                tests = [(there, "test", False) for there in lab.domains]
-                if lab.retrieves(method, trial):
-                    tests += [(there, "test", True) for there in lab.domains if there != domain]
-                found = lab.scores(method, trial, domain, seed, tests)
-                if found is not None:
-                    yield {"method": method, "trained_on": domain, "seed": seed, "scores": found}
+        for domain in domains.names:
+            for method, changes in picked.items():
+                looks = domains.looks(domain, "retrieve" in changes)
+                if run := domains.run(domain, method, domain, seed, changes, looks):
+                    found.setdefault(domain, {}).setdefault(method, []).append(run)
+    return found
 
 
-def table(lab: Lab, runs: list[dict[str, Any]]) -> dict[str, Any]:
+def table(runs: Runs) -> dict[str, Any]:
     """By method and test: mean, values and interval over seeds of each score, and the share recovered."""
     found: dict[str, Any] = {}
-    for run in runs:
-        for test, scores in run.get("scores", {}).items():
-            place = found.setdefault(run["method"], {}).setdefault(f"{run['trained_on']} → {test}", {})
-            for key, value in scores.items():
-                place.setdefault(key, []).append(value)
-    for tests in found.values():
-        for name, scores in tests.items():
-            tests[name] = {key: interval(values) for key, values in scores.items()}
+    for domain, methods in runs.items():
+        for method, each in methods.items() if domain != "trials" else ():
+            keys = [key for key in SCORES if key in each[0][f"{domain}, test"]]
+            for test, scores in summary(each, keys).items():
+                if test != "seeds":
+                    found.setdefault(method, {})[f"{domain} → {test}"] = scores
     for tests in found.values():
         for name, scores in tests.items():
             ends = [found.get(end, {}).get(name.removesuffix(EXCHANGED)) for end in ("none", "images")]
@@ -246,7 +183,7 @@ def table(lab: Lab, runs: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def markdown(lab: Lab, found: dict[str, Any], published: dict[str, Any]) -> str:
+def markdown(found: dict[str, Any], published: dict[str, Any]) -> str:
     """One table a test: methods by scores."""
     lines: list[str] = []
     for name in dict.fromkeys(test for tests in found.values() for test in tests):
@@ -275,10 +212,6 @@ def shown(share: float | None) -> str:
     return "" if share is None else f"{share:.2f}"
 
 
-def tell(line: str) -> None:
-    print(time.strftime("%H:%M:%S"), line, file=sys.stderr, flush=True)
-
-
 def domain(given: str) -> tuple[str, Path]:
     name, found, folder = given.partition("=")
     if not found or not Path(folder).is_dir():
@@ -286,34 +219,16 @@ def domain(given: str) -> tuple[str, Path]:
     return name, Path(folder)
 
 
-def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--domain", type=domain, action="append", default=[], metavar="NAME=FOLDER")
-    parser.add_argument("--only", nargs="+", choices=[*MINI], metavar="METHOD", help=", ".join(MINI))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=938, help="of a run on the mini world; half the demo's")
-    parser.add_argument("--scenes", type=int, default=TRAIN_SCENES)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--work", type=Path, default=Path("runs/methods"))
-    parser.add_argument("--out", type=Path, default=HERE / "results.json")
-    parser.add_argument("--record", action="store_true", help="train nothing: write down what is finished")
-    args = parser.parse_args()
-    args.only = args.only or (list(REAL) if args.domain else list(MINI))
-    return args
-
-
 def main() -> None:
-    args = options()
-    lab, published = Lab(args), read_json(HERE / "published.json")
-    runs = list(gathered(lab))
-    found = table(lab, runs)
-    settings = {key: getattr(args, key) for key in ("steps", "scenes", "seeds")} | {
-        "methods": MINI if lab.mini else REAL
-    }
-    write_json(args.out, {"settings": settings, "table": found, "runs": runs, **stamp(lab.work)})
-    text = markdown(lab, found, published)
-    write_text(args.out.with_suffix(".md"), text)
-    print(text)
+    made = parser(__doc__, __file__)
+    made.add_argument("--domain", type=domain, action="append", default=[], metavar="NAME=FOLDER")
+    made.add_argument("--only", nargs="+", choices=[*MINI], metavar="METHOD", help=", ".join(MINI))
+    args = made.parse_args()
+    args.only = args.only or (list(REAL) if args.domain else list(MINI))
+    lab, published = Lab(args, scores=SCORES), read_json(HERE / "published.json")
+    runs = gathered(lab, Domains(lab))
+    record = {"training": TRAINING, "methods": list(REAL) if args.domain else MINI, "table": table(runs), "runs": runs}
+    lab.finish(record, lambda made: markdown(made["table"], published))
 
 
 if __name__ == "__main__":

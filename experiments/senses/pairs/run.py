@@ -16,25 +16,23 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from senses import CROSSINGS, Bench, main, options
+from lab import CROSSINGS, Lab
+from senses import options, study
 
 from close.data.rows import RowFile
 from close.encoders import load_encoder
-from close.mini import export
 from close.vectors.cache import cached_table
 
+TRAINING = {"batch_size": 256, "learning_rate": 1e-3}
+"""True or false is one bit a row: small batches and the demo's rate do not find it."""
+
 if __name__ == "__main__":
-    bench = Bench(
-        options(__doc__, __file__),
-        lambda folder, split, count: export(folder, split, count) and None,
-        rows=("pairs.jsonl", "pairs.jsonl"),
-        base={"task": "nlvr2"},
-        scores=("accuracy",),
-        evaluation={"decode": "score"},
-    )
-    captions = bench.data["train"] / "captions.jsonl"
+    lab = Lab(options(__doc__, __file__), scores=("accuracy",), training=TRAINING)
+    train, test = (lab.data(split) / "pairs.jsonl" for split in ("train", "test"))
+    captions = train.with_name("captions.jsonl")
     table = cached_table(RowFile(captions), load_encoder("mini"), "text").path
     fit = {"text": str(table.resolve()), "groups": str(captions.resolve())}
-    shared = {"adapter": [{"shared": {"fit": fit}}, {"gaussian": {"cosine": 0.67}}]}
-    main(bench, CROSSINGS | {"shared + noise .67": shared})
+    arms = CROSSINGS | {"shared + noise .67": {"adapter": [{"shared": {"fit": fit}}, {"gaussian": {"cosine": 0.67}}]}}
+    study(lab, lab.recipe(train, task="nlvr2"), test, arms, decode="score")

@@ -15,29 +15,23 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from senses import CROSSINGS, Bench, main, options
+from lab import CROSSINGS, Lab
+from senses import options, study
 
 from close.data.rows import RowFile
 from close.encoders import load_encoder
 from close.gap.advice.advise import advise
 from close.gap.measured_tables import measure_tables
 from close.io.files import write_json
-from close.mini import export
 from close.vectors.cache import cached_table
 
 if __name__ == "__main__":
     args = options(__doc__, __file__)
-    bench = Bench(
-        args,
-        lambda folder, split, count: export(folder, split, count, world="sound") and None,
-        rows=("captions.jsonl", "eval.jsonl"),
-        base={"task": "caption", "encoder": "mini-sound", "language_model": "mini-sound"},
-        scores=("cider", "attribute_accuracy"),
-        evaluation={"tokenizer": "python"},
-        world="mini_sound_world",
-    )
-    rows, test = bench.data["train"] / "captions.jsonl", bench.data["test"] / "eval.jsonl"
+    lab = Lab(args, world="mini_sound_world")
+    rows = lab.data("train", world="sound") / "captions.jsonl"
+    test = lab.data("test", world="sound") / "eval.jsonl"
     advice, _ = advise(rows, groups=rows, encoder="mini-sound")
     if not args.record:
         encoder = load_encoder("mini-sound")
@@ -45,4 +39,5 @@ if __name__ == "__main__":
         measured = measure_tables([("sound", texts, sounds)], bootstrap=200)
         record = {"advice": advice.to_dict(), "gap": measured[0].report.to_dict()}
         write_json(args.out.with_name("advice.json"), record)
-    main(bench, CROSSINGS | {"advised": {"adapter": advice.stages()}})
+    recipe = lab.recipe(rows, encoder="mini-sound", language_model="mini-sound")
+    study(lab, recipe, test, CROSSINGS | {"advised": {"adapter": advice.stages()}}, items="sounds")

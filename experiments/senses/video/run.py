@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from senses import CROSSINGS, Bench, main, options
+from lab import CROSSINGS, Lab
+from senses import options, study
 
 from close.mini import Scene, captions, draw, facts, sample_scene, scenes
 
@@ -71,12 +73,6 @@ def make(folder: Path, split: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    bench = Bench(
-        options(__doc__, __file__),
-        make,
-        rows=("films.jsonl", "films.jsonl"),
-        base={"task": "caption"},
-        scores=("cider", "attribute_accuracy"),
-        evaluation={"tokenizer": "python"},
-    )
-    main(bench, ARMS, base="mean, none", top="set, images")
+    lab = Lab(options(__doc__, __file__))
+    train, test = (lab.data(split, make=make) / "films.jsonl" for split in ("train", "test"))
+    study(lab, lab.recipe(train), test, ARMS, ends=("mean, none", "set, images"))

@@ -1,11 +1,11 @@
-"""What the experiments on the gap share: the mini world's data and tables, runs that are made once, records."""
+"""What the experiments on the gap share: the mini world's data and tables, runs that are made once, what they are judged by."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lab import tell
+
 from close.data.rows import RowFile
 from close.demo.run import TEST_SCENES, TRAIN_SCENES, TRAINING
 from close.encoders import load_encoder
-from close.io.files import waiting, write_json, write_text
+from close.io.files import waiting
 from close.io.record import stamp
 from close.mini import export
 from close.mini.export import CAPTIONS_PER_SCENE
@@ -127,7 +131,8 @@ class Lab:
             "encoder": {"reference": self.args.encoder, "fingerprint": self.encoder.fingerprint},
             "scale": self.args.scale,
             "scenes": self.sizes,
-            "recipe": self.base.dump() | {"data": {"train": str(self.rows("train"))}},
+            "recipe": self.base.dump() | {"data": {"train": str(self.rows("train").relative_to(self.args.work))}},
+            **stamp(self.args.work),
         }
 
 
@@ -232,21 +237,3 @@ def selection_table(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 cells += [arm["chosen"], f"{arm['share_of_best']:.3f}"]
                 lines.append(f"| {' | '.join(cells)} |")
     return lines
-
-
-def finish(
-    args: argparse.Namespace,
-    record: dict[str, Any],
-    markdown: Callable[[dict[str, Any]], str],
-    plot: Callable[[dict[str, Any], Path], None],
-) -> None:
-    """Write the record, its table and its plot, and print the table."""
-    record = record | stamp(args.work)
-    write_json(args.out, record)
-    write_text(args.out.with_suffix(".md"), markdown(record))
-    plot(record, args.out.with_suffix(".png"))
-    print(markdown(record))
-
-
-def tell(line: str) -> None:
-    print(time.strftime("%H:%M:%S"), line, file=sys.stderr, flush=True)

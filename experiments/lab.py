@@ -1,0 +1,229 @@
+"""What the experiments share: a command line, runs that are made once, and their record with its table and its picture.
+
+A script asks `Lab.run` for one run after another: a recipe, and what to look at when it is trained. What lies in the work folder,
+or in the record of the same settings and world, is not made again; so a stopped experiment goes on, in two processes too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from close.demo.run import TEST_SCENES, TRAIN_SCENES, TRAINING
+from close.io.files import read_json, waiting, write_json, write_text
+from close.io.plots import figure, save_png
+from close.io.record import stamp
+from close.io.versions import versions
+from close.mini import export
+from close.runs.evaluate import evaluate, kept_scores
+from close.runs.folder import RUN_FILE
+from close.runs.recipe import Recipe
+from close.study.arms import Arm
+from close.study.export import cell
+from close.study.results import interval
+from close.study.sweep import run_folder
+from close.training.train import train
+
+__all__ = ["CROSSINGS", "Lab", "arms_table", "dots", "noise", "parser", "summary", "tell", "write_record"]
+
+STEPS = 938
+"""Of a run; half the demo's."""
+Run = dict[str, Any]
+"""Its seed, and for each look the scores by name."""
+Runs = dict[str, dict[str, list[Run]]]
+"""By group (a setting, a part, a domain) and title, a run a seed."""
+
+
+def noise(cosine: float) -> dict[str, Any]:
+    """The stage of an adapter that leaves such a cosine."""
+    return {"gaussian": {"cosine": cosine}}
+
+
+CROSSINGS: dict[str, dict[str, Any]] = {
+    "none": {"adapter": "none"},
+    "noise .41": {"adapter": [noise(0.41)]},
+    "shared + noise .67": {"adapter": ["shared", noise(0.67)]},
+    "images": {"adapter": "none", "train_on": "image"},
+}
+"""The noise is the demo's; `shared` wants less of it."""
+
+
+def parser(doc: str | None, file: str) -> argparse.ArgumentParser:
+    """What all of these scripts take; a script adds its own."""
+    place = Path(file).resolve().parent
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    made.add_argument("--steps", type=int, default=STEPS, help="of a run; half the demo's")
+    made.add_argument("--scenes", type=int, default=TRAIN_SCENES)
+    made.add_argument("--test-scenes", type=int, default=TEST_SCENES)
+    made.add_argument("--threads", type=int, default=1)
+    made.add_argument("--work", type=Path, default=Path("runs") / place.relative_to(Path(__file__).resolve().parent))
+    made.add_argument("--out", type=Path, default=place / "results.json")
+    made.add_argument("--record", action="store_true", help="train nothing: write down what is finished")
+    return made
+
+
+class Lab:
+    """Data and runs in one folder.
+
+    Args:
+        args: of `parser`. scores: what is kept of an evaluation. training: of every run, over the demo's.
+        world: whose version decides. more: names of further options that decide what comes out.
+    """
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        *,
+        scores: tuple[str, ...] = ("cider", "attribute_accuracy"),
+        training: Mapping[str, Any] | None = None,
+        world: str = "mini_world",
+        more: Iterable[str] = (),
+    ) -> None:
+        torch.set_num_threads(args.threads)
+        self.args, self.keys = args, scores
+        self.settings = {key: getattr(args, key) for key in ("steps", "scenes", "test_scenes", *more)}
+        self.settings |= {world: versions()[world]} | ({"training": dict(training)} if training else {})
+        recorded = read_json(args.out) if args.out.is_file() else {}
+        self.kept = recorded if recorded.get("settings") == self.settings else None
+        self.work = args.work / f"world-{versions()[world].partition(' ')[0]}"
+        self.place = self.work / f"{args.scenes}-{args.steps}"
+        common = {key: value for key, value in TRAINING.items() if key not in ("epochs", "max_steps")}
+        self.training = common | {"max_steps": args.steps} | dict(training or {})
+
+    def data(
+        self, split: str, scenes: int | None = None, *, make: Callable[[Path, str, int], Any] | None = None, **own: Any
+    ) -> Path:
+        """The folder of a split, made where it is not there: by `make(folder, split, scenes)`, or of the mini world.
+
+        Args:
+            scenes: how many; those of the options without it. own: what `close.mini.export` takes (`style`, `world`).
+        """
+        count = scenes or (self.args.scenes if split == "train" else self.args.test_scenes)
+        folder = self.work / "data" / "-".join([split, str(count), *map(str, own.values())])
+        with waiting(self.args.work / "data.lock"):
+            if not folder.exists():
+                (make or (lambda *where: export(*where, **own)))(folder, split, count)
+        return folder
+
+    def recipe(self, rows: Path, **values: Any) -> Recipe:
+        """What runs share: rows to train on, and the training."""
+        return Recipe.model_validate({"data": {"train": str(rows.resolve())}, "training": self.training} | values)
+
+    def run(
+        self,
+        group: str,
+        title: str,
+        seed: int,
+        base: Recipe,
+        changes: Mapping[str, Any],
+        looks: Mapping[str, Mapping[str, Any]],
+    ) -> Run | None:
+        """One run's scores; None where it is not finished, and nothing is to be trained.
+
+        Args:
+            changes: of the base recipe. looks: what `evaluate` takes beside the run, by name.
+        """
+        for run in (self.kept or {}).get("runs", {}).get(group, {}).get(title, []):
+            if run["seed"] == seed and set(looks) <= set(run):
+                return dict(run)
+        recipe, folder = run_folder(base, Arm(title, dict(changes)), seed, self.place / group)
+        if self.args.record and not (folder / RUN_FILE).is_file():
+            return None
+        begun, found = time.perf_counter(), {}
+        with waiting(Path(f"{folder}.lock")):
+            new = not (folder / RUN_FILE).is_file()
+            train(recipe, folder, resume=True)
+            for name, look in looks.items():
+                out = folder / "evaluations" / name
+                scores = kept_scores(out / "scores.json").get("scores")
+                if scores is None and self.args.record:
+                    return None
+                scores = scores or evaluate(folder, **{"folder": out, "tokenizer": "python"} | dict(look))["scores"]
+                found[name] = {key: scores[key] for key in self.keys if scores.get(key) is not None}
+        if new:
+            told = ", ".join(f"{name} {scores[self.keys[0]]:.1f}" for name, scores in found.items())
+            tell(f"{group}, {title}, seed {seed}: {told} in {time.perf_counter() - begun:.0f} s")
+        return {"seed": seed, **found}
+
+    def finish(
+        self,
+        record: dict[str, Any],
+        markdown: Callable[[dict[str, Any]], str],
+        plot: Callable[[dict[str, Any], Path], None] | None = None,
+    ) -> None:
+        """Write the record of all that is finished, with its settings and its stamp.
+
+        Raises:
+            SystemExit: no run is.
+        """
+        if not record["runs"]:
+            raise SystemExit("no run is finished here yet")
+        whole = {"settings": self.settings} | record | stamp(self.place, self.kept)
+        write_record(self.args.out, whole, markdown, plot)
+
+
+def write_record(
+    out: Path,
+    record: dict[str, Any],
+    markdown: Callable[[dict[str, Any]], str],
+    plot: Callable[[dict[str, Any], Path], None] | None = None,
+) -> None:
+    """Write a record, its table and its picture, and print the table."""
+    write_json(out, record)
+    write_text(out.with_suffix(".md"), markdown(record))
+    if plot:
+        plot(record, out.with_suffix(".png"))
+    print(markdown(record))
+
+
+def summary(runs: list[Run], keys: Iterable[str]) -> dict[str, Any]:
+    """Means and intervals over the seeds of one arm, for each look."""
+    looks = [name for name in runs[0] if isinstance(runs[0][name], dict)]
+    both = {look: {key: interval([run[look][key] for run in runs]) for key in keys} for look in looks}
+    return {"seeds": [run["seed"] for run in runs], **both}
+
+
+def arms_table(arms: Mapping[str, Mapping[str, Any]], columns: Mapping[str, Callable[[Any], Any]]) -> list[str]:
+    """Lines of markdown: an arm a row. Of a column the title, and which interval of an arm's summary it shows."""
+    lines = [f"| | {' | '.join(columns)} | seeds |", "|---" * (len(columns) + 2) + "|"]
+    for title, arm in arms.items():
+        lines.append(
+            f"| {title} | {' | '.join(cell(shown(arm)) for shown in columns.values())} | {len(arm['seeds'])} |"
+        )
+    return [*lines, ""]
+
+
+def dots(tables: Mapping[str, Mapping[str, Any]], key: str, path: Path, items: str = "pictures") -> None:
+    """One score of every arm, a panel a table: each seed's value, and their mean; of the looks "image" and "text"."""
+    heights = [len(table) for table in tables.values()]
+    drawn = figure(8, 0.9 * len(heights) + 0.3 * sum(heights))
+    panels = drawn.subplots(len(heights), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
+    for panel, (heading, table) in zip(panels, tables.items(), strict=True):
+        for look, name, colour, up in (
+            ("text", "text in", "#9aa8bb", 0.14),
+            ("image", f"{items} in", "#1f7a63", -0.14),
+        ):
+            for row, arm in enumerate(table.values()):
+                score = arm[look][key]
+                panel.plot([score["mean"]], [row + up], "o", color=colour, label=None if row else name)
+                panel.plot(score["values"], [row + up] * len(score["values"]), "|", color=colour, markersize=9)
+        panel.set_yticks(range(len(table)), list(table), fontsize=8)
+        panel.set_ylim(len(table) - 0.5, -0.5)
+        panel.set_title(heading, fontsize=9, loc="left")
+        panel.grid(axis="x", color="#e3e7ee", linewidth=0.8)
+        panel.set_axisbelow(True)
+    panels[-1].set_xlabel(f"{key}: dots are means over seeds, lines each seed")
+    panels[0].legend(frameon=False, fontsize=8)
+    save_png(drawn, path)
+
+
+def tell(line: str) -> None:
+    """Say how far it is."""
+    print(time.strftime("%H:%M:%S"), line, file=sys.stderr, flush=True)
