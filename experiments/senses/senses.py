@@ -19,9 +19,10 @@ SETTINGS = {"warm-up 0": 0, "warm-up 50": 50}
 """Steps before the learning rate is whole."""
 
 
-def options(doc: str | None, file: str) -> argparse.Namespace:
-    """What these scripts take."""
+def options(doc: str | None, file: str, **sizes: int) -> argparse.Namespace:
+    """What these scripts take; `sizes` instead of the usual ones."""
     made = parser(doc, file)
+    made.set_defaults(**sizes)
     made.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     return made.parse_args()
 
