@@ -1,0 +1,157 @@
+"""Groups made by rewording: does `shared` learn from them what it learns from several captions of one image?
+
+    python experiments/shared/paraphrases.py                      # all of it; a stopped one goes on
+    python experiments/shared/paraphrases.py --only "warm-up 0"   # one setting, and the other in a second process
+    python experiments/shared/paraphrases.py --record             # train nothing: write down what is finished
+
+Who has one caption an image can have it reworded (`data-gen paraphrase`). Here a rewording is exact: it claims what the caption
+claims, in other words and another order, as a perfect writer's would; what other captions of the image tell beside is not in it.
+First the mean cosine of an unseen caption with its picture, both centred, by how many groups the adapter was fitted on; then
+models trained with the adapter of all groups, and noise. Writes paraphrases.json, .md and .png beside this file.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lab import Lab, Runs, arms_table, dots, noise, parser, summary
+from worlds import mini, spread, unit
+
+from close.adapters import build_adapter
+from close.data.rows import RowFile
+from close.encoders import load_encoder
+from close.mini.grammar import join, with_article
+from close.mini.language import GROUND_PHRASES, JOINTS, OPENINGS, WORDS, claims
+from close.vectors.cache import cached_table
+
+SETTINGS = {"warm-up 0": 0, "warm-up 50": 50}
+GROUPS = (10, 30, 100, 300, 1000, 3000)
+COSINE, DRAWS, TIMES = 0.67, 5, 4
+GROUNDS = {phrase: said for said in GROUND_PHRASES.values() for phrase in said}
+CALLED = {word: words for words in WORDS.values() for word in words}
+
+
+def reworded(caption: str, rng: random.Random) -> str:
+    """A plain caption in other words: the things in another order, each called anew, the ground before or behind."""
+    text = re.sub(r"^(there is |a picture of )", "", caption)
+    ground = next((phrase for phrase in GROUNDS if re.search(rf"(^{phrase}, | {phrase}$)", text)), None)
+    if ground:
+        text = re.sub(rf"(^{ground}, )|( {ground}$)", "", text)
+        text = re.sub(r"^(there is |a picture of )", "", text)
+    phrases = re.split(r", | and | with ", text)
+    rng.shuffle(phrases)
+    said = []
+    for phrase in phrases:
+        _, *words = phrase.split()
+        said.append(with_article([rng.choice(CALLED.get(word, (word,))) for word in words]))
+    found = rng.choice(OPENINGS) + join(said, JOINTS, rng)
+    if ground:
+        told = rng.choice(GROUNDS[ground])
+        found = f"{told}, {found}" if rng.random() < 0.3 else f"{found} {told}"
+    assert claims(found) == claims(caption), (caption, found)
+    return found
+
+
+def paraphrases(rows: Path, out: Path) -> Path:
+    """The first caption of every picture and `TIMES` rewordings, a group each."""
+    if not out.is_file():
+        lines = []
+        for row in list(RowFile(rows))[::5]:
+            (text,), rng = row.source, random.Random(f"reworded {row.id}")
+            for number, said in enumerate((text, *(reworded(text, rng) for _ in range(TIMES)))):
+                lines.append(json.dumps({"id": f"{row.id}-{number}", "source": said, "target": said, "group": row.id}))
+        out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return out
+
+
+def cosines(lab: Lab) -> dict[str, Any]:
+    """By groups, the cosine that each kind of group brings, less that without an adapter."""
+    world = mini("mini", lab.work / "data", lab.args.scenes, lab.args.test_scenes)
+    rows = paraphrases(lab.work / "data" / f"train-{lab.args.scenes}" / "captions.jsonl", lab.work / "reworded.jsonl")
+    own = np.asarray(cached_table(RowFile(rows), load_encoder("mini"), "text")[:], np.float64)
+    found: dict[str, Any] = {}
+    for groups in (count for count in GROUPS if count <= lab.args.scenes):
+        gains: dict[str, list[float]] = {}
+        for learn, test in world.draws(groups, 1 if groups == lab.args.scenes else DRAWS):
+            tried = world.rows(test)
+            wanted = unit(world.image - world.image[test].mean(0))[world.groups[tried]]
+            kinds = {"several captions": world.text[world.rows(learn)], "rewordings": own[world.rows(learn)]}
+            for kind, text in kinds.items():
+                names = np.repeat(np.arange(len(learn)), 5)
+                matrix = build_adapter("shared", text.shape[1]).fit(text=text, groups=names, quiet=True).matrix
+                x = world.text[tried] - text.mean(0)
+                scores = [(unit(each) * wanted).sum(1).mean() for each in (x @ matrix.double().numpy(), x)]
+                gains.setdefault(kind, []).append(float(scores[0] - scores[1]))
+        for kind, values in gains.items():
+            found.setdefault(kind, {})[str(groups)] = spread(values)
+    return found
+
+
+def arms(lab: Lab, rows: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Adapters by title."""
+    yield "noise", {"adapter": [noise(COSINE)]}
+    for title, groups in (("several captions", rows), ("rewordings", paraphrases(rows, lab.work / "reworded.jsonl"))):
+        table = cached_table(RowFile(groups), load_encoder("mini"), "text").path
+        fit = {"text": str(table.resolve()), "groups": str(groups.resolve())}
+        yield f"shared by {title}, noise", {"adapter": [{"shared": {"fit": fit}}, noise(COSINE)]}
+
+
+def gathered(lab: Lab, settings: list[str]) -> Runs:
+    """Every run, seeds outermost."""
+    rows, test = lab.data("train") / "captions.jsonl", lab.data("test") / "eval.jsonl"
+    looks = {look: {"data": test, "modality": look} for look in ("image", "text")}
+    found: Runs = {}
+    for seed in lab.args.seeds:
+        for setting in settings:
+            warm = {"training": {"warmup_steps": min(SETTINGS[setting], lab.args.steps - 1)}}
+            for title, changes in arms(lab, rows):
+                if run := lab.run(setting, title, seed, lab.recipe(rows), {**changes, **warm}, looks):
+                    found.setdefault(setting, {}).setdefault(title, []).append(run)
+    return found
+
+
+def markdown(record: dict[str, Any]) -> str:
+    """The cosines, and a table of models a setting."""
+    counts = list(next(iter(record["cosines"].values())))
+    lines = ["### Cosine of an unseen caption with its picture, less that without an adapter", ""]
+    lines += ["| groups of | " + " | ".join(counts) + " |", "|---" * (len(counts) + 1) + "|"]
+    for kind, by in record["cosines"].items():
+        lines.append(
+            f"| {kind} | " + " | ".join(f"{one['mean']:+.3f} ± {one['half']:.3f}" for one in by.values()) + " |"
+        )
+    columns = {
+        "CIDEr, pictures in": lambda arm: arm["image"]["cider"],
+        "attributes true %": lambda arm: arm["image"]["attribute_accuracy"],
+        "CIDEr, text in": lambda arm: arm["text"]["cider"],
+    }
+    for setting, table in record["arms"].items():
+        lines += ["", f"### Models, {setting}", "", *arms_table(table, columns)[:-1]]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    made = parser(__doc__, __file__)
+    made.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    made.set_defaults(out=Path(__file__).with_suffix(".json"))
+    lab = Lab(made.parse_args())
+    if not lab.args.record:
+        gathered(lab, lab.args.only)
+    lab.args.record = True
+    runs = gathered(lab, list(SETTINGS))
+    tables = {name: {arm: summary(each, lab.keys) for arm, each in table.items()} for name, table in runs.items()}
+    record = {"cosines": cosines(lab), "noise": COSINE, "arms": tables, "runs": runs}
+    lab.finish(record, markdown, lambda made, to: dots(tables, "cider", to))
+
+
+if __name__ == "__main__":
+    main()
