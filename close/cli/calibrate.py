@@ -1,7 +1,8 @@
-"""close calibrate."""
+"""close calibrate, close match-length."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from close.cli.options import (
     Beams,
     Device,
     Json,
+    LengthPenalty,
     Memory,
     MovedEncoder,
     Precision,
@@ -27,8 +29,9 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb of this file."""
+    """Add the verbs of this file."""
     app.command()(verb(calibrate))
+    app.command("match-length")(verb(match_length))
 
 
 def calibrate(
@@ -46,6 +49,7 @@ def calibrate(
     n: Annotated[int | None, typer.Option("--n", min=1, help="As in close caption.")] = None,
     rerank: Annotated[Literal["clip"] | None, typer.Option(help="As in close caption.")] = None,
     num_beams: Beams = None,
+    length_penalty: LengthPenalty = None,
     decode: Annotated[Literal["tree", "score", "free"] | None, typer.Option(help="As in close evaluate.")] = None,
     seed: Annotated[int, typer.Option(help="Of the split into two halves.")] = 0,
     batch_size: BatchSize = 64,
@@ -64,7 +68,7 @@ def calibrate(
     from close.runs.calibrate import calibrate as measure
     from close.runs.confidence import confidence_file
 
-    chosen: dict[str, Any] = {"n": n, "rerank": rerank, "num_beams": num_beams}
+    chosen: dict[str, Any] = {"n": n, "rerank": rerank, "num_beams": num_beams, "length_penalty": length_penalty}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     places: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision, "encoder": encoder}
     places["memory"] = memory
@@ -87,6 +91,55 @@ def calibrate(
         cells = [_number(at, "accuracy") for at in ranked["at_coverage"].values()]
         show("".join(f"{cell:<24}" for cell in [name, *cells, _number(ranked["aurc"])]).rstrip())
     show(f"saved in {written(confidence_file(run, found['task']))}, with two pictures")
+
+
+def match_length(
+    run: Run,
+    photos: Annotated[
+        Path,
+        typer.Argument(help="Photos like those that it will be used on, or rows with images; captions are not read."),
+    ],
+    like: Annotated[
+        Path | None,
+        typer.Option(help="Rows whose targets' length to match; without it, those that the run learnt from."),
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Of several: whose texts are measured.")] = None,
+    sample: Annotated[int, typer.Option(min=10, help="Photos at most.")] = 100,
+    batch_size: BatchSize = 32,
+    device: Device = None,
+    precision: Precision = "auto",
+    encoder: MovedEncoder = None,
+    memory: Memory = None,
+    as_json: Json = False,
+) -> None:
+    """Find the length penalty with which texts of photos are as long as those that the run learnt from, and save it with the run.
+
+    A run that tells too much or too little of pictures loses by it, whatever it has learnt; photos without captions mend that.
+    """
+    from close.runs.length import match_length as match
+
+    places: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision, "encoder": encoder}
+    found = match(
+        run, photos, like=like, task=task, sample=sample, memory=memory, tell=partial(show, err=True), **places
+    )
+    if as_json:
+        print_json(found)
+        return
+    show(
+        f"length penalty {found['length_penalty']:.3g}: {found['found']:.1f} characters a text of {found['photos']} photos, "
+        f"{found['wanted']:.1f} wanted"
+    )
+    if not found["reached"]:
+        more = found["found"] > found["wanted"]
+        show(
+            f"no penalty makes them as {'short' if more else 'long'}: the run tells "
+            + (
+                "more than its texts do; more noise or a shorter training tells less"
+                if more
+                else "less than its texts do"
+            )
+        )
+    show(f"saved with {written(run)}; --length-penalty takes another at use")
 
 
 def _number(found: dict[str, Any], key: str = "value") -> str:

@@ -20,6 +20,7 @@ from close.cli.options import (
     Beams,
     Device,
     EngineName,
+    LengthPenalty,
     Memory,
     MovedEncoder,
     Precision,
@@ -106,6 +107,7 @@ def caption(
     vectors: Vectors = None,
     modality: Side = None,
     num_beams: Beams = None,
+    length_penalty: LengthPenalty = None,
     sample: Annotated[bool, typer.Option("--sample", help="Sample instead of searching.")] = False,
     top_p: Annotated[float | None, typer.Option(help="With --sample.")] = None,
     temperature: Annotated[float | None, typer.Option(help="With --sample.")] = None,
@@ -137,7 +139,7 @@ def caption(
     if source is not None and not len(source):
         raise DataError(f"{vectors}: there are no vectors in it")
     many = range(len(source)) if source else _items(items or [], model, boxes, tiles, together=together, frames=frames)
-    found = {"n": n, "rerank": rerank, "min_confidence": min_confidence}
+    found = {"n": n, "rerank": rerank, "min_confidence": min_confidence, "length_penalty": length_penalty}
     settings = _generation(sample, seed, **found, num_beams=num_beams, top_p=top_p, temperature=temperature)
     settings |= {"context": context, "batch_size": batch_size}
     say = _sayer(model, spread, settings | ({"source": source} if source else {}))

@@ -25,6 +25,7 @@ __all__ = [
     "Encoder",
     "EngineName",
     "Json",
+    "LengthPenalty",
     "Memory",
     "MetricNames",
     "MovedEncoder",
@@ -53,6 +54,13 @@ Encoder = Annotated[
 ]
 EngineName = Annotated[Literal["local", "ray"], typer.Option("--engine", help="ray: spread over a Ray cluster.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+LengthPenalty = Annotated[
+    float | None,
+    typer.Option(
+        "--length-penalty",
+        help="Of the beams: the higher, the more is told; without it, as the run says (1, or what close match-length found).",
+    ),
+]
 Memory = Annotated[
     Path | None,
     typer.Option(

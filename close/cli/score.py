@@ -12,6 +12,7 @@ from close.cli.options import (
     Beams,
     Device,
     Json,
+    LengthPenalty,
     Memory,
     MetricNames,
     MovedEncoder,
@@ -73,6 +74,7 @@ def evaluate(
     ] = "image",
     task: Annotated[str | None, typer.Option(help="Without it, the run's.")] = None,
     num_beams: Beams = None,
+    length_penalty: LengthPenalty = None,
     batch_size: BatchSize = 64,
     tokenizer: Tokenizer = "auto",
     metrics: MetricNames = None,
@@ -98,7 +100,8 @@ def evaluate(
     """Score a run on a data file; predictions and scores are saved with the run."""
     from close.runs.evaluate import evaluate as score
 
-    settings: dict[str, Any] = {"num_beams": num_beams} if num_beams else {}
+    searched = {"num_beams": num_beams, "length_penalty": length_penalty}
+    settings: dict[str, Any] = {key: value for key, value in searched.items() if value is not None}
     settings |= {"metrics": tuple(metrics)} if metrics else {}
     settings |= {"device": device, "precision": precision, "encoder": encoder, "memory": memory}
     result = score(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -74,6 +74,10 @@ def sweep(
     select_image: Annotated[
         Path | None, typer.Option(help="With --select: unpaired images that its texts are made like.")
     ] = None,
+    match_length: Annotated[
+        Path | None,
+        typer.Option(help="Photos without captions, on which each run is made to tell as much as its training texts."),
+    ] = None,
     text: Annotated[Path | None, typer.Option(help=_TABLE.format("Texts"))] = None,
     image: Annotated[Path | None, typer.Option(help=_TABLE.format("Images"))] = None,
     pairs: Pairs = None,
@@ -105,13 +109,10 @@ def sweep(
         image=test is not None and not no_image,
         tables=tables,
     )
-    told = partial(show, err=True)
     first = list(range(base.seed, base.seed + seeds))
-    summary = run(base, arms, first, test, out, tune=tune, select=select, select_images=select_image, tell=told)
-    if as_json:
-        print_json(summary)
-    else:
-        show(table_of(summary))
+    rows: dict[str, Any] = {"tune": tune, "select": select, "select_images": select_image, "photos": match_length}
+    summary = run(base, arms, first, test, out, tell=partial(show, err=True), **rows)
+    print_json(summary) if as_json else show(table_of(summary))
 
 
 def merge(

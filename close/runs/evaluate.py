@@ -98,7 +98,9 @@ def evaluated(run: Path, data: Path, modality: Modality = "image") -> dict[str, 
     place = run / "evaluations" / f"{data.stem}-{modality}"
     with exclusively(place, "is being made"):
         found = kept_scores(place / "scores.json")
-    if found.get("data_sha256") != open_rows(data).sha256:
+    told = read_plain(run / "generation_config.json").get("length_penalty", 1.0)  # `match_length` may have changed it
+    as_now = found.get("generation", {}).get("length_penalty", 1.0) == told
+    if found.get("data_sha256") != open_rows(data).sha256 or not as_now:
         found = evaluate(run, data, modality=modality, tokenizer="python")
     return dict(found["scores"])
 

@@ -105,6 +105,7 @@ def _run(place: Path) -> dict[str, Any]:
         **({"hub": found._asdict()} if (found := hub_run_of(place)) else {}),
         **about,
         **_calibrated(place, about["tasks"]),
+        **_length(place),
         "embed_dim": config.embed_dim,
         "prefix": config.prefix,
         "several": config.several,
@@ -123,6 +124,15 @@ def _calibrated(place: Path, tasks: list[str]) -> dict[str, Any]:
     found = {task: known.about for task in tasks if (known := Confidence.load(place, task))}
     keys = ("by", "right", "data", "rows", "ece", "settings")
     return {"calibrated": {task: {key: known.get(key) for key in keys} for task, known in found.items()} or "not yet"}
+
+
+def _length(place: Path) -> dict[str, Any]:
+    """The length penalty, where it was matched to texts."""
+    from close.runs.length import LENGTH_FILE
+
+    known = read_plain(place / LENGTH_FILE) if (place / LENGTH_FILE).is_file() else {}
+    keys = ("length_penalty", "wanted", "found", "photos")
+    return {"length": {key: known.get(key) for key in keys}} if known else {}
 
 
 def _encoder(reference: str) -> dict[str, Any]:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import Any, overload
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from close.data.rows import Modality
 from close.encoders import ContrastiveEncoder, pick_device
-from close.errors import DataError, RecipeError, shown
+from close.errors import CloseError, DataError, RecipeError, shown
 from close.fast.precision import pick_dtype, pick_precision
 from close.io.hub import run_folder
 from close.io.keys import text_key
 from close.io.pretrained import load_tokenizer, loading, trusting, trusts_code
 from close.model.modeling import CloseModel
+from close.model.sets import Sets
 from close.plugins import load_plugins, loaded
 from close.runs.answering import Answerer, Decode
 from close.runs.confidence import check_confidence
@@ -80,6 +83,22 @@ def _load_again(run: str, plugins: list[str], *, trust: bool, **settings: Any) -
     load_plugins(plugins)
     with trusting(trust):
         return load(run, **settings)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """A batch of items as the encoder reads them.
+
+    Attributes:
+        start: place of its first item. good: places in the batch of those that could be read; sets: their vectors.
+        errors: of the others, by place. search: what a memory is searched with, where that is another encoder's.
+    """
+
+    start: int
+    good: list[int]
+    errors: dict[int, CloseError]
+    sets: Sets
+    search: Tensor | None
 
 
 class CloseCaptioner(Answerer):
@@ -213,30 +232,19 @@ class CloseCaptioner(Answerer):
         """
         if min_confidence is not None:
             check_confidence(min_confidence, self.confidence, self.name)
-        for place, item in enumerate(items if source is None else (), 1):
-            self.task.check_views(len(item_files(item)), item_name(item, place))
         name = source.name if source else item_name
         modality = modality or (source.modality if source else "image")
-        # reads the next pictures while texts are generated
-        ahead = (
-            source.batches(items, batch_size) if source else read_items(self.encoder.image_batches, items, batch_size)
-        )
-        other = None if source else self.memory.search
-        searched = read_items(other().image_batches, items, batch_size) if other else repeat(None)
-        for start, (features, errors), search in zip(range(0, len(items), batch_size), ahead, searched, strict=False):
-            batch, texts = items[start : start + batch_size], contexts[start : start + batch_size]
-            good = [i for i in range(len(batch)) if i not in errors]
+        for read in self.read(items, batch_size, source):
+            batch = items[read.start : read.start + batch_size]
             if seed is not None:
                 torch.manual_seed(text_key(f"{seed} " + "\0".join(map(name, batch))))
-            asked = [texts[i] for i in good]
-            sets = together(features, good, self.model.config.several)
-            asks = together(search[0], good, "mean").main if search else None
-            said = self.answer(sets, asked, modality=modality, search=asks, **generation) if good else []
-            spoken = dict(zip(good, said, strict=True))
+            asked = [contexts[read.start + i] for i in read.good]
+            said = self.answer(read.sets, asked, modality=modality, search=read.search, **generation) if asked else []
+            spoken = dict(zip(read.good, said, strict=True))
             for index, item in enumerate(batch):
-                named = name(item) if source else item_name(item, start + index + 1)
-                if index in errors:
-                    yield Output("", float("nan"), named, str(errors[index]))
+                named = name(item) if source else item_name(item, read.start + index + 1)
+                if index in read.errors:
+                    yield Output("", float("nan"), named, str(read.errors[index]))
                 else:
                     if min_confidence is not None and spoken[index].confidence is None:
                         apart = self.confidence.other if self.confidence else ""
@@ -244,6 +252,27 @@ class CloseCaptioner(Answerer):
                             f"{self.name} was calibrated with other settings ({apart}); calibrate it with these"
                         )
                     yield Output.of(spoken[index], named, min_confidence)
+
+    def read(self, items: Sequence[Any], batch_size: int, source: VectorItems | None = None) -> Iterator[Vectors]:
+        """The vectors of items, a batch at a time; the next batch is read meanwhile.
+
+        Args:
+            source: what the items are rows of; without it, they are the second modality's files.
+        Raises:
+            DataError: an item is of another number of files than the task takes.
+        """
+        for place, item in enumerate(items if source is None else (), 1):
+            self.task.check_views(len(item_files(item)), item_name(item, place))
+        ahead = (
+            source.batches(items, batch_size) if source else read_items(self.encoder.image_batches, items, batch_size)
+        )
+        other = None if source else self.memory.search
+        searched = read_items(other().image_batches, items, batch_size) if other else repeat(None)
+        for start, (features, errors), search in zip(range(0, len(items), batch_size), ahead, searched, strict=False):
+            good = [i for i in range(len(items[start : start + batch_size])) if i not in errors]
+            sets = together(features, good, self.model.config.several)
+            asks = together(search[0], good, "mean").main if search else None
+            yield Vectors(start, good, errors, sets, asks)
 
 
 def _texts(contexts: Any) -> list[str]:

@@ -25,6 +25,7 @@ from close.io.jobs import clear, exclusively
 from close.io.record import stamp
 from close.model.language_models.loading import check_language_model
 from close.runs.evaluate import evaluated
+from close.runs.length import LENGTH_FILE, match_length
 from close.runs.recipe import Recipe, checked
 from close.study.arms import Arm, merged, naming
 from close.study.export import FEW, csv_of, latex_of, table_of
@@ -60,9 +61,12 @@ def run_arm(
     tune: Path | None = None,
     select: Path | None = None,
     select_images: Path | None = None,
+    photos: Path | None = None,
 ) -> dict[str, Any]:
     """Train and score one arm with one seed; what is done already is read, not done again.
 
+    Args:
+        photos: on which its texts are made as long as its targets (`match_length`), before it is scored.
     Returns:
         Score by name for images in ("image") and for text in ("text"), where there are test rows; for the images of rows to tune
         on ("tuning"); and for texts that stand in for images ("selection"), where there are rows to select by and the arm is
@@ -70,6 +74,10 @@ def run_arm(
     """
     recipe, place = run_folder(base, arm, seed, folder)
     train(recipe, place, resume=True)
+    if (matched := (place / LENGTH_FILE).is_file()) and photos is None:
+        raise RecipeError(f"{place}: its texts' length was matched to photos before (--match-length); give them again")
+    if photos is not None and not matched:
+        match_length(place, photos)
     scores = {}
     looked: tuple[tuple[str, Path | None, Modality], ...]
     looked = (("image", test, "image"), ("text", test, "text"), ("tuning", tune, "image"))
@@ -97,6 +105,7 @@ def sweep(
     tune: str | Path | None = None,
     select: str | Path | None = None,
     select_images: str | Path | None = None,
+    photos: str | Path | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Train and score every arm with every seed; a stopped sweep continues where it was.
@@ -110,6 +119,7 @@ def sweep(
             chosen, where arms are methods in several settings.
         select: rows whose texts stand in for images (`close.study.selection`), to choose the best arm by.
         select_images: a table of unpaired images, which makes these stand-ins more like them.
+        photos: photos without captions, on which each arm is made to tell as much as its training texts (`close.runs.length`).
     Returns:
         What `sweep.json` says: for each arm, score and modality the values, their mean and its 95 % interval over seeds
         (Student's t), and the recovered share (arm − none) / (image − none); with `select`, the arm `selected` by it; and for
@@ -122,20 +132,21 @@ def sweep(
     if test is None and select is None:
         raise RecipeError("a sweep scores on test rows with images, or selects by text, or both: give --test, --select")
     base = filled_in(base, Path(out))
-    given = (test, tune, select, select_images)
-    folder, data, tuner, chooser, images = Path(out), *(None if p is None else Path(p) for p in given)
+    given = (test, tune, select, select_images, photos)
+    folder, data, tuner, chooser, images, shown = Path(out), *(None if p is None else Path(p) for p in given)
     _check(base, arms, seeds, folder, data, tuner, chooser, images)
     results: dict[str, dict[str, Any]] = {}
     with exclusively(folder, "is being made"):
         clear(folder)
         for number, (seed, arm) in enumerate(product(seeds, arms), 1):
             tell(f"run {number} of {len(arms) * len(seeds)}: {arm.name}, seed {seed}")
-            scores = run_arm(base, arm, seed, data, folder, tune=tuner, select=chooser, select_images=images)
+            by = {"tune": tuner, "select": chooser, "select_images": images, "photos": shown}
+            scores = run_arm(base, arm, seed, data, folder, **by)
             about = {"method": arm.method, "setting": arm.setting} if arm.setting else {}
             results.setdefault(arm.name, about | {"runs": []})["runs"].append({"seed": seed, **scores})
             summary = summarise(results)
             summary |= {"recipe": base.dump(), "arms": {arm.name: arm.changes for arm in arms}}
-            summary |= stamp(folder)
+            summary |= ({"length_matched_on": str(shown)} if shown else {}) | stamp(folder)
             _write(folder, summary)
         if data is not None:
             _write_page(base, arms, seeds, data, folder, summary)

@@ -36,6 +36,7 @@ from close.model.prefixes import EMBEDDINGS, PREFIXES, embedding_scale
 from close.plugins import key_of
 from close.retrieval.content import WORD_FINDERS
 from close.runs.folder import CHECKPOINTS, begin_run, is_finished, plugins_of, save_run, started_run
+from close.runs.length import mean_length
 from close.runs.recipe import Recipe
 from close.runs.sections import LoraSection
 from close.tasks import TASKS, get_task
@@ -183,6 +184,7 @@ class _Data:
         """What `run.json` says of it."""
         parts = [
             {"task": name, "rows": len(rows), "sha256": rows.sha256, "examples": len(examples)}
+            | {"characters": round(mean_length(rows, get_task(name)), 2)}
             for name, rows, examples in zip(self.names, self.files, self.examples, strict=True)
         ]
         return {"tasks": self.names, "train": parts}

@@ -1,0 +1,182 @@
+"""How much a run tells: the length penalty with which its texts are as long as those that it learnt from.
+
+Beam search divides a text's log-probability by its length to the power of a penalty. How long texts come out hangs on the
+crossing (noise makes them short, what is left of the gap makes them long), on the length of training, on the warm-up; and CIDEr
+and recall pay for it. Photos without captions show how long they come out, and that is enough to mend it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from close.data.rows import Row
+from close.data.shards import is_rows, open_rows
+from close.errors import DataError, MismatchError, RecipeError
+from close.io.files import write_json
+from close.io.hub import own_folder
+from close.io.plain import read_plain
+from close.io.versions import versions
+from close.model.sets import Sets
+from close.runs.folder import RECIPE_FILE, open_run
+from close.runs.items import expand
+from close.runs.pipeline import CloseCaptioner, load
+from close.runs.recipe import checked
+from close.runs.recipe_file import absolute, read_values
+from close.tasks import Task
+
+__all__ = ["LENGTH_FILE", "match_length", "mean_length"]
+
+LENGTH_FILE = "length.json"
+LOWEST, HIGHEST = 0.0, 3.0
+"""Below 0 a text gets no shorter: the likeliest of the beams is the shortest already."""
+NEAR, TRIES = 0.02, 8
+_SETTINGS = "generation_config.json"
+
+
+def match_length(
+    run: str | Path | CloseCaptioner,
+    photos: str | Path | Sequence[Any],
+    *,
+    like: str | Path | None = None,
+    task: str | None = None,
+    sample: int = 100,
+    batch_size: int = 32,
+    save: bool = True,
+    device: str | None = None,
+    precision: str = "auto",
+    encoder: str | None = None,
+    memory: str | Path | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Find the length penalty with which a run's texts of photos are as long as its training texts, and save it with the run.
+
+    Args:
+        run: its folder; or a loaded one, which is not saved. photos: files or folders like those that it will be used on, or rows
+            with images (and contexts, for a task that has them); what is true of them is not asked.
+        like: rows whose targets are to be matched; without it, those that the run learnt from.
+        task: of several, which one's texts are measured; the penalty is one for all.
+        sample: photos at most, spread evenly. save: whether the run says so from now on, unless it is told otherwise at use.
+        tell: told of every penalty that is tried.
+    Returns:
+        `length_penalty`; `wanted`, mean characters of the targets; `found`, with that penalty; `reached`, whether they are within
+        2 %; and what was `tried`.
+    Raises:
+        RecipeError: the task's answers are a closed set, or the run searches without beams. DataError: no photo can be read.
+        MismatchError: the training file has changed or gone; give `like`.
+    """
+    place = None if isinstance(run, CloseCaptioner) else own_folder(run)
+    own: dict[str, Any] = {"device": device, "precision": precision, "encoder": encoder, "memory": memory}
+    captioner = run if isinstance(run, CloseCaptioner) else load(place or "", **own)
+    kind = captioner.use_task(task or captioner.tasks[0]).task
+    if kind.labels:
+        raise RecipeError(f"{captioner.name}: answers of {kind.name!r} are a closed set, whose length says nothing")
+    if captioner.model.generation_config.do_sample or captioner.model.generation_config.num_beams in (None, 1):
+        raise RecipeError(f"{captioner.name} searches without beams, where a length penalty changes nothing")
+    captioner.without_confidence()
+    wanted = _wanted(captioner, kind, like)
+    read = list(_read(captioner, kind, photos, sample, batch_size))
+    if not (count := sum(len(contexts) for _, contexts, _ in read)):
+        raise DataError(f"{photos}: no photo could be read")
+
+    def length(penalty: float) -> float:
+        said = [
+            len(answer.text)
+            for sets, contexts, search in read
+            for answer in captioner.answer(sets, contexts, search=search, length_penalty=penalty)
+        ]
+        tell(f"length penalty {penalty:g}: {np.mean(said):.1f} characters, {wanted:.1f} wanted")
+        return float(np.mean(said))
+
+    tried = search(length, wanted, float(captioner.model.generation_config.length_penalty or 1.0))
+    best = min(tried, key=lambda penalty: (abs(tried[penalty] - wanted), abs(penalty - 1)))
+    found = {
+        "format": 1,
+        "length_penalty": best,
+        "task": kind.name,
+        "wanted": wanted,
+        "found": tried[best],
+        "reached": abs(tried[best] - wanted) <= NEAR * wanted,
+        "photos": count,
+        "tried": [{"length_penalty": penalty, "characters": tried[penalty]} for penalty in sorted(tried)],
+        "versions": versions(),
+    }
+    if place is not None and save:
+        write_json(place / _SETTINGS, read_plain(place / _SETTINGS) | {"length_penalty": best})
+        write_json(place / LENGTH_FILE, found)
+    return found
+
+
+def search(length: Callable[[float], float], wanted: float, start: float) -> dict[float, float]:
+    """Penalties and the lengths that they make, until one is near what is wanted, or none can be.
+
+    Args:
+        length: of a penalty; the higher, the longer. start: the first that is tried; then the end on the side of what is wanted,
+            then halves.
+    """
+    start = min(max(start, LOWEST), HIGHEST)
+    tried = {start: length(start)}
+
+    def near() -> bool:
+        return any(abs(one - wanted) <= NEAR * wanted for one in tried.values())
+
+    end = HIGHEST if tried[start] < wanted else LOWEST
+    if near() or end == start:
+        return tried
+    tried[end] = length(end)
+    low, high = sorted((start, end))
+    while not near() and tried[low] < wanted < tried[high] and len(tried) < TRIES:
+        middle = (low + high) / 2
+        tried[middle] = length(middle)
+        low, high = (middle, high) if tried[middle] < wanted else (low, middle)
+    return tried
+
+
+def _read(
+    captioner: CloseCaptioner, task: Task, photos: str | Path | Sequence[Any], sample: int, batch_size: int
+) -> Iterator[tuple[Sets, list[str], Tensor | None]]:
+    """Vectors, contexts and what a memory is searched with, a batch at a time; photos that can't be read are left out."""
+    if isinstance(photos, (str, Path)) and is_rows(photos):
+        rows = [row for row in open_rows(photos) if row.image is not None]
+        items: list[Any] = [row.images if len(row.images) > 1 else row.image for row in rows]
+        contexts = [task.context(row) for row in rows]
+    else:
+        items = expand(photos, captioner.encoder.item_suffixes)[0]
+        contexts = [""] * len(items)
+    chosen = evenly(len(items), sample)
+    asked = [contexts[place] for place in chosen]
+    for batch in captioner.read([items[place] for place in chosen], batch_size):
+        if batch.good:
+            yield batch.sets, [asked[batch.start + place] for place in batch.good], batch.search
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """At most so many places, spread over all."""
+    kept = min(count, most)
+    return [place * count // kept for place in range(kept)]
+
+
+def mean_length(rows: Sequence[Row], task: Task, sample: int = 1000) -> float:
+    """Mean characters of the targets of rows, of at most `sample` that are spread over them."""
+    texts = [text for place in evenly(len(rows), sample) for text in task.targets(rows[place])]
+    return float(np.mean([len(text) for text in texts]))
+
+
+def _wanted(captioner: CloseCaptioner, task: Task, like: str | Path | None) -> float:
+    """What the targets of `like` have, or of what the run learnt from."""
+    if like is not None:
+        return mean_length(open_rows(like), task)
+    parts = [part for part in open_run(captioner.name)["train"] if part["task"] == task.name]
+    if not parts:
+        raise RecipeError(f"{captioner.name} was not trained on {task.name!r}; say whose length to match (--like ROWS)")
+    if "characters" in parts[0]:
+        return float(parts[0]["characters"])
+    recipe = checked(absolute(read_values(Path(captioner.name) / RECIPE_FILE)), captioner.name, only_keys=True)
+    file = next(part.train for part in recipe.parts() if part.task == task.name)
+    if not Path(file).exists() or open_rows(file, recipe.data.columns).sha256 != parts[0]["sha256"]:
+        raise MismatchError(f"{file}, which {captioner.name} was trained on, has changed or gone; give --like ROWS")
+    return mean_length(open_rows(file, recipe.data.columns), task)

@@ -1,0 +1,155 @@
+"""How much a run tells: the penalty with which its texts are as long as those that it learnt from."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+
+import close
+from close.data.rows import RowFile
+from close.errors import DataError, MismatchError, RecipeError
+from close.mini import export
+from close.runs.evaluate import evaluated
+from close.runs.length import LENGTH_FILE, match_length, mean_length, search
+from close.runs.recipe import Recipe
+from close.tasks import get_task
+from close.training.train import train
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("world")
+    export(root / "train", "train", 60)
+    export(root / "val", "val", 12)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(world: Path) -> Path:
+    """A run that says short captions of different lengths."""
+    values = {
+        "data": {"train": str(world / "train" / "captions.jsonl")},
+        "training": {"max_steps": 60, "batch_size": 32, "learning_rate": 4e-3, "save_strategy": "no"},
+    }
+    return train(Recipe.model_validate(values), world / "run")
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def characters(captioner, photos: Path, **generation) -> float:
+    said = [output.text for output in captioner(photos, **generation)]
+    return sum(map(len, said)) / len(said)
+
+
+class TestSearch:
+    @pytest.mark.parametrize("wanted", [21.0, 30.0, 40.0, 44.5])
+    @pytest.mark.parametrize("start", [0.0, 1.0, 2.7])
+    def test_it_comes_near_what_is_wanted_whatever_it_begins_with(self, wanted, start):
+        asked = []
+
+        def length(penalty: float) -> float:
+            asked.append(penalty)
+            return 20 + 30 / (1 + math.exp(-3 * (penalty - 0.8)))
+
+        tried = search(length, wanted, start)
+        assert sorted(tried) == sorted(asked)
+        assert len(asked) <= 8
+        assert min(abs(found - wanted) for found in tried.values()) <= 0.02 * wanted or wanted == 21.0
+
+    @pytest.mark.parametrize(("wanted", "tried"), [(9.0, [0.0, 1.0]), (80.0, [1.0, 3.0])])
+    def test_what_no_penalty_makes_is_given_up_at_the_end(self, wanted, tried):
+        assert sorted(search(lambda penalty: 10 + 5 * penalty, wanted, 1.0)) == tried
+
+    def test_a_start_that_is_right_is_kept(self):
+        assert search(lambda penalty: 50.0, 50.4, 1.3) == {1.3: 50.0}
+
+
+def test_mean_length_is_of_the_targets(world):
+    rows = RowFile(world / "train" / "captions.jsonl")
+    texts = [row.target[0] for row in rows]
+    assert mean_length(rows, get_task("caption"), 10**6) == pytest.approx(sum(map(len, texts)) / len(texts))
+    assert mean_length(rows, get_task("caption"), 100) == pytest.approx(sum(map(len, texts[::3])) / 100)
+
+
+def test_texts_are_made_as_long_and_the_run_says_so_from_then_on(cli, world, run):
+    photos = world / "val" / "images"
+    captioner = close.load(run)
+    ends = [characters(captioner, photos, length_penalty=penalty) for penalty in (0.0, 3.0)]
+    assert ends[0] < ends[1]
+    like = tiny.write_jsonl(run.parent / "like.jsonl", [{"id": "a", "source": "x" * round(sum(ends) / 2)}])
+    done = cli("match-length", str(run), str(photos), "--like", str(like), "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["wanted"] == round(sum(ends) / 2)
+    assert 0 < found["length_penalty"] < 3
+    lengths = [one["characters"] for one in found["tried"]]
+    assert found["found"] in lengths
+    assert abs(found["found"] - found["wanted"]) == min(abs(one - found["wanted"]) for one in lengths)
+    again = close.load(run)
+    assert again.model.generation_config.length_penalty == found["length_penalty"]
+    assert characters(again, photos) == pytest.approx(found["found"])
+    assert characters(again, photos, length_penalty=1.0) == pytest.approx(characters(captioner, photos))
+    about = json.loads(cli("info", str(run), "--json").out)
+    assert about["length"]["length_penalty"] == found["length_penalty"]
+    assert {key: json.loads((run / LENGTH_FILE).read_text())[key] for key in found} == found
+
+
+def test_the_lengths_of_training_are_kept_with_the_run(world, run, trained):
+    wanted = mean_length(RowFile(world / "train" / "captions.jsonl"), get_task("caption"))
+    info = json.loads((run / "run.json").read_text())
+    assert info["train"][0]["characters"] == pytest.approx(wanted, abs=0.01)
+    found = match_length(run, world / "val" / "eval.jsonl", save=False)
+    assert found["wanted"] == pytest.approx(wanted, abs=0.01)
+    assert not (run / LENGTH_FILE).exists()
+    assert "length_penalty" not in json.loads((run / "generation_config.json").read_text())
+    del info["train"][0]["characters"]  # a run of before
+    (run / "run.json").write_text(json.dumps(info))
+    with pytest.raises(MismatchError, match="give --like"):  # it was copied elsewhere, and names its data from there
+        match_length(run, world / "val" / "images")
+    info = json.loads((trained / "run.json").read_text())
+    old = dict(info) | {"train": [{k: v for k, v in info["train"][0].items() if k != "characters"}]}
+    (trained / "run.json").write_text(json.dumps(old))
+    assert match_length(trained, world / "val" / "images", save=False)["wanted"] == pytest.approx(wanted)
+    (trained / "run.json").write_text(json.dumps(info))
+
+
+def test_scores_of_before_are_not_taken_for_those_of_now(world, run):
+    rows = world / "val" / "eval.jsonl"
+    before = evaluated(run, rows)
+    assert evaluated(run, rows) == before
+    config = json.loads((run / "generation_config.json").read_text())
+    (run / "generation_config.json").write_text(json.dumps(config | {"length_penalty": 3.0}))
+    assert evaluated(run, rows) != before
+
+
+def test_a_photo_that_cannot_be_read_is_left_out(world, run, tmp_path):
+    shutil.copytree(world / "val" / "images", tmp_path / "photos")
+    (tmp_path / "photos" / "broken.png").write_bytes(b"none")
+    assert match_length(run, tmp_path / "photos", save=False)["photos"] == 12
+    assert (
+        match_length(run, tmp_path / "photos", save=False, sample=10)["photos"] == 9
+    )  # the broken one is among the ten
+    shutil.rmtree(tmp_path / "photos")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "broken.png").write_bytes(b"none")
+    with pytest.raises(DataError, match="no photo could be read"):
+        match_length(run, tmp_path / "photos")
+
+
+def test_what_has_no_length_is_refused(world, run, tmp_path):
+    with pytest.raises(RecipeError, match="closed set"):
+        match_length(run, world / "val" / "images", task="entailment")
+    with pytest.raises(RecipeError, match="not trained on 'news'"):
+        match_length(run, world / "val" / "images", task="news")
+    config = json.loads((run / "generation_config.json").read_text())
+    (run / "generation_config.json").write_text(json.dumps(config | {"num_beams": 1}))
+    with pytest.raises(RecipeError, match="without beams"):
+        match_length(run, world / "val" / "images")
