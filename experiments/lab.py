@@ -23,6 +23,7 @@ from close.io.versions import versions
 from close.mini import export
 from close.runs.evaluate import evaluate, kept_scores
 from close.runs.folder import RUN_FILE
+from close.runs.length import match_length
 from close.runs.recipe import Recipe
 from close.study.arms import Arm
 from close.study.export import cell
@@ -128,7 +129,8 @@ class Lab:
         """One run's scores; None where it is not finished, and nothing is to be trained.
 
         Args:
-            changes: of the base recipe. looks: what `evaluate` takes beside the run, by name.
+            changes: of the base recipe. looks: what `evaluate` takes beside the run, by name; with `match`, rows with images on
+                which texts are first made as long as those of training (`close.runs.length`).
         """
         for run in (self.kept or {}).get("runs", {}).get(group, {}).get(title, []):
             if run["seed"] == seed and set(looks) <= set(run):
@@ -145,7 +147,11 @@ class Lab:
                 scores = kept_scores(out / "scores.json").get("scores")
                 if scores is None and self.args.record:
                     return None
-                scores = scores or evaluate(folder, **{"folder": out, "tokenizer": "python"} | dict(look))["scores"]
+                if scores is None:
+                    settings = {"folder": out, "tokenizer": "python"} | dict(look)
+                    if photos := settings.pop("match", None):
+                        settings["length_penalty"] = matched(folder, photos)["length_penalty"]
+                    scores = evaluate(folder, **settings)["scores"]
                 found[name] = {key: scores[key] for key in self.keys if scores.get(key) is not None}
         if new:
             told = ", ".join(f"{name} {scores[self.keys[0]]:.1f}" for name, scores in found.items())
@@ -167,6 +173,14 @@ class Lab:
             raise SystemExit("no run is finished here yet")
         whole = {"settings": self.settings} | record | stamp(self.place, self.kept)
         write_record(self.args.out, whole, markdown, plot)
+
+
+def matched(folder: Path, photos: Path) -> dict[str, Any]:
+    """What `match_length` finds of a run, once."""
+    file = folder / "matched.json"
+    if not file.is_file():
+        write_json(file, match_length(folder, photos, save=False))
+    return dict(read_json(file))
 
 
 def write_record(

@@ -41,7 +41,7 @@ def test_conclusions(tmp_path):
     record = made("conclusions", tmp_path, "--settings", "as it is", "no warm-up")
     assert [len(record["runs"][group]) for group in ("trials", "as it is", "no warm-up")] == [14, 7, 7]
     assert len(record["curves"]["none"]) == 5
-    for scores in record["claims"].values():
+    for scores in (*record["claims"].values(), *record["claims_told_alike"].values()):
         assert set(scores) == {"cider", "attribute_accuracy"}
         assert scores["cider"]["settings"] == ["as it is", "no warm-up"]
     assert (tmp_path / "results.png").read_bytes()[:4] == b"\x89PNG"

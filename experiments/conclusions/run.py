@@ -8,6 +8,7 @@ Each method has two trials of its own (its noise, or label smoothing where it ha
 a seed that is not used again, is trained in every setting with every seed, and scored on validation and on test pictures. A claim
 compares two methods in the same settings with the same seeds (`close.study.claims`), corrected for the number of claims. The runs
 of the first setting are searched with several length penalties too: accuracy against recall of attributes, which CIDEr mixes.
+Everything is judged twice: as trained, and with every run's texts made as long as those of training (`close match-length`).
 
 Writes results.json, .md and .png beside this file.
 """
@@ -69,6 +70,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 PENALTIES = (-2.0, 0.0, 1.0, 2.0, 4.0)
 SCORES = ("cider", "attribute_accuracy", "attribute_recall")
 TUNING_SEED = 100
+ALIKE = ", told alike"
+"""Behind a split where every run's texts are as long as those of training (`close match-length`, on validation pictures)."""
 
 
 def changes(lab: Lab, rows: Path, method: str, trial: int, setting: str) -> dict[str, Any]:
@@ -88,6 +91,7 @@ def gathered(lab: Lab) -> Iterator[tuple[str, str, Run]]:
     rows = lab.data("train") / "captions.jsonl"
     base = lab.recipe(rows)
     looks: dict[str, dict[str, Any]] = {split: {"data": lab.data(split) / "eval.jsonl"} for split in ("val", "test")}
+    looks |= {f"{split}{ALIKE}": look | {"match": looks["val"]["data"]} for split, look in looks.items()}
     searched = {f"test, {p:g}": looks["test"] | {"length_penalty": p} for p in PENALTIES}
 
     def run(group: str, title: str, method: str, trial: int, seed: int, looks: Mapping[str, Any]) -> Run | None:
@@ -109,8 +113,8 @@ def gathered(lab: Lab) -> Iterator[tuple[str, str, Run]]:
             yield setting, method, found | {"trial": trial}
 
 
-def judged(runs: Runs) -> dict[str, Any]:
-    """Every claim whose methods have the same settings and seeds, by score."""
+def judged(runs: Runs, alike: str = "") -> dict[str, Any]:
+    """Every claim whose methods have the same settings and seeds, by score; `alike`: where all tell as much."""
     found: dict[str, Any] = {}
     for score, (claim, pair) in product(SCORES[:2], CLAIMS.items()):
         places = [
@@ -125,7 +129,7 @@ def judged(runs: Runs) -> dict[str, Any]:
 
         def by(split: str) -> dict[str, dict[str, list[float]]]:
             return {
-                method: {one: [place[one, seed][split][score] for seed in seeds] for one in settings}  # noqa: B023
+                method: {one: [place[one, seed][split + alike][score] for seed in seeds] for one in settings}  # noqa: B023
                 for method, place in zip(pair, places, strict=True)  # noqa: B023
             }
 
@@ -138,17 +142,17 @@ def judged(runs: Runs) -> dict[str, Any]:
 
 
 def markdown(record: Mapping[str, Any]) -> str:
-    """Claim, effect, nested interval, settings, verdict; then the curves."""
+    """Claim, effect, nested interval, settings, verdict, as trained and where all tell as much; then the curves."""
     lines = []
-    for score in SCORES[:2]:
-        lines += [f"### {score}", ""]
+    for score, (title, claimed) in product(
+        SCORES[:2], (("", "claims"), (", all telling as much", "claims_told_alike"))
+    ):
+        lines += [f"### {score}{title}", ""]
         lines += [
             "| claim | tuned | over settings, nested | worst setting | settings × seeds | verdict |",
             "|---|---|---|---|---|---|",
         ]
-        for claim, scores in record["claims"].items():
-            if score not in scores:
-                continue
+        for claim, scores in record[claimed].items():
             one = scores[score]
             about, sign = next(iter(one["ahead_of"].values())), one["sign"]
             shown = [_range(about[key], sign) for key in ("tuned", "over_settings", "worst")]
@@ -218,7 +222,8 @@ def main() -> None:
     lab, runs = Lab(made.parse_args(), scores=SCORES), Runs()
     for setting, method, run in gathered(lab):
         runs.setdefault(setting, {}).setdefault(method, []).append(run)
-    record = {"training": TRAINING, "claims": judged(runs), "curves": curves(runs), "runs": runs}
+    claimed = {"claims": judged(runs), "claims_told_alike": judged(runs, ALIKE)}
+    record = {"training": TRAINING, **claimed, "curves": curves(runs), "runs": runs}
     lab.finish(record, markdown, plot if record["claims"] else None)
 
 

@@ -5,8 +5,8 @@
     python experiments/gap/length.py --seeds 0               # in a second process
     python experiments/gap/length.py --record                # only write down what is done
 
-Every run is scored as it was trained, with a length penalty of 1, and with the one with which its texts of validation pictures are
-as long as its training texts (`close match-length`), which asks for no caption of a picture. Writes length.json, .md and .png.
+Every run is scored as it was trained, with a length penalty of 1, and with the one that makes its texts of validation pictures
+as long as its training texts (`close match-length`), which asks for no caption of a picture. Writes length.json, .md, .png.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 from advice import advised, changes_of, sweep_arms
 from gap_lab import CEILING, Lab, options
-from lab import tell, write_record
+from lab import matched, tell, write_record
 
-from close.io.files import read_json, waiting, write_json
+from close.io.files import waiting
 from close.io.plots import figure, save_png
 from close.runs.evaluate import evaluate, kept_scores
 from close.runs.folder import RUN_FILE
-from close.runs.length import match_length
 from close.study.arms import Arm
 from close.study.export import cell
 from close.study.results import interval
@@ -36,13 +35,10 @@ WAYS = ("as trained", "as long as its texts")
 
 def looked(lab: Lab, folder: Path, title: str) -> dict[str, Any] | None:
     """Scores of one run both ways, and the penalty; None where it is not looked at, and nothing is to be done."""
-    matched = folder / "matched.json"
-    if not matched.is_file():
-        if lab.args.record:
-            return None
-        with waiting(Path(f"{folder}.lock")):
-            write_json(matched, match_length(folder, lab.rows("val"), save=False))
-    about, found = read_json(matched), {}
+    if lab.args.record and not (folder / "matched.json").is_file():
+        return None
+    with waiting(Path(f"{folder}.lock")):
+        about, found = matched(folder, lab.rows("val")), {}
     for way, penalty in zip(WAYS, (1.0, about["length_penalty"]), strict=True):
         out = folder / "evaluations" / f"length-{way.replace(' ', '-')}"
         scores = kept_scores(out / "scores.json").get("scores")

@@ -136,6 +136,24 @@ def test_a_sweep_scores_resumes_and_chooses(recipe, rows, captions, tmp_path):
     assert "images in" not in table_of(text_only)
 
 
+def test_arms_that_tell_as_much_as_their_texts(recipe, rows, tmp_path):
+    base = recipe({"max_steps": 2, "save_strategy": "no"}, data={"train": str(rows)})
+    arms = [Arm("none"), Arm("image", {"train_on": "image"})]
+    plain = sweep(base, arms, [0], rows, tmp_path / "s")
+    matched = sweep(base, arms, [0], rows, tmp_path / "s", photos=rows.parent)
+    assert matched["length_matched_on"] == str(rows.parent)
+    assert "length_matched_on" not in plain
+    runs = sorted((tmp_path / "s" / "runs").glob("*-0-*/run.json"))
+    assert len(runs) == 2
+    for run in (path.parent for path in runs):
+        found = json.loads((run / "length.json").read_text())
+        assert found["photos"] == 12
+        scores = json.loads((run / "evaluations" / "eval-image" / "scores.json").read_text())
+        assert scores["generation"].get("length_penalty", 1.0) == found["length_penalty"]
+    with pytest.raises(RecipeError, match="give them again"):
+        sweep(base, arms, [0], rows, tmp_path / "s")
+
+
 def test_methods_in_several_settings(recipe, rows, tmp_path):
     """Tuned on other rows, judged over all settings, and never told apart by less than chance."""
     lines = [json.loads(line) for line in rows.read_text().splitlines()]
