@@ -51,7 +51,7 @@ def calibrate(
     num_beams: Beams = None,
     length_penalty: LengthPenalty = None,
     decode: Annotated[Literal["tree", "score", "free"] | None, typer.Option(help="As in close evaluate.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the split into two halves.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split into two halves.")] = 0,
     batch_size: BatchSize = 64,
     tokenizer: Tokenizer = "auto",
     device: Device = None,

@@ -72,7 +72,7 @@ Together = Annotated[
 Boxes = Annotated[
     Path | None,
     typer.Option(
-        help="What is in boxes: COCO's or Visual Genome's JSON, rows, or a list of [left, top, width, height] of one picture."
+        help="What is in boxes: COCO's or Visual Genome's JSON, rows, or a list of \\[left, top, width, height] of one picture."
     ),
 ]
 Tiles = Annotated[
@@ -111,7 +111,7 @@ def caption(
     sample: Annotated[bool, typer.Option("--sample", help="Sample instead of searching.")] = False,
     top_p: Annotated[float | None, typer.Option(help="With --sample.")] = None,
     temperature: Annotated[float | None, typer.Option(help="With --sample.")] = None,
-    seed: Annotated[int, typer.Option(help="With --sample.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="With --sample.")] = 0,
     batch_size: BatchSize = 32,
     device: Device = None,
     precision: Precision = "auto",
@@ -138,6 +138,7 @@ def caption(
     source = VectorItems(vectors, model.model.config, str(run), modality) if vectors else None
     if source is not None and not len(source):
         raise DataError(f"{vectors}: there are no vectors in it")
+    model.check_parts(boxes=boxes is not None, tiles=tiles is not None, frames=frames is not None)
     many = range(len(source)) if source else _items(items or [], model, boxes, tiles, together=together, frames=frames)
     found = {"n": n, "rerank": rerank, "min_confidence": min_confidence, "length_penalty": length_penalty}
     settings = _generation(sample, seed, **found, num_beams=num_beams, top_p=top_p, temperature=temperature)
@@ -155,6 +156,8 @@ def caption(
 
 def _generation(sample: bool, seed: int, **given: Any) -> dict[str, Any]:
     """What was given of generation's settings."""
+    if not sample and (lonely := [name for name in ("top_p", "temperature") if given.get(name) is not None]):
+        raise typer.BadParameter("it goes with --sample", param_hint=f"--{lonely[0].replace('_', '-')}")
     if sample:
         given |= {"do_sample": True, "num_beams": given["num_beams"] or 1, "seed": seed}
     return {key: value for key, value in given.items() if value is not None}
@@ -173,11 +176,15 @@ def _check_usage(
     for name, given in {"--together": together, "--boxes": boxes, "--tiles": tiles}.items():
         if given and vectors:
             raise typer.BadParameter("it is about pictures; a table knows its items", param_hint=name)
-    if boxes and (together or len(items or ()) > 1):
+    if boxes and together:
+        raise typer.BadParameter(
+            "each box is an item of its own, and --together makes one of all", param_hint="--boxes"
+        )
+    if boxes and len(items or ()) > 1:
         raise typer.BadParameter(
             "give one picture, or the folder that the boxes' pictures are in", param_hint="--boxes"
         )
-    if tiles and not re.fullmatch(r"\d{1,3}x\d{1,3}", tiles):
+    if tiles and not re.fullmatch(r"\d{1,3}[xX]\d{1,3}", tiles):
         raise typer.BadParameter(f"rows and columns as 2x2, not {tiles!r}", param_hint="--tiles")
     if modality and not vectors:
         raise typer.BadParameter("it goes with --vectors; images pass the image side", param_hint="--modality")
@@ -196,8 +203,7 @@ def _items(
         many = expand(items, model.encoder.item_suffixes, **how)[0]
     if not tiles:
         return many
-    rows, columns = map(int, tiles.split("x"))
-    return [tiled(item, (rows, columns)) for item in many]
+    return [tiled(item, tiles) for item in many]
 
 
 def _sayer(model: CloseCaptioner, spread: Any, settings: dict[str, Any]) -> Callable[[Sequence[Any]], Iterator[Output]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from close.cli.options import Captions, Encoder, Json, Pairs, Unpaired, print_json, verb
+from close.cli.options import Captions, Encoder, Json, Pairs, Seed, Unpaired, print_json, verb
 from close.errors import RecipeError
 from close.io.terminal import show
 
@@ -53,7 +53,7 @@ def gap(
     as_json: Json = False,
     sample: Annotated[int, typer.Option(min=100, help="Rows a side for what is quadratic in them.")] = 20_000,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the intervals; 0 for none.")] = 1000,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """Measure the gap between texts and images, and say what to do about it."""
     from close.adapters.resolve import parse_spec
@@ -100,7 +100,7 @@ def recommend(
     encoder: Encoder = "mini",
     as_json: Json = False,
     sample: Annotated[int, typer.Option(min=100, help="Captions to rest on at most.")] = 20_000,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """Say which adapter and how much noise to train with, before training: lines for a recipe, with the reasons."""
     from close.gap.advice.advise import advise

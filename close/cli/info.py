@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from close.cli.options import Json, print_json, verb
+from close.cli.options import Json, Seed, print_json, verb
 from close.errors import written
 from close.io.terminal import show
 
@@ -51,7 +51,7 @@ def mini_export(
         Literal["train", "val", "test"], typer.Option(help="Scenes of different splits differ.")
     ] = "train",
     count: Annotated[int, typer.Option(min=1, help="Number of scenes.")] = 1000,
-    seed: int = 0,
+    seed: Seed = 0,
     style: Annotated[
         Literal["plain", "report"], typer.Option(help="How captions are written, and what they tell: two domains.")
     ] = "plain",

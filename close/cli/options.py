@@ -33,6 +33,7 @@ __all__ = [
     "Precision",
     "Run",
     "Samples",
+    "Seed",
     "TaskKind",
     "Tokenizer",
     "Unpaired",
@@ -86,6 +87,7 @@ Run = Annotated[
         help="Folder of a run; or ORG/NAME of the Hugging Face hub, @REVISION to stay with one state of it."
     ),
 ]
+Seed = Annotated[int, typer.Option(min=0)]
 Samples = Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for no intervals.")]
 TaskKind = Literal["caption", "vqa", "entailment"]
 Tokenizer = Annotated[

@@ -19,6 +19,7 @@ from close.cli.options import (
     Precision,
     Run,
     Samples,
+    Seed,
     TaskKind,
     Tokenizer,
     print_json,
@@ -136,7 +137,7 @@ def score(
     tokenizer: Tokenizer = "auto",
     metrics: MetricNames = None,
     samples: Samples = 1000,
-    seed: int = 0,
+    seed: Seed = 0,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -218,7 +219,7 @@ def compare(
     tokenizer: Tokenizer = "auto",
     samples: Annotated[int, typer.Option(min=100, help="Bootstrap and exchange samples.")] = 1000,
     examples: Annotated[int, typer.Option(min=0, help="Examples shown of those that differ most, for each side.")] = 10,
-    seed: int = 0,
+    seed: Seed = 0,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the examples that differ as one page.")
     ] = None,
@@ -271,7 +272,7 @@ def report(
     tokenizer: Tokenizer = "auto",
     samples: Samples = 1000,
     examples: Annotated[int, typer.Option(min=0, help="Examples shown at most, chosen by the seed.")] = 60,
-    seed: int = 0,
+    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Lay evaluated runs side by side as one page: scores with intervals, and what each says of the same pictures."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from close.cli.options import Json, Memory, Pairs, print_json, verb
+from close.cli.options import Json, Memory, Pairs, Seed, print_json, verb
 from close.errors import written
 from close.io.terminal import show
 
@@ -137,7 +137,7 @@ def merge(
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder of the report.")] = Path("demo"),
-    seed: int = 0,
+    seed: Seed = 0,
     world: Annotated[Literal["drawn", "sound"], typer.Option(help="Of pictures, or of sounds.")] = "drawn",
     as_json: Json = False,
 ) -> None:

@@ -30,6 +30,8 @@ Modality = Literal["text", "image"]
 
 _TEXTS = ("source", "target", "references", "answers", "image")
 _STRINGS = ("id", "context", "group", "label", "task")
+_COMMON = ("caption", "captions", "text", "sentence", "sentences")
+"""What other formats call a text."""
 _KEYS = (*_TEXTS, *_STRINGS, "meta")
 _SENSES = ("audio", "video")
 """Other names of `image`, of which a row has one."""
@@ -104,7 +106,10 @@ def parse_row(values: Any, where: str, *, folder: Path, default_id: str) -> Row:
     values = by_one_name(values, where)
     for key in values:
         if key not in _KEYS:
-            raise DataError(f"{where}: {unknown_name('key', str(key)[:100], _KEYS)} (own data goes under 'meta')")
+            meant = "; a text is 'source' here, and what is to be said 'target'" if key in _COMMON else ""
+            raise DataError(
+                f"{where}: {unknown_name('key', str(key)[:100], _KEYS)} (own data goes under 'meta'){meant}"
+            )
     if values.get("source") is None and values.get("image") is None:
         raise DataError(f"{where}: missing key 'source' (or 'image'), e.g. {{\"source\": \"a dog on a beach\"}}")
     checked: dict[str, Any] = {"id": default_id}
@@ -215,7 +220,8 @@ class RowFile(Sequence[Row]):
         self._hashes = array("q")
         self._offsets = np.frombuffer(self._index(), dtype=np.int64)
         if not len(self):
-            raise DataError(f"{self.path}: the file is empty, expected one row a line")
+            what = "there is no row under its header" if self._table else "the file is empty, expected one row a line"
+            raise DataError(f"{self.path}: {what}")
         self._check_ids()
         del self._hashes
         with self.path.open("rb") as content:

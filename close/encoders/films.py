@@ -40,7 +40,7 @@ def frame_file(folder: Path, number: int, count: int) -> Path:
     Raises:
         DataError: there is no picture in the folder.
     """
-    files = media_below(folder, picture_suffixes())
+    files = media_below(folder, picture_suffixes(), quiet=True)
     if not files:
         raise DataError(f"{folder}: no picture is in this folder of frames")
     return files[int((number - 0.5) * len(files) / count)]
@@ -55,6 +55,7 @@ def frame_of_film(path: Path, number: int, count: int) -> Image.Image:
     name = f"film {path}"
     if not path.is_file():
         raise MissingError(f"{name}: no such file")
+    _refuse_cut(path, name)
     try:
         import av
     except ImportError:
@@ -65,7 +66,32 @@ def frame_of_film(path: Path, number: int, count: int) -> Image.Image:
     except DataError:
         raise
     except Exception as error:  # decoders raise whatever they meet in a damaged file
-        raise DataError(f"{name} can't be read: {reason(error)}") from None
+        raise DataError(f"{name} can't be read: {getattr(error, 'strerror', None) or reason(error)}") from None
+
+
+def _refuse_cut(path: Path, name: str) -> None:
+    """A film of no bytes, or of fewer than its container says; decoders play what is there, and say nothing."""
+    found = path.stat().st_size
+    if not found:
+        raise DataError(f"{name} is empty (0 bytes)")
+    with path.open("rb") as file:
+        said = _declared(file.read(4096))
+    if said is not None and found < said:
+        raise DataError(f"{name} is cut off: {found:,} of {said:,} bytes are there")
+
+
+def _declared(head: bytes) -> int | None:
+    """Bytes of a file by its first ones: Matroska's and WebM's segment, or AVI's list; None where they don't say."""
+    if head.startswith(b"RIFF"):
+        size = int.from_bytes(head[4:8], "little")
+        return 8 + size if 0 < size < 2**31 else None
+    place = head.find(b"\x18\x53\x80\x67") + 4  # Matroska's segment
+    if not head.startswith(b"\x1a\x45\xdf\xa3") or place < 4 or place >= len(head) or not head[place]:
+        return None
+    length = 9 - head[place].bit_length()  # of a number that says its own length by its leading zeros
+    bits = (1 << 7 * length) - 1
+    size = int.from_bytes(head[place : place + length], "big") & bits
+    return None if size == bits else place + length + size  # all ones: written as it came, of no known size
 
 
 def _frame(film: Any, name: str, number: int, count: int) -> Image.Image:

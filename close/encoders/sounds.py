@@ -33,7 +33,8 @@ def open_sound(item: Any, rate: int) -> Samples:
     """A recording as (samples,) float32 of one channel, `rate` a second.
 
     It is given as a path, an open file or its bytes: WAV, or with the package soundfile FLAC, Ogg and MP3 as well, whatever its
-    name is; channels are averaged, and other rates resampled. Or as a (samples,) array of finite floats at that rate.
+    name is; channels are averaged (where they cancel each other, the first counts), and other rates resampled. Or as a (samples,)
+    array of finite floats at that rate.
 
     Raises:
         MissingError: no such file.
@@ -119,12 +120,18 @@ def _read_wav(file: IO[bytes]) -> tuple[Samples, int]:
             return _by_soundfile(file)
         except Exception:
             raise error from None
-    mono = samples.astype(np.float32).reshape(len(samples), samples[0].size if len(samples) else 1).mean(1)
+    channels = samples.astype(np.float32).reshape(len(samples), samples[0].size if len(samples) else 1)
     if samples.dtype == np.uint8:  # WAV stores 8 bits unsigned
-        mono = mono / 128 - 1
+        channels = channels / 128 - 1
     elif np.issubdtype(samples.dtype, np.integer):
-        mono = mono / (np.iinfo(samples.dtype).max + 1)
-    return mono, int(rate)
+        channels = channels / (np.iinfo(samples.dtype).max + 1)
+    return _mono(channels), int(rate)
+
+
+def _mono(channels: Samples) -> Samples:
+    """(samples, channels) as one: their mean, or the first where they cancel each other."""
+    mean: Samples = channels.mean(1)
+    return channels[:, 0] if len(mean) and is_silent(mean) and not is_silent(channels) else mean
 
 
 def _refuse_cut(file: IO[bytes]) -> None:
@@ -164,7 +171,7 @@ def _by_soundfile(file: IO[bytes], name: str = "recording") -> tuple[Samples, in
 
     with soundfile.SoundFile(file) as sound:
         _check_length(sound.frames / max(1, sound.samplerate), name)  # before memory is taken for it
-        return sound.read(dtype="float32", always_2d=True).mean(1), int(sound.samplerate)
+        return _mono(sound.read(dtype="float32", always_2d=True)), int(sound.samplerate)
 
 
 def _check_length(seconds: float, name: str) -> None:

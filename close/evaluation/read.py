@@ -204,5 +204,8 @@ def row_references(rows: Iterable[Row], task: str) -> dict[str, Any]:
         else:
             found[row.id] = list(row.references or row.target or row.source)
         if not found[row.id]:
-            raise DataError(f"row {row.id!r} has nothing to compare a prediction with")
+            wanted = {"vqa": "'answers' or 'target'", "entailment": "'label' or 'target'"}.get(
+                task, "'references' or 'target'"
+            )
+            raise DataError(f"row {row.id!r} has nothing to compare a prediction with: no {wanted}")
     return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from close.errors import RecipeError
+from close.errors import DataError, MismatchError, RecipeError
 from close.gap.adapted import adapt
 from close.gap.measure import GapReport, measure_modalities
 from close.gap.modalities import Modalities
@@ -82,7 +82,7 @@ def measure_tables(
             found = read_pairs(pairs, text, image)
         elif per_image:
             found = side_by_side(per_image, text, image)
-        modalities = Modalities.of(text, image, found.pairs, found.groups).asking(sample, seed)
+        modalities = _modalities(text, image, found).asking(sample, seed)
         modalities = replace(modalities, notes={**modalities.notes, **_remark(text, image, found)})
         fingerprint = fingerprint or text.fingerprint or image.fingerprint
         measured.append(
@@ -101,6 +101,14 @@ def measure_tables(
         modalities = adapt(first.modalities, spec, fingerprint=fingerprint, seed=seed)
         measured.append(replace(first, name=name, modalities=modalities, report=report(name, modalities), adapter=spec))
     return measured
+
+
+def _modalities(text: Any, image: Any, found: Pairing) -> Modalities:
+    """Both tables, named where they can't be measured."""
+    try:
+        return Modalities.of(text, image, found.pairs, found.groups)
+    except (DataError, MismatchError) as error:
+        raise type(error)(f"{error} (text is {text.path}, image {image.path})") from None
 
 
 def _remark(text: Any, image: Any, found: Pairing) -> dict[str, str]:

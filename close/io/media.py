@@ -69,11 +69,14 @@ def some(suffixes: Sequence[str]) -> str:
     return ", ".join(common) + (f" and {more} more endings" if more else "")
 
 
-def media_below(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+def media_below(folder: Path, suffixes: Sequence[str], *, quiet: bool = False) -> list[Path]:
     """A folder's files with these endings, at any depth and in order; what else lies there is counted and told.
 
     Hidden files and folders are passed over, and so are `._x.jpg`, which macOS leaves on other disks, and files that lie beside
-    one of these and have its name (`x.txt` to `x.jpg`).
+    one of these and have its name (`x.txt` to `x.jpg`), unless they are films.
+
+    Args:
+        quiet: nothing is told.
     """
     found, others = list[Path](), list[Path]()
     for place, folders, names in os.walk(folder):
@@ -81,8 +84,13 @@ def media_below(folder: Path, suffixes: Sequence[str]) -> list[Path]:
         for path in (Path(place, name) for name in names if not name.startswith(".")):
             (found if path.suffix.lower() in suffixes else others).append(path)
     named = {path.with_suffix("") for path in found}
-    left = Counter(path.suffix.lower() or "no ending" for path in others if path.with_suffix("") not in named)
-    if found and left:
+    left = Counter(
+        path.suffix.lower() or "no ending"
+        for path in others
+        if path.with_suffix("") not in named or path.suffix.lower() in FILMS
+    )
+    if found and left and not quiet:
         kinds = ", ".join(f"{count} × {end}" for end, count in left.most_common(5)) + (", …" if len(left) > 5 else "")
-        _log.warning("%s: other files are left out: %s", written(folder), kinds)
+        films = "; films are read by their frames (frames=N, --frames N)" if set(left) & set(FILMS) else ""
+        _log.warning("%s: other files are left out: %s%s", written(folder), kinds, films)
     return sorted(found)

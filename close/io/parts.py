@@ -57,8 +57,9 @@ def box_name(name: str | os.PathLike[str], box: Sequence[float], where: str = ""
     parts = list(given) if isinstance(given, (list, tuple)) else [given]
     numbers = [one for one in parts if isinstance(one, (int, float)) and not isinstance(one, bool) and abs(one) < 1e9]
     if len(parts) != 4 or len(numbers) != 4 or not (numbers[2] > 0 and numbers[3] > 0):
+        hint = "; boxes are a list of them, [[…], …]" if isinstance(given, (int, float)) else ""
         raise DataError(
-            f"{where}a box is [left, top, width, height] in pixels, the last two above 0, not {shown(given)}"
+            f"{where}a box is [left, top, width, height] in pixels, the last two above 0, not {shown(given)}{hint}"
         )
     return f"{os.fspath(name)}#xywh={','.join(f'{one:.10g}' for one in numbers)}"
 
@@ -80,8 +81,9 @@ def check_frames(count: int | None) -> None:
     Raises:
         RecipeError: it is not 1 to 64.
     """
-    if count is not None and not 1 <= count <= MOST_FRAMES:
-        raise RecipeError(f"frames of a film are 1 to {MOST_FRAMES}, not {count}")
+    whole = isinstance(count, int) and not isinstance(count, bool)
+    if count is not None and not (whole and 1 <= count <= MOST_FRAMES):
+        raise RecipeError(f"frames of a film are a whole number from 1 to {MOST_FRAMES}, not {shown(count)}")
 
 
 def frame_names(name: str | os.PathLike[str], count: int) -> list[str]:

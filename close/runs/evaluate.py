@@ -9,7 +9,7 @@ from typing import Any
 
 from close.data.rows import Modality, Row, RowFile
 from close.data.shards import open_rows
-from close.errors import DataError, MissingError
+from close.errors import DataError, MissingError, RecipeError
 from close.evaluation.bootstrap import Scores
 from close.evaluation.match import Missing
 from close.evaluation.metrics import METRICS
@@ -24,6 +24,7 @@ from close.io.versions import versions
 from close.runs.folder import RUN_FILE, open_run
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
 from close.runs.predict import Told, decoding_of, task_of, tell
+from close.tasks import Task
 
 SHOWN = 10
 """Probabilities kept with a prediction."""
@@ -84,6 +85,7 @@ def evaluate(
     captioner = run if isinstance(run, CloseCaptioner) else load(run, **opened)
     kind = captioner.use_task(task or task_of(rows, captioner)).task
     decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)
+    _check_before(kind, rows, metrics)
     place = Path(folder) if folder is not None else _place(captioner, data, modality, decode)
     with exclusively(place, "is being made"):
         told = tell(captioner, rows, modality, limit, missing, batch_size, decoding, generation)
@@ -91,6 +93,18 @@ def evaluate(
         result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation)
         result |= {"data": str(data), "limit": limit, "scores": scores, "examples": shown}
         return _saved(result, place, zip(told.seen, told.answers, strict=True))
+
+
+def _check_before(task: Task, rows: RowFile, metrics: Sequence[str] | None) -> None:
+    """Refuse what would only show when all rows are predicted: metrics that there are not, labels that the task has not."""
+    for name in metrics or ():
+        if METRICS[name].kind != task.metric:
+            raise RecipeError(f"metric {name!r} scores {METRICS[name].kind}, not {task.metric}")
+    for row in rows if task.labels else ():
+        try:
+            task.targets(row)
+        except DataError as error:
+            raise DataError(f"{rows.path}: {error}") from None
 
 
 def evaluated(run: Path, data: Path, modality: Modality = "image") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,13 +16,27 @@ from torch.nn import functional as F
 
 from close.encoders.films import is_film
 from close.encoders.pictures import cropped, open_picture
-from close.errors import CloseError, DataError, RecipeError
+from close.errors import CloseError, DataError, RecipeError, shown
 from close.io.media import FILMS, describe, media_below, some
 from close.io.parts import FRAMES, MOST_TILES, box_name, check_frames, file_of, frame_names, tile_names
 from close.model.configuration import Several
 from close.model.sets import Sets, padded_sets
 
-__all__ = ["Item", "Items", "Read", "boxed", "expand", "item_files", "item_name", "read_items", "tiled", "together"]
+__all__ = [
+    "Item",
+    "Items",
+    "Read",
+    "boxed",
+    "expand",
+    "item_files",
+    "item_name",
+    "read_items",
+    "tile_counts",
+    "tiled",
+    "together",
+]
+
+_log = logging.getLogger(__name__)
 
 File: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes] | PIL.Image.Image | NDArray[Any] | Tensor
 """One file of the second modality: its name, its content, or what its library makes of it."""
@@ -42,9 +57,12 @@ def expand(
         frames: of each film, at even distances; `FRAMES` of a film that is named, without it. With it, a folder is one film if
             pictures are in it, and else its films are items.
     Raises:
-        DataError: a folder without any file of these endings, or an item of no file. RecipeError: no such number of frames.
+        DataError: a folder without any file of these endings, or of pictures beside films; an item of no file; with `frames`, one
+            that has none. RecipeError: no such number of frames, or both `frames` and `together`.
     """
     check_frames(frames)
+    if frames is not None and together:
+        raise RecipeError("with frames each film is an item, and together all files are one: give one of the two")
     several = not _is_one(items)
     found, named = list[Any](), list[Any]()
     every: Iterable[Any] = items if several else [items]  # type: ignore[assignment]
@@ -64,6 +82,10 @@ def expand(
             )  # films in a folder, which is none itself
         elif isinstance(item, (str, os.PathLike)) and is_film(Path(item)):
             found.append(tuple(frame_names(item, frames or FRAMES)))
+        elif frames is not None:
+            raise DataError(
+                f"{item_name(item)}: frames are of films ({some(FILMS)}) and of folders of frames, and it is neither"
+            )
         else:
             (named if together else found).append(item)
     return ([tuple(named)] if named else []) + found, not several
@@ -71,12 +93,23 @@ def expand(
 
 def _folder(folder: Path, suffixes: Sequence[str], together: bool, frames: int | None) -> list[Any]:
     """The items that a folder stands for."""
-    files = media_below(folder, suffixes)
     if frames is not None:
-        films = media_below(folder, FILMS)
+        files, films = (media_below(folder, kind, quiet=True) for kind in (suffixes, FILMS))
+        if files and films:
+            raise DataError(
+                f"{folder}: {len(files)} pictures and {len(films)} films are in it, and it is a film's frames or a folder of "
+                "films: name the films, or move one kind elsewhere"
+            )
+        if 0 < len(files) < frames:
+            _log.warning(
+                "%s: %d pictures are in it, and %d frames are asked for: some are taken again",
+                folder,
+                len(files),
+                frames,
+            )
         if files or films:
-            places = [folder] if files else films
-            return [tuple(frame_names(place, frames)) for place in places]
+            return [tuple(frame_names(place, frames)) for place in ([folder] if files else films)]
+    files = media_below(folder, suffixes)
     if not files:
         raise DataError(f"{folder}: no file in this folder ends in {some(suffixes)}")
     return [tuple(files)] if together else list(files)
@@ -91,19 +124,35 @@ def boxed(items: Sequence[Any], boxes: Sequence[Sequence[float]]) -> list[Any]:
         DataError: there are several pictures, or a box is none. Of bytes, arrays and open pictures also: it lies outside.
     """
     if len(items) != 1 or len(item_files(items[0])) != 1:
-        raise DataError(f"boxes are of one picture, and {len(items)} items are given")
+        what = "a film" if len(items) == 1 else f"{len(items)} items"
+        raise DataError(f"boxes are of one picture, and {what if items else 'nothing'} is given")
+    if not len(boxes):
+        raise DataError("boxes: expected a list of [left, top, width, height], and it is empty")
     return [_part(items[0], box_name("", box)) for box in boxes]
 
 
-def tiled(item: Any, tiles: tuple[int, int]) -> tuple[Any, ...]:
+def tile_counts(tiles: Any) -> tuple[int, int]:
+    """(2, 3) of "2x3", or of two whole numbers.
+
+    Raises:
+        RecipeError: it is neither.
+    """
+    parts = tiles.lower().split("x") if isinstance(tiles, str) else tiles
+    numbers = [int(one) for one in parts if str(one).isdecimal()] if isinstance(parts, (list, tuple)) else []
+    if len(numbers) != 2 or len(parts) != 2:
+        raise RecipeError(f"tiles are ROWSxCOLUMNS, as 2x2 or in Python (2, 2), not {shown(tiles)}")
+    return numbers[0], numbers[1]
+
+
+def tiled(item: Any, tiles: tuple[int, int] | str) -> tuple[Any, ...]:
     """A picture as an item of several: itself, and its tiles in reading order.
 
     Args:
-        tiles: rows and columns, from 1 to 16.
+        tiles: rows and columns, from 1 to 16; also as "2x2".
     Raises:
         RecipeError: no two such numbers. DataError: the item is of several pictures already.
     """
-    rows, columns = tiles
+    rows, columns = tile_counts(tiles)
     if not (1 <= rows <= MOST_TILES and 1 <= columns <= MOST_TILES and rows * columns > 1):
         raise RecipeError(
             f"tiles are ROWSxCOLUMNS, each from 1 to {MOST_TILES} and more than one in all, not {rows}x{columns}"

@@ -39,7 +39,7 @@ _SETTINGS = "generation_config.json"
 
 
 def match_length(
-    run: str | Path | CloseCaptioner,
+    run: str | Path,
     photos: str | Path | Sequence[Any],
     *,
     like: str | Path | None = None,
@@ -56,28 +56,21 @@ def match_length(
     """Find the length penalty with which a run's texts of photos are as long as its training texts, and save it with the run.
 
     Args:
-        run: its folder; or a loaded one, which is not saved. photos: files or folders like those that it will be used on, or rows
+        run: its folder. photos: files or folders like those that it will be used on, or rows
             with images (and contexts, for a task that has them); what is true of them is not asked.
         like: rows whose targets are to be matched; without it, those that the run learnt from.
         task: of several, which one's texts are measured; the penalty is one for all.
         sample: photos at most, spread evenly. save: whether the run says so from now on, unless it is told otherwise at use.
         tell: told of every penalty that is tried.
     Returns:
-        `length_penalty`; `wanted`, mean characters of the targets; `found`, with that penalty; `reached`, whether they are within
-        2 %; and what was `tried`.
+        `length_penalty`; `wanted`, mean characters of the targets; `found`, with it; `reached`, within 2 %; what was `tried`.
     Raises:
         RecipeError: the task's answers are a closed set, or the run searches without beams. DataError: no photo can be read.
         MismatchError: the training file has changed or gone; give `like`.
     """
-    place = None if isinstance(run, CloseCaptioner) else own_folder(run)
-    own: dict[str, Any] = {"device": device, "precision": precision, "encoder": encoder, "memory": memory}
-    captioner = run if isinstance(run, CloseCaptioner) else load(place or "", **own)
-    kind = captioner.use_task(task or captioner.tasks[0]).task
-    if kind.labels:
-        raise RecipeError(f"{captioner.name}: answers of {kind.name!r} are a closed set, whose length says nothing")
-    if captioner.model.generation_config.do_sample or captioner.model.generation_config.num_beams in (None, 1):
-        raise RecipeError(f"{captioner.name} searches without beams, where a length penalty changes nothing")
-    captioner.without_confidence()
+    place = own_folder(run)
+    captioner = load(place, device=device, precision=precision, encoder=encoder, memory=memory)
+    kind = _task(captioner, task)
     wanted = _wanted(captioner, kind, like)
     read = list(_read(captioner, kind, photos, sample, batch_size))
     if not (count := sum(len(contexts) for _, contexts, _ in read)):
@@ -92,23 +85,28 @@ def match_length(
         tell(f"length penalty {penalty:g}: {np.mean(said):.1f} characters, {wanted:.1f} wanted")
         return float(np.mean(said))
 
-    tried = search(length, wanted, float(captioner.model.generation_config.length_penalty or 1.0))
+    tried = search(length, wanted, captioner.model.generation_config.length_penalty or 1.0)
     best = min(tried, key=lambda penalty: (abs(tried[penalty] - wanted), abs(penalty - 1)))
-    found = {
-        "format": 1,
-        "length_penalty": best,
-        "task": kind.name,
-        "wanted": wanted,
-        "found": tried[best],
-        "reached": abs(tried[best] - wanted) <= NEAR * wanted,
-        "photos": count,
-        "tried": [{"length_penalty": penalty, "characters": tried[penalty]} for penalty in sorted(tried)],
-        "versions": versions(),
-    }
-    if place is not None and save:
+    reached = abs(tried[best] - wanted) <= NEAR * wanted
+    found: dict[str, Any] = {"format": 1, "task": kind.name, "photos": count, "length_penalty": best}
+    found |= {"wanted": wanted, "found": tried[best], "reached": reached}
+    found["tried"] = [{"length_penalty": penalty, "characters": tried[penalty]} for penalty in sorted(tried)]
+    found["versions"] = versions()
+    if save:
         write_json(place / _SETTINGS, read_plain(place / _SETTINGS) | {"length_penalty": best})
         write_json(place / LENGTH_FILE, found)
     return found
+
+
+def _task(captioner: CloseCaptioner, name: str | None) -> Task:
+    """The task, of which the captioner now says texts without confidence."""
+    kind = captioner.use_task(name or captioner.tasks[0]).task
+    if kind.labels:
+        raise RecipeError(f"{captioner.name}: answers of {kind.name!r} are a closed set, whose length says nothing")
+    if captioner.model.generation_config.do_sample or captioner.model.generation_config.num_beams in (None, 1):
+        raise RecipeError(f"{captioner.name} searches without beams, where a length penalty changes nothing")
+    captioner.without_confidence()
+    return kind
 
 
 def search(length: Callable[[float], float], wanted: float, start: float) -> dict[float, float]:

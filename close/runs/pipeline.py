@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from close.data.rows import Modality
+from close.data.rows import Modality, Row
 from close.encoders import ContrastiveEncoder, pick_device
 from close.errors import CloseError, DataError, RecipeError, shown
 from close.fast.precision import pick_dtype, pick_precision
@@ -133,7 +133,7 @@ class CloseCaptioner(Answerer):
         context: str | Sequence[str] = "",
         *,
         boxes: Sequence[Sequence[float]] | None = None,
-        tiles: tuple[int, int] | None = None,
+        tiles: tuple[int, int] | str | None = None,
         frames: int | None = None,
         batch_size: int = 32,
         **generation: Any,
@@ -147,19 +147,33 @@ class CloseCaptioner(Answerer):
             items: a file's name, its bytes, an open file, a PIL image or an array; or several of these and of folders.
             context: the question, hypothesis or article: one for all, or one for each.
             boxes: [left, top, width, height] in pixels, of one picture: an output for each box, of what is in it.
-            tiles: (rows, columns): each picture is an item of itself and its tiles, for large ones.
+            tiles: (rows, columns), or "2x2": each picture is an item of itself and its tiles, for large ones.
             frames: of each film or folder of frames, at even distances, an item; 8 of a film, without it.
             generation: what `answer` takes (n, rerank, labels, decode, normalise), `min_confidence`, and anything that
                 transformers' generate takes: num_beams, do_sample, top_p, max_new_tokens …
         Raises:
             CloseError: a single item can't be read; of several, that item's output carries the error.
         """
+        self.check_parts(boxes=boxes is not None, tiles=tiles is not None, frames=frames is not None)
         many, single = expand(items, self.encoder.item_suffixes, frames=frames)
         if boxes is not None:
             many, single = boxed(many, boxes), False
         many = [tiled(item, tiles) for item in many] if tiles else many
         outputs = self.outputs(many, context=context, batch_size=batch_size, **generation)
         return _only(outputs) if single else outputs
+
+    def check_parts(self, *, boxes: bool, tiles: bool, frames: bool) -> None:
+        """Refuse parts that an item can't have.
+
+        Raises:
+            RecipeError: parts of pictures, and the encoder reads something else; or boxes and frames together.
+        """
+        if (boxes or tiles) and self.encoder.items != "images":
+            raise RecipeError(
+                f"boxes and tiles are of pictures, and the encoder of {self.name} reads {self.encoder.items}"
+            )
+        if boxes and frames:
+            raise RecipeError("boxes are of one picture, and frames of films: give one of the two")
 
     def embed_to_text(
         self,
@@ -234,6 +248,7 @@ class CloseCaptioner(Answerer):
             check_confidence(min_confidence, self.confidence, self.name)
         name = source.name if source else item_name
         modality = modality or (source.modality if source else "image")
+        self._check_contexts(contexts)
         for read in self.read(items, batch_size, source):
             batch = items[read.start : read.start + batch_size]
             if seed is not None:
@@ -252,6 +267,18 @@ class CloseCaptioner(Answerer):
                             f"{self.name} was calibrated with other settings ({apart}); calibrate it with these"
                         )
                     yield Output.of(spoken[index], named, min_confidence)
+
+    def _check_contexts(self, contexts: Sequence[str]) -> None:
+        """Refuse an empty one, where the task asks something of an item."""
+        if (empty := next((place for place, text in enumerate(contexts) if not text.strip()), None)) is None:
+            return
+        try:
+            self.task.context(Row(id="item"))
+        except DataError:
+            which = f"item {empty + 1} has none" if any(contexts) else "none is given"
+            raise RecipeError(
+                f"task {self.task.name!r} asks something of each item, its context, and {which} (--context, in Python context=)"
+            ) from None
 
     def read(self, items: Sequence[Any], batch_size: int, source: VectorItems | None = None) -> Iterator[Vectors]:
         """The vectors of items, a batch at a time; the next batch is read meanwhile.

@@ -160,6 +160,13 @@ _OURS = {
     "seed": "seed",
     "data_seed": "seed",
 }
+_LEAST = {
+    **dict.fromkeys(("max_steps", "gradient_accumulation_steps", "save_total_limit"), 1),
+    **dict.fromkeys(
+        ("warmup_steps", "weight_decay", "max_grad_norm", "dataloader_num_workers", "label_smoothing_factor"), 0
+    ),
+}
+"""Of their settings, the least that means anything; transformers takes less, and does something else."""
 _BEST = ("load_best_model_at_end", "metric_for_best_model", "greater_is_better")
 """What transformers knows the best checkpoint by."""
 
@@ -196,6 +203,18 @@ def _kind_name(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
+def _ours(key: str) -> str:
+    """What a setting of transformers' is called here, and where it stands."""
+    if key == _OURS[key]:
+        return f"key {key!r} stands in the recipe itself, not in training"
+    return f"key {key!r} is {_OURS[key]!r} here"
+
+
+def _enough(key: str, value: float) -> bool:
+    """Whether a setting is in its range; −1 steps are transformers' word for none said."""
+    return value >= _LEAST[key] or (key == "max_steps" and value == -1)
+
+
 class TrainingSection(BaseModel):
     """The paper's settings; every other field of transformers' Seq2SeqTrainingArguments may be given beside them.
 
@@ -225,7 +244,7 @@ class TrainingSection(BaseModel):
         if not isinstance(values, dict):
             return values
         known = _theirs() - set(_OURS) | set(cls.model_fields)
-        wrong = [f"key {key!r} is {_OURS[key]!r} here" for key in values if key in _OURS]
+        wrong = [_ours(key) for key in values if key in _OURS]
         wrong += [str(unknown_name("key", str(key), known)) for key in values if key not in known | set(_OURS)]
         if values.get("metric_for_best") is not None:
             wrong += [f"metric_for_best says it; leave {key!r} out" for key in _BEST if key in values]
@@ -245,6 +264,11 @@ class TrainingSection(BaseModel):
                 for key, value in extra.items()
                 if not _is_a(kinds[key], value)
             ]
+        wrong += [
+            f"{key}: expected {least} at least, not {value!r}"
+            for key, value in extra.items()
+            if (least := _LEAST.get(key)) is not None and isinstance(value, (int, float)) and not _enough(key, value)
+        ]
         if wrong:
             raise ValueError("; ".join(wrong))
         return values

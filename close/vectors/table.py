@@ -108,6 +108,8 @@ class EmbeddingTable:
         if not (self.path / "table.json").is_file():
             partial = Path(f"{self.path}.partial")
             hint = " (an unfinished one is there: run the same `close embed` again)" if partial.is_dir() else ""
+            if self.path.is_file():
+                hint = " (it is a file, and a table is the folder that `close embed` makes)"
             raise MissingError(f"{self.path}: no embedding table there{hint}")
         self.info = read_json(self.path / "table.json")
         sums = self._verified()

@@ -255,7 +255,10 @@ class RowFile:
             return
         start = self._old.tell()
         if self._old.readline().endswith(b"\n"):
-            raise OutputError(f"{self._path} has more rows than the {self.count} of its journal and --count")
+            raise OutputError(
+                f"{self._path} holds more than the {self.count} rows that its journal and --count say: give the --count that it "
+                "was made with, or more, or another --out"
+            )
         self._file.truncate(start)
         self._checking = False
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from close.data.readers.base import READERS, Reader, ReadOptions, Values, get, r
 from close.data.readers.json_stream import json_items, json_value
 from close.errors import DataError, shown
 from close.io.files import check_file
+from close.io.media import FILMS
 from close.io.parts import box_name
 
 __all__ = ["CocoBoxes", "VisualGenome", "boxes_of", "named_boxes"]
@@ -94,11 +96,18 @@ def named_boxes(path: Path, pictures: Path | None) -> list[str]:
     Raises:
         MissingError: no such file, or a picture is not there. DataError: what is wrong at which record.
     """
-    if pictures is not None and pictures.is_file():
-        return boxes_of(pictures, path)
     check_file(path)
     with path.open("rb") as file:
         start = file.read(1000).removeprefix(codecs.BOM_UTF8).lstrip()
+    bare = re.match(rb"\[\s*[\[\d]", start) is not None
+    if pictures is not None and pictures.is_file():
+        if pictures.suffix.lower() in FILMS:
+            raise DataError(f"{pictures}: boxes are of pictures, and it is a film")
+        if not bare and re.match(rb"\[\s*\]", start) is None:
+            raise DataError(f"{path} is of many pictures: give the folder that they are in, not {pictures}")
+        return boxes_of(pictures, path)
+    if bare:
+        raise DataError(f"{path}: a list of boxes is of one picture: give that picture, not a folder")
     kind = "jsonl" if path.suffix == ".jsonl" else "visual-genome" if start.startswith(b"[") else "coco-boxes"
     options = ReadOptions(images=pictures or path.parent)
     found = []

@@ -62,6 +62,8 @@ class JsonList(Reader):
             raise DataError(f"{where}: expected an object, found {shown(record)}")
         if {"sentences", "filename"} <= record.keys():
             raise DataError(f"{where}: it may be in the format karpathy")
+        if "conversations" in record and not self.options.columns:
+            raise DataError(f"{where}: LLaVA's conversations are not read; its lists of captions (blip_caption) are")
         check_flags(record)
         if self._known is None or self._known.names != list(record):  # the same keys in most
             self._known = Columns(record, self.options.columns, where)

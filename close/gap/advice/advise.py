@@ -11,8 +11,9 @@ import yaml
 
 from close.data.rows import Modality
 from close.data.shards import is_rows, open_rows
-from close.errors import RecipeError
+from close.errors import DataError, RecipeError
 from close.gap.advice.advice import Advice
+from close.gap.advice.halves import LEAST
 from close.gap.advice.recommend import recommend
 from close.gap.pairing import read_pairs
 from close.vectors.groups import group_labels
@@ -53,6 +54,8 @@ def advise(
     if pairs and (unpaired or image is None):
         raise RecipeError("--pairs " + ("and --unpaired exclude each other" if unpaired else "needs --image"))
     texts = _table(text, "text", encoder)
+    if len(texts) < LEAST:
+        raise DataError(f"{text}: {len(texts)} texts; advice takes {LEAST} at least, better thousands")
     images = None if image is None else _table(image, "image", encoder)
     if images is not None:
         of = (images.encoder, images.fingerprint)

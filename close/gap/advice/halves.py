@@ -15,8 +15,10 @@ from close.gap.advice.pseudo_images import moved_to_images, pseudo_pairs
 from close.gap.modalities import Modalities
 from close.vectors.checked import Array, Floats, Ints, Pairs, distinct_rows, unit_rows
 
-__all__ = ["Half", "Rows"]
+__all__ = ["LEAST", "Half", "Rows"]
 
+LEAST = 8
+"""Images, or groups of captions, that anything can be advised on."""
 TESTS = 1000
 
 
@@ -91,8 +93,8 @@ class Rows:
         rows, images, index, labels = self.text, self.images, self.pairs, self.labels
         names = np.arange(len(rows)) if labels is None else np.unique(labels, return_inverse=True)[1]
         count = int(names.max()) + 1
-        if count < 8:
-            raise DataError(f"{count} images or groups of captions: at least 8 are needed to advise on")
+        if count < LEAST:
+            raise DataError(f"{count} images or groups of captions: at least {LEAST} are needed to advise on")
         rng = np.random.default_rng([seed, 2])
         side = (rng.permutation(count) % 2)[names]
         image_side = np.empty(0, int) if images is None else rng.permutation(len(images)) % 2

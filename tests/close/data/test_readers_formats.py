@@ -535,3 +535,11 @@ def test_a_file_of_another_format_is_told_with_its_format(
 ) -> None:
     with pytest.raises(DataError, match=f"it may be in the format .*{other}"):
         rows(tried, put(tmp_path / "x.json", value))
+
+
+def test_conversations_are_told(tmp_path):
+    turns = [{"from": "human", "value": "What is it? <image>"}, {"from": "gpt", "value": "a dog"}]
+    path = tmp_path / "llava.json"
+    path.write_text(json.dumps([{"id": "1", "image": "1.jpg", "conversations": turns}]))
+    with pytest.raises(DataError, match="LLaVA's conversations are not read"):
+        list(read_rows("json", path))

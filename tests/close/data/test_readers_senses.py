@@ -272,5 +272,5 @@ class TestFilms:
     def test_told(self, tmp_path: Path, name: str, content: Any, what: str) -> None:
         with pytest.raises(DataError, match=what):
             list(read_rows(name, put(tmp_path / "x.txt", content)))
-        with pytest.raises(RecipeError, match="frames of a film are 1 to 64, not 65"):
+        with pytest.raises(RecipeError, match="frames of a film are a whole number from 1 to 64, not 65"):
             rows(name, tmp_path / "x.txt", frames=65)

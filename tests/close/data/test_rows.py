@@ -112,6 +112,8 @@ def test_text_and_csv(tmp_path, ending, mark):
         ("[1]", "expected a JSON object, not list"),
         ("{}", "missing key 'source'"),
         ('{"sorce": "a"}', "unknown key 'sorce': did you mean 'source'"),
+        ('{"caption": "a"}', "unknown key 'caption'"),
+        ('{"caption": "a"}', "a text is 'source' here, and what is to be said 'target'"),
         ('{"source": 3}', "'source' is 3, expected a string"),
         ('{"source": ["a", null]}', "'source' is None, expected a string"),
         ('{"source": ""}', "'source' is an empty text"),
@@ -155,6 +157,8 @@ def test_a_wrong_file_is_told(tmp_path):
     for name in ("a.jsonl", "a.txt", "a.csv"):
         (tmp_path / name).write_bytes(b"")
         assert "the file is empty" in message(tmp_path / name)
+    (tmp_path / "head.csv").write_text("caption\n")
+    assert "there is no row under its header" in message(tmp_path / "head.csv")
     (tmp_path / "a.xml").write_text("<a/>")
     assert ".jsonl, .txt, .csv, .tsv, .token or .parquet" in message(tmp_path / "a.xml")
     (tmp_path / "a.txt").write_text("a dog\n\na cat\n")

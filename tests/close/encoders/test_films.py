@@ -143,9 +143,60 @@ class TestBroken:
         for part in ("0,8", "9,8", "1", "1,65", "-1,8", "x,8"):
             with pytest.raises(DataError, match="expected frame=NUMBER,COUNT"):
                 open_picture(f"{clip}#frame={part}")
-        with pytest.raises(RecipeError, match="frames of a film are 1 to 64, not 65"):
+        with pytest.raises(RecipeError, match="frames of a film are a whole number from 1 to 64, not 65"):
             captioner(clip, frames=65)
         with pytest.raises(DataError, match="no picture is in this folder"):
             open_picture(f"{tmp_path}#frame=1,8")
         with pytest.raises(MissingError):
             open_picture(f"{tmp_path / 'gone'}#frame=1,8")
+
+
+class TestMeant:
+    """What somebody may have meant is told, or refused; never taken for something else."""
+
+    @pytest.mark.parametrize("ending", [".webm", ".avi"])
+    def test_a_film_that_is_cut_off(self, tmp_path, ending):
+        whole = film(tmp_path / f"whole{ending}", codec="libvpx" if ending == ".webm" else "mpeg4")
+        assert open_picture(f"{whole}#frame=1,4").mode == "RGB"
+        content = whole.read_bytes()
+        cut = tmp_path / f"cut{ending}"
+        cut.write_bytes(content[: 2 * len(content) // 3])
+        with pytest.raises(DataError, match=rf"cut off: [\d,]+ of {len(content):,} bytes are there"):
+            open_picture(f"{cut}#frame=1,4")
+
+    def test_a_film_of_no_bytes(self, tmp_path):
+        (tmp_path / "empty.mp4").touch()
+        with pytest.raises(DataError, match=r"film .*empty\.mp4 is empty \(0 bytes\)"):
+            open_picture(f"{tmp_path / 'empty.mp4'}#frame=1,4")
+
+    def test_pictures_beside_films(self, captioner, tmp_path, pictures, caplog):
+        film(tmp_path / "p00.mp4")
+        film(tmp_path / "p00.avi")
+        (tmp_path / "p00.png").write_bytes((pictures / "p00.png").read_bytes())
+        with pytest.raises(DataError, match="1 pictures and 2 films are in it"):
+            captioner(tmp_path, frames=4)
+        assert len(captioner(tmp_path, num_beams=1)) == 1
+        (told,) = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+        assert "1 × .avi" in told
+        assert "1 × .mp4" in told
+        assert "--frames N" in told
+
+    @pytest.mark.parametrize("frames", ["4", 2.5, True, -1])
+    def test_numbers_of_frames(self, captioner, clip, frames):
+        with pytest.raises(RecipeError, match="a whole number from 1 to 64"):
+            captioner(clip, frames=frames)
+
+    def test_frames_of_what_has_none(self, captioner, clip, pictures, told, caplog, tmp_path):
+        assert "it is neither" in told("caption", captioner.name, pictures / "p00.png", "--frames", 2)
+        with pytest.raises(DataError, match="it is neither"):
+            captioner([clip, pictures / "p00.png"], frames=2)
+        both = ("caption", captioner.name, clip, "--frames", 2, "--together")
+        assert "give one of the two" in told(*both)
+        (tmp_path / "boxes.json").write_text("[[0, 0, 5, 5]]")
+        boxed = ("caption", captioner.name, pictures / "p00.png", "--boxes", tmp_path / "boxes.json")
+        assert "give one of the two" in told(*boxed, "--frames", 2)
+        assert "it is a film" in told("caption", captioner.name, clip, "--boxes", tmp_path / "boxes.json")
+        (tmp_path / "frames").mkdir()
+        (tmp_path / "frames" / "1.png").write_bytes((pictures / "p00.png").read_bytes())
+        captioner(tmp_path / "frames", frames=4, num_beams=1)
+        assert [record.getMessage() for record in caplog.records if "taken again" in record.getMessage()]

@@ -186,3 +186,11 @@ def test_a_row_has_one_thing_that_is_seen_or_heard(tmp_path):
         open_rows(both)
     null = tiny.write_jsonl(tmp_path / "null.jsonl", [{"source": "a", "image": None, "audio": ["a.wav", "b.wav"]}])
     assert open_rows(null)[0].images == (tmp_path / "a.wav", tmp_path / "b.wav")
+
+
+def test_channels_that_cancel_each_other_are_no_silence(tmp_path):
+    tone = (20_000 * np.sin(2 * np.pi * 300 * np.arange(RATE) / RATE)).astype(np.int16)
+    wavfile.write(tmp_path / "anti.wav", RATE, np.stack([tone, -tone], axis=1))
+    assert np.abs(np.fft.rfft(open_sound(tmp_path / "anti.wav", RATE))).argmax() == 300
+    wavfile.write(tmp_path / "none.wav", RATE, np.zeros((RATE, 2), np.int16))
+    assert is_silent(open_sound(tmp_path / "none.wav", RATE))

@@ -254,3 +254,32 @@ def test_real_embedding_tables(close_gap, folder):
     EmbeddingTable.from_numpy(image, folder / "X", modality="image", encoder="other", fingerprint="cd" * 16)
     with pytest.raises(MismatchError, match=r"'some/encoder'.*'other'"):
         close_gap("--text", folder / "T", "--image", folder / "X")
+
+
+def test_a_bad_table_is_named(close_gap, folder):
+    bad = np.load(folder / "one.npy")
+    bad[3] = np.nan
+    np.save(folder / "bad.npy", bad)
+    with pytest.raises(DataError, match=r"row 3\).*\(text is .*bad\.npy, image .*image\.npy\)"):
+        close_gap("--text", folder / "bad.npy", "--image", folder / "image.npy")
+    with pytest.raises(MismatchError, match=r"text has 6 dimensions.*thin\.npy"):
+        close_gap("--text", folder / "thin.npy", "--image", folder / "image.npy")
+
+
+@pytest.mark.parametrize("verb", ["gap", "recommend"])
+def test_seeds_below_zero(verb, folder):
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.callback()(lambda: None)
+    register(app)
+    result = RUNNER.invoke(
+        app, [verb, "--text", str(folder / "one.npy"), "--image", str(folder / "image.npy"), "--seed", "-1"]
+    )
+    assert result.exit_code == 2
+
+
+def test_few_texts_to_advise_on(folder):
+    from close.gap.advice.advise import advise
+
+    np.save(folder / "few.npy", np.load(folder / "text.npy")[:3])
+    with pytest.raises(DataError, match=r"few\.npy: 3 texts; advice takes 8 at least"):
+        advise(folder / "few.npy")

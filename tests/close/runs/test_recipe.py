@@ -112,6 +112,13 @@ def test_overrides(load):
         (DATA + "training: {warmup: 3, epohcs: 2}", ["'warmup'", "'epohcs': did you mean 'epochs'?"]),
         (DATA + "training: {logging_steps: often}", ["training: logging_steps: expected float, not 'often'"]),
         (DATA + "training: {gradient_accumulation_steps: 2.5}", ["gradient_accumulation_steps: expected int, not 2.5"]),
+        (DATA + "training: {max_steps: -5}", ["training: max_steps: expected 1 at least, not -5"]),
+        (DATA + "training: {max_steps: 0}", ["max_steps: expected 1 at least, not 0"]),
+        (
+            DATA + "training: {warmup_steps: -1, weight_decay: -0.1}",
+            ["warmup_steps: expected 0", "weight_decay: expected 0"],
+        ),
+        (DATA + "training: {seed: 3}", ["key 'seed' stands in the recipe itself, not in training"]),
         (DATA + "training: {3: 4}", ["unknown key '3'"]),
         (DATA + "training: 3", ["training: ", "not 3"]),
         (DATA + "training: [a]", ["training: ", "not ['a']"]),
@@ -312,3 +319,7 @@ def test_places_that_share_nothing_are_named_alone(tmp_path):
     found = portable(values, tmp_path / "run")
     assert found == {"data": {"train": "c.jsonl", "val": "../v.txt"}, "encoder": "hf:a/b", "plugins": ["os", "p.py"]}
     assert values["data"]["train"] == "/data/c.jsonl"
+
+
+def test_no_number_of_steps_is_theirs_to_say(load):
+    assert load(DATA + "training: {max_steps: -1}").training.max_steps == -1

@@ -173,6 +173,28 @@ class TestFiles:
         assert "gone.png" in told("caption", run, "--boxes", path)
         assert "no such file" in told("caption", run, photo, "--boxes", tmp_path / "nothing.json")
 
+    def test_files_that_are_of_something_else(self, run, photo, tmp_path, told, refused, captioner):
+        path = tmp_path / "boxes.json"
+        path.write_text(json.dumps(COCO))
+        assert "give the folder that they are in" in told("caption", run, photo, "--boxes", path)
+        path.write_text("[[1, 2, 3, 4]]")
+        assert "give that picture, not a folder" in told("caption", run, photo.parent, "--boxes", path)
+        assert "an item of its own" in refused("caption", run, photo, "--boxes", path, "--together")
+        path.write_text("[1, 2, 3, 4]")
+        assert "boxes are a list of them, [[…], …]" in told("caption", run, photo, "--boxes", path)
+        with pytest.raises(DataError, match="boxes are a list of them"):
+            captioner(photo, boxes=[1, 2, 3, 4])
+        with pytest.raises(DataError, match="it is empty"):
+            captioner(photo, boxes=[])
+
+    @pytest.mark.parametrize("tiles", ["2", (2,), 2, "axb", (2, 2, 2)])
+    def test_numbers_of_tiles(self, captioner, photo, tiles):
+        with pytest.raises(RecipeError, match="tiles are ROWSxCOLUMNS"):
+            captioner(photo, tiles=tiles)
+
+    def test_tiles_as_the_command_line_has_them(self, captioner, photo):
+        assert captioner(photo, tiles="2X2", num_beams=1).text == captioner(photo, tiles=(2, 2), num_beams=1).text
+
     def test_rows_of_boxes_are_evaluated(self, captioner, run, photo, tmp_path):
         """Regions of one picture are pictures of their own; a table of them is made once."""
         (tmp_path / "7.jpg").write_bytes(photo.read_bytes())

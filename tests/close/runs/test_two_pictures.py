@@ -11,7 +11,7 @@ import tiny
 import torch
 from torch.nn import functional as F
 
-from close.errors import DataError, RecipeError
+from close.errors import CloseError, DataError, RecipeError
 from close.runs.evaluate import evaluate
 from close.runs.pipeline import load
 from close.runs.recipe import Recipe, checked
@@ -177,3 +177,26 @@ def test_served(run, data, monkeypatch):
         broken = ask("/v1/caption", asked, files=[files[0], ("broken.png", b"no picture")])
         assert broken.status == 422
         assert "broken.png" in broken.json["error"]
+
+
+def test_a_statement_is_asked_for(run, data, pictures, told):
+    files = [str(pictures / f"p{i:02}.png") for i in range(2)]
+    assert "task 'nlvr2' asks something of each item" in told("caption", run, *files, "--together")
+    captioner = load(run)
+    with pytest.raises(RecipeError, match="item 2 has none"):
+        captioner([files, files], ["a dog is in both", " "])
+
+
+def test_labels_that_the_task_has_not_are_told_before_work(run, data, pictures, tmp_path):
+    rows = rows_of(pictures)
+    bad = tiny.write_jsonl(tmp_path / "bad.jsonl", [rows[0], rows[1] | {"label": "yes"}])
+    with pytest.raises(DataError, match=r"bad\.jsonl: row 'dev-0-1-0': label 'yes', expected one of true, false"):
+        evaluate(run, bad)
+    assert evaluate(run, tiny.write_jsonl(tmp_path / "good.jsonl", [rows[0], rows[1] | {"label": "True"}]))["rows"] == 2
+
+
+def test_metrics_that_there_are_not_are_told_before_work(run, data, tmp_path):
+    for name, what in (("acuracy", "unknown metric"), ("cider", "scores caption, not entailment")):
+        with pytest.raises(CloseError, match=what):
+            evaluate(run, data, metrics=[name], folder=tmp_path / "scores")
+        assert not (tmp_path / "scores").exists()

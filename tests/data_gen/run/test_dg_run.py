@@ -90,7 +90,7 @@ def test_a_larger_count_continues_and_a_finished_run_asks_nothing(captions):
         assert len(server.requests) == asked
     assert found == again == whole
     assert summary.accepted == 70
-    with Server(good) as server, pytest.raises(Exception, match="more rows than the 20"):
+    with Server(good) as server, pytest.raises(Exception, match="holds more than the 20 rows"):
         captions(server, count=20)
     assert timeless(out) == whole
 
