@@ -70,9 +70,8 @@ def evaluate(
         top_answers: how many of a file's answers; of training targets, 3,000 without it. limit: only the first examples.
         missing: what to do where an image can't be read: "error" (also without it), "skip" the row, or "zero": it scores as if
             nothing was said.
-        memory: texts to search in place of those that the run was trained with.
-        folder: where predictions and scores go; `RUN/evaluations/DATA-MODALITY` without it (and `-DECODE` where that is given);
-            of a run of the hub, `evaluations/ORG/NAME/…`.
+        memory: texts to search in place of the run's own. folder: where predictions and scores go; without it
+            `RUN/evaluations/DATA-MODALITY`, and `-DECODE` where that is given; of a run of the hub, `evaluations/ORG/NAME/…`.
         generation: overrides of the run's generation settings.
     Returns:
         What `scores.json` says: scores (0–100) with intervals, settings, data hashes, seeds, versions.
