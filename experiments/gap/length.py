@@ -126,6 +126,7 @@ def plot(record: dict[str, Any], path: Path) -> None:
         axes.annotate("", points[1], points[0], arrowprops={"arrowstyle": "->", "color": colour, "lw": 1.2})
         axes.plot(*points[0], "o", color=colour, markersize=3)
         axes.annotate(name, points[0], fontsize=6, color=colour, xytext=(2, 2), textcoords="offset points")
+    axes.margins(x=0.12)
     axes.axvline(record["wanted"], color="#1d2733", lw=1, ls="--")
     axes.set_xlabel("characters of a caption (dashed: of the training texts)")
     axes.set_ylabel("CIDEr on pictures")
