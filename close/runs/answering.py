@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, Self, get_args
 
@@ -27,6 +28,22 @@ __all__ = ["Answerer", "Decode"]
 
 Decode = Literal["tree", "score", "free"]
 """How an answer from a closed set is found: generated along a prefix tree, the likeliest of all, or generated freely."""
+
+
+_SETTINGS = (
+    "boxes",
+    "tiles",
+    "frames",
+    "batch_size",
+    "n",
+    "rerank",
+    "labels",
+    "decode",
+    "normalise",
+    "min_confidence",
+    "seed",
+)
+"""What a call takes beside transformers' settings of generation."""
 
 
 class Answerer:
@@ -271,6 +288,10 @@ class Answerer:
         except (ArithmeticError, TypeError, ValueError) as error:
             if isinstance(error, CloseError) or not _is_about_settings(error):
                 raise
+            if unused := re.search(r"`model_kwargs` are not used by the model: \['(\w+)'", str(error)):
+                raise unknown_name(
+                    "setting", unused[1], [*_SETTINGS, *self.model.generation_config.to_dict()]
+                ) from None
             raise RecipeError(f"generation settings: {reason(error)}") from None
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return list(zip((text.strip() for text in texts), scores.tolist(), strict=True))

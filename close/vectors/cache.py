@@ -42,7 +42,10 @@ def cached_table(
     images = images_of(rows)
     if not images:
         raise DataError(f"{rows.path}: no image in it (no row has an 'image')")
-    table = cached_images(images, encoder, progress=progress)
+    try:
+        table = cached_images(images, encoder, progress=progress)
+    except DataError as error:
+        raise DataError(f"{rows.path}: {error}") from None
     if failed := table.failures:
         first = failed[0]
         shutil.rmtree(table.path)
@@ -74,7 +77,10 @@ def cached_images(
     about = f"{encoder.name} {encoder.fingerprint} {encoder.precision} image "
     folder = _folder(about + "".join(f"{name} {file_key(path)} " for name, path in images))
     with waiting(Path(f"{folder}.lock")):
-        return embed_images(images, encoder, folder, progress=progress)
+        try:
+            return embed_images(images, encoder, folder, progress=progress)
+        except DataError as error:  # whoever asks for it never named this folder
+            raise DataError(str(error).removeprefix(f"{folder}: ")) from None
 
 
 def _folder(about: str) -> Path:

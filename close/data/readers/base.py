@@ -209,7 +209,8 @@ def read_rows(
     summary.notes.extend(reader.notes)
     if not summary.written:
         first = f"; the first: {summary.messages[0]}" if summary.messages else ""
-        raise DataError(f"{path}: not one row; read {summary.read}, skipped {dict(summary.skipped) or 'none'}{first}")
+        skipped = ", ".join(f"{count} × {why}" for why, count in summary.skipped.items()) or "none"
+        raise DataError(f"{path}: not one row; read {summary.read}, skipped: {skipped}{first}")
 
 
 def _to_the_end(records: Iterator[tuple[str, Any]], path: str, skip_errors: bool) -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from close.data.readers import ReadOptions, read_rows
 from close.encoders.pictures import open_picture
-from close.errors import DataError, RecipeError
+from close.errors import DataError, RecipeError, UnknownNameError
 from close.runs.evaluate import evaluate
 from close.runs.pipeline import load
 
@@ -191,6 +191,16 @@ class TestFiles:
     def test_numbers_of_tiles(self, captioner, photo, tiles):
         with pytest.raises(RecipeError, match="tiles are ROWSxCOLUMNS"):
             captioner(photo, tiles=tiles)
+
+    def test_a_setting_that_is_none(self, captioner, photo):
+        with pytest.raises(UnknownNameError, match="unknown setting 'box': did you mean 'boxes'"):
+            captioner(photo, box=[[1, 2, 3, 4]])
+
+    def test_rows_of_which_no_picture_can_be_read(self, run, tmp_path):
+        (tmp_path / "bad.png").write_bytes(b"none")
+        (tmp_path / "rows.jsonl").write_text('{"source": "a dog", "image": "bad.png"}\n')
+        with pytest.raises(DataError, match=r"^.*rows\.jsonl: no item could be embedded"):
+            evaluate(run, tmp_path / "rows.jsonl")
 
     def test_tiles_as_the_command_line_has_them(self, captioner, photo):
         assert captioner(photo, tiles="2X2", num_beams=1).text == captioner(photo, tiles=(2, 2), num_beams=1).text
