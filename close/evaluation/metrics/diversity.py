@@ -16,13 +16,25 @@ from close.evaluation.metrics.words import words as words_of
 
 __all__ = ["diversity"]
 
+FAR = 1.25
+"""Times as many words as the references have, or as few, that are told."""
+
 
 @METRICS.register(
     Metric("diversity", "caption", (), automatic=True, source="Distinct-n: Li et al., NAACL 2016"),
 )
 def described(inputs: Inputs) -> dict[str, Any]:
-    """How varied the captions are, and how long."""
-    return {"diversity": diversity([inputs.predictions[key] for key in inputs.ids])}
+    """How varied the captions are, and how long: in words, against the references'."""
+    found = diversity([inputs.predictions[key] for key in inputs.ids])
+    wanted = [np.mean([len(words_of(text)) for text in inputs.references[key]]) for key in inputs.ids]
+    ratio = found["length"]["mean"] / max(float(np.mean(wanted)), 1e-9)
+    made: dict[str, Any] = {"diversity": found, "length_ratio": ratio}
+    if not 1 / FAR <= ratio <= FAR:
+        made["notes"] = {
+            "length_ratio": f"captions have {ratio:.2f} times the words of the references, and scores pay for it: "
+            "`close match-length` makes a run tell as much as its training texts"
+        }
+    return made
 
 
 def diversity(captions: Sequence[str], training: Iterable[str] | None = None) -> dict[str, Any]:

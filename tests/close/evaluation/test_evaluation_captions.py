@@ -83,7 +83,7 @@ def test_keys_and_plain_values() -> None:
     scores = caption_scores(*made_up(20), tokenizer="python", metrics=NO_JAVA, samples=50)
     assert list(scores) == [
         *("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider", "meteor", "spice"),
-        *("n", "tokenizer", "ci", "missing", "notes", "diversity"),
+        *("n", "tokenizer", "ci", "missing", "notes", "diversity", "length_ratio"),
     ]
     assert json.loads(json.dumps(scores)) == scores
     assert set(scores["ci"]) == {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider"}
@@ -223,3 +223,16 @@ def test_speed() -> None:
     start = time.process_time()
     caption_scores(predictions, references, tokenizer="python", metrics=NO_JAVA)
     assert time.process_time() - start < 12
+
+
+def test_lengths_beside_the_references() -> None:
+    """Mean words of what is said over the mean of the references; told where scores pay for it."""
+    said = {"a": "a dog on a beach", "b": "a cat"}
+    for references, ratio, told in (
+        ({"a": ["a dog", "a big dog"], "b": ["a cat sits"]}, 3.5 / 2.75, True),
+        ({"a": ["a dog on the sand"], "b": ["cats"]}, 3.5 / 3, False),
+        ({"a": ["a dog"] * 2, "b": ["one two three four five six seven eight nine ten"]}, 3.5 / 6, True),
+    ):
+        scores = caption_scores(said, references, tokenizer="python", metrics=["bleu"], samples=0)
+        assert scores["length_ratio"] == pytest.approx(ratio)
+        assert ("length_ratio" in scores["notes"]) == told
