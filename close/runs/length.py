@@ -19,6 +19,7 @@ from close.data.shards import is_rows, open_rows
 from close.errors import DataError, MismatchError, RecipeError
 from close.io.files import write_json
 from close.io.hub import own_folder
+from close.io.jobs import exclusively
 from close.io.plain import read_plain
 from close.io.versions import versions
 from close.model.sets import Sets
@@ -85,7 +86,7 @@ def match_length(
         tell(f"length penalty {penalty:g}: {np.mean(said):.1f} characters, {wanted:.1f} wanted")
         return float(np.mean(said))
 
-    tried = search(length, wanted, captioner.model.generation_config.length_penalty or 1.0)
+    tried = search(length, wanted)  # whatever the run says now: the same photos find the same again
     best = min(tried, key=lambda penalty: (abs(tried[penalty] - wanted), abs(penalty - 1)))
     reached = abs(tried[best] - wanted) <= NEAR * wanted
     found: dict[str, Any] = {"format": 1, "task": kind.name, "photos": count, "length_penalty": best}
@@ -93,8 +94,9 @@ def match_length(
     found["tried"] = [{"length_penalty": penalty, "characters": tried[penalty]} for penalty in sorted(tried)]
     found["versions"] = versions()
     if save:
-        write_json(place / _SETTINGS, read_plain(place / _SETTINGS) | {"length_penalty": best})
-        write_json(place / LENGTH_FILE, found)
+        with exclusively(place / LENGTH_FILE, "is being written"), exclusively(place / _SETTINGS, "is being written"):
+            write_json(place / _SETTINGS, read_plain(place / _SETTINGS) | {"length_penalty": best})
+            write_json(place / LENGTH_FILE, found)
     return found
 
 
@@ -109,7 +111,7 @@ def _task(captioner: CloseCaptioner, name: str | None) -> Task:
     return kind
 
 
-def search(length: Callable[[float], float], wanted: float, start: float) -> dict[float, float]:
+def search(length: Callable[[float], float], wanted: float, start: float = 1.0) -> dict[float, float]:
     """Penalties and the lengths that they make, until one is near what is wanted, or none can be.
 
     Args:

@@ -56,6 +56,7 @@ JOBS: dict[str, list[str]] = {
         *("caption", "run", "pictures", "--sample", "--batch-size", "2", "--out", "made/said.parquet"),
     ],
     "evaluate": ["evaluate", "run", "test.jsonl", "--tokenizer", "python"],
+    "match-length": ["match-length", "run", "pictures"],
     "sweep": [
         *("sweep", "short.yaml", "--test", "test.jsonl", "--adapter", "none", "--noise", "0.8", "--seeds", "1"),
         *("--no-image", "--out", "made"),
