@@ -98,7 +98,7 @@ def test_every_task_and_way_of_deciding(mixed, pictures, precision):
     items = [pictures / f"p{i:02}.png" for i in range(4)]
     assert all(math.isfinite(output.score) for output in captioner(items, do_sample=True, num_beams=1))
     captioner.use_task("vqa")
-    contexts = ["what is it ?", "", "what colour is the thing on the grass ?", "?"]
+    contexts = ["what is it ?", ".", "what colour is the thing on the grass ?", "?"]
     together, alone = captioner(items, contexts), [captioner(*one) for one in zip(items, contexts, strict=True)]
     if precision == "fp32":
         assert [output.text for output in together] == [output.text for output in alone]

@@ -113,7 +113,7 @@ def damage(out, what):
         ("no journal", "without a journal"),
         ("foreign journal", "not a journal of data-gen"),
         ("edited", "line 8: not the row"),
-        ("shorter journal", "more rows than"),
+        ("shorter journal", "holds more than the"),
     ],
 )
 def test_damage_is_told_and_nothing_is_overwritten(tmp_path, what, message):
