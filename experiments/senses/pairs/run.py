@@ -5,9 +5,9 @@
     python experiments/senses/pairs/run.py --record             # train nothing: write down what is finished
 
 Statements (`pairs.jsonl` of `close mini export`) are true or false of two pictures, half of them each; chance is 50. A run learns
-from two captions, or from the two pictures (`images`), and is asked about pictures it never saw: none, noise, `shared` + noise.
-`shared` learns its directions from the captions of single pictures. `share recovered`: of what the run of images gains over text
-without a crossing. Writes results.json, .md and .png beside this file.
+from two captions, or from the two pictures (`images`), and is asked about pictures it never saw: none, noise, `shared` + noise,
+and a mean shift from unpaired pictures, which hides nothing. `shared` learns its directions from the captions of single
+pictures. `share recovered`: of what the run of images gains over text without a crossing. Writes results.json, .md and .png.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ if __name__ == "__main__":
     lab = Lab(options(__doc__, __file__, **SIZES), scores=("accuracy",), training=TRAINING)
     train, test = (lab.data(split) / "pairs.jsonl" for split in ("train", "test"))
     captions = train.with_name("captions.jsonl")
-    table = cached_table(RowFile(captions), load_encoder("mini"), "text").path
-    fit = {"text": str(table.resolve()), "groups": str(captions.resolve())}
+    text, image = (
+        str(cached_table(RowFile(captions), load_encoder("mini"), modality).path.resolve())
+        for modality in ("text", "image")
+    )
+    fit = {"text": text, "groups": str(captions.resolve())}
     arms = CROSSINGS | {"shared + noise .67": {"adapter": [{"shared": {"fit": fit}}, {"gaussian": {"cosine": 0.67}}]}}
+    arms |= {"mean shift": {"adapter": [{"mean_shift": {"fit": {"image": image}}}]}}
     study(lab, lab.recipe(train, task="nlvr2"), test, arms, decode="score")
