@@ -47,7 +47,7 @@ def test_conclusions(tmp_path):
     assert (tmp_path / "results.png").read_bytes()[:4] == b"\x89PNG"
 
 
-@pytest.mark.parametrize(("sense", "arms"), [("pairs", 5), ("sound", 5), ("video", 6)])
+@pytest.mark.parametrize(("sense", "arms"), [("pairs", 6), ("sound", 5), ("video", 6)])
 def test_senses(tmp_path, sense, arms):
     record = made(f"senses/{sense}", tmp_path, seeds=("0", "1"))
     assert {setting: len(table) for setting, table in record["arms"].items()} == dict.fromkeys(TWO, arms)

@@ -39,5 +39,6 @@ if __name__ == "__main__":
     )
     fit = {"text": text, "groups": str(captions.resolve())}
     arms = CROSSINGS | {"shared + noise .67": {"adapter": [{"shared": {"fit": fit}}, {"gaussian": {"cosine": 0.67}}]}}
+    arms |= {"noise .84": {"adapter": [{"gaussian": {"cosine": 0.84}}]}}
     arms |= {"mean shift": {"adapter": [{"mean_shift": {"fit": {"image": image}}}]}}
     study(lab, lab.recipe(train, task="nlvr2"), test, arms, decode="score")
