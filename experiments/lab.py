@@ -10,12 +10,15 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from close.data.rows import RowFile
 from close.demo.run import TEST_SCENES, TRAIN_SCENES, TRAINING
+from close.encoders import load_encoder
 from close.io.files import read_json, waiting, write_json, write_text
 from close.io.plots import figure, save_png
 from close.io.record import stamp
@@ -30,8 +33,24 @@ from close.study.export import cell
 from close.study.results import interval
 from close.study.sweep import run_folder
 from close.training.train import train
+from close.vectors.cache import cached_table
 
-__all__ = ["CROSSINGS", "Lab", "arms_table", "dots", "noise", "parser", "summary", "tell", "write_record"]
+__all__ = [
+    "CROSSINGS",
+    "WARM_UPS",
+    "Lab",
+    "arms_table",
+    "both_ways",
+    "dots",
+    "looked",
+    "matched",
+    "noise",
+    "parser",
+    "shared_by",
+    "summary",
+    "tell",
+    "write_record",
+]
 
 STEPS = 938
 """Of a run; half the demo's."""
@@ -55,8 +74,16 @@ CROSSINGS: dict[str, dict[str, Any]] = {
 """The noise is the demo's; `shared` wants less of it."""
 
 
-def parser(doc: str | None, file: str) -> argparse.ArgumentParser:
-    """What all of these scripts take; a script adds its own."""
+WARM_UPS = {"warm-up 0": {"warmup_steps": 0}, "warm-up 50": {"warmup_steps": 50}}
+"""Two settings of training, a harmless difference; steps before the learning rate is whole."""
+
+
+def parser(doc: str | None, file: str, settings: Iterable[str] = ()) -> argparse.ArgumentParser:
+    """What all of these scripts take; a script adds its own.
+
+    Args:
+        settings: names of those that it trains in, of which `--only` chooses.
+    """
     place = Path(file).resolve().parent
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -67,7 +94,20 @@ def parser(doc: str | None, file: str) -> argparse.ArgumentParser:
     made.add_argument("--work", type=Path, default=Path("runs") / place.relative_to(Path(__file__).resolve().parent))
     made.add_argument("--out", type=Path, default=place / "results.json")
     made.add_argument("--record", action="store_true", help="train nothing: write down what is finished")
+    if names := list(settings):
+        made.add_argument("--only", nargs="+", choices=names, default=names)
     return made
+
+
+def both_ways(rows: Path, **looking: Any) -> dict[str, dict[str, Any]]:
+    """Looks at rows: their images in, and their texts; `looking` is what else `evaluate` takes."""
+    return {look: {"data": rows, "modality": look, **looking} for look in ("image", "text")}
+
+
+def shared_by(rows: Path) -> dict[str, Any]:
+    """The stage `shared`, fitted on the groups of a file of rows."""
+    table = cached_table(RowFile(rows), load_encoder("mini"), "text").path
+    return {"shared": {"fit": {"text": str(table.resolve()), "groups": str(rows.resolve())}}}
 
 
 class Lab:
@@ -143,20 +183,42 @@ class Lab:
             new = not (folder / RUN_FILE).is_file()
             train(recipe, folder, resume=True)
             for name, look in looks.items():
-                out = folder / "evaluations" / name
-                scores = kept_scores(out / "scores.json").get("scores")
-                if scores is None and self.args.record:
+                if (scores := looked(folder, name, look, record=self.args.record)) is None:
                     return None
-                if scores is None:
-                    settings = {"folder": out, "tokenizer": "python"} | dict(look)
-                    if photos := settings.pop("match", None):
-                        settings["length_penalty"] = matched(folder, photos)["length_penalty"]
-                    scores = evaluate(folder, **settings)["scores"]
                 found[name] = {key: scores[key] for key in self.keys if scores.get(key) is not None}
         if new:
             told = ", ".join(f"{name} {scores[self.keys[0]]:.1f}" for name, scores in found.items())
             tell(f"{group}, {title}, seed {seed}: {told} in {time.perf_counter() - begun:.0f} s")
         return {"seed": seed, **found}
+
+    def gathered(
+        self,
+        settings: Mapping[str, Mapping[str, Any]],
+        arms: Mapping[str, Mapping[str, Any]],
+        base: Recipe,
+        looks: Mapping[str, Mapping[str, Any]],
+    ) -> Runs:
+        """Every arm in every setting that is finished, when those of `--only` are; seeds outermost.
+
+        Args:
+            settings: by name, what training has of its own; no more steps than the options say, and fewer of warm-up.
+            arms: by title, changes of the base recipe. looks: see `run`.
+        """
+
+        def once(names: Iterable[str]) -> Runs:
+            found: Runs = {}
+            for seed, setting, (title, changes) in product(self.args.seeds, names, arms.items()):
+                training = dict(settings[setting])
+                for key, most in (("max_steps", self.args.steps), ("warmup_steps", self.args.steps - 1)):
+                    training |= {key: min(training[key], most)} if key in training else {}
+                if run := self.run(setting, title, seed, base, {**changes, "training": training}, looks):
+                    found.setdefault(setting, {}).setdefault(title, []).append(run)
+            return found
+
+        if not self.args.record:
+            once(self.args.only)
+        self.args.record = True
+        return once(settings)
 
     def finish(
         self,
@@ -173,6 +235,18 @@ class Lab:
             raise SystemExit("no run is finished here yet")
         whole = {"settings": self.settings} | record | stamp(self.place, self.kept)
         write_record(self.args.out, whole, markdown, plot)
+
+
+def looked(folder: Path, name: str, look: Mapping[str, Any], *, record: bool) -> dict[str, Any] | None:
+    """All scores of one look at a run, made once; None where they are not there, and nothing is to be made."""
+    out = folder / "evaluations" / name
+    scores = kept_scores(out / "scores.json").get("scores")
+    if scores is None and not record:
+        settings = {"folder": out, "tokenizer": "python"} | dict(look)
+        if photos := settings.pop("match", None):
+            settings["length_penalty"] = matched(folder, photos)["length_penalty"]
+        scores = evaluate(folder, **settings)["scores"]
+    return scores
 
 
 def matched(folder: Path, photos: Path) -> dict[str, Any]:

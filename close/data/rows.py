@@ -23,7 +23,17 @@ from close.errors import DataError, shown
 from close.io.files import below, check_file
 from close.registry import unknown_name
 
-__all__ = ["Modality", "Row", "RowFile", "by_one_name", "named_images", "named_sources", "parse_json", "parse_row"]
+__all__ = [
+    "Modality",
+    "Row",
+    "RowFile",
+    "by_one_name",
+    "evenly",
+    "named_images",
+    "named_sources",
+    "parse_json",
+    "parse_row",
+]
 
 Modality = Literal["text", "image"]
 """Which tower a vector came from; "image" stands for whatever the encoder's second tower takes."""
@@ -79,6 +89,12 @@ class Row:
 def named_sources(row: Row) -> list[tuple[str, str]]:
     """(id, text) of each source of a row, as embedding tables name them: its id, or `id#0`, `id#1`, … of several."""
     return _named(row.id, row.source)
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """At most so many places of `count`, spread over all."""
+    kept = min(count, most)
+    return [place * count // kept for place in range(kept)]
 
 
 def named_images(row: Row) -> list[tuple[str, Path]]:

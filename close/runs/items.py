@@ -31,7 +31,6 @@ __all__ = [
     "item_files",
     "item_name",
     "read_items",
-    "tile_counts",
     "tiled",
     "together",
 ]
@@ -131,7 +130,7 @@ def boxed(items: Sequence[Any], boxes: Sequence[Sequence[float]]) -> list[Any]:
     return [_part(items[0], box_name("", box)) for box in boxes]
 
 
-def tile_counts(tiles: Any) -> tuple[int, int]:
+def _tile_counts(tiles: Any) -> tuple[int, int]:
     """(2, 3) of "2x3", or of two whole numbers.
 
     Raises:
@@ -152,7 +151,7 @@ def tiled(item: Any, tiles: tuple[int, int] | str) -> tuple[Any, ...]:
     Raises:
         RecipeError: no two such numbers. DataError: the item is of several pictures already.
     """
-    rows, columns = tile_counts(tiles)
+    rows, columns = _tile_counts(tiles)
     if not (1 <= rows <= MOST_TILES and 1 <= columns <= MOST_TILES and rows * columns > 1):
         raise RecipeError(
             f"tiles are ROWSxCOLUMNS, each from 1 to {MOST_TILES} and more than one in all, not {rows}x{columns}"

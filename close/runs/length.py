@@ -14,20 +14,19 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from close.data.rows import Row
+from close.data.rows import Row, evenly
 from close.data.shards import is_rows, open_rows
-from close.errors import DataError, MismatchError, RecipeError
+from close.errors import DataError, RecipeError
 from close.io.files import write_json
 from close.io.hub import own_folder
 from close.io.jobs import exclusively
 from close.io.plain import read_plain
 from close.io.versions import versions
 from close.model.sets import Sets
-from close.runs.folder import RECIPE_FILE, open_run
+from close.runs.folder import open_run
 from close.runs.items import expand
 from close.runs.pipeline import CloseCaptioner, load
-from close.runs.recipe import checked
-from close.runs.recipe_file import absolute, read_values
+from close.runs.predict import training_file
 from close.tasks import Task
 
 __all__ = ["LENGTH_FILE", "match_length", "mean_length"]
@@ -57,8 +56,8 @@ def match_length(
     """Find the length penalty with which a run's texts of photos are as long as its training texts, and save it with the run.
 
     Args:
-        run: its folder. photos: files or folders like those that it will be used on, or rows
-            with images (and contexts, for a task that has them); what is true of them is not asked.
+        run: its folder. photos: files or folders like those that it will be used on, or rows with images (and contexts, for a
+            task that has them); what is true of them is not asked.
         like: rows whose targets are to be matched; without it, those that the run learnt from.
         task: of several, which one's texts are measured; the penalty is one for all.
         sample: photos at most, spread evenly. save: whether the run says so from now on, unless it is told otherwise at use.
@@ -154,12 +153,6 @@ def _read(
             yield batch.sets, [asked[batch.start + place] for place in batch.good], batch.search
 
 
-def evenly(count: int, most: int) -> list[int]:
-    """At most so many places, spread over all."""
-    kept = min(count, most)
-    return [place * count // kept for place in range(kept)]
-
-
 def mean_length(rows: Sequence[Row], task: Task, sample: int = 1000) -> float:
     """Mean characters of the targets of rows, of at most `sample` that are spread over them."""
     texts = [text for place in evenly(len(rows), sample) for text in task.targets(rows[place])]
@@ -170,13 +163,11 @@ def _wanted(captioner: CloseCaptioner, task: Task, like: str | Path | None) -> f
     """What the targets of `like` have, or of what the run learnt from."""
     if like is not None:
         return mean_length(open_rows(like), task)
-    parts = [part for part in open_run(captioner.name)["train"] if part["task"] == task.name]
-    if not parts:
+    parts = open_run(captioner.name)["train"]
+    kept: dict[str, Any] = next((part for part in parts if part["task"] == task.name), {})
+    if "characters" in kept:
+        return float(kept["characters"])
+    found = training_file(captioner.name, task, "--like ROWS")
+    if found is None:
         raise RecipeError(f"{captioner.name} was not trained on {task.name!r}; say whose length to match (--like ROWS)")
-    if "characters" in parts[0]:
-        return float(parts[0]["characters"])
-    recipe = checked(absolute(read_values(Path(captioner.name) / RECIPE_FILE)), captioner.name, only_keys=True)
-    file = next(part.train for part in recipe.parts() if part.task == task.name)
-    if not Path(file).exists() or open_rows(file, recipe.data.columns).sha256 != parts[0]["sha256"]:
-        raise MismatchError(f"{file}, which {captioner.name} was trained on, has changed or gone; give --like ROWS")
-    return mean_length(open_rows(file, recipe.data.columns), task)
+    return mean_length(open_rows(*found), task)

@@ -29,7 +29,7 @@ from close.vectors.build import images_of
 from close.vectors.cache import cached_images, cached_table
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["Decoding", "Told", "decoding_of", "predict", "task_of", "tell"]
+__all__ = ["Decoding", "Told", "decoding_of", "predict", "task_of", "tell", "training_file"]
 
 TOP_ANSWERS = 3000
 
@@ -217,12 +217,27 @@ def decoding_of(
 
 def _learnt_answers(run: str, task: Task, top: int) -> tuple[str, ...]:
     """The commonest targets of the data that the run was trained on, which must still be there unchanged."""
+    found = training_file(run, task, "the answers")
+    if found is None:
+        raise RecipeError(f"{run} was not trained on {task.name!r}, so it has no answers of its own; give them")
+    path, columns = found
+    return tuple(answer_vocabulary(path, task, top, columns))
+
+
+def training_file(run: str, task: Task, instead: str) -> tuple[Path, Any] | None:
+    """The file that a run learnt a task from, and its columns; None where it learnt another.
+
+    Args:
+        instead: what is to be given where the file can't be used.
+    Raises:
+        MismatchError: it has changed, or is gone.
+    """
     trained = open_run(run)["train"]
     recipe = checked(read_values(Path(run) / RECIPE_FILE), str(Path(run) / RECIPE_FILE), only_keys=True)
+    columns = recipe.data.columns
     for part, facts in zip(recipe.parts(), trained, strict=True):
         if part.task == task.name:
-            columns = recipe.data.columns
             if not Path(part.train).exists() or open_rows(part.train, columns).sha256 != facts["sha256"]:
-                raise MismatchError(f"{part.train}, which {run} was trained on, has changed or gone; give the answers")
-            return tuple(answer_vocabulary(part.train, task, top, columns))
-    raise RecipeError(f"{run} was not trained on {task.name!r}, so it has no answers of its own; give them")
+                raise MismatchError(f"{part.train}, which {run} was trained on, has changed or gone; give {instead}")
+            return Path(part.train), columns
+    return None

@@ -8,11 +8,10 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from close.data.rows import Modality, Row, RowFile
+from close.data.rows import Modality, Row, RowFile, evenly
 from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import DataError, RecipeError
 from close.evaluation.images import one_row_an_image, select_rows
@@ -161,8 +160,7 @@ def validation_rows(recipe: Recipe, rows: RowFile | None) -> ValidationRows | No
     examples = one_row_an_image(shown, task.metric) if shown else select_rows(rows, task)
     if not examples:
         raise DataError(f"{rows.path}: {_WHERE}: no row has an image or a source to be scored on")
-    count = min(recipe.training.metric_rows, len(examples))
-    chosen = [examples[int(place)] for place in np.arange(count) * len(examples) // count]
+    chosen = [examples[place] for place in evenly(len(examples), recipe.training.metric_rows)]
     found_rows = ValidationRows(rows, task, *found, chosen, "image" if shown else "text")
     found_rows.rehearse()
     return found_rows

@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 from advice import advised, changes_of, sweep_arms
 from gap_lab import CEILING, Lab, options
-from lab import matched, tell, write_record
+from lab import looked, matched, tell, write_record
 
 from close.io.files import waiting
 from close.io.plots import figure, save_png
-from close.runs.evaluate import evaluate, kept_scores
 from close.runs.folder import RUN_FILE
 from close.study.arms import Arm
 from close.study.export import cell
@@ -33,25 +32,27 @@ KEYS = ("cider", "attribute_accuracy", "attribute_recall", "characters")
 WAYS = ("as trained", "as long as its texts")
 
 
-def looked(lab: Lab, folder: Path, title: str) -> dict[str, Any] | None:
+def both(lab: Lab, folder: Path, title: str) -> dict[str, Any] | None:
     """Scores of one run both ways, and the penalty; None where it is not looked at, and nothing is to be done."""
     if lab.args.record and not (folder / "matched.json").is_file():
         return None
     with waiting(Path(f"{folder}.lock")):
         about, found = matched(folder, lab.rows("val")), {}
     for way, penalty in zip(WAYS, (1.0, about["length_penalty"]), strict=True):
-        out = folder / "evaluations" / f"length-{way.replace(' ', '-')}"
-        scores = kept_scores(out / "scores.json").get("scores")
-        if scores is None and lab.args.record:
-            return None
+        name = f"length-{way.replace(' ', '-')}"
+        with waiting(Path(f"{folder}.lock")):
+            look = {"data": lab.rows("test"), "length_penalty": penalty}
+            scores = looked(folder, name, look, record=lab.args.record)
         if scores is None:
-            with waiting(Path(f"{folder}.lock")):
-                settings = {"tokenizer": "python", "length_penalty": penalty, "folder": out}
-                scores = evaluate(folder, lab.rows("test"), **settings)["scores"]
-            tell(f"{title}: {way}: CIDEr {scores['cider']:.1f}, penalty {penalty:g}")
+            return None
+        out = folder / "evaluations" / name
         lines = (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
         said = float(np.mean([len(json.loads(line)["text"]) for line in lines]))
         found[way] = {key: scores[key] for key in KEYS[:3]} | {"characters": said}
+    if not lab.args.record:
+        tell(
+            f"{title}: CIDEr {found[WAYS[0]]['cider']:.1f}, then {found[WAYS[1]]['cider']:.1f} at {about['length_penalty']:g}"
+        )
     return found | {"penalty": about["length_penalty"], "wanted": about["wanted"], "reached": about["reached"]}
 
 
@@ -143,7 +144,7 @@ def main() -> None:
     for seed in args.seeds:
         for title, changes in arms_of(lab).items():
             folder = run_folder(lab.base, Arm("run", changes), seed, lab.place)[1]
-            if (folder / RUN_FILE).is_file() and (found := looked(lab, folder, f"{title}, seed {seed}")):
+            if (folder / RUN_FILE).is_file() and (found := both(lab, folder, f"{title}, seed {seed}")):
                 runs.setdefault(title, []).append({"seed": seed, **found})
     if not runs:
         raise SystemExit("no run is finished here yet: experiments/gap/advice.py trains them")

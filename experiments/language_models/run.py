@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lab import CROSSINGS, Lab, Runs, arms_table, dots, parser, summary
+from lab import CROSSINGS, Lab, Runs, arms_table, both_ways, dots, parser, summary
 from models import KINDS, made
 
 from close.demo.run import TRAINING
@@ -66,7 +66,7 @@ def model(lab: Lab, part: str, kind: str, seed: int) -> Path:
 def gathered(lab: Lab, parts: list[str], kinds: list[str]) -> Runs:
     """The scores of every run of these parts, trained where it may be; seeds outermost."""
     rows, test = lab.data("train") / "captions.jsonl", lab.data("test") / "eval.jsonl"
-    looks = {look: {"data": test, "modality": look} for look in ("image", "text")}
+    looks = both_ways(test)
     found: Runs = {}
     for seed in lab.args.seeds:
         for part in parts:

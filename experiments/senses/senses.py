@@ -7,23 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lab import Lab, Run, Runs, arms_table, dots, parser, summary
+from lab import WARM_UPS, Lab, Run, arms_table, both_ways, dots, parser, summary
 
 from close.demo.run import TRAINING
 from close.runs.recipe import Recipe
 from close.study.results import interval
 
-__all__ = ["SETTINGS", "options", "study"]
-
-SETTINGS = {"warm-up 0": 0, "warm-up 50": 50}
-"""Steps before the learning rate is whole."""
+__all__ = ["options", "study"]
 
 
 def options(doc: str | None, file: str, **sizes: int) -> argparse.Namespace:
     """What these scripts take; `sizes` instead of the usual ones."""
-    made = parser(doc, file)
+    made = parser(doc, file, WARM_UPS)
     made.set_defaults(**sizes)
-    made.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     return made.parse_args()
 
 
@@ -42,23 +38,7 @@ def study(
     Args:
         rows: to be tested on. ends: the arms that a recovered share is between. looking: what `evaluate` takes.
     """
-    looks = {look: {"data": rows, "modality": look, **looking} for look in ("image", "text")}
-    found: Runs = {setting: {arm: [] for arm in arms} for setting in SETTINGS}
-
-    def gather(settings: list[str]) -> None:
-        for seed in lab.args.seeds:
-            for setting in settings:
-                warm = {"training": {"warmup_steps": min(SETTINGS[setting], lab.args.steps - 1)}}
-                for arm, changes in arms.items():
-                    if run := lab.run(setting, arm, seed, recipe, {**changes, **warm}, looks):
-                        found[setting][arm].append(run)
-
-    if not lab.args.record:
-        gather(lab.args.only)
-    lab.args.record, found = True, {setting: {arm: [] for arm in arms} for setting in SETTINGS}
-    gather(list(SETTINGS))
-    done = {setting: {arm: runs for arm, runs in table.items() if runs} for setting, table in found.items()}
-    done = {setting: table for setting, table in done.items() if table}
+    done = lab.gathered(WARM_UPS, arms, recipe, both_ways(rows, **looking))
     tables = {name: {arm: summary(runs, lab.keys) for arm, runs in table.items()} for name, table in done.items()}
     for name, table in done.items():
         for arm, share in shares(table, lab.keys[0], *ends).items():

@@ -16,7 +16,6 @@ import json
 import random
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lab import Lab, Runs, arms_table, dots, noise, parser, summary
+from lab import WARM_UPS, Lab, arms_table, both_ways, dots, noise, parser, shared_by, summary
 from worlds import mini, spread, unit
 
 from close.adapters import build_adapter
@@ -34,7 +33,6 @@ from close.mini.grammar import join, with_article
 from close.mini.language import GROUND_PHRASES, JOINTS, OPENINGS, WORDS, claims
 from close.vectors.cache import cached_table
 
-SETTINGS = {"warm-up 0": 0, "warm-up 50": 50}
 GROUPS = (10, 30, 100, 300, 1000, 3000)
 COSINE, DRAWS, TIMES = 0.67, 5, 4
 GROUNDS = {phrase: said for said in GROUND_PHRASES.values() for phrase in said}
@@ -97,27 +95,11 @@ def cosines(lab: Lab) -> dict[str, Any]:
     return found
 
 
-def arms(lab: Lab, rows: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def arms(lab: Lab, rows: Path) -> dict[str, dict[str, Any]]:
     """Adapters by title."""
-    yield "noise", {"adapter": [noise(COSINE)]}
-    for title, groups in (("several captions", rows), ("rewordings", paraphrases(rows, lab.work / "reworded.jsonl"))):
-        table = cached_table(RowFile(groups), load_encoder("mini"), "text").path
-        fit = {"text": str(table.resolve()), "groups": str(groups.resolve())}
-        yield f"shared by {title}, noise", {"adapter": [{"shared": {"fit": fit}}, noise(COSINE)]}
-
-
-def gathered(lab: Lab, settings: list[str]) -> Runs:
-    """Every run, seeds outermost."""
-    rows, test = lab.data("train") / "captions.jsonl", lab.data("test") / "eval.jsonl"
-    looks = {look: {"data": test, "modality": look} for look in ("image", "text")}
-    found: Runs = {}
-    for seed in lab.args.seeds:
-        for setting in settings:
-            warm = {"training": {"warmup_steps": min(SETTINGS[setting], lab.args.steps - 1)}}
-            for title, changes in arms(lab, rows):
-                if run := lab.run(setting, title, seed, lab.recipe(rows), {**changes, **warm}, looks):
-                    found.setdefault(setting, {}).setdefault(title, []).append(run)
-    return found
+    groups = {"several captions": rows, "rewordings": paraphrases(rows, lab.work / "reworded.jsonl")}
+    shared = {f"shared by {title}, noise": [shared_by(own), noise(COSINE)] for title, own in groups.items()}
+    return {title: {"adapter": adapter} for title, adapter in {"noise": [noise(COSINE)], **shared}.items()}
 
 
 def markdown(record: dict[str, Any]) -> str:
@@ -140,14 +122,11 @@ def markdown(record: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    made = parser(__doc__, __file__)
-    made.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    made = parser(__doc__, __file__, WARM_UPS)
     made.set_defaults(out=Path(__file__).with_suffix(".json"))
     lab = Lab(made.parse_args())
-    if not lab.args.record:
-        gathered(lab, lab.args.only)
-    lab.args.record = True
-    runs = gathered(lab, list(SETTINGS))
+    rows, test = lab.data("train") / "captions.jsonl", lab.data("test") / "eval.jsonl"
+    runs = lab.gathered(WARM_UPS, arms(lab, rows), lab.recipe(rows), both_ways(test))
     tables = {name: {arm: summary(each, lab.keys) for arm, each in table.items()} for name, table in runs.items()}
     record = {"cosines": cosines(lab), "noise": COSINE, "arms": tables, "runs": runs}
     lab.finish(record, markdown, lambda made, to: dots(tables, "cider", to))

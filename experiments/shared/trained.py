@@ -11,19 +11,15 @@ warm-up and the length of training vary. Writes trained.json, .md and .png besid
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lab import Lab, Run, Runs, arms_table, dots, noise, parser, summary
+from lab import Lab, Run, arms_table, both_ways, dots, noise, parser, shared_by, summary
 
-from close.data.rows import RowFile
-from close.encoders import load_encoder
 from close.mini.export import CAPTIONS_PER_SCENE
 from close.study.results import interval
-from close.vectors.cache import cached_table
 
 GROUPS = (30, 100, 300, 3000)
 COSINE, PLAIN = 0.67, "no `shared`"
@@ -35,31 +31,14 @@ SETTINGS = {
 """1,875 steps are the demo's eight epochs."""
 
 
-def arms(lab: Lab, rows: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def arms(lab: Lab, rows: Path) -> dict[str, dict[str, Any]]:
     """Adapters by title, fitted on the first groups."""
-    yield PLAIN, {"adapter": [noise(COSINE)]}
-    lines = rows.read_text(encoding="utf-8").splitlines(keepends=True)
+    found, lines = {PLAIN: {"adapter": [noise(COSINE)]}}, rows.read_text(encoding="utf-8").splitlines(keepends=True)
     for groups in (count for count in GROUPS if count <= lab.args.scenes):
         file = lab.work / "data" / f"first-{groups}-of-{lab.args.scenes}.jsonl"
         if not file.is_file():
             file.write_text("".join(lines[: groups * CAPTIONS_PER_SCENE]), encoding="utf-8")
-        table = cached_table(RowFile(file), load_encoder("mini"), "text").path
-        fit = {"text": str(table.resolve()), "groups": str(file.resolve())}
-        yield f"{groups} groups", {"adapter": [{"shared": {"fit": fit}}, noise(COSINE)]}
-
-
-def gathered(lab: Lab, settings: list[str]) -> Runs:
-    """Every run, seeds outermost."""
-    rows, test = lab.data("train") / "captions.jsonl", lab.data("test") / "eval.jsonl"
-    looks = {look: {"data": test, "modality": look} for look in ("image", "text")}
-    found: Runs = {}
-    for seed in lab.args.seeds:
-        for setting in settings:
-            training = {key: min(value, lab.args.steps) for key, value in SETTINGS[setting].items()}
-            for title, changes in arms(lab, rows):
-                own = {**changes, "training": training}
-                if run := lab.run(setting, title, seed, lab.recipe(rows), own, looks):
-                    found.setdefault(setting, {}).setdefault(title, []).append(run)
+        found[f"{groups} groups"] = {"adapter": [shared_by(file), noise(COSINE)]}
     return found
 
 
@@ -83,14 +62,11 @@ def markdown(record: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    made = parser(__doc__, __file__)
-    made.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    made = parser(__doc__, __file__, SETTINGS)
     made.set_defaults(out=Path(__file__).with_suffix(".json"), seeds=[0, 1], steps=1875)
     lab = Lab(made.parse_args())
-    if not lab.args.record:
-        gathered(lab, lab.args.only)
-    lab.args.record = True
-    runs = gathered(lab, list(SETTINGS))
+    rows, test = lab.data("train") / "captions.jsonl", lab.data("test") / "eval.jsonl"
+    runs = lab.gathered(SETTINGS, arms(lab, rows), lab.recipe(rows), both_ways(test))
     tables = {name: {arm: summary(each, lab.keys) for arm, each in table.items()} for name, table in runs.items()}
     for name, table in runs.items():
         for arm, each in table.items():

@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from lab import CROSSINGS, Lab
+from lab import CROSSINGS, Lab, noise, shared_by
 from senses import options, study
 
 from close.data.rows import RowFile
@@ -33,12 +33,8 @@ if __name__ == "__main__":
     lab = Lab(options(__doc__, __file__, **SIZES), scores=("accuracy",), training=TRAINING)
     train, test = (lab.data(split) / "pairs.jsonl" for split in ("train", "test"))
     captions = train.with_name("captions.jsonl")
-    text, image = (
-        str(cached_table(RowFile(captions), load_encoder("mini"), modality).path.resolve())
-        for modality in ("text", "image")
-    )
-    fit = {"text": text, "groups": str(captions.resolve())}
-    arms = CROSSINGS | {"shared + noise .67": {"adapter": [{"shared": {"fit": fit}}, {"gaussian": {"cosine": 0.67}}]}}
-    arms |= {"noise .84": {"adapter": [{"gaussian": {"cosine": 0.84}}]}}
+    image = str(cached_table(RowFile(captions), load_encoder("mini"), "image").path.resolve())
+    arms = CROSSINGS | {"shared + noise .67": {"adapter": [shared_by(captions), noise(0.67)]}}
+    arms |= {"noise .84": {"adapter": [noise(0.84)]}}
     arms |= {"mean shift": {"adapter": [{"mean_shift": {"fit": {"image": image}}}]}}
     study(lab, lab.recipe(train, task="nlvr2"), test, arms, decode="score")
