@@ -14,6 +14,7 @@ from close.io.terminal import show
 
 __all__ = ["register"]
 
+_PHOTOS = "Photos without captions"
 _VARY = "A setting that every method is tried in"
 _SELECT = "Choose the best run without images"
 _TABLE = "{} that adapters are fitted on, where they need any: a table's folder, .npy, or a data file."
@@ -36,6 +37,9 @@ def train(
     embed_memory: Annotated[
         bool, typer.Option("--embed-memory", help="Put the memory that the run searches into its folder.")
     ] = False,
+    match_length: Annotated[
+        Path | None, typer.Option(help=f"{_PHOTOS}, on which the run is made to tell as much as its training texts.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train as a recipe says; the whole recipe is checked before work starts."""
@@ -43,12 +47,19 @@ def train(
 
     checked = load_recipe(recipe, overrides)  # before torch and transformers are loaded, which takes seconds
     from close.runs.folder import open_run
+    from close.runs.length import LENGTH_FILE, check_match
+    from close.runs.length import match_length as match
+    from close.training.origin import filled_in
     from close.training.processes import is_first
     from close.training.train import train as run
 
     out = out or Path("runs") / recipe.stem
+    if match_length is not None:
+        check_match(filled_in(checked, out, resume=resume), match_length)
     folder = run(checked, out, resume=resume, overwrite=overwrite, embed_memory=embed_memory)
     if is_first():  # under torchrun every process is here
+        if match_length is not None and not (resume and (folder / LENGTH_FILE).is_file()):
+            match(folder, match_length, tell=partial(show, err=True))
         if as_json:
             print_json({"run": str(folder)} | open_run(folder))
         else:
@@ -76,7 +87,7 @@ def sweep(
     ] = None,
     match_length: Annotated[
         Path | None,
-        typer.Option(help="Photos without captions, on which each run is made to tell as much as its training texts."),
+        typer.Option(help=f"{_PHOTOS}, on which each run is made to tell as much as its training texts."),
     ] = None,
     text: Annotated[Path | None, typer.Option(help=_TABLE.format("Texts"))] = None,
     image: Annotated[Path | None, typer.Option(help=_TABLE.format("Images"))] = None,

@@ -27,6 +27,7 @@ from close.io.record import stamp
 from close.mini import WORLDS, World, export
 from close.runs.evaluate import evaluated
 from close.runs.folder import RECIPE_FILE, RUN_FILE
+from close.runs.length import LENGTH_FILE
 from close.runs.recipe import Recipe
 from close.runs.recipe_file import portable
 from close.runs.sections import TrainingSection
@@ -34,7 +35,7 @@ from close.vectors.cache import cached_table
 
 __all__ = ["METHODS", "run_demo"]
 
-TRAIN_SCENES, TEST_SCENES = 3000, 300
+TRAIN_SCENES, TEST_SCENES, PHOTO_SCENES = 3000, 300, 100
 TRAINING = {"epochs": 8, "batch_size": 64, "learning_rate": 2.0e-3, "save_strategy": "no", "warmup_steps": 50}
 
 EPOCHS = {"none": 4, "close": 8, "shared": 4, "image": 4}
@@ -86,7 +87,8 @@ def run_demo(
 
 def _run(folder: Path, world: World, seed: int, scenes: int, epochs: float | None) -> None:
     started = time.perf_counter()
-    train_data, test_data = _data(folder.resolve() / "data", world, scenes, seed)
+    data = _data(folder.resolve() / "data", world, scenes, seed)
+    train_data, test_data = data["train"] / "captions.jsonl", data["test"] / "eval.jsonl"
     training = {name: TRAINING | {"epochs": epochs or EPOCHS[name]} for name in METHODS}
     models = {"encoder": world.encoder, "language_model": world.encoder}
     recipes = {}
@@ -94,7 +96,7 @@ def _run(folder: Path, world: World, seed: int, scenes: int, epochs: float | Non
         recipes[name] = Recipe.model_validate(
             {"data": {"train": train_data}, "training": training[name], "seed": seed, **models, **differs}
         )
-    _train(folder / "runs", recipes, scenes * 5, _short(world))
+    _train(folder / "runs", recipes, data["val"] / world.files, scenes * 5, _short(world))
     methods = {name: _scores(folder / "runs" / name, test_data) for name in recipes}
     results = {
         "methods": methods,
@@ -111,24 +113,31 @@ def _run(folder: Path, world: World, seed: int, scenes: int, epochs: float | Non
         "seed": seed,
         "recipes": METHODS,
         "training": training,
+        "length_penalty": {name: read_json(folder / "runs" / name / LENGTH_FILE)["length_penalty"] for name in recipes},
         "gap": _gap(load_encoder(world.encoder), open_rows(test_data)),
         "seconds": round(time.perf_counter() - started, 1),
         **stamp(folder / "runs"),
     }
     write_json(folder / "results.json", results)
-    write_report(folder, results, open_rows(test_data))
+    write_report(folder, results, open_rows(test_data), PHOTO_SCENES)
     _print(results, world)
 
 
-def _data(folder: Path, world: World, scenes: int, seed: int) -> tuple[Path, Path]:
-    for split, count in (("train", scenes), ("test", TEST_SCENES)):
-        if not (folder / f"{split}-{count}-{seed}").exists():
-            export(folder / f"{split}-{count}-{seed}", split, count, seed, world=world.name)
-    return folder / f"train-{scenes}-{seed}" / "captions.jsonl", folder / f"test-{TEST_SCENES}-{seed}" / "eval.jsonl"
+def _data(folder: Path, world: World, scenes: int, seed: int) -> dict[str, Path]:
+    """Folders by split; of "val" only what is to be described is looked at, for the length of texts."""
+    found = {}
+    for split, count in (("train", scenes), ("val", PHOTO_SCENES), ("test", TEST_SCENES)):
+        found[split] = folder / f"{split}-{count}-{seed}"
+        if not found[split].exists():
+            export(found[split], split, count, seed, world=world.name)
+    return found
 
 
-def _train(folder: Path, recipes: dict[str, Recipe], examples: int, short: dict[str, str]) -> None:
-    """`close train` for each that is not finished, as many at a time as there are cores: a model this small can't use two."""
+def _train(folder: Path, recipes: dict[str, Recipe], photos: Path, examples: int, short: dict[str, str]) -> None:
+    """`close train` for each that is not finished, as many at a time as there are cores: a model this small can't use two.
+
+    Each is then made to tell as much of photos as its training texts do: how much is told moves scores as methods do.
+    """
     left = {name: recipe for name, recipe in recipes.items() if not _is_done(folder / name, recipe)}
     cores = _cores()
     at_once = max(1, min(cores, len(left)))
@@ -139,11 +148,11 @@ def _train(folder: Path, recipes: dict[str, Recipe], examples: int, short: dict[
     with ended(running), progress("training " + ", ".join(short[name] for name in left), "steps") as update:
         while len(done) < len(left) or running:
             for name in [name for name in left if name not in done][: at_once - len(running)]:
-                running[name], done[name] = _start(folder, name, left[name], environment), 0
+                running[name], done[name] = _start(folder, name, left[name], photos, environment), 0
             time.sleep(0.2)
             for name, process in list(running.items()):
                 if process.poll() is None:
-                    done[name] = _steps_done(folder / f"{name}.progress.json")
+                    done[name] = max(done[name], _steps_done(folder / f"{name}.progress.json"))
                     continue
                 del running[name]
                 done[name] = size[name]
@@ -158,7 +167,7 @@ def _cores() -> int:
 
 
 def _steps_done(file: Path) -> int:
-    """How far a training is; before it trains, it embeds."""
+    """How far a training is; before it trains, it embeds, and behind it, it describes photos."""
     if not file.is_file():
         return 0
     found = read_json(file)
@@ -172,11 +181,12 @@ def _last_words(log: Path, code: int) -> str:
     return f"{said[-1] if said else f'ended with exit code {code}'} (all of it: {log})"
 
 
-def _start(folder: Path, name: str, recipe: Recipe, environment: dict[str, str]) -> Child:
+def _start(folder: Path, name: str, recipe: Recipe, photos: Path, environment: dict[str, str]) -> Child:
     file, watched = folder / f"{name}.yaml", folder / f"{name}.progress.json"
     write_text(file, yaml.safe_dump(recipe.dump(), sort_keys=False))
     watched.unlink(missing_ok=True)
-    arguments = ["train", str(file), "--overwrite", "--out", str(folder / name)]
+    how = "--resume" if _is_trained(folder / name, recipe) else "--overwrite"
+    arguments = ["train", str(file), how, "--out", str(folder / name), "--match-length", str(photos)]
     with (folder / f"{name}.log").open("w") as log:
         return start("close", arguments, log=log, environment=environment | {"CLOSE_PROGRESS": str(watched)})
 
@@ -186,6 +196,10 @@ def _steps(training: TrainingSection, examples: int) -> int:
 
 
 def _is_done(folder: Path, recipe: Recipe) -> bool:
+    return _is_trained(folder, recipe) and (folder / LENGTH_FILE).is_file()
+
+
+def _is_trained(folder: Path, recipe: Recipe) -> bool:
     own = folder / RECIPE_FILE
     same = own.is_file() and read_yaml(own) == portable(recipe.dump(), folder)
     return same and (folder / RUN_FILE).is_file()

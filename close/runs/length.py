@@ -16,6 +16,7 @@ from torch import Tensor
 
 from close.data.rows import Row, evenly
 from close.data.shards import is_rows, open_rows
+from close.encoders import load_encoder
 from close.errors import DataError, RecipeError
 from close.io.files import write_json
 from close.io.hub import own_folder
@@ -27,9 +28,10 @@ from close.runs.folder import open_run
 from close.runs.items import expand
 from close.runs.pipeline import CloseCaptioner, load
 from close.runs.predict import training_file
-from close.tasks import Task
+from close.runs.recipe import Recipe
+from close.tasks import Task, get_task
 
-__all__ = ["LENGTH_FILE", "match_length", "mean_length"]
+__all__ = ["LENGTH_FILE", "check_match", "match_length", "mean_length"]
 
 LENGTH_FILE = "length.json"
 LOWEST, HIGHEST = 0.0, 3.0
@@ -99,15 +101,29 @@ def match_length(
     return found
 
 
+def check_match(recipe: Recipe, photos: str | Path) -> None:
+    """What `match_length` would say of a run of this recipe, before it is trained.
+
+    Raises:
+        RecipeError: the task's answers are a closed set. DataError: no photo is there.
+    """
+    _open_ended(get_task(recipe.parts()[0].task), "the recipe")
+    _items(photos, get_task(recipe.parts()[0].task), load_encoder(recipe.encoder).item_suffixes)
+
+
 def _task(captioner: CloseCaptioner, name: str | None) -> Task:
     """The task, of which the captioner now says texts without confidence."""
     kind = captioner.use_task(name or captioner.tasks[0]).task
-    if kind.labels:
-        raise RecipeError(f"{captioner.name}: answers of {kind.name!r} are a closed set, whose length says nothing")
+    _open_ended(kind, captioner.name)
     if captioner.model.generation_config.do_sample or captioner.model.generation_config.num_beams in (None, 1):
         raise RecipeError(f"{captioner.name} searches without beams, where a length penalty changes nothing")
     captioner.without_confidence()
     return kind
+
+
+def _open_ended(task: Task, where: str) -> None:
+    if task.labels:
+        raise RecipeError(f"{where}: answers of {task.name!r} are a closed set, whose length says nothing")
 
 
 def search(length: Callable[[float], float], wanted: float, start: float = 1.0) -> dict[float, float]:
@@ -139,18 +155,29 @@ def _read(
     captioner: CloseCaptioner, task: Task, photos: str | Path | Sequence[Any], sample: int, batch_size: int
 ) -> Iterator[tuple[Sets, list[str], Tensor | None]]:
     """Vectors, contexts and what a memory is searched with, a batch at a time; photos that can't be read are left out."""
-    if isinstance(photos, (str, Path)) and is_rows(photos):
-        rows = [row for row in open_rows(photos) if row.image is not None]
-        items: list[Any] = [row.images if len(row.images) > 1 else row.image for row in rows]
-        contexts = [task.context(row) for row in rows]
-    else:
-        items = expand(photos, captioner.encoder.item_suffixes)[0]
-        contexts = [""] * len(items)
+    items, contexts = _items(photos, task, captioner.encoder.item_suffixes)
     chosen = evenly(len(items), sample)
     asked = [contexts[place] for place in chosen]
     for batch in captioner.read([items[place] for place in chosen], batch_size):
         if batch.good:
             yield batch.sets, [asked[batch.start + place] for place in batch.good], batch.search
+
+
+def _items(photos: str | Path | Sequence[Any], task: Task, suffixes: Sequence[str]) -> tuple[list[Any], list[str]]:
+    """What is to be read, and a context of each.
+
+    Raises:
+        DataError: rows without images; a file or folder that is not there, or holds none.
+    """
+    if isinstance(photos, (str, Path)) and not Path(photos).exists():
+        raise DataError(f"{photos}: no such file or folder; expected photos, or rows with images")
+    if not (isinstance(photos, (str, Path)) and is_rows(photos)):
+        items = expand(photos, suffixes)[0]
+        return items, [""] * len(items)
+    rows = [row for row in open_rows(photos) if row.image is not None]
+    if not rows:
+        raise DataError(f"{photos}: no row has an image, on which lengths are matched")
+    return [row.images if len(row.images) > 1 else row.image for row in rows], [task.context(row) for row in rows]
 
 
 def mean_length(rows: Sequence[Row], task: Task, sample: int = 1000) -> float:

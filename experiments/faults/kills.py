@@ -344,7 +344,7 @@ def _small_demo() -> None:
         wait = terminate = poll
 
     demo.start = Forked  # type: ignore[assignment]
-    demo.TEST_SCENES = 8
+    demo.TEST_SCENES = demo.PHOTO_SCENES = 8
     close.demo.run_demo = lambda out, **options: demo.run_demo(out, **options | {"scenes": 8, "epochs": 1})
 
 

@@ -153,3 +153,46 @@ def test_what_has_no_length_is_refused(world, run, tmp_path):
     (run / "generation_config.json").write_text(json.dumps(config | {"num_beams": 1}))
     with pytest.raises(RecipeError, match="without beams"):
         match_length(run, world / "val" / "images")
+
+
+class TestTrainAndMatch:
+    RECIPE = (
+        "data: {train: CAPTIONS}\ntraining: {max_steps: 20, batch_size: 32, learning_rate: 4e-3, save_strategy: 'no'}\n"
+    )
+
+    @pytest.fixture
+    def recipe(self, world, tmp_path):
+        file = tmp_path / "recipe.yaml"
+        file.write_text(self.RECIPE.replace("CAPTIONS", str(world / "train" / "captions.jsonl")))
+        return file
+
+    def test_the_run_comes_out_matched_and_is_not_matched_again(self, cli, world, recipe, tmp_path):
+        run, photos = tmp_path / "run", world / "val" / "images"
+        wanted = ("train", str(recipe), "--out", str(run), "--match-length")
+        done = cli(*wanted, str(photos))
+        assert done.code == 0, done.err
+        saved = json.loads((run / LENGTH_FILE).read_text())
+        assert {key: saved[key] for key in ("length_penalty", "tried")} == {
+            key: match_length(run, photos, save=False)[key] for key in ("length_penalty", "tried")
+        }
+        before = (run / LENGTH_FILE).stat().st_mtime_ns
+        assert cli(*wanted, str(photos), "--resume").code == 0
+        assert (run / LENGTH_FILE).stat().st_mtime_ns == before
+        (run / LENGTH_FILE).unlink()  # as if stopped between the two
+        assert cli(*wanted, str(photos), "--resume").code == 0
+        assert json.loads((run / LENGTH_FILE).read_text())["tried"] == saved["tried"]
+
+    @pytest.mark.parametrize(
+        ("photos", "task", "said"),
+        [
+            ("nowhere", "caption", "no such file or folder"),
+            ("text.jsonl", "caption", "no row has an image"),
+            ("val/images", "entailment", "closed set"),
+        ],
+    )
+    def test_what_cannot_be_is_told_before_it_trains(self, cli, world, recipe, tmp_path, photos, task, said):
+        tiny.write_jsonl(world / "text.jsonl", [{"id": "a", "source": "a ring"}])
+        out = tmp_path / "run"
+        done = cli("train", str(recipe), f"task={task}", "--out", str(out), "--match-length", str(world / photos))
+        assert (done.code, said in done.err) == (1, True), done.err
+        assert not out.exists()
