@@ -212,6 +212,12 @@ class Journal:
         """Return when everything written is on the disk."""
         _to_disk(self._file.fileno())
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was ever answered or sent."""
+        with self._path.open("rb") as file:
+            return not (file.readline() and file.read(1))
+
     def close(self) -> None:
         """Let another process write."""
         self._file.close()
@@ -288,6 +294,7 @@ class Store:
         for path in (out, rejected):
             if path.exists() and path.stat().st_size and not journal.exists():
                 raise OutputError(f"{path} is there already, without a journal to continue from; give another --out")
+        self._paths = (out, rejected, journal)
         self.journal = Journal(journal, params)
         try:
             self.accepted, self.rejected = RowFile(out), RowFile(rejected)
@@ -301,8 +308,14 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for file in (self.accepted, self.rejected, self.journal):
+        for file in (self.accepted, self.rejected):
             file.close()
+        *rows, _ = self._paths
+        if error is not None and self.journal.empty and not any(path.stat().st_size for path in rows):
+            with suppress(OSError):  # Windows can't while the journal is open
+                for path in self._paths:  # they would tell of a run that never began
+                    path.unlink()
+        self.journal.close()
 
     def finish_replay(self) -> None:
         """Everything on the disk is accounted for; from here on it is only appended to."""

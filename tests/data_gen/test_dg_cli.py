@@ -181,8 +181,9 @@ def test_pipes_and_devices_are_refused_and_not_waited_for(cli, line, tmp_path):
     one_line(cli(*line(out=tmp_path / "pipe.jsonl")), "no file, but a pipe or a device")
 
 
-def test_what_the_server_says(cli, line):
+def test_what_the_server_says(cli, line, tmp_path):
     one_line(cli(*line()), "is it running?")
+    assert not list(tmp_path.glob("*.jsonl*"))
     for status, text in ((404, "does not know the model 'm'"), (401, "refuses the key")):
         with Server(lambda body, before, status=status: Do(status=status)) as server:
             one_line(cli(*line(server.url)), text)

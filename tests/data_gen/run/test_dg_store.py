@@ -95,6 +95,21 @@ def test_a_slip_that_was_corrected_before_any_answer_came_is_no_other_run(tmp_pa
     write(tmp_path / "a.jsonl", ANSWERS)
 
 
+def test_a_run_that_never_began_leaves_nothing_and_rows_stay_whatever_the_journal_says(tmp_path):
+    out = tmp_path / "a.jsonl"
+    for _ in range(2):
+        with pytest.raises(OutputError, match="refused"), Store(out, PARAMS):
+            raise OutputError("refused")
+        assert not list(tmp_path.iterdir())
+    write(out, ANSWERS)
+    journal = out.with_name(out.name + ".journal")
+    journal.write_bytes(journal.read_bytes().splitlines(keepends=True)[0])
+    rows = out.read_bytes()
+    with pytest.raises(OutputError, match="refused"), Store(out, PARAMS):
+        raise OutputError("refused")
+    assert (out.read_bytes(), journal.exists()) == (rows, True)
+
+
 def damage(out, what):
     journal = out.with_name(out.name + ".journal")
     if what == "no journal":
