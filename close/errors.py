@@ -24,6 +24,7 @@ __all__ = [
     "DataError",
     "MismatchError",
     "MissingError",
+    "NoTextError",
     "NotFittedError",
     "OutputExistsError",
     "PartialError",
@@ -54,6 +55,10 @@ class CloseError(Exception):
 
 class DataError(CloseError, ValueError):
     """A row, a vector or a file's content is not what it has to be."""
+
+
+class NoTextError(DataError):
+    """A row says nothing."""
 
 
 class MissingError(CloseError, FileNotFoundError):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from close.errors import DataError, RecipeError, listed, shown
+from close.errors import DataError, NoTextError, RecipeError, listed, shown
 
 __all__ = ["Columns", "Skip", "by_caption", "check_flags", "is_known", "key_of", "parse_columns"]
 
@@ -160,7 +160,7 @@ class Columns:
         """One record under our keys; what has no key, or is not of its key's type, goes to `meta` under its own name.
 
         Raises:
-            DataError: there is no text in it.
+            NoTextError: there is no text in it.
         """
         values: Values = {}
         meta: Values = {}
@@ -183,7 +183,7 @@ class Columns:
         captions = [name for name, key in self.keys.items() if key in ("source", "references")]
         if self.demand and not {*(("source", "references") if captions else (*_SAYS, "context"))} & {*values}:
             found = f"; {captions[0]} is empty, or no text" if captions else ""
-            raise DataError(f"{where}: no text in it{found}")
+            raise NoTextError(f"{where}: no text in it{found}")
         return values
 
 

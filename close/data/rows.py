@@ -19,7 +19,7 @@ import numpy as np
 from close.data.columns import Skip
 from close.data.tables import SUFFIXES, Table
 from close.data.text import TextFile, check_plain, plain_lines
-from close.errors import DataError, shown
+from close.errors import DataError, NoTextError, shown
 from close.io.files import below, check_file
 from close.registry import unknown_name
 
@@ -127,6 +127,8 @@ def parse_row(values: Any, where: str, *, folder: Path, default_id: str) -> Row:
                 f"{where}: {unknown_name('key', str(key)[:100], _KEYS)} (own data goes under 'meta'){meant}"
             )
     if values.get("source") is None and values.get("image") is None:
+        if "source" in values:
+            raise NoTextError(f"{where}: 'source' is null")
         raise DataError(f"{where}: missing key 'source' (or 'image'), e.g. {{\"source\": \"a dog on a beach\"}}")
     checked: dict[str, Any] = {"id": default_id}
     checked |= {key: _texts(values[key], key, where) for key in _TEXTS if values.get(key) is not None}
@@ -181,7 +183,7 @@ def _texts(value: Any, key: str, where: str) -> tuple[str, ...]:
         if not isinstance(item, str):
             raise DataError(f"{where}: {key!r} is {shown(item)}, expected a string or a list of strings")
         if not item.strip():
-            raise DataError(f"{where}: {key!r} is an empty text")
+            raise NoTextError(f"{where}: {key!r} is an empty text")
         _check_unicode(item, key, where)
     return tuple(items)
 
@@ -261,6 +263,9 @@ class RowFile(Sequence[Row]):
         for number, position, text in read():
             try:
                 rows = self._parse(text, number)
+            except NoTextError as error:
+                skipping = f"close convert {self.kind} IN OUT --skip-errors leaves such rows out"
+                raise NoTextError(f"{error}; {skipping}") from None
             except Skip as skip:
                 skipped[str(skip)] += 1
                 continue
@@ -287,7 +292,7 @@ class RowFile(Sequence[Row]):
         self._file.check(text, where)
         if self.kind == "txt":
             if not text.strip():
-                raise DataError(f"{where}: empty caption")
+                raise NoTextError(f"{where}: empty caption")
             return [Row(id=str(number), source=(text.strip(),))]
         return [parse_row(parse_json(text, where), where, folder=folder, default_id=str(number))]
 

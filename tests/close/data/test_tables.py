@@ -47,7 +47,7 @@ def told(path: Path, columns: dict[str, str | int] | None = None) -> str:
         list(read_rows("csv", path, options=ReadOptions(columns=columns)))
     with pytest.raises(CloseError) as train:
         RowFile(path, columns)
-    assert str(convert.value) == str(train.value)
+    assert str(train.value).startswith(str(convert.value))
     assert "\n" not in str(convert.value)
     return str(convert.value)
 
