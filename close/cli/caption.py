@@ -72,7 +72,7 @@ Together = Annotated[
 Boxes = Annotated[
     Path | None,
     typer.Option(
-        help="What is in boxes: COCO's or Visual Genome's JSON, rows, or a list of \\[left, top, width, height] of one picture."
+        help="What is in boxes: JSON of COCO, a detector or Visual Genome, rows, or \\[left, top, width, height] of one picture."
     ),
 ]
 Tiles = Annotated[

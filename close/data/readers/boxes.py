@@ -1,9 +1,9 @@
-"""Boxes of pictures with what is in them: COCO's instances, and Visual Genome's regions with a phrase each.
+"""Boxes of pictures with what is in them: COCO's instances and a detector's results, Visual Genome's regions with a phrase each.
 
 `{"images": [{"id", "file_name"}], "annotations": [{"id", "image_id", "category_id", "bbox": [x, y, width, height]}],
-"categories": […]}`; `[{"id", "regions": [{"region_id", "x", "y", "width", "height", "phrase"}]}]`. Lin et al. (2014),
-"Microsoft COCO: Common Objects in Context"; Krishna et al. (2017), "Visual Genome". A box is a part of its picture's name
-(`close.io.parts`).
+"categories": […]}`; `[{"image_id", "category_id", "bbox", "score"}]`; `[{"id", "regions": [{"region_id", "x", "y", "width",
+"height", "phrase"}]}]`. Lin et al. (2014), "Microsoft COCO: Common Objects in Context"; Krishna et al. (2017), "Visual Genome".
+A box is a part of its picture's name (`close.io.parts`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from close.data.readers.base import READERS, Reader, ReadOptions, Values, get, r
 from close.data.readers.json_stream import json_items, json_value
 from close.errors import DataError, shown
 from close.io.files import check_file
-from close.io.media import FILMS
+from close.io.media import FILMS, picture_suffixes
 from close.io.parts import box_name
 
-__all__ = ["CocoBoxes", "VisualGenome", "boxes_of", "named_boxes"]
+__all__ = ["CocoBoxes", "CocoResults", "VisualGenome", "boxes_of", "named_boxes"]
 
 
 @READERS.register("coco-boxes")
@@ -59,6 +59,39 @@ class CocoBoxes(Reader):
         return values | {"image": box_name(self.image(self.names[image], where), box, f"{where}: ")}
 
 
+@READERS.register("coco-results")
+class CocoResults(Reader):
+    """A row for each box, its image the box; what is in it is a number, which only the instances' file names.
+
+    Such a file names no pictures: that of `image_id` 139 is the one whose name ends in this number (`000000000139.jpg`).
+    """
+
+    reads = "COCO's results, as detectors write them: a list of image_id, bbox, category_id, score"
+    uses: ClassVar[tuple[str, ...]] = ("images",)
+
+    def records(self) -> Iterator[tuple[str, Any]]:
+        self.names, endings = dict[str, list[str]](), picture_suffixes()
+        folder = Path(self.pictures)
+        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if (ending := re.search(r"0*(\d+)$", file.stem)) and file.suffix.lower() in endings:
+                self.names.setdefault(ending[1], []).append(file.name)
+        for number, (where, found) in enumerate(json_items(self.path, encoding=self.options.encoding), 1):
+            yield where, (number, found)
+
+    def row(self, record: Any, where: str) -> Values:
+        number, record = record
+        image, box = get(record, "image_id", (int, str), where), get(record, "bbox", list, where)
+        named = self.names.get(str(image), [])
+        if len(named) != 1:
+            what = f"{named[0]} and {named[1]} do" if named else "none does"
+            raise DataError(
+                f"{where}: 'image_id' is {shown(image)}: expected one picture in {self.pictures} whose name ends so; {what}"
+            )
+        told = {key: record[key] for key in ("category_id", "score") if key in record}
+        values = {"id": str(number), "meta": {"image_id": image, "box": box, **told}}
+        return values | {"image": box_name(self.image(named[0], where), box, f"{where}: ")}
+
+
 @READERS.register("visual-genome")
 class VisualGenome(Reader):
     """A row for each region: source its phrase, image the box; pictures are called after their number (`107899.jpg`)."""
@@ -91,7 +124,8 @@ def named_boxes(path: Path, pictures: Path | None) -> list[str]:
     """The boxes of a file, each as the name of a part of its picture.
 
     Args:
-        path: COCO's or Visual Genome's JSON, rows (`.jsonl`) whose images are boxes, or a JSON list of boxes of one picture.
+        path: COCO's or Visual Genome's JSON, a detector's results in COCO's form, rows (`.jsonl`) whose images are boxes, or a
+            JSON list of boxes of one picture.
         pictures: the folder that the file's names are relative to, without it the file's own; or that one picture.
     Raises:
         MissingError: no such file, or a picture is not there. DataError: what is wrong at which record.
@@ -108,10 +142,9 @@ def named_boxes(path: Path, pictures: Path | None) -> list[str]:
         return boxes_of(pictures, path)
     if bare:
         raise DataError(f"{path}: a list of boxes is of one picture: give that picture, not a folder")
-    kind = "jsonl" if path.suffix == ".jsonl" else "visual-genome" if start.startswith(b"[") else "coco-boxes"
     options = ReadOptions(images=pictures or path.parent)
     found = []
-    for row in read_rows(kind, path, options=options):
+    for row in read_rows(_kind(path, start), path, options=options):
         image = row.get("image")
         if not isinstance(image, str):
             raise DataError(
@@ -119,6 +152,15 @@ def named_boxes(path: Path, pictures: Path | None) -> list[str]:
             )
         found.append(image)
     return found
+
+
+def _kind(path: Path, start: bytes) -> str:
+    """The format of a file of boxes of many pictures, from its name and how it begins."""
+    if path.suffix == ".jsonl":
+        return "jsonl"
+    if not start.startswith(b"["):
+        return "coco-boxes"
+    return "coco-results" if re.match(rb'\[\s*\{[^{]*"(bbox|image_id)"', start) else "visual-genome"
 
 
 def boxes_of(picture: Path, path: Path) -> list[str]:

@@ -27,7 +27,7 @@ from test_readers_formats import (
     VQA_E,
     lines,
 )
-from test_readers_senses import BOXES, CORPUS, GENOME, MSRVTT, NLVR2
+from test_readers_senses import BOXES, CORPUS, DETECTED, GENOME, MSRVTT, NLVR2
 
 from close.data.readers import ReadOptions, ReadSummary, convert
 from close.data.rows import RowFile
@@ -38,7 +38,7 @@ ROWS = [
 ]
 JSON: dict[str, Any] = {
     "coco": COCO, "nocaps": NOCAPS, "karpathy": KARPATHY, "vqa": QUESTIONS, "vqa-e": VQA_E, "visualnews": NEWS,
-    "textcaps": TEXTCAPS, "json": BLIP, "coco-boxes": BOXES, "visual-genome": GENOME, "msr-vtt": MSRVTT,
+    "textcaps": TEXTCAPS, "json": BLIP, "coco-boxes": BOXES, "visual-genome": GENOME, "coco-results": DETECTED, "msr-vtt": MSRVTT,
 }  # fmt: skip
 LINES: dict[str, Any] = {
     "snli": SNLI,

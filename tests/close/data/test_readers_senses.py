@@ -137,8 +137,23 @@ GENOME: list[Any] = [
     }
 ]
 
+DETECTED: list[Any] = [{"image_id": 42, "category_id": 18, "bbox": [258.15, 41.29, 348.26, 243.78], "score": 0.236}]
+
 
 class TestBoxes:
+    @pytest.mark.parametrize("name", ["000000000042.jpg", "COCO_val2014_000000000042.jpg", "42.png"])
+    def test_what_a_detector_writes(self, tmp_path: Path, name: str) -> None:
+        picture(tmp_path / name)
+        picture(tmp_path / "000000000142.jpg")
+        (got,) = rows("coco-results", put(tmp_path / "detections.json", DETECTED))
+        meta = {"image_id": 42, "box": [258.15, 41.29, 348.26, 243.78], "category_id": 18, "score": 0.236}
+        assert got == {"id": "1", "image": f"{name}#xywh=258.15,41.29,348.26,243.78", "meta": meta}
+        picture(tmp_path / "other_42.jpg")
+        with pytest.raises(DataError, match=r"whose name ends so; .* and .* do"):
+            rows("coco-results", tmp_path / "detections.json")
+        with pytest.raises(DataError, match=r"'image_id' is 43: expected one picture in .* none does"):
+            rows("coco-results", put(tmp_path / "other.json", [DETECTED[0] | {"image_id": 43}]))
+
     def test_coco_boxes_are_parts_of_their_pictures(self, tmp_path: Path) -> None:
         got = rows("coco-boxes", put(tmp_path / "instances.json", BOXES))
         assert got[0] == {

@@ -137,7 +137,13 @@ class TestFiles:
         (tmp_path / "7.jpg").write_bytes(photo.read_bytes())  # as Visual Genome calls it
         (tmp_path / "photo.png").write_bytes(photo.read_bytes())
         wanted = said(captioner(photo, boxes=BOXES, num_beams=1))
-        files = {"instances.json": COCO, "region_descriptions.json": GENOME, "list.json": BOXES}
+        found = [{"image_id": 7, "category_id": 1, "bbox": box, "score": 0.5} for box in BOXES]
+        files = {
+            "instances.json": COCO,
+            "region_descriptions.json": GENOME,
+            "list.json": BOXES,
+            "detections.json": found,
+        }
         for name, content in files.items():
             (tmp_path / name).write_text(json.dumps(content))
         rows = list(read_rows("coco-boxes", tmp_path / "instances.json", folder=tmp_path))
