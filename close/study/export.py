@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from close.evaluation.metrics.diversity import FAR
 from close.study.claims import sentence
 
 __all__ = ["MODALITIES", "cell", "csv_of", "latex_of", "scores_of", "table_of"]
@@ -95,11 +96,14 @@ def _cells(summary: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     shares = list(next(iter(arms.values())).get("recovered_share", {}))[:2]
     head = ["method", *(f"{key}, {MODALITIES[modality]}" for modality, key in columns)]
     head += [f"recovered {key}" for key in shares]
+    told = any("length_ratio" in arm for arm in arms.values())
+    head += ["length ÷ references"] if told else []
     rows = []
     for name, arm in arms.items():
         found = arm.get("recovered_share", {})
         rows.append([name, *(cell(arm.get(modality, {}).get(key)) for modality, key in columns)])
         rows[-1] += [f"{found[key]:.2f}" if found.get(key) is not None else "–" for key in shares]
+        rows[-1] += [f"{arm['length_ratio']:.2f}" if "length_ratio" in arm else "–"] if told else []
     return head, rows
 
 
@@ -121,6 +125,12 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         notes.append(f"Of fewer than {FEW} seeds each one's value is shown ({seeds}): they give no interval.")
     if any("recovered_share" in arm for arm in arms.values()):
         notes.append("Recovered is (method − none) / (image − none), of the means.")
+    off = [name for name, arm in arms.items() if not 1 / FAR <= arm.get("length_ratio", 1.0) <= FAR]
+    if off and "length_matched_on" not in summary:
+        notes.append(
+            f"Of {', '.join(off)} captions are much longer or shorter than references, and scores pay for it: "
+            "--match-length PHOTOS compares arms that tell as much as their training texts."
+        )
     notes += [sentence(found, score) for score, found in list(summary.get("claims", {}).items())[:2]]
     if chosen := summary.get("selected"):
         notes.append(f"Chosen by text: {chosen['arm']}" + _share_of_best(chosen))

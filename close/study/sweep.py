@@ -70,7 +70,7 @@ def run_arm(
     Returns:
         Score by name for images in ("image") and for text in ("text"), where there are test rows; for the images of rows to tune
         on ("tuning"); and for texts that stand in for images ("selection"), where there are rows to select by and the arm is
-        trained on text.
+        trained on text. `length_ratio`: words of what is said of images against the references', where there are any.
     """
     recipe, place = run_folder(base, arm, seed, folder)
     train(recipe, place, resume=True)
@@ -78,12 +78,15 @@ def run_arm(
         raise RecipeError(f"{place}: its texts' length was matched to photos before (--match-length); give them again")
     if photos is not None and not matched:
         match_length(place, photos)
-    scores = {}
+    scores: dict[str, Any] = {}
     looked: tuple[tuple[str, Path | None, Modality], ...]
     looked = (("image", test, "image"), ("text", test, "text"), ("tuning", tune, "image"))
     for name, rows, modality in looked:
         if rows is not None:
-            scores[name] = _headlines(evaluated(place, rows, modality))
+            found = evaluated(place, rows, modality)
+            scores[name] = _headlines(found)
+            if name == "image" and "length_ratio" in found:
+                scores["length_ratio"] = found["length_ratio"]
     if select is not None and recipe.train_on == "text":
         scores["selection"] = _headlines(saved_selection(place, select, image=select_images)["scores"])
     return scores
@@ -215,11 +218,13 @@ def _write_page(
     groups = []
     for arm, found in summary["arms_scored"].items():
         share = next(iter(found.get("recovered_share", {}).values()), None)
+        notes = [] if share is None or arm in ("none", "image") else [f"recovers {share:.2f}"]
+        notes += [f"{found['length_ratio']:.2f} × as long as references"] if "length_ratio" in found else []
         scores = found["image"]
         groups.append(
             {
                 "name": arm,
-                "note": "" if share is None or arm in ("none", "image") else f"recovers {share:.2f}",
+                "note": ", ".join(notes),
                 "scores": {key: score["mean"] for key, score in scores.items()},
                 "ci": {key: score["ci"] for key, score in scores.items() if score["ci"] and len(seeds) >= FEW},
             }

@@ -114,7 +114,7 @@ def test_a_sweep_scores_resumes_and_chooses(recipe, rows, captions, tmp_path):
     first = sweep(base, arms, [0, 1], rows, tmp_path / "s", select=captions)
     table = first["arms_scored"]
     assert list(table) == ["none", "random_shift norm 0.5 + gaussian cosine 0.67", "image"]
-    assert set(table["none"]) == {"seeds", "image", "text", "selection", "recovered_share"}
+    assert set(table["none"]) == {"seeds", "image", "text", "selection", "recovered_share", "length_ratio"}
     assert "selection" not in table["image"]  # it has never seen a text
     assert first["selected"]["arm"] in ("none", "random_shift norm 0.5 + gaussian cosine 0.67")
     assert (tmp_path / "s" / "sweep.png").read_bytes()[:4] == b"\x89PNG"
@@ -152,6 +152,15 @@ def test_arms_that_tell_as_much_as_their_texts(recipe, rows, tmp_path):
         assert scores["generation"].get("length_penalty", 1.0) == found["length_penalty"]
     with pytest.raises(RecipeError, match="give them again"):
         sweep(base, arms, [0], rows, tmp_path / "s")
+    for summary in (plain, matched):
+        ratio = summary["arms_scored"]["none"]["length_ratio"]
+        assert f"| {ratio:.2f} |" in table_of(summary)
+    scores = {"image": {"cider": 1.0}, "seed": 0}
+    told = summarise(
+        {name: {"runs": [scores | {"length_ratio": ratio}]} for name, ratio in {"a": 1.3, "b": 1.2}.items()}
+    )
+    assert "Of a captions are much longer" in table_of(told)
+    assert "captions are much longer" not in table_of(told | {"length_matched_on": "photos"})
 
 
 def test_methods_in_several_settings(recipe, rows, tmp_path):
