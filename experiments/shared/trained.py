@@ -5,7 +5,8 @@
     python experiments/shared/trained.py --record            # train nothing: write down what is finished
 
 The adapter is fitted on so many groups; the training text is all of it, and the noise behind is the same everywhere. Seeds,
-warm-up and the length of training vary. Writes trained.json, .md and .png beside this file.
+warm-up and the length of training vary. Each run is scored as it comes, and with texts as long as those of training
+(`close match-length`, on other pictures). Writes trained.json, .md and .png beside this file.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ def arms(lab: Lab, rows: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def against(plain: list[Run], runs: list[Run]) -> dict[str, Any] | None:
+def against(plain: list[Run], runs: list[Run], look: str) -> dict[str, Any] | None:
     """What an arm brings in CIDEr on pictures, seed by seed."""
-    base = {run["seed"]: run["image"]["cider"] for run in plain}
-    apart = [run["image"]["cider"] - base[run["seed"]] for run in runs if run["seed"] in base]
+    base = {run["seed"]: run[look]["cider"] for run in plain}
+    apart = [run[look]["cider"] - base[run["seed"]] for run in runs if run["seed"] in base]
     return interval(apart) if apart else None
 
 
@@ -53,7 +54,9 @@ def markdown(record: dict[str, Any]) -> str:
     """A table a setting."""
     columns = {
         "CIDEr, pictures in": lambda arm: arm["image"]["cider"],
-        "against none": lambda arm: arm.get("against"),
+        "against none": lambda arm: arm.get("against image"),
+        "told alike": lambda arm: arm["alike"]["cider"],
+        "against none, told alike": lambda arm: arm.get("against alike"),
         "attributes true %": lambda arm: arm["image"]["attribute_accuracy"],
         "CIDEr, text in": lambda arm: arm["text"]["cider"],
     }
@@ -66,12 +69,15 @@ def main() -> None:
     made.set_defaults(out=Path(__file__).with_suffix(".json"), seeds=[0, 1], steps=1875)
     lab = Lab(made.parse_args())
     rows, test = lab.data("train") / "captions.jsonl", lab.data("test") / "eval.jsonl"
-    runs = lab.gathered(SETTINGS, arms(lab, rows), lab.recipe(rows), both_ways(test))
+    looks = both_ways(test) | {"alike": {"data": test, "match": lab.data("val") / "images"}}
+    runs = lab.gathered(SETTINGS, arms(lab, rows), lab.recipe(rows), looks)
     tables = {name: {arm: summary(each, lab.keys) for arm, each in table.items()} for name, table in runs.items()}
     for name, table in runs.items():
         for arm, each in table.items():
             if arm != PLAIN and PLAIN in table:
-                tables[name][arm]["against"] = against(table[PLAIN], each)
+                tables[name][arm] |= {
+                    f"against {look}": against(table[PLAIN], each, look) for look in ("image", "alike")
+                }
     record = {"noise": COSINE, "arms": tables, "runs": runs}
     lab.finish(record, markdown, lambda made, to: dots(tables, "cider", to))
 
