@@ -78,8 +78,10 @@ Pairs = Annotated[
     typer.Option(help='Rows {"text": id or row, "image": id or row}, or the data file the tables were made of.'),
 ]
 Precision = Annotated[
-    Literal["auto", "fp32", "bf16", "fp16"],
-    typer.Option(help="auto: bf16 for large models on hardware that has it, else fp32."),
+    Literal["auto", "fp32", "bf16", "fp16", "int8"],
+    typer.Option(
+        help="auto: bf16 for large models on hardware that has it, else fp32. int8: an encoder's products in 8 bits, on the CPU."
+    ),
 ]
 Run = Annotated[
     Path,

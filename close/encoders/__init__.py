@@ -10,10 +10,12 @@ import torch
 
 from close.encoders.base import ENCODERS, ContrastiveEncoder, fingerprint, pick_device
 from close.encoders.hf import TransformersEncoder
+from close.encoders.int8 import in_int8
 from close.encoders.mini import MiniEncoder, MiniSoundEncoder
 from close.encoders.openclip import OpenClipEncoder
 from close.encoders.st import SentenceTransformersEncoder
 from close.errors import MissingError
+from close.fast.precision import INT8
 from close.io.places import moved_reference
 from close.registry import unknown_name
 
@@ -47,12 +49,19 @@ def load_encoder(
             `open_clip:ViT-L-14@path/to/checkpoint`, `hf:openai/clip-vit-large-patch14`,
             `st:sentence-transformers/clip-ViT-B-32`, or a local directory of either library.
         device: without one, the accelerator if there is one.
-        precision: fp32, bf16, fp16, or auto: bf16 for large models where the hardware multiplies it, else fp32.
+        precision: fp32, bf16, fp16, int8 (products only, on the CPU), or auto: bf16 for large models where the hardware
+            multiplies it, else fp32.
     Raises:
         UnknownNameError: no such encoder, architecture or tag.
         MissingError: no such file or directory.
         WeightsError: weights are missing or do not fit; nothing is ever replaced by random weights.
+        RecipeError: no such device or precision here.
     """
+    encoder = _load(reference, device, precision)
+    return in_int8(encoder) if precision == INT8 else encoder
+
+
+def _load(reference: str, device: str | torch.device | None, precision: str) -> ContrastiveEncoder:
     name = encoder_name(reference)
     word, colon, rest = name.partition(":")
     settings: Any = {"name": name, "device": device, "precision": precision}

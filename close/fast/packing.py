@@ -6,12 +6,14 @@ with AVX-512, fp32 then runs at twice the rate and more, bf16 at up to 1.3 times
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from close.fast.int8 import Int8Linear
 from close.fast.probe import is_on
 
 __all__ = ["PackedLinear", "can_pack", "is_conv1d", "pack", "packed", "product"]
@@ -68,11 +70,11 @@ class PackedLinear(nn.Linear):
 class _PackedAttention(nn.Module):
     """What open_clip's blocks ask of `nn.MultiheadAttention`: self-attention with an additive mask."""
 
-    def __init__(self, attention: nn.MultiheadAttention) -> None:
+    def __init__(self, attention: nn.MultiheadAttention, linear: Callable[[Tensor, Tensor | None], nn.Module]) -> None:
         super().__init__()
         self.heads = attention.num_heads
-        self.qkv = PackedLinear(attention.in_proj_weight, attention.in_proj_bias)
-        self.out = PackedLinear(attention.out_proj.weight, attention.out_proj.bias)
+        self.qkv = linear(attention.in_proj_weight, attention.in_proj_bias)
+        self.out = linear(attention.out_proj.weight, attention.out_proj.bias)
 
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False, attn_mask: Tensor | None = None
@@ -89,18 +91,24 @@ class _PackedAttention(nn.Module):
         return self.out(out.transpose(1, 2).flatten(2)), None
 
 
-def pack(model: Any) -> None:
-    """Replace the linear layers of a frozen model by packed ones, in place; whatever can't be packed stays."""
+def pack(model: Any, *, int8: bool = False) -> None:
+    """Replace the linear layers of a frozen model by packed ones, in place; whatever can't be packed stays.
+
+    Args:
+        int8: in 8 bits, all but what makes the features.
+    """
+    linear: Callable[[Tensor, Tensor | None], nn.Module] = Int8Linear if int8 else PackedLinear
     for module in list(model.modules()):
         if type(module).__name__ == "AttentionPool2d":  # open_clip's ResNets hand its weights to a function of torch
             continue
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear and can_pack(child.weight):
-                setattr(module, name, PackedLinear(child.weight, child.bias))
+                own = PackedLinear if module is model and name.endswith("projection") else linear
+                setattr(module, name, own(child.weight, child.bias))
             elif is_conv1d(child) and can_pack(child.weight):
-                setattr(module, name, PackedLinear(child.weight.t(), child.bias))
+                setattr(module, name, linear(child.weight.t(), child.bias))
             elif type(module).__name__ == "ResidualAttentionBlock" and _is_plain(module, child):
-                setattr(module, name, _PackedAttention(child))
+                setattr(module, name, _PackedAttention(child, linear))
 
 
 def is_conv1d(module: nn.Module) -> bool:

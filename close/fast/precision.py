@@ -9,9 +9,10 @@ import torch
 from close.errors import RecipeError
 from close.fast.switch import is_allowed
 
-__all__ = ["LARGE", "has_bf16", "multiplies_bf16", "pick_dtype", "pick_precision"]
+__all__ = ["INT8", "LARGE", "has_bf16", "multiplies_bf16", "pick_dtype", "pick_precision"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+INT8 = "int8"
 LARGE = 50_000_000
 """Weights from which bf16 pays; below it, a model's time goes into calls rather than into products. In training it would pay
 earlier, but cost quality: the mini model loses 5.2 CIDEr of 150.7 (six seeds, experiments/bench/README.md)."""
@@ -21,11 +22,12 @@ def pick_precision(precision: str, device: torch.device, weights: int) -> str:
     """fp32, bf16 or fp16 as asked for; `auto` is bf16 for large models where the hardware multiplies it, else fp32.
 
     Args:
+        precision: "int8" is what an encoder's products are in; what else there is to compute is as with `auto`.
         weights: number of the model's parameters.
     Raises:
         RecipeError: no such precision.
     """
-    if precision == "auto":
+    if precision in ("auto", INT8):
         return "bf16" if weights >= LARGE and has_bf16(device) else "fp32"
     pick_dtype(precision)
     return precision
@@ -38,7 +40,7 @@ def pick_dtype(precision: str) -> torch.dtype:
         RecipeError: no such precision.
     """
     if precision not in _DTYPES:
-        raise RecipeError(f"precision is one of auto, {', '.join(_DTYPES)}, not {precision!r}")
+        raise RecipeError(f"precision is one of auto, {', '.join(_DTYPES)}, {INT8}, not {precision!r}")
     return _DTYPES[precision]
 
 

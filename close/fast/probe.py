@@ -169,6 +169,19 @@ def _trimmed_text() -> str:
     return _differs(trimmed_features(model, ids[:, :longest], torch.float32), model.encode_text(ids))
 
 
+def _int8() -> str:
+    """Products in 8 bits, by `precision: int8`; at the ends of their range too, where some processors overflow."""
+    from close.fast.int8 import Int8Linear
+
+    weight, rows = torch.randn(32, 64), torch.randn(5, 64)
+    weight[0] = 1.0
+    rows[0] = 1.0
+    found, wanted = Int8Linear(weight, torch.ones(32))(rows), F.linear(rows, weight, torch.ones(32))
+    least = F.cosine_similarity(found, wanted).min().item()
+    off = abs(found[0, 0].item() - 65)
+    return "" if least > 0.999 and off < 0.1 else f"cosine {least:.4f} with the plain result, {off:.2g} off at the end"
+
+
 def _bf16() -> str:
     """bf16 where `precision: auto` may take it: the device multiplies it in hardware."""
     from close.fast.precision import multiplies_bf16
@@ -190,5 +203,6 @@ _PROBES: dict[str, Callable[[], str]] = {
     "training_dropout": _training_dropout,
     "kept_memory": _kept_memory,
     "trimmed_text": _trimmed_text,
+    "int8": _int8,
     "bf16": _bf16,
 }

@@ -47,7 +47,8 @@ def load(
     Args:
         run: its folder, or ORG/NAME[@REVISION] of the Hugging Face hub, through its own cache.
         device: without one, the accelerator if there is one.
-        precision: fp32, bf16, fp16, or auto: bf16 for large models where the hardware multiplies it, else fp32.
+        precision: fp32, bf16, fp16, or auto: bf16 for large models where the hardware multiplies it, else fp32; int8: auto, and
+            the encoder's products in 8 bits.
         encoder: where the encoder's weights are now, if elsewhere than when the run was trained; the same weights.
         language_model: likewise, of a run that was tuned by LoRA or not at all, which names its language model.
         memory: rows or an embedding table of texts to search in place of the memory that it was trained with: another domain's.

@@ -126,8 +126,12 @@ def run_models(world: Any, folder: Path, size: str, only: tuple[str, ...], round
     if "features" in only:
         run("captions_from_features", from_features(world))
     if "photos" in only:
-        encoder = load_encoder(world.checkpoint, device="cpu", precision=unit)
-        run("photos_to_captions", parts.photos_to_captions(world, parts.captioner_of(world, unit, encoder)))
+        named = {"auto": unit, **{name: name for name in parts.INT8}}
+        captioners = {
+            name: parts.captioner_of(world, own, load_encoder(world.checkpoint, device="cpu", precision=own))
+            for name, own in named.items()
+        }
+        run("photos_to_captions", parts.photos_to_captions(world, captioners))
     if "step" in only:
         run("training_step", parts.training_step(world, folder))
     if {"gpt2-features", "gpt2-step"} & set(only):
@@ -172,6 +176,7 @@ def summarise(runs: dict[str, Any], machine: dict[str, Any]) -> dict[str, Any]:
         "captions_from_features": ("captions_from_features", unit),
         "gpt2_captions_from_features": ("gpt2_captions_from_features", unit),
         **{part: (part, "auto") for part in runs if "auto" in runs[part]["seconds_per_item"]},
+        **{f"{part}_int8": (part, "int8") for part in runs if "int8" in runs[part]["seconds_per_item"]},
     }
     ratios, spread, lowest, share = {}, {}, {}, {}
     for name, (part, variant) in rows.items():

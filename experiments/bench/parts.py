@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from close.demo.run import TRAINING
 from close.encoders import ContrastiveEncoder, load_encoder
 from close.fast.packing import PackedLinear
 from close.fast.precision import pick_dtype, pick_precision
+from close.fast.probe import is_on
 from close.mini import ENCODER_DIR, LANGUAGE_MODEL_DIR, export
 from close.model.configuration import CloseConfig
 from close.model.language_models.kinds import language_model_kind
@@ -37,6 +39,8 @@ Variants = dict[str, Callable[[int], Timed]]
 CPU = torch.device("cpu")
 BEAMS = {"num_beams": 5, "max_new_tokens": 32}
 BATCH = 32
+INT8 = ("int8",) if is_on("int8") else ()
+"""Where this machine has it: products of the encoder alone."""
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -66,7 +70,11 @@ def text_embedding(world: World, size: str) -> Variants:
 
         return run
 
-    return {"plain": plainly, "exact": with_precision("fp32"), "bf16": with_precision("bf16")}
+    return {
+        "plain": plainly,
+        "exact": with_precision("fp32"),
+        **{name: with_precision(name) for name in ("bf16", *INT8)},
+    }
 
 
 def captioner_of(world: World, precision: str, encoder: ContrastiveEncoder | None = None) -> CloseCaptioner:
@@ -132,18 +140,23 @@ def products(world: World, precision: str) -> Callable[[int], Timed]:
     return lambda number: (timed(multiply)[0], 8, {})
 
 
-def photos_to_captions(world: World, captioner: CloseCaptioner) -> Variants:
-    """Files to texts, beam 5, batches of 8; pictures are decoded while the models work."""
+def photos_to_captions(world: World, captioners: dict[str, CloseCaptioner]) -> Variants:
+    """Files to texts, beam 5, batches of 8; pictures are decoded while the models work.
+
+    Args:
+        captioners: by variant.
+    """
 
     def plainly(number: int) -> Timed:
         some = world.photos[:8]
         args = (world.clip, world.transform, world.lm, world.tokenizer, world.prefix, some)
         return timed(lambda: plain.caption_photos(*args, **BEAMS))[0], len(some), {}
 
-    def ours(number: int) -> Timed:
-        return timed(lambda: captioner(world.photos, batch_size=8, **BEAMS))[0], len(world.photos), {}
+    def ours(captioner: CloseCaptioner, number: int) -> Timed:
+        about = captioner.encoder.int8_cosines or {}
+        return timed(lambda: captioner(world.photos, batch_size=8, **BEAMS))[0], len(world.photos), about
 
-    return {"plain": plainly, "auto": ours}
+    return {"plain": plainly, **{name: partial(ours, captioner) for name, captioner in captioners.items()}}
 
 
 class Clock(TrainerCallback):
