@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -210,7 +210,8 @@ def row_keys() -> str:
     """The keys of a row, from the class's documentation."""
     from close.data.rows import Row
 
-    return table(("key", "meaning"), ((code(name), cell(text)) for name, text in _attributes(Row).items()))
+    names = ["image" if name == "images" else name for name in Row.__annotations__]  # as a file has it
+    return table(("key", "meaning"), ((code(name), cell(text)) for name, text in _attributes(Row, names).items()))
 
 
 def recipe_keys() -> list[tuple[str, str, str, str]]:
@@ -249,9 +250,9 @@ def _kind(annotation: Any) -> str:
     return re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace("'", ""), text).replace("Any", "any")
 
 
-def _attributes(model: type) -> dict[str, str]:
+def _attributes(model: type, names: Sequence[str] = ()) -> dict[str, str]:
     """Name to meaning, of the documentation of a class and those that it is made from; `a, b: …` is said of both."""
-    names = list(getattr(model, "model_fields", None) or model.__annotations__)
+    names = names or list(getattr(model, "model_fields", None) or model.__annotations__)
     found: dict[str, str] = {}
     for part in reversed(model.__mro__):
         doc = one_a_line(inspect.cleandoc(part.__doc__ or ""), names)

@@ -37,7 +37,7 @@ class Shared(GapAdapter):
     Needs: groups.
     When: several captions of an image, 100 images or more, and a caption is its own target (`captions: single`); always with
         noise behind it, and a shift where there are images:
-        [shared, {mean_shift: {fit: {image: V}}}, {gaussian: {cosine: 0.75}}].
+        [shared, {mean_shift: {fit: {image: V}}}, {gaussian: {cosine: 0.84}}].
 
     A decoder that is trained to say the very caption it is shown learns to lean on its wording, which no image has. This takes
     the wording away before it can be learnt, as `linear` onto pairs does, without any image. What few groups say of the

@@ -28,7 +28,7 @@ def publish(
     licence: Annotated[str | None, typer.Option("--license", help="By the hub's id: apache-2.0, cc-by-4.0 …")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="The hub's id of training data, again for each.")] = None,
     gap: Annotated[
-        Path | None, typer.Option(help="What `close gap TEXT IMAGE --json` said of its encoder, for the card.")
+        Path | None, typer.Option(help="What `close gap … --out` wrote of its encoder, for the card.")
     ] = None,
     examples: Annotated[
         int, typer.Option(min=0, help="Pictures of its evaluations at most that the card shows, and so makes public.")

@@ -86,7 +86,7 @@ def pack(run: str | Path, shown: Shown, *, gap: str | Path | None = None, exampl
 
     Args:
         shown: what the card says; its evaluations, gap and pictures are filled in from the run and `gap`.
-        gap: what `close gap TEXT IMAGE --json` said of the run's encoder.
+        gap: what `close gap … --out` wrote of the run's encoder.
         examples: how many pictures of evaluations go too, at most: they become public.
     Raises:
         MissingError: no finished run, or no such file. DataError: a file is damaged, or names a place of this machine.
@@ -229,7 +229,7 @@ def _gap(file: Path, width: Any) -> dict[str, Any]:
     """
     found = read_plain(file)
     if not isinstance(found.get("intervals"), dict) or not isinstance(found.get("n_text"), int):
-        raise DataError(f"{file}: expected what `close gap TEXT IMAGE --json` prints")
+        raise DataError(f"{file}: expected what `close gap --text T --image V --out {file}` writes")
     if found.get("dim") != width:
         raise MismatchError(f"{file} is of vectors of width {found.get('dim')}, and the run's encoder has {width}")
     return found

@@ -94,13 +94,14 @@ def spread(arms: dict[str, Any]) -> dict[str, Any]:
 def markdown(record: dict[str, Any]) -> str:
     """Arms, the best after matching first."""
     lines = [
-        "| | CIDEr as trained | as long as its texts | brings | penalty | characters | true % | then | told % | then |"
+        "| | CIDEr as trained | as long as its texts | brings | penalty | characters | then | seeds that reach it | true % | then "
+        "| told % | then |"
     ]
-    lines += ["|---" * 10 + "|"]
+    lines += ["|---" * 12 + "|"]
     order = sorted(record["arms"].items(), key=lambda item: -item[1][WAYS[1]]["cider"]["mean"])
     for name, arm in order:
         one, two = (arm[way] for way in WAYS)
-        cells = [one["cider"], two["cider"], arm["brings"], arm["penalty"], one["characters"]]
+        cells = [one["cider"], two["cider"], arm["brings"], arm["penalty"], one["characters"], two["characters"]]
         cells += [
             one["attribute_accuracy"],
             two["attribute_accuracy"],
@@ -108,6 +109,8 @@ def markdown(record: dict[str, Any]) -> str:
             two["attribute_recall"],
         ]
         shown = [f"{value['mean']:.2f}" if value is arm["penalty"] else cell(value) for value in cells]
+        reached = [run["reached"] for run in record["runs"][name]]
+        shown.insert(6, f"{sum(reached)} of {len(reached)}")
         lines.append(f"| {name} | {' | '.join(shown)} |")
     for way, said in record["spread"].items():
         lines += [

@@ -89,7 +89,7 @@ def test_the_card_is_what_the_hub_reads(evaluated):
     with pytest.raises(MismatchError, match="width 17"):
         pack(evaluated, shown, gap=file)
     file.write_text("{}")
-    with pytest.raises(DataError, match="close gap TEXT IMAGE --json"):
+    with pytest.raises(DataError, match="expected what `close gap"):
         pack(evaluated, shown, gap=file)
 
 
