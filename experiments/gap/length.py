@@ -94,8 +94,8 @@ def spread(arms: dict[str, Any]) -> dict[str, Any]:
 def markdown(record: dict[str, Any]) -> str:
     """Arms, the best after matching first."""
     lines = [
-        "| | CIDEr as trained | as long as its texts | brings | penalty | characters | then | seeds that reach it | true % | then "
-        "| told % | then |"
+        "| | CIDEr as trained | as long as its texts | brings | penalty | characters | then | seeds that reach it | true % "
+        "| then | told % | then |"
     ]
     lines += ["|---" * 12 + "|"]
     order = sorted(record["arms"].items(), key=lambda item: -item[1][WAYS[1]]["cider"]["mean"])

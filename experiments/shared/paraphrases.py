@@ -6,6 +6,8 @@
 
 Who has one caption an image can have it reworded (`data-gen paraphrase`). Here a rewording is exact: it claims what the caption
 claims, in other words and another order, as a perfect writer's would; what other captions of the image tell beside is not in it.
+Or it tells a part of that, another part each time, as people do who write of one image.
+
 First the mean cosine of an unseen caption with its picture, both centred, by how many groups the adapter was fitted on; then
 models trained with the adapter of all groups, and noise. Writes paraphrases.json, .md and .png beside this file.
 """
@@ -35,12 +37,20 @@ from close.vectors.cache import cached_table
 
 GROUPS = (10, 30, 100, 300, 1000, 3000)
 COSINE, DRAWS, TIMES = 0.67, 5, 4
+KEPT = 0.6
+"""Of the phrases and adjectives of a caption, where a rewording tells a part of it."""
+WAYS = {"rewordings": ("reworded.jsonl", 1.0), "rewordings of a part": ("reworded-in-part.jsonl", KEPT)}
+"""By title the file of groups, and how much each rewording keeps."""
 GROUNDS = {phrase: said for said in GROUND_PHRASES.values() for phrase in said}
 CALLED = {word: words for words in WORDS.values() for word in words}
 
 
-def reworded(caption: str, rng: random.Random) -> str:
-    """A plain caption in other words: the things in another order, each called anew, the ground before or behind."""
+def reworded(caption: str, rng: random.Random, kept: float = 1.0) -> str:
+    """A plain caption in other words: the things in another order, each called anew, the ground before or behind.
+
+    Args:
+        kept: of its phrases and adjectives, at least one thing.
+    """
     text = re.sub(r"^(there is |a picture of )", "", caption)
     ground = next((phrase for phrase in GROUNDS if re.search(rf"(^{phrase}, | {phrase}$)", text)), None)
     if ground:
@@ -48,25 +58,38 @@ def reworded(caption: str, rng: random.Random) -> str:
         text = re.sub(r"^(there is |a picture of )", "", text)
     phrases = re.split(r", | and | with ", text)
     rng.shuffle(phrases)
+    if kept < 1:
+        phrases = [phrase for phrase in phrases if rng.random() < kept] or phrases[:1]
+        ground = ground if rng.random() < kept else None
     said = []
     for phrase in phrases:
-        _, *words = phrase.split()
+        _, *words = _some(phrase, kept, rng).split()
         said.append(with_article([rng.choice(CALLED.get(word, (word,))) for word in words]))
     found = rng.choice(OPENINGS) + join(said, JOINTS, rng)
     if ground:
         told = rng.choice(GROUNDS[ground])
         found = f"{told}, {found}" if rng.random() < 0.3 else f"{found} {told}"
-    assert claims(found) == claims(caption), (caption, found)
+    told, given = set(claims(found)), set(claims(caption))
+    assert told <= given if kept < 1 else told == given, (caption, found)
     return found
 
 
-def paraphrases(rows: Path, out: Path) -> Path:
+def _some(phrase: str, kept: float, rng: random.Random) -> str:
+    """An article, some of the adjectives, the thing, and perhaps its place."""
+    found = re.fullmatch(r"(an?) (.*?)( (?:on|at|in) the .*)?", phrase)
+    assert found, phrase
+    *adjectives, thing = found[2].split()
+    words = [found[1], *(word for word in adjectives if rng.random() < kept), thing]
+    return " ".join(words) + (found[3] or "" if rng.random() < kept else "")
+
+
+def paraphrases(rows: Path, out: Path, kept: float = 1.0) -> Path:
     """The first caption of every picture and `TIMES` rewordings, a group each."""
     if not out.is_file():
         lines = []
         for row in list(RowFile(rows))[::5]:
             (text,), rng = row.source, random.Random(f"reworded {row.id}")
-            for number, said in enumerate((text, *(reworded(text, rng) for _ in range(TIMES)))):
+            for number, said in enumerate((text, *(reworded(text, rng, kept) for _ in range(TIMES)))):
                 lines.append(json.dumps({"id": f"{row.id}-{number}", "source": said, "target": said, "group": row.id}))
         out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return out
@@ -75,16 +98,19 @@ def paraphrases(rows: Path, out: Path) -> Path:
 def cosines(lab: Lab) -> dict[str, Any]:
     """By groups, the cosine that each kind of group brings, less that without an adapter."""
     world = mini("mini", lab.work / "data", lab.args.scenes, lab.args.test_scenes)
-    rows = paraphrases(lab.work / "data" / f"train-{lab.args.scenes}" / "captions.jsonl", lab.work / "reworded.jsonl")
-    own = np.asarray(cached_table(RowFile(rows), load_encoder("mini"), "text")[:], np.float64)
+    rows = lab.work / "data" / f"train-{lab.args.scenes}" / "captions.jsonl"
+    made = {title: paraphrases(rows, lab.work / name, kept) for title, (name, kept) in WAYS.items()}
+    own = {
+        title: np.asarray(cached_table(RowFile(file), load_encoder("mini"), "text")[:]) for title, file in made.items()
+    }
     found: dict[str, Any] = {}
     for groups in (count for count in GROUPS if count <= lab.args.scenes):
         gains: dict[str, list[float]] = {}
         for learn, test in world.draws(groups, 1 if groups == lab.args.scenes else DRAWS):
             tried = world.rows(test)
             wanted = unit(world.image - world.image[test].mean(0))[world.groups[tried]]
-            kinds = {"several captions": world.text[world.rows(learn)], "rewordings": own[world.rows(learn)]}
-            for kind, text in kinds.items():
+            texts = {"several captions": world.text, **own}
+            for kind, text in ((kind, np.float64(text[world.rows(learn)])) for kind, text in texts.items()):
                 names = np.repeat(np.arange(len(learn)), 5)
                 matrix = build_adapter("shared", text.shape[1]).fit(text=text, groups=names, quiet=True).matrix
                 x = world.text[tried] - text.mean(0)
@@ -97,7 +123,8 @@ def cosines(lab: Lab) -> dict[str, Any]:
 
 def arms(lab: Lab, rows: Path) -> dict[str, dict[str, Any]]:
     """Adapters by title."""
-    groups = {"several captions": rows, "rewordings": paraphrases(rows, lab.work / "reworded.jsonl")}
+    groups = {"several captions": rows}
+    groups |= {title: paraphrases(rows, lab.work / name, kept) for title, (name, kept) in WAYS.items()}
     shared = {f"shared by {title}, noise": [shared_by(own), noise(COSINE)] for title, own in groups.items()}
     return {title: {"adapter": adapter} for title, adapter in {"noise": [noise(COSINE)], **shared}.items()}
 
