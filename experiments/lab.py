@@ -289,15 +289,18 @@ def arms_table(arms: Mapping[str, Mapping[str, Any]], columns: Mapping[str, Call
 
 
 def dots(tables: Mapping[str, Mapping[str, Any]], key: str, path: Path, items: str = "pictures") -> None:
-    """One score of every arm, a panel a table: each seed's value, and their mean; of the looks "image" and "text"."""
+    """One score of every arm, a panel a table: each seed's value, and their mean; of the looks "image", "alike" and "text"."""
     heights = [len(table) for table in tables.values()]
     drawn = figure(8, 0.9 * len(heights) + 0.3 * sum(heights))
     panels = drawn.subplots(len(heights), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
     for panel, (heading, table) in zip(panels, tables.items(), strict=True):
         for look, name, colour, up in (
-            ("text", "text in", "#9aa8bb", 0.14),
-            ("image", f"{items} in", "#1f7a63", -0.14),
+            ("text", "text in", "#9aa8bb", 0.2),
+            ("alike", f"{items} in, told alike", "#b3672a", 0),
+            ("image", f"{items} in", "#1f7a63", -0.2),
         ):
+            if not all(look in arm for arm in table.values()):
+                continue
             for row, arm in enumerate(table.values()):
                 score = arm[look][key]
                 panel.plot([score["mean"]], [row + up], "o", color=colour, label=None if row else name)

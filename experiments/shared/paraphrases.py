@@ -9,7 +9,7 @@ claims, in other words and another order, as a perfect writer's would; what othe
 Or it tells a part of that, another part each time, as people do who write of one image.
 
 First the mean cosine of an unseen caption with its picture, both centred, by how many groups the adapter was fitted on; then
-models trained with the adapter of all groups, and noise. Writes paraphrases.json, .md and .png beside this file.
+models trained with the adapter of all groups, and noise, as they come and with texts as long as those of training. Writes paraphrases.json, .md and .png beside this file.
 """
 
 from __future__ import annotations
@@ -140,7 +140,9 @@ def markdown(record: dict[str, Any]) -> str:
         )
     columns = {
         "CIDEr, pictures in": lambda arm: arm["image"]["cider"],
-        "attributes true %": lambda arm: arm["image"]["attribute_accuracy"],
+        "told alike": lambda arm: arm["alike"]["cider"],
+        "attributes true %, told alike": lambda arm: arm["alike"]["attribute_accuracy"],
+        "told %": lambda arm: arm["alike"]["attribute_recall"],
         "CIDEr, text in": lambda arm: arm["text"]["cider"],
     }
     for setting, table in record["arms"].items():
@@ -151,9 +153,10 @@ def markdown(record: dict[str, Any]) -> str:
 def main() -> None:
     made = parser(__doc__, __file__, WARM_UPS)
     made.set_defaults(out=Path(__file__).with_suffix(".json"))
-    lab = Lab(made.parse_args())
+    lab = Lab(made.parse_args(), scores=("cider", "attribute_accuracy", "attribute_recall"))
     rows, test = lab.data("train") / "captions.jsonl", lab.data("test") / "eval.jsonl"
-    runs = lab.gathered(WARM_UPS, arms(lab, rows), lab.recipe(rows), both_ways(test))
+    looks = both_ways(test) | {"alike": {"data": test, "match": lab.data("val") / "images"}}
+    runs = lab.gathered(WARM_UPS, arms(lab, rows), lab.recipe(rows), looks)
     tables = {name: {arm: summary(each, lab.keys) for arm, each in table.items()} for name, table in runs.items()}
     record = {"cosines": cosines(lab), "noise": COSINE, "arms": tables, "runs": runs}
     lab.finish(record, markdown, lambda made, to: dots(tables, "cider", to))
