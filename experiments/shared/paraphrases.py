@@ -9,7 +9,8 @@ claims, in other words and another order, as a perfect writer's would; what othe
 Or it tells a part of that, another part each time, as people do who write of one image.
 
 First the mean cosine of an unseen caption with its picture, both centred, by how many groups the adapter was fitted on; then
-models trained with the adapter of all groups, and noise, as they come and with texts as long as those of training. Writes paraphrases.json, .md and .png beside this file.
+models trained with the adapter of all groups, and noise, scored as they come and with texts as long as those of training. Writes
+paraphrases.json, .md and .png beside this file.
 """
 
 from __future__ import annotations
