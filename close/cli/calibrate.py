@@ -117,6 +117,7 @@ def match_length(
     A run that tells too much or too little of pictures loses by it, whatever it has learnt; photos without captions mend that.
     """
     from close.runs.length import match_length as match
+    from close.runs.length import outcome
 
     places: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision, "encoder": encoder}
     found = match(
@@ -125,20 +126,7 @@ def match_length(
     if as_json:
         print_json(found)
         return
-    show(
-        f"length penalty {found['length_penalty']:.3g}: {found['found']:.1f} characters a text of {found['photos']} photos, "
-        f"{found['wanted']:.1f} wanted"
-    )
-    if not found["reached"]:
-        more = found["found"] > found["wanted"]
-        show(
-            f"no penalty makes them as {'short' if more else 'long'}: the run tells "
-            + (
-                "more than its texts do; more noise or a shorter training tells less"
-                if more
-                else "less than its texts do"
-            )
-        )
+    show(outcome(found))
     show(f"saved with {written(run)}; --length-penalty takes another at use")
 
 

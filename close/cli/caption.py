@@ -172,7 +172,7 @@ def _check_usage(
     tiles: str | None,
 ) -> None:
     if bool(items) == bool(vectors) and not (boxes and not items):
-        raise typer.BadParameter("give images, or vectors by --vectors", param_hint="ITEMS")
+        raise typer.BadParameter("give images or vectors (--vectors), one of the two", param_hint="ITEMS")
     for name, given in {"--together": together, "--boxes": boxes, "--tiles": tiles}.items():
         if given and vectors:
             raise typer.BadParameter("it is about pictures; a table knows its items", param_hint=name)

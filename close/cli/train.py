@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from close.cli.options import Json, Memory, Pairs, Seed, print_json, verb
-from close.errors import written
+from close.errors import CloseError, written
 from close.io.terminal import show
 
 __all__ = ["register"]
@@ -47,7 +47,7 @@ def train(
 
     checked = load_recipe(recipe, overrides)  # before torch and transformers are loaded, which takes seconds
     from close.runs.folder import open_run
-    from close.runs.length import LENGTH_FILE, check_match
+    from close.runs.length import LENGTH_FILE, check_match, outcome
     from close.runs.length import match_length as match
     from close.training.origin import filled_in
     from close.training.processes import is_first
@@ -58,8 +58,15 @@ def train(
         check_match(filled_in(checked, out, resume=resume), match_length)
     folder = run(checked, out, resume=resume, overwrite=overwrite, embed_memory=embed_memory)
     if is_first():  # under torchrun every process is here
-        if match_length is not None and not (resume and (folder / LENGTH_FILE).is_file()):
-            match(folder, match_length, tell=partial(show, err=True))
+        if match_length is not None and resume and (folder / LENGTH_FILE).is_file():
+            show(f"matched before, and kept; close match-length {written(folder)} PHOTOS does it again", err=True)
+        elif match_length is not None:
+            try:
+                show(outcome(match(folder, match_length, tell=partial(show, err=True))), err=True)
+            except CloseError as error:
+                raise type(error)(
+                    f"{error} (the run is whole; close match-length {folder} PHOTOS finishes it)"
+                ) from None
         if as_json:
             print_json({"run": str(folder)} | open_run(folder))
         else:

@@ -302,19 +302,27 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         context_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
-        """`generate`, and the (B,) scores of what it finds: mean log-probability of the tokens; with beams, as they rank."""
+        """`generate`, and the (B,) scores of what it finds: mean log-probability of the tokens, whatever its beams rank by."""
         sets = _sets(kwargs)
         prompt, mask = self.prompt(embeds, modality, context_ids, context_mask, **sets)
         config, _, search = self._search(None, kwargs, prompt.shape[1])
         if search:
-            return find_texts(self.language_model, prompt, mask, search)
+            return self._mean(*find_texts(self.language_model, prompt, mask, search), config)
         kwargs |= {"return_dict_in_generate": True, "output_scores": True}
         output = self.generate(embeds, modality, context_ids, context_mask, **sets, **kwargs)
         if getattr(output, "sequences_scores", None) is not None:
-            return output.sequences, output.sequences_scores
+            return self._mean(output.sequences, output.sequences_scores, config)
         steps = self.language_model.compute_transition_scores(output.sequences, output.scores, normalize_logits=True)
         chosen = _chosen(output.sequences[:, self.kind.given :], config)
         return output.sequences, (steps * chosen).nan_to_num(neginf=0.0).sum(1) / chosen.sum(1).clamp(min=1)
+
+    def _mean(self, ids: Tensor, scores: Tensor, config: GenerationConfig) -> tuple[Tensor, Tensor]:
+        """Ids, and mean log-probabilities from the sums over length ** length_penalty that beams rank by."""
+        penalty = 1.0 if config.length_penalty is None else config.length_penalty
+        if penalty == 1 or (config.num_beams or 1) == 1:
+            return ids, scores
+        lengths = _chosen(ids[:, self.kind.given :], config).sum(1).clamp(min=1)
+        return ids, scores * lengths.to(scores.dtype) ** (penalty - 1)
 
     def _search(
         self, config: GenerationConfig | None, kwargs: dict[str, Any], length: int

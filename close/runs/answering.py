@@ -248,7 +248,7 @@ class Answerer:
         labels: Sequence[str] | None = None,
         **generation: Any,
     ) -> list[tuple[Candidate, ...]]:
-        """Up to `n` distinct texts and their scores of each item, likeliest first.
+        """Up to `n` distinct texts and their scores of each item, the one that the search ranks highest first.
 
         Args:
             embeds: (B, D) unit rows, or items of several vectors, with what was found for them.

@@ -72,10 +72,11 @@ def search_width(config: Any, generation: Mapping[str, Any], n: int) -> tuple[bo
 def distinct(
     find: Callable[[Sequence[int]], Sequence[Sequence[tuple[str, float]]]], inputs: int, n: int, *, again: bool
 ) -> list[tuple[Candidate, ...]]:
-    """Up to `n` distinct candidates of every input, likeliest first; of texts found several times the likeliest way counts.
+    """Up to `n` distinct candidates of every input; of texts found several times the likeliest way counts.
 
     Args:
-        find: texts and scores of each of these inputs. again: it draws others when asked again.
+        find: texts and scores of each of these inputs, as a search ranks them. again: it draws, and others when asked again;
+            these come likeliest first.
     """
     found: list[dict[str, float]] = [{} for _ in range(inputs)]
     lacking: Sequence[int] = range(inputs)
@@ -87,8 +88,8 @@ def distinct(
         lacking = [row for row in lacking if len(found[row]) < n]
         if not lacking:
             break
-    kept = ([Candidate(*one) for one in list(texts.items())[:n]] for texts in found)
-    return [tuple(sorted(several, key=lambda one: one.score, reverse=True)) for several in kept]
+    kept = [[Candidate(*one) for one in list(texts.items())[:n]] for texts in found]
+    return [tuple(sorted(several, key=lambda one: one.score, reverse=True) if again else several) for several in kept]
 
 
 def by_cosine(candidates: Sequence[Sequence[Candidate]]) -> list[tuple[Candidate, ...]]:

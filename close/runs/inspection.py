@@ -131,7 +131,7 @@ def _length(place: Path) -> dict[str, Any]:
     from close.runs.length import LENGTH_FILE
 
     known = read_plain(place / LENGTH_FILE) if (place / LENGTH_FILE).is_file() else {}
-    keys = ("length_penalty", "wanted", "found", "photos")
+    keys = ("length_penalty", "wanted", "found", "reached", "photos")
     return {"length": {key: known.get(key) for key in keys}} if known else {}
 
 

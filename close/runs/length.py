@@ -7,7 +7,8 @@ and recall pay for it. Photos without captions show how long they come out, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from close.data.rows import Row, evenly
 from close.data.shards import is_rows, open_rows
 from close.encoders import load_encoder
-from close.errors import DataError, RecipeError
+from close.errors import CloseError, DataError, RecipeError, shown
 from close.io.files import write_json
 from close.io.hub import own_folder
 from close.io.jobs import exclusively
@@ -25,13 +26,13 @@ from close.io.plain import read_plain
 from close.io.versions import versions
 from close.model.sets import Sets
 from close.runs.folder import open_run
-from close.runs.items import expand
+from close.runs.items import expand, item_name
 from close.runs.pipeline import CloseCaptioner, load
 from close.runs.predict import training_file
 from close.runs.recipe import Recipe
 from close.tasks import Task, get_task
 
-__all__ = ["LENGTH_FILE", "check_match", "match_length", "mean_length"]
+__all__ = ["LENGTH_FILE", "check_match", "match_length", "mean_length", "outcome"]
 
 LENGTH_FILE = "length.json"
 LOWEST, HIGHEST = 0.0, 3.0
@@ -65,18 +66,25 @@ def match_length(
         sample: photos at most, spread evenly. save: whether the run says so from now on, unless it is told otherwise at use.
         tell: told of every penalty that is tried.
     Returns:
-        `length_penalty`; `wanted`, mean characters of the targets; `found`, with it; `reached`, within 2 %; what was `tried`.
+        `length_penalty`; `wanted`, mean characters of the targets; `found`, with it; `reached`, within 2 %; what was `tried`;
+        `photos`, how many, `of`, a sum of their names.
     Raises:
-        RecipeError: the task's answers are a closed set, or the run searches without beams. DataError: no photo can be read.
+        RecipeError: the task's answers are a closed set, or it asks something of photos that have no contexts; or the run
+            searches without beams. DataError: no photo can be read.
         MismatchError: the training file has changed or gone; give `like`.
     """
     place = own_folder(run)
     captioner = load(place, device=device, precision=precision, encoder=encoder, memory=memory)
     kind = _task(captioner, task)
     wanted = _wanted(captioner, kind, like)
-    read = list(_read(captioner, kind, photos, sample, batch_size))
-    if not (count := sum(len(contexts) for _, contexts, _ in read)):
-        raise DataError(f"{photos}: no photo could be read")
+    items, contexts = _items(photos, kind, captioner.encoder.item_suffixes)
+    chosen = evenly(len(items), sample)
+    read, wrong = _read(captioner, [items[i] for i in chosen], [contexts[i] for i in chosen], batch_size)
+    first = f", the first: {wrong[0]}" if wrong else ""
+    if not read:
+        raise DataError(f"{photos}: no photo could be read{first}")
+    if wrong:
+        tell(f"{len(wrong)} of {len(chosen)} photos could not be read{first}")
 
     def length(penalty: float) -> float:
         said = [
@@ -90,7 +98,8 @@ def match_length(
     tried = search(length, wanted)  # whatever the run says now: the same photos find the same again
     best = min(tried, key=lambda penalty: (abs(tried[penalty] - wanted), abs(penalty - 1)))
     reached = abs(tried[best] - wanted) <= NEAR * wanted
-    found: dict[str, Any] = {"format": 1, "task": kind.name, "photos": count, "length_penalty": best}
+    found: dict[str, Any] = {"format": 1, "task": kind.name, "photos": len(chosen) - len(wrong), "length_penalty": best}
+    found |= {"of": photos_sum(items)}
     found |= {"wanted": wanted, "found": tried[best], "reached": reached}
     found["tried"] = [{"length_penalty": penalty, "characters": tried[penalty]} for penalty in sorted(tried)]
     found["versions"] = versions()
@@ -101,14 +110,45 @@ def match_length(
     return found
 
 
-def check_match(recipe: Recipe, photos: str | Path) -> None:
+def check_match(recipe: Recipe, photos: str | Path) -> str:
     """What `match_length` would say of a run of this recipe, before it is trained.
 
+    Returns:
+        A sum of the photos' names.
     Raises:
-        RecipeError: the task's answers are a closed set. DataError: no photo is there.
+        RecipeError: the task's answers are a closed set, or it asks something of photos that have no contexts.
+        DataError: no photo is there.
     """
-    _open_ended(get_task(recipe.parts()[0].task), "the recipe")
-    _items(photos, get_task(recipe.parts()[0].task), load_encoder(recipe.encoder).item_suffixes)
+    task = get_task(recipe.parts()[0].task)
+    _open_ended(task, "the recipe")
+    return photos_sum(_items(photos, task, load_encoder(recipe.encoder).item_suffixes)[0])
+
+
+def photos_sum(items: Sequence[Any]) -> str:
+    """A sum of the names of photos, wherever they lie."""
+    names = (Path(str(item_name(item))).name for item in items)
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+
+
+def outcome(found: Mapping[str, Any]) -> str:
+    """What came of a match, in one line or two."""
+    line = (
+        f"length penalty {found['length_penalty']:g}: {found['found']:.1f} characters a text of {found['photos']} photos, "
+        f"{found['wanted']:.1f} wanted"
+    )
+    if found["reached"]:
+        return line
+    wanted = found["wanted"]
+    below = [one for one in found["tried"] if one["characters"] < wanted]
+    above = [one for one in found["tried"] if one["characters"] > wanted]
+    if below and above:
+        low, high = (f"{one['characters']:.1f} (at {one['length_penalty']:g})" for one in (below[-1], above[0]))
+        return f"{line}\nthe length jumps from {low} to {high}, and the nearer is taken; more photos make it finer"
+    if above:
+        way = "short: the run tells more than its texts do; more noise or a shorter training tells less"
+    else:
+        way = "long: the run tells less than its texts do; less noise or a longer training tells more"
+    return f"{line}\nno penalty makes them as {way}"
 
 
 def _task(captioner: CloseCaptioner, name: str | None) -> Task:
@@ -152,15 +192,15 @@ def search(length: Callable[[float], float], wanted: float, start: float = 1.0) 
 
 
 def _read(
-    captioner: CloseCaptioner, task: Task, photos: str | Path | Sequence[Any], sample: int, batch_size: int
-) -> Iterator[tuple[Sets, list[str], Tensor | None]]:
-    """Vectors, contexts and what a memory is searched with, a batch at a time; photos that can't be read are left out."""
-    items, contexts = _items(photos, task, captioner.encoder.item_suffixes)
-    chosen = evenly(len(items), sample)
-    asked = [contexts[place] for place in chosen]
-    for batch in captioner.read([items[place] for place in chosen], batch_size):
+    captioner: CloseCaptioner, items: Sequence[Any], contexts: Sequence[str], batch_size: int
+) -> tuple[list[tuple[Sets, list[str], Tensor | None]], list[CloseError]]:
+    """Vectors, contexts and what a memory is searched with, by batch; and why others can't be read."""
+    found, wrong = [], list[CloseError]()
+    for batch in captioner.read(items, batch_size):
+        wrong += batch.errors.values()
         if batch.good:
-            yield batch.sets, [asked[batch.start + place] for place in batch.good], batch.search
+            found.append((batch.sets, [contexts[batch.start + place] for place in batch.good], batch.search))
+    return found, wrong
 
 
 def _items(photos: str | Path | Sequence[Any], task: Task, suffixes: Sequence[str]) -> tuple[list[Any], list[str]]:
@@ -173,10 +213,15 @@ def _items(photos: str | Path | Sequence[Any], task: Task, suffixes: Sequence[st
         raise DataError(f"{photos}: no such file or folder; expected photos, or rows with images")
     if not (isinstance(photos, (str, Path)) and is_rows(photos)):
         items = expand(photos, suffixes)[0]
-        return items, [""] * len(items)
+        try:
+            return items, [task.context(Row(id="item"))] * len(items)
+        except DataError:
+            raise RecipeError(
+                f"task {task.name!r} asks something of each photo: give rows with images and contexts, not {shown(str(photos))}"
+            ) from None
     rows = [row for row in open_rows(photos) if row.image is not None]
     if not rows:
-        raise DataError(f"{photos}: no row has an image, on which lengths are matched")
+        raise DataError(f"{photos}: no photo is there, and no row has an image")
     return [row.images if len(row.images) > 1 else row.image for row in rows], [task.context(row) for row in rows]
 
 

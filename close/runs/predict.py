@@ -165,7 +165,7 @@ def _with_vector(
     absent = next((row for row in examples if not known.issuperset(image_names(row))), None)
     if absent is not None and missing not in ("zero", "skip"):
         raise DataError(
-            f"{rows.path}: row {absent.id!r} has no image; missing 'skip' leaves such rows out, 'zero' counts them"
+            f"{rows.path}: row {absent.id!r} has no image; --missing skip leaves such rows out, zero counts them"
         )
     return [row for row in examples if known.issuperset(image_names(row))]
 

@@ -131,6 +131,10 @@ def _notes(summary: dict[str, Any]) -> list[str]:
             f"Of {', '.join(off)} captions are much longer or shorter than references, and scores pay for it: "
             "--match-length PHOTOS compares arms that tell as much as their training texts."
         )
+    if photos := summary.get("length_matched_on"):
+        short = [name for name, arm in arms.items() if not arm.get("length_reached", True)]
+        told = f"; no penalty does it for all runs of {', '.join(short)}" if short else ""
+        notes.append(f"Each run's texts are made as long as its training texts, on {photos}{told}.")
     notes += [sentence(found, score) for score, found in list(summary.get("claims", {}).items())[:2]]
     if chosen := summary.get("selected"):
         notes.append(f"Chosen by text: {chosen['arm']}" + _share_of_best(chosen))

@@ -30,6 +30,9 @@ def summarise(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
                 table[name][modality] = {key: interval([run[modality][key] for run in arm["runs"]]) for key in keys}
         if all("length_ratio" in run for run in arm["runs"]):
             table[name]["length_ratio"] = float(np.mean([run["length_ratio"] for run in arm["runs"]]))
+        if all("length" in run for run in arm["runs"]):
+            table[name]["length_penalty"] = [run["length"]["penalty"] for run in arm["runs"]]
+            table[name]["length_reached"] = all(run["length"]["reached"] for run in arm["runs"])
     places = {(arm.get("method", name), arm.get("setting")): name for name, arm in results.items()}
     for name, arm in table.items():
         ends = [places.get((end, arm.get("setting"))) for end in ("none", "image")]

@@ -22,10 +22,11 @@ from close.evaluation.page import write_index_page
 from close.evaluation.side_by_side import side_by_side
 from close.io.files import write_json, write_text
 from close.io.jobs import clear, exclusively
+from close.io.plain import read_plain
 from close.io.record import stamp
 from close.model.language_models.loading import check_language_model
 from close.runs.evaluate import evaluated
-from close.runs.length import LENGTH_FILE, match_length
+from close.runs.length import LENGTH_FILE, check_match, match_length
 from close.runs.recipe import Recipe, checked
 from close.study.arms import Arm, merged, naming
 from close.study.export import FEW, csv_of, latex_of, table_of
@@ -70,15 +71,16 @@ def run_arm(
     Returns:
         Score by name for images in ("image") and for text in ("text"), where there are test rows; for the images of rows to tune
         on ("tuning"); and for texts that stand in for images ("selection"), where there are rows to select by and the arm is
-        trained on text. `length_ratio`: words of what is said of images against the references', where there are any.
+        trained on text. `length_ratio`: words of what is said of images against the references', where there are any; with
+        `photos`, `length`: the `penalty`, and whether texts are as long with it (`reached`).
     """
     recipe, place = run_folder(base, arm, seed, folder)
     train(recipe, place, resume=True)
-    if (matched := (place / LENGTH_FILE).is_file()) and photos is None:
+    if photos is None and (place / LENGTH_FILE).is_file():
         raise RecipeError(f"{place}: its texts' length was matched to photos before (--match-length); give them again")
-    if photos is not None and not matched:
-        match_length(place, photos)
     scores: dict[str, Any] = {}
+    if photos is not None:
+        scores["length"] = _matched(place, recipe, photos)
     looked: tuple[tuple[str, Path | None, Modality], ...]
     looked = (("image", test, "image"), ("text", test, "text"), ("tuning", tune, "image"))
     for name, rows, modality in looked:
@@ -90,6 +92,20 @@ def run_arm(
     if select is not None and recipe.train_on == "text":
         scores["selection"] = _headlines(saved_selection(place, select, image=select_images)["scores"])
     return scores
+
+
+def _matched(run: Path, recipe: Recipe, photos: Path) -> dict[str, Any]:
+    """The length penalty of a run, and whether its texts are as long with it; found on these photos, once.
+
+    Raises:
+        RecipeError: it was found on others.
+    """
+    known = read_plain(run / LENGTH_FILE) if (run / LENGTH_FILE).is_file() else match_length(run, photos)
+    if known.get("of") not in (None, check_match(recipe, photos)):
+        raise RecipeError(
+            f"{run}: its texts' length was matched to other photos than {photos}; give those, or another --out"
+        )
+    return {"penalty": known["length_penalty"], "reached": known["reached"]}
 
 
 def _headlines(scores: dict[str, Any]) -> dict[str, float]:
@@ -138,6 +154,8 @@ def sweep(
     given = (test, tune, select, select_images, photos)
     folder, data, tuner, chooser, images, shown = Path(out), *(None if p is None else Path(p) for p in given)
     _check(base, arms, seeds, folder, data, tuner, chooser, images)
+    if shown is not None:
+        check_match(base, shown)
     results: dict[str, dict[str, Any]] = {}
     with exclusively(folder, "is being made"):
         clear(folder)

@@ -1,4 +1,4 @@
-"""Groups of captions that say the same, as several people write them of one photo."""
+"""Groups of captions of one photo, as several people write them: in other words, and each another part."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Paraphrase"]
 
 @VERBS.register("paraphrase")
 class Paraphrase(Verb):
-    """Write groups of captions that say the same as the captions of a file."""
+    """Write groups of captions that each say a part of what a caption of a file says."""
 
     instruction = "Write {number} different captions of the photo that the caption describes."
     fields = ("paraphrase",)

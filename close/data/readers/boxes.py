@@ -63,29 +63,33 @@ class CocoBoxes(Reader):
 class CocoResults(Reader):
     """A row for each box, its image the box; what is in it is a number, which only the instances' file names.
 
-    Such a file names no pictures: that of `image_id` 139 is the one whose name ends in this number (`000000000139.jpg`).
+    Such a file names no pictures: that of `image_id` 139 is the one whose name ends in this number (`000000000139.jpg`); a text
+    is its name.
     """
 
     reads = "COCO's results, as detectors write them: a list of image_id, bbox, category_id, score"
     uses: ClassVar[tuple[str, ...]] = ("images",)
 
     def records(self) -> Iterator[tuple[str, Any]]:
-        self.names, endings = dict[str, list[str]](), picture_suffixes()
-        folder = Path(self.pictures)
+        self.names, self.numbers = dict[str, list[str]](), dict[str, list[str]]()
+        folder, endings = Path(self.pictures), picture_suffixes()
         for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if (ending := re.search(r"0*(\d+)$", file.stem)) and file.suffix.lower() in endings:
-                self.names.setdefault(ending[1], []).append(file.name)
-        for number, (where, found) in enumerate(json_items(self.path, encoding=self.options.encoding), 1):
-            yield where, (number, found)
+            if file.suffix.lower() in endings:
+                for key in {file.name, file.stem}:
+                    self.names.setdefault(key, []).append(file.name)
+                if number := re.search(r"0*(\d+)$", file.stem):
+                    self.numbers.setdefault(number[1], []).append(file.name)
+        for place, (where, found) in enumerate(json_items(self.path, encoding=self.options.encoding), 1):
+            yield where, (place, found)
 
     def row(self, record: Any, where: str) -> Values:
         number, record = record
         image, box = get(record, "image_id", (int, str), where), get(record, "bbox", list, where)
-        named = self.names.get(str(image), [])
+        named = (self.names.get(image) if isinstance(image, str) else None) or self.numbers.get(str(image), [])
         if len(named) != 1:
             what = f"{named[0]} and {named[1]} do" if named else "none does"
             raise DataError(
-                f"{where}: 'image_id' is {shown(image)}: expected one picture in {self.pictures} whose name ends so; {what}"
+                f"{where}: 'image_id' is {shown(image)}: expected one picture in {self.pictures} of this number or name; {what}"
             )
         told = {key: record[key] for key in ("category_id", "score") if key in record}
         values = {"id": str(number), "meta": {"image_id": image, "box": box, **told}}

@@ -149,8 +149,12 @@ class TestBoxes:
         meta = {"image_id": 42, "box": [258.15, 41.29, 348.26, 243.78], "category_id": 18, "score": 0.236}
         assert got == {"id": "1", "image": f"{name}#xywh=258.15,41.29,348.26,243.78", "meta": meta}
         picture(tmp_path / "other_42.jpg")
-        with pytest.raises(DataError, match=r"whose name ends so; .* and .* do"):
+        with pytest.raises(DataError, match=r"of this number or name; .* and .* do"):
             rows("coco-results", tmp_path / "detections.json")
+        named = put(
+            tmp_path / "named.json", [DETECTED[0] | {"image_id": key} for key in (name, name.rpartition(".")[0])]
+        )
+        assert [row["image"] for row in rows("coco-results", named)] == [got["image"]] * 2
         with pytest.raises(DataError, match=r"'image_id' is 43: expected one picture in .* none does"):
             rows("coco-results", put(tmp_path / "other.json", [DETECTED[0] | {"image_id": 43}]))
 

@@ -15,10 +15,12 @@ from close.data.rows import RowFile
 from close.errors import DataError, MismatchError, RecipeError
 from close.mini import export
 from close.runs.evaluate import evaluated
-from close.runs.length import LENGTH_FILE, match_length, mean_length, search
+from close.runs.length import LENGTH_FILE, match_length, mean_length, outcome, search
 from close.runs.recipe import Recipe
 from close.tasks import get_task
 from close.training.train import train
+
+NEWS = {"id": "a", "source": "a ring", "context": "an article", "target": "a ring"}
 
 
 @pytest.fixture(scope="module")
@@ -140,8 +142,42 @@ def test_a_photo_that_cannot_be_read_is_left_out(world, run, tmp_path):
     shutil.rmtree(tmp_path / "photos")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "broken.png").write_bytes(b"none")
-    with pytest.raises(DataError, match="no photo could be read"):
+    with pytest.raises(DataError, match=r"no photo could be read, the first: .*broken\.png"):
         match_length(run, tmp_path / "photos")
+
+
+def test_a_score_is_the_mean_log_probability_whatever_the_penalty(world, run):
+    """As the likelihood of the text itself, given as a label, has it."""
+    captioner, photo = close.load(run), world / "val" / "images" / "val-0-000000.png"
+    for penalty in (0.0, 0.7, 1.0, 2.0):
+        for output in captioner(photo, n=3, length_penalty=penalty).candidates:
+            said = captioner(photo, labels=[output.text, "a ring"], decode="score", normalise=True, n=2)
+            wanted = next(one.score for one in said.candidates if one.text == output.text)
+            assert output.score == pytest.approx(wanted, abs=1e-4), (penalty, output.text)
+    first = captioner(photo, length_penalty=0.0)
+    assert first.text == captioner(photo, n=3, length_penalty=0.0).candidates[0].text
+
+
+def test_a_confidence_of_before_is_not_taken_for_another_length(cli, world, run, caplog):
+    export(world / "more", "val", 40)
+    done = cli("calibrate", str(run), str(world / "more" / "eval.jsonl"), "--metric", "cider", "--at-least", "10")
+    assert done.code == 0, done.err
+    photo = world / "val" / "images" / "val-0-000000.png"
+    assert close.load(run)(photo).confidence is not None
+    config = json.loads((run / "generation_config.json").read_text())
+    (run / "generation_config.json").write_text(json.dumps(config | {"length_penalty": 2.0}))
+    captioner = close.load(run)
+    assert captioner(photo).confidence is None
+    assert captioner(photo, length_penalty=1.0).confidence is not None
+
+
+def test_what_came_of_it_is_told():
+    tried = [{"length_penalty": 0.5, "characters": 40.0}, {"length_penalty": 1.0, "characters": 55.0}]
+    found = {"length_penalty": 0.5, "found": 40.0, "photos": 9, "wanted": 45.0, "reached": False, "tried": tried}
+    assert "jumps from 40.0 (at 0.5) to 55.0 (at 1)" in outcome(found)
+    assert "no penalty makes them as short" in outcome(found | {"wanted": 30.0})
+    assert "no penalty makes them as long" in outcome(found | {"wanted": 70.0})
+    assert "\n" not in outcome(found | {"reached": True})
 
 
 def test_what_has_no_length_is_refused(world, run, tmp_path):
@@ -149,6 +185,8 @@ def test_what_has_no_length_is_refused(world, run, tmp_path):
         match_length(run, world / "val" / "images", task="entailment")
     with pytest.raises(RecipeError, match="not trained on 'news'"):
         match_length(run, world / "val" / "images", task="news")
+    with pytest.raises(RecipeError, match="'news' asks something of each photo: give rows with images and contexts"):
+        match_length(run, world / "val" / "images", task="news", like=tiny.write_jsonl(tmp_path / "n.jsonl", [NEWS]))
     config = json.loads((run / "generation_config.json").read_text())
     (run / "generation_config.json").write_text(json.dumps(config | {"num_beams": 1}))
     with pytest.raises(RecipeError, match="without beams"):
@@ -178,6 +216,7 @@ class TestTrainAndMatch:
         before = (run / LENGTH_FILE).stat().st_mtime_ns
         assert cli(*wanted, str(photos), "--resume").code == 0
         assert (run / LENGTH_FILE).stat().st_mtime_ns == before
+        assert "matched before, and kept" in cli(*wanted, str(photos), "--resume").err
         (run / LENGTH_FILE).unlink()  # as if stopped between the two
         assert cli(*wanted, str(photos), "--resume").code == 0
         assert json.loads((run / LENGTH_FILE).read_text())["tried"] == saved["tried"]
@@ -186,8 +225,9 @@ class TestTrainAndMatch:
         ("photos", "task", "said"),
         [
             ("nowhere", "caption", "no such file or folder"),
-            ("text.jsonl", "caption", "no row has an image"),
+            ("text.jsonl", "caption", "no photo is there, and no row has an image"),
             ("val/images", "entailment", "closed set"),
+            ("val/images", "vqa", "asks something of each photo"),
         ],
     )
     def test_what_cannot_be_is_told_before_it_trains(self, cli, world, recipe, tmp_path, photos, task, said):

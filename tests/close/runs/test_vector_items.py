@@ -238,6 +238,8 @@ class TestCommand:
         ran = cli("caption", run, "--vectors", "broken.npy", "--json")
         assert (ran.code, len(ran.messages), len(ran.out.splitlines())) == (1, 1, 12)
         assert "1 of 12 items could not be read: broken.npy: row 4 is not finite" in ran.messages[0]
-        assert "give images, or vectors by --vectors" in refused("caption", run)
-        assert "give images, or vectors by --vectors" in refused("caption", run, "p.png", "--vectors", "v.npy")
+        assert "give images or vectors (--vectors), one of the two" in refused("caption", run)
+        assert "give images or vectors (--vectors), one of the two" in refused(
+            "caption", run, "p.png", "--vectors", "v.npy"
+        )
         assert "it goes with --vectors" in refused("caption", run, "p.png", "--modality", "text")

@@ -152,6 +152,17 @@ def test_arms_that_tell_as_much_as_their_texts(recipe, rows, tmp_path):
         assert scores["generation"].get("length_penalty", 1.0) == found["length_penalty"]
     with pytest.raises(RecipeError, match="give them again"):
         sweep(base, arms, [0], rows, tmp_path / "s")
+    other = tiny.picture(tmp_path / "other" / "a.png", seed=1)
+    with pytest.raises(RecipeError, match="matched to other photos"):
+        sweep(base, arms, [0], rows, tmp_path / "s", photos=other.parent)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no file in this folder"):
+        sweep(base, arms, [0], rows, tmp_path / "new", photos=tmp_path / "empty")
+    assert not list((tmp_path / "new").glob("runs/*"))
+    assert "Each run's texts are made as long" in table_of(matched)
+    assert ("no penalty does it for all runs of" in table_of(matched)) == (
+        not all(arm["length_reached"] for arm in matched["arms_scored"].values())
+    )
     for summary in (plain, matched):
         ratio = summary["arms_scored"]["none"]["length_ratio"]
         assert f"| {ratio:.2f} |" in table_of(summary)
