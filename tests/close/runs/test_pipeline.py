@@ -236,7 +236,7 @@ def test_half_precision(run, captioner, pictures):
     assert next(half.model.language_model.parameters()).dtype == torch.bfloat16
     assert all(output.error is None for output in half(pictures))
     with pytest.raises(RecipeError, match="precision"):
-        close.load(run, precision="int8")
+        close.load(run, precision="fp8")
     with pytest.raises(RecipeError, match="device"):
         close.load(run, device="gpu")
 
