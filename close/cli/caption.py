@@ -111,7 +111,7 @@ def caption(
     sample: Annotated[bool, typer.Option("--sample", help="Sample instead of searching.")] = False,
     top_p: Annotated[float | None, typer.Option(help="With --sample.")] = None,
     temperature: Annotated[float | None, typer.Option(help="With --sample.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="With --sample.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="With --sample; 0 without it.")] = None,
     batch_size: BatchSize = 32,
     device: Device = None,
     precision: Precision = "auto",
@@ -133,6 +133,8 @@ def caption(
     from close.runs.vector_items import VectorItems
 
     _check_usage(items, vectors, modality, together, boxes, tiles)
+    found = {"n": n, "rerank": rerank, "min_confidence": min_confidence, "length_penalty": length_penalty}
+    settings = _generation(sample, seed, **found, num_beams=num_beams, top_p=top_p, temperature=temperature)
     spread = None if engine == "local" else pick_engine(engine, workers, address)
     model = load(run, device=device, precision=precision, encoder=encoder, memory=memory)
     source = VectorItems(vectors, model.model.config, str(run), modality) if vectors else None
@@ -140,8 +142,6 @@ def caption(
         raise DataError(f"{vectors}: there are no vectors in it")
     model.check_parts(boxes=boxes is not None, tiles=tiles is not None, frames=frames is not None)
     many = range(len(source)) if source else _items(items or [], model, boxes, tiles, together=together, frames=frames)
-    found = {"n": n, "rerank": rerank, "min_confidence": min_confidence, "length_penalty": length_penalty}
-    settings = _generation(sample, seed, **found, num_beams=num_beams, top_p=top_p, temperature=temperature)
     settings |= {"context": context, "batch_size": batch_size}
     say = _sayer(model, spread, settings | ({"source": source} if source else {}))
     if out is None:
@@ -154,12 +154,15 @@ def caption(
     told.finish(len(many), n, min_confidence, out)
 
 
-def _generation(sample: bool, seed: int, **given: Any) -> dict[str, Any]:
+def _generation(sample: bool, seed: int | None, **given: Any) -> dict[str, Any]:
     """What was given of generation's settings."""
-    if not sample and (lonely := [name for name in ("top_p", "temperature") if given.get(name) is not None]):
+    drawing = {"top_p": given["top_p"], "temperature": given["temperature"], "seed": seed}
+    if not sample and (lonely := [name for name, value in drawing.items() if value is not None]):
         raise typer.BadParameter("it goes with --sample", param_hint=f"--{lonely[0].replace('_', '-')}")
     if sample:
-        given |= {"do_sample": True, "num_beams": given["num_beams"] or 1, "seed": seed}
+        given |= {"do_sample": True, "num_beams": given["num_beams"] or 1, "seed": seed or 0}
+    if given["num_beams"] == 1 and given["length_penalty"] is not None:
+        raise typer.BadParameter("it ranks beams, and there is one: give --num-beams", param_hint="--length-penalty")
     return {key: value for key, value in given.items() if value is not None}
 
 
@@ -171,6 +174,13 @@ def _check_usage(
     boxes: Path | None,
     tiles: str | None,
 ) -> None:
+    from close.data.shards import SUFFIXES
+
+    for item in items or ():
+        if item.suffix.lower() in SUFFIXES:
+            raise typer.BadParameter(
+                f"{item} holds rows: close evaluate says what the run says of theirs", param_hint="ITEMS"
+            )
     if bool(items) == bool(vectors) and not (boxes and not items):
         raise typer.BadParameter("give images or vectors (--vectors), one of the two", param_hint="ITEMS")
     for name, given in {"--together": together, "--boxes": boxes, "--tiles": tiles}.items():

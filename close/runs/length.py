@@ -77,14 +77,7 @@ def match_length(
     captioner = load(place, device=device, precision=precision, encoder=encoder, memory=memory)
     kind = _task(captioner, task)
     wanted = _wanted(captioner, kind, like)
-    items, contexts = _items(photos, kind, captioner.encoder.item_suffixes)
-    chosen = evenly(len(items), sample)
-    read, wrong = _read(captioner, [items[i] for i in chosen], [contexts[i] for i in chosen], batch_size)
-    first = f", the first: {wrong[0]}" if wrong else ""
-    if not read:
-        raise DataError(f"{photos}: no photo could be read{first}")
-    if wrong:
-        tell(f"{len(wrong)} of {len(chosen)} photos could not be read{first}")
+    read, about = _read(captioner, kind, photos, sample, batch_size, tell)
 
     def length(penalty: float) -> float:
         said = [
@@ -98,8 +91,7 @@ def match_length(
     tried = search(length, wanted)  # whatever the run says now: the same photos find the same again
     best = min(tried, key=lambda penalty: (abs(tried[penalty] - wanted), abs(penalty - 1)))
     reached = abs(tried[best] - wanted) <= NEAR * wanted
-    found: dict[str, Any] = {"format": 1, "task": kind.name, "photos": len(chosen) - len(wrong), "length_penalty": best}
-    found |= {"of": photos_sum(items)}
+    found: dict[str, Any] = {"format": 1, "task": kind.name, **about, "length_penalty": best}
     found |= {"wanted": wanted, "found": tried[best], "reached": reached}
     found["tried"] = [{"length_penalty": penalty, "characters": tried[penalty]} for penalty in sorted(tried)]
     found["versions"] = versions()
@@ -192,15 +184,27 @@ def search(length: Callable[[float], float], wanted: float, start: float = 1.0) 
 
 
 def _read(
-    captioner: CloseCaptioner, items: Sequence[Any], contexts: Sequence[str], batch_size: int
-) -> tuple[list[tuple[Sets, list[str], Tensor | None]], list[CloseError]]:
-    """Vectors, contexts and what a memory is searched with, by batch; and why others can't be read."""
+    captioner: CloseCaptioner, task: Task, photos: Any, sample: int, batch_size: int, tell: Callable[[str], None]
+) -> tuple[list[tuple[Sets, list[str], Tensor | None]], dict[str, Any]]:
+    """Vectors, contexts and what a memory is searched with, by batch; and which photos these are.
+
+    Raises:
+        DataError: none can be read; the first is named.
+    """
+    items, contexts = _items(photos, task, captioner.encoder.item_suffixes)
+    chosen = evenly(len(items), sample)
     found, wrong = [], list[CloseError]()
-    for batch in captioner.read(items, batch_size):
+    for batch in captioner.read([items[place] for place in chosen], batch_size):
         wrong += batch.errors.values()
         if batch.good:
-            found.append((batch.sets, [contexts[batch.start + place] for place in batch.good], batch.search))
-    return found, wrong
+            asked = [contexts[chosen[batch.start + place]] for place in batch.good]
+            found.append((batch.sets, asked, batch.search))
+    first = f", the first: {wrong[0]}" if wrong else ""
+    if not found:
+        raise DataError(f"{photos}: no photo could be read{first}")
+    if wrong:
+        tell(f"{len(wrong)} of {len(chosen)} photos could not be read{first}")
+    return found, {"photos": len(chosen) - len(wrong), "of": photos_sum(items)}
 
 
 def _items(photos: str | Path | Sequence[Any], task: Task, suffixes: Sequence[str]) -> tuple[list[Any], list[str]]:

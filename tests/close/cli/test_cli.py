@@ -519,3 +519,19 @@ class TestDiskFull:
             assert ran.messages[0].startswith("error: writing failed, the disk is full")
         finally:
             subprocess.run(["umount", place / "disk"], check=True)
+
+
+def test_rows_are_no_pictures(refused, tmp_path):
+    assert "rows.jsonl holds rows: close evaluate" in refused("caption", tmp_path, "rows.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--seed", "3"), "it goes with --sample"),
+        (("--length-penalty", "2", "--num-beams", "1"), "it ranks beams"),
+        (("--length-penalty", "2", "--sample"), "it ranks beams"),
+    ],
+)
+def test_settings_that_would_change_nothing(refused, tmp_path, given, said):
+    assert said in refused("caption", tmp_path, "p.png", *given)
