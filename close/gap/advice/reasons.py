@@ -68,8 +68,8 @@ def reasons(found: Advice, chosen: Candidate, setting: str, alone: Floats) -> It
     if "shared" in chosen.title.split():
         yield (
             "shared takes away as much wording as the groups tell it of, and says how much when it is fitted: little from fewer "
-            "than 100. It wants training: in a short run (2 epochs of 8) it was behind no adapter, in a whole one ahead "
-            "(experiments/shared)."
+            "than 100. The longer such a run is trained the more it tells, and scores pay for it: match its length (close "
+            "match-length), and choose the steps on validation texts (experiments/shared)."
         )
     if found.search is not None:
         yield _searching(found.search, stand_ins=found.data != "pairs")
