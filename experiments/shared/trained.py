@@ -5,8 +5,9 @@
     python experiments/shared/trained.py --record            # train nothing: write down what is finished
 
 The adapter is fitted on so many groups; the training text is all of it, and the noise behind is the same everywhere, but for one
-arm with less: what `shared` leaves of a text is less, so that the same noise hides more of it. Seeds, warm-up and the length of training vary. Each run is scored as it comes, and with texts as long as those of training
-(`close match-length`, on other pictures). Writes trained.json, .md and .png beside this file.
+arm with less: what `shared` leaves of a text is less, so that the same noise hides more of it. Seeds, warm-up and the length of
+training vary. Each run is scored as it comes, and with texts as long as those of training (`close match-length`, on other
+pictures). Writes trained.json, .md and .png beside this file.
 """
 
 from __future__ import annotations
