@@ -68,8 +68,9 @@ def reasons(found: Advice, chosen: Candidate, setting: str, alone: Floats) -> It
     if "shared" in chosen.title.split():
         yield (
             "shared takes away as much wording as the groups tell it of, and says how much when it is fitted: little from fewer "
-            "than 100. The longer such a run is trained the more it tells, and scores pay for it: match its length (close "
-            "match-length), and choose the steps on validation texts (experiments/shared)."
+            "than 100. It has a length of training: a short run (2 epochs of 8) wants less noise behind it, and the longer "
+            "one is trained the more it tells: match its length (close match-length), and choose steps and noise on "
+            "validation texts (experiments/shared)."
         )
     if found.search is not None:
         yield _searching(found.search, stand_ins=found.data != "pairs")
