@@ -191,6 +191,10 @@ class Lab:
             tell(f"{group}, {title}, seed {seed}: {told} in {time.perf_counter() - begun:.0f} s")
         return {"seed": seed, **found}
 
+    def three_ways(self, rows: Path) -> dict[str, dict[str, Any]]:
+        """Looks at rows: both ways, and "alike", with texts as long as those of training, matched on validation pictures."""
+        return both_ways(rows) | {"alike": {"data": rows, "match": self.data("val") / "images"}}
+
     def gathered(
         self,
         settings: Mapping[str, Mapping[str, Any]],

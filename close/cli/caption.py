@@ -174,10 +174,10 @@ def _check_usage(
     boxes: Path | None,
     tiles: str | None,
 ) -> None:
-    from close.data.shards import SUFFIXES
+    from close.data.shards import is_rows
 
     for item in items or ():
-        if item.suffix.lower() in SUFFIXES:
+        if not item.is_dir() and is_rows(item):
             raise typer.BadParameter(
                 f"{item} holds rows: close evaluate says what the run says of theirs", param_hint="ITEMS"
             )

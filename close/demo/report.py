@@ -26,12 +26,8 @@ NAMES = {
 WIDTH, HEIGHT = 640, 220
 
 
-def write_report(folder: Path, results: dict[str, Any], test: RowFile, photos: int) -> None:
-    """Write `report.html`, one file that needs nothing else.
-
-    Args:
-        photos: how many, on which lengths were matched.
-    """
+def write_report(folder: Path, results: dict[str, Any], test: RowFile) -> None:
+    """Write `report.html`, one file that needs nothing else."""
     world = world_of(test[0].meta["facts"])
     names = {name: text.format(world.items) for name, text in NAMES.items()}
     environment = Environment(
@@ -39,7 +35,6 @@ def write_report(folder: Path, results: dict[str, Any], test: RowFile, photos: i
     )
     page = environment.get_template("report.html.j2").render(
         results=results,
-        photos=photos,
         names=names,
         world=world,
         pictures=_pictures(folder, test, world, names),

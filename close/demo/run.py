@@ -110,6 +110,7 @@ def _run(folder: Path, world: World, seed: int, scenes: int, epochs: float | Non
         "world": world.name,
         "train_captions": scenes * 5,
         "test_pictures": TEST_SCENES,
+        "photos": PHOTO_SCENES,
         "seed": seed,
         "recipes": METHODS,
         "training": training,
@@ -119,7 +120,7 @@ def _run(folder: Path, world: World, seed: int, scenes: int, epochs: float | Non
         **stamp(folder / "runs"),
     }
     write_json(folder / "results.json", results)
-    write_report(folder, results, open_rows(test_data), PHOTO_SCENES)
+    write_report(folder, results, open_rows(test_data))
     _print(results, world)
 
 

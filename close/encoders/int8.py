@@ -13,7 +13,7 @@ from close.encoders.base import ContrastiveEncoder
 from close.errors import RecipeError
 from close.fast.packing import pack
 from close.fast.precision import INT8
-from close.fast.probe import fast_report
+from close.fast.probe import why_off
 
 __all__ = ["ENOUGH", "in_int8"]
 
@@ -43,7 +43,7 @@ def in_int8(encoder: ContrastiveEncoder) -> ContrastiveEncoder:
             f"precision int8 is for the CPU, and encoder {encoder.name} is on {encoder.device}: take bf16"
         )
     for path in ("packed_layers", INT8):
-        if why := fast_report()[path]["reason"]:
+        if why := why_off(path):
             raise RecipeError(f"precision int8 can't be taken here: {why}")
     before = _features(encoder)
     pack(encoder.model, int8=True)

@@ -19,18 +19,22 @@ from close.errors import reason
 from close.fast.families import FAMILIES
 from close.fast.switch import VARIABLE, is_allowed
 
-__all__ = ["fast_report", "is_on"]
+__all__ = ["fast_report", "is_on", "why_off"]
 
 
 def is_on(path: str) -> bool:
     """Whether this fast path (a name of `fast_report`) is taken here."""
-    return is_allowed() and not _probed(path)
+    return why_off(path) is None
+
+
+def why_off(path: str) -> str | None:
+    """Why this fast path is not taken here; None where it is."""
+    return (_probed(path) or None) if is_allowed() else f"turned off by {VARIABLE}=0"
 
 
 def fast_report() -> dict[str, dict[str, Any]]:
     """Every fast path by name: `on`, and the `reason` why not (None where it is on)."""
-    off = None if is_allowed() else f"turned off by {VARIABLE}=0"
-    reasons = {path: off or _probed(path) or None for path in _PROBES}
+    reasons = {path: why_off(path) for path in _PROBES}
     return {path: {"on": why is None, "reason": why} for path, why in reasons.items()}
 
 

@@ -88,7 +88,7 @@ def distinct(
         lacking = [row for row in lacking if len(found[row]) < n]
         if not lacking:
             break
-    kept = [[Candidate(*one) for one in list(texts.items())[:n]] for texts in found]
+    kept = ([Candidate(*one) for one in list(texts.items())[:n]] for texts in found)
     return [tuple(sorted(several, key=lambda one: one.score, reverse=True) if again else several) for several in kept]
 
 

@@ -122,9 +122,9 @@ def settings_of(
         found |= {"normalise": normalise}
     else:
         found["num_beams"] = beams
-        own = {"length_penalty": getattr(config, "length_penalty", None)} | dict(generation)
-        if own["length_penalty"] not in (None, 1.0):  # `match_length` may have changed the run's own
-            found["length_penalty"] = _plain(own["length_penalty"])
+        penalty = generation.get("length_penalty", getattr(config, "length_penalty", None))
+        if penalty not in (None, 1.0):  # `match_length` may have changed the run's own
+            found["length_penalty"] = _plain(penalty)
         others = {key: value for key, value in generation.items() if key not in ("num_beams", "length_penalty")}
         found |= {key: _plain(value) for key, value in others.items() if value != getattr(config, key, None)}
     if rerank or samples:

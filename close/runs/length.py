@@ -113,10 +113,10 @@ def check_match(recipe: Recipe, photos: str | Path) -> str:
     """
     task = get_task(recipe.parts()[0].task)
     _open_ended(task, "the recipe")
-    return photos_sum(_items(photos, task, load_encoder(recipe.encoder).item_suffixes)[0])
+    return _photos_sum(_items(photos, task, load_encoder(recipe.encoder).item_suffixes)[0])
 
 
-def photos_sum(items: Sequence[Any]) -> str:
+def _photos_sum(items: Sequence[Any]) -> str:
     """A sum of the names of photos, wherever they lie."""
     names = (Path(str(item_name(item))).name for item in items)
     return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
@@ -204,7 +204,7 @@ def _read(
         raise DataError(f"{photos}: no photo could be read{first}")
     if wrong:
         tell(f"{len(wrong)} of {len(chosen)} photos could not be read{first}")
-    return found, {"photos": len(chosen) - len(wrong), "of": photos_sum(items)}
+    return found, {"photos": len(chosen) - len(wrong), "of": _photos_sum(items)}
 
 
 def _items(photos: str | Path | Sequence[Any], task: Task, suffixes: Sequence[str]) -> tuple[list[Any], list[str]]:
@@ -217,12 +217,11 @@ def _items(photos: str | Path | Sequence[Any], task: Task, suffixes: Sequence[st
         raise DataError(f"{photos}: no such file or folder; expected photos, or rows with images")
     if not (isinstance(photos, (str, Path)) and is_rows(photos)):
         items = expand(photos, suffixes)[0]
-        try:
-            return items, [task.context(Row(id="item"))] * len(items)
-        except DataError:
+        if task.asks:
             raise RecipeError(
                 f"task {task.name!r} asks something of each photo: give rows with images and contexts, not {shown(str(photos))}"
-            ) from None
+            )
+        return items, [""] * len(items)
     rows = [row for row in open_rows(photos) if row.image is not None]
     if not rows:
         raise DataError(f"{photos}: no photo is there, and no row has an image")

@@ -100,11 +100,14 @@ def _matched(run: Path, recipe: Recipe, photos: Path) -> dict[str, Any]:
     Raises:
         RecipeError: it was found on others.
     """
-    known = read_plain(run / LENGTH_FILE) if (run / LENGTH_FILE).is_file() else match_length(run, photos)
-    if known.get("of") not in (None, check_match(recipe, photos)):
-        raise RecipeError(
-            f"{run}: its texts' length was matched to other photos than {photos}; give those, or another --out"
-        )
+    if not (run / LENGTH_FILE).is_file():
+        known = match_length(run, photos)
+    else:
+        known = read_plain(run / LENGTH_FILE)
+        if known.get("of") not in (None, check_match(recipe, photos)):
+            raise RecipeError(
+                f"{run}: its texts' length was matched to other photos than {photos}; give those, or another --out"
+            )
     return {"penalty": known["length_penalty"], "reached": known["reached"]}
 
 
@@ -153,9 +156,7 @@ def sweep(
     base = filled_in(base, Path(out))
     given = (test, tune, select, select_images, photos)
     folder, data, tuner, chooser, images, shown = Path(out), *(None if p is None else Path(p) for p in given)
-    _check(base, arms, seeds, folder, data, tuner, chooser, images)
-    if shown is not None:
-        check_match(base, shown)
+    _check(base, arms, seeds, folder, data, tuner, chooser, images, shown)
     results: dict[str, dict[str, Any]] = {}
     with exclusively(folder, "is being made"):
         clear(folder)
@@ -183,6 +184,7 @@ def _check(
     tune: Path | None,
     select: Path | None,
     select_images: Path | None,
+    photos: Path | None,
 ) -> None:
     """Every arm as a whole recipe, and what it is scored on, before the first is trained."""
     names = [arm.name for arm in arms]
@@ -216,6 +218,8 @@ def _check(
         if select is None:
             raise RecipeError("--select-image goes with --select: images that the selection's texts are made like")
         check_rows(f"--select-image {select_images}", open_vectors(select_images, "image"), encoder())
+    if photos is not None:
+        check_match(base, photos)
 
 
 def _write(folder: Path, summary: dict[str, Any]) -> None:

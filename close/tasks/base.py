@@ -42,6 +42,15 @@ class Task:
         """Text after the prefix in the language model's input; empty for none."""
         return row.context
 
+    @property
+    def asks(self) -> bool:
+        """Whether it asks something of each item, its context: no row of it is without."""
+        try:
+            self.context(Row(id="item"))
+        except DataError:
+            return True
+        return False
+
     def prompt(self, context: str, instruct: bool) -> str:
         """The context as the language model reads it: behind the instruction where one model serves several tasks (OFA)."""
         if not instruct:

@@ -21,7 +21,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lab import looked, matched
+from lab import looked, matched, noise
 
 from close.demo.run import EPOCHS, METHODS, PHOTO_SCENES, TEST_SCENES, TRAIN_SCENES, TRAINING
 from close.encoders import load_encoder
@@ -99,9 +99,7 @@ def arms(noises: list[float]) -> list[Arm]:
         if name != "close":
             found.append(Arm(name, changes | training))
             continue
-        found += [
-            Arm(f"close {noise:g}", {"adapter": [{"gaussian": {"cosine": noise}}]} | training) for noise in noises
-        ]
+        found += [Arm(f"close {cosine:g}", {"adapter": [noise(cosine)]} | training) for cosine in noises]
     return found
 
 

@@ -26,7 +26,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lab import WARM_UPS, Lab, arms_table, both_ways, dots, noise, parser, shared_by, summary
+from lab import WARM_UPS, Lab, arms_table, dots, noise, parser, shared_by, summary
 from worlds import mini, spread, unit
 
 from close.adapters import build_adapter
@@ -156,8 +156,7 @@ def main() -> None:
     made.set_defaults(out=Path(__file__).with_suffix(".json"))
     lab = Lab(made.parse_args(), scores=("cider", "attribute_accuracy", "attribute_recall"))
     rows, test = lab.data("train") / "captions.jsonl", lab.data("test") / "eval.jsonl"
-    looks = both_ways(test) | {"alike": {"data": test, "match": lab.data("val") / "images"}}
-    runs = lab.gathered(WARM_UPS, arms(lab, rows), lab.recipe(rows), looks)
+    runs = lab.gathered(WARM_UPS, arms(lab, rows), lab.recipe(rows), lab.three_ways(test))
     tables = {name: {arm: summary(each, lab.keys) for arm, each in table.items()} for name, table in runs.items()}
     record = {"cosines": cosines(lab), "noise": COSINE, "arms": tables, "runs": runs}
     lab.finish(record, markdown, lambda made, to: dots(tables, "cider", to))

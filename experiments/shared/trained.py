@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lab import Lab, Run, arms_table, both_ways, dots, noise, parser, shared_by, summary
+from lab import Lab, Run, arms_table, dots, noise, parser, shared_by, summary
 
 from close.mini.export import CAPTIONS_PER_SCENE
 from close.study.results import interval
@@ -35,14 +35,16 @@ SETTINGS = {
 
 def arms(lab: Lab, rows: Path) -> dict[str, dict[str, Any]]:
     """Adapters by title, fitted on the first groups."""
-    found, lines = {PLAIN: {"adapter": [noise(COSINE)]}}, rows.read_text(encoding="utf-8").splitlines(keepends=True)
+    found, stages = {PLAIN: {"adapter": [noise(COSINE)]}}, dict[str, Any]()
+    lines = rows.read_text(encoding="utf-8").splitlines(keepends=True)
     for groups in (count for count in GROUPS if count <= lab.args.scenes):
         file = lab.work / "data" / f"first-{groups}-of-{lab.args.scenes}.jsonl"
         if not file.is_file():
             file.write_text("".join(lines[: groups * CAPTIONS_PER_SCENE]), encoding="utf-8")
-        found[f"{groups} groups"] = {"adapter": [shared_by(file), noise(COSINE)]}
-    found[f"{groups} groups, noise {LESS}"] = {"adapter": [shared_by(file), noise(LESS)]}
-    return found
+        stages[f"{groups} groups"] = shared_by(file)
+    found |= {title: {"adapter": [stage, noise(COSINE)]} for title, stage in stages.items()}
+    most = list(stages.items())[-1:]
+    return found | {f"{title}, noise {LESS}": {"adapter": [stage, noise(LESS)]} for title, stage in most}
 
 
 def against(plain: list[Run], runs: list[Run], look: str) -> dict[str, Any] | None:
@@ -71,8 +73,7 @@ def main() -> None:
     made.set_defaults(out=Path(__file__).with_suffix(".json"), seeds=[0, 1], steps=1875)
     lab = Lab(made.parse_args())
     rows, test = lab.data("train") / "captions.jsonl", lab.data("test") / "eval.jsonl"
-    looks = both_ways(test) | {"alike": {"data": test, "match": lab.data("val") / "images"}}
-    runs = lab.gathered(SETTINGS, arms(lab, rows), lab.recipe(rows), looks)
+    runs = lab.gathered(SETTINGS, arms(lab, rows), lab.recipe(rows), lab.three_ways(test))
     tables = {name: {arm: summary(each, lab.keys) for arm, each in table.items()} for name, table in runs.items()}
     for name, table in runs.items():
         for arm, each in table.items():

@@ -15,12 +15,12 @@ from close.data.rows import RowFile
 from close.encoders import load_encoder
 from close.errors import RecipeError
 from close.fast.int8 import Int8Linear
-from close.fast.probe import fast_report
+from close.fast.probe import is_on
 from close.mini import export
 from close.vectors.cache import cached_table
 
 pytestmark = pytest.mark.skipif(
-    not fast_report()["int8"]["on"], reason="this machine has no products in 8 bits: the refusal is tested elsewhere"
+    not is_on("int8"), reason="this machine has no products in 8 bits: the refusal is tested elsewhere"
 )
 FAMILIES = ("open_clip_dir", "coca_dir", "hf_clip_dir", "hf_siglip_dir", "hf_siglip2_dir", "hf_clap_dir")
 
