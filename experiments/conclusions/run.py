@@ -4,10 +4,11 @@
     python experiments/conclusions/run.py --seeds 1           # in a second process
     python experiments/conclusions/run.py --record            # train nothing: write down what is finished
 
-Each method has two trials of its own (its noise, or label smoothing where it has none). The better on validation pictures, with
-a seed that is not used again, is trained in every setting with every seed, and scored on validation and on test pictures. A claim
-compares two methods in the same settings with the same seeds (`close.study.claims`), corrected for the number of claims. The runs
-of the first setting are searched with several length penalties too: accuracy against recall of attributes, which CIDEr mixes.
+Each method has two trials of its own (its noise, or label smoothing where it has none). The better on validation pictures, told
+alike, with a seed that is not used again, is trained in every setting with every seed, and scored on validation and on test
+pictures. A claim compares two methods in the same settings with the same seeds (`close.study.claims`), corrected for the number
+of claims. The runs of the first setting are searched with several length penalties too: accuracy against recall of attributes,
+which CIDEr mixes.
 Everything is judged twice: as trained, and with every run's texts made as long as those of training (`close match-length`).
 
 Writes results.json, .md and .png beside this file.
@@ -92,6 +93,7 @@ def gathered(lab: Lab) -> Iterator[tuple[str, str, Run]]:
     base = lab.recipe(rows)
     looks: dict[str, dict[str, Any]] = {split: {"data": lab.data(split) / "eval.jsonl"} for split in ("val", "test")}
     looks |= {f"{split}{ALIKE}": look | {"match": looks["val"]["data"]} for split, look in looks.items()}
+    trials = {split: look for split, look in looks.items() if split.startswith("val")}
     searched = {f"test, {p:g}": looks["test"] | {"length_penalty": p} for p in PENALTIES}
 
     def run(group: str, title: str, method: str, trial: int, seed: int, looks: Mapping[str, Any]) -> Run | None:
@@ -100,12 +102,9 @@ def gathered(lab: Lab) -> Iterator[tuple[str, str, Run]]:
 
     picked = {}
     for method in METHODS:
-        tried = [
-            run("trials", f"{method}, trial {trial}", method, trial, TUNING_SEED, {"val": looks["val"]})
-            for trial in range(2)
-        ]
+        tried = [run("trials", f"{method}, trial {trial}", method, trial, TUNING_SEED, trials) for trial in range(2)]
         if None not in tried:
-            picked[method] = max(range(2), key=lambda trial: tried[trial]["val"]["cider"])
+            picked[method] = max(range(2), key=lambda trial: tried[trial][f"val{ALIKE}"]["cider"])
             yield from (("trials", f"{method}, trial {trial}", found) for trial, found in enumerate(tried))
     for seed, setting, (method, trial) in product(lab.args.seeds, lab.args.settings, picked.items()):
         wanted = looks | (searched if setting == "as it is" else {})
