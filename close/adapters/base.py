@@ -56,8 +56,9 @@ class GapAdapter(nn.Module):
     """Carries unit vectors of one modality to where the language model expects them.
 
     A member overrides `text` (the training side), `image` (the test side) or both; they take and return raw vectors, so that
-    stages compose, and calling the adapter makes unit rows once, at the end. Randomness belongs to `text` alone, and only in
-    training mode: in evaluation mode `noise` is None.
+    stages compose, and calling the adapter makes unit rows once, at the end. Randomness belongs to `text`, and only in training
+    mode: in evaluation mode `noise` is None. What `text` does of a member that is `noise_alone` is done to images too where a
+    model is trained on these.
 
     What is learnt from data lives in registered buffers whose shapes follow from `dim` and the options, so that a fitted
     adapter travels inside a checkpoint's safetensors. `needs` says which data `fit` asks for, `trusted` how many rows of them
@@ -71,6 +72,7 @@ class GapAdapter(nn.Module):
 
     name: ClassVar[str]
     needs: ClassVar[Needs] = "nothing"
+    noise_alone: ClassVar[bool] = False
     advice: ClassVar[tuple[Advised, ...]] = ()
     trusted: int = 0
     fitted: Tensor
@@ -111,6 +113,11 @@ class GapAdapter(nn.Module):
     def image(self, x: Tensor) -> Tensor:
         """Test side: (B, dim) → (B, dim)."""
         return x
+
+    def side(self, x: Tensor, modality: Modality, noise: RowNoise | None = None) -> Tensor:
+        """The side that `modality` names; images with `noise` are those that a model is trained on."""
+        noised = noise is not None and self.noise_alone
+        return self.text(x, noise) if modality == "text" or noised else self.image(x)
 
     def fit(self, *, text: Any = None, image: Any = None, groups: Any = None, quiet: bool = False) -> GapAdapter:
         """Learn from embeddings what `needs` names; returns self.
@@ -195,15 +202,13 @@ class GapAdapter(nn.Module):
         """
         if not self.is_fitted:
             raise NotFittedError(f"adapter {self.name!r} is not fitted: call fit(text=…, image=…) or load a fitted one")
-        if modality == "image":
-            return F.normalize(self.image(x), dim=-1)
-        if modality != "text":
+        if modality not in ("text", "image"):
             raise RecipeError(f"modality is 'text' or 'image', not {modality!r}")
         if not (self.training and noisy):
-            return F.normalize(self.text(x, None), dim=-1)
+            return F.normalize(self.side(x, modality), dim=-1)
         if seeds is None:
             seeds = torch.randint(torch.iinfo(torch.int64).max, (len(x),), device=x.device)
-        return F.normalize(self.text(x, RowNoise(seeds)), dim=-1)
+        return F.normalize(self.side(x, modality, RowNoise(seeds)), dim=-1)
 
     def save_files(self, folder: Path) -> None:
         """Write what is too large for a checkpoint's tensors beside them; nothing for most."""
@@ -247,8 +252,7 @@ class Adapted:
         return int(self.shape[0])
 
     def __getitem__(self, index: Any) -> Tensor:
-        x = as_tensor(self.rows[index])
-        x = self.stage.text(x, None) if self.side == "text" else self.stage.image(x)
+        x = self.stage.side(as_tensor(self.rows[index]), self.side)
         return F.normalize(x, dim=-1) if self.stage.renorm else x
 
 
@@ -290,19 +294,20 @@ class Chain(GapAdapter):
             image = None if image is None else Adapted(image, stage, "image")
         return self
 
-    def text(self, x: Tensor, noise: RowNoise | None) -> Tensor:
-        """The stages' text sides in turn."""
+    def side(self, x: Tensor, modality: Modality, noise: RowNoise | None = None) -> Tensor:
+        """The stages' sides in turn."""
         for stage in self.members:
-            x = stage.text(x, noise)
+            x = stage.side(x, modality, noise)
             x = F.normalize(x, dim=-1) if stage.renorm else x
         return x
 
+    def text(self, x: Tensor, noise: RowNoise | None) -> Tensor:
+        """The stages' text sides in turn."""
+        return self.side(x, "text", noise)
+
     def image(self, x: Tensor) -> Tensor:
         """The stages' image sides in turn."""
-        for stage in self.members:
-            x = stage.image(x)
-            x = F.normalize(x, dim=-1) if stage.renorm else x
-        return x
+        return self.side(x, "image")
 
     def save_files(self, folder: Path) -> None:
         """The stages' files."""

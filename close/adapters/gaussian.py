@@ -38,7 +38,7 @@ class Identity(GapAdapter):
 
 @ADAPTERS.register("gaussian")
 class Gaussian(GapAdapter):
-    """Isotropic Gaussian noise on the text side.
+    """Isotropic Gaussian noise on what a model is trained on, texts as a rule.
 
     Formula: unit(t + w·N(0, I)); given a cosine c, w = ‖t‖·√((1/c² − 1)/d).
     Paper: CLOSE (Gu et al., ICCV 2023); CapDec (Nukrai et al., Findings of EMNLP 2022).
@@ -55,6 +55,7 @@ class Gaussian(GapAdapter):
     """
 
     name = "gaussian"
+    noise_alone = True
 
     def __init__(
         self,

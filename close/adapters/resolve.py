@@ -78,6 +78,12 @@ def check_adapter(spec: Any, *, trains_on: Modality | None = None) -> None:
             given |= {"text"} if "text" in given else {"text", "groups"}
         if trains_on and not isinstance(spec, GapAdapter) and not adapter.wants <= given:
             raise _lacks_data(adapter)
+        on_images = adapter.noise_alone or type(adapter).image is not GapAdapter.image
+        if trains_on == "image" and adapter.name != "none" and not on_images:
+            raise RecipeError(
+                f"adapter {adapter.name!r} moves texts alone, and does nothing where a model is trained on images "
+                "(`train_on: image`): leave it out"
+            )
 
 
 def check_tables(spec: Any, encoder: Callable[[], Any]) -> None:

@@ -16,7 +16,7 @@ __all__ = ["UniformBall"]
 
 @ADAPTERS.register("uniform")
 class UniformBall(GapAdapter):
-    """Noise drawn evenly from a ball on the text side; no draw is larger than its radius.
+    """Noise drawn evenly from a ball, on what a model is trained on; no draw is larger than its radius.
 
     Formula: unit(t + r·U^(1/d)·g/‖g‖), g ~ N(0, I), U ~ U(0, 1); cosine c = 1/√(1 + r²·d/(d + 2)).
     Paper: CapDec, its uniform variant (Nukrai et al., Findings of EMNLP 2022).
@@ -29,6 +29,7 @@ class UniformBall(GapAdapter):
     """
 
     name = "uniform"
+    noise_alone = True
 
     def __init__(
         self, dim: int, *, radius: float | None = None, cosine: float | None = None, renorm: bool = False

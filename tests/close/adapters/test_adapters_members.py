@@ -297,12 +297,25 @@ def test_cosine_means_the_same_strength(name, cosine):
     assert (x * out).sum(1).mean().item() == pytest.approx(cosine, abs=0.01)
 
 
-def test_noise_is_off_outside_training_and_on_images(probe):
+def test_noise_is_on_what_is_trained_on_and_off_in_use(pairs, probe):
+    seeds = row_seeds(1, 0, torch.arange(len(probe[0])))
     for spec in ({"gaussian": {"std": 0.3}}, {"uniform": {"radius": 0.3}}):
         adapter = build_adapter(spec, DIM)
-        close_to(run(adapter, probe[0]), probe[0])
-        close_to(adapter.train()(torch.from_numpy(probe[1]), "image").numpy(), probe[1])
-        assert not np.allclose(adapter(torch.from_numpy(probe[0]), "text").numpy(), probe[0], atol=0.05)
+        for modality, x in zip(("text", "image"), probe, strict=True):
+            close_to(run(adapter.eval(), x, modality), x)
+            noised = adapter.train()(torch.from_numpy(x), modality, seeds)
+            assert not np.allclose(noised.numpy(), x, atol=0.05)
+            close_to(adapter(torch.from_numpy(x), modality, seeds, noisy=False).numpy(), x)
+            torch.testing.assert_close(noised, adapter(torch.from_numpy(x), "text", seeds))
+
+
+def test_a_chain_noises_images_behind_their_own_side(pairs, probe):
+    image, seeds = torch.from_numpy(probe[1]), row_seeds(1, 0, torch.arange(len(probe[1])))
+    chain = fitted(["centring", {"gaussian": {"std": 0.3}}], pairs).train()
+    centred = chain.members[0].image(image)
+    torch.testing.assert_close(chain(image, "image", seeds), chain.members[1](centred, "text", seeds))
+    moved = fitted(["covariance"], pairs).train()  # what moves texts is not for images, nor is its noise
+    torch.testing.assert_close(moved(image, "image", seeds), image)
 
 
 @pytest.mark.parametrize("name", [*ADAPTERS])

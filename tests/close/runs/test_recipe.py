@@ -262,6 +262,17 @@ def test_a_stage_without_its_data_is_no_recipe(load, tmp_path):
             load(DATA + f"train_on: image\nadapter: {adapter}\n")
 
 
+def test_what_does_nothing_to_images_is_not_trained_on_them(load):
+    for adapter in ("{random_shift: {norm: 0.5}}", "[{random_shift: {norm: 0.5}}, {gaussian: {std: 0.1}}]"):
+        load(DATA + f"adapter: {adapter}\n")
+        with pytest.raises(RecipeError, match=r"'random_shift' moves texts alone.*leave it out"):
+            load(DATA + f"train_on: image\nadapter: {adapter}\n")
+    for adapter in ("none", "{gaussian: {cosine: 0.8}}", "[{uniform: {radius: 0.1}}]"):
+        load(DATA + f"train_on: image\nadapter: {adapter}\n")
+    assert load(DATA + "train_on: image\n").adapter == "none"  # the ceiling has no noise that nobody asked for
+    assert load(DATA).adapter == [{"gaussian": {"cosine": 0.41}}]
+
+
 def test_what_a_run_keeps_of_its_recipe_names_no_place_of_this_machine(
     tiny_encoder, tiny_t5, captions, tmp_path, monkeypatch
 ):

@@ -512,6 +512,9 @@ class TestText:
             train(recipe(data={"train": str(data)}, train_on=side), tmp_path / side) for side in ("text", "image")
         )
         assert not torch.equal(weights(text)["prefix.linear.weight"], weights(image)["prefix.linear.weight"])
+        noisy = {"train_on": "image", "adapter": {"gaussian": {"cosine": 0.5}}}
+        noised = train(recipe(data={"train": str(data)}, **noisy), tmp_path / "noisy")
+        assert not torch.equal(weights(noised)["prefix.linear.weight"], weights(image)["prefix.linear.weight"])
         table = EmbeddingTable.from_numpy(
             load_encoder(str(tiny_encoder)).image_features([row["image"] for row in values])[0].numpy(),
             tmp_path / "t",
