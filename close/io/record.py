@@ -15,7 +15,7 @@ from typing import Any
 from close.io.files import read_json
 from close.io.versions import versions
 
-__all__ = ["CODE", "bare", "code_sums", "outdated", "stamp"]
+__all__ = ["CODE", "UNKNOWN", "bare", "code_sums", "outdated", "stamp"]
 
 PACKAGE = Path(__file__).parents[1]
 UNKNOWN = "unknown"

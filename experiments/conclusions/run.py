@@ -66,6 +66,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "half the steps": {"max_steps": 0.5},
     "twice the steps": {"max_steps": 2},
     "batch 32": {"batch_size": 32},
+    "label smoothing": {"label_smoothing_factor": 0.1},
 }
 """Changes of the recipe's training; steps are multiples of the experiment's."""
 PENALTIES = (-2.0, 0.0, 1.0, 2.0, 4.0)
