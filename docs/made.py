@@ -296,7 +296,7 @@ def world() -> str:
 
 
 def records() -> str:
-    """Every record of an experiment, and whether world and code are what they were."""
+    """Every record of an experiment, and whether world and code are what they were, or make the same numbers."""
     from close.io.record import outdated
 
     rows = []
@@ -305,11 +305,26 @@ def records() -> str:
         for one in [found, *found.values()] if isinstance(found, dict) else ():
             if isinstance(one, dict) and isinstance(one.get("versions"), dict):
                 world = one["versions"].get("mini_world", "1")
-                old = [part.replace("_", " ") for part in outdated(one) if "code" in one or "world" in part]
+                old = [_since(one, part) for part in outdated(one) if "code" in one or "world" in part]
                 said = [*old, *(["not known of the code"] if "code" not in one else [])]
                 name, commit = code(str(file.relative_to(ROOT))), one.get("commit") or "–"
                 rows.append((name, cell(world), cell(commit), ", ".join(said) or "nothing"))
     return table(("record", "mini world", "commit", "changed since"), rows)
+
+
+def _since(record: dict[str, Any], part: str) -> str:
+    """What is known of a part of the code, or of a world, that has another hash today."""
+    from close.io.record import UNKNOWN, code_sums
+
+    again = json.loads((ROOT / "experiments" / "again" / "results.json").read_text(encoding="utf-8"))
+    tried = again["codes"].get(part, {}) if again["today"].get(part) == code_sums().get(part) else {}
+    sums = str(record.get("code", {}).get(part, "")).split()
+    about = [tried.get(each) for each in sums if each != UNKNOWN]
+    if not about or None in about:
+        return part.replace("_", " ")
+    changed = sorted({each for one in about if one for each in one["differs"]})
+    told = f"{part}: {', '.join(changed)}" if changed else f"{part}, not its numbers"
+    return told + (" (of some of it the code is not known)" if UNKNOWN in sums else "")
 
 
 def notebook(name: str) -> str:

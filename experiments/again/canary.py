@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ def sums(run: Path, test: Path) -> dict[str, Any]:
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
+    os.environ["CLOSE_CACHE"] = str(folder / "cache")  # what another code has embedded is not to be found
     for split, count in (("train", SCENES), ("test", TEST_SCENES)):
         if not (folder / split).exists():
             export(folder / split, split, count)

@@ -57,7 +57,7 @@ def checkout(commit: str, work: Path) -> Path:
 
 def ask(code: Path, *command: str) -> Any:
     """What Python prints as JSON, with the package of that folder."""
-    given = os.environ | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", "CLOSE_CACHE": str(code / "cache")}
+    given = os.environ | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
     told = subprocess.run(
         [sys.executable, *command], cwd=code, env=given, stdout=subprocess.PIPE, text=True, check=True
     )
