@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from close.runs.searching import MemorySearch
 from close.tasks import get_task
 
 __all__ = ["Answerer", "Decode"]
+
+_log = logging.getLogger(__name__)
 
 Decode = Literal["tree", "score", "free"]
 """How an answer from a closed set is found: generated along a prefix tree, the likeliest of all, or generated freely."""
@@ -59,6 +62,7 @@ class Answerer:
         self.task = get_task(tasks[0])
         self.name = name
         self.precision = "auto"
+        self.without_context: set[str] = set()  # tasks that the run learnt from rows that had none
         self.prompter = Prompter(tokenizer, model.context_room(model.generation_config.max_new_tokens or 0), model.kind)
         self._encoder: ContrastiveEncoder | None = None
         self.memory = MemorySearch(model, name, lambda: self.encoder)
@@ -168,6 +172,13 @@ class Answerer:
             RecipeError: no labels to choose from, or settings that do not go together.
             WeightsError: a score is NaN or infinite.
         """
+        if self.task.name in self.without_context and any(contexts):
+            self.without_context.clear()  # said once
+            _log.warning(
+                "%s learnt %s without contexts: what one does to its answers is anybody's guess",
+                self.name,
+                self.task.name,
+            )
         items, contexts = self.memory.found(self._views(embeds), contexts, modality, search)
         given = None if labels is None else closed_set(labels)
         labels = self.task.labels if given is None else given

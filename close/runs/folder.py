@@ -68,6 +68,11 @@ def open_run(folder: str | Path) -> dict[str, Any]:
             raise DataError(f"{place / RUN_FILE}: {key} is a list of names, not {info[key]!r}")
     if not info.get("tasks"):
         raise DataError(f"{place / RUN_FILE}: 'tasks' is missing")
+    parts = info.setdefault("train", [])
+    if not isinstance(parts, list) or not all(
+        isinstance(part, dict) and isinstance(part.get("task"), str) for part in parts
+    ):
+        raise DataError(f"{place / RUN_FILE}: train is a list of what each task was trained on, not {parts!r}")
     check_plugins(info.get("plugins", []), f"{place}")
     for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
         if not (place / name).is_file():

@@ -69,6 +69,7 @@ def load(
     tokenizer = load_tokenizer(str(run), model.get_input_embeddings().num_embeddings)
     captioner = CloseCaptioner(model, tokenizer, tasks=info["tasks"], name=str(run))
     captioner.precision = precision
+    captioner.without_context = {part["task"] for part in info["train"] if part.get("contexts") is False}
     with loading(f"{run}: the run can't be used"):  # what its files say only shows when it is done once
         captioner.try_out()
     captioner.memory.settings = {"device": place, "precision": precision}

@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from close.adapters import ADAPTERS, resolve_adapter
 from close.adapters.base import names_in
-from close.data.rows import RowFile
+from close.data.rows import RowFile, evenly
 from close.data.shards import open_rows
 from close.encoders import ENCODERS, ContrastiveEncoder, encoder_name, load_encoder
 from close.errors import MismatchError, RecipeError
@@ -185,6 +185,7 @@ class _Data:
         parts = [
             {"task": name, "rows": len(rows), "sha256": rows.sha256, "examples": len(examples)}
             | {"characters": round(mean_length(rows, get_task(name)), 2)}
+            | {"contexts": any(get_task(name).context(rows[place]) for place in evenly(len(rows), 1000))}
             for name, rows, examples in zip(self.names, self.files, self.examples, strict=True)
         ]
         return {"tasks": self.names, "train": parts}

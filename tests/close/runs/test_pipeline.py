@@ -223,6 +223,18 @@ def test_contexts(questions, pictures):
             questions(paths, context)
 
 
+def test_contexts_that_a_run_has_never_read_are_told(captioner, questions, pictures, caplog):
+    path = sorted(pictures.iterdir())[0]
+    for _ in range(2):
+        captioner(path, "in the style of a pirate")
+    assert [record.message.partition(":")[0].split(" learnt ")[1] for record in caplog.records] == [
+        "caption without contexts"
+    ]
+    caplog.clear()
+    questions(path, "what colour?")
+    assert not caplog.records
+
+
 def test_it_says_what_it_has_learnt(questions, tiny_encoder):
     """Fed the embeddings it was trained on, the other side of the gap; the question decides what is said of them."""
     embeds = load_encoder(str(tiny_encoder)).encode_text(TEXTS)
