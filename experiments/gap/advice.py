@@ -7,11 +7,11 @@
     python experiments/gap/advice.py --record                            # only write down what is finished
 
 The rule is close/gap/advice as committed; the record names the commit. The design is fractional: noise alone at six
-strengths, the others where they may matter, and two lengths of training. What is advised (from groups of captions, from unpaired
-pictures as well, from pairs) is trained too, as one more arm. The best arm is the best *mean over seeds on test pictures*, which
-favours it; the advised arms count among them, the image-trained one does not. Every run is scored by stand-ins too
-(`close.study.selection`), and the run that these choose for a seed is compared with that seed's best, the arm that they choose
-with the best arm.
+strengths, the others where they may matter, and two lengths of training. What is advised (from captions, which have groups
+anyway where several are targets; from groups of them; from unpaired pictures as well; from pairs) is trained too, as one more
+arm. The best arm is the best *mean over seeds on test pictures*, which favours it; the advised arms count among them, the
+image-trained one does not. Every run is scored by stand-ins too (`close.study.selection`), and the run that these choose for a
+seed is compared with that seed's best, the arm that they choose with the best arm.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ BEHIND: dict[str, tuple[list[Any], tuple[float, ...]]] = {
 }
 """Adapters by title, and the noises that are swept behind them."""
 SHORTER = (0.84, 0.67)
-WANTED = {"groups": 0.9, "unpaired": 0.95, "pairs": 0.95}
+WANTED = {"texts": 0.9, "groups": 0.9, "unpaired": 0.95, "pairs": 0.95}
 """Share of the best swept score that the advice is to reach, by what it rests on."""
 
 
@@ -56,7 +56,8 @@ def advised(lab: Lab, captions: str) -> dict[str, dict[str, Any]]:
     """What the rule says from each kind of data, by kind; kept beside the runs."""
     place = lab.place / f"advice-{captions}-{rule()[:8]}.json"
     with waiting(Path(f"{place}.lock")):
-        if not place.is_file():
+        kept = read_json(place) if place.is_file() else {}
+        if not kept or (captions == "single" and "texts" not in kept):
             rows = RowFile(lab.rows("train"))
             text = embeddings_of(rows, get_task("caption"), EmbeddingTable(lab.table("train", "text")))
             groups = np.array([row.group for row in rows])
@@ -66,12 +67,16 @@ def advised(lab: Lab, captions: str) -> dict[str, dict[str, Any]]:
             both = np.concatenate((texts, own))
             index = np.stack((len(texts) + np.arange(len(own)), np.arange(len(own))), axis=1)
             labels = np.concatenate((groups, [f"fit {i}" for i in range(len(own))]))
-            found = {
-                "groups": recommend(texts, groups=groups, captions=captions),
-                "unpaired": recommend(texts, images, pairs="unpaired", groups=groups, captions=captions),
-                "pairs": recommend(both, images, pairs=index, groups=labels, captions=captions),
+            given: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+                **({"texts": ((texts,), {})} if captions == "single" else {}),
+                "groups": ((texts,), {"groups": groups}),
+                "unpaired": ((texts, images), {"pairs": "unpaired", "groups": groups}),
+                "pairs": ((both, images), {"pairs": index, "groups": labels}),
             }
-            write_json(place, {kind: advice.to_dict() for kind, advice in found.items()})
+            for kind, (tables, more) in given.items():
+                if kind not in kept:
+                    kept[kind] = recommend(*tables, captions=captions, **more).to_dict()
+            write_json(place, kept)
     return dict(read_json(place))
 
 
@@ -172,7 +177,7 @@ def plot(record: dict[str, Any], path: Path) -> None:
         "shared, centring": "#8e5bb5",
         "ridge": "#34495e",
     }
-    marks = {"groups": "v", "unpaired": "s", "pairs": "D"}
+    marks = {"texts": "^", "groups": "v", "unpaired": "s", "pairs": "D"}
     for axes, (captions, found) in zip(
         drawn.subplots(1, len(settings), squeeze=False)[0], settings.items(), strict=True
     ):
