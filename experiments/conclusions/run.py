@@ -66,12 +66,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "half the steps": {"max_steps": 0.5},
     "twice the steps": {"max_steps": 2},
     "batch 32": {"batch_size": 32},
-    "label smoothing": {"label_smoothing_factor": 0.1},
+    "other label smoothing": {"label_smoothing_factor": 0.1},
 }
-"""Changes of the recipe's training; steps are multiples of the experiment's."""
+"""Changes of the recipe's training; steps are multiples of the experiment's. The last is 0 for a method that has 0.1 already."""
 PENALTIES = (-2.0, 0.0, 1.0, 2.0, 4.0)
-SCORES = ("cider", "attribute_accuracy", "attribute_recall")
+SCORES = ("cider", "attribute_accuracy", "attribute_recall", "length_ratio")
 TUNING_SEED = 100
+APART = 1000
+"""Seeds are others in each setting, the same for all methods: what a seed does to a run would else come back in each."""
 ALIKE = ", told alike"
 """Behind a split where every run's texts are as long as those of training (`close match-length`, on validation pictures)."""
 
@@ -81,6 +83,8 @@ def changes(lab: Lab, rows: Path, method: str, trial: int, setting: str) -> dict
     own, training = METHODS[method][trial], dict(SETTINGS[setting])
     if "max_steps" in training:
         training["max_steps"] = int(training["max_steps"] * lab.args.steps)
+    if {"label_smoothing_factor"} <= set(training) & set(own.get("training", {})):
+        training["label_smoothing_factor"] = 0.0
     adapter = own["adapter"]
     if "V" in str(adapter):
         table = str(cached_table(RowFile(rows), load_encoder("mini"), "image").path.resolve())
@@ -109,7 +113,8 @@ def gathered(lab: Lab) -> Iterator[tuple[str, str, Run]]:
             yield from (("trials", f"{method}, trial {trial}", found) for trial, found in enumerate(tried))
     for seed, setting, (method, trial) in product(lab.args.seeds, lab.args.settings, picked.items()):
         wanted = looks | (searched if setting == "as it is" else {})
-        if found := run(setting, method, method, trial, seed, wanted):
+        own_seed = seed + APART * list(SETTINGS).index(setting)
+        if found := run(setting, method, method, trial, own_seed, wanted):
             yield setting, method, found | {"trial": trial}
 
 
@@ -118,7 +123,7 @@ def judged(runs: Runs, alike: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for score, (claim, pair) in product(SCORES[:2], CLAIMS.items()):
         places = [
-            {(setting, run["seed"]): run for setting, table in runs.items() for run in table.get(method, [])}
+            {(setting, run["seed"] % APART): run for setting, table in runs.items() for run in table.get(method, [])}
             for method in pair
         ]
         shared = set(places[0]) & set(places[1])
