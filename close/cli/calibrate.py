@@ -84,7 +84,11 @@ def calibrate(
     show(
         f"right: {right['score']}{threshold}; learnt on {rows['learnt_on']} rows, measured on {rows['measured_on']} others"
     )
-    show(f"calibration error  {_number(found['ece'])}")
+    chance = found["ece"]["by_chance"]
+    show(
+        f"calibration error  {found['ece']['value']:.3f} (confidence as it should be: {chance['mean']:.3f}, "
+        f"up to {chance['most']:.3f} on so many rows)"
+    )
     columns = ["", *(f"{share} kept" for share in found["confidence"]["at_coverage"]), "area"]
     show("".join(f"{column:<24}" for column in columns).rstrip())
     for name, ranked in {**found["signals"], "confidence": found["confidence"]}.items():

@@ -24,6 +24,7 @@ __all__ = [
     "accuracy_at",
     "aurc",
     "ece",
+    "ece_by_chance",
     "fit",
     "interval",
     "reliability",
@@ -143,6 +144,16 @@ def ece(confidence: Array, right: Array, bins: int = BINS) -> float:
     """Expected calibration error, 0 to 1: how far confidence is from the share that is right, mean over the bins."""
     found = reliability(confidence, right, bins)
     return sum(one["count"] * abs(one["confidence"] - one["right"]) for one in found) / len(confidence)
+
+
+def ece_by_chance(confidence: Array, samples: int = 1000, seed: int = 0, level: float = 0.95) -> dict[str, float]:
+    """The error that confidence as it should be has on so many rows, since no bin holds exactly its share: `mean`, and `most`.
+
+    An error of few rows is never 0, so an interval around it would not hold the true one: this is what to hold it against.
+    """
+    drawn = np.random.default_rng(seed).random((samples, len(confidence))) < confidence
+    found = [ece(confidence, right.astype(float)) for right in drawn]
+    return {"mean": float(np.mean(found)), "most": float(np.quantile(found, level))}
 
 
 def _kept(order_by: Array, values: Array) -> Array:

@@ -24,8 +24,8 @@ def plot_reliability(found: Mapping[str, Any], path: Path) -> None:
         [one["confidence"] for one in bins], [one["right"] for one in bins], s=sizes, color=LINES["both"], zorder=3
     )
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that is right")
-    low, high = found["ece"]["ci"]
-    title = f"{found['rows']['measured_on']} rows not learnt from; error {found['ece']['value']:.3f} [{low:.3f}, {high:.3f}]"
+    error, chance = found["ece"]["value"], found["ece"]["by_chance"]["most"]
+    title = f"{found['rows']['measured_on']} rows not learnt from; error {error:.3f} (chance alone: up to {chance:.3f})"
     axes.set_title(title, fontsize=8)
     axes.grid(color=Colours.GRID, linewidth=0.6)
     save_png(drawn, path)

@@ -17,15 +17,22 @@ from close.study.tables import Tables
 
 __all__ = ["Arm", "Setting", "arms_of", "merged", "naming", "settings_of"]
 
+APART = 1000
+"""How far seeds of one setting are from those of the next."""
+
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train: a name, and what differs from the base recipe; of a method in several settings, which these are."""
+    """One way to train: a name, and what differs from the base recipe; of a method in several settings, which these are.
+
+    In each setting seeds are others, further on by `apart`: what a seed does to a run would else come back in every setting.
+    """
 
     name: str
     changes: dict[str, Any] = field(default_factory=dict)
     method: str = ""
     setting: str = ""
+    apart: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,9 +133,9 @@ def arms_of(
         arms.append(Arm("image", {"adapter": "none", "train_on": "image"}))
     if settings:
         arms = [
-            Arm(f"{arm.name}, {one.name}", merged(arm.changes, one.changes), arm.name, one.name)
+            Arm(f"{arm.name}, {one.name}", merged(arm.changes, one.changes), arm.name, one.name, place * APART)
             for arm in arms
-            for one in settings
+            for place, one in enumerate(settings)
         ]
     return arms
 

@@ -16,6 +16,8 @@ __all__ = ["MODALITIES", "cell", "csv_of", "latex_of", "scores_of", "table_of"]
 MODALITIES = {"image": "images in", "text": "text in", "tuning": "images of --tune in", "selection": "stand-ins in"}
 FEW = 3
 """Seeds below which values are shown as they are: an interval of two is wider than any score."""
+TOLD = 2
+"""Scores of which a table says in words what may be claimed."""
 
 
 def table_of(summary: dict[str, Any]) -> str:
@@ -135,7 +137,7 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         short = [name for name, arm in arms.items() if not arm.get("length_reached", True)]
         told = f"; no penalty does it for all runs of {', '.join(short)}" if short else ""
         notes.append(f"Each run's texts are made as long as its training texts, on {photos}{told}.")
-    notes += [sentence(found, score) for score, found in list(summary.get("claims", {}).items())[:2]]
+    notes += [sentence(found, score) for score, found in list(summary.get("claims", {}).items())[:TOLD]]
     if chosen := summary.get("selected"):
         notes.append(f"Chosen by text: {chosen['arm']}" + _share_of_best(chosen))
     return notes

@@ -13,7 +13,7 @@ from close.evaluation.metrics import METRICS
 from close.evaluation.transfer import recovered_share
 from close.io.plots import Colours, figure, save_png, save_vectors
 from close.study.claims import claims
-from close.study.export import FEW, MODALITIES, scores_of
+from close.study.export import FEW, MODALITIES, TOLD, scores_of
 from close.study.selection import best
 
 __all__ = ["interval", "plot", "plot_methods", "summarise"]
@@ -48,28 +48,32 @@ def _claims(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         methods.setdefault(arm.get("method", name), {})[arm.get("setting", "as it is")] = arm["runs"]
     cells = [runs for settings in methods.values() for runs in settings.values()]
     shapes = {tuple(settings) for settings in methods.values()}
-    if len(methods) < 2 or len(shapes) > 1 or len({len(runs) for runs in cells}) > 1 or "image" not in cells[0][0]:
+    if len(shapes) > 1 or len({len(runs) for runs in cells}) > 1 or "image" not in cells[0][0]:
         return {}
     by = (
         next((by for by in ("tuning", "selection") if by in cells[0][0]), None) if len(next(iter(shapes))) > 1 else None
     )
-    found = {}
-    for score in METRICS.scores():
-        if any(score.key not in run["image"] for runs in cells for run in runs):
-            continue
-        scores = {
-            split: {
-                method: {  # a ceiling that has seen no text is tuned on the test itself, to its advantage
-                    setting: [run.get(split, run["image"])[score.key] for run in runs]
-                    for setting, runs in settings.items()
-                }
+    sides = ["image", *([by] if by else [])]
+    # a ceiling that knows no text can't be tuned by it
+    methods = {
+        name: found for name, found in methods.items() if all(set(sides) <= set(runs[0]) for runs in found.values())
+    }
+    runs = [run for settings in methods.values() for cell in settings.values() for run in cell]
+    able = [score for score in METRICS.scores() if all(score.key in run[side] for run in runs for side in sides)]
+    if len(methods) < 2 or not able:
+        return {}
+    pairs, found = math.comb(len(methods), 2) * min(TOLD, len(able)), {}
+    for score in able:
+        test, *tuning = (
+            {
+                method: {setting: [run[side][score.key] for run in cell] for setting, cell in settings.items()}
                 for method, settings in methods.items()
             }
-            for split in ("image", by)
-            if split
-        }
-        found[score.key] = claims(scores["image"], scores.get(by or ""), higher_is_better=score.higher_is_better)
-    return {"claims": found} if found else {}
+            for side in sides
+        )
+        by_rows, better = (tuning[0] if tuning else None), score.higher_is_better
+        found[score.key] = claims(test, by_rows, higher_is_better=better, comparisons=pairs)
+    return {"claims": found}
 
 
 def _selected(table: dict[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,7 @@ def run_folder(base: Recipe, arm: Arm, seed: int, folder: Path) -> tuple[Recipe,
     Raises:
         RecipeError: the arm makes no recipe; it is named.
     """
+    seed += arm.apart
     recipe = checked(merged(base.dump(), arm.changes) | {"seed": seed}, f"arm {arm.name!r}")
     digest = hashlib.sha256(json.dumps(recipe.dump(), sort_keys=True).encode()).hexdigest()[:10]
     return recipe, folder / "runs" / f"{re.sub(r'[^-+.,=()A-Za-z0-9]', '_', arm.name)[:80]}-{seed}-{digest}"

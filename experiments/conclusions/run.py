@@ -30,7 +30,7 @@ from close.data.rows import RowFile
 from close.demo.run import TRAINING
 from close.encoders import load_encoder
 from close.io.plots import figure, save_png
-from close.study.claims import claims
+from close.study.claims import compared
 from close.study.results import interval
 from close.vectors.cache import cached_table
 
@@ -70,6 +70,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Changes of the recipe's training; steps are multiples of the experiment's. The last is 0 for a method that has 0.1 already."""
 PENALTIES = (-2.0, 0.0, 1.0, 2.0, 4.0)
+LOOKS = 4
+"""Every claim is looked at as trained and told alike, in two scores: intervals are corrected for all of it."""
 SCORES = ("cider", "attribute_accuracy", "attribute_recall", "length_ratio")
 TUNING_SEED = 100
 APART = 1000
@@ -138,20 +140,34 @@ def judged(runs: Runs, alike: str = "") -> dict[str, Any]:
                 for method, place in zip(pair, places, strict=True)  # noqa: B023
             }
 
-        result = claims(by("test"), by("val"), comparisons=len(CLAIMS))
-        holds = result["best"] == pair[0]
-        about = next(iter(result["ahead_of"].values()))
-        verdict = about["verdict"] if holds or about["verdict"] == "open" else f"the other is {about['verdict']}"
-        found.setdefault(claim, {})[score] = result | {"of": list(pair), "verdict": verdict, "sign": 1 if holds else -1}
+        test, val = by("test"), by("val")
+        about, back = (compared(test, val, *methods, comparisons=LOOKS * len(CLAIMS)) for methods in (pair, pair[::-1]))
+        other = "open" if back["verdict"] == "open" else f"the other is {back['verdict']}"
+        verdict = other if about["verdict"] == "open" else about["verdict"]
+        found.setdefault(claim, {})[score] = about | {
+            "of": list(pair),
+            "settings": settings,
+            "seeds": len(seeds),
+            "verdict": verdict,
+        }
     return found
+
+
+def lengths(runs: Runs, alike: str = "") -> dict[str, Any]:
+    """How long each method's texts are against the references, over all runs: as near as its length penalties bring it."""
+    found: dict[str, list[float]] = {}
+    for setting in SETTINGS:
+        for method, mine in runs.get(setting, {}).items():
+            found.setdefault(method, []).extend(run[f"test{alike}"]["length_ratio"] for run in mine)
+    return {
+        method: {"mean": sum(each) / len(each), "low": min(each), "high": max(each)} for method, each in found.items()
+    }
 
 
 def markdown(record: Mapping[str, Any]) -> str:
     """Claim, effect, nested interval, settings, verdict, as trained and where all tell as much; then the curves."""
     lines = []
-    for score, (title, claimed) in product(
-        SCORES[:2], (("", "claims"), (", all telling as much", "claims_told_alike"))
-    ):
+    for score, (title, claimed) in product(SCORES[:2], (("", "claims"), (ALIKE, "claims_told_alike"))):
         lines += [f"### {score}{title}", ""]
         lines += [
             "| claim | tuned | over settings, nested | worst setting | settings × seeds | verdict |",
@@ -159,13 +175,18 @@ def markdown(record: Mapping[str, Any]) -> str:
         ]
         for claim, scores in record[claimed].items():
             one = scores[score]
-            about, sign = next(iter(one["ahead_of"].values())), one["sign"]
-            shown = [_range(about[key], sign) for key in ("tuned", "over_settings", "worst")]
-            shown[2] += f" ({about['worst']['setting']})"
+            shown = [_range(one[key]) for key in ("tuned", "over_settings")]
+            shown.append(f"{one['worst']['difference']:.1f} ({one['worst']['setting']})")
             count = f"{len(one['settings'])} × {one['seeds']}"
             lines.append(f"| {claim} | {' | '.join(shown)} | {count} | {one['verdict']} |")
         lines.append("")
-    lines += ["### Accuracy and recall of attributes over the length penalty", ""]
+    lines += ["### Length of texts ÷ references, mean and range over runs", ""]
+    lines += ["| method | as trained | told alike |", "|---|---|---|"]
+    for method in record["lengths"]:
+        ways = [record[key][method] for key in ("lengths", "lengths_told_alike")]
+        cells = [f"{way['mean']:.2f} ({way['low']:.2f} to {way['high']:.2f})" for way in ways]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    lines += ["", "### Accuracy and recall of attributes over the length penalty", ""]
     lines += [
         "| method | " + " | ".join(f"{p:g}" for p in PENALTIES) + " | best F1 |",
         "|---" * (len(PENALTIES) + 2) + "|",
@@ -178,9 +199,9 @@ def markdown(record: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _range(said: Mapping[str, Any], sign: int) -> str:
-    ends = sorted(sign * end for end in said["ci"]) if said["ci"] else None
-    return f"{sign * said['difference']:.1f}" + (f" [{ends[0]:.1f}, {ends[1]:.1f}]" if ends else "")
+def _range(said: Mapping[str, Any]) -> str:
+    ends = said["ci"]
+    return f"{said['difference']:.1f}" + (f" [{ends[0]:.1f}, {ends[1]:.1f}]" if ends else "")
 
 
 def curves(runs: Runs) -> dict[str, Any]:
@@ -197,20 +218,19 @@ def curves(runs: Runs) -> dict[str, Any]:
 
 
 def plot(record: Mapping[str, Any], path: Path) -> None:
-    """Left, the claims' differences in CIDEr; right, accuracy against recall."""
+    """Left, the claims' differences in CIDEr, told alike; right, accuracy against recall."""
     drawn = figure(12, 1.5 + 0.6 * len(CLAIMS))
     left, right = drawn.subplots(1, 2)
-    for row, scores in enumerate(record["claims"].values()):
-        about, sign = next(iter(scores["cider"]["ahead_of"].values())), scores["cider"]["sign"]
+    for row, scores in enumerate(record["claims_told_alike"].values()):
         for key, colour, up in (("tuned", "#1f7a63", -0.12), ("over_settings", "#1d2733", 0.12)):
-            mean, ci = sign * about[key]["difference"], about[key]["ci"]
+            mean, ci = scores["cider"][key]["difference"], scores["cider"][key]["ci"]
             half = 0 if ci is None else (ci[1] - ci[0]) / 2
             label = key.replace("_", " ") if row == 0 else None
             left.errorbar([mean], [row + up], xerr=[half], fmt="o", color=colour, capsize=3, label=label)
     left.axvline(0, color="#5d6b7e", linewidth=1)
     left.set_yticks(range(len(record["claims"])), [claim.replace("`", "") for claim in record["claims"]], fontsize=8)
     left.invert_yaxis()
-    left.set_xlabel("difference in CIDEr, corrected 95 % intervals")
+    left.set_xlabel("difference in CIDEr, told alike; corrected 95 % intervals")
     left.legend(frameon=False, fontsize=8)
     for method, curve in record["curves"].items():
         points = list(curve.values())
@@ -228,6 +248,7 @@ def main() -> None:
     for setting, method, run in gathered(lab):
         runs.setdefault(setting, {}).setdefault(method, []).append(run)
     claimed = {"claims": judged(runs), "claims_told_alike": judged(runs, ALIKE)}
+    claimed |= {"lengths": lengths(runs), "lengths_told_alike": lengths(runs, ALIKE)}
     record = {"training": TRAINING, **claimed, "curves": curves(runs), "runs": runs}
     lab.finish(record, markdown, plot if record["claims"] else None)
 

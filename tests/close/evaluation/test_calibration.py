@@ -9,7 +9,17 @@ import pytest
 from sklearn.isotonic import IsotonicRegression
 
 from close.errors import DataError
-from close.evaluation.calibration import Calibration, accuracy_at, aurc, ece, fit, interval, reliability, risk_coverage
+from close.evaluation.calibration import (
+    Calibration,
+    accuracy_at,
+    aurc,
+    ece,
+    ece_by_chance,
+    fit,
+    interval,
+    reliability,
+    risk_coverage,
+)
 
 
 @pytest.fixture
@@ -68,8 +78,13 @@ def test_calibration_error_by_hand():
         {"confidence": pytest.approx(0.2), "right": pytest.approx(0.4), "count": 50},
         {"confidence": pytest.approx(0.8), "right": pytest.approx(0.8), "count": 50},
     ]
-    low, high = interval(ece, sure, right)
-    assert 0 < low < 0.1 < high < 0.25
+    rng, chance = np.random.default_rng(7), ece_by_chance(sure)
+    errors = [ece(sure, (rng.random(100) < sure).astype(float)) for _ in range(400)]
+    assert chance["mean"] == pytest.approx(np.mean(errors), abs=0.005)
+    assert np.mean(np.array(errors) > chance["most"]) == pytest.approx(0.05, abs=0.03)
+    assert ece(sure, right) > chance["most"]  # 0.4 where 0.2 is said is no chance
+    low, high = interval(aurc, sure, right)
+    assert low < aurc(sure, right) < high
     assert len(reliability(np.linspace(0, 1, 1000), np.zeros(1000))) == 10
 
 
