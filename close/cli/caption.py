@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import chain
@@ -129,10 +129,13 @@ def caption(
     candidate. The score is how sure the model is, the mean log-probability of the text's tokens: 0 is certain, -0.1 is 90 % a
     token. It ranks what one run says, and is no measure of truth; confidence is one, the share of such outputs that was right.
     """
+    from close.runs.candidates import check_candidates, check_search
     from close.runs.pipeline import load
     from close.runs.vector_items import VectorItems
 
-    _check_usage(items, vectors, modality, together, boxes, tiles)
+    _check_usage(items, vectors, modality, {"together": together, "boxes": boxes, "tiles": tiles, "frames": frames})
+    if as_json and out is not None:
+        raise typer.BadParameter(f"{out} takes the lines: leave one of the two out", param_hint="--json")
     found = {"n": n, "rerank": rerank, "min_confidence": min_confidence, "length_penalty": length_penalty}
     settings = _generation(sample, seed, **found, num_beams=num_beams, top_p=top_p, temperature=temperature)
     spread = None if engine == "local" else pick_engine(engine, workers, address)
@@ -141,6 +144,8 @@ def caption(
     if source is not None and not len(source):
         raise DataError(f"{vectors}: there are no vectors in it")
     model.check_parts(boxes=boxes is not None, tiles=tiles is not None, frames=frames is not None)
+    wanted = check_candidates(n, rerank, {}) or 1
+    check_search(model.model.generation_config, settings, wanted)  # before a file is begun
     many = range(len(source)) if source else _items(items or [], model, boxes, tiles, together=together, frames=frames)
     settings |= {"context": context, "batch_size": batch_size}
     say = _sayer(model, spread, settings | ({"source": source} if source else {}))
@@ -156,13 +161,10 @@ def caption(
 
 def _generation(sample: bool, seed: int | None, **given: Any) -> dict[str, Any]:
     """What was given of generation's settings."""
-    drawing = {"top_p": given["top_p"], "temperature": given["temperature"], "seed": seed}
-    if not sample and (lonely := [name for name, value in drawing.items() if value is not None]):
-        raise typer.BadParameter("it goes with --sample", param_hint=f"--{lonely[0].replace('_', '-')}")
+    if seed is not None and not sample:
+        raise typer.BadParameter("it goes with --sample", param_hint="--seed")
     if sample:
         given |= {"do_sample": True, "num_beams": given["num_beams"] or 1, "seed": seed or 0}
-    if given["num_beams"] == 1 and given["length_penalty"] is not None:
-        raise typer.BadParameter("it ranks beams, and there is one: give --num-beams", param_hint="--length-penalty")
     return {key: value for key, value in given.items() if value is not None}
 
 
@@ -170,12 +172,16 @@ def _check_usage(
     items: list[Path] | None,
     vectors: Path | None,
     modality: str | None,
-    together: bool,
-    boxes: Path | None,
-    tiles: str | None,
+    parts: Mapping[str, Any],
 ) -> None:
+    """Refuse options that do not go together.
+
+    Args:
+        parts: together, boxes, tiles, frames: what makes items of pictures.
+    """
     from close.data.shards import is_rows
 
+    boxes, tiles = parts["boxes"], parts["tiles"]
     for item in items or ():
         if not item.is_dir() and is_rows(item):
             raise typer.BadParameter(
@@ -183,10 +189,10 @@ def _check_usage(
             )
     if bool(items) == bool(vectors) and not (boxes and not items):
         raise typer.BadParameter("give images or vectors (--vectors), one of the two", param_hint="ITEMS")
-    for name, given in {"--together": together, "--boxes": boxes, "--tiles": tiles}.items():
+    for name, given in parts.items():
         if given and vectors:
-            raise typer.BadParameter("it is about pictures; a table knows its items", param_hint=name)
-    if boxes and together:
+            raise typer.BadParameter("it is about pictures; a table knows its items", param_hint=f"--{name}")
+    if boxes and parts["together"]:
         raise typer.BadParameter(
             "each box is an item of its own, and --together makes one of all", param_hint="--boxes"
         )

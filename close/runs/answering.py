@@ -18,7 +18,16 @@ from close.model.answers import LabelTree, label_scores
 from close.model.modeling import CloseModel
 from close.model.sets import Sets
 from close.registry import unknown_name
-from close.runs.candidates import Rerank, by_cosine, check_candidates, closed_set, distinct, search_width, with_cosines
+from close.runs.candidates import (
+    Rerank,
+    by_cosine,
+    check_candidates,
+    check_search,
+    closed_set,
+    distinct,
+    search_width,
+    with_cosines,
+)
 from close.runs.confidence import Confidence, settings_of
 from close.runs.outputs import Answer, Candidate
 from close.runs.prompts import Prompter
@@ -265,11 +274,14 @@ class Answerer:
             embeds: (B, D) unit rows, or items of several vectors, with what was found for them.
             labels: only these may come out (a prefix tree keeps generation among them). Without them, the task's own
                 closed set if it has one; an empty list decodes freely.
+        Raises:
+            RecipeError: settings that would change nothing.
         """
         labels = self.task.labels if labels is None else closed_set(labels)
         if labels:
             tree, n = self._tree(tuple(labels)), min(n, len(labels))
             generation = {"max_new_tokens": tree.longest, "prefix_allowed_tokens_fn": tree, **generation}
+        check_search(self.model.generation_config, generation, n)
         samples, beams = search_width(self.model.generation_config, generation, n)
         if n > 1:
             generation["num_beams"] = beams

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -13,7 +15,17 @@ from close.model.limits import SETTINGS
 from close.registry import unknown_name
 from close.runs.outputs import Candidate
 
-__all__ = ["Rerank", "by_cosine", "check_candidates", "closed_set", "distinct", "search_width", "with_cosines"]
+__all__ = [
+    "Rerank",
+    "by_cosine",
+    "check_candidates",
+    "check_search",
+    "closed_set",
+    "distinct",
+    "labels_sum",
+    "search_width",
+    "with_cosines",
+]
 
 Rerank = Literal["clip"]
 """What orders candidates, if not their likelihood."""
@@ -21,6 +33,8 @@ RERANKED = 5
 """Candidates that are ranked where nobody says how many."""
 DRAWS = 4
 """How often samples are drawn at most for an item that has too few distinct ones."""
+DRAWING = ("temperature", "top_p", "top_k", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
+"""Settings that say how a text is drawn."""
 CHOSEN = -1.0e6
 """Below it lies what a search was not allowed to choose, and has for want of anything else."""
 
@@ -55,6 +69,36 @@ def closed_set(labels: Sequence[str]) -> list[str]:
     if any(not label.strip() for label in labels):
         raise RecipeError("one of the labels is empty, and nothing is no answer; leave it out")
     return list(dict.fromkeys(labels))
+
+
+def labels_sum(labels: Sequence[str]) -> str:
+    """A sum of a closed set of answers.
+
+    Raises:
+        RecipeError: see `closed_set`.
+    """
+    return hashlib.sha256(json.dumps(closed_set(labels)).encode()).hexdigest()
+
+
+def check_search(config: Any, generation: Mapping[str, Any], n: int) -> None:
+    """Refuse settings that would change nothing: of drawing, where nothing is drawn; of beams, where there is one.
+
+    Args:
+        config: the run's generation settings. generation: those that were given. n: candidates that are asked for.
+    Raises:
+        RecipeError: there is one; it is named.
+    """
+    given, whole = [key for key, value in generation.items() if value is not None], generation.get("generation_config")
+    samples, beams = search_width(whole if hasattr(whole, "do_sample") else config, generation, n)
+    if not samples and (lonely := [key for key in given if key in DRAWING]):
+        raise RecipeError(
+            f"{lonely[0]} says how a text is drawn, and it is searched for: draw (--sample, in Python do_sample=True), or leave "
+            "it out"
+        )
+    if beams == 1 and "length_penalty" in given:
+        raise RecipeError(
+            "length_penalty ranks beams, and there is one: give more (--num-beams, in Python num_beams=), or leave it out"
+        )
 
 
 def search_width(config: Any, generation: Mapping[str, Any], n: int) -> tuple[bool, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 from close.errors import DataError, RecipeError
 from close.evaluation.calibration import Calibration
 from close.io.plain import read_plain
-from close.runs.candidates import closed_set, search_width
+from close.runs.candidates import labels_sum, search_width
 from close.runs.folder import RUN_FILE
 from close.runs.outputs import Answer
 
@@ -130,7 +129,7 @@ def settings_of(
     if rerank or samples:
         found["n"] = n or 1
     if labels is not None:
-        found["labels"] = hashlib.sha256(json.dumps(closed_set(labels)).encode()).hexdigest()
+        found["labels"] = labels_sum(labels)
     return found
 
 

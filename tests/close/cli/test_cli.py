@@ -528,10 +528,23 @@ def test_rows_are_no_pictures(refused, tmp_path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("--seed", "3"), "it goes with --sample"),
-        (("--length-penalty", "2", "--num-beams", "1"), "it ranks beams"),
-        (("--length-penalty", "2", "--sample"), "it ranks beams"),
+        (("p.png", "--seed", "3"), "--seed: it goes with --sample"),
+        (("--vectors", "V", "--frames", "3"), "--frames: it is about pictures; a table knows its items"),
+        (("p.png", "--out", "F", "--json"), "--json: F takes the lines: leave one of the two out"),
     ],
 )
-def test_settings_that_would_change_nothing(refused, tmp_path, given, said):
-    assert said in refused("caption", tmp_path, "p.png", *given)
+def test_options_that_would_change_nothing(refused, tmp_path, given, said):
+    assert said in refused("caption", tmp_path, *given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--top-p", "0.9"), "top_p says how a text is drawn, and it is searched for: draw (--sample"),
+        (("--length-penalty", "2", "--num-beams", "1"), "length_penalty ranks beams, and there is one"),
+        (("--length-penalty", "2", "--sample"), "length_penalty ranks beams, and there is one"),
+    ],
+)
+def test_settings_that_would_change_nothing(told, run, tmp_path, given, said):
+    assert said in told("caption", run, "p.png", "--out", tmp_path / "out.jsonl", *given)
+    assert not list(tmp_path.iterdir())

@@ -123,6 +123,19 @@ def test_generation_settings(captioner, pictures):
         assert "\n" not in str(told.value)
 
 
+def test_settings_that_would_change_nothing_are_refused(captioner, pictures):
+    path = pictures / "p00.png"
+    for setting in ("top_p", "temperature", "top_k"):
+        with pytest.raises(RecipeError, match=f"{setting} says how a text is drawn.*do_sample=True"):
+            captioner(path, **{setting: 1})
+    with pytest.raises(RecipeError, match="length_penalty ranks beams, and there is one"):
+        captioner(path, num_beams=1, length_penalty=2.0)
+    with pytest.raises(RecipeError, match="length_penalty ranks beams"):
+        captioner(path, do_sample=True, num_beams=1, n=3, length_penalty=2.0)
+    assert len(captioner(path, num_beams=1, n=3, length_penalty=2.0).candidates) == 3  # there are three beams
+    assert captioner(path, top_p=None, num_beams=1, length_penalty=None).text == captioner(path, num_beams=1).text
+
+
 @pytest.mark.parametrize("fault", [TypeError("'NoneType' object is not callable"), ValueError(""), ZeroDivisionError()])
 def test_a_fault_inside_the_model_is_no_matter_of_settings(captioner, pictures, monkeypatch, fault):
     def fails(*args, **kwargs):
