@@ -71,10 +71,9 @@ def calibrate(
     chosen: dict[str, Any] = {"n": n, "rerank": rerank, "num_beams": num_beams, "length_penalty": length_penalty}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     places: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision, "encoder": encoder}
-    places["memory"] = memory
     found = measure(
         run, data, by=by, metric=metric, at_least=at_least, task=task, decode=decode, seed=seed, tokenizer=tokenizer,
-        **places, **chosen,
+        memory=memory, **places, **chosen,
     )  # fmt: skip
     if as_json:
         print_json(found)

@@ -129,13 +129,11 @@ def caption(
     candidate. The score is how sure the model is, the mean log-probability of the text's tokens: 0 is certain, -0.1 is 90 % a
     token. It ranks what one run says, and is no measure of truth; confidence is one, the share of such outputs that was right.
     """
-    from close.runs.candidates import check_candidates, check_search
     from close.runs.pipeline import load
     from close.runs.vector_items import VectorItems
 
-    _check_usage(items, vectors, modality, {"together": together, "boxes": boxes, "tiles": tiles, "frames": frames})
-    if as_json and out is not None:
-        raise typer.BadParameter(f"{out} takes the lines: leave one of the two out", param_hint="--json")
+    parts = {"together": together, "boxes": boxes, "tiles": tiles, "frames": frames}
+    _check_usage(items, vectors, modality, parts, out if as_json else None)
     found = {"n": n, "rerank": rerank, "min_confidence": min_confidence, "length_penalty": length_penalty}
     settings = _generation(sample, seed, **found, num_beams=num_beams, top_p=top_p, temperature=temperature)
     spread = None if engine == "local" else pick_engine(engine, workers, address)
@@ -144,8 +142,6 @@ def caption(
     if source is not None and not len(source):
         raise DataError(f"{vectors}: there are no vectors in it")
     model.check_parts(boxes=boxes is not None, tiles=tiles is not None, frames=frames is not None)
-    wanted = check_candidates(n, rerank, {}) or 1
-    check_search(model.model.generation_config, settings, wanted)  # before a file is begun
     many = range(len(source)) if source else _items(items or [], model, boxes, tiles, together=together, frames=frames)
     settings |= {"context": context, "batch_size": batch_size}
     say = _sayer(model, spread, settings | ({"source": source} if source else {}))
@@ -173,11 +169,12 @@ def _check_usage(
     vectors: Path | None,
     modality: str | None,
     parts: Mapping[str, Any],
+    lines: Path | None,
 ) -> None:
     """Refuse options that do not go together.
 
     Args:
-        parts: together, boxes, tiles, frames: what makes items of pictures.
+        parts: together, boxes, tiles, frames: what makes items of pictures. lines: the file, where lines are asked for too.
     """
     from close.data.shards import is_rows
 
@@ -204,6 +201,8 @@ def _check_usage(
         raise typer.BadParameter(f"rows and columns as 2x2, not {tiles!r}", param_hint="--tiles")
     if modality and not vectors:
         raise typer.BadParameter("it goes with --vectors; images pass the image side", param_hint="--modality")
+    if lines:
+        raise typer.BadParameter(f"{lines} takes the lines: leave one of the two out", param_hint="--json")
 
 
 def _items(
@@ -224,6 +223,10 @@ def _items(
 
 def _sayer(model: CloseCaptioner, spread: Any, settings: dict[str, Any]) -> Callable[[Sequence[Any]], Iterator[Output]]:
     """What says something of items; `spread` over processes where that is given."""
+    from close.runs.candidates import check_candidates, check_search
+
+    candidates = check_candidates(settings.get("n"), settings.get("rerank"), {}) or 1
+    check_search(model.model.generation_config, settings, candidates)  # before a file is begun
 
     def say(items: Sequence[Any]) -> Iterator[Output]:
         from close.encoders.base import windows

@@ -181,13 +181,7 @@ class Answerer:
             RecipeError: no labels to choose from, or settings that do not go together.
             WeightsError: a score is NaN or infinite.
         """
-        if self.task.name in self.without_context and any(contexts):
-            self.without_context.clear()  # said once
-            _log.warning(
-                "%s learnt %s without contexts: what one does to its answers is anybody's guess",
-                self.name,
-                self.task.name,
-            )
+        self._warn_of(contexts)
         items, contexts = self.memory.found(self._views(embeds), contexts, modality, search)
         given = None if labels is None else closed_set(labels)
         labels = self.task.labels if given is None else given
@@ -213,6 +207,13 @@ class Answerer:
             for own, share in zip(found, shares, strict=True)
         ]
         return sure.of(self._finite(answers)) if sure else self._finite(answers)
+
+    def _warn_of(self, contexts: Sequence[str]) -> None:
+        """Say once that the run learnt the task from rows without contexts, where there are any."""
+        if self.task.name in self.without_context and any(contexts):
+            self.without_context.clear()
+            said = "%s learnt %s without contexts: what one does to its answers is anybody's guess"
+            _log.warning(said, self.name, self.task.name)
 
     def _views(self, embeds: Tensor | Sets) -> Sets:
         """Items, each of as many vectors as the task is about."""
