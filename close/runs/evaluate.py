@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers import GenerationConfig
+
 from close.data.rows import Modality, Row, RowFile
 from close.data.shards import open_rows
 from close.errors import DataError, MissingError, RecipeError
@@ -19,17 +21,20 @@ from close.io.files import write_json, write_text
 from close.io.hub import hub_run_of
 from close.io.jobs import clear, exclusively
 from close.io.plain import read_plain
+from close.io.pretrained import loading
 from close.io.record import code_sums
 from close.io.versions import versions
+from close.retrieval.finder import settings_in
+from close.runs.candidates import check_search
 from close.runs.folder import RUN_FILE, open_run
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
-from close.runs.predict import Told, decoding_of, task_of, tell
-from close.tasks import Task
+from close.runs.predict import Decoding, Told, decoding_of, task_of, tell
+from close.tasks import get_task
 
 SHOWN = 10
 """Probabilities kept with a prediction."""
 
-__all__ = ["evaluate", "evaluated", "kept_scores"]
+__all__ = ["evaluate", "evaluated", "kept_scores", "searched_alike"]
 
 
 def evaluate(
@@ -80,22 +85,39 @@ def evaluate(
         DataError: rows lack what the task needs. UnknownNameError: unknown task. OutputExistsError: it is being made.
     """
     rows = open_rows(data)
-    opened: dict[str, Any] = {"device": device, "precision": precision, "encoder": encoder, "memory": memory}
-    captioner = run if isinstance(run, CloseCaptioner) else load(run, **opened)
+    captioner = _loaded(run, device=device, precision=precision, encoder=encoder, memory=memory)
     kind = captioner.use_task(task or task_of(rows, captioner)).task
     decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)
-    _check_before(kind, rows, metrics)
+    _check_before(captioner, rows, metrics, generation)
     place = Path(folder) if folder is not None else _place(captioner, data, modality, decode)
     with exclusively(place, "is being made"):
         told = tell(captioner, rows, modality, limit, missing, batch_size, decoding, generation)
         scores, shown = _scores(captioner, told, missing=missing, tokenizer=tokenizer, metrics=metrics)
         result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation)
-        result |= {"data": str(data), "limit": limit, "scores": scores, "examples": shown}
+        result |= {"limit": limit, "missing": missing, "tokenizer": tokenizer, "metrics": metrics and [*metrics]}
+        result |= {"data": str(data), "scores": scores, "examples": shown}
         return _saved(result, place, zip(told.seen, told.answers, strict=True))
 
 
-def _check_before(task: Task, rows: RowFile, metrics: Sequence[str] | None) -> None:
-    """Refuse what would only show when all rows are predicted: metrics that there are not, labels that the task has not."""
+def _loaded(run: str | Path | CloseCaptioner, **opened: Any) -> CloseCaptioner:
+    """A run, loaded with what was said of it.
+
+    Raises:
+        RecipeError: it is loaded already, and something is said of it.
+    """
+    if not isinstance(run, CloseCaptioner):
+        return load(run, **opened)
+    if said := [key for key, value in opened.items() if value not in (None, "auto")]:
+        raise RecipeError(f"the run is loaded already, and {said[0]} is said when that is done: load(RUN, {said[0]}=…)")
+    return run
+
+
+def _check_before(
+    captioner: CloseCaptioner, rows: RowFile, metrics: Sequence[str] | None, generation: Mapping[str, Any]
+) -> None:
+    """Refuse what would only show when all rows are embedded or predicted: metrics, labels and settings that are none."""
+    check_search(captioner.model.generation_config, generation, 1)
+    task = captioner.task
     for name in metrics or ():
         if METRICS[name].kind != task.metric:
             raise RecipeError(f"metric {name!r} scores {METRICS[name].kind}, not {task.metric}")
@@ -107,15 +129,37 @@ def _check_before(task: Task, rows: RowFile, metrics: Sequence[str] | None) -> N
 
 
 def evaluated(run: Path, data: Path, modality: Modality = "image") -> dict[str, Any]:
-    """Scores of a run in its folder, made by `evaluate` as it comes; those that it has of the same rows are read."""
+    """Scores of a run in its folder, made by `evaluate` as it comes; those that were made like that before are read."""
     place = run / "evaluations" / f"{data.stem}-{modality}"
     with exclusively(place, "is being made"):
         found = kept_scores(place / "scores.json")
-    told = read_plain(run / "generation_config.json").get("length_penalty", 1.0)  # `match_length` may have changed it
-    as_now = found.get("generation", {}).get("length_penalty", 1.0) == told
-    if found.get("data_sha256") != open_rows(data).sha256 or not as_now:
+    if not found or not _as_it_comes(found, run, open_rows(data), modality):
         found = evaluate(run, data, modality=modality, tokenizer="python")
     return dict(found["scores"])
+
+
+def _as_it_comes(found: Mapping[str, Any], run: Path, rows: RowFile, modality: Modality) -> bool:
+    """Whether scores are those of these rows with nothing said but the tokenizer; what they do not say was perhaps another."""
+    tasks = open_run(run)["tasks"]
+    named = {row.task for row in rows} if len(tasks) > 1 else tasks
+    if [*named] != [found.get("task")]:
+        return False
+    wanted = {"data_sha256": rows.sha256, "modality": modality, "limit": None, "missing": None, "tokenizer": "python"}
+    wanted |= {"metrics": None, "precision": "auto", "decoding": Decoding().describe(get_task(found["task"]), None)}
+    kept, retrieve = found.get("memory"), read_plain(run / "config.json").get("retrieve")
+    memory = None if retrieve is None else settings_in(retrieve, run)[1].get("sha256", kept)
+    alike = all(key in found and found[key] == value for key, value in wanted.items())
+    return alike and kept == memory and searched_alike(found.get("generation"), run)
+
+
+def searched_alike(kept: Any, run: Path) -> bool:
+    """Whether kept settings of generation are the run's own of now; `match_length` may have changed these."""
+    if not isinstance(kept, dict):
+        return False
+    with loading(f"{run}: its settings of generation can't be read"):
+        now = GenerationConfig.from_pretrained(run).to_diff_dict()
+    told, wanted = ({**json.loads(json.dumps(one)), "transformers_version": None} for one in (kept, now))
+    return bool(told == wanted)
 
 
 def kept_scores(file: Path) -> dict[str, Any]:
@@ -159,6 +203,7 @@ def _settings(
         "rows": len(told.examples),
         "task": captioner.task.name,
         "modality": told.table.modality,
+        "precision": captioner.precision,
         **({"unreadable": told.unreadable} if told.unreadable else {}),
         "generation": captioner.model.generation_config.to_diff_dict() | generation,
         "decoding": decoding,

@@ -19,6 +19,7 @@ from close.evaluation.match import Missing
 from close.io.progress import progress
 from close.model.configuration import Several
 from close.model.sets import Sets
+from close.runs.candidates import labels_sum
 from close.runs.folder import RECIPE_FILE, open_run
 from close.runs.pipeline import Answer, CloseCaptioner, Decode
 from close.runs.recipe import checked
@@ -55,6 +56,7 @@ class Decoding:
             "normalise": self.normalise,
             "answers": str(answers) if isinstance(answers, (str, Path)) else None,
             "labels": len(self.labels or task.labels),
+            **({} if self.labels is None else {"labels_sha256": labels_sum(self.labels)}),
         }
 
 
@@ -206,6 +208,8 @@ def decoding_of(
         raise RecipeError("decoding 'free' takes no closed set of answers; leave them out, or decode by tree or score")
     if isinstance(answers, (str, Path)):
         return Decoding(decode, normalise, tuple(answer_vocabulary(answers, task, top)))
+    if answers is not None and top is not None:
+        raise RecipeError("the number of answers is of a file's; of answers that are given as a list, give so many")
     if answers is not None:
         return Decoding(decode, normalise, tuple(answers))
     if task.metric == "vqa" and decode in ("tree", "score"):

@@ -31,7 +31,7 @@ from close.evaluation.scores import score_rows
 from close.gap.advice.pseudo_images import moved_to_images
 from close.io.files import write_json, write_text
 from close.io.keys import cache_folder
-from close.runs.evaluate import kept_scores
+from close.runs.evaluate import kept_scores, searched_alike
 from close.runs.pipeline import CloseCaptioner, load
 from close.runs.row_vectors import embeddings_of
 from close.tasks import Task
@@ -106,6 +106,7 @@ def selection_score(
         "image": None if image is None else str(image),
         "seed": seed,
         "stand_in": STAND_INS["text" if image is None else "unpaired"],
+        "generation": captioner.model.generation_config.to_diff_dict() | generation,
         "primary": METRICS.primary(task.metric),
         "scores": scores,
     }
@@ -129,12 +130,13 @@ def _worded(rows: NDArray[np.float32], counts: Ints, seed: int) -> NDArray[np.fl
 
 
 def saved_selection(run: Path, data: Path, *, image: Path | None = None) -> dict[str, Any]:
-    """`selection_score` of a run's folder, kept in it, and made only once for the same rows."""
+    """`selection_score` of a run's folder, kept in it, and made only once for the same rows and settings of generation."""
     kind = "unpaired" if image else "text"
     place = run / "evaluations" / f"{data.stem}-{kind}-selection" / "scores.json"
     found = kept_scores(place)
     wanted = (open_rows(data).sha256, None if image is None else str(image), STAND_INS[kind])
-    if (found.get("data_sha256"), found.get("image"), found.get("stand_in")) == wanted:
+    kept = (found.get("data_sha256"), found.get("image"), found.get("stand_in"))
+    if kept == wanted and searched_alike(found.get("generation"), run):
         return found
     found = selection_score(run, data, image=image)
     write_json(place, found)

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 import close
 from close.encoders import load_encoder
 from close.errors import CloseError, DataError, MissingError, RecipeError, UnknownNameError
+from close.runs.evaluate import evaluate
 from close.runs.pipeline import CloseCaptioner, Item, Output
 from close.runs.recipe import Recipe
 from close.training.train import train
@@ -121,6 +122,17 @@ def test_generation_settings(captioner, pictures):
         with pytest.raises((RecipeError, UnknownNameError)) as told:
             captioner(path, **wrong)
         assert "\n" not in str(told.value)
+
+
+def test_a_loaded_run_is_opened_no_other_way(captioner, captions, tmp_path):
+    for given in ({"memory": captions}, {"encoder": "mini"}, {"device": "cpu"}, {"precision": "int8"}):
+        with pytest.raises(RecipeError, match=f"loaded already, and {next(iter(given))} is said when that is done"):
+            evaluate(captioner, captions, modality="text", folder=tmp_path / "e", **given)
+    with pytest.raises(RecipeError, match="of answers that are given as a list, give so many"):
+        evaluate(captioner, captions, modality="text", folder=tmp_path / "e", answers=["a", "b"], top_answers=1)
+    with pytest.raises(RecipeError, match="length_penalty ranks beams"):
+        evaluate(captioner, captions, modality="text", folder=tmp_path / "e", num_beams=1, length_penalty=2.0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_settings_that_would_change_nothing_are_refused(captioner, pictures):

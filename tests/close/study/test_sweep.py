@@ -14,11 +14,12 @@ from close.data.rows import RowFile
 from close.errors import DataError, MismatchError, RecipeError
 from close.evaluation.images import select_rows
 from close.evaluation.scores import score_rows
+from close.runs.evaluate import evaluate, evaluated
 from close.runs.pipeline import load
 from close.study.arms import Arm, arms_of, settings_of
 from close.study.export import csv_of, latex_of, table_of
 from close.study.results import interval, plot, summarise
-from close.study.selection import best, selection_score
+from close.study.selection import best, saved_selection, selection_score
 from close.study.sweep import sweep
 from close.study.tables import Tables
 from close.tasks import get_task
@@ -221,6 +222,45 @@ def test_an_evaluation_that_was_killed_is_made_whole(recipe, rows, tmp_path, mon
     lock.touch()  # of one that was killed when all was written
     assert sweep(base, [Arm("none")], [0], rows, place)["arms_scored"] == found["arms_scored"]
     assert not lock.exists()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"limit": 3},
+        {"num_beams": 1},
+        {"tokenizer": "unicode"},
+        {"metrics": ["bleu", "cider"]},
+        {"answers": ["a red dog", "a blue cat"]},
+        {"missing": "skip"},
+    ],
+    ids=str,
+)
+def test_scores_that_were_made_otherwise_are_made_again(run, rows, other):
+    """And those that were made as they come are read."""
+    own = evaluated(run, rows)
+    place = run / "evaluations" / "eval-image" / "scores.json"
+    made = place.stat().st_mtime_ns
+    assert evaluated(run, rows) == own
+    assert place.stat().st_mtime_ns == made
+    evaluate(run, rows, **{"tokenizer": "python"} | other)
+    found = json.loads(place.read_text())
+    assert {key: found.get(key) for key in other if key in found} == {k: v for k, v in other.items() if k in found}
+    changed = place.stat().st_mtime_ns
+    assert evaluated(run, rows) == own
+    assert place.stat().st_mtime_ns > changed
+
+
+def test_selections_of_another_length_are_made_again(run, rows):
+    own, settings = saved_selection(run, rows), run / "generation_config.json"
+    place, before = run / "evaluations" / "eval-text-selection" / "scores.json", settings.read_text()
+    made = place.stat().st_mtime_ns
+    assert saved_selection(run, rows) == own
+    assert place.stat().st_mtime_ns == made
+    settings.write_text(json.dumps(json.loads(before) | {"length_penalty": 3.0}))
+    assert saved_selection(run, rows)["generation"]["length_penalty"] == 3.0
+    settings.write_text(before)
+    assert saved_selection(run, rows)["scores"] == own["scores"]
 
 
 def test_a_sweep_needs_something_to_do(recipe, rows, tmp_path):
