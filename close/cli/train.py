@@ -18,6 +18,12 @@ _PHOTOS = "Photos without captions"
 _VARY = "A setting that every method is tried in"
 _SELECT = "Choose the best run without images"
 _TABLE = "{} that adapters are fitted on, where they need any: a table's folder, .npy, or a data file."
+Adapters = Annotated[
+    list[str] | None,
+    typer.Option(help="Adapter spec, again for each; none: noise alone. In place of the recipe's own, as --noise is."),
+]
+Noises = Annotated[list[float] | None, typer.Option(help="Cosine that noise leaves, again for each; 1: none.")]
+Varied = Annotated[list[str] | None, typer.Option(help=f"{_VARY}: training.warmup_steps=0,50; again for each.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -77,13 +83,9 @@ def sweep(
     recipe: Annotated[Path, typer.Argument(help="YAML file: what all runs share.")],
     test: Annotated[Path | None, typer.Option(help="Rows to score on; each has an image and a source.")] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value")] = None,
-    adapter: Annotated[list[str] | None, typer.Option(help="Adapter spec, again for each; none: noise alone.")] = None,
-    noise: Annotated[
-        list[float] | None, typer.Option(help="Cosine that noise leaves, again for each; 1: none.")
-    ] = None,
-    vary: Annotated[
-        list[str] | None, typer.Option(help=f"{_VARY}: training.warmup_steps=0,50; again for each.")
-    ] = None,
+    adapter: Adapters = None,
+    noise: Noises = None,
+    vary: Varied = None,
     tune: Annotated[Path | None, typer.Option(help="Rows as those of --test, to choose settings by.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 3,
     select: Annotated[
@@ -108,20 +110,23 @@ def sweep(
 ) -> None:
     """Train adapters × noise × settings × seeds; a table, a plot, and what may be claimed. A stopped sweep continues.
 
-    All arms are checked before the first is trained. Adapters that learn from tables and name none are given --text and --image.
+    All arms are checked before the first is trained. Without --adapter and --noise the recipe's own adapter is tried; `none` and
+    `image` always are. Adapters that learn from tables and name none are given --text and --image.
     """
     from close.runs.recipe import load_recipe
 
     base = load_recipe(recipe, overrides)  # before torch and transformers are loaded, which takes seconds
     from close.adapters.resolve import parse_spec
-    from close.study.arms import arms_of, settings_of
+    from close.study.arms import arms_of, own_adapter, settings_of
     from close.study.export import table_of
     from close.study.sweep import sweep as run
     from close.study.tables import Tables
+    from close.training.origin import filled_in
 
     tables = Tables(text, image, pairs, groups, out / "adapters").opened(base.encoder)
+    tried = [parse_spec(spec) for spec in adapter or ()]
     arms = arms_of(
-        [parse_spec(spec) for spec in adapter or ["none"]],
+        tried or ["none" if noise else own_adapter(filled_in(base, out))],
         noise or [1.0],
         settings=settings_of(vary or []),
         image=test is not None and not no_image,

@@ -12,10 +12,11 @@ from close.adapters import check_adapter
 from close.adapters.base import stages_of
 from close.errors import CloseError, RecipeError
 from close.io.plain import parse_yaml
+from close.runs.recipe import Recipe
 from close.runs.recipe_file import number
 from close.study.tables import Tables
 
-__all__ = ["Arm", "Setting", "arms_of", "merged", "naming", "settings_of"]
+__all__ = ["Arm", "Setting", "arms_of", "merged", "naming", "own_adapter", "settings_of"]
 
 APART = 1000
 """How far seeds of one setting are from those of the next."""
@@ -91,6 +92,20 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
         both = isinstance(value, dict) and isinstance(found.get(key), dict)
         found[key] = found[key] | value if both else value
     return found
+
+
+def own_adapter(base: Recipe) -> Any:
+    """What the recipe itself trains through, as `arms_of` takes it: the arm of a sweep for which nobody names another.
+
+    Raises:
+        RecipeError: it is for images; arms through adapters are trained on text.
+    """
+    if base.train_on == "image" and any(stage != "none" for stage in stages_of(base.adapter)):
+        raise RecipeError(
+            "the recipe trains on images through an adapter, and a sweep's arms through adapters are trained on text: leave "
+            "train_on out, or name what is to be tried (--adapter, --noise)"
+        )
+    return base.adapter
 
 
 def arms_of(

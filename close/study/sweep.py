@@ -40,6 +40,9 @@ from close.vectors.open import check_rows, open_vectors
 
 __all__ = ["run_arm", "run_folder", "sweep"]
 
+_FOLLOWING = ("several", "tune")
+"""Keys that follow from others where a recipe leaves them out: an arm of another task, or with LoRA, has its own."""
+
 
 def run_folder(base: Recipe, arm: Arm, seed: int, folder: Path) -> tuple[Recipe, Path]:
     """The recipe of one run, and where it lies: named by the arm, the seed and a hash of the recipe.
@@ -48,7 +51,9 @@ def run_folder(base: Recipe, arm: Arm, seed: int, folder: Path) -> tuple[Recipe,
         RecipeError: the arm makes no recipe; it is named.
     """
     seed += arm.apart
-    recipe = checked(merged(base.dump(), arm.changes) | {"seed": seed}, f"arm {arm.name!r}")
+    left = {key for key in _FOLLOWING if key not in base.model_fields_set}
+    given = {key: value for key, value in base.dump().items() if key not in left}
+    recipe = checked(merged(given, arm.changes) | {"seed": seed}, f"arm {arm.name!r}")
     digest = hashlib.sha256(json.dumps(recipe.dump(), sort_keys=True).encode()).hexdigest()[:10]
     return recipe, folder / "runs" / f"{re.sub(r'[^-+.,=()A-Za-z0-9]', '_', arm.name)[:80]}-{seed}-{digest}"
 
@@ -195,6 +200,7 @@ def _check(
     files = [open_rows(part.train, base.data.columns) for part in base.parts()]
     encoder = cache(lambda: load_encoder(base.encoder))
     for arm, recipe in zip(arms, recipes, strict=True):
+        _check_length(arm, recipe)
         if recipe.train_on == "image" and (without := [rows.path for rows in files if rows[0].image is None]):
             raise RecipeError(f"{without[0]}: no images to train the ceiling on; leave it out with --no-image")
         with naming(arm.name):
@@ -221,6 +227,16 @@ def _check(
         check_rows(f"--select-image {select_images}", open_vectors(select_images, "image"), encoder())
     if photos is not None:
         check_match(base, photos)
+
+
+def _check_length(arm: Arm, recipe: Recipe) -> None:
+    """Refuse epochs that are varied where steps say how long each run is."""
+    steps, varied = getattr(recipe.training, "max_steps", -1), arm.changes.get("training", {})
+    if "epochs" in varied and steps > 0:
+        raise RecipeError(
+            f"arm {arm.name!r}: training.max_steps {steps} says how long it is, whatever its epochs: vary "
+            "training.max_steps, or leave that out of the recipe"
+        )
 
 
 def _write(folder: Path, summary: dict[str, Any]) -> None:

@@ -29,6 +29,7 @@ class Tables:
 
     Attributes:
         text, image: embedding tables, `.npy` files, or data files, whose captions and images are then embedded (and cached).
+            Adapters that learn from text alone take the training data's without `text`.
         pairs: which text belongs to which image (see `close.gap.pairing.read_pairs`); row by row without it.
         groups: the data file that `text` was made of, for adapters that learn from captions of one image.
         folder: where adapters that need pairs are fitted, once for all seeds.
@@ -77,7 +78,7 @@ class Tables:
         """What each stage's `fit` is to be; nothing where it has one, or needs none.
 
         Raises:
-            RecipeError: a table is needed that is not given.
+            RecipeError: a table is needed that is not given, or groups of the texts that are.
         """
         return [self._given(stage) for stage in stages]
 
@@ -86,10 +87,13 @@ class Tables:
         wanted = {"unpaired": ["image"], "paired": ["text", "image"]}.get(needs, [])
         if missing := [f"--{side}" for side in wanted if getattr(self, side) is None]:
             raise RecipeError(f"adapter {split_spec(stage)[0]!r} needs {needs} data: give {' and '.join(missing)}")
-        if needs == "groups" and self.groups:
-            wanted = ["text", "groups"]
-        elif needs == "unpaired" and self.text:
-            wanted = ["text", "image"]
+        if needs == "groups" and self.text and not self.groups:
+            raise RecipeError(
+                f"adapter {split_spec(stage)[0]!r} learns from groups, and those of --text are not known: give the data file "
+                "that it was made of (--groups FILE), or leave --text out: it then learns from the training rows"
+            )
+        if needs in ("groups", "text", "unpaired") and self.text:
+            wanted = ["text", *wanted, *(["groups"] if needs == "groups" else [])]
         return {side: str(getattr(self, side)) for side in wanted}
 
     def _fitted(self, stages: list[Any]) -> Path:

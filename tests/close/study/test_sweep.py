@@ -16,11 +16,11 @@ from close.evaluation.images import select_rows
 from close.evaluation.scores import score_rows
 from close.runs.evaluate import evaluate, evaluated
 from close.runs.pipeline import load
-from close.study.arms import Arm, arms_of, settings_of
+from close.study.arms import Arm, arms_of, own_adapter, settings_of
 from close.study.export import csv_of, latex_of, table_of
 from close.study.results import interval, plot, summarise
 from close.study.selection import best, saved_selection, selection_score
-from close.study.sweep import sweep
+from close.study.sweep import run_folder, sweep
 from close.study.tables import Tables
 from close.tasks import get_task
 from close.training.train import train
@@ -274,6 +274,48 @@ def test_a_sweep_needs_something_to_do(recipe, rows, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("options", "arms"),
+    [
+        ([], ["none", "random_shift norm 0.5", "image"]),
+        (["--noise", 0.67], ["none", "gaussian cosine 0.67", "image"]),
+        (["--adapter", "{gaussian: {std: 0.1}}"], ["none", "gaussian std 0.1", "image"]),
+        (["adapter=none"], ["none", "image"]),
+        (["train_on=image", "adapter=none"], ["none", "image"]),
+    ],
+)
+def test_the_recipes_own_adapter_is_an_arm(cli, captions, tmp_path, monkeypatch, options, arms):
+    tried = []
+    monkeypatch.setattr("close.study.sweep.sweep", lambda base, arms, *others, **more: tried.extend(arms) or {})
+    values = {"data": {"train": str(captions)}, "adapter": {"random_shift": {"norm": 0.5}}}
+    (tmp_path / "r.yaml").write_text(json.dumps(values))
+    overrides = [option for option in options if "=" in str(option)]
+    given = [option for option in options if option not in overrides]
+    ran = cli("sweep", tmp_path / "r.yaml", *overrides, *given, "--test", captions, "--json")
+    assert ran.code == 0, ran.err
+    assert [arm.name for arm in tried] == arms
+
+
+def test_what_a_recipe_trains_by_default_is_an_arm_too(recipe):
+    assert [arm.name for arm in arms_of([own_adapter(recipe())], [1.0])] == ["none", "gaussian cosine 0.41", "image"]
+    assert own_adapter(recipe(train_on="image")) == "none"
+    with pytest.raises(RecipeError, match="trains on images through an adapter"):
+        own_adapter(recipe(train_on="image", adapter={"gaussian": {"cosine": 0.9}}))
+
+
+def test_keys_that_follow_from_others_follow_in_an_arm(recipe, tmp_path):
+    """And the folders of runs are named as before: by the whole recipe."""
+    varied = settings_of(["task=caption,nlvr2"])
+    caption, pairs = (run_folder(recipe(), Arm("none", one.changes), 0, tmp_path)[0] for one in varied)
+    assert (caption.several, pairs.several) == ("mean", "set")
+    meant = run_folder(recipe(several="mean"), Arm("none", varied[1].changes), 0, tmp_path)[0]
+    assert meant.several == "mean"
+    (low,) = settings_of(["lora.r=4"])
+    assert run_folder(recipe(), Arm("none", low.changes), 0, tmp_path)[0].tune == "lora"
+    whole = recipe(**json.loads(json.dumps(recipe().dump())))
+    assert run_folder(recipe(), Arm("none"), 0, tmp_path)[1] == run_folder(whole, Arm("none"), 0, tmp_path)[1]
+
+
+@pytest.mark.parametrize(
     ("adapters", "words"),
     [
         (["none", "gaussian"], ["arm 'gaussian'", "takes exactly one of std, var, cosine"]),
@@ -302,6 +344,10 @@ def test_every_arm_is_checked_before_the_first_is_trained(told, tiny_encoder, ti
         (["--noise", 0], "noise 0.0: the cosine that it leaves is more than 0"),
         (["--noise", 0.5, "--noise", 0.5], "noise 0.5 is given twice"),
         (["--vary", "training.epochs=-1"], "arm 'none, epochs -1': training.epochs"),
+        (
+            ["training.max_steps=9", "--vary", "training.epochs=2,8"],
+            "arm 'none, epochs 2': training.max_steps 9 says how long it is",
+        ),
         (["--test", "{captions}"], "row 'r0': rows to score on have an 'image'"),
         (["--select", "{alone}"], "to select by text, rows need 'references'"),
         (["--select-image", "nowhere"], "--select-image goes with --select"),
@@ -349,13 +395,16 @@ def tables(tiny_encoder, rows, tmp_path_factory):
 
 
 def test_adapters_of_a_sweep_are_given_their_tables_once(tables, rows, captions, tmp_path):
-    given = Tables(tables / "T", tables / "V", rows, folder=tmp_path / "adapters")
+    given = Tables(tables / "T", tables / "V", rows, rows, folder=tmp_path / "adapters")
     specs = ["mean_shift", "memory", "[shared, centring]", "{linear: {method: ridge}}", "{random_shift: {norm: 1}}"]
     arms = {arm.name: arm.changes["adapter"] for arm in arms_of(list(map(parse_spec, specs)), [1.0, 0.5], tables=given)}
     fit = {"text": str(tables / "T"), "image": str(tables / "V")}
     assert arms["mean_shift"] == [{"mean_shift": {"fit": fit}}]
-    assert arms["memory + gaussian cosine 0.5"] == ["memory", {"gaussian": {"cosine": 0.5}}]
-    assert arms["shared + centring"] == ["shared", {"centring": {"fit": fit}}]
+    memory = {"memory": {"fit": {"text": fit["text"]}}}
+    assert arms["memory + gaussian cosine 0.5"] == [memory, {"gaussian": {"cosine": 0.5}}]
+    shared = {"shared": {"fit": {"text": fit["text"], "groups": str(rows)}}}
+    assert arms["shared + centring"] == [shared, {"centring": {"fit": fit}}]
+    assert Tables(image=tables / "V").give("memory") == ["memory"]  # of the training rows
     (loaded,) = arms["linear method ridge"]
     assert arms["linear method ridge + gaussian cosine 0.5"] == [loaded, {"gaussian": {"cosine": 0.5}}]
     adapter = load_adapter(loaded["load"])
@@ -380,6 +429,7 @@ def test_adapters_of_a_sweep_are_given_their_tables_once(tables, rows, captions,
             "arm 'linear': adapter 'linear' needs paired data: give --text",
         ),
         (["--adapter", "linear", "--adapter", "ridge", "--text", "{tables}/T", "--image", "{tables}/V"], "arm 'ridge'"),
+        (["--adapter", "shared", "--text", "{tables}/T"], "arm 'shared': adapter 'shared' learns from groups"),
         (["--image", "nowhere"], "nowhere: no such embedding table"),
         (["--image", "{tables}/T"], "holds text embeddings, but is given as --image"),
         (["--image", "{tables}/W.npy"], "W.npy has 3 columns, and encoder"),
