@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from close.cli.options import Json, Memory, Pairs, Seed, print_json, verb
-from close.errors import CloseError, written
+from close.errors import CloseError, RecipeError, written
 from close.io.terminal import show
 
 __all__ = ["register"]
@@ -52,9 +52,11 @@ def train(
     from close.runs.recipe import load_recipe
 
     checked = load_recipe(recipe, overrides)  # before torch and transformers are loaded, which takes seconds
+    from close.model.configuration import CloseConfig
     from close.runs.folder import open_run
     from close.runs.length import LENGTH_FILE, check_match, outcome
     from close.runs.length import match_length as match
+    from close.runs.searching import has_memory
     from close.training.origin import filled_in
     from close.training.processes import is_first
     from close.training.train import train as run
@@ -64,6 +66,10 @@ def train(
         check_match(filled_in(checked, out, resume=resume), match_length)
     folder = run(checked, out, resume=resume, overwrite=overwrite, embed_memory=embed_memory)
     if is_first():  # under torchrun every process is here
+        if embed_memory and not has_memory(CloseConfig.from_pretrained(folder)):
+            raise RecipeError(
+                f"{folder} was finished without its memory in it: close merge {folder} NEW_FOLDER writes it with its memory"
+            )
         if match_length is not None and resume and (folder / LENGTH_FILE).is_file():
             show(f"matched before, and kept; close match-length {written(folder)} PHOTOS does it again", err=True)
         elif match_length is not None:
@@ -110,8 +116,8 @@ def sweep(
 ) -> None:
     """Train adapters × noise × settings × seeds; a table, a plot, and what may be claimed. A stopped sweep continues.
 
-    All arms are checked before the first is trained. Without --adapter and --noise the recipe's own adapter is tried; `none` and
-    `image` always are. Adapters that learn from tables and name none are given --text and --image.
+    All arms are checked before the first is trained. Without --adapter and --noise the recipe's own adapter is tried, beside
+    none at all and training on images. Adapters that learn from tables and name none are given --text and --image.
     """
     from close.runs.recipe import load_recipe
 

@@ -334,6 +334,15 @@ class TestBadInput:
         assert json.loads(cli("info", run, "--json").out)["memory_is"]["gone"]
         assert cli("caption", run, shown[0], "--memory", others).code == 0
 
+    def test_a_memory_is_not_put_into_a_run_that_is_finished(self, make, told, cli):
+        for embed in (False, True):
+            run = make("vectors", embed=embed)
+            command = ("train", run / "recipe.yaml", "--out", run, "--resume", "--embed-memory")
+            if embed:
+                assert cli(*command).code == 0
+            else:
+                assert "was finished without its memory in it: close merge" in told(*command)
+
     def test_a_run_that_searches_none(self, train_small, shown, others, tmp_path, told):
         run = train_small(epochs=1, save_strategy="no")
         assert "retrieve" in told("caption", run, shown[0], "--memory", others)
