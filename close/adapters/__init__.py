@@ -13,7 +13,7 @@ from close.adapters.gaussian import Gaussian, Identity, cosine_to_std, std_to_co
 from close.adapters.linear import LinearMap
 from close.adapters.memory import Memory, Nearest
 from close.adapters.noise import RowNoise, row_seeds, vector_seeds
-from close.adapters.resolve import check_adapter, fit_adapter, resolve_adapter
+from close.adapters.resolve import check_adapter, check_on_images, fit_adapter, resolve_adapter
 from close.adapters.shared import Shared
 from close.adapters.shift import MeanShift, RandomShift
 from close.adapters.storage import load_adapter, save_adapter
@@ -44,6 +44,7 @@ __all__ = [
     "UniformBall",
     "build_adapter",
     "check_adapter",
+    "check_on_images",
     "cosine_to_std",
     "fit_adapter",
     "list_adapters",

@@ -52,6 +52,10 @@ class TextMemory(GapAdapter):
             raise RecipeError(
                 f"{self.name}: size is of the sample in the checkpoint, disk: true keeps every row; give one"
             )
+        if disk and seed:
+            raise RecipeError(
+                f"{self.name}: seed is of the sample in the checkpoint, disk: true keeps every row; give one"
+            )
         size = whole_number(self.name, "size", 10_000 if size is None else size, low=1, high=10**9)
         place = {"disk": True} if disk else {"size": size, "seed": whole_number(self.name, "seed", seed)}
         super().__init__(dim, renorm=renorm, options={**options, **place})

@@ -74,16 +74,44 @@ def check_adapter(spec: Any, *, trains_on: Modality | None = None) -> None:
                 kind = "data file" if side == "groups" else "embedding table"
                 raise MissingError(f"{path}: no such {kind}, named by `fit` of adapter {spec!r}")
         given = set(fit or ())
+        if extra := sorted(given - adapter.wants):
+            learns = (
+                f"it learns from {' and '.join(sorted(adapter.wants))}" if adapter.wants else "it learns from nothing"
+            )
+            raise RecipeError(f"adapter {adapter.name!r}: {learns}; leave {' and '.join(extra)} out of its fit")
         if trains_on == "text" and _takes_training_text(adapter, fit):
             given |= {"text"} if "text" in given else {"text", "groups"}
         if trains_on and not isinstance(spec, GapAdapter) and not adapter.wants <= given:
             raise _lacks_data(adapter)
-        on_images = adapter.noise_alone or type(adapter).image is not GapAdapter.image
-        if trains_on == "image" and adapter.name != "none" and not on_images:
+
+
+def check_on_images(spec: Any) -> None:
+    """Refuse what does nothing to images, in a model that is trained on them.
+
+    Raises:
+        RecipeError: a stage moves texts alone.
+    """
+    with torch.device("meta"):
+        stages = _flat(build_adapter(_plain(spec), 8))
+    for stage in stages:
+        on_images = stage.noise_alone or type(stage).image is not GapAdapter.image
+        if stage.name != "none" and not on_images:
             raise RecipeError(
-                f"adapter {adapter.name!r} moves texts alone, and does nothing where a model is trained on images "
+                f"adapter {stage.name!r} moves texts alone, and does nothing where a model is trained on images "
                 "(`train_on: image`): leave it out"
             )
+
+
+def _plain(spec: Any) -> Any:
+    """A spec without the data that its stages learn from; of a saved adapter its own."""
+    if isinstance(spec, (list, tuple)):
+        return [_plain(stage) for stage in spec]
+    if isinstance(spec, GapAdapter):
+        return spec.spec()
+    if _is_load(spec):
+        return _plain(read_adapter_info(spec["load"])["adapter"])
+    name, options = split_spec(spec)
+    return {name: {key: value for key, value in options.items() if key != "fit"}}
 
 
 def check_tables(spec: Any, encoder: Callable[[], Any]) -> None:
@@ -121,6 +149,17 @@ def takes_groups(spec: Any) -> bool:
     with torch.device("meta"):
         adapter, fit = _stage(spec, dim=8)
     return adapter.needs == "groups" and "text" not in (fit or {})
+
+
+def takes_training_text(spec: Any) -> bool:
+    """Whether a stage of a spec learns from the training text, because nothing else is named."""
+    if isinstance(spec, (list, tuple)):
+        return any(map(takes_training_text, spec))
+    if isinstance(spec, GapAdapter) or _is_load(spec):
+        return False
+    with torch.device("meta"):
+        adapter, fit = _stage(spec, dim=8)
+    return "text" not in (fit or {}) and _takes_training_text(adapter, fit)
 
 
 def _takes_training_text(adapter: GapAdapter, fit: Mapping[str, Any] | None) -> bool:

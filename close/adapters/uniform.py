@@ -18,14 +18,14 @@ __all__ = ["UniformBall"]
 class UniformBall(GapAdapter):
     """Noise drawn evenly from a ball, on what a model is trained on; no draw is larger than its radius.
 
-    Formula: unit(t + r·U^(1/d)·g/‖g‖), g ~ N(0, I), U ~ U(0, 1); cosine c = 1/√(1 + r²·d/(d + 2)).
+    Formula: unit(t + r·U^(1/d)·g/‖g‖), g ~ N(0, I), U ~ U(0, 1); given a cosine c, r = ‖t‖·√((1/c² − 1)·(d + 2)/d).
     Paper: CapDec, its uniform variant (Nukrai et al., Findings of EMNLP 2022).
     Needs: nothing.
     When: to compare with Gaussian noise; in high dimension the two all but agree at equal cosine.
 
     Args:
         radius: r, of the ball; exactly one of radius and cosine is given.
-        cosine: between a unit vector and its noised self, as in Gaussian noise.
+        cosine: between a vector and its noised self, as in Gaussian noise.
     """
 
     name = "uniform"
@@ -42,10 +42,12 @@ class UniformBall(GapAdapter):
             size = number("uniform", "radius", value, low=0)
         super().__init__(dim, renorm=renorm, options={key: value})
         self.radius = size
+        self.follows_norm = key == "cosine"
 
     def text(self, x: Tensor, noise: RowNoise | None) -> Tensor:
         """x + a point of the ball in training, x otherwise."""
         if noise is None:
             return x
         direction = F.normalize(noise.normal(self.dim), dim=-1)
-        return x + (self.radius * noise.uniform(1) ** (1 / self.dim) * direction).to(x)
+        radius = self.radius * x.norm(dim=-1, keepdim=True) if self.follows_norm else self.radius
+        return x + radius * (noise.uniform(1) ** (1 / self.dim) * direction).to(x)

@@ -231,6 +231,10 @@ class RowFile(Sequence[Row]):
         self._file = TextFile(self.path)
         self._handle: BinaryIO | None = None
         self._table = Table(self._file, columns) if f".{self.kind}" in SUFFIXES else None
+        if columns and self._table is None:
+            _log.warning(
+                "%s: columns are of tables, and lines of %s say themselves what they hold", self.path, self.kind
+            )
         if self._table:
             self.kind = "csv"
         elif self.kind == "txt":

@@ -90,5 +90,5 @@ def _through(adapter: Any, rows: Array, chosen: Ints, modality: str, seed: int) 
         for start in range(0, len(chosen), BATCH):
             index = chosen[start : start + BATCH]
             seeds = row_seeds(seed, 0, torch.from_numpy(index))
-            parts.append(adapter(torch.from_numpy(rows[index]), modality, seeds).numpy())
+            parts.append(adapter(torch.from_numpy(rows[index]), modality, seeds, noisy=modality == "text").numpy())
     return np.concatenate(parts)

@@ -114,6 +114,10 @@ def word_finder(language: str, *, attributes: bool = True) -> WordFinder:
         UnknownNameError, MissingError, RecipeError: there is neither, or the lists are none.
     """
     if language in WORD_FINDERS:
+        if not attributes:
+            raise RecipeError(
+                f"retrieve: attributes is for the word lists of a language; {language!r} finds its own words"
+            )
         return WORD_FINDERS[language]
     lists = vocabulary(language)
 

@@ -75,6 +75,8 @@ class Memory:
         if not isinstance(place, RowFile):
             place = memory_place(place)
             if (place / _TABLE).is_dir():
+                if texts is not None:
+                    raise RecipeError(f"memory {place}: it holds its words; texts are for a table")
                 return cls._of_folder(place, encoder, search)
         if isinstance(place, RowFile) or is_rows(place):
             if texts is not None:

@@ -31,7 +31,7 @@ class Retrieval(BaseModel):
         encoder: reference of another encoder to search in.
         leave_out: what training does not find: a row's own "texts", or those of its "groups" too.
         main: vectors: the item's own vector goes in too. noisy: vectors: the adapter's noise is on them in training.
-        raw: vectors: of the length that the encoder gave them, for what noises them by std or var.
+        raw: vectors: of the length that the encoder gave them; what noises them leaves a cosine.
         among: words: captions that they are looked for in; without it, k.
         at_least: words: in how many of those a word has to be; without it, in half of them.
         dropout: words: share of a caption's own words that training leaves out, others in each epoch.

@@ -47,7 +47,8 @@ class Recipe(Section):
             "set" where the task is about more than one (nlvr2), else "mean".
         captions: "single": the caption itself is the target; "multiple": every other caption of its group.
         training: how long, how fast, and what is kept.
-        init_from: a finished run that this one begins from; encoder, language model, prefix and adapter are those of it.
+        init_from: a finished run that this one begins from; encoder, language model, prefix and adapter are those of it, and its
+            noise may be another.
         seed: of weights, order and noise.
     """
 
@@ -57,7 +58,7 @@ class Recipe(Section):
     language_model: str = "mini"
     prefix: dict[str, Any] = Field(default_factory=lambda: {"kind": "linear", "length": 4})
     train_on: Literal["text", "image"] = "text"
-    adapter: Any = Field(default_factory=lambda: [{"gaussian": {"cosine": 0.41}}])  # checked against `train_on`
+    adapter: Any = Field(default_factory=lambda: [{"gaussian": {"cosine": 0.41}}])
     several: Literal["mean", "set"] = "mean"
     captions: Literal["single", "multiple"] = "single"
     tune: Literal["full", "lora", "none"] = "full"
@@ -90,9 +91,15 @@ class Recipe(Section):
         return complete_prefix(spec)
 
     @model_validator(mode="after")
-    def _ceiling(self) -> Recipe:
+    def _ceiling(self, info: ValidationInfo) -> Recipe:
         if self.train_on == "image" and "adapter" not in self.model_fields_set:
             self.__dict__["adapter"] = "none"  # and not among the keys that were given
+        if self.init_from is None and not keys_only(info):  # else it is that run's, and has learnt what it needs
+            from close.adapters import check_adapter, check_on_images
+
+            check_adapter(self.adapter, trains_on=self.train_on)
+            if self.train_on == "image":
+                check_on_images(self.adapter)
         return self
 
     @model_validator(mode="after")
@@ -158,6 +165,8 @@ class Recipe(Section):
             raise ValueError(
                 "with a list of tasks, each names its own 'train' (and 'embeddings'); leave them out of 'data'"
             )
+        if not isinstance(self.task, str) and self.captions != "single":
+            raise ValueError("with a list of tasks, each says its own 'captions: multiple'; leave it out of the recipe")
         return self
 
     def parts(self) -> list[TaskSection]:
@@ -178,7 +187,7 @@ class Recipe(Section):
         if not keys_only(info):
             from close.adapters import check_adapter
 
-            check_adapter(spec, trains_on=info.data.get("train_on", "text"))
+            check_adapter(spec)
         return spec
 
     def dump(self) -> dict[str, Any]:

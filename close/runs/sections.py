@@ -148,6 +148,10 @@ class RetrieveSection(Retrieval):
             raise ValueError("texts are the rows that a table was made of, and no memory is given")
         if not self.searches and self.noise is not None:
             raise ValueError("into: words trains on a caption's own words and searches nothing; leave noise out")
+        if not self.searches and self.leave_out is not None:
+            raise ValueError(
+                "into: words trains on a caption's own words and finds nothing to leave out; leave leave_out out"
+            )
         return self
 
 
@@ -159,7 +163,17 @@ _OURS = {
     "fp16": "training.precision",
     "seed": "seed",
     "data_seed": "seed",
+    "resume_from_checkpoint": "--resume",
+    "generation_num_beams": "training.metric_beams",
+    "generation_max_length": "the task's own length",
+    "predict_with_generate": "training.metric_for_best",
 }
+_LEFT = {
+    "train_sampling_strategy": "batches hold targets of like length anyway",
+    "length_column_name": "batches hold targets of like length anyway",
+    "sortish_sampler": "batches hold targets of like length anyway",
+}
+"""Settings of theirs that would do nothing here, and why."""
 _LEAST = {
     **dict.fromkeys(("max_steps", "gradient_accumulation_steps", "save_total_limit"), 1),
     **dict.fromkeys(
@@ -246,6 +260,13 @@ class TrainingSection(BaseModel):
         known = _theirs() - set(_OURS) | set(cls.model_fields)
         wrong = [_ours(key) for key in values if key in _OURS]
         wrong += [str(unknown_name("key", str(key), known)) for key in values if key not in known | set(_OURS)]
+        wrong += [f"{key} does nothing here: {why}" for key, why in _LEFT.items() if key in values]
+        wrong += [
+            f"{key} counts where metric_for_best names a score, and it does not"
+            for key in ("metric_rows", "metric_beams")
+            if values.get(key) not in (None, cls.model_fields[key].default)
+            and values.get("metric_for_best") in (None, "loss")
+        ]
         if values.get("metric_for_best") is not None:
             wrong += [f"metric_for_best says it; leave {key!r} out" for key in _BEST if key in values]
         # YAML reads the word "no" as false

@@ -70,13 +70,13 @@ def _best(recipe: Recipe) -> dict[str, Any]:
     if recipe.training.metric_for_best is None:
         return {}
     given, found = recipe.training.model_extra or {}, best_score(recipe)
-    strategy = given.get("save_strategy") or given.get("eval_strategy") or "epoch"
+    steps = given.get("save_steps") or given.get("eval_steps")
+    strategy = given.get("save_strategy") or given.get("eval_strategy") or ("steps" if steps else "epoch")
     if strategy == "no" or given.get("eval_strategy") == "no":
         raise RecipeError(
             "training.metric_for_best: with save_strategy or eval_strategy 'no' there is nothing to choose from"
         )
     same = {"save_strategy": strategy} if strategy == "best" else {"save_strategy": strategy, "eval_strategy": strategy}
-    steps = given.get("save_steps") or given.get("eval_steps")
     return {
         "load_best_model_at_end": True,
         "metric_for_best_model": f"eval_{found[1].key if found else LOSS}",
@@ -87,13 +87,14 @@ def _best(recipe: Recipe) -> dict[str, Any]:
 
 
 def _defaults(recipe: Recipe) -> dict[str, Any]:
+    given = recipe.training.model_extra or {}
     return {
         "lr_scheduler_type": "linear",
         "warmup_steps": 0,
         "weight_decay": 0.0,
-        "save_strategy": "epoch",
+        "save_strategy": "steps" if "save_steps" in given else "epoch",
         "save_total_limit": 2,
-        "eval_strategy": "epoch" if recipe.data.val is not None else "no",
+        "eval_strategy": "no" if recipe.data.val is None else "steps" if "eval_steps" in given else "epoch",
         "logging_steps": 50,
         "logging_nan_inf_filter": False,  # it would hide what `FiniteLosses` stops the run for
         "per_device_eval_batch_size": recipe.training.batch_size,

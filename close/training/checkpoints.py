@@ -47,7 +47,8 @@ def latest_checkpoint(folder: Path) -> str | None:
     whole too.
 
     Raises:
-        DataError: several were written to their end and none is known to be whole: going on from nothing would throw them away.
+        DataError: several were written to their end and none is known to be whole: going on from nothing would throw them away;
+            or it holds no state of the optimizer.
     """
     found = _checkpoints(folder)
     whole = next((str(path) for path in found if _is_whole(path) and _is_whole(_best_of(path))), None)
@@ -57,7 +58,16 @@ def latest_checkpoint(folder: Path) -> str | None:
             f"{unmarked[0]} has no {MANIFEST}, nor has any other checkpoint, so nobody knows whether they are whole (this "
             "version of transformers does not say when a checkpoint is written): remove them, or --overwrite the run"
         )
+    if whole is not None and not any(_is_of_optimizer(path.name) for path in Path(whole).iterdir()):
+        raise DataError(
+            f"{whole} holds the model alone (training.save_only_model), and a run can't go on from it as if it had not been "
+            "stopped: start anew with --overwrite"
+        )
     return whole
+
+
+def _is_of_optimizer(name: str) -> bool:
+    return "optim" in name or name.startswith("global_step")  # of DeepSpeed
 
 
 def drop_broken(folder: Path) -> None:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 
 import torch
 
-from close.adapters.resolve import takes_groups
-from close.data.rows import RowFile, named_sources
-from close.errors import DataError
+from close.adapters.resolve import takes_groups, takes_training_text
+from close.data.rows import RowFile, evenly, named_sources
+from close.errors import DataError, RecipeError
 from close.model.language_models.loading import check_language_model, check_room, skeleton
 from close.model.lora import lora_targets
 from close.model.prefixes import build_prefix
 from close.runs.recipe import Recipe
-from close.tasks import check_views, get_task
+from close.tasks import Task, check_views, get_task
 from close.training.retrieving import check_retrieve
 from close.training.validation import ValidationRows, validation_rows
 
 __all__ = ["check_work"]
+
+_log = logging.getLogger(__name__)
+LOOKED = 1000
+"""Rows that are looked at for the task that they name."""
 
 
 def check_work(
@@ -33,7 +38,7 @@ def check_work(
     Raises:
         DataError: rows have no groups where they are needed. MissingError, WeightsError: the language model can't
             be loaded. MismatchError: the prefix does not fit it. RecipeError: prefix and answers are too long
-            for it. CloseError: what `validation_rows` and `check_retrieve` raise.
+            for it, or keys do not go with these rows and tasks. CloseError: what `validation_rows` and `check_retrieve` raise.
     """
     check_retrieve(recipe)
     if language_model and recipe.init_from is None:  # else it is that run's
@@ -45,11 +50,25 @@ def check_work(
             prefix = build_prefix(recipe.prefix, 8, model.get_input_embeddings().embedding_dim)
         longest = max(get_task(part.task).max_new_tokens for part in recipe.parts())
         check_room(recipe.language_model, model, prefix.length_of(recipe.most_vectors(_most(recipe, files))), longest)
-    for place, (part, rows) in enumerate(zip(recipe.parts(), files, strict=True)):
-        check_views(get_task(part.task), rows, f"{rows.path}: ")
+    fits = recipe.init_from is None
+    if fits and len(files) > 1 and takes_training_text(recipe.adapter):
+        raise RecipeError(
+            f"adapter {recipe.adapter!r} learns from the training text, and that is {len(files)} files: say which texts it "
+            "learns from, as in {shared: {fit: {text: TABLE, groups: FILE}}}"
+        )
+    watched = [(recipe.parts()[0], val)] if val is not None else []
+    for part, rows in [*zip(recipe.parts(), files, strict=True), *watched]:
+        task = get_task(part.task)
+        _tell_other_tasks(task, rows)
+        check_views(task, rows, f"{rows.path}: ")
+        if part.captions == "multiple" and task.asks:
+            raise RecipeError(
+                f"captions: multiple takes the other texts of an image as targets, and task {part.task!r} asks something of each "
+                "row that only its own target answers: leave it out"
+            )
         if part.captions == "multiple" and not _groups_of_several(rows):
             raise DataError(f"{rows.path}: captions: multiple needs rows that share a 'group'; none do")
-        fits = place == 0 and recipe.init_from is None
+    for rows in files[:1]:
         if fits and takes_groups(recipe.adapter) and (found := _groups_of_several(rows)) < 2:
             raise DataError(
                 f"{rows.path}: {found} groups have two texts or more, and adapter {recipe.adapter!r} needs at least 2: rows of "
@@ -68,6 +87,14 @@ def _most(recipe: Recipe, files: Sequence[RowFile]) -> int:
         for task, rows in zip(tasks, files, strict=True)
         for row in rows
     )
+
+
+def _tell_other_tasks(task: Task, rows: RowFile) -> None:
+    """Warn of rows that name another task: they are read as if they were this one's."""
+    looked = [rows[place].task for place in evenly(len(rows), LOOKED)]
+    if other := [name for name in looked if name not in (None, task.name)]:
+        share = f"{len(other)} of {len(looked)} rows"
+        _log.warning("%s: %s say that they are for task %r, and are read for %r", rows.path, share, other[0], task.name)
 
 
 def _groups_of_several(rows: RowFile) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 
 import torch
 
-from close.adapters import build_adapter
+from close.adapters import ADAPTERS, Chain, GapAdapter, build_adapter
+from close.adapters.base import split_spec, stages_of
 from close.errors import CloseError, MismatchError, RecipeError
 from close.io.files import whole, write_json
 from close.io.places import last_part, seen_from
@@ -34,7 +36,7 @@ __all__ = ["Origin", "filled_in", "origin_of"]
 KEPT = f"{CHECKPOINTS}/origin"
 """What a run under way keeps of the one that it began from, so that it goes on whatever becomes of that."""
 TAKEN = ("encoder", "language_model", "prefix", "adapter", "several", "retrieve")
-"""Keys of the recipe that are those of the run that it begins from."""
+"""Keys of the recipe that are those of the run that it begins from; the adapter's noise, which learns nothing, may be another."""
 _BESIDE = ("calibration", "checkpoints", "evaluations", "runs", "log.jsonl", "README.md")
 _NO_SHAPE = ("transformers_version", "dtype", "use_cache")
 
@@ -71,8 +73,34 @@ def _of_run(values: Mapping[str, Any], where: str) -> Recipe:
 
 
 def _taking(recipe: Recipe, known: Recipe) -> Recipe:
-    """A recipe with what it leaves out."""
-    return recipe.model_copy(update={key: getattr(known, key) for key in TAKEN if key not in recipe.model_fields_set})
+    """A recipe with what it leaves out; noise is not put on images where nobody says so."""
+    taken = {key: getattr(known, key) for key in TAKEN if key not in recipe.model_fields_set}
+    if "adapter" in taken and recipe.train_on == "image":
+        taken["adapter"] = _without_noise(taken["adapter"]) or "none"
+    return recipe.model_copy(update=taken)
+
+
+def _is_noise(stage: Any) -> bool:
+    return isinstance(stage, (str, dict)) and ADAPTERS[split_spec(stage)[0]].noise_alone
+
+
+def _without_noise(spec: Any) -> list[Any]:
+    """The stages of an adapter that are not noise alone."""
+    return [stage for stage in stages_of(spec) if stage != "none" and not _is_noise(stage)]
+
+
+def _with_noise_of(adapter: GapAdapter, spec: Any) -> GapAdapter:
+    """The adapter of a run with the noise of a recipe that it fits."""
+    stages = adapter.members if isinstance(adapter, Chain) else [adapter]
+    learnt = iter([stage for stage in stages if not stage.noise_alone and stage.name != "none"])
+    found = [
+        build_adapter(stage, adapter.dim) if _is_noise(stage) else next(learnt)
+        for stage in stages_of(spec)
+        if stage != "none"
+    ]
+    if not found:
+        return build_adapter("none", adapter.dim)
+    return Chain(adapter.dim, found) if isinstance(spec, list) else found[0]
 
 
 def _config(folder: Path) -> CloseConfig:
@@ -85,21 +113,19 @@ def _differences(recipe: Recipe, config: CloseConfig, known: Recipe) -> list[str
     given, wrong = recipe.model_fields_set, []
     if "prefix" in given and recipe.prefix != config.prefix:
         wrong.append(f"prefix is {config.prefix} there, and {recipe.prefix} here")
-    if "adapter" in given and absolute(recipe.dump())["adapter"] != absolute(known.dump())["adapter"]:
-        try:
-            spec = build_adapter(recipe.adapter, config.embed_dim).spec()
-        except CloseError:  # it names tables: other ones than there
-            spec = recipe.adapter
-        if spec != config.adapter:
+    ours, theirs = (_without_noise(absolute(one.dump())["adapter"]) for one in (recipe, known))
+    if "adapter" in given and ours != theirs:
+        with suppress(CloseError):  # it names tables: other ones than there
+            ours = stages_of(build_adapter(ours, config.embed_dim).spec()) if ours else []
+        if ours != _without_noise(config.adapter):
             wrong.append(f"adapter is {known.adapter} there, and {recipe.adapter} here")
-    if "language_model" in given:
-        theirs, ours = _shape(config.language_model), _shape(_language_model(recipe.language_model))
-        found = [key for key in theirs if key in ours and theirs[key] != ours[key]]
+    names = [os.path.normpath(absolute(one.dump())["language_model"]) for one in (recipe, known)]
+    if "language_model" in given and names[0] != names[1]:
+        there, here = _shape(config.language_model), _shape(_language_model(recipe.language_model))
+        found = [key for key in there if key in here and there[key] != here[key]]
         key = "model_type" if "model_type" in found else min(found, default=None)
-        if key is not None:
-            wrong.append(
-                f"language_model has {key} {theirs[key]!r} there, and {recipe.language_model!r} has {ours[key]!r}"
-            )
+        said = f"language_model is {known.language_model!r} there, and {recipe.language_model!r} here"
+        wrong.append(said if key is None else f"{said}, whose {key} is {here[key]!r} and not {there[key]!r}")
     return wrong
 
 
@@ -144,13 +170,17 @@ class Origin:
         own, base = stored_shapes(self.folder, "model.safetensors").values(), _config(self.folder).base
         return sum(map(prod, own)) + (count_weights(base_place(base, self.folder)) if base else 0)
 
-    def model(self) -> CloseModel:
+    def model(self, adapter: Any) -> CloseModel:
         """Its model, adapter included, in float32.
 
+        Args:
+            adapter: the recipe's, whose noise may be another.
         Raises:
             WeightsError: it is damaged.
         """
         model: CloseModel = CloseModel.from_pretrained(self.folder, dtype=torch.float32)
+        model.adapter = _with_noise_of(model.adapter, adapter)
+        model.config.adapter = model.adapter.spec()
         return model
 
     def keep(self, folder: Path) -> None:

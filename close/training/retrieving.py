@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from close.adapters.base import split_spec, stages_of
 from close.data.rows import RowFile
 from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder, load_encoder
@@ -80,7 +81,8 @@ class Retrieving:
         found = portable({"retrieve": said}, folder)["retrieve"]
         kept = {"reference": found.pop("memory"), "sha256": self.memory.sha256, "texts_in_it": len(self.memory)}
         kept |= {key: found.pop(key) for key in texts}
-        if section and section.memory is None and self.recipe.data.columns:
+        trained_on = [Path(part.train).resolve() for part in self.recipe.parts()]
+        if section and (section.memory is None or section.memory.resolve() in trained_on) and self.recipe.data.columns:
             kept["columns"] = self.recipe.data.columns
         fingerprint = self.search().fingerprint if self.search else None
         return found | {"encoder_fingerprint": fingerprint, "memory": kept}
@@ -96,6 +98,13 @@ def check_retrieve(recipe: Recipe) -> None:
     if section is None:
         return
     retrieval = Retrieval.of(recipe.retrieval or {})
+    stages = [split_spec(stage) for stage in stages_of(recipe.adapter) if isinstance(stage, (str, dict))]
+    said = {key for name, options in stages if name == "gaussian" for key in ("std", "var") if key in (options or {})}
+    if retrieval.raw and retrieval.noisy and said:
+        raise RecipeError(
+            f"retrieve: noise is put on unit vectors, before what is found gets its length back, and {said.pop()} would not "
+            "be on the scale of raw ones: with raw and noisy say the cosine that it leaves"
+        )
     for place in (section.memory, section.texts):
         if place is None:
             continue
@@ -111,6 +120,11 @@ def check_retrieve(recipe: Recipe) -> None:
                 )
         elif place == section.texts:
             raise RecipeError(f"retrieve: texts are the rows that a table was made of, and {place} are none")
+
+
+def _own_rows(memory: Path | None, files: Sequence[RowFile]) -> RowFile | None:
+    """The training rows that are the memory too, whose columns the recipe may name."""
+    return next((rows for rows in files if memory and rows.path.resolve() == memory.resolve()), None)
 
 
 def retrieving(
@@ -135,7 +149,8 @@ def retrieving(
     if own and len(np.unique(distinct)) == len(distinct):
         memory = Memory(tables[0], files[0])
     else:
-        memory = Memory.open(section.memory or files[0], encoder, texts=section.texts, search=search)
+        place = _own_rows(section.memory, files) or section.memory or files[0]
+        memory = Memory.open(place, encoder, texts=section.texts, search=search)
     retrieval = Retrieval.of(recipe.retrieval or {})
     check_memory(memory, retrieval)
     return Retrieving(recipe, memory, retrieval, encoder, search)

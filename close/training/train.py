@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import GenerationConfig, Seq2SeqTrainingArguments, TrainerCallback, set_seed
 from transformers.pytorch_utils import Conv1D
 
@@ -51,6 +52,7 @@ from close.training.trainer import CloseTrainer, ShortRun
 from close.training.validation import Validation
 from close.vectors.cache import cached_table
 from close.vectors.groups import group_labels
+from close.vectors.open import Picked, check_encoder
 from close.vectors.table import EmbeddingTable
 
 __all__ = ["train"]
@@ -81,6 +83,8 @@ def train(
         CloseError: anything wrong with recipe, data, encoder or weights; before training starts.
     """
     folder = Path(out)
+    if resume and overwrite:
+        raise RecipeError("resume goes on with the run that is there, overwrite removes it: give one of them")
     if embed_memory and recipe.retrieve is None:
         raise RecipeError("a memory is embedded where the recipe says 'retrieve', and it does not")
     with exclusively(folder, "is being trained") if is_first() else nullcontext():
@@ -97,7 +101,7 @@ def _train(
     arguments = training_arguments(recipe, folder / CHECKPOINTS, origin.weights if origin else None)
     data = _read_data(recipe, arguments, origin)
     set_seed(recipe.seed)
-    model = _settled(origin.model() if origin else _build_model(recipe, data), recipe, data, folder)
+    model = _settled(origin.model(recipe.adapter) if origin else _build_model(recipe, data), recipe, data, folder)
     _refer(model, recipe, folder, origin)
     place = str(origin.folder) if origin else language_model_place(recipe.language_model)
     tokenizer = load_tokenizer(place, model.get_input_embeddings().num_embeddings)
@@ -161,6 +165,7 @@ class _Data:
     train: TextDataset | MixedDataset
     val: TextDataset | None
     validation: Validation | None
+    watched: list[RowFile]
     retrieving: Retrieving | None = None
 
     @property
@@ -177,7 +182,7 @@ class _Data:
     def sums(self) -> dict[str, str]:
         """SHA-256 of every data file, by path."""
         more = self.retrieving.sums if self.retrieving else {}
-        return {str(rows.path): rows.sha256 for rows in self.files} | more
+        return {str(rows.path): rows.sha256 for rows in [*self.files, *self.watched]} | more
 
     @property
     def about(self) -> dict[str, Any]:
@@ -206,6 +211,7 @@ def _read_data(recipe: Recipe, arguments: Seq2SeqTrainingArguments, origin: Orig
     with arguments.main_process_first(local=False):  # of several processes one embeds, the others read
         tables = [_table(rows, recipe, encoder, part.embeddings) for rows, part in zip(files, parts, strict=True)]
         val_table = _table(val_rows, recipe, encoder) if val_rows else None
+        _of_one_encoder([*tables, *([val_table] if val_table else [])])
         memory = retrieving(recipe, files, tables, encoder)
         finder = memory.finder if memory else None
         validation = Validation(judged, encoder, val_table, recipe, finder) if judged and val_table else None
@@ -225,8 +231,11 @@ def _read_data(recipe: Recipe, arguments: Seq2SeqTrainingArguments, origin: Orig
         files=files,
         tables=tables,
         examples=examples,
-        train=MixedDataset(examples, weights, recipe.seed) if instruct else examples[0],
-        val=TextDataset(val_rows, tasks[0], val_table, found=found[-1], **about) if val_rows and val_table else None,
+        train=MixedDataset(examples, weights, recipe.seed) if weights != [1] else examples[0],
+        val=TextDataset(val_rows, tasks[0], val_table, parts[0].captions, found=found[-1], **about)
+        if val_rows and val_table
+        else None,
+        watched=[val_rows] if val_rows else [],
         validation=validation,
         retrieving=memory,
     )
@@ -246,17 +255,27 @@ def _table(
     return table
 
 
+def _of_one_encoder(tables: Sequence[EmbeddingTable]) -> None:
+    """Refuse vectors of other weights, whatever the encoder is called."""
+    first = tables[0]
+    for table in tables[1:]:
+        check_encoder(
+            f"{table.path}", table.encoder, table.fingerprint, f"{first.path}", first.encoder, first.fingerprint
+        )
+
+
 def _build_model(recipe: Recipe, data: _Data) -> CloseModel:
     language_model = load_language_model(recipe.language_model)
     place, size = language_model_place(recipe.language_model), language_model.get_input_embeddings().num_embeddings
     template = language_model_kind(language_model.config).template_of(load_tokenizer(place, size), size, place)
     table, rows = data.tables[0], data.files[0]
+    learnt_from = np.flatnonzero(np.isin(table.index, data.examples[0].embeds.vectors))  # a table may hold more
     adapter = resolve_adapter(
         recipe.adapter,
         table.dim,
         table.fingerprint,
-        text=table if recipe.train_on == "text" else None,
-        groups=lambda: group_labels(rows, table),
+        text=Picked(table, learnt_from) if recipe.train_on == "text" else None,
+        groups=lambda: group_labels(rows, table)[learnt_from],
     )
     config = CloseConfig(
         encoder=table.encoder,

@@ -293,8 +293,12 @@ def test_cosine_means_the_same_strength(name, cosine):
     dim = 256
     adapter = build_adapter({name: {"cosine": cosine}}, dim).train()
     x = torch.nn.functional.normalize(torch.randn(4000, dim, generator=torch.Generator().manual_seed(0)), dim=1)
-    out = adapter(x, "text", row_seeds(0, 0, torch.arange(len(x))))
-    assert (x * out).sum(1).mean().item() == pytest.approx(cosine, abs=0.01)
+    seeds = row_seeds(0, 0, torch.arange(len(x)))
+    assert (x * adapter(x, "text", seeds)).sum(1).mean().item() == pytest.approx(cosine, abs=0.01)
+    short = torch.nn.functional.normalize(
+        adapter.text(0.3 * x, RowNoise(seeds)), dim=1
+    )  # behind a stage that leaves it so
+    assert (x * short).sum(1).mean().item() == pytest.approx(cosine, abs=0.01)
 
 
 def test_noise_is_on_what_is_trained_on_and_off_in_use(pairs, probe):

@@ -166,6 +166,7 @@ def test_mean_shift_closes_the_gap_and_leaves_the_images(gapped):
 
 def test_noise_is_as_strong_as_asked_and_seeded(gapped):
     noised = adapt(gapped, {"gaussian": {"cosine": 0.6}})
+    assert np.allclose(noised.image, gapped.image, atol=1e-6)  # images as in use
     assert np.einsum("ij,ij->i", noised.text, gapped.text).mean() == pytest.approx(0.6, abs=0.05)
     assert np.array_equal(noised.text, adapt(gapped, {"gaussian": {"cosine": 0.6}}).text)
     assert not np.array_equal(noised.text, adapt(gapped, {"gaussian": {"cosine": 0.6}}, seed=1).text)

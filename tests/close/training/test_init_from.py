@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+import close
 from close.errors import CloseError, RecipeError
 from close.runs.recipe import Recipe, load_recipe
 from close.training.train import train
@@ -78,6 +79,20 @@ def test_it_begins_with_all_of_it(begins, origin, tiny_t5, tiny_encoder, tmp_pat
     assert not (run / "checkpoints").exists()
 
 
+def test_its_noise_may_be_another(begins, origin, tmp_path, pictures):
+    less = train(begins(STILL, adapter=["shared", {"gaussian": {"cosine": 0.9}}]), tmp_path / "less")
+    found, before = (close.load(folder).model for folder in (less, origin))
+    assert found.adapter.spec() == [before.adapter.spec()[0], {"gaussian": {"cosine": 0.9}}]
+    assert found.adapter.findings == before.adapter.findings
+    moved = [model.adapter(torch.eye(16), "text") for model in (found, before)]
+    assert torch.equal(*moved)  # and what was learnt is the same
+    values = [row | {"image": str(pictures / f"p{i // 4:02}.png")} for i, row in enumerate(tiny.caption_rows(48))]
+    data = tiny.write_jsonl(tmp_path / "c.jsonl", values)
+    onto_images = train(begins(STILL, data={"train": str(data)}, train_on="image"), tmp_path / "images")
+    assert close.load(onto_images).model.adapter.spec() == before.adapter.spec()[:1]  # nobody asked for noise on images
+    assert load_recipe(onto_images / "recipe.yaml").adapter == ["shared"]
+
+
 def test_it_learns_on(begins, recipe, origin, tmp_path):
     """What it begins with is better than what a new run has after as many steps, and the recipe may say the same again."""
     options = {"epochs": 2, "learning_rate": 3e-2, "logging_steps": 1}
@@ -123,8 +138,9 @@ def test_the_language_model_that_it_was_made_of_may_be_gone(begins, origin, tmp_
     [
         ({"prefix": {"kind": "linear", "length": 5}}, "prefix is .*3.* there, and .*5.* here"),
         ({"adapter": "none"}, "adapter is .*shared.* there, and none here"),
-        ({"language_model": "flan_t5_dir"}, "language_model has dense_act_fn 'relu' there"),
-        ({"language_model": "bart_dir"}, "language_model has model_type 't5' there, and .*'bart'"),
+        ({"language_model": "flan_t5_dir"}, "flan_t5_dir' here, whose dense_act_fn is 'gelu_new'"),
+        ({"language_model": "bart_dir"}, "whose model_type is 'bart' and not 't5'"),
+        ({"language_model": "other_t5"}, "language_model is .*t5_dir' there, and .*other_t5' here. Left out"),
         ({"prefix": "linear", "adapter": "none"}, "prefix is .*; adapter is "),
         ({"encoder": "other"}, "comes from encoder .* but the recipe uses encoder"),
         ({"init_from": "nowhere"}, "no run there"),
@@ -135,6 +151,7 @@ def test_the_language_model_that_it_was_made_of_may_be_gone(begins, origin, tmp_
 def test_what_does_not_fit_is_told_in_one_line(begins, zoo, tmp_path, monkeypatch, origin, changes, told):
     monkeypatch.setattr("close.training.train.cached_table", lambda *args, **kwargs: pytest.fail("work began"))
     places = {"other": lambda: tiny.open_clip_dir(tmp_path / "other", seed=1), "own": lambda: tmp_path / "run"}
+    places["other_t5"] = lambda: shutil.copytree(zoo("t5_dir"), tmp_path / "other_t5")  # as large, and another one
     for name in ("flan_t5_dir", "bart_dir"):
         places[name] = lambda name=name: zoo(name)
     made = {

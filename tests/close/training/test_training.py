@@ -580,7 +580,7 @@ class TestArguments:
             {"save_only_model": True},
             {"activation_checkpointing": True},
             {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "save_strategy": "best"},
-            {"predict_with_generate": True},
+            {"save_steps": 2, "eval_steps": 2},
             {"neftune_noise_alpha": 5},
             {"eval_on_start": True},
             {"include_num_input_tokens_seen": "all"},
