@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from close.cli.options import Captions, Encoder, Json, Pairs, Seed, Unpaired, print_json, verb
+from close.cli.options import Captions, Json, Pairs, Seed, Unpaired, print_json, verb
 from close.errors import RecipeError
 from close.io.terminal import show
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from close.gap.measures import Measure
 
 __all__ = ["register"]
+
+Embedder = Annotated[str | None, typer.Option("--encoder", help="Of data files, as in a recipe; mini without it.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -97,7 +99,7 @@ def recommend(
     ] = None,
     captions: Annotated[Captions, typer.Option(help="As in a recipe.")] = "single",
     task: Annotated[str, typer.Option(help="What it is for.")] = "caption",
-    encoder: Encoder = "mini",
+    encoder: Embedder = None,
     as_json: Json = False,
     sample: Annotated[int, typer.Option(min=100, help="Captions to rest on at most.")] = 20_000,
     seed: Seed = 0,

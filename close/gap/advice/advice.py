@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Advice", "Data", "Trial"]
+__all__ = ["Advice", "Data", "Setting", "Trial"]
 
 Data = Literal["captions", "groups", "unpaired", "pairs"]
+Setting = Literal["single", "multiple"]
+"""Whether a text is its own target, or another one is."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Advice:
     """What to train with.
 
     Attributes:
-        data: what it rests on. captions: the setting it is for.
+        data: what it rests on. captions: as in the recipe. task: what it is for. setting: what follows of both.
         adapter: spec of the stage before the noise, or None. cosine, std: of the noise; std is per dimension of the raw vectors
             that it is added to.
         agreement: expected on images, -1–1. without: the same with neither adapter nor noise. ceiling: of the linear decoder
@@ -50,6 +52,8 @@ class Advice:
     trials: Sequence[Trial] = ()
     reasons: Sequence[str] = ()
     search: Mapping[str, Any] | None = None
+    task: str = "caption"
+    setting: Setting = "single"
 
     @property
     def retrieve(self) -> dict[str, Any] | None:

@@ -32,7 +32,7 @@ def advise(
     pairs: Path | None = None,
     unpaired: bool = False,
     groups: Path | None = None,
-    encoder: str = "mini",
+    encoder: str | None = None,
     captions: str = "single",
     task: str = "caption",
     sample: int = 20_000,
@@ -47,16 +47,20 @@ def advise(
         unpaired: no text belongs to an image.
         groups: the data file that `text` was made of, whose `group`s say which captions are of one image; that of `pairs`, or
             `text` itself where it is one, without it.
-        encoder: for data files.
+        encoder: for data files; mini without it.
     Raises:
         CloseError: what is wrong with a file, a row or an option.
     """
     if pairs and (unpaired or image is None):
         raise RecipeError("--pairs " + ("and --unpaired exclude each other" if unpaired else "needs --image"))
-    texts = _table(text, "text", encoder)
+    if unpaired and image is None:
+        raise RecipeError("--unpaired says that no text belongs to an image, and there are none: give --image")
+    if encoder is not None and not any(map(is_rows, filter(None, (text, image)))):
+        raise RecipeError("--encoder embeds data files, and what is given are tables: leave it out")
+    texts = _table(text, "text", encoder or "mini")
     if len(texts) < LEAST:
         raise DataError(f"{text}: {len(texts)} texts; advice takes {LEAST} at least, better thousands")
-    images = None if image is None else _table(image, "image", encoder)
+    images = None if image is None else _table(image, "image", encoder or "mini")
     if images is not None:
         of = (images.encoder, images.fingerprint)
         check_encoder(f"{texts.path}", texts.encoder, texts.fingerprint, f"{images.path}", *of)
@@ -90,12 +94,18 @@ def _table(path: Path, modality: Modality, encoder: str) -> Any:
     return file_table(path, modality, lambda: load_encoder(encoder))
 
 
+def _heading(advice: Advice) -> str:
+    if advice.task == "caption":
+        return f"{advice.setting} captioning"
+    return f"{advice.task}, where the target is {'the source' if advice.setting == 'single' else 'not the source'}"
+
+
 def to_yaml(advice: Advice, text: Path, image: Path | None = None, pairs: Path | None = None) -> str:
     """Lines for a recipe, with the reasons as comments."""
     from close.adapters import ADAPTERS
     from close.adapters.base import split_spec, stages_of
 
-    lines = [f"what is advised for {advice.captions} captioning, from {advice.data}:", *advice.reasons]
+    lines = [f"what is advised for {_heading(advice)}, from {advice.data}:", *advice.reasons]
     fit = load = None
     if advice.adapter is not None:
         paired = any(ADAPTERS[split_spec(stage)[0]].needs == "paired" for stage in stages_of(advice.adapter))

@@ -26,14 +26,16 @@ _BASIS = {
 }
 
 
-def reasons(found: Advice, chosen: Candidate, setting: str, alone: Floats) -> Iterator[str]:
+def reasons(found: Advice, chosen: Candidate, alone: Floats) -> Iterator[str]:
     """A sentence each.
 
     Args:
         alone: (len(COSINES),) agreement with noise alone.
     """
     yield _BASIS[found.data]
-    if setting == "single":
+    if found.task != "caption":
+        yield f"This advice was judged on models that caption (experiments/gap), and on none that do {found.task}."
+    if found.setting == "single":
         yield (
             "The source is its own target, so without noise the model learns to copy what no image carries: its wording, and "
             "the side of the gap it is on. Only noise makes it let go of that, so it takes more than the distance of an image."
@@ -42,6 +44,7 @@ def reasons(found: Advice, chosen: Candidate, setting: str, alone: Floats) -> It
         yield (
             "The target is not the source, so what captions of an image do not share is unlearnt without noise; the noise has "
             "only to cover how far images lie from their captions."
+            + (" Other captions of the same image stand in for the target here." if found.captions == "single" else "")
         )
     if found.captions == "multiple":
         yield (
@@ -61,7 +64,7 @@ def reasons(found: Advice, chosen: Candidate, setting: str, alone: Floats) -> It
     else:
         yield (
             f"Of the adapters within {TOLERANCE:.0%} of the best, {chosen.title} is the one that trained models did best "
-            f"with for {setting} targets. Noise of cosine {found.cosine:.2f}, "
+            f"with for {found.setting} targets. Noise of cosine {found.cosine:.2f}, "
             + ("the least within 2 % of the best alone" if chosen.place.drops_wording else "the best behind it")
             + f": agreement {found.agreement:.2f}."
         )

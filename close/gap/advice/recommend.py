@@ -40,9 +40,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from close.data.rows import Row
 from close.errors import DataError, RecipeError
 from close.evaluation.transfer import recovered_share
-from close.gap.advice.advice import Advice, Trial
+from close.gap.advice.advice import Advice, Setting, Trial
 from close.gap.advice.candidates import Candidate, candidates
 from close.gap.advice.decoder import COSINES, agreement_behind, ceiling
 from close.gap.advice.halves import Half, Rows
@@ -60,8 +61,6 @@ __all__ = ["recommend"]
 
 FEWEST = 50
 """Texts that a search is advised on."""
-SHARED = ("vqa", "vqa_e")
-"""Tasks whose target is never the source's own wording, and rests on what captions of an image share."""
 
 
 def recommend(
@@ -83,23 +82,19 @@ def recommend(
         pairs: with images: None pairs by row, "unpaired", or (P, 2) integers (text, image).
         groups: (N,) labels: captions of one image share theirs. From the pairs, where not given.
         captions: "single": the source is the target; "multiple": the other captions of its group are.
-        task: what it is for; in vqa and vqa_e the target is never the source, which is "multiple".
+        task: what it is for; where the target is never the source (answers, labels), other captions of a group stand in for it.
         sample: with more texts than this, whole groups of them are drawn with `seed`.
     Raises:
         DataError: rows that can't be used; "multiple" without groups; fewer than 8 images or groups.
         MismatchError: widths differ. RecipeError: unknown setting. UnknownNameError: unknown task.
     """
-    from close.tasks import TASKS
-
-    TASKS[task]
-    if captions not in ("single", "multiple"):
-        raise RecipeError(f"captions is 'single' or 'multiple', not {captions!r}")
-    setting = "multiple" if task in SHARED else captions
+    setting = _setting(task, captions)
     rows = Rows.of(text, image, pairs, groups, sample, seed)
     if setting == "multiple" and rows.labels is None:
+        other = "captions: single" if captions == "multiple" else "task: caption, which takes more noise"
         raise DataError(
-            "the targets are other captions of the same image, and no two texts share a group: give groups or pairs, "
-            "or ask for captions: single"
+            "the targets are other captions of the same image, or these stand in for them, and no two texts share a group: "
+            f"give groups or pairs, or ask for {other}"
         )
     halves = list(rows.halves(setting, seed))
     tried = list(_tried(rows, halves, seed, progress or (lambda _: None)))
@@ -122,8 +117,33 @@ def recommend(
         calibrations=_calibrations(rows),
         trials=[_trial(one) for one in tried],
         search=_told(_search(rows, seed)),
+        task=task,
+        setting=setting,
     )
-    return replace(advice, reasons=tuple(reasons(advice, chosen.candidate, setting, alone)))
+    return replace(advice, reasons=tuple(reasons(advice, chosen.candidate, alone)))
+
+
+def _setting(name: str, captions: str) -> Setting:
+    """Whether a text is its own target, "single", or another one is, "multiple".
+
+    Raises:
+        UnknownNameError: unknown task. RecipeError: unknown setting, or one that the task does not have.
+    """
+    from close.tasks import get_task
+
+    task = get_task(name)
+    if captions not in ("single", "multiple"):
+        raise RecipeError(f"captions is 'single' or 'multiple', not {captions!r}")
+    if captions == "multiple" and task.asks:
+        raise RecipeError(
+            f"captions: multiple takes other captions of an image as targets, and task {name!r} asks something of each: leave "
+            "captions out"
+        )
+    try:
+        own = task.targets(Row(id="row", source=("text",))) == ("text",)
+    except DataError:  # it needs an answer or a label
+        own = False
+    return "single" if own and captions == "single" else "multiple"
 
 
 def _search(rows: Rows, seed: int) -> SearchCurve | None:

@@ -9,6 +9,7 @@ import yaml
 
 from close.errors import CloseError, DataError, MismatchError, RecipeError
 from close.gap import recommend
+from close.gap.advice.advise import to_yaml
 from close.gap.advice.decoder import COSINES, agreement
 from close.gap.advice.pseudo_images import AGAINST_MEAN, TYPICAL_GAP, moved_to_images, pseudo_pairs
 from close.runs.recipe import load_recipe
@@ -125,10 +126,31 @@ def test_the_same_seed_gives_the_same_advice_and_a_sample_is_enough():
     assert few.agreement == pytest.approx(recommend(TEXT, groups=GROUPS).agreement, abs=0.1)
 
 
-def test_answers_to_questions_count_as_multiple():
-    assert (
-        recommend(TEXT, groups=GROUPS, task="vqa").cosine == recommend(TEXT, groups=GROUPS, captions="multiple").cosine
-    )
+@pytest.mark.parametrize("task", ["vqa", "vqa_e", "entailment", "nlvr2"])
+def test_answers_and_labels_count_as_multiple(task):
+    advice, multiple = recommend(TEXT, groups=GROUPS, task=task), recommend(TEXT, groups=GROUPS, captions="multiple")
+    assert (advice.cosine, advice.adapter, advice.captions) == (multiple.cosine, multiple.adapter, "single")
+    said = " ".join(advice.reasons)
+    assert "The target is not the source" in said
+    assert "stand in for the target here" in said
+    assert f"judged on models that caption (experiments/gap), and on none that do {task}" in said
+    assert "captions: single" not in said
+    head = to_yaml(advice, Path("T")).splitlines()[0]
+    assert head == f"# what is advised for {task}, where the target is not the source, from groups:"
+    with pytest.raises(DataError, match="give groups or pairs, or ask for task: caption"):
+        recommend(TEXT, task=task)
+
+
+def test_news_captions_are_their_own_targets():
+    advice, single = recommend(TEXT, groups=GROUPS, task="news"), recommend(TEXT, groups=GROUPS)
+    assert advice.cosine == single.cosine
+    assert "The source is its own target" in " ".join(advice.reasons)
+    assert "none that do news" in " ".join(advice.reasons)
+    assert "news, where the target is the source" in to_yaml(advice, Path("T"))
+    assert "none that do" not in " ".join(single.reasons)
+    for captions in ("single", "multiple"):
+        found = to_yaml(recommend(TEXT, groups=GROUPS, captions=captions), Path("T"))
+        assert found.startswith(f"# what is advised for {captions} captioning, from groups:")
 
 
 @pytest.mark.parametrize(
@@ -137,6 +159,7 @@ def test_answers_to_questions_count_as_multiple():
         (TEXT, {"captions": "many"}, RecipeError, "'single' or 'multiple'"),
         (TEXT, {"captions": "multiple"}, DataError, "share a group"),
         (TEXT, {"task": "captions"}, CloseError, "caption"),
+        (TEXT, {"task": "vqa", "captions": "multiple", "groups": GROUPS}, RecipeError, "asks something of each"),
         (TEXT, {"groups": GROUPS[:5]}, DataError, "a label for each of 640"),
         (TEXT, {"image": IMAGE[:, :3], "pairs": "unpaired"}, MismatchError, "24 dimensions and image 3"),
         (TEXT, {"image": IMAGE}, MismatchError, "can't be paired by row"),
@@ -228,6 +251,9 @@ def test_data_files_are_embedded(cli, told, captions, tiny_encoder):
     assert "needs --image" in told("recommend", "--text", captions, "--pairs", captions)
     assert "exclude" in told("recommend", "--text", "T", "--image", "V", "--pairs", "P", "--unpaired")
     assert "no such" in told("recommend", "--text", "gone.npy")
+    assert "--unpaired says that no text belongs to an image" in told("recommend", "--text", captions, "--unpaired")
+    tables = ("--text", "T.npy", "--image", "V.npy")
+    assert "--encoder embeds data files" in told("recommend", *tables, "--encoder", "mini")
 
 
 def test_an_adapter_of_ones_own_has_the_place_that_it_declares(monkeypatch):
