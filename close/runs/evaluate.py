@@ -144,8 +144,9 @@ def _as_it_comes(found: Mapping[str, Any], run: Path, rows: RowFile, modality: M
     named = {row.task for row in rows} if len(tasks) > 1 else tasks
     if [*named] != [found.get("task")]:
         return False
-    wanted = {"data_sha256": rows.sha256, "modality": modality, "limit": None, "missing": None, "tokenizer": "python"}
-    wanted |= {"metrics": None, "precision": "auto", "decoding": Decoding().describe(get_task(found["task"]), None)}
+    wanted: dict[str, Any] = {"data_sha256": rows.sha256, "modality": modality, "limit": None, "missing": None}
+    wanted |= {"metrics": None, "precision": "auto", "tokenizer": "python"}
+    wanted["decoding"] = Decoding().describe(get_task(found["task"]), None)
     kept, retrieve = found.get("memory"), read_plain(run / "config.json").get("retrieve")
     memory = None if retrieve is None else settings_in(retrieve, run)[1].get("sha256", kept)
     alike = all(key in found and found[key] == value for key, value in wanted.items())
@@ -153,7 +154,11 @@ def _as_it_comes(found: Mapping[str, Any], run: Path, rows: RowFile, modality: M
 
 
 def searched_alike(kept: Any, run: Path) -> bool:
-    """Whether kept settings of generation are the run's own of now; `match_length` may have changed these."""
+    """Whether kept settings of generation are the run's own of now; `match_length` may have changed these.
+
+    Raises:
+        WeightsError: the run's can't be read.
+    """
     if not isinstance(kept, dict):
         return False
     with loading(f"{run}: its settings of generation can't be read"):
