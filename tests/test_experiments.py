@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -45,6 +46,33 @@ def test_conclusions(tmp_path):
         assert set(scores) == {"cider", "attribute_accuracy"}
         assert scores["cider"]["settings"] == ["as it is", "no warm-up"]
     assert (tmp_path / "results.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_again(tmp_path):
+    """One code makes the same numbers twice, and a difference is told where it is."""
+    script = ROOT / "experiments" / "again" / "canary.py"
+    small = ("--steps", "5", "--scenes", "30", "--test-scenes", "2", "--only", "neighbours", "vqa")
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    told = []
+    for name in ("one", "two"):
+        command = [sys.executable, script, tmp_path / name, *small]
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        told.append(json.loads(done.stdout))
+    assert told[0] == told[1]
+    assert set(told[0]) == {"neighbours", "vqa"}
+    spec = importlib.util.spec_from_file_location("again", script.with_name("run.py"))
+    again = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(again)
+    same = again.compared(*told)
+    assert [same[part]["same"] for part in ("training", "scoring")] == [True, True]
+    told[1]["vqa"]["weights"] = "others"
+    told[1]["neighbours"]["scores"]["cider"] = -1.0
+    other = again.compared(*told)
+    assert other == {
+        "training": {"same": False, "differs": ["vqa"]},
+        "scoring": {"same": False, "differs": ["neighbours: cider"]},
+    }
 
 
 @pytest.mark.parametrize(("sense", "arms"), [("pairs", 6), ("sound", 5), ("video", 6)])

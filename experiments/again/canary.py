@@ -8,10 +8,10 @@ Takes nothing of `close` that is not as old as the records whose code it is run 
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from close.runs.recipe import Recipe
 from close.training.train import train
 from close.vectors.cache import cached_table
 
-SCENES, TEST_SCENES, STEPS = 200, 24, 40
 TRAINING = {"batch_size": 64, "learning_rate": 0.002, "warmup_steps": 5, "save_strategy": "no", "logging_steps": 20}
 NOISE = {"gaussian": {"cosine": 0.67}}
 
@@ -77,15 +76,24 @@ def sums(run: Path, test: Path) -> dict[str, Any]:
 
 
 def main() -> None:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("folder", type=Path)
+    made.add_argument("--steps", type=int, default=40)
+    made.add_argument("--scenes", type=int, default=200)
+    made.add_argument("--test-scenes", type=int, default=24)
+    made.add_argument("--only", nargs="+", help="trainings by name")
+    args = made.parse_args()
     torch.set_num_threads(1)
-    folder = Path(sys.argv[1])
+    folder = args.folder
     os.environ["CLOSE_CACHE"] = str(folder / "cache")  # what another code has embedded is not to be found
-    for split, count in (("train", SCENES), ("test", TEST_SCENES)):
+    for split, count in (("train", args.scenes), ("test", args.test_scenes)):
         if not (folder / split).exists():
             export(folder / split, split, count)
     captions, found = (folder / "train" / "captions.jsonl").resolve(), {}
     for name, (own, file) in trainings(captions).items():
-        training = TRAINING | {"max_steps": STEPS} | own.get("training", {})
+        if args.only and name not in args.only:
+            continue
+        training = TRAINING | {"max_steps": args.steps} | own.get("training", {})
         recipe = Recipe.model_validate({"data": {"train": str(captions)}} | own | {"training": training})
         run = folder / name.replace(" ", "_")
         train(recipe, run, resume=True)
