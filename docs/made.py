@@ -327,6 +327,26 @@ def _since(record: dict[str, Any], part: str) -> str:
     return told + (" (of some of it the code is not known)" if UNKNOWN in sums else "")
 
 
+def conclusions() -> str:
+    """What experiments/conclusions says of each claim."""
+    file = ROOT / "experiments" / "conclusions" / "results.json"
+    recorded = json.loads(file.read_text(encoding="utf-8"))
+
+    def span(said: dict[str, Any]) -> str:
+        ends = said["ci"]
+        return f"{said['difference']:.1f}" + (f" ({ends[0]:.1f} to {ends[1]:.1f})" if ends else "")
+
+    rows = []
+    for claim, alike in recorded["claims_told_alike"].items():
+        told, trained = alike["cider"], recorded["claims"][claim]["cider"]
+        tried = f"{len(told['settings'])} × {told['seeds']}"
+        ranges = (span(told["tuned"]), span(told["over_settings"]))
+        verdicts = (told["verdict"], trained["verdict"], alike["attribute_accuracy"]["verdict"])
+        rows.append((cell(claim), *ranges, cell(told["worst"]["setting"]), tried, *verdicts))
+    head = ("claim", "CIDEr told alike: each tuned", "over settings", "worst in", "settings × seeds")
+    return table((*head, "verdict", "as trained", "accuracy, told alike"), rows)
+
+
 def notebook(name: str) -> str:
     """A notebook of docs/notebooks as a page."""
     cells = json.loads((ROOT / "docs" / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
@@ -356,6 +376,7 @@ PARTS = (
     tables,
     kinds_of_errors,
     records,
+    conclusions,
     world,
 )
 MADE: dict[str, Callable[[], str]] = {function.__name__: function for function in PARTS} | {
