@@ -125,7 +125,11 @@ def _differences(recipe: Recipe, config: CloseConfig, known: Recipe) -> list[str
         found = [key for key in there if key in here and there[key] != here[key]]
         key = "model_type" if "model_type" in found else min(found, default=None)
         said = f"language_model is {known.language_model!r} there, and {recipe.language_model!r} here"
-        wrong.append(said if key is None else f"{said}, whose {key} is {here[key]!r} and not {there[key]!r}")
+        is_moved = names[1].startswith((".", os.sep)) and not os.path.exists(names[1])  # the same one, for all we know
+        if key is not None:
+            wrong.append(f"{said}, whose {key} is {here[key]!r} and not {there[key]!r}")
+        elif not is_moved:
+            wrong.append(said)
     return wrong
 
 
