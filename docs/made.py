@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -297,22 +297,20 @@ def world() -> str:
 
 def records() -> str:
     """Every record of an experiment, and whether world and code are what they were, or make the same numbers."""
-    from close.io.record import outdated
+    from close.io.record import outdated, stamped
 
     rows = []
     for file in sorted((ROOT / "experiments").rglob("*.json")):
-        found = json.loads(file.read_text(encoding="utf-8"))
-        for one in [found, *found.values()] if isinstance(found, dict) else ():
-            if isinstance(one, dict) and isinstance(one.get("versions"), dict):
-                world = one["versions"].get("mini_world", "1")
-                old = [_since(one, part) for part in outdated(one) if "code" in one or "world" in part]
-                said = [*old, *(["not known of the code"] if "code" not in one else [])]
-                name, commit = code(str(file.relative_to(ROOT))), one.get("commit") or "–"
-                rows.append((name, cell(world), cell(commit), ", ".join(said) or "nothing"))
+        for one in stamped(json.loads(file.read_text(encoding="utf-8"))):
+            world = one["versions"].get("mini_world", "1")
+            old = [_since(one, part) for part in outdated(one) if "code" in one or "world" in part]
+            said = [*old, *(["not known of the code"] if "code" not in one else [])]
+            name, commit = code(str(file.relative_to(ROOT))), one.get("commit") or "–"
+            rows.append((name, cell(world), cell(commit), ", ".join(said) or "nothing"))
     return table(("record", "mini world", "commit", "changed since"), rows)
 
 
-def _since(record: dict[str, Any], part: str) -> str:
+def _since(record: Mapping[str, Any], part: str) -> str:
     """What is known of a part of the code, or of a world, that has another hash today."""
     from close.io.record import UNKNOWN, code_sums
 

@@ -48,14 +48,11 @@ class TextMemory(GapAdapter):
     def __init__(
         self, dim: int, *, size: int | None, seed: int, disk: bool, renorm: bool, options: dict[str, Any]
     ) -> None:
-        if disk and size is not None:
-            raise RecipeError(
-                f"{self.name}: size is of the sample in the checkpoint, disk: true keeps every row; give one"
-            )
-        if disk and seed:
-            raise RecipeError(
-                f"{self.name}: seed is of the sample in the checkpoint, disk: true keeps every row; give one"
-            )
+        for key, given in (("size", size is not None), ("seed", seed)):
+            if disk and given:
+                raise RecipeError(
+                    f"{self.name}: {key} is of the sample in the checkpoint, disk: true keeps every row; give one"
+                )
         size = whole_number(self.name, "size", 10_000 if size is None else size, low=1, high=10**9)
         place = {"disk": True} if disk else {"size": size, "seed": whole_number(self.name, "seed", seed)}
         super().__init__(dim, renorm=renorm, options={**options, **place})

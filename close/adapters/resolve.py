@@ -31,7 +31,17 @@ from close.registry import unknown_name
 from close.vectors.groups import group_labels
 from close.vectors.open import Picked, check_encoder, check_rows, open_vectors
 
-__all__ = ["check_adapter", "check_tables", "fit_adapter", "parse_spec", "resolve_adapter", "takes_groups"]
+__all__ = [
+    "check_adapter",
+    "check_on_images",
+    "check_tables",
+    "fit_adapter",
+    "is_load",
+    "parse_spec",
+    "resolve_adapter",
+    "takes_groups",
+    "takes_training_text",
+]
 
 SIDES = ("text", "image", "groups")
 
@@ -64,7 +74,7 @@ def check_adapter(spec: Any, *, trains_on: Modality | None = None) -> None:
     if isinstance(spec, (list, tuple)):
         for stage in spec:
             check_adapter(stage, trains_on=trains_on)
-    elif _is_load(spec):
+    elif is_load(spec):
         read_adapter_info(spec["load"])
     else:
         with torch.device("meta"):
@@ -108,7 +118,7 @@ def _plain(spec: Any) -> Any:
         return [_plain(stage) for stage in spec]
     if isinstance(spec, GapAdapter):
         return spec.spec()
-    if _is_load(spec):
+    if is_load(spec):
         return _plain(read_adapter_info(spec["load"])["adapter"])
     name, options = split_spec(spec)
     return {name: {key: value for key, value in options.items() if key != "fit"}}
@@ -125,7 +135,7 @@ def check_tables(spec: Any, encoder: Callable[[], Any]) -> None:
     if isinstance(spec, (list, tuple)):
         for stage in spec:
             check_tables(stage, encoder)
-    elif _is_load(spec):
+    elif is_load(spec):
         saved = load_adapter(spec["load"], fingerprint=encoder().fingerprint)
         if saved.dim != encoder().embed_dim:
             raise _of_another_width(spec["load"], saved, encoder().embed_dim)
@@ -142,24 +152,23 @@ def _of_another_width(place: Any, adapter: GapAdapter, dim: int) -> MismatchErro
 
 def takes_groups(spec: Any) -> bool:
     """Whether a stage of a spec learns from the groups of the training data."""
-    if isinstance(spec, (list, tuple)):
-        return any(map(takes_groups, spec))
-    if isinstance(spec, GapAdapter) or _is_load(spec):
-        return False
-    with torch.device("meta"):
-        adapter, fit = _stage(spec, dim=8)
-    return adapter.needs == "groups" and "text" not in (fit or {})
+    return any(adapter.needs == "groups" and "text" not in fit for adapter, fit in _learning(spec))
 
 
 def takes_training_text(spec: Any) -> bool:
     """Whether a stage of a spec learns from the training text, because nothing else is named."""
+    return any("text" not in fit and _takes_training_text(adapter, fit) for adapter, fit in _learning(spec))
+
+
+def _learning(spec: Any) -> Iterator[tuple[GapAdapter, Mapping[str, Any]]]:
+    """The stages of a spec that may still learn, without data, and what their `fit` names."""
     if isinstance(spec, (list, tuple)):
-        return any(map(takes_training_text, spec))
-    if isinstance(spec, GapAdapter) or _is_load(spec):
-        return False
-    with torch.device("meta"):
-        adapter, fit = _stage(spec, dim=8)
-    return "text" not in (fit or {}) and _takes_training_text(adapter, fit)
+        for stage in spec:
+            yield from _learning(stage)
+    elif not isinstance(spec, GapAdapter) and not is_load(spec):
+        with torch.device("meta"):
+            adapter, fit = _stage(spec, dim=8)
+        yield adapter, fit or {}
 
 
 def _takes_training_text(adapter: GapAdapter, fit: Mapping[str, Any] | None) -> bool:
@@ -259,7 +268,7 @@ def _resolve(
         for stage in spec:
             stages.append(_resolve(stage, dim, fingerprint, text, groups, [*before, *stages]))
         return Chain(dim, stages)
-    if _is_load(spec):
+    if is_load(spec):
         adapter = load_adapter(spec["load"], fingerprint=fingerprint)
         if adapter.dim != dim:
             raise _of_another_width(spec["load"], adapter, dim)
@@ -308,7 +317,8 @@ def _opened(source: Any) -> Any:
     return source if hasattr(source, "shape") else open_vectors(source)
 
 
-def _is_load(spec: Any) -> bool:
+def is_load(spec: Any) -> bool:
+    """Whether a stage is a saved adapter, `{load: FOLDER}`."""
     if not isinstance(spec, Mapping) or set(spec) != {"load"}:
         return False
     if not isinstance(spec["load"], (str, Path)):

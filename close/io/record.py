@@ -15,7 +15,7 @@ from typing import Any
 from close.io.files import read_json
 from close.io.versions import versions
 
-__all__ = ["CODE", "UNKNOWN", "bare", "code_sums", "outdated", "stamp"]
+__all__ = ["CODE", "UNKNOWN", "bare", "code_sums", "outdated", "stamp", "stamped"]
 
 PACKAGE = Path(__file__).parents[1]
 UNKNOWN = "unknown"
@@ -45,6 +45,13 @@ def stamp(runs: Path | None = None, kept: Mapping[str, Any] | None = None) -> di
         )
         code[part] = _joined([*own, *(_code(kept, part).split() if kept else ())])
     return {"versions": versions(), "code": code, "commit": _commit(), "processor": platform.machine()}
+
+
+def stamped(record: Any) -> Iterator[Mapping[str, Any]]:
+    """What of a record has a stamp: itself, or parts of it."""
+    for one in [record, *record.values()] if isinstance(record, dict) else ():
+        if isinstance(one, dict) and isinstance(one.get("versions"), dict):
+            yield one
 
 
 def outdated(record: Mapping[str, Any]) -> list[str]:

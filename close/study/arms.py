@@ -16,7 +16,7 @@ from close.runs.recipe import Recipe
 from close.runs.recipe_file import number
 from close.study.tables import Tables
 
-__all__ = ["Arm", "Setting", "arms_of", "merged", "naming", "own_adapter", "settings_of"]
+__all__ = ["APART", "Arm", "Setting", "arms_of", "merged", "naming", "own_adapter", "settings_of"]
 
 APART = 1000
 """How far seeds of one setting are from those of the next."""

@@ -68,12 +68,11 @@ def check_work(
             )
         if part.captions == "multiple" and not _groups_of_several(rows):
             raise DataError(f"{rows.path}: captions: multiple needs rows that share a 'group'; none do")
-    for rows in files[:1]:
-        if fits and takes_groups(recipe.adapter) and (found := _groups_of_several(rows)) < 2:
-            raise DataError(
-                f"{rows.path}: {found} groups have two texts or more, and adapter {recipe.adapter!r} needs at least 2: rows of "
-                "captions of one image share their 'group' (`data-gen paraphrase` writes such groups)"
-            )
+    if fits and takes_groups(recipe.adapter) and (found := _groups_of_several(files[0])) < 2:
+        raise DataError(
+            f"{files[0].path}: {found} groups have two texts or more, and adapter {recipe.adapter!r} needs at least 2: rows of "
+            "captions of one image share their 'group' (`data-gen paraphrase` writes such groups)"
+        )
     return validation_rows(recipe, val)
 
 

@@ -16,6 +16,7 @@ import torch
 
 from close.adapters import ADAPTERS, Chain, GapAdapter, build_adapter
 from close.adapters.base import split_spec, stages_of
+from close.adapters.resolve import is_load
 from close.errors import CloseError, MismatchError, RecipeError
 from close.io.files import whole, write_json
 from close.io.places import last_part, seen_from
@@ -81,7 +82,7 @@ def _taking(recipe: Recipe, known: Recipe) -> Recipe:
 
 
 def _is_noise(stage: Any) -> bool:
-    return isinstance(stage, (str, dict)) and ADAPTERS[split_spec(stage)[0]].noise_alone
+    return isinstance(stage, (str, dict)) and not is_load(stage) and ADAPTERS[split_spec(stage)[0]].noise_alone
 
 
 def _without_noise(spec: Any) -> list[Any]:
@@ -89,9 +90,16 @@ def _without_noise(spec: Any) -> list[Any]:
     return [stage for stage in stages_of(spec) if stage != "none" and not _is_noise(stage)]
 
 
-def _with_noise_of(adapter: GapAdapter, spec: Any) -> GapAdapter:
-    """The adapter of a run with the noise of a recipe that it fits."""
-    stages = adapter.members if isinstance(adapter, Chain) else [adapter]
+def _noise(spec: Any) -> list[Any]:
+    """The stages of an adapter that are noise alone, at their places among the others."""
+    return [stage if _is_noise(stage) else None for stage in stages_of(spec) if stage != "none"]
+
+
+def _with_noise_of(adapter: GapAdapter, known: Any, spec: Any) -> GapAdapter:
+    """The adapter of a run, which was trained with `known`, with the noise of a recipe that it fits."""
+    if _noise(known) == _noise(spec):
+        return adapter
+    stages = adapter.members if isinstance(adapter, Chain) and isinstance(known, list) else [adapter]
     learnt = iter([stage for stage in stages if not stage.noise_alone and stage.name != "none"])
     found = [
         build_adapter(stage, adapter.dim) if _is_noise(stage) else next(learnt)
@@ -183,7 +191,8 @@ class Origin:
             WeightsError: it is damaged.
         """
         model: CloseModel = CloseModel.from_pretrained(self.folder, dtype=torch.float32)
-        model.adapter = _with_noise_of(model.adapter, adapter)
+        known = _of_run(read_values(self.folder / RECIPE_FILE), f"{self.folder}").adapter
+        model.adapter = _with_noise_of(model.adapter, known, adapter)
         model.config.adapter = model.adapter.spec()
         return model
 

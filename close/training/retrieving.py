@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from close.adapters.base import split_spec, stages_of
+from close.adapters.resolve import is_load
 from close.data.rows import RowFile
 from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder, load_encoder
@@ -81,9 +82,8 @@ class Retrieving:
         found = portable({"retrieve": said}, folder)["retrieve"]
         kept = {"reference": found.pop("memory"), "sha256": self.memory.sha256, "texts_in_it": len(self.memory)}
         kept |= {key: found.pop(key) for key in texts}
-        trained_on = [Path(part.train).resolve() for part in self.recipe.parts()]
-        if section and (section.memory is None or section.memory.resolve() in trained_on) and self.recipe.data.columns:
-            kept["columns"] = self.recipe.data.columns
+        if columns := _columns_of(self.recipe):
+            kept["columns"] = columns
         fingerprint = self.search().fingerprint if self.search else None
         return found | {"encoder_fingerprint": fingerprint, "memory": kept}
 
@@ -98,7 +98,11 @@ def check_retrieve(recipe: Recipe) -> None:
     if section is None:
         return
     retrieval = Retrieval.of(recipe.retrieval or {})
-    stages = [split_spec(stage) for stage in stages_of(recipe.adapter) if isinstance(stage, (str, dict))]
+    stages = [
+        split_spec(stage)
+        for stage in stages_of(recipe.adapter)
+        if isinstance(stage, (str, dict)) and not is_load(stage)
+    ]
     said = {key for name, options in stages if name == "gaussian" for key in ("std", "var") if key in (options or {})}
     if retrieval.raw and retrieval.noisy and said:
         raise RecipeError(
@@ -113,7 +117,7 @@ def check_retrieve(recipe: Recipe) -> None:
         if place == section.memory:
             place = memory_place(place)
         if is_rows(place):
-            rows = open_rows(place)
+            rows = open_rows(place, _columns_of(recipe) if place == section.memory else None)
             if sum(len(row.source) for row in rows) <= retrieval.most:
                 raise RecipeError(
                     f"retrieve: {place} has {len(rows)} rows, and {retrieval.asked}; it needs more texts than that"
@@ -122,9 +126,11 @@ def check_retrieve(recipe: Recipe) -> None:
             raise RecipeError(f"retrieve: texts are the rows that a table was made of, and {place} are none")
 
 
-def _own_rows(memory: Path | None, files: Sequence[RowFile]) -> RowFile | None:
-    """The training rows that are the memory too, whose columns the recipe may name."""
-    return next((rows for rows in files if memory and rows.path.resolve() == memory.resolve()), None)
+def _columns_of(recipe: Recipe) -> dict[str, Any] | None:
+    """What the recipe says of the memory's columns: as of the training rows, where it is these."""
+    memory = recipe.retrieve and recipe.retrieve.memory
+    own = not memory or memory.resolve() in [Path(part.train).resolve() for part in recipe.parts()]
+    return recipe.data.columns if own else None
 
 
 def retrieving(
@@ -149,7 +155,9 @@ def retrieving(
     if own and len(np.unique(distinct)) == len(distinct):
         memory = Memory(tables[0], files[0])
     else:
-        place = _own_rows(section.memory, files) or section.memory or files[0]
+        place, columns = section.memory or files[0], _columns_of(recipe)
+        if section.memory and columns:
+            place = open_rows(section.memory, columns)
         memory = Memory.open(place, encoder, texts=section.texts, search=search)
     retrieval = Retrieval.of(recipe.retrieval or {})
     check_memory(memory, retrieval)

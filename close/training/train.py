@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from close.adapters import ADAPTERS, resolve_adapter
 from close.adapters.base import names_in
+from close.adapters.resolve import takes_training_text
 from close.data.rows import RowFile, evenly
 from close.data.shards import open_rows
 from close.encoders import ENCODERS, ContrastiveEncoder, encoder_name, load_encoder
@@ -165,7 +166,6 @@ class _Data:
     train: TextDataset | MixedDataset
     val: TextDataset | None
     validation: Validation | None
-    watched: list[RowFile]
     retrieving: Retrieving | None = None
 
     @property
@@ -182,7 +182,8 @@ class _Data:
     def sums(self) -> dict[str, str]:
         """SHA-256 of every data file, by path."""
         more = self.retrieving.sums if self.retrieving else {}
-        return {str(rows.path): rows.sha256 for rows in [*self.files, *self.watched]} | more
+        files = [*self.files, *([self.val.rows] if self.val else [])]
+        return {str(rows.path): rows.sha256 for rows in files} | more
 
     @property
     def about(self) -> dict[str, Any]:
@@ -235,7 +236,6 @@ def _read_data(recipe: Recipe, arguments: Seq2SeqTrainingArguments, origin: Orig
         val=TextDataset(val_rows, tasks[0], val_table, parts[0].captions, found=found[-1], **about)
         if val_rows and val_table
         else None,
-        watched=[val_rows] if val_rows else [],
         validation=validation,
         retrieving=memory,
     )
@@ -269,13 +269,15 @@ def _build_model(recipe: Recipe, data: _Data) -> CloseModel:
     place, size = language_model_place(recipe.language_model), language_model.get_input_embeddings().num_embeddings
     template = language_model_kind(language_model.config).template_of(load_tokenizer(place, size), size, place)
     table, rows = data.tables[0], data.files[0]
-    learnt_from = np.flatnonzero(np.isin(table.index, data.examples[0].embeds.vectors))  # a table may hold more
+    text = None
+    if recipe.train_on == "text" and takes_training_text(recipe.adapter):  # its rows: a table may hold more
+        text = Picked(table, np.flatnonzero(np.isin(table.index, data.examples[0].embeds.vectors)))
     adapter = resolve_adapter(
         recipe.adapter,
         table.dim,
         table.fingerprint,
-        text=Picked(table, learnt_from) if recipe.train_on == "text" else None,
-        groups=lambda: group_labels(rows, table)[learnt_from],
+        text=text,
+        groups=(lambda: group_labels(rows, table)[text.index]) if text else None,
     )
     config = CloseConfig(
         encoder=table.encoder,

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from close.io.files import read_json, write_json, write_text
-from close.io.record import CODE, UNKNOWN, code_sums, stamp
+from close.io.record import CODE, UNKNOWN, code_sums, stamp, stamped
 
 ROOT = Path(__file__).resolve().parents[2]
 SUMS = "import json; from close.io.record import code_sums; print(json.dumps(code_sums()))"
@@ -31,11 +31,9 @@ def named() -> set[tuple[str, str]]:
     """(part, hash) of every code that a record names."""
     found = set()
     for file in (ROOT / "experiments").rglob("*.json"):
-        record = read_json(file)
-        for one in [record, *record.values()] if isinstance(record, dict) else ():
-            code = one.get("code") if isinstance(one, dict) else None
-            for part in CODE if isinstance(code, dict) else ():
-                found |= {(part, each) for each in str(code.get(part, "")).split() if each != UNKNOWN}
+        for one in stamped(read_json(file)):
+            for part, sums in one.get("code", {}).items():
+                found |= {(part, each) for each in sums.split() if each != UNKNOWN}
     return found
 
 
@@ -108,13 +106,10 @@ def main() -> None:
             break
         if here := wanted & set(sums.items()):
             about = compared(canary(code, work, sums), now)
-            found_here = {part: {"commit": commit, **about[part]} for part, _ in here}
-            for part, each in here:
-                found[part][each] = found_here[part]
+            for part, each in sorted(here):
+                found[part][each] = {"commit": commit, **about[part]}
+                print(f"{commit}: {part} {about[part]['same']}", file=sys.stderr)
             wanted -= here
-            print(
-                f"{commit}: " + ", ".join(f"{part} {found_here[part]['same']}" for part in found_here), file=sys.stderr
-            )
     lost = {part: sorted(each for where, each in wanted if where == part) for part in CODE}
     record = {"today": today, "trainings": list(now), "codes": found, "not_found": lost, **stamp()}
     write_json(args.out, record)

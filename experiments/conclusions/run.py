@@ -30,6 +30,7 @@ from close.data.rows import RowFile
 from close.demo.run import TRAINING
 from close.encoders import load_encoder
 from close.io.plots import figure, save_png
+from close.study.arms import APART
 from close.study.claims import compared
 from close.study.results import interval
 from close.vectors.cache import cached_table
@@ -74,8 +75,6 @@ LOOKS = 4
 """Every claim is looked at as trained and told alike, in two scores: intervals are corrected for all of it."""
 SCORES = ("cider", "attribute_accuracy", "attribute_recall", "length_ratio")
 TUNING_SEED = 100
-APART = 1000
-"""Seeds are others in each setting, the same for all methods: what a seed does to a run would else come back in each."""
 ALIKE = ", told alike"
 """Behind a split where every run's texts are as long as those of training (`close match-length`, on validation pictures)."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 import close
+from close.adapters import fit_adapter
 from close.errors import CloseError, RecipeError
 from close.runs.recipe import Recipe, load_recipe
 from close.training.train import train
@@ -91,6 +93,17 @@ def test_its_noise_may_be_another(begins, origin, tmp_path, pictures):
     onto_images = train(begins(STILL, data={"train": str(data)}, train_on="image"), tmp_path / "images")
     assert close.load(onto_images).model.adapter.spec() == before.adapter.spec()[:1]  # nobody asked for noise on images
     assert load_recipe(onto_images / "recipe.yaml").adapter == ["shared"]
+
+
+def test_it_keeps_an_adapter_that_was_loaded_whole(begins, recipe, tmp_path):
+    np.save(tmp_path / "V.npy", np.eye(16, dtype=np.float32))
+    vectors = {"text": tmp_path / "V.npy", "image": tmp_path / "V.npy"}
+    fit_adapter(["mean_shift", {"gaussian": {"cosine": 0.7}}], tmp_path / "saved", **vectors)
+    loaded = {"load": str(tmp_path / "saved")}
+    first = train(recipe(STILL, adapter=loaded), tmp_path / "first")
+    run = train(begins(STILL, init_from=str(first)), tmp_path / "run")
+    found, before = (close.load(folder).model.adapter.spec() for folder in (run, first))
+    assert found == before == [{"mean_shift": {"scale": 1.0}}, {"gaussian": {"cosine": 0.7}}]
 
 
 def test_it_learns_on(begins, recipe, origin, tmp_path):

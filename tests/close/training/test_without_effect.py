@@ -99,7 +99,7 @@ def test_an_adapter_learns_from_the_training_rows(recipe, tiny_encoder, tmp_path
 
 
 def test_a_memory_reads_the_columns_that_training_reads(recipe, tmp_path):
-    lines = ["said,caption", *(f"{text},unwanted" for text in tiny.sentences(12))]
+    lines = ["said,number", *(f"{text},{place}" for place, text in enumerate(tiny.sentences(12)))]
     data = tmp_path / "c.csv"
     data.write_text("\n".join(lines))
     values = {"data": {"train": str(data), "columns": {"caption": "said"}}}
