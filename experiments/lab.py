@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from close.runs.recipe import Recipe
 from close.study.arms import Arm
 from close.study.export import cell
 from close.study.results import interval
+from close.study.selection import selection_score
 from close.study.sweep import run_folder
 from close.training.train import train
 from close.vectors.cache import cached_table
@@ -170,7 +171,8 @@ class Lab:
 
         Args:
             changes: of the base recipe. looks: what `evaluate` takes beside the run, by name; with `match`, rows with images on
-                which texts are first made as long as those of training (`close.runs.length`).
+                which texts are first made as long as those of training (`close.runs.length`); with `select`, what
+                `selection_score` takes, and rows whose texts stand in for images.
         """
         for run in (self.kept or {}).get("runs", {}).get(group, {}).get(title, []):
             if run["seed"] == seed and set(looks) <= set(run):
@@ -201,18 +203,20 @@ class Lab:
         arms: Mapping[str, Mapping[str, Any]],
         base: Recipe,
         looks: Mapping[str, Mapping[str, Any]],
+        by_seed: Sequence[Mapping[str, Any]] = ({},),
     ) -> Runs:
         """Every arm in every setting that is finished, when those of `--only` are; seeds outermost.
 
         Args:
             settings: by name, what training has of its own; no more steps than the options say, and fewer of warm-up.
             arms: by title, changes of the base recipe. looks: see `run`.
+            by_seed: what training has of its own with seed 0, 1, …, in turn.
         """
 
         def once(names: Iterable[str]) -> Runs:
             found: Runs = {}
             for seed, setting, (title, changes) in product(self.args.seeds, names, arms.items()):
-                training = dict(settings[setting])
+                training = {**settings[setting], **by_seed[seed % len(by_seed)]}
                 for key, most in (("max_steps", self.args.steps), ("warmup_steps", self.args.steps - 1)):
                     training |= {key: min(training[key], most)} if key in training else {}
                 if run := self.run(setting, title, seed, base, {**changes, "training": training}, looks):
@@ -246,10 +250,15 @@ def looked(folder: Path, name: str, look: Mapping[str, Any], *, record: bool) ->
     out = folder / "evaluations" / name
     scores = kept_scores(out / "scores.json").get("scores")
     if scores is None and not record:
-        settings = {"folder": out, "tokenizer": "python"} | dict(look)
+        settings = dict(look)
         if photos := settings.pop("match", None):
             settings["length_penalty"] = matched(folder, photos)["length_penalty"]
-        scores = evaluate(folder, **settings)["scores"]
+        if rows := settings.pop("select", None):
+            found = selection_score(folder, rows, **settings)
+            write_json(out / "scores.json", found)
+        else:
+            found = evaluate(folder, folder=out, tokenizer="python", **settings)
+        scores = found["scores"]
     return scores
 
 

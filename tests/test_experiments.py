@@ -16,13 +16,13 @@ SIZES = ("--steps", "1", "--scenes", "20", "--test-scenes", "2")
 TWO = ("warm-up 0", "warm-up 50")
 
 
-def made(name: str, folder: Path, *more: str, seeds: tuple[str, ...] = ("0",)) -> dict:
+def made(name: str, folder: Path, *more: str, seeds: tuple[str, ...] = ("0",), script: str = "run.py") -> dict:
     """The record of an experiment, which is the same when it is only written down again, from the runs or from itself."""
-    script, out = ROOT / "experiments" / name / "run.py", folder / "results.json"
+    file, out = ROOT / "experiments" / name / script, folder / "results.json"
     variables = os.environ | {"CLOSE_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
     def run(*own: str) -> tuple[str, dict]:
-        command = [sys.executable, script, *SIZES, "--seeds", *seeds, *more, "--out", out, *own]
+        command = [sys.executable, file, *SIZES, "--seeds", *seeds, *more, "--out", out, *own]
         done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=1200)
         assert done.returncode == 0, done.stderr
         return done.stdout, json.loads(out.read_text())
@@ -75,6 +75,14 @@ def test_again(tmp_path):
     }
 
 
+def test_noises_behind_shared(tmp_path):
+    record = made("shared", tmp_path, "--only", "470 steps", seeds=("0", "1"), script="noises.py")
+    assert {length: len(table) for length, table in record["arms"].items()} == {"470 steps": 8}
+    for by in record["chosen"].values():
+        assert set(by) == {"captions alone", "captions and unpaired pictures", "validation pictures"}
+        assert all(len(one["brings"]["values"]) == len(one["arms"]) == 2 for one in by.values())
+
+
 @pytest.mark.parametrize(("sense", "arms"), [("pairs", 6), ("sound", 5), ("video", 6)])
 def test_senses(tmp_path, sense, arms):
     record = made(f"senses/{sense}", tmp_path, seeds=("0", "1"))
@@ -85,7 +93,9 @@ def test_senses(tmp_path, sense, arms):
 def test_methods(tmp_path):
     record = made("methods", tmp_path, "--only", "none", "close", "ifcap", "images")
     assert len(record["runs"]["trials"]) == 8
-    assert len(record["table"]["close"]) == 6  # its own domain as trained and told alike, the other told alike; of two domains
+    assert (
+        len(record["table"]["close"]) == 6
+    )  # its own domain as trained and told alike, the other told alike; of two domains
     assert len(record["table"]["ifcap"]) == 8  # and others' texts as memory, from either side
     assert set(record["claims"]["noise brings text across"]) == {"of", "at", "cider", "attribute_accuracy"}
 

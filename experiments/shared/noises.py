@@ -1,0 +1,144 @@
+"""Which noise goes behind `shared`, by the length of training, and whether validation can tell: on texts alone, or on pictures.
+
+    python experiments/shared/noises.py                      # all of it; a stopped one goes on
+    python experiments/shared/noises.py --only "470 steps"   # and the rest elsewhere
+    python experiments/shared/noises.py --record             # train nothing: write down what is finished
+
+Noise alone and noise behind `shared` (of all groups), four strengths and three lengths of training; each seed has another
+warm-up. Every run is scored on test pictures as trained and told alike, and by what it may be chosen by: validation texts that
+stand in for pictures (`close sweep --select`), made of captions alone, or of captions and unpaired pictures; and validation
+pictures with captions. "Chosen" is the run of one seed and length that validation likes best, of noise alone, and of all.
+Writes noises.json, .md and .png beside this file.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lab import Lab, Run, Runs, arms_table, noise, parser, shared_by, summary
+
+from close.data.rows import RowFile
+from close.encoders import load_encoder
+from close.io.plots import figure, save_png
+from close.study.export import cell
+from close.study.results import interval
+from close.vectors.cache import cached_table
+
+COSINES = (0.84, 0.67, 0.54, 0.41)
+SETTINGS: dict[str, dict[str, Any]] = {f"{steps} steps": {"max_steps": steps} for steps in (470, 938, 1875)}
+"""1,875 steps are the demo's eight epochs."""
+WARM_UPS = [{"warmup_steps": steps} for steps in (50, 0, 200)]
+"""Of seed 0, 1, 2."""
+CHOOSERS = {
+    "captions alone": "chosen by captions",
+    "captions and unpaired pictures": "chosen by unpaired",
+    "validation pictures": "val alike",
+}
+"""What a run is chosen by, and the look that says it."""
+WITH = "`shared`, "
+
+
+def arms(rows: Path) -> dict[str, dict[str, Any]]:
+    """Noise alone and behind `shared`, by title."""
+    stages: dict[str, list[Any]] = {"": [], WITH: [shared_by(rows)]}
+    return {f"{name}noise {c:g}": {"adapter": [*stage, noise(c)]} for name, stage in stages.items() for c in COSINES}
+
+
+def chosen(table: Mapping[str, list[Run]], chooser: str, look: str) -> dict[str, Any]:
+    """What choosing gives in CIDEr on test pictures, run by run of a seed: among noise alone, among all, and the difference.
+
+    Args:
+        table: a length's arms, with the same seeds. chooser: the look that says which. look: the one that is asked.
+    """
+    seeds = sorted(set.intersection(*({run["seed"] for run in each} for each in table.values())))
+    found: dict[str, list[Any]] = {"noise alone": [], "all": [], "best of all": [], "arms": []}
+    for seed in seeds:
+        runs = {title: next(run for run in each if run["seed"] == seed) for title, each in table.items()}
+
+        def best(among: list[str], by: str) -> str:
+            return max(among, key=lambda title: runs[title][by]["cider"])  # noqa: B023
+
+        plain, every = best([title for title in runs if WITH not in title], chooser), best(list(runs), chooser)
+        found["arms"].append([plain, every])
+        for key, title in (("noise alone", plain), ("all", every), ("best of all", best(list(runs), look))):
+            found[key].append(runs[title][look]["cider"])
+    apart = [one - other for one, other in zip(found["all"], found["noise alone"], strict=True)]
+    return {key: interval(values) if key != "arms" else values for key, values in (found | {"brings": apart}).items()}
+
+
+def choices(runs: Runs, look: str = "alike") -> dict[str, Any]:
+    """By length of training and chooser."""
+    return {
+        setting: {name: chosen(table, by, look) for name, by in CHOOSERS.items()}
+        for setting, table in runs.items()
+        if len(table) == 2 * len(COSINES)
+    }
+
+
+def markdown(record: dict[str, Any]) -> str:
+    """A table a length of training; then what choosing brings."""
+    columns = {
+        "CIDEr, told alike": lambda arm: arm["alike"]["cider"],
+        "as trained": lambda arm: arm["image"]["cider"],
+        "attributes true %": lambda arm: arm["alike"]["attribute_accuracy"],
+        **{f"by {name}": lambda arm, by=by: arm[by]["cider"] for name, by in CHOOSERS.items()},
+    }
+    lines = []
+    for setting, table in record["arms"].items():
+        lines += [f"### {setting}", "", *arms_table(table, columns)]
+    lines += ["### Chosen run by run, CIDEr told alike on test pictures", ""]
+    lines += ["| length | chosen by | of noise alone | of all | what `shared` brings | best of all |", "|---" * 6 + "|"]
+    for setting, by in record["chosen"].items():
+        for name, one in by.items():
+            cells = [cell(one[key]) for key in ("noise alone", "all", "brings", "best of all")]
+            lines.append(f"| {setting} | {name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def plot(record: Mapping[str, Any], path: Path) -> None:
+    """CIDEr told alike against noise, a panel a length of training."""
+    drawn = figure(11, 3.6)
+    panels = drawn.subplots(1, len(record["arms"]), sharey=True, squeeze=False)[0]
+    for panel, (setting, table) in zip(panels, record["arms"].items(), strict=True):
+        for name, label, colour in (("", "noise alone", "#1f7a63"), (WITH, "behind shared", "#5b53a3")):
+            scores = [table[f"{name}noise {c:g}"]["alike"]["cider"] for c in COSINES if f"{name}noise {c:g}" in table]
+            panel.plot(range(len(scores)), [score["mean"] for score in scores], "o-", color=colour, label=label)
+            for at, score in enumerate(scores):
+                panel.plot([at] * len(score["values"]), score["values"], "_", color=colour, markersize=9)
+        panel.set_xticks(range(len(COSINES)), [f"{c:g}" for c in COSINES])
+        panel.set_title(setting, fontsize=9, loc="left")
+        panel.set_xlabel("noise: the cosine it leaves")
+        panel.grid(axis="y", color="#e3e7ee", linewidth=0.8)
+        panel.set_axisbelow(True)
+    panels[0].set_ylabel("CIDEr on pictures, told alike")
+    panels[0].legend(frameon=False, fontsize=8)
+    save_png(drawn, path)
+
+
+def main() -> None:
+    made = parser(__doc__, __file__, SETTINGS)
+    made.set_defaults(out=Path(__file__).with_suffix(".json"), seeds=[0, 1], steps=1875)
+    lab = Lab(made.parse_args(), scores=("cider", "attribute_accuracy", "attribute_recall", "length_ratio"))
+    rows = lab.data("train") / "captions.jsonl"
+    val, test = (lab.data(split) / "eval.jsonl" for split in ("val", "test"))
+    images = cached_table(RowFile(rows), load_encoder("mini"), "image").path
+    looks = {
+        "image": {"data": test},
+        "alike": {"data": test, "match": val},
+        "chosen by captions": {"select": val, "match": val},
+        "chosen by unpaired": {"select": val, "image": images, "match": val},
+        "val alike": {"data": val, "match": val},
+    }
+    runs = lab.gathered(SETTINGS, arms(rows), lab.recipe(rows), looks, WARM_UPS)
+    tables = {name: {arm: summary(each, lab.keys) for arm, each in table.items()} for name, table in runs.items()}
+    record = {"arms": tables, "chosen": choices(runs), "runs": runs}
+    lab.finish(record, markdown, plot)
+
+
+if __name__ == "__main__":
+    main()
