@@ -87,6 +87,11 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
         found = {"step": self.state.best_global_step, "score": self.state.best_metric, "history": history}
         return {"best": about | found}
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """What `evaluation_loop` makes; looking draws nothing from what training draws from (dropout), so that it changes nothing."""
+        with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
+            return super().evaluate(*args, **kwargs)
+
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
         """The loss, and the score of what the model says."""
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)

@@ -211,3 +211,18 @@ def test_noise_by_std_is_not_on_the_scale_of_raw_vectors(recipe, tmp_path):
 def test_nothing_is_left_out_of_what_is_not_searched(recipe):
     with pytest.raises(ValueError, match="leave leave_out out"):
         recipe(retrieve={"into": "words", "leave_out": "groups"})
+
+
+def test_looking_changes_nothing(recipe, captions, tmp_path):
+    """Validation draws nothing from what training draws from: dropout is the same, seen or not."""
+
+    def weights(name, training, data):
+        steps = {"max_steps": 5, "save_strategy": "no"}
+        run = train(recipe(steps | training, data={"train": str(captions), **data}), tmp_path / name)
+        return (run / "model.safetensors").read_bytes()
+
+    watched = {"val": str(captions)}
+    own = weights("own", {}, {})
+    assert weights("watched", {}, watched) == own
+    assert weights("each-step", {"eval_steps": 1, "eval_on_start": True}, watched) == own
+    assert weights("kept", {"save_strategy": "steps", "save_steps": 1, "logging_steps": 2}, {}) == own
