@@ -88,7 +88,7 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
         return {"best": about | found}
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """What `evaluation_loop` makes; looking draws nothing from what training draws from (dropout), so that it changes nothing."""
+        """What `evaluation_loop` makes; it draws nothing from what training draws from (dropout): looking changes nothing."""
         with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
             return super().evaluate(*args, **kwargs)
 
