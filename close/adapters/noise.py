@@ -24,6 +24,11 @@ def _shift(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
+def _wrapped(number: int) -> int:
+    """As a signed 64-bit integer."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
 def _mix(x: Tensor) -> Tensor:
     x = (x ^ _shift(x, 30)) * _MIX_1
     x = (x ^ _shift(x, 27)) * _MIX_2
@@ -38,8 +43,7 @@ def row_seeds(seed: int, epoch: int, rows: Tensor) -> Tensor:
     Returns:
         (B,) int64.
     """
-    wrapped = (seed + (1 << 63)) % (1 << 64) - (1 << 63)
-    start = _mix(torch.tensor([wrapped, epoch], dtype=torch.int64, device=rows.device) * _GAMMA + _GAMMA)
+    start = _mix(torch.tensor([_wrapped(seed), epoch], dtype=torch.int64, device=rows.device) * _GAMMA + _GAMMA)
     return _mix(_mix(start[0] ^ rows) + start[1])
 
 
@@ -69,9 +73,12 @@ class RowNoise:
 
     def uniform(self, width: int) -> Tensor:
         """(B, width) float32, uniform in the open interval (0, 1)."""
-        counter = torch.arange(1, width + 1, dtype=torch.int64, device=self.seeds.device) + self._drawn
+        start = self.seeds + _wrapped(
+            self._drawn * _GAMMA
+        )  # not on the counter: torch.compile would fold it beyond 64 bits
         self._drawn += width
-        bits = _shift(_mix(self.seeds[:, None] + counter * _GAMMA), 41)  # 23 bits: exact in float32 with the half step
+        counter = torch.arange(1, width + 1, dtype=torch.int64, device=self.seeds.device)
+        bits = _shift(_mix(start[:, None] + counter * _GAMMA), 41)  # 23 bits: exact in float32 with the half step
         return (bits.to(torch.float32) + 0.5) * 2.0**-23
 
     def normal(self, width: int) -> Tensor:

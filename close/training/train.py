@@ -106,7 +106,10 @@ def _train(
     _refer(model, recipe, folder, origin)
     place = str(origin.folder) if origin else language_model_place(recipe.language_model)
     tokenizer = load_tokenizer(place, model.get_input_embeddings().num_embeddings)
-    with fast_layers(model) if arguments.device.type == "cpu" else nullcontext():
+    swaps = (
+        arguments.device.type == "cpu" and not arguments.torch_compile
+    )  # which knows oneDNN's products with constants alone
+    with fast_layers(model) if swaps else nullcontext():
         learner = _learner(model, recipe)
         with arguments.main_process_first(local=False):
             if arguments.should_save:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,16 @@ def test_a_builtin_architecture_of_open_clip(recipe, tmp_path):
     torch.save(open_clip.create_model("ViT-S-32-alt", pretrained=None).state_dict(), tmp_path / "w.pt")
     run = train(recipe(encoder=f"open_clip:ViT-S-32-alt@{tmp_path / 'w.pt'}"), tmp_path / "run")
     assert close.load(run)(tiny.picture(tmp_path / "p.png", seed=0)).error is None
+
+
+@pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="torch compiles with a C++ compiler")
+def test_compiled_training_learns_the_same(recipe, zoo, tmp_path):
+    still = str(zoo("t5_still_dir"))  # without dropout, which a compiler draws otherwise; the noise is the same
+    losses = []
+    for name, compiled in (("plain", False), ("compiled", True)):
+        steps = {"max_steps": 3, "save_strategy": "no", "torch_compile": compiled}
+        run = train(recipe(steps, language_model=still), tmp_path / name)
+        lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        losses.append([line["loss"] for line in lines if "loss" in line])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    assert len(losses[0]) == 3
