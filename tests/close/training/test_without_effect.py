@@ -121,6 +121,8 @@ def test_columns_of_what_is_no_table_are_told(recipe, captions, tmp_path, caplog
         ({"metric_rows": 5}, "metric_rows counts where metric_for_best names a score"),
         ({"metric_beams": 2, "metric_for_best": "loss"}, "metric_beams counts where metric_for_best names a score"),
         ({"sortish_sampler": True}, "sortish_sampler does nothing here: batches hold targets of like length"),
+        ({"do_eval": True}, "do_eval does nothing here: close train trains, and looks at data.val"),
+        ({"generation_config": "mine"}, "generation_config does nothing here: how texts are searched is said where"),
         ({"generation_num_beams": 2}, "'training.metric_beams' here"),
         ({"resume_from_checkpoint": "x"}, "'--resume' here"),
     ],
