@@ -45,6 +45,8 @@ def test_conclusions(tmp_path):
     for scores in (*record["claims"].values(), *record["claims_told_alike"].values()):
         assert set(scores) == {"cider", "attribute_accuracy"}
         assert scores["cider"]["settings"] == ["as it is", "no warm-up"]
+    assert {len(one["settings"]) for one in record["primary"].values()} == {2}
+    assert record["confirmed"] == {}  # of a seed that is not here
     assert (tmp_path / "results.png").read_bytes()[:4] == b"\x89PNG"
 
 
