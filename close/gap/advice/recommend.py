@@ -100,7 +100,7 @@ def recommend(
     tried = list(_tried(rows, halves, seed, progress or (lambda _: None)))
     alone, chosen = tried[0].curve, _chosen(tried, setting)
     drops = chosen.candidate.place.drops_wording
-    at = int(np.argmax(alone >= (1 - TOLERANCE) * alone.max()) if drops else chosen.curve.argmax())
+    at = int(np.argmax(alone >= _enough(alone.max())) if drops else chosen.curve.argmax())
     best = float(np.mean([ceiling(half) for half in halves])) if rows.data == "pairs" else None
     without, agreement = float(alone[0]), float(chosen.curve[at])
     advice = Advice(
@@ -189,9 +189,14 @@ def _tried(rows: Rows, halves: Sequence[Half], seed: int, tell: Callable[[str], 
         yield _Tried(candidate, curve, float(np.mean([length for _, length in found])))
 
 
+def _enough(best: float) -> float:
+    """What counts as good as the best, which is below zero where images have nothing to do with their captions."""
+    return best - TOLERANCE * abs(best)
+
+
 def _chosen(tried: Sequence[_Tried], setting: str) -> _Tried:
     """Nothing where it is good enough without noise; else the first in rank of those within `TOLERANCE` of the best."""
-    enough = (1 - TOLERANCE) * max(float(one.curve.max()) for one in tried)
+    enough = _enough(max(float(one.curve.max()) for one in tried))
     if tried[0].curve[0] >= enough:
         return tried[0]
     able = [one for one in tried if one.curve.max() >= enough]

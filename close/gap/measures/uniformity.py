@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from close.errors import DataError
 from close.gap.measures.base import MEASURES, Family, Interval, Measure
 from close.gap.measures.distance import cross_distances, within_distances
 from close.gap.modalities import Modalities, pair_distances
@@ -92,9 +93,14 @@ def cross_uniformity(text: Any, image: Any, pairs: Pairs = None) -> float:
 
     Quadratic, in tiles. Healthy: low; when it is below both `uniformity` values, strangers of the other modality are further
     away than strangers of one's own, which is the gap.
+
+    Raises:
+        DataError: every text is paired with every image.
     """
     text, image = matrices(text, image)
     index = pair_index(pairs, len(text), len(image))
+    if len(index) == len(text) * len(image):
+        raise DataError("there is nothing to compare: every text is paired with every image")
     total = sum(float(np.exp(-2 * part).sum(dtype=np.float64)) for part in cross_distances(text, image))
     total -= float(np.exp(-2 * pair_distances(text, image, index) ** 2).sum())
     return float(np.log(total / (len(text) * len(image) - len(index))))

@@ -121,6 +121,14 @@ def test_groups_without_pairs_give_the_captions_their_place():
     assert report["caption_spread.std"] is not None
 
 
+def test_where_every_text_is_paired_with_every_image_there_are_no_strangers():
+    report = measure_gap(TEXT[:4], IMAGE[:3], pairs=[[t, v] for t in range(4) for v in range(3)], bootstrap=20)
+    for name in ("uniformity.cross", "cosine.unpaired.mean"):
+        assert report[name] is None
+        assert "every text is paired with every image" in report.notes[name]
+    assert report["pair_distance"] > 0
+
+
 def test_a_text_of_several_images():
     pairs = [[t, v] for t in range(10) for v in (t, t + 10)]
     report = measure_gap(TEXT, IMAGE, pairs=pairs, bootstrap=50)

@@ -111,6 +111,17 @@ def test_without_details_and_gap_no_noise_is_wanted():
     assert recommend(TEXT, IMAGE, pairs=PAIRS).trials[0].cosine < advice.trials[0].cosine
 
 
+def test_images_that_have_nothing_to_do_with_their_captions_are_advised_on():
+    """Then the best agreement may lie below zero, and what is within 2 % of it lies below it too."""
+    found = [recommend(*np.random.default_rng(seed).normal(size=(2, 60, 16))) for seed in range(6)]
+    best = [max(trial.agreement for trial in advice.trials) for advice in found]
+    assert min(best) < 0 < max(best)
+    for advice, most in zip(found, best, strict=True):
+        agreements = {str(trial.adapter): trial.agreement for trial in advice.trials}
+        assert agreements[str(advice.adapter or "none")] >= most - 0.02 * abs(most)
+        assert advice.agreement <= most
+
+
 def test_rotation_changes_nothing():
     turn = np.linalg.qr(np.random.default_rng(3).normal(size=(24, 24)))[0]
     here, there = (recommend(TEXT @ by, IMAGE @ by, pairs=PAIRS) for by in (np.eye(24), turn))
