@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -43,8 +43,9 @@ class Pairing:
 def read_pairs(path: Path, text: Any, image: Any) -> Pairing:
     """Pairs from rows `{"text": …, "image": …}` (JSONL or CSV), or from a data file or folder of shards (rows with a `source`).
 
-    What names a row is an id of its table, or else its number. In a data file the sources of a row belong to its image, and
-    rows of one `group` are captions of one image; captions and pictures come along for the report.
+    What names a row is an id of its table; or its number, where none that the file gives of that side is an id. In a data file
+    the sources of a row belong to its image, and rows of one `group` are captions of one image; captions and pictures come
+    along for the report.
 
     Args:
         text, image: as `open_vectors` gives them.
@@ -62,15 +63,7 @@ def read_pairs(path: Path, text: Any, image: Any) -> Pairing:
     except DataError:  # told below, of a data file
         first = {}
     if {"text", "image"} <= set(first):
-        find = {"text": _by_name(text), "image": _by_name(image)}
-        pairs = [
-            [
-                _place(row.get(side), find[side], where, side, table)
-                for side, table in (("text", text), ("image", image))
-            ]
-            for where, row in _rows(path)
-        ]
-        return Pairing(np.array(pairs, dtype=np.int64))
+        return Pairing(_from_names(list(_rows(path)), text, image))
     return _from_data(open_rows(path), text, image)
 
 
@@ -119,28 +112,40 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield where, row
 
 
-def _by_name(table: Any) -> Callable[[Any], int | None]:
-    """From an id, or else a row number, to the row; None if there is no such row."""
-    by_id = {name: row for row, name in enumerate(table.ids or ())}
+def _from_names(rows: Sequence[tuple[str, dict[str, Any]]], text: Any, image: Any) -> Ints:
+    """(P, 2) what the file's rows name; they come with the file and line of each."""
+    sides = ("text", text), ("image", image)
+    find = {side: _by_name([row.get(side) for _, row in rows], side, table) for side, table in sides}
+    return np.array([[find[side](row.get(side), where) for side, _ in sides] for where, row in rows], dtype=np.int64)
 
-    def find(key: Any) -> int | None:
-        if isinstance(key, bool) or not isinstance(key, (int, str)):
-            return None
-        row = by_id.get(str(key))
-        number = str(key).strip() if row is None else ""
-        if number.isdecimal() and len(number) < 19 and int(number) < len(table):
-            return int(number)
+
+def _by_name(keys: Sequence[Any], side: str, table: Any) -> Callable[[Any, str], int]:
+    """From a key, and where it stands, to its row: by ids if any of the keys is one; or else by row numbers.
+
+    A number that is no id must not become a row's number beside ids that are numbers too: it would be another row.
+    """
+    by_id = {name: row for row, name in enumerate(table.ids or ())}
+    named = any(_name(key) in by_id for key in keys)
+    expected = f"a row number from 0 to {len(table) - 1}"
+    if named:
+        expected = f"an id of {table.path}, as others in this file are: leave the line out, or embed what it names"
+    elif table.ids is not None:
+        expected = f"an id of {table.path} or {expected}"
+
+    def find(key: Any, where: str) -> int:
+        name = _name(key)
+        row = by_id.get(name)
+        if not named and (number := (name or "").strip()).isdecimal() and len(number) < 19 and int(number) < len(table):
+            row = int(number)
+        if row is None:
+            raise DataError(f"{where}: {side} is {key!r:.80}, expected {expected}")
         return row
 
     return find
 
 
-def _place(key: Any, find: Any, where: str, side: str, table: Any) -> int:
-    row: int | None = find(key)
-    if row is None:
-        known = "a row number" if table.ids is None else f"an id of {table.path} or a row number"
-        raise DataError(f"{where}: {side} is {key!r:.80}, expected {known} from 0 to {len(table) - 1}")
-    return row
+def _name(key: Any) -> str | None:
+    return None if isinstance(key, bool) or not isinstance(key, (int, str)) else str(key)
 
 
 def _from_data(rows: RowFile, text: Any, image: Any) -> Pairing:

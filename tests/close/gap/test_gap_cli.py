@@ -206,8 +206,21 @@ def named(folder: Path, *ids: str) -> EmbeddingTable:
 def test_ids_come_before_row_numbers(folder):
     text, image = named(folder, "2", "b", "c"), named(folder, "x", "y", "z")
     path = folder / "ids.jsonl"
-    path.write_text('{"text": "2", "image": "z"}\n{"text": "b", "image": 0}\n{"text": 1, "image": "y"}\n')
-    assert read_pairs(path, text, image).pairs.tolist() == [[0, 2], [1, 0], [1, 1]]
+    path.write_text('{"text": 2, "image": 2}\n{"text": "b", "image": 0}\n{"text": "2", "image": "1"}\n')
+    assert read_pairs(path, text, image).pairs.tolist() == [[0, 2], [1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("side", ["text", "image"])
+@pytest.mark.parametrize("key", ["3", 3])
+def test_an_id_that_is_gone_is_no_row_number(folder, side, key):
+    """`close embed` leaves out what can't be read: ids that are line numbers then have holes."""
+    whole, holed = named(folder, "1", "2", "3", "4", "5"), named(folder, "0", "1", "2", "4", "5")
+    tables = {"text": whole, "image": whole} | {side: holed}
+    path = folder / "numbers.jsonl"
+    path.write_text("".join(json.dumps({"text": i, "image": i}) + "\n" for i in (1, 2, key)))
+    with pytest.raises(DataError) as told:
+        read_pairs(path, **tables)
+    assert f"{path}:3: {side} is {key!r}, expected an id of {holed.path}, as others in this file are" in str(told.value)
 
 
 def test_a_data_file_brings_captions_groups_and_pictures(folder):
