@@ -59,8 +59,7 @@ def classify(
 
 
 def _accuracy(scores: dict[str, Any]) -> None:
-    low, high = scores["ci"]["accuracy"]
-    show(f"accuracy {scores['accuracy']:.2f} [{low:.2f}, {high:.2f}], {scores['n']} pictures")
+    show(f"accuracy {scores['accuracy']:.2f}{_interval(scores, 'accuracy', 2)}, {scores['n']} pictures")
     for name, row in scores["confusion"].items():
         show(f"  {written(name)}: " + ", ".join(f"{written(said)} {count}" for said, count in row.items() if count))
 
@@ -94,7 +93,9 @@ def retrieve(
             return
         show(f"{scores['texts']} texts, {scores['images']} images, encoder {model.name}")
         for way in ("text_to_image", "image_to_text"):
-            parts = (f"R@{rank} {scores[way][f'r@{rank}']:.2f}{_interval(scores[way], rank)}" for rank in (1, 5, 10))
+            parts = (
+                f"R@{rank} {scores[way][f'r@{rank}']:.2f}{_interval(scores[way], f'r@{rank}')}" for rank in (1, 5, 10)
+            )
             show(f"{way.replace('_', ' '):<14}" + "   ".join(parts))
         return
     found = pictures_for(query, data, model, k) if query else texts_for(image or [], data, model, k)
@@ -107,6 +108,7 @@ def retrieve(
             show(f"  {one['cosine']:.3f}\t{written(one.get('item') or one.get('text'))}")
 
 
-def _interval(scores: dict[str, Any], rank: int) -> str:
-    low, high = scores["ci"][f"r@{rank}"]
-    return f" [{low:.1f}, {high:.1f}]"
+def _interval(scores: dict[str, Any], name: str, digits: int = 1) -> str:
+    """None of one picture."""
+    low, high = scores["ci"].get(name, (None, None))
+    return "" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]"

@@ -1,13 +1,14 @@
 """How sure a score is: bootstrap intervals over examples, and paired tests between two runs.
 
 A `SummedScore` can be computed from sums over examples, which holds for means (accuracy, CIDEr with frozen
-document frequencies) and for corpus scores (BLEU, METEOR) alike. Resampling is then one product of matrices.
+document frequencies) and for corpus scores (BLEU, METEOR) alike. Resampling is then one product of matrices. Examples of one
+image are alike, so that they are drawn, and exchanged, together: one by one they would look like more than they are.
 Koehn (2004), "Statistical Significance Tests for Machine Translation Evaluation"; Efron and Tibshirani (1993).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,32 +83,57 @@ def pooled(scores: Sequence[SummedScore]) -> SummedScore:
 
 
 def intervals(
-    scores: Mapping[str, SummedScore], *, samples: int = 1000, level: float = 0.95, seed: int = 0
+    scores: Mapping[str, SummedScore],
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    samples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> dict[str, list[float]]:
     """Percentile bootstrap intervals [low, high] of scores over the same N examples, resampled together.
 
-    Empty for `samples=0`, and where there is nothing to resample.
+    A mean of examples that are all wrong or all right (0 or 100) has no spread to draw from, and gets the exact interval of a
+    share (Clopper and Pearson, 1934).
+
+    Args:
+        clusters: (N,) of which image, say, each example is; those of one are drawn together.
+    Returns:
+        By name; empty for `samples=0`, and of fewer than two examples (or clusters).
     """
     if not samples or not scores or any(len(m.per_example) == 0 for m in scores.values()):
         return {}
     sizes = {name: len(m.statistics) for name, m in scores.items()}
     if len(set(sizes.values())) > 1:
         raise MismatchError(f"the scores are over different numbers of examples: {sizes}")
-    statistics = np.concatenate([m.statistics for m in scores.values()], axis=1)
+    statistics = _by_cluster(np.concatenate([m.statistics for m in scores.values()], axis=1), clusters)
+    if len(statistics) < 2:
+        return {}
     sums = _resampled(statistics, samples, np.random.default_rng(seed))
     tail = 50 * (1 - level)
     result, start = {}, 0
     for name, score in scores.items():
         stop = start + score.statistics.shape[1]
         low, high = np.percentile(score.combine(sums[:, start:stop]), [tail, 100 - tail])
+        if score.combine is _mean and len({*score.per_example.tolist()}) == 1 and score.value in (0.0, 100.0):
+            wrong = 100 * (1 - ((1 - level) / 2) ** (1 / len(statistics)))
+            low, high = (0.0, wrong) if score.value == 0 else (100 - wrong, 100.0)
         result[name], start = [float(low), float(high)], stop
     return result
 
 
 def compare_summed(
-    a: SummedScore, b: SummedScore, *, samples: int = 1000, level: float = 0.95, seed: int = 0
+    a: SummedScore,
+    b: SummedScore,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    samples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """The difference b − a of two runs on the same N examples.
+
+    Args:
+        clusters: (N,) as `intervals` takes them.
 
     Returns `a`, `b`, `difference`, its bootstrap interval `ci`, and `p`: two-sided, by random exchange of the two runs'
     outputs (approximate randomisation, Noreen 1989), with (hits + 1)/(samples + 1), so never below 1/(samples + 1).
@@ -117,13 +143,15 @@ def compare_summed(
             f"the runs cover {len(a.statistics)} and {len(b.statistics)} examples; they must be the same"
         )
     width, rng = a.statistics.shape[1], np.random.default_rng(seed)
-    sums = _resampled(np.concatenate([a.statistics, b.statistics], axis=1), samples, rng)
+    statistics = _by_cluster(np.concatenate([a.statistics, b.statistics], axis=1), clusters)
+    sums = _resampled(statistics, samples, rng)
     tail = 50 * (1 - level)
     low, high = np.percentile(b.combine(sums[:, width:]) - a.combine(sums[:, :width]), [tail, 100 - tail])
 
     observed = b.value - a.value
-    swapped = _blocks(samples, len(a.statistics), lambda rows: rng.random((rows, len(a.statistics))) < 0.5)
-    change = np.concatenate([swap.astype(np.float64) @ (b.statistics - a.statistics) for swap in swapped])
+    apart = statistics[:, width:] - statistics[:, :width]
+    swapped = _blocks(samples, len(apart), lambda rows: rng.random((rows, len(apart))) < 0.5)
+    change = np.concatenate([swap.astype(np.float64) @ apart for swap in swapped])
     exchanged = b.combine(b.statistics.sum(0) - change) - a.combine(a.statistics.sum(0) + change)
     hits = int((np.abs(exchanged) >= abs(observed) - 1e-12).sum())
     return {
@@ -133,6 +161,16 @@ def compare_summed(
         "ci": [float(low), float(high)],
         "p": (hits + 1) / (samples + 1),
     }
+
+
+def _by_cluster(statistics: Array, clusters: Sequence[Hashable] | None) -> Array:
+    """(C, k) sums over the rows of each cluster, in the order in which clusters come; the rows themselves without any."""
+    if clusters is None:
+        return statistics
+    place = {cluster: number for number, cluster in enumerate(dict.fromkeys(clusters))}
+    found = np.zeros((len(place), statistics.shape[1]))
+    np.add.at(found, [place[cluster] for cluster in clusters], statistics)
+    return found
 
 
 def _resampled(statistics: Array, samples: int, rng: np.random.Generator) -> Array:

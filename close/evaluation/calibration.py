@@ -146,13 +146,22 @@ def ece(confidence: Array, right: Array, bins: int = BINS) -> float:
     return sum(one["count"] * abs(one["confidence"] - one["right"]) for one in found) / len(confidence)
 
 
-def ece_by_chance(confidence: Array, samples: int = 1000, seed: int = 0, level: float = 0.95) -> dict[str, float]:
+def ece_by_chance(
+    confidence: Array, right: Array, samples: int = 1000, seed: int = 0, level: float = 0.95
+) -> dict[str, float]:
     """The error that confidence as it should be has on so many rows, since no bin holds exactly its share: `mean`, and `most`.
 
     An error of few rows is never 0, so an interval around it would not hold the true one: this is what to hold it against.
+
+    Args:
+        confidence: (N,). right: (N,) how right each is; in parts, it strays from what is expected less than right or wrong does,
+            and what is drawn strays as little.
     """
+    whole = bool(np.isin(right, (0, 1)).all())
+    most = float((confidence * (1 - confidence)).sum())
+    stray = 1.0 if whole or most == 0 else min(1.0, math.sqrt(float(((right - confidence) ** 2).sum()) / most))
     drawn = np.random.default_rng(seed).random((samples, len(confidence))) < confidence
-    found = [ece(confidence, right.astype(float)) for right in drawn]
+    found = [ece(confidence, confidence + stray * (one - confidence)) for one in drawn]
     return {"mean": float(np.mean(found)), "most": float(np.quantile(found, level))}
 
 

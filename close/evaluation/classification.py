@@ -5,6 +5,7 @@ Radford et al. (2021), "Learning Transferable Visual Models From Natural Languag
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from close.data.rows import named_images
 from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder
-from close.errors import DataError, RecipeError
+from close.errors import DataError, RecipeError, listed
 from close.evaluation.metrics.labels import label_scores
 from close.evaluation.zero_shot import Vectors, class_embeddings, class_probabilities
 from close.io.progress import progress
@@ -26,6 +27,7 @@ __all__ = ["TEMPLATES", "Classification", "classify", "read_lines"]
 
 TEMPLATES = ("a photo of a {}.",)
 """CLIP's own prompt, where none is given."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,12 @@ def classify(
     names = _checked(classes or sorted(set(truth.values())))
     prompts = _prompts(names, templates or TEMPLATES)
     if truth and set(truth.values()).isdisjoint(names):
-        truth = {}  # folders that have nothing to do with the classes
+        _log.warning(
+            "%s: %s are none of the classes, so that nothing is known to be right",
+            data,
+            listed(sorted(set(truth.values()))),
+        )
+        truth = {}
     for item, label in truth.items():
         if label not in names:
             raise DataError(f"{data}: {item!r} is of class {label!r}, which is none of {', '.join(names)}")
@@ -100,17 +107,22 @@ def read_lines(path: str | Path) -> list[str]:
 def _truth(data: Path, images: Sequence[tuple[str, Path]]) -> dict[str, str]:
     """Item to class: the first folder on the way to it, or the row's label; empty unless all have one."""
     if data.is_dir() and all(path == data / name for name, path in images):
-        found = {name: Path(name).parts[0].replace("_", " ").lower() for name, _ in images if "/" in name}
+        found = {name: _name(Path(name).parts[0]) for name, _ in images if "/" in name}
     elif is_rows(data):
         named = ((name, row.label) for row in open_rows(data) for name, _ in named_images(row))
-        found = {name: label.strip().lower() for name, label in named if label}
+        found = {name: _name(label) for name, label in named if label}
     else:
         return {}
     return found if len(found) == len(images) else {}
 
 
+def _name(given: str) -> str:
+    """A class as it is said: folders have `_` for a space."""
+    return " ".join(given.replace("_", " ").split()).lower()
+
+
 def _checked(classes: Sequence[str]) -> list[str]:
-    names = [" ".join(name.split()).lower() for name in classes]
+    names = [_name(name) for name in classes]
     if len(names) < 2:
         raise RecipeError(
             "classification needs at least two classes; name them, or give a folder of pictures per class"

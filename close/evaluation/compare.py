@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from close.data.shards import is_rows, open_rows
 from close.errors import DataError, MismatchError, MissingError, RecipeError
 from close.evaluation.bootstrap import Scores, compare_summed, pooled
 from close.evaluation.examples import pick_differences
-from close.evaluation.images import one_row_an_image
+from close.evaluation.images import one_row_an_image, pictured
 from close.evaluation.match import Matched, match
 from close.evaluation.metrics import METRICS, VqaReference
+from close.evaluation.metrics.tokens import settled
 from close.evaluation.read import RowReferences, read_predictions, read_references
 from close.evaluation.scores import score
 from close.io.files import read_json
@@ -25,9 +27,14 @@ Paths = str | Path | Sequence[str | Path]
 
 
 def compare_scores(
-    a: Scores | Sequence[Scores], b: Scores | Sequence[Scores], *, samples: int = 1000, seed: int = 0
+    a: Scores | Sequence[Scores],
+    b: Scores | Sequence[Scores],
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    samples: int = 1000,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Paired tests of every measure that all have: see `close.evaluation.bootstrap.compare_summed`.
+    """Paired tests of every measure that all have: see `close.evaluation.bootstrap.compare_summed`, which takes `clusters`.
 
     Runs of one side are pooled (`close.evaluation.bootstrap.pooled`), and stand one by one under `runs_a` and `runs_b`: interval
     and test are over examples, how far seeds lie apart is to be seen there.
@@ -43,7 +50,7 @@ def compare_scores(
     for name in every[0].metrics:
         if all(name in one.metrics for one in every):
             runs = [[one.metrics[name] for one in side] for side in sides]
-            found[name] = compare_summed(*map(pooled, runs), samples=samples, seed=seed)
+            found[name] = compare_summed(*map(pooled, runs), clusters=clusters, samples=samples, seed=seed)
             if len(every) > 2:
                 values = ([one.value for one in side] for side in runs)
                 found[name] |= dict(zip(("runs_a", "runs_b"), values, strict=True))
@@ -91,7 +98,8 @@ def compare(
     task, files, truth, data, rows = what_they_share([path for side in sides for path in side], references, task, name)
     both = [match(task, read_predictions(file, task), truth) for file in files]
     scores, count = scored(task, both, tokenizer), len(sides[0])
-    measures = compare_scores(scores[:count], scores[count:], samples=samples, seed=seed)
+    images = pictured(scores[0].ids, rows)
+    measures = compare_scores(scores[:count], scores[count:], clusters=images, samples=samples, seed=seed)
     result: dict[str, Any] = {name: [str(path) for path in paths] for name, paths in zip("ab", sides, strict=True)}
     result |= {"task": task, "data": data, "n": len(scores[0].ids), "measures": measures}
     shown = next((key for key in (METRICS.primary(task), *measures) if key in measures), None)
@@ -135,6 +143,8 @@ def scored(task: str, both: Sequence[Matched], tokenizer: str) -> list[Scores]:
     if all(one.keys() == said[0].keys() for one in said) and len(said[0]) < len(wanted):
         wanted = {key: value for key, value in wanted.items() if key in said[0]}
     metrics = METRICS.defaults(task, java=False)
+    if all(isinstance(one, (list, tuple)) for one in wanted.values()):  # captions, counted alike in all
+        tokenizer = settled(tokenizer, chain(*wanted.values(), *(one.values() for one in said)))
     return [score(task, one, wanted, tokenizer=tokenizer, metrics=metrics, samples=0) for one in said]
 
 

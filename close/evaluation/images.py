@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from close.data.rows import Row, RowFile
 from close.errors import DataError
 from close.tasks import Task
 
-__all__ = ["PER_ROW", "about_images", "one_row_an_image", "rows_of_images", "select_rows"]
+__all__ = ["PER_ROW", "about_images", "one_row_an_image", "pictured", "rows_of_images", "select_rows"]
 
 PER_ROW = ("vqa", "entailment")
 """Kinds of tasks of which several rows about one image are several questions about it."""
@@ -61,6 +61,11 @@ def select_rows(rows: RowFile, task: Task) -> list[Row]:
 def about_images(rows: int, images: int) -> str:
     """What was done to rows that share images."""
     return f"{rows:,} rows are of {images:,} images: each image is scored once, against the captions of all its rows"
+
+
+def pictured(ids: Sequence[str], rows: Mapping[str, Row]) -> list[Hashable]:
+    """Of which image each example is, by its row: examples of one are no independent ones. By itself where nothing is known."""
+    return [(row.images or row.group or key) if (row := rows.get(key)) else key for key in ids]
 
 
 def _merged(rows: list[Row]) -> Row:

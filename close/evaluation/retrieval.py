@@ -90,7 +90,7 @@ def recall(data: str | Path, encoder: ContrastiveEncoder) -> dict[str, Any]:
     return {
         "texts": len(text),
         "images": len(image),
-        "text_to_image": _recalls(first_hits(text, image, owners, places)),
+        "text_to_image": _recalls(first_hits(text, image, owners, places), np.asarray(owners).tolist()),
         "image_to_text": _recalls(first_hits(image, text, places, owners)),
     }
 
@@ -115,10 +115,10 @@ def first_hits(queries: Vectors, gallery: Vectors, of_query: ArrayLike, of_galle
     return np.concatenate(ranks)
 
 
-def _recalls(ranks: NDArray[np.int64]) -> dict[str, Any]:
+def _recalls(ranks: NDArray[np.int64], images: list[int] | None = None) -> dict[str, Any]:
     scores = {f"r@{k}": mean_score(100.0 * (ranks <= k)) for k in RANKS}
     values: dict[str, Any] = {name: score.value for name, score in scores.items()}
-    return values | {"median": float(np.median(ranks)), "ci": intervals(scores)}
+    return values | {"median": float(np.median(ranks)), "ci": intervals(scores, clusters=images)}
 
 
 def _listed(

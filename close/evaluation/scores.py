@@ -9,6 +9,7 @@ from typing import Any
 from close.data.rows import Row
 from close.evaluation.bootstrap import Scores, intervals
 from close.evaluation.examples import pick_examples
+from close.evaluation.images import pictured
 from close.evaluation.match import Matched, Missing, match
 from close.evaluation.metrics import METRICS, Inputs, caption_scores, label_scores, vqa_scores
 from close.evaluation.metrics.base import compute
@@ -73,7 +74,9 @@ def _whole(task: str, both: Matched, chosen: list[str], settings: Mapping[str, A
     own = [name for name in chosen if name not in METRICS.defaults(task)]
     summed, values, notes = compute(task, own, Inputs(result.ids, predictions, references, **more))
     result.metrics |= summed
-    result["ci"] |= intervals(summed, **settings)
+    if own or more.get("rows"):
+        clusters = pictured(result.ids, more["rows"]) if more.get("rows") else None
+        result["ci"] = intervals(result.metrics, clusters=clusters, **settings)
     result |= {key: one.value for key, one in summed.items()} | values | ({"notes": notes} if notes else {})
     return result
 
@@ -137,7 +140,7 @@ def score_rows(
         scores["notes"] = {**notes, **scores.get("notes", {})}
     predictions = {key: said.get(key, "") for key in scores.ids}
     if task.metric == "caption":
-        domains = {row.id: row.meta["domain"] for row in rows if "domain" in row.meta}
+        domains = {row.id: str(row.meta["domain"]) for row in rows if row.meta.get("domain") is not None}
         add_parts(scores, predictions, references, domains, **settings, **more)
     shown = next((key for key in (METRICS.primary(task.metric), *scores.metrics) if key in scores.metrics), None)
     return scores, pick_examples(scores, shown, by_id, predictions) if shown else {}
@@ -146,7 +149,8 @@ def score_rows(
 def add_parts(
     result: Scores, said: Mapping[str, str], truth: References, domains: Mapping[str, str], **settings: Any
 ) -> None:
-    """Put `per_domain` beside a caption score, where images have a domain."""
+    """Put `per_domain` beside a caption score, where images have a domain; all are counted by the tokenizer of the whole."""
+    settings |= {"tokenizer": result["tokenizer"]}
     for domain in sorted({domains[key] for key in result.ids if key in domains}):
         ids = [key for key in result.ids if domains.get(key) == domain]
         part = score("caption", {key: said[key] for key in ids}, {key: truth[key] for key in ids}, **settings)

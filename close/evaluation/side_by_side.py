@@ -12,6 +12,7 @@ from close.errors import RecipeError
 from close.evaluation.bootstrap import Scores, intervals, pooled
 from close.evaluation.compare import Paths, row_of, runs_of, scored, what_they_share
 from close.evaluation.examples import about
+from close.evaluation.images import pictured
 from close.evaluation.match import Matched, match
 from close.evaluation.metrics import METRICS
 from close.evaluation.read import read_predictions
@@ -67,13 +68,14 @@ def side_by_side(
         "groups": [],
         "examples": [],
     }
+    images = pictured(scores[0].ids, rows)
     ends = np.cumsum([len(side) for side in sides.values()])
     for (title, side), end in zip(sides.items(), ends, strict=True):
         own = scores[end - len(side) : end]
         both = {key: pooled([one.metrics[key] for one in own]) for key in measures}
         values = {key: value.value for key, value in both.items()}
         told = {"name": title, "runs": [str(path) for path in side], "scores": values}
-        result["groups"].append(told | {"ci": intervals(both, samples=samples, seed=seed)})
+        result["groups"].append(told | {"ci": intervals(both, clusters=images, samples=samples, seed=seed)})
     if shown is not None:
         known = {key: rows.get(key) or row_of(key, matched[0].references[key]) for key in scores[0].ids}
         chosen = np.sort(np.random.default_rng(seed).permutation(len(known))[:examples])

@@ -212,7 +212,7 @@ def _measured(
         "map": maps[by].to_dict(),
         "by": by,
         "mean_right": float(seen.mean()),
-        "ece": {"value": ece(confidence, seen), "by_chance": ece_by_chance(confidence)},
+        "ece": {"value": ece(confidence, seen), "by_chance": ece_by_chance(confidence, seen)},
         "reliability": reliability(confidence, seen),
         "confidence": _ranked(confidence, seen),
         "signals": ranked,

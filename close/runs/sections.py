@@ -172,7 +172,9 @@ _LEFT = {
     "train_sampling_strategy": "batches hold targets of like length anyway",
     "length_column_name": "batches hold targets of like length anyway",
     "sortish_sampler": "batches hold targets of like length anyway",
-    **dict.fromkeys(("do_train", "do_eval", "do_predict"), "close train trains, and looks at data.val where it is given"),
+    **dict.fromkeys(
+        ("do_train", "do_eval", "do_predict"), "close train trains, and looks at data.val where it is given"
+    ),
     "generation_config": "how texts are searched is said where they are made: close caption --num-beams",
 }
 """Settings of theirs that would do nothing here, and why."""

@@ -57,6 +57,13 @@ def settings_of(vary: Sequence[str]) -> list[Setting]:
             raise RecipeError(f"--vary is key=value,value, e.g. training.warmup_steps=0,50, not {given!r}")
         if key in axes:
             raise RecipeError(f"--vary {key} is given twice; give all its values at once")
+        if other := next(
+            (one for one in axes if f"{one}.".startswith(f"{key}.") or f"{key}.".startswith(f"{one}.")), None
+        ):
+            whole = min(key, other, key=len)
+            raise RecipeError(
+                f"--vary {other} and --vary {key}: {whole} is the whole of it; vary its keys one by one, as prefix.kind=a,b"
+            )
         if (top := key.partition(".")[0]) in ("adapter", "train_on", "seed"):
             raise RecipeError(f"--vary {key}: {top} tells the arms of a sweep apart; it has an option of its own")
         try:
@@ -86,11 +93,11 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's values with others in their place; sections are merged."""
+    """A recipe's values with others in their place; sections are merged, at any depth, and an adapter or a noise is replaced."""
     found = dict(base)
     for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(found.get(key), dict)
-        found[key] = found[key] | value if both else value
+        both = isinstance(value, dict) and isinstance(found.get(key), dict) and key not in ("adapter", "noise")
+        found[key] = merged(found[key], value) if both else value
     return found
 
 

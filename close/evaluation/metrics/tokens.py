@@ -24,6 +24,7 @@ __all__ = [
     "pick_tokenizer",
     "python_tokens",
     "run_java",
+    "settled",
     "unicode_tokens",
     "unread",
 ]
@@ -43,6 +44,12 @@ def pick_tokenizer(tokenizer: str) -> str:
     if tokenizer == "java" and not java:
         raise MissingError("the reference tokenizer needs `java` on the PATH; install it, or use the python tokenizer")
     return ("java" if java else "python") if tokenizer == "auto" else tokenizer
+
+
+def settled(tokenizer: str, captions: Iterable[str]) -> str:
+    """Which of `TOKENIZERS` "auto" comes to, given all captions that are held against each other; any other as it is."""
+    used = pick_tokenizer(tokenizer)
+    return "unicode" if tokenizer == "auto" and unread(captions) else used
 
 
 def python_tokens(captions: Mapping[str, list[str]]) -> Tokens:

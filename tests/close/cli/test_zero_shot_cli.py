@@ -214,3 +214,17 @@ def test_first_hits_against_sorting(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_folders_that_are_no_class_are_told(shapes: Path) -> None:
     with pytest.raises(DataError, match="which is none of"):
         classify(shapes, load_encoder("mini"), ["star", "zebra"])
+
+
+def test_classes_named_as_their_folders_are(shapes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number, name in enumerate(("red_square", "blue heart")):
+        (tmp_path / name).mkdir()
+        shutil.copy(sorted(shapes.rglob("*.png"))[number], tmp_path / name / "0.png")
+    own = classify(tmp_path, load_encoder("mini"))
+    given = classify(tmp_path, load_encoder("mini"), ("blue_heart", "Red square"))
+    assert own.scores is not None
+    assert given.scores is not None
+    assert own.scores["accuracy"] == given.scores["accuracy"]
+    assert given.classes == ["blue heart", "red square"]
+    assert classify(tmp_path, load_encoder("mini"), ("sand", "snow")).scores is None
+    assert "blue heart, red square are none of the classes, so that nothing is known to be right" in caplog.text

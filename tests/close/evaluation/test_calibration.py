@@ -78,11 +78,14 @@ def test_calibration_error_by_hand():
         {"confidence": pytest.approx(0.2), "right": pytest.approx(0.4), "count": 50},
         {"confidence": pytest.approx(0.8), "right": pytest.approx(0.8), "count": 50},
     ]
-    rng, chance = np.random.default_rng(7), ece_by_chance(sure)
+    rng, chance = np.random.default_rng(7), ece_by_chance(sure, right)
     errors = [ece(sure, (rng.random(100) < sure).astype(float)) for _ in range(400)]
     assert chance["mean"] == pytest.approx(np.mean(errors), abs=0.005)
     assert np.mean(np.array(errors) > chance["most"]) == pytest.approx(0.05, abs=0.03)
     assert ece(sure, right) > chance["most"]  # 0.4 where 0.2 is said is no chance
+    parts = [rng.binomial(6, sure) / 6 for _ in range(400)]  # each right in parts, as captions are
+    chance = ece_by_chance(sure, parts[0])
+    assert np.mean([ece(sure, one) > chance["most"] for one in parts]) == pytest.approx(0.05, abs=0.04)
     low, high = interval(aurc, sure, right)
     assert low < aurc(sure, right) < high
     assert len(reliability(np.linspace(0, 1, 1000), np.zeros(1000))) == 10

@@ -88,3 +88,29 @@ def test_different_numbers_of_examples_are_refused() -> None:
         intervals({"a": mean_score([1.0]), "b": mean_score([1.0, 2, 3])})
     with pytest.raises(MismatchError, match="1 and 3"):
         compare_summed(mean_score([1.0]), mean_score([1.0, 2, 3]))
+
+
+def test_examples_of_one_image_are_drawn_and_exchanged_together() -> None:
+    """With five questions an image and difficulty by image, intervals cover and tests err as they say they do."""
+    rng, covered, found, alone = np.random.default_rng(4), 0, 0, 0
+    images = np.repeat(np.arange(60), 5).tolist()
+    for n in range(200):
+        hard = np.repeat(rng.beta(0.8, 0.8, (2, 60)), 5, axis=1)
+        a, b = (mean_score(100.0 * (rng.random(300) < one)) for one in hard)
+        low, high = intervals({"m": a}, clusters=images, samples=300, seed=n)["m"]
+        covered += low <= 50 <= high
+        found += compare_summed(a, b, clusters=images, samples=300, seed=n)["p"] < 0.05
+        alone += compare_summed(a, b, samples=300, seed=n)["p"] < 0.05
+    assert covered >= 0.9 * 200
+    assert found <= 0.1 * 200 < alone
+    each = compare_summed(a, b, clusters=list(range(300)), samples=300)
+    assert each == compare_summed(a, b, samples=300)
+
+
+def test_an_interval_where_nothing_varies() -> None:
+    assert intervals({"m": mean_score([50.0])}) == {}
+    assert intervals({"m": mean_score([50.0, 60.0])}, clusters=["one", "one"]) == {}
+    low, high = intervals({"m": mean_score([100.0] * 20)})["m"]
+    assert high == 100
+    assert low == pytest.approx(100 * 0.025 ** (1 / 20))
+    assert intervals({"m": mean_score([0.0] * 20)})["m"] == [0.0, pytest.approx(100 - low)]

@@ -161,3 +161,39 @@ def test_a_data_file_that_can_not_be(runs: dict[str, Path], name: str) -> None:
     with pytest.raises(MissingError, match="say where it is") as told:
         compare(runs["a3"], runs["b"], **SETTINGS)
     assert len(str(told.value)) < 1000
+
+
+def test_runs_are_counted_by_one_tokenizer(tmp_path: Path) -> None:
+    """Emoji of one run would have had it counted as words of any script, and the other as Penn Treebank tokens."""
+    said = "a black-and-white dog on a half-pipe"
+    truth = [{"id": str(n), "image": f"{n}.jpg", "references": [said]} for n in range(40)]
+    data = put(tmp_path / "refs.jsonl", truth)
+    files = [
+        put(tmp_path / f"{name}.jsonl", [{"id": str(n), "text": text} for n in range(40)])
+        for name, text in (("a", said), ("b", f"{said} 🐶🐶🐶"))
+    ]
+    found = compare(*files, references=data, task="caption")["measures"]["bleu_4"]
+    swapped = compare(*files[::-1], references=data, task="caption")["measures"]["bleu_4"]
+    assert (found["a"], found["b"]) == (swapped["b"], swapped["a"])
+    assert found["a"] == pytest.approx(100)  # of words, where Penn Treebank tokens part them too, but not the emoji
+
+
+def test_questions_about_one_picture_are_one_draw(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        {"id": f"{image}-{n}", "image": f"{image}.jpg", "context": "what?", "answers": ["yes"]}
+        for image in range(30)
+        for n in range(6)
+    ]
+    data = put(tmp_path / "vqa.jsonl", rows)
+    right = [np.repeat(rng.random(30) < 0.5, 6) for _ in "ab"]
+    files = [
+        put(
+            tmp_path / f"{name}.jsonl",
+            [{"id": row["id"], "text": "yes" if one else "no"} for row, one in zip(rows, side, strict=True)],
+        )
+        for name, side in zip("ab", right, strict=True)
+    ]
+    low, high = compare(*files, references=data, task="vqa")["measures"]["accuracy"]["ci"]
+    apart = 100 * (right[1].astype(float) - right[0])[::6]
+    assert high - low == pytest.approx(2 * 1.96 * apart.std() / np.sqrt(30), rel=0.2)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from close.cli import convert as convert_verb
 from close.cli import score as score_verbs
-from close.data.rows import RowFile
+from close.data.rows import Row, RowFile
 from close.errors import CloseError, DataError, MismatchError, MissingError, RecipeError, UnknownNameError
 from close.evaluation.compare import compare
 from close.evaluation.examples import pick_examples
@@ -21,8 +21,9 @@ from close.evaluation.metrics.captions import caption_scores
 from close.evaluation.metrics.labels import label_scores
 from close.evaluation.metrics.vqa import vqa_accuracy
 from close.evaluation.read import read_predictions, read_references
-from close.evaluation.scores import score_files
+from close.evaluation.scores import score_files, score_rows
 from close.io.files import write_json
+from close.tasks import get_task
 
 NO_JAVA = ("bleu", "rouge_l", "cider")
 
@@ -312,3 +313,13 @@ def test_scoring_imports_no_torch() -> None:
     rooms = ("close.cli.score", "close.cli.convert", "close.evaluation.scores", "close.data.readers")
     code = f"import sys, {', '.join(rooms)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_domains_that_only_some_rows_have() -> None:
+    rows = [
+        Row(str(n), source=("a dog",), references=("a dog", "one dog"), meta={"domain": "in" if n % 2 else None})
+        for n in range(4)
+    ]
+    scores, _ = score_rows(get_task("caption"), rows, ["a dog"] * 4)
+    assert set(scores["per_domain"]) == {"in"}
+    assert scores["per_domain"]["in"]["tokenizer"] == scores["tokenizer"]

@@ -16,7 +16,7 @@ from close.evaluation.images import select_rows
 from close.evaluation.scores import score_rows
 from close.runs.evaluate import evaluate, evaluated
 from close.runs.pipeline import load
-from close.study.arms import Arm, arms_of, own_adapter, settings_of
+from close.study.arms import Arm, arms_of, merged, own_adapter, settings_of
 from close.study.export import csv_of, latex_of, table_of
 from close.study.results import interval, plot, summarise
 from close.study.selection import best, saved_selection, selection_score
@@ -78,11 +78,28 @@ def test_arms_are_the_grid_with_its_two_references():
         (["training.epochs=[1"], "no YAML values"),
         (["adapter=none"], "adapter tells the arms of a sweep apart"),
         (["seed=1,2"], "an option of its own"),
+        (["prefix=linear,mlp", "prefix.length=4,10"], "prefix is the whole of it; vary its keys one by one"),
+        (["prefix.length=4,10", "prefix=linear,mlp"], "prefix is the whole of it; vary its keys one by one"),
     ],
 )
 def test_settings_that_are_none(vary, words):
     with pytest.raises(RecipeError, match=words):
         settings_of(vary)
+
+
+def test_settings_below_one_section_are_all_trained(recipe, tmp_path):
+    deep = "training.lr_scheduler_kwargs"
+    settings = settings_of(
+        [f"{deep}.num_cycles=1,2", f"{deep}.min_lr=0.1,0.2", "prefix.kind=linear,mlp", "prefix.length=2,3"]
+    )
+    base = recipe({"lr_scheduler_kwargs": {"power": 2}, "lr_scheduler_type": "cosine"})
+    arms = arms_of(["none"], [], settings=settings, image=False)
+    made = [run_folder(base, arm, 0, tmp_path)[0].dump() for arm in arms]
+    assert len({json.dumps([one["prefix"], one["training"]], default=str) for one in made}) == 16
+    assert made[-1]["prefix"] == {"kind": "mlp", "length": 3}
+    assert made[-1]["training"]["lr_scheduler_kwargs"] == {"power": 2, "num_cycles": 2, "min_lr": 0.2}
+    other = merged({"adapter": {"mean_shift": {}}, "retrieve": {"noise": {"std": 1}}}, {"adapter": {"shared": {}}})
+    assert other["adapter"] == {"shared": {}}
 
 
 def test_intervals_and_shares_are_students():
