@@ -23,7 +23,11 @@ def text_key(text: str) -> int:
 
 
 def file_key(path: Path) -> int:
-    """The 64-bit hash of a path (or part of one), and the file's size and time of change; of a folder's files, for a folder."""
+    """The 64-bit hash of a path (or part of one), and the file's size and time of change; of a folder's files, for a folder.
+
+    A relative path counts as what it names: two projects may each have a `data/1.jpg`.
+    """
+    path = Path(os.path.abspath(path))
     whole = file_of(path)
     if whole.is_dir():
         return text_key(f"{path}\0{[file_key(file) for file in sorted(whole.rglob('*')) if file.is_file()]}")
