@@ -135,6 +135,8 @@ def find(
         return Found(memory, None, retrieval, rows, task, seed=seed, part=part)
     facts = [FORMAT, about, rows.sha256, task.name, memory.sha256, memory.search.info.get("plan"), retrieval.k]
     facts += [dict(retrieval.noise or {}), seed, part, retrieval.leave_out]
+    if memory.rows is not None and memory.rows.sha256 != memory.sha256:  # of a table: its rows say what is alike
+        facts.append(memory.rows.sha256)
     name = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:24]
     file = cache_folder() / "neighbours" / f"{name}.npy"
     with waiting(Path(f"{file}.lock")):

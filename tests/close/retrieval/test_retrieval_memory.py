@@ -119,6 +119,25 @@ def test_what_was_kept_and_is_damaged_is_found_again(rows, encoder, tmp_path, mo
     assert np.array_equal(search(memory, rows, encoder).places, before)
 
 
+def test_what_was_kept_is_of_the_rows_of_a_table_too(rows, encoder, tmp_path, monkeypatch):
+    """The groups, and what says the same, are in the rows; a table's plan does not change with them."""
+    monkeypatch.setenv("CLOSE_CACHE", str(tmp_path / "cache"))
+    table = embed_texts(rows, encoder, tmp_path / "table").path
+    text = tmp_path / "texts.jsonl"
+
+    def found(values):
+        memory = Memory.open(table, lambda: encoder, texts=tiny.write_jsonl(text, values))
+        return search(memory, rows, encoder, k=2, leave_out="groups").places
+
+    in_groups = found(ROWS)
+    alone = found([row | {"group": row["id"]} for row in ROWS])
+    assert not np.array_equal(in_groups, alone)
+    without = search(Memory.open(table, lambda: encoder), rows, encoder, k=40)
+    with_rows = search(Memory.open(table, lambda: encoder, texts=text), rows, encoder, k=40)
+    assert not np.array_equal(without.places, with_rows.places)  # only rows tell that TWIN says the same
+    assert np.array_equal(found(ROWS), in_groups)
+
+
 def test_what_becomes_of_it(rows, encoder):
     memory = Memory.open(rows, lambda: encoder)
     found = search(memory, rows, encoder, k=3)
