@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class RowShards(RowFile):
     """The files of a folder as one; a row's id is `shard/id`.
 
     Raises:
-        DataError: there is none, or one is not well formed.
+        DataError: there is none, or one is not well formed; two are of one name but for the ending.
     """
 
     def __init__(self, folder: Path, columns: Mapping[str, str | int] | None = None) -> None:
@@ -70,11 +71,20 @@ class RowShards(RowFile):
         if not found:
             raise DataError(f"{folder}: no shard in this folder ({', '.join(SUFFIXES)})")
         self.names = [path.stem for path in found]
+        for one, other in pairwise(sorted(found, key=lambda path: path.stem)):
+            if one.stem == other.stem:
+                raise DataError(
+                    f"{folder}: {one.name} and {other.name} would give rows of one id, {one.stem}/…; a shard's name without "
+                    "its ending is its own: rename one, or move it out of the folder"
+                )
         self.shards = [open_rows(path, columns) for path in found]
         kinds = {shard.kind for shard in self.shards}
         self.kind = kinds.pop() if len(kinds) == 1 else "shards"
         self.starts = np.cumsum([0, *map(len, self.shards)])
-        self.sha256 = hashlib.sha256(" ".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
+        sums = [shard.sha256 for shard in self.shards]
+        if len(sums) > 1:  # names are in the ids
+            sums = [f"{name}\0{own}" for name, own in zip(self.names, sums, strict=True)]
+        self.sha256 = hashlib.sha256(" ".join(sums).encode()).hexdigest()
         self._handle: Any = None
 
     def __len__(self) -> int:

@@ -16,9 +16,11 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from close.data.shards import RowShards, open_rows
+from close.encoders import load_encoder
 from close.errors import DataError, MissingError
 from close.training.examples import Collator
 from close.training.train import train
+from close.vectors.cache import cached_table
 
 COUNT = 50
 
@@ -58,6 +60,27 @@ def test_what_is_no_shard_is_told(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"source": "a dog"}\n{"source": 3}\n')
     with pytest.raises(DataError, match=r"a\.jsonl:2"):
         open_rows(tmp_path)
+
+
+def test_two_shards_of_one_name_are_refused(tmp_path):
+    tiny.write_jsonl(tmp_path / "x.jsonl", [{"source": "one"}])
+    (tmp_path / "x-2.txt").write_text("three\n")
+    assert [row.id for row in open_rows(tmp_path)] == ["x-2/1", "x/1"]
+    (tmp_path / "x.csv").write_text("caption\ntwo\n")
+    with pytest.raises(DataError, match=r"x\.csv and x\.jsonl would give rows of one id, x/"):
+        open_rows(tmp_path)
+
+
+def test_folders_that_differ_in_names_alone_have_tables_of_their_own(tiny_encoder, tmp_path, monkeypatch):
+    monkeypatch.setenv("CLOSE_CACHE", str(tmp_path / "cache"))
+    encoder = load_encoder(str(tiny_encoder))
+    for folder, names in (("a", ("part-0", "part-1")), ("b", ("x", "y")), ("c", ("x", "y"))):
+        (tmp_path / folder).mkdir()
+        for name, text in zip(names, ("a dog", "a cat"), strict=True):
+            tiny.write_jsonl(tmp_path / folder / f"{name}.jsonl", [{"source": text}])
+    one, two, three = (cached_table(open_rows(tmp_path / name), encoder, "text") for name in "abc")
+    assert (list(one.ids), list(two.ids)) == (["part-0/1", "part-1/1"], ["x/1", "y/1"])
+    assert two.path == three.path
 
 
 class Stop(TrainerCallback):
