@@ -16,7 +16,7 @@ from close.data.shards import open_rows
 from close.data.text import TextFile
 from close.errors import DataError, MismatchError, MissingError
 from close.vectors.checked import Ints
-from close.vectors.groups import ItemFinder
+from close.vectors.groups import ItemFinder, labelled
 from close.vectors.open import open_vectors
 
 __all__ = ["Pairing", "read_index", "read_pairs", "side_by_side"]
@@ -44,8 +44,8 @@ def read_pairs(path: Path, text: Any, image: Any) -> Pairing:
     """Pairs from rows `{"text": …, "image": …}` (JSONL or CSV), or from a data file or folder of shards (rows with a `source`).
 
     What names a row is an id of its table; or its number, where none that the file gives of that side is an id. In a data file
-    the sources of a row belong to its image, and rows of one `group` are captions of one image; captions and pictures come
-    along for the report.
+    the sources of a row belong to its image, and rows of one `group`, or without one of the same image, are captions of one
+    image; captions and pictures come along for the report.
 
     Args:
         text, image: as `open_vectors` gives them.
@@ -152,7 +152,7 @@ def _from_data(rows: RowFile, text: Any, image: Any) -> Pairing:
     texts, images = ItemFinder(text), ItemFinder(image)
     pairs, pictures = list[tuple[int, int]](), dict[int, Path]()
     captions, groups, left_out = {}, {}, 0
-    for row in rows:
+    for row, label in labelled(rows):
         shown = [(images.row([name, *_tails(path)]), path) for name, path in named_images(row)]
         pictures |= {v: path for v, path in shown if v is not None}
         for name, source in named_sources(row):
@@ -161,7 +161,7 @@ def _from_data(rows: RowFile, text: Any, image: Any) -> Pairing:
                 left_out += 1
                 continue
             captions[t] = source
-            groups[t] = row.group or f"\0{row.id}"
+            groups[t] = label
             pairs.extend((t, v) for v, _ in shown if v is not None)
         left_out += sum(v is None for v, _ in shown)
     for finder in (texts, images):

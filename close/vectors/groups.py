@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,29 +11,41 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 
-from close.data.rows import RowFile, named_sources
+from close.data.rows import Row, RowFile, named_sources
 from close.errors import MismatchError
 from close.vectors.open import RowVectors
 
-__all__ = ["ItemFinder", "group_labels", "rows_by_label"]
+__all__ = ["ItemFinder", "group_labels", "labelled", "rows_by_label"]
 
 
-def group_labels(rows: RowFile, table: Any) -> NDArray[Any]:
+def labelled(rows: Iterable[Row], *, by_image: bool = True) -> Iterator[tuple[Row, str]]:
+    """Each row, and what it shares with the other rows of its image: its `group`; without one, what its images are found by.
+
+    Args:
+        by_image: False goes by `group` alone, as training does.
+    """
+    first = dict[tuple[Path, ...], str]()
+    for row in rows:
+        name = first.setdefault(row.images, row.id) if by_image and row.images else row.id
+        yield row, row.group or f"\0{name}"
+
+
+def group_labels(rows: RowFile, table: Any, *, by_image: bool = False) -> NDArray[Any]:
     """(N,) labels of a text table's rows from the data file that it was made of: captions of one image share theirs.
 
     Args:
-        rows: the data file. table: N texts, with `path`, and `ids` (None for a `.npy`).
+        rows: the data file. table: N texts, with `path`, and `ids` (None for a `.npy`). by_image: see `labelled`.
     Raises:
         MissingError, DataError: the file is not there, or wrong.
         MismatchError: it does not have as many sources as a `.npy` has rows.
     """
     texts = ItemFinder(table)
     labels = np.array([f"\0\0{t}" for t in range(len(table))], dtype=object)
-    for row in rows:
+    for row, label in labelled(rows, by_image=by_image):
         for name, _ in named_sources(row):
             t = texts.row([name])
             if t is not None and t < len(labels):
-                labels[t] = row.group or f"\0{row.id}"
+                labels[t] = label
     texts.check_length(rows.path)
     return labels.astype(str)
 

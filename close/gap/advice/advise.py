@@ -45,8 +45,8 @@ def advise(
         text, image: embedding tables, `.npy` files, or data files, whose captions and images are then embedded (and cached).
         pairs: which text belongs to which image (see `close.gap.pairing.read_pairs`); row by row without it.
         unpaired: no text belongs to an image.
-        groups: the data file that `text` was made of, whose `group`s say which captions are of one image; that of `pairs`, or
-            `text` itself where it is one, without it.
+        groups: the data file that `text` was made of, whose `group`s (or, of rows without one, images) say which captions are
+            of one image; that of `pairs`, or `text` itself where it is one, without it.
         encoder: for data files; mini without it.
     Raises:
         CloseError: what is wrong with a file, a row or an option.
@@ -68,7 +68,7 @@ def advise(
     if own and image == text and not unpaired:
         pairs = pairs or own
     named = groups or own
-    labels: Any = group_labels(open_rows(named), texts) if named else None
+    labels: Any = group_labels(open_rows(named), texts, by_image=True) if named else None
     index: Any = "unpaired" if unpaired else None
     if pairs and images is not None:
         found = read_pairs(pairs, texts, images)

@@ -40,7 +40,7 @@ class Rows:
     Attributes:
         text: (N, D) unit rows. images: (M, D) unit rows, or None.
         pairs: (P, 2) text and image rows that belong together; (0, 2) where none do.
-        labels: (N,) captions of one image share theirs; None where no two do.
+        labels: (N,) captions of one image share theirs; None where no two different ones do.
     """
 
     text: Array
@@ -72,8 +72,11 @@ class Rows:
                 raise DataError(f"groups: expected a label for each of {len(rows)} texts, got shape {np.shape(groups)}")
             labels = np.arange(len(rows)) if groups is None else np.asarray(groups)
         labels = np.unique(labels, return_inverse=True)[1]
-        shared = len(np.unique(labels)) < len(labels)
-        keep = np.arange(len(rows)) if shared or len(index) else distinct_rows(rows)[0]
+        distinct, same = distinct_rows(rows)
+        shared = (
+            len(np.unique(labels * len(rows) + same)) > labels.max() + 1
+        )  # copies say nothing of what captions share
+        keep = np.arange(len(rows)) if shared or len(index) else distinct
         if len(keep) > sample:
             order = np.random.default_rng(seed).permutation(int(labels.max()) + 1)[labels]
             keep = np.sort(keep[np.argsort(order[keep], kind="stable")[:sample]])
@@ -88,18 +91,21 @@ class Rows:
         Args:
             setting: "single", where a caption is its own target, or "multiple", where the others of its group are.
         Raises:
-            DataError: fewer than 8 groups or images.
+            DataError: fewer than 8 groups or images, those that share one counted once.
         """
         rows, images, index, labels = self.text, self.images, self.pairs, self.labels
         names = np.arange(len(rows)) if labels is None else np.unique(labels, return_inverse=True)[1]
-        count = int(names.max()) + 1
+        part = _linked(names, index)
+        count = int(part.max()) + 1
         if count < LEAST:
-            raise DataError(f"{count} images or groups of captions: at least {LEAST} are needed to advise on")
+            raise DataError(
+                f"{count} images or groups of captions (those that share one count once): at least {LEAST} are needed"
+            )
         rng = np.random.default_rng([seed, 2])
-        side = (rng.permutation(count) % 2)[names]
+        side = (rng.permutation(count) % 2)[part]
         image_side = np.empty(0, int) if images is None else rng.permutation(len(images)) % 2
         if len(index):
-            image_side[index[:, 1]] = side[index[:, 0]]  # images of one group stay on its side
+            image_side[index[:, 1]] = side[index[:, 0]]
         others = _others(rows, names)
         z, truth, owner = _tests(rows, images, index, labels, others, seed)
         for learn in (0, 1):
@@ -118,6 +124,17 @@ class Rows:
                 fit |= {"paired_text": rows[inside[:, 0]], "paired_image": images[inside[:, 1]]}  # type: ignore[index]
             targets = others[train] if setting == "multiple" else rows[train].astype(np.float64)
             yield Half(rows[train], targets, fit, z[test], truth[test])
+
+
+def _linked(names: Ints, index: Ints) -> Ints:
+    """(N,) from 0: texts that share a name or an image, or that others link which do, have the same number."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    count = int(names.max()) + 1
+    size = count + int(index[:, 1].max(initial=-1)) + 1
+    links = coo_array((np.ones(len(index)), (names[index[:, 0]], count + index[:, 1])), shape=(size, size))
+    return np.asarray(connected_components(links, directed=False)[1][names], np.int64)
 
 
 def _others(rows: Array, names: Ints) -> Floats:
