@@ -9,8 +9,10 @@ from urllib.parse import unquote, urlsplit
 
 __all__ = ["Secrets"]
 
-_WORDLIKE = 8
-"""Characters; a shorter key is a local server's dummy, and may be a word of an answer."""
+_SHORTEST = 8
+"""Characters; a shorter key is a local server's dummy, and may be a part of an answer."""
+_WORDS, _LONGEST = re.compile(r"[^\W\d_]+(?:[-_ '’][^\W\d_]+)*"), 19
+"""So are words alone, but for those that are longer than people's words are."""
 
 
 class Secrets:
@@ -29,17 +31,19 @@ class Secrets:
         password, user = unquote(parts.password or ""), unquote(parts.username or "")
         pair = [f"{user}:{password}"] if password else []
         secrets = [secret for secret in dict.fromkeys((key, password, parts.password or "")) if secret]
-        long = [secret for secret in secrets if len(secret) >= _WORDLIKE]
-        spelt = [_spelt(form) for secret in long for form in (secret, secret[::-1], codecs.encode(secret, "rot13"))]
-        self._everywhere = [form for secret in (*secrets, *pair) if len(secret) > 3 for form in _packed(secret)] + spelt
-        self._told = [*self._everywhere, *(re.compile(re.escape(secret), re.IGNORECASE) for secret in secrets)]
+        packed = [form for secret in (*secrets, *pair) if len(secret) > 3 for form in _packed(secret)]
+        long = [secret for secret in secrets if len(secret) >= _SHORTEST]
+        sure = [secret for secret in long if len(secret) > _LONGEST or not _WORDS.fullmatch(secret)]
+        self._everywhere = packed + _all_spelt(sure)
+        whole = [re.compile(re.escape(secret), re.IGNORECASE) for secret in secrets]
+        self._told = packed + _all_spelt(long) + whole
 
     def hide(self, text: str) -> str:
-        """An answer without the secrets."""
+        """An answer without the secrets; what may be a word of it stays, or training text would lack that word."""
         return _without(self._everywhere, text)
 
     def hide_all(self, text: str) -> str:
-        """A message without the secrets, short ones too."""
+        """A message without the secrets, short ones and words too."""
         return _without(self._told, text)
 
 
@@ -47,6 +51,10 @@ def _without(patterns: list[re.Pattern[str]], text: str) -> str:
     for pattern in patterns:
         text = pattern.sub("***", text)
     return text
+
+
+def _all_spelt(secrets: list[str]) -> list[re.Pattern[str]]:
+    return [_spelt(form) for secret in secrets for form in (secret, secret[::-1], codecs.encode(secret, "rot13"))]
 
 
 def _spelt(secret: str) -> re.Pattern[str]:
