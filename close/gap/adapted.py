@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from close.errors import DataError
+from close.errors import DataError, MismatchError
 from close.gap.modalities import Modalities
 from close.vectors.checked import Array, Ints
 
@@ -21,13 +22,14 @@ def adapt(modalities: Modalities, spec: Any, *, fingerprint: str | None = None, 
     """The sides seen through an adapter: texts as in training, with noise, and images as at test time.
 
     What the adapter learns from these very rows is learnt honestly: images are halved at random, with their texts, and each half
-    is carried by an adapter fitted on the other. An adapter that names its data (`fit: …`, `load: …`) is taken as it is.
+    is carried by an adapter fitted on the other. What was fitted before, an adapter that names its data (`fit: …`, `load: …`)
+    or a fitted object, is taken as it is: on rows that it was fitted on it looks better than it is.
 
     Args:
-        spec: as in a recipe.
+        spec: as in a recipe, or an adapter, which is left as it was.
         fingerprint: of the encoder, which a saved adapter has to share.
     Raises:
-        UnknownNameError, RecipeError, MissingError, MismatchError: the spec is wrong.
+        UnknownNameError, RecipeError, MissingError, MismatchError: the spec is wrong, or the adapter is of another width.
         DataError: the adapter needs pairs, and there are none.
     """
     from close.adapters import build_adapter, check_adapter, resolve_adapter
@@ -35,13 +37,15 @@ def adapt(modalities: Modalities, spec: Any, *, fingerprint: str | None = None, 
     check_adapter(spec)
     dim = modalities.text.shape[1]
     text, image = np.empty_like(modalities.text), np.empty_like(modalities.image)
-    adapter = resolve_adapter(spec, dim, fingerprint) if _names_data(spec) else build_adapter(spec, dim)
+    adapter = resolve_adapter(spec, dim, fingerprint) if _names_data(spec) else deepcopy(build_adapter(spec, dim))
+    if adapter.dim != dim:
+        raise MismatchError(f"adapter {adapter.name!r} is for {adapter.dim} dimensions, and the embeddings have {dim}")
     if adapter.is_fitted:
         parts = [(adapter, np.arange(len(text)), np.arange(len(image)))]
     else:
         first, second = _halves(modalities, seed)
         parts = [
-            (_fitted(build_adapter(spec, dim), modalities, *there), *here)
+            (_fitted(deepcopy(adapter), modalities, *there), *here)
             for here, there in ((first, second), (second, first))
         ]
     for fitted, texts, images in parts:

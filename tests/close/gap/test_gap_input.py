@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from close.adapters import build_adapter
 from close.errors import DataError, MismatchError
 from close.gap import measure_gap
 from close.gap.adapted import adapt
@@ -186,6 +187,23 @@ def test_a_fitted_adapter_is_judged_on_rows_it_did_not_see():
     sides = Modalities.of(rng.normal(size=(40, 64)), rng.normal(size=(40, 64)))
     after = adapt(sides, "linear")
     assert abs(np.einsum("ij,ij->i", after.text, after.image).mean()) < 0.2
+
+
+@pytest.mark.parametrize("wrap", [lambda adapter: adapter, lambda adapter: ["none", adapter]])
+def test_an_adapter_that_is_given_as_an_object_is_fitted_for_each_half_anew(wrap):
+    rng = np.random.default_rng(0)
+    sides = Modalities.of(rng.normal(size=(40, 64)), rng.normal(size=(40, 64)))
+    own = build_adapter("linear", 64)
+    after, named = adapt(sides, wrap(own)), adapt(sides, wrap("linear"))
+    assert np.array_equal(after.text, named.text)
+    assert np.array_equal(after.image, named.image)
+    assert not own.is_fitted
+    own.fit(text=sides.text, image=sides.image).eval()
+    seen = adapt(sides, wrap(own))
+    assert np.einsum("ij,ij->i", seen.text, seen.image).mean() > 0.9  # taken as it is: it knows these rows
+    assert not own.training
+    with pytest.raises(MismatchError, match=r"64 dimensions, and the embeddings have 12"):
+        adapt(Modalities.of(TEXT, IMAGE), own)
 
 
 def test_what_captions_share_lies_nearer_to_their_images():
