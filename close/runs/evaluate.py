@@ -34,7 +34,7 @@ from close.tasks import get_task
 SHOWN = 10
 """Probabilities kept with a prediction."""
 
-__all__ = ["evaluate", "evaluated", "kept_scores", "searched_alike"]
+__all__ = ["evaluate", "evaluated", "evaluation_folder", "kept_scores", "searched_alike"]
 
 
 def evaluate(
@@ -76,7 +76,8 @@ def evaluate(
         missing: what to do where an image can't be read: "error" (also without it), "skip" the row, or "zero": it scores as if
             nothing was said.
         memory: texts to search in place of the run's own. folder: where predictions and scores go; without it
-            `RUN/evaluations/DATA-MODALITY`, and `-DECODE` where that is given; of a run of the hub, `evaluations/ORG/NAME/…`.
+            `RUN/evaluations/DATA-MODALITY`, and `-DECODE` where that is given (`evaluation_folder`); of a run of the hub,
+            `evaluations/ORG/NAME/…`.
         generation: overrides of the run's generation settings.
     Returns:
         What `scores.json` says: scores (0–100) with intervals, settings, data hashes, seeds, versions.
@@ -130,7 +131,7 @@ def _check_before(
 
 def evaluated(run: Path, data: Path, modality: Modality = "image") -> dict[str, Any]:
     """Scores of a run in its folder, made by `evaluate` as it comes; those that were made like that before are read."""
-    place = run / "evaluations" / f"{data.stem}-{modality}"
+    place = evaluation_folder(run / "evaluations", data, modality)
     with exclusively(place, "is being made"):
         found = kept_scores(place / "scores.json")
     if not found or not _as_it_comes(found, run, open_rows(data), modality):
@@ -184,9 +185,27 @@ def kept_scores(file: Path) -> dict[str, Any]:
 
 def _place(captioner: CloseCaptioner, data: str | Path, modality: Modality, decode: Decode | None) -> Path:
     """Where an evaluation goes that nobody named a folder for."""
-    name = "-".join([Path(data).stem, modality, *([decode] if decode else [])])
     published = hub_run_of(captioner.name)
-    return (Path("evaluations", published.name) if published else Path(captioner.name) / "evaluations") / name
+    folder = Path("evaluations", published.name) if published else Path(captioner.name) / "evaluations"
+    return evaluation_folder(folder, data, modality, decode)
+
+
+def evaluation_folder(folder: Path, data: str | Path, modality: Modality, decode: Decode | None = None) -> Path:
+    """Where the evaluation of a data file lies, or goes: by the file's name, and by its content too where another has that name.
+
+    Args:
+        folder: of a run's evaluations.
+    """
+    stem, more = Path(data).stem, "-".join([modality, *([decode] if decode else [])])
+    found = kept_scores(folder / f"{stem}-{more}" / "scores.json")
+    sha256 = open_rows(data).sha256 if found else ""
+    another = bool(found) and found.get("data_sha256") != sha256 and not _is_one_file(found.get("data"), data)
+    return folder / (f"{stem}-{sha256[:8]}-{more}" if another else f"{stem}-{more}")
+
+
+def _is_one_file(known: Any, data: str | Path) -> bool:
+    """Whether both are one place, whose content may have changed."""
+    return isinstance(known, str) and Path(known).resolve() == Path(data).resolve()
 
 
 def _scores(captioner: CloseCaptioner, told: Told, **settings: Any) -> tuple[Scores, dict[str, Any]]:

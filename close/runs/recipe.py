@@ -46,6 +46,8 @@ class Recipe(Section):
         several: what becomes of several sources or images of one row: "mean": one vector, "set": they stay apart. Without it,
             "set" where the task is about more than one (nlvr2), else "mean".
         captions: "single": the caption itself is the target; "multiple": every other caption of its group.
+        max_new_tokens: the most tokens of a text, learnt and made; longer targets are cut. Without it, the task's own
+            (captions: 32).
         training: how long, how fast, and what is kept.
         init_from: a finished run that this one begins from; encoder, language model, prefix and adapter are those of it, and its
             noise may be another.
@@ -64,6 +66,7 @@ class Recipe(Section):
     tune: Literal["full", "lora", "none"] = "full"
     lora: LoraSection | None = None
     retrieve: RetrieveSection | None = None
+    max_new_tokens: int | None = Field(None, ge=1, le=4096, strict=True)
     training: TrainingSection = Field(default_factory=lambda: TrainingSection())
     init_from: Path | None = None
     seed: int = Field(0, ge=0, lt=2**32, strict=True)
@@ -132,6 +135,11 @@ class Recipe(Section):
                 )
             self.__dict__["several"] = "set"  # and not among the keys that were given
         return self
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text."""
+        return self.max_new_tokens or max(TASKS[part.task].max_new_tokens for part in self.parts())
 
     @property
     def retrieval(self) -> dict[str, Any] | None:

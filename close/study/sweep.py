@@ -25,7 +25,7 @@ from close.io.jobs import clear, exclusively
 from close.io.plain import read_plain
 from close.io.record import stamp
 from close.model.language_models.loading import check_language_model
-from close.runs.evaluate import evaluated
+from close.runs.evaluate import evaluated, evaluation_folder
 from close.runs.length import LENGTH_FILE, check_match, match_length
 from close.runs.recipe import Recipe, checked
 from close.study.arms import Arm, merged, naming
@@ -43,6 +43,9 @@ __all__ = ["run_arm", "run_folder", "sweep"]
 _FOLLOWING = ("several", "tune")
 """Keys that follow from others where a recipe leaves them out: an arm of another task, or with LoRA, has its own."""
 
+_LATER = ("max_new_tokens",)
+"""Keys that came after runs were named by their recipes: where they say nothing, a run keeps its name."""
+
 
 def run_folder(base: Recipe, arm: Arm, seed: int, folder: Path) -> tuple[Recipe, Path]:
     """The recipe of one run, and where it lies: named by the arm, the seed and a hash of the recipe.
@@ -54,7 +57,8 @@ def run_folder(base: Recipe, arm: Arm, seed: int, folder: Path) -> tuple[Recipe,
     left = {key for key in _FOLLOWING if key not in base.model_fields_set}
     given = {key: value for key, value in base.dump().items() if key not in left}
     recipe = checked(merged(given, arm.changes) | {"seed": seed}, f"arm {arm.name!r}")
-    digest = hashlib.sha256(json.dumps(recipe.dump(), sort_keys=True).encode()).hexdigest()[:10]
+    values = {key: value for key, value in recipe.dump().items() if key not in _LATER or value is not None}
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
     return recipe, folder / "runs" / f"{re.sub(r'[^-+.,=()A-Za-z0-9]', '_', arm.name)[:80]}-{seed}-{digest}"
 
 
@@ -252,8 +256,9 @@ def _write_page(
     base: Recipe, arms: Sequence[Arm], seeds: Sequence[int], test: Path, folder: Path, summary: Mapping[str, Any]
 ) -> None:
     """All arms side by side: intervals over seeds, and what each says of the same pictures with the first seed."""
-    name, runs = f"{test.stem}-image", {arm.name: run_folder(base, arm, seeds[0], folder)[1] for arm in arms}
-    result = side_by_side(runs, name=name, references=test, tokenizer="python", samples=0)
+    runs = {arm.name: run_folder(base, arm, seeds[0], folder)[1] / "evaluations" for arm in arms}
+    looks = {name: evaluation_folder(place, test, "image") for name, place in runs.items()}
+    result = side_by_side(looks, references=test, tokenizer="python", samples=0)
     groups = []
     for arm, found in summary["arms_scored"].items():
         share = next(iter(found.get("recovered_share", {}).values()), None)

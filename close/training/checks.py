@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from close.adapters.resolve import takes_groups, takes_training_text
 from close.data.rows import RowFile, evenly, named_sources
 from close.errors import DataError, RecipeError
+from close.model.language_models.base import LanguageModelKind
 from close.model.language_models.loading import check_language_model, check_room, skeleton
 from close.model.lora import lora_targets
 from close.model.prefixes import build_prefix
@@ -19,7 +21,7 @@ from close.tasks import Task, check_views, get_task
 from close.training.retrieving import check_retrieve
 from close.training.validation import ValidationRows, validation_rows
 
-__all__ = ["check_work"]
+__all__ = ["check_work", "tell_cut"]
 
 _log = logging.getLogger(__name__)
 LOOKED = 1000
@@ -48,8 +50,8 @@ def check_work(
             lora_targets(model, recipe.lora.target_modules if recipe.lora else None)
         with torch.device("meta"):
             prefix = build_prefix(recipe.prefix, 8, model.get_input_embeddings().embedding_dim)
-        longest = max(get_task(part.task).max_new_tokens for part in recipe.parts())
-        check_room(recipe.language_model, model, prefix.length_of(recipe.most_vectors(_most(recipe, files))), longest)
+        length = prefix.length_of(recipe.most_vectors(_most(recipe, files)))
+        check_room(recipe.language_model, model, length, recipe.longest)
     fits = recipe.init_from is None
     if fits and len(files) > 1 and takes_training_text(recipe.adapter):
         raise RecipeError(
@@ -74,6 +76,33 @@ def check_work(
             "captions of one image share their 'group' (`data-gen paraphrase` writes such groups)"
         )
     return validation_rows(recipe, val)
+
+
+def tell_cut(recipe: Recipe, files: Sequence[RowFile], tokenizer: Any, kind: LanguageModelKind, room: int) -> None:
+    """Warn of texts that are longer than what the model learns of them, as a look at some rows of each file shows.
+
+    Args:
+        tokenizer, kind: the language model's. room: tokens of a context at most.
+    """
+    for part, rows in zip(recipe.parts(), files, strict=True):
+        task = get_task(part.task)
+        looked = [rows[place] for place in evenly(len(rows), LOOKED)]
+        targets = [text for row in looked for text in task.targets(row)]
+        contexts = [text for row in looked if (text := task.context(row))]
+        for what, texts, ids, most, mend in (
+            (
+                "targets",
+                targets,
+                kind.targets,
+                recipe.longest,
+                "; say how long they may be: max_new_tokens in the recipe",
+            ),
+            ("contexts", contexts, kind.contexts, room, ""),
+        ):
+            longer = zip(ids(tokenizer, texts, most), ids(tokenizer, texts, most + 1), strict=True) if texts else ()
+            if cut := sum(one != other for one, other in longer):
+                share = f"{cut} of {len(texts)} {what} that were looked at"
+                _log.warning("%s: %s are longer than %d tokens, and are cut there%s", rows.path, share, most, mend)
 
 
 def _most(recipe: Recipe, files: Sequence[RowFile]) -> int:

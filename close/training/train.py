@@ -44,7 +44,7 @@ from close.runs.sections import LoraSection
 from close.tasks import TASKS, get_task
 from close.training.arguments import training_arguments
 from close.training.checkpoints import drop_broken, latest_checkpoint
-from close.training.checks import check_work
+from close.training.checks import check_work, tell_cut
 from close.training.examples import Collator, MixedDataset, TextDataset
 from close.training.origin import Origin, filled_in, origin_of
 from close.training.processes import ended_together, is_first
@@ -106,9 +106,9 @@ def _train(
     _refer(model, recipe, folder, origin)
     place = str(origin.folder) if origin else language_model_place(recipe.language_model)
     tokenizer = load_tokenizer(place, model.get_input_embeddings().num_embeddings)
-    swaps = (
-        arguments.device.type == "cpu" and not arguments.torch_compile
-    )  # which knows oneDNN's products with constants alone
+    room = model.context_room(recipe.longest)
+    # torch.compile knows oneDNN's products of constants alone
+    swaps = arguments.device.type == "cpu" and not arguments.torch_compile
     with fast_layers(model) if swaps else nullcontext():
         learner = _learner(model, recipe)
         with arguments.main_process_first(local=False):
@@ -118,12 +118,11 @@ def _train(
                 if origin:
                     origin.keep(folder)
                 drop_broken(folder / CHECKPOINTS)
+                tell_cut(recipe, data.files, tokenizer, model.kind, room)
         trainer = CloseTrainer(
             model=learner,
             args=arguments,
-            data_collator=Collator(
-                deepcopy(tokenizer), recipe.train_on, data.longest, model.context_room(data.longest), model.kind
-            ),
+            data_collator=Collator(deepcopy(tokenizer), recipe.train_on, recipe.longest, room, model.kind),
             train_dataset=data.train,
             eval_dataset=data.val,
             processing_class=tokenizer,
@@ -170,11 +169,6 @@ class _Data:
     val: TextDataset | None
     validation: Validation | None
     retrieving: Retrieving | None = None
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest target that a task has."""
-        return max(part.task.max_new_tokens for part in self.examples)
 
     @property
     def most(self) -> int:
@@ -305,7 +299,7 @@ def _settled(model: CloseModel, recipe: Recipe, data: _Data, folder: Path) -> Cl
     model.config.several, model.config.vectors = recipe.several, recipe.most_vectors(data.most)
     model.config.retrieve = data.retrieving.about(folder) if data.retrieving else None
     model.generation_config = GenerationConfig.from_model_config(model.config.language_model)
-    model.generation_config.update(num_beams=NUM_BEAMS, max_new_tokens=data.longest, max_length=None)
+    model.generation_config.update(num_beams=NUM_BEAMS, max_new_tokens=recipe.longest, max_length=None)
     if model.config.template:
         model.generation_config.update(eos_token_id=model.kind.template.end, pad_token_id=model.kind.template.pad)
     return model

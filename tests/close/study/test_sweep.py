@@ -592,3 +592,26 @@ def test_a_run_of_few_steps_says_so(recipe, tmp_path, caplog):
     train(recipe({"max_steps": 2, "save_strategy": "no"}, init_from=tmp_path / "short"), tmp_path / "goes-on")
     train(recipe({"max_steps": 100, "save_strategy": "no"}), tmp_path / "long")
     assert "steps in all" not in caplog.text
+
+
+def test_two_data_sets_of_one_name_have_an_evaluation_each(recipe, rows, tmp_path):
+    """`close mini export` calls every split eval.jsonl."""
+    other = tmp_path / "other" / rows.name
+    other.parent.mkdir()
+    other.write_text("".join(rows.read_text().splitlines(keepends=True)[:6]))
+    for image in rows.parent.rglob("*.png"):
+        place = other.parent / image.relative_to(rows.parent)
+        place.parent.mkdir(exist_ok=True, parents=True)
+        place.write_bytes(image.read_bytes())
+    arms, out = arms_of(["none"], [0.5], image=False), tmp_path / "sweep"
+    found = sweep(recipe({"max_steps": 2}), arms, [0], rows, out, tune=other)
+    runs = [run / "evaluations" for run in sorted((out / "runs").iterdir()) if run.is_dir()]
+    assert [len(list(run.glob("*image/scores.json"))) for run in runs] == [2, 2]
+    assert (out / "index.html").is_file()
+    assert sweep(recipe({"max_steps": 2}), arms, [0], rows, out, tune=other) == found
+    changed = tmp_path / "changed.jsonl"
+    changed.write_text(other.read_text().replace('"image": "', f'"image": "{other.parent}/'))
+    run = runs[0].parent
+    place = evaluate(run, changed)["folder"]
+    changed.write_text("".join(changed.read_text().splitlines(keepends=True)[:3]))
+    assert evaluate(run, changed)["folder"] == place  # the same file, which has changed

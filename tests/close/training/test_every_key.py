@@ -47,6 +47,7 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "tune": ({}, {"tune": "none"}),
     "lora": ({"tune": "lora"}, {"lora": {"r": 2}}),
     "retrieve": ({}, NEIGHBOURS),
+    "max_new_tokens": ({}, {"max_new_tokens": 3}),
     "seed": ({}, {"seed": 1}),
     "lora.r": (LORA, {"lora": {"r": 3}}),
     "lora.alpha": (LORA, {"lora": {"alpha": 8}}),

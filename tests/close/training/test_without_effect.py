@@ -228,3 +228,21 @@ def test_looking_changes_nothing(recipe, captions, tmp_path):
     assert weights("watched", {}, watched) == own
     assert weights("each-step", {"eval_steps": 1, "eval_on_start": True}, watched) == own
     assert weights("kept", {"save_strategy": "steps", "save_steps": 1, "logging_steps": 2}, {}) == own
+
+
+def test_texts_that_are_cut_are_told_and_may_be_longer(recipe, tmp_path, caplog):
+    rows = [row | {"source": f"{row['source']} and " * 12} for row in tiny.caption_rows(12)]
+    data = {"train": str(tiny.write_jsonl(tmp_path / "long.jsonl", rows))}
+    short = train(recipe({"max_steps": 1}, data=data), tmp_path / "short")
+    assert (
+        "12 of 12 targets that were looked at are longer than 32 tokens, and are cut there; say how long" in caplog.text
+    )
+    caplog.clear()
+    long = train(recipe({"max_steps": 1}, data=data, max_new_tokens=400), tmp_path / "long")
+    assert "are cut" not in caplog.text
+    for run, most in ((short, 32), (long, 400)):
+        assert json.loads((run / "generation_config.json").read_text())["max_new_tokens"] == most
+    asked = [row | {"context": "what is it " * 300, "target": "a dog"} for row in rows]
+    data = {"train": str(tiny.write_jsonl(tmp_path / "asked.jsonl", asked))}
+    train(recipe({"max_steps": 1}, data=data, task="vqa"), tmp_path / "asked")
+    assert "12 of 12 contexts that were looked at are longer than" in caplog.text
