@@ -11,7 +11,7 @@ from typing import Any
 
 from close.errors import DataError, NoTextError, RecipeError, listed, shown
 
-__all__ = ["Columns", "Skip", "by_caption", "check_flags", "is_known", "key_of", "parse_columns"]
+__all__ = ["Columns", "Skip", "by_caption", "by_key", "check_flags", "is_known", "key_of", "parse_columns"]
 
 Values = dict[str, Any]
 
@@ -54,14 +54,36 @@ def parse_columns(text: str) -> dict[str, str | int]:
     """`caption=2,image=0` or `caption=Beschreibung`: a key of rows, or another name of it, to a column's place or name.
 
     Raises:
-        RecipeError: not of this form.
+        RecipeError: not of this form, or one key twice.
     """
     found: dict[str, str | int] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         key, equals, column = (item.strip() for item in part.partition("="))
         if not (key and equals and column):
             raise RecipeError(f"columns are KEY=COLUMN, e.g. caption=2,image=0 or caption=title, not {part!r}")
+        if key in found:
+            raise RecipeError(
+                f"columns: {key}={found[key]} and {key}={column}: a key is one column, leave one of them out"
+            )
         found[key] = int(column) if column.isdecimal() and len(column) < 5 else column
+    return found
+
+
+def by_key(given: Mapping[str, str | int]) -> dict[str, tuple[str, str | int]]:
+    """Columns that a caller gives, by the key that each is for: the caller's name of it, and the column.
+
+    Raises:
+        RecipeError: a name is for no key, or two are for one.
+    """
+    found: dict[str, tuple[str, str | int]] = {}
+    for name, column in given.items():
+        if (key := key_of(name)) in found:
+            first, other = found[key]
+            raise RecipeError(
+                f"columns: {first}={other} and {name}={column} are both for the key {key!r}, which is one column: leave one of "
+                "them out"
+            )
+        found[key] = name, column
     return found
 
 
@@ -96,35 +118,46 @@ class Columns:
     """What the columns of a table are.
 
     Args:
-        names: the columns. given: key to a column's name or place from 0; keys that are not given are found by name.
+        names: the columns. given: key to a column's name or place from 0, of which one may serve several keys; keys that are not
+            given are found by name.
         where: the file and line, for messages. demand: whether there has to be a column of captions, or of what stands for them.
     Attributes:
-        keys: column to the key that its values are for. unused: columns that go to `meta`.
+        keys: column to the keys that its values are for. unused: columns that go to `meta`.
     Raises:
-        RecipeError: an unknown key. DataError: no such column; two of one name; no column of captions.
+        RecipeError: an unknown key, or two columns for one. DataError: no such column; two of one name; no column of captions.
     """
 
     def __init__(
         self, names: Iterable[str], given: Mapping[str, str | int] | None, where: str, *, demand: bool = True
     ) -> None:
         self.names, self.where, self.demand = list(names), where, demand
-        self.keys: dict[str, str] = {}
-        self.given: set[str] = set()
+        self.keys: dict[str, tuple[str, ...]] = {}
+        wanted = by_key(given or {})
+        self.given = {*wanted}
         lower = {name.strip().lower(): name for name in self.names}
         if len(lower) < len(self.names):
             raise DataError(f"{where}: two columns have one name: {listed(self.names)}")
-        for key, column in (given or {}).items():
-            self.given.add(key_of(key))
-            self.keys[self._find(key, column, lower)] = key_of(key)
+        for key, (called, column) in wanted.items():
+            name = self._find(called, column, lower)
+            self.keys[name] = (*self.keys.get(name, ()), key)
         for key, others in _NAMES.items():
             free = (lower[name] for name in (key, *others) if name in lower and lower[name] not in self.keys)
-            if key not in self.given and (name := next(free, None)) is not None:
-                self.keys[name] = key
-        if "references" not in self.keys.values():
-            self.keys |= {c: "references" for n, c in lower.items() if _NUMBERED.fullmatch(n) and c not in self.keys}
+            if key not in self.given and (first := next(free, None)) is not None:
+                self.keys[first] = (key,)
+        if "references" not in self._found:
+            self.keys |= {c: ("references",) for n, c in lower.items() if _NUMBERED.fullmatch(n) and c not in self.keys}
         if demand:
             self._perhaps(lower)
         self.unused = [name for name in self.names if name not in self.keys]
+
+    @property
+    def _found(self) -> set[str]:
+        return {key for keys in self.keys.values() for key in keys}
+
+    @property
+    def layout(self) -> str:
+        """What makes rows of a file beside its bytes, for sums of it."""
+        return repr({name: keys[0] if len(keys) == 1 else keys for name, keys in self.keys.items()})
 
     def _find(self, key: str, column: str | int, lower: Mapping[str, str]) -> str:
         name = lower.get(str(column).strip().lower())
@@ -138,12 +171,12 @@ class Columns:
 
     def _perhaps(self, lower: Mapping[str, str]) -> None:
         """A column that may be the caption, where nothing else is; never one of several."""
-        if {"source", "references"} & {*self.keys.values()} or self.given & {*_SAYS, "context"}:
+        if {"source", "references"} & self._found or self.given & {*_SAYS, "context"}:
             return
         perhaps = [lower[name] for name in _PERHAPS if name in lower and lower[name] not in self.keys]
         if len(perhaps) == 1:
-            self.keys[perhaps[0]] = "source"
-        elif perhaps or not {*_SAYS} & {*self.keys.values()}:
+            self.keys[perhaps[0]] = ("source",)
+        elif perhaps or not {*_SAYS} & self._found:
             what = f"which is the caption, {' or '.join(perhaps)}?" if perhaps else "no column of captions"
             example = listed(perhaps[:1] or [name for name in self.names if name not in self.keys][-1:] or ["NAME"])
             raise DataError(
@@ -153,7 +186,7 @@ class Columns:
 
     def about(self) -> str:
         """What is used, and what is not, in a line."""
-        used = listed(f"{key} from {name}" for name, key in self.keys.items())
+        used = listed(f"{key} from {name}" for name, keys in self.keys.items() for key in keys)
         return f"columns: {used}" + (f"; kept in meta: {listed(self.unused)}" if self.unused else "")
 
     def values(self, record: Mapping[str, Any], where: str) -> Values:
@@ -167,24 +200,29 @@ class Columns:
         for name, value in record.items():
             if value is None or value == "" or isinstance(value, (bytes, bytearray)):
                 continue
-            key = self.keys.get(name)
-            fitting = None if key is None else _fitting(key, value, key in self.given)
-            if fitting is None:
+            taken = [self._take(values, key, name, value) for key in self.keys.get(name, ())]
+            if not taken or not all(taken):
                 meta[name.strip()] = value
-            elif key == "references":
-                values.setdefault(key, []).extend(fitting)
-            elif key == "source" and isinstance(fitting, list) and name != "source":
-                # several captions of one thing, not one in several wordings
-                values.setdefault("references", []).extend(fitting)
-            else:
-                values[str(key)] = fitting
         if meta := values.pop("meta", {}) | meta:
             values["meta"] = meta
-        captions = [name for name, key in self.keys.items() if key in ("source", "references")]
+        captions = [name for name, keys in self.keys.items() if {"source", "references"} & {*keys}]
         if self.demand and not {*(("source", "references") if captions else (*_SAYS, "context"))} & {*values}:
             found = f"; {captions[0]} is empty, or no text" if captions else ""
             raise NoTextError(f"{where}: no text in it{found}")
         return values
+
+    def _take(self, values: Values, key: str, name: str, value: Any) -> bool:
+        """Put a column's value under a key; whether it is of that key's type."""
+        fitting = _fitting(key, value, key in self.given)
+        if fitting is None:
+            return False
+        # in a column of captions, several are of one thing, not one in several wordings
+        several = key == "source" and isinstance(fitting, list) and name != "source"
+        if several or key == "references":
+            values.setdefault("references", []).extend(fitting)
+        else:
+            values[key] = fitting
+        return True
 
 
 def by_caption(values: Values, default_id: str, *, split: bool = True) -> list[Values]:

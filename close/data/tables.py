@@ -138,7 +138,7 @@ class Table:
         except csv.Error as error:
             raise DataError(f"{where}: not CSV ({error})") from None
         cells = cells[: len(names)] + _without_empty(cells[len(names) :])
-        if len(cells) == len(names) - 1 > 1 and self.columns.keys.get(names[-1]) == "source":
+        if len(cells) == len(names) - 1 > 1 and "source" in self.columns.keys.get(names[-1], ()):
             # in Flickr30k's results.csv a number and its caption share a cell
             glued = _GLUED.fullmatch(cells[-1].strip())
             cells[-1:] = glued.groups() if glued else cells[-1:]

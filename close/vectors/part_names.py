@@ -122,7 +122,7 @@ def _column(path: Path) -> tuple[str | None, int]:
     file = _opened(path)
     kinds = (types.is_string, types.is_large_string, types.is_integer, types.is_dictionary)
     names = [field.name for field in file.schema_arrow if any(is_kind(field.type) for is_kind in kinds)]
-    keys = {key: name for name, key in Columns(names, None, str(path), demand=False).keys.items()}
+    keys = {key: name for name, keys in Columns(names, None, str(path), demand=False).keys.items() for key in keys}
     others = {name.lower(): name for name in names}
     order = [keys.get("id"), keys.get("image"), *map(others.get, _OTHERS), keys.get("source")]
     return next(filter(None, order), None), int(file.metadata.num_rows)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from close.data.columns import Skip
+from close.data.columns import Skip, by_key
 from close.data.rows import parse_row
 from close.errors import DataError, MissingError, RecipeError, listed, shown
 from close.io.files import below, check_file
@@ -65,6 +65,7 @@ class ReadOptions:
 
     def __post_init__(self) -> None:
         check_frames(self.frames)
+        by_key(self.columns or {})
         try:
             io.TextIOWrapper(io.BytesIO(), encoding=codecs.lookup(self.encoding).name)
         except (LookupError, ValueError):  # no such one, or one that is not of text

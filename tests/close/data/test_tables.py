@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from close.data.columns import parse_columns
@@ -267,6 +272,45 @@ def test_recipes_name_columns(tmp_path: Path) -> None:
     assert load_recipe(tmp_path / "r.yaml", ["data.columns={text: 1}"]).data.columns == {"text": 1}
     with pytest.raises(RecipeError, match=r"data\.columns: columns: unknown key 'capton'"):
         load_recipe(tmp_path / "r.yaml", ["data.columns={capton: 1}"])
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_column_may_serve_several_keys(tmp_path: Path, kind: str) -> None:
+    text = "premise,hyp,gold,file\nA dog,An animal,entailment,a.jpg\n"
+    columns: dict[str, str | int] = {
+        "source": "premise", "context": "hyp", "label": "gold", "target": "gold", "image": "file", "group": 3,
+    }  # fmt: skip
+    path = put(tmp_path / "t.csv", text)
+    if kind == "parquet":
+        path = tmp_path / "t.parquet"
+        pq.write_table(
+            pa.table({name: [value] for name, value in zip(*csv.reader(text.splitlines()), strict=True)}), path
+        )
+    (row,) = open_rows(path, columns)
+    assert (row.label, row.target, row.group) == ("entailment", ("entailment",), "a.jpg")
+    assert row.image is not None
+    assert os.path.samefile(row.image.parent, tmp_path)
+    assert not row.meta
+    if kind == "csv":
+        assert both(path, columns)[0]["label"] == "entailment"
+        fewer = {key: column for key, column in columns.items() if key != "target"}
+        assert open_rows(path, fewer).sha256 != open_rows(path, columns).sha256
+
+
+def test_sums_of_tables_are_what_they_were(tmp_path: Path) -> None:
+    path = put(tmp_path / "t.csv", "caption,file,caption_1\nA dog,a.jpg,A hound\n")
+    said = repr({"file": "image", "caption": "source", "caption_1": "references"})
+    assert RowFile(path, {"image": 1}).sha256 == hashlib.sha256(path.read_bytes() + said.encode()).hexdigest()
+
+
+def test_two_columns_for_one_key_are_refused(tmp_path: Path) -> None:
+    path = put(tmp_path / "t.csv", "title,body\nA dog,barks\n")
+    words = "columns: caption=title and text=body are both for the key 'source', which is one column"
+    for read in (open_rows, lambda path, columns: ReadOptions(columns=columns)):
+        with pytest.raises(RecipeError, match=words):
+            read(path, {"caption": "title", "text": "body"})
+    with pytest.raises(RecipeError, match="columns: caption=0 and caption=1: a key is one column"):
+        parse_columns("caption=0,caption=1")
 
 
 def test_the_same_file_read_otherwise_is_other_data(tmp_path: Path) -> None:
