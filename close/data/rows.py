@@ -24,6 +24,7 @@ from close.io.files import below, check_file
 from close.registry import unknown_name
 
 __all__ = [
+    "LEFT_OUT",
     "Modality",
     "Row",
     "RowFile",
@@ -47,6 +48,8 @@ _SENSES = ("audio", "video")
 """Other names of `image`, of which a row has one."""
 _PLACES = 16
 """Bits of an index entry for a row's place in its record; the others are for the line number."""
+LEFT_OUT = "%s: %d rows are left out: %s"
+"""What is told of a table: its path, how many, why."""
 _log = logging.getLogger(__name__)
 Part = TypeVar("Part")
 
@@ -249,7 +252,7 @@ class RowFile(Sequence[Row]):
         with self.path.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256")
         if self._table:  # the same file has other texts where its columns are read otherwise
-            digest.update(repr(self._table.columns.keys).encode())
+            digest.update(self._table.columns.layout.encode())
         self.sha256 = digest.hexdigest()
 
     def _check_ids(self) -> None:
@@ -279,7 +282,7 @@ class RowFile(Sequence[Row]):
         for note in self._table.notes if self._table else ():
             _log.warning("%s", note)
         for reason, count in skipped.items():
-            _log.warning("%s: %d rows are left out: %s", self.path, count, reason)
+            _log.warning(LEFT_OUT, self.path, count, reason)
         return offsets.tobytes()
 
     def _parse(self, text: str, number: int) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -13,9 +14,9 @@ import numpy as np
 
 from close.data import tables
 from close.data.readers import ReadOptions, convert
-from close.data.rows import Row, RowFile
+from close.data.rows import LEFT_OUT, Row, RowFile
 from close.errors import DataError
-from close.io.files import waiting
+from close.io.files import read_json, waiting, write_json
 from close.io.keys import cache_folder, file_key, text_key
 
 __all__ = ["RowShards", "is_rows", "open_rows"]
@@ -23,6 +24,7 @@ __all__ = ["RowShards", "is_rows", "open_rows"]
 SUFFIXES = (".jsonl", ".txt", *tables.SUFFIXES, ".parquet")
 OPEN_SHARDS = 100
 """Shards that are kept open at once: systems allow a process some 256 files and more."""
+_log = logging.getLogger(__name__)
 
 
 def open_rows(path: str | Path, columns: Mapping[str, str | int] | None = None) -> RowFile:
@@ -104,10 +106,17 @@ class RowShards(RowFile):
 
 
 def _as_lines(path: Path, columns: Mapping[str, str | int] | None) -> Path:
-    """The JSONL that stands for a Parquet file in the cache."""
+    """The JSONL that stands for a Parquet file in the cache; what was left out and noted is told each time, as of a table."""
     key = text_key(f"{file_key(path.resolve())} {sorted(columns.items()) if columns else ''}")
     lines = cache_folder() / "rows" / f"{path.stem}-{key:016x}.jsonl"
+    about = lines.with_suffix(".json")
     with waiting(Path(f"{lines}.lock")):  # of several processes one converts, the others read
-        if not lines.is_file():
-            convert("parquet", path, lines, options=ReadOptions(columns=columns), overwrite=True)
+        if not (lines.is_file() and about.is_file()):
+            made = convert("parquet", path, lines, options=ReadOptions(columns=columns), overwrite=True)
+            write_json(about, {"notes": made.notes, "skipped": made.skipped})
+    told = read_json(about)
+    for note in told["notes"]:
+        _log.warning("%s", note)
+    for reason, count in told["skipped"].items():
+        _log.warning(LEFT_OUT, path, count, reason)
     return lines

@@ -11,6 +11,7 @@ import pytest
 from test_readers_formats import COCO, KARPATHY, QUESTIONS, put, shard
 
 from close.data.readers import ReadOptions, ReadSummary, read_rows
+from close.data.shards import open_rows
 from close.errors import DataError
 from close.evaluation.compare import compare
 from close.evaluation.scores import score_files
@@ -68,6 +69,23 @@ def test_vizwiz_is_scored_as_without_the_flagged(tmp_path: Path) -> None:
         score_files(every, without, "caption", metrics=metrics, tokenizer="python", samples=0)
     both = compare(every, some, references=with_flags, task="caption", tokenizer="python", samples=100)
     assert both["n"] == 2
+
+
+def test_tables_of_any_kind_tell_what_they_leave_out_and_keep_each_time(tmp_path, monkeypatch, caplog) -> None:
+    monkeypatch.setenv("CLOSE_CACHE", str(tmp_path / "cache"))
+    rows = {"caption": ["a dog", "a cat", "a cow"], "is_rejected": [False, True, False], "wide": [1, 2, 3]}
+    pq.write_table(pa.table(rows), tmp_path / "t.parquet")
+    lines = [",".join(map(str, cells)) for cells in (rows, *zip(*rows.values(), strict=True))]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    for _ in range(2):
+        said = {}
+        for name in ("t.csv", "t.parquet"):
+            caplog.clear()
+            assert [row.source[0] for row in open_rows(tmp_path / name)] == ["a dog", "a cow"]
+            said[name] = [record.getMessage().partition(f"{name}: ")[2] for record in caplog.records]
+        assert said["t.csv"] == said["t.parquet"]
+        assert said["t.csv"][0].endswith("kept in meta: is_rejected, wide")
+        assert said["t.csv"][1] == "1 rows are left out: is_rejected"
 
 
 def test_flags_in_every_format_that_may_have_them(tmp_path: Path) -> None:
