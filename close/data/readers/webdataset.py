@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import lzma
 import tarfile
 import zlib
@@ -15,6 +16,7 @@ from close.data.readers.base import READERS, Reader, Values
 from close.data.readers.folder import IMAGE_SUFFIXES
 from close.data.readers.lines import by_record
 from close.data.rows import parse_json
+from close.data.text import FIRST_LINES, not_plain
 from close.errors import DataError, listed, shown
 from close.io.files import check_file, whole
 
@@ -32,8 +34,8 @@ class WebDataset(Reader):
     """One tar, or every tar below a folder, by name. Streams, one sample in memory.
 
     Source: the `.txt` (`.cap`, `.outputs.txt`, …; `columns` says which), or a caption in the `.json`, whose other fields go to
-    `meta`. Pictures are written out below `images`, because everything else reads files; without that option they are left
-    where they are.
+    `meta`. Of several lines the first is the source, and all are references, as in a folder. Pictures are written out below
+    `images`, because everything else reads files; without that option they are left where they are.
     """
 
     reads = "tar shards as webdataset writes them, one or a folder of them"
@@ -74,14 +76,12 @@ class WebDataset(Reader):
         columns = Columns(fields, given, where, demand=False)
         values = columns.values(fields, where)
         own = ("id", "image")  # a sample has its name and its picture already
-        meta = {
-            name: fields[name] for name, key in columns.keys.items() if key in own and values.pop(key, None) is not None
-        }
+        keyed = [(name, key) for name, keys in columns.keys.items() for key in keys]
+        meta = {name: fields[name] for name, key in keyed if key in own and values.pop(key, None) is not None}
         picture = self._part("image", _PICTURES, sample, fields, where)
         caption = self._part("caption", _TEXTS, sample, fields, where)
         if caption:
-            values["source"] = self._text(sample[caption], f"{where}: {caption}").strip()
-            values.pop("references", None)
+            values |= self._captions(sample[caption], f"{where}: {caption}")
         if not values.get("source") and not values.get("references"):
             raise DataError(
                 f"{where}: no caption in it (it has {listed(sample)}); the parts of a sample lie side by side, else {_SORTED}"
@@ -98,6 +98,13 @@ class WebDataset(Reader):
             path = str(write_picture(self.options.images, name, sample[picture], where))
             rows = [row | {"image": path} for row in rows]
         return rows
+
+    def _captions(self, content: bytes, where: str) -> Values:
+        """Source and references of a text, one caption a line; of a single caption, the source alone."""
+        lines = [line.strip() for line in io.StringIO(self._text(content, where), newline=None) if line.strip()]
+        if len(lines) > 1 and (found := not_plain(lines[:FIRST_LINES])) is not None:
+            raise DataError(f"{where}: expected one caption a line, but this looks like {found}")
+        return {"source": lines[0] if lines else "", "references": lines if len(lines) > 1 else None}
 
     def _part(self, key: str, suffixes: Any, sample: dict[str, bytes], fields: Values, where: str) -> str | None:
         """The part of a sample that is its picture, or its caption: as `columns` say, else by its suffix."""

@@ -367,6 +367,24 @@ def test_webdataset_shards_with_pictures_written_out(tmp_path: Path) -> None:
     assert "image" not in rows("webdataset", tmp_path / "shards")[0]
 
 
+@pytest.mark.parametrize(
+    "text", ["A dog.", "A dog.\r\n\r\n A hound on grass. \r\n", "Ein Hund\nA hound\u2028here\n", "\nA dog\n"]
+)
+def test_a_text_beside_a_picture_is_read_alike_in_a_shard_and_a_folder(tmp_path: Path, text: str) -> None:
+    content = picture(tmp_path / "pictures" / "0.jpg").read_bytes()
+    (tmp_path / "pictures" / "0.txt").write_bytes(text.encode())
+    (of_folder,) = rows("folder", tmp_path / "pictures")
+    (of_shard,) = rows("webdataset", shard(tmp_path / "t.tar", [("0.jpg", content), ("0.txt", text.encode())]))
+    assert of_shard["source"] == of_folder["source"]
+    assert of_shard.get("references", [of_shard["source"]]) == of_folder["references"]
+
+
+def test_several_lines_that_are_no_captions_are_told(tmp_path: Path) -> None:
+    path = shard(tmp_path / "t.tar", [("0.txt", b'{\n"caption": "A dog"\n}'), ("1.txt", b"A cat")])
+    with pytest.raises(DataError, match=r"sample '0': \.txt: expected one caption a line, but this looks like JSON"):
+        rows("webdataset", path)
+
+
 def test_parquet_with_pictures_inside_and_lists_of_captions(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
