@@ -34,7 +34,7 @@ def open_sound(item: Any, rate: int) -> Samples:
 
     It is given as a path, an open file or its bytes: WAV, or with the package soundfile FLAC, Ogg and MP3 as well, whatever its
     name is; channels are averaged (where they cancel each other, the first counts), and other rates resampled. Or as a (samples,)
-    array of finite floats at that rate.
+    array at that rate: of finite floats, or of integers as WAV files hold them, whose full scale becomes 1.
 
     Raises:
         MissingError: no such file.
@@ -52,9 +52,11 @@ def open_sound(item: Any, rate: int) -> Samples:
         return _decoded(item, f"recording {describe(item)}", rate)
     array = np.asarray(item)
     if array.dtype.kind not in "fiu" or array.ndim != 1 or not array.size or not np.isfinite(array).all():
-        raise DataError(f"an array of a recording is (samples,) finite floats at {rate} Hz, not {array.shape}")
+        raise DataError(
+            f"an array of a recording is (samples,) finite floats, or integers, at {rate} Hz, not {array.dtype} {array.shape}"
+        )
     _check_length(len(array) / rate, "an array of a recording")
-    return array.astype(np.float32)
+    return _scaled(array)
 
 
 def is_silent(samples: Samples) -> bool:
@@ -120,12 +122,17 @@ def _read_wav(file: IO[bytes]) -> tuple[Samples, int]:
             return _by_soundfile(file)
         except Exception:
             raise error from None
-    channels = samples.astype(np.float32).reshape(len(samples), samples[0].size if len(samples) else 1)
+    return _mono(_scaled(samples).reshape(len(samples), samples[0].size if len(samples) else 1)), int(rate)
+
+
+def _scaled(samples: NDArray[Any]) -> Samples:
+    """As float32, of integers from -1 to 1."""
+    found: Samples = samples.astype(np.float32)
     if samples.dtype == np.uint8:  # WAV stores 8 bits unsigned
-        channels = channels / 128 - 1
-    elif np.issubdtype(samples.dtype, np.integer):
-        channels = channels / (np.iinfo(samples.dtype).max + 1)
-    return _mono(channels), int(rate)
+        return found / 128 - 1
+    if np.issubdtype(samples.dtype, np.integer):
+        return found / np.float32(np.iinfo(samples.dtype).max + 1)
+    return found
 
 
 def _mono(channels: Samples) -> Samples:

@@ -98,6 +98,22 @@ def test_what_is_no_recording_is_told_in_one_line(tmp_path):
             open_sound(wrong, RATE)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int32, np.int64, np.float32, np.float64])
+def test_an_array_is_heard_as_the_file_it_was_read_from(tmp_path, kind):
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
+    samples = tone.astype(kind)
+    if np.issubdtype(kind, np.integer):
+        middle = 128 if kind is np.uint8 else 0
+        samples = (middle + tone * np.iinfo(kind).max / (2 if middle else 1)).astype(kind)
+    wavfile.write(tmp_path / "tone.wav", RATE, samples)
+    rate, read = wavfile.read(tmp_path / "tone.wav")
+    assert (rate, read.dtype) == (RATE, kind)
+    found = open_sound(read, RATE)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, open_sound(tmp_path / "tone.wav", RATE))
+    np.testing.assert_allclose(found, tone, atol=0.01)
+
+
 def test_a_wav_written_to_a_pipe_says_no_length_and_is_read(tmp_path):
     whole = bytearray(tiny.sound(tmp_path / "whole.wav", rate=RATE).read_bytes())
     whole[4:8] = whole[40:44] = b"\xff\xff\xff\xff"
