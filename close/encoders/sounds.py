@@ -129,9 +129,9 @@ def _scaled(samples: NDArray[Any]) -> Samples:
     """As float32, of integers from -1 to 1."""
     found: Samples = samples.astype(np.float32)
     if samples.dtype == np.uint8:  # WAV stores 8 bits unsigned
-        return found / 128 - 1
-    if np.issubdtype(samples.dtype, np.integer):
-        return found / np.float32(np.iinfo(samples.dtype).max + 1)
+        found = np.subtract(found / 128, 1, dtype=np.float32)
+    elif np.issubdtype(samples.dtype, np.integer):
+        found = np.divide(found, np.iinfo(samples.dtype).max + 1, dtype=np.float32)
     return found
 
 
