@@ -255,7 +255,8 @@ def _check_pixels(captioner: CloseCaptioner, runner: onnx_runner.Captioner) -> N
     Raises:
         RecipeError: it does not.
     """
-    for picture in _noise(3, 101):
+    deep = Image.fromarray(np.linspace(0, 60_000, 101 * 90).astype(np.uint16).reshape(101, 90))  # 16 bits
+    for picture in [*_noise(3, 101), deep]:
         (theirs,) = captioner.encoder.prepare(captioner.encoder.open(picture)).values()
         ours = runner.pixels(picture)
         if ours.shape != tuple(theirs.shape) or np.abs(ours - theirs.numpy()).max() > _NEAR:
@@ -263,13 +264,14 @@ def _check_pixels(captioner: CloseCaptioner, runner: onnx_runner.Captioner) -> N
 
 
 def _compared(captioner: CloseCaptioner, runner: onnx_runner.Captioner, pictures: list[Any]) -> dict[str, Any]:
-    """Greedy texts of both, and how long they take, a picture at a time."""
+    """Greedy texts of both, and how long they take, a picture at a time; where the task asks something, that is asked."""
+    asked = "what is it?" if captioner.task.asks else ""
     pairs, seconds = [], {"onnx": 0.0, "torch": 0.0}
     for picture in [pictures[0], *pictures]:  # the first twice: to warm up
         start = time.perf_counter()
-        said = captioner(picture, num_beams=1, decode="free").text
+        said = captioner(picture, asked, num_beams=1, decode="free").text
         between = time.perf_counter()
-        pairs.append((said, runner(picture)))
+        pairs.append((said, runner(picture, asked)))
         end = time.perf_counter()
         if len(pairs) > 1:
             seconds["torch"] += between - start

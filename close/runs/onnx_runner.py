@@ -56,9 +56,7 @@ class Captioner:
 
     def pixels(self, picture: Any) -> Any:
         """(1, 3, H, W) float32, as the encoder's own library makes them."""
-        image = ImageOps.exif_transpose(picture if isinstance(picture, Image.Image) else Image.open(picture)).convert(
-            "RGB"
-        )
+        image = _rgb(ImageOps.exif_transpose(picture if isinstance(picture, Image.Image) else Image.open(picture)))
         for kind, value in self.settings["picture"]:
             if kind == "resize":
                 image = image.resize(_size(image.size, value["size"]), value["filter"])
@@ -87,6 +85,23 @@ class Captioner:
 
     def _run(self, graph: str, **inputs: Any) -> Any:
         return self.graphs[graph].run(None, inputs)[0]
+
+
+def _rgb(picture: Any) -> Any:
+    """Eight bits a colour; numbers beyond, which `convert` would clip, by what their range seems to be."""
+    if picture.mode != "F" and not picture.mode.startswith("I"):
+        return picture.convert("RGB")
+    values = np.asarray(picture)
+    numbers = values.astype(np.float64)
+    finite = np.isfinite(numbers)
+    low, high = (float(pick(numbers, where=finite, initial=0.0)) for pick in (np.min, np.max))
+    tops = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
+    if low < 0 or high > tops[-1]:
+        low, top = float(numbers[finite].min()), float(numbers[finite].max())
+    else:
+        low, top = 0.0, next(top for top in tops if high <= top)
+    scaled = (np.where(finite, numbers, low) - low) * (255 / ((top - low) or 1))
+    return Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8)).convert("RGB")
 
 
 def _size(have: tuple[int, int], wanted: Any) -> tuple[int, int]:

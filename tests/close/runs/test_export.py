@@ -56,8 +56,9 @@ def test_says_what_the_run_says_without_torch(run, pictures, cli, tmp_path):
 
 
 @ONNX
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["gpt2_dir", "qwen3_dir", "bart_dir"])
+@pytest.mark.parametrize(
+    "name", ["gpt2_dir", *(pytest.param(name, marks=pytest.mark.slow) for name in ("qwen3_dir", "bart_dir"))]
+)
 def test_other_language_models_and_a_question(zoo, tiny_encoder, pictures, tmp_path, name):
     rows = [{"source": text, "context": "what colour?", "target": text.split()[1]} for text in tiny.sentences(16)]
     values: dict[str, Any] = {
@@ -74,6 +75,19 @@ def test_other_language_models_and_a_question(zoo, tiny_encoder, pictures, tmp_p
     for file in sorted(pictures.glob("*.png")):
         for question in ("what colour?", "what thing " * 60):
             assert runner(file, question) == captioner(file, question, num_beams=1).text
+
+
+def test_sixteen_bits_are_the_encoders(tiny_encoder, tmp_path):
+    encoder = load_encoder(str(tiny_encoder), device="cpu")
+    runner = SimpleNamespace(settings={"picture": _steps(encoder)})
+    for name, values in (
+        ("ramp", np.linspace(0, 60_000, 16 * 20).astype(np.uint16).reshape(16, 20)),
+        ("dark", np.linspace(0, 200, 16 * 20).astype(np.uint16).reshape(16, 20)),
+    ):
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+        (theirs,) = encoder.prepare(encoder.open(tmp_path / f"{name}.png")).values()
+        ours = onnx_runner.Captioner.pixels(runner, tmp_path / f"{name}.png")
+        np.testing.assert_allclose(ours, theirs.numpy(), atol=0.02)
 
 
 @pytest.mark.parametrize("name", ["open_clip_dir", "hf_clip_dir", "hf_siglip_dir"])
