@@ -116,8 +116,16 @@ def measure_modalities(
         notes |= {measure.name: note for measure in computation.measures if (note := _caveat(measure, drawn))} | remarks
     tell("intervals")
     intervals = _intervals(data, values, bootstrap, seed)
-    curves = {} if values["search.cosine"] is None else {"search": data.search.to_dict()}
-    return GapReport(len(data.text), data.n_image, data.text.shape[1], values, intervals, notes, curves)
+    return GapReport(len(data.text), data.n_image, data.text.shape[1], values, intervals, notes, _curves(data))
+
+
+def _curves(data: Modalities) -> dict[str, dict[str, Any]]:
+    """What measures are read off of, where it can be had."""
+    try:
+        search = data.search
+    except DataError:
+        return {}
+    return {"search": search.to_dict()} if math.isfinite(search.image_nearness) else {}
 
 
 def _computed(computation: Computation, drawn: _Drawn, seed: int) -> tuple[dict[str, float | None], dict[str, str]]:

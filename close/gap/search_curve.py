@@ -37,7 +37,7 @@ class SearchCurve:
         k, queries: how many are looked at, for how many captions with an image.
         cosine: of the noise. overlap: share of what the text finds that its image finds too. nearness: mean cosine with the text
             of what it finds. own: share of it that is captions of the same image; None where no two are known to be.
-        image_nearness, image_own: the same of what the image finds. strangers: mean cosine of a text with any other.
+        image_nearness, image_own: the same of what the image finds. strangers: mean cosine of a query with any other text.
         depth: for 1 to 10 texts, the cosine of the mean of what the image finds with the caption, less what all texts share.
     """
 
@@ -53,22 +53,30 @@ class SearchCurve:
     depth: tuple[float, ...]
 
     @property
-    def noise(self) -> float:
-        """The cosine of the noise at which a text finds as near ones as its image; 1 where it does so without."""
-        if self.nearness[0] <= self.image_nearness:
-            return 1.0
-        angles = np.degrees(np.arccos(self.cosine))
+    def noise(self) -> float | None:
+        """The cosine of the noise at which a text finds as near ones as its image; 1 where it does so without.
+
+        None where its image finds texts further off than any noise that was tried makes it.
+        """
         falling = np.minimum.accumulate(self.nearness)
+        if falling[0] <= self.image_nearness:
+            return 1.0
+        if falling[-1] > self.image_nearness:
+            return None
+        angles = np.degrees(np.arccos(self.cosine))
         angle = np.interp(-self.image_nearness, -falling, angles)
         return round(math.cos(math.radians(float(angle))), 2)
 
     @property
     def best_k(self) -> int:
         """The fewest texts whose mean tells within 2 % as much of the caption as the best number does."""
-        return 1 + int(np.argmax(np.array(self.depth) >= (1 - TOLERANCE) * max(self.depth)))
+        best = max(self.depth)
+        return 1 + int(np.argmax(np.array(self.depth) >= best - TOLERANCE * abs(best)))
 
-    def at_noise(self, values: Sequence[float]) -> float:
-        """Of values along the curve, the one at `noise`."""
+    def at_noise(self, values: Sequence[float]) -> float | None:
+        """Of values along the curve, the one at `noise`; None where there is none."""
+        if self.noise is None:
+            return None
         angles = np.degrees(np.arccos(self.cosine))
         return float(np.interp(math.degrees(math.acos(self.noise)), angles, values))
 
@@ -99,14 +107,15 @@ def search_curve(
         image_rows: (Q,) which of the images each query's is, where there are others too.
         hidden: (Q,) one more row that a query does not find. labels: (N,) captions of one image share theirs.
         k: texts that are found. cosines: of the noises, from 1 down. sample: of the queries, drawn with `seed`; so
-            are the texts, where there are more than 50,000.
+            are the texts, where there are more than 50,000. Where there are fewer than 500 queries, each searches more than once.
     """
     rng = np.random.default_rng(seed)
     rows = np.asarray(queries, np.int64)
     chosen = np.sort(rng.choice(len(rows), min(sample, len(rows)), replace=False))
-    rows, seen = rows[chosen], chosen if image_rows is None else np.asarray(image_rows, np.int64)[chosen]
+    asked = np.tile(chosen, max(1, QUERIES // len(chosen)))  # one noise of each, where they are few, would be luck
+    rows, seen = rows[asked], asked if image_rows is None else np.asarray(image_rows, np.int64)[asked]
     others = np.asarray(images[seen], np.float32)
-    gone = None if hidden is None else np.asarray(hidden, np.int64)[chosen]
+    gone = None if hidden is None else np.asarray(hidden, np.int64)[asked]
     kept = np.arange(len(text))
     if len(kept) > MOST:
         kept = np.unique(
@@ -123,14 +132,14 @@ def search_curve(
     found = [nearest(_noised(own, noise, cosine), memory, k, without=without)[0] for cosine in cosines]
     return SearchCurve(
         k=k,
-        queries=len(rows),
+        queries=len(chosen),
         cosine=tuple(cosines),
         overlap=tuple(_shared(places, by_image[:, :k]) for places in found),
         nearness=tuple(_nearness(own, memory, places) for places in found),
         own=None if groups is None else tuple(_own(groups, rows, places) for places in found),
         image_nearness=_nearness(own, memory, by_image[:, :k]),
         image_own=None if groups is None else _own(groups, rows, by_image[:, :k]),
-        strangers=float(own.mean(axis=0) @ memory.mean(axis=0)),
+        strangers=_strangers(own, memory),
         depth=tuple(_depth(own, memory, by_image, count) for count in range(1, depth + 1)),
     )
 
@@ -153,6 +162,13 @@ def _noised(rows: Array, noise: Array, cosine: float) -> Array:
 def _known(places: Ints) -> Array:
     """Which of the places there are: of few texts, some queries find fewer."""
     return np.asarray(places >= 0)
+
+
+def _strangers(own: Array, memory: Array) -> float:
+    """Mean cosine of rows of the memory with its other ones."""
+    with_all = own.mean(axis=0, dtype=np.float64) @ memory.sum(axis=0, dtype=np.float64)
+    with_itself = np.einsum("qd,qd->q", own, own).mean(dtype=np.float64)
+    return float((with_all - with_itself) / (len(memory) - 1))
 
 
 def _shared(a: Ints, b: Ints) -> float:

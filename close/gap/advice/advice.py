@@ -57,8 +57,8 @@ class Advice:
 
     @property
     def retrieve(self) -> dict[str, Any] | None:
-        """The recipe's `retrieve`, for who has a memory; None where it is not known."""
-        if self.search is None:
+        """The recipe's `retrieve`, for who has a memory; None where it is not known, or where no noise is enough."""
+        if self.search is None or self.search["noise"] is None:
             return None
         noise = {"noise": self.search["noise"]} if self.search["noise"] < 1 else {}
         return {"k": self.search["best_k"], **noise}

@@ -85,10 +85,17 @@ def _searching(curve: Mapping[str, Any], stand_ins: bool) -> str:
     """What retrieval is to be trained with, and what is expected of it."""
     own = "" if curve["image_own"] is None else f", {curve['image_own']:.0%} of them other captions of the same image"
     who = "a stand-in for an image" if stand_ins else "an image"
-    return (
+    found = (
         f"With retrieve: what {who} finds lies at cosine {curve['image_nearness']:.2f} from its caption (strangers "
-        f"{curve['strangers']:.2f}){own}; a caption without noise finds nearer ones ({curve['nearness'][0]:.2f}), with noise of "
-        f"cosine {curve['noise']:.2f} as near ones, of which the image finds {curve['overlap_at_noise']:.0%} too (no models have "
-        f"been trained by this advice yet; sweep noises around it). The mean of "
+        f"{curve['strangers']:.2f}){own}; a caption without noise finds nearer ones ({curve['nearness'][0]:.2f}), "
+    )
+    if curve["noise"] is None:
+        return found + (
+            f"and so it does with all the noise that was tried (cosine {min(curve['cosine'])}: {curve['nearness'][-1]:.2f}): no "
+            "memory is advised, since none can be searched as badly in training."
+        )
+    return found + (
+        f"with noise of cosine {curve['noise']:.2f} as near ones, of which the image finds {curve['overlap_at_noise']:.0%} too "
+        "(no models have been trained by this advice yet; sweep noises around it). The mean of "
         f"{curve['best_k']} says as much of the caption as that of more."
     )

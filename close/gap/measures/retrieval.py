@@ -171,4 +171,10 @@ def _neighbour_agreement(data: Modalities, seed: int) -> float:
 )
 def _search(data: Modalities, seed: int) -> Mapping[str, float]:
     curve = data.search
-    return {"cosine": curve.noise, "overlap": curve.at_noise(curve.overlap)}
+    noise, overlap = curve.noise, curve.at_noise(curve.overlap)
+    if noise is None or overlap is None:
+        raise DataError(
+            f"images find texts at cosine {curve.image_nearness:.2f} from their caption, and a text still finds nearer ones "
+            f"({curve.nearness[-1]:.2f}) with noise of cosine {min(curve.cosine)}, the most that was tried"
+        )
+    return {"cosine": noise, "overlap": overlap}

@@ -226,10 +226,11 @@ def searches(measured: Sequence[MeasuredTables]) -> Svg | None:
             angles = np.degrees(np.arccos(curve.cosine))
             axes.plot(angles, curve.nearness, label=tables.name, **line)
             axes.plot(angles, curve.overlap, **line | {"linewidth": 0.8, "alpha": 0.7})
-            at = float(np.degrees(np.arccos(curve.noise)))
+            at = angles[-1] if curve.noise is None else float(np.degrees(np.arccos(curve.noise)))
             axes.plot([0, at], [curve.image_nearness] * 2, color=line["color"], linewidth=0.8, linestyle=":")
-            axes.plot([at], [curve.image_nearness], marker="o", color=line["color"])
-            axes.annotate(f"{curve.noise:.2f}", (at, curve.image_nearness), (4, 4), **_SMALL)
+            if curve.noise is not None:
+                axes.plot([at], [curve.image_nearness], marker="o", color=line["color"])
+                axes.annotate(f"{curve.noise:.2f}", (at, curve.image_nearness), (4, 4), **_SMALL)
         first = shown[0][1].modalities.search
         axes.annotate("nearness to the caption", (0, first.nearness[0]), (4, 5), color=MUTED, **_SMALL)
         axes.annotate("found by the image too", (0, first.overlap[0]), (4, 5), color=MUTED, **_SMALL)

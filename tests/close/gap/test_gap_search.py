@@ -7,6 +7,8 @@ import pytest
 
 from close.gap import measure_gap, recommend
 from close.gap.advice.advise import to_yaml
+from close.gap.measured_tables import measure_tables, to_json
+from close.gap.report import figures
 from close.gap.search_curve import COSINES, search_curve
 
 
@@ -99,3 +101,58 @@ def test_it_is_in_the_report_and_in_the_advice(world):
         assert found.retrieve["k"] >= 1
         assert any("a stand-in for an image finds" in reason for reason in found.reasons)
     assert recommend(text[:40], groups=groups[:40]).retrieve is None
+
+
+def test_strangers_are_other_texts():
+    text = unit(np.random.default_rng(0).standard_normal((40, 8)) + 0.5)
+    rows = np.arange(0, 40, 2)
+    curve = search_curve(text, text[rows], rows)
+    others = [text[row] @ text[other] for row in rows for other in range(40) if other != row]
+    assert curve.strangers == pytest.approx(np.mean(others), abs=1e-6)
+
+
+def test_the_order_of_few_pairs_hardly_moves_it():
+    rng = np.random.default_rng(0)
+    text = unit(rng.standard_normal((60, 32)))
+    images = unit(text + 0.2 * rng.standard_normal((60, 32)))
+    turns = [rng.permutation(60) for _ in range(8)]
+    curves = [search_curve(text[turn], images[turn], np.arange(60)) for turn in turns]
+    assert np.std([curve.noise for curve in curves]) < 0.012
+    assert np.std([curve.at_noise(curve.overlap) for curve in curves]) < 0.012
+    assert {curve.queries for curve in curves} == {60}
+    assert np.ptp([curve.image_nearness for curve in curves]) < 1e-6
+
+
+def test_images_that_find_further_texts_than_any_noise_does(tmp_path):
+    """What lies opposite to its caption: no noise searches as badly, which is told wherever the noise would be."""
+    rng = np.random.default_rng(0)
+    text = unit(rng.standard_normal((80, 16)))
+    image = unit(0.1 * rng.standard_normal((80, 16)) - text)
+    curve = search_curve(text, image, np.arange(80))
+    assert curve.nearness[-1] > curve.image_nearness
+    assert curve.noise is None
+    assert curve.at_noise(curve.overlap) is None
+    np.save(tmp_path / "T.npy", text)
+    np.save(tmp_path / "V.npy", image)
+    measured = measure_tables([("x", tmp_path / "T.npy", tmp_path / "V.npy")], bootstrap=0)
+    said = json.loads(to_json(measured))
+    assert said["search"] | {"curve": None} == {"cosine": None, "overlap": None, "curve": None}
+    assert said["search"]["curve"]["noise"] is None
+    assert said["search"]["curve"]["nearness"] == list(measured[0].modalities.search.nearness)
+    assert "with noise of cosine 0.208, the most that was tried" in said["notes"]["search.cosine"]
+    assert figures.searches(measured)
+    advice = recommend(text, image)
+    assert advice.retrieve is None
+    assert advice.search["noise"] is None
+    assert json.loads(json.dumps(advice.to_dict(), allow_nan=False))["recipe"]["retrieve"] is None
+    assert "retrieve:" not in to_yaml(advice, "t").split("# noise:")[1]
+    assert any("no memory is advised" in reason for reason in advice.reasons)
+
+
+def test_the_fewest_texts_are_told_where_none_say_anything_of_the_caption():
+    """Within 2 % of a best below zero lies what is below it too."""
+    rng = np.random.default_rng(17)
+    text = unit(rng.standard_normal((80, 16)))
+    curve = search_curve(text, unit(rng.standard_normal((80, 16)) - 0.6 * text), np.arange(80))
+    assert curve.depth[0] < 1.02 * max(curve.depth) < 0
+    assert curve.depth[curve.best_k - 1] >= 1.02 * max(curve.depth)
