@@ -26,6 +26,7 @@ from close.registry import unknown_name
 __all__ = [
     "LEFT_OUT",
     "Modality",
+    "PartName",
     "Row",
     "RowFile",
     "by_one_name",
@@ -89,6 +90,12 @@ class Row:
         return self.images[0] if self.images else None
 
 
+class PartName(str):
+    """The id of one of several sources or images of a row, `id#0`, `id#1`, …, and no id that a row itself may have."""
+
+    __slots__ = ()
+
+
 def named_sources(row: Row) -> list[tuple[str, str]]:
     """(id, text) of each source of a row, as embedding tables name them: its id, or `id#0`, `id#1`, … of several."""
     return _named(row.id, row.source)
@@ -108,7 +115,7 @@ def named_images(row: Row) -> list[tuple[str, Path]]:
 def _named(name: str, parts: Sequence[Part]) -> list[tuple[str, Part]]:
     if len(parts) == 1:
         return [(name, parts[0])]
-    return [(f"{name}#{number}", part) for number, part in enumerate(parts)]
+    return [(PartName(f"{name}#{number}"), part) for number, part in enumerate(parts)]
 
 
 def parse_row(values: Any, where: str, *, folder: Path, default_id: str) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from close.vectors.table import EmbeddingTable
 
 __all__ = ["VectorItems"]
 
+_log = logging.getLogger(__name__)
+
 
 class VectorItems:
     """Vectors whose items are row numbers; read batch by batch, in whatever process.
@@ -30,7 +33,7 @@ class VectorItems:
     Args:
         vectors: (N, D) or (D,) numbers (NumPy, torch, lists) of any length, or (N, k, D) of items of k vectors each; an
             `EmbeddingTable`, or the place of a table, of a `.npy` file, or of a folder of these. Rows of a table that belong to
-            one row of its data file (`x#0`, `x#1`, …) are one item.
+            one row of its data file (`x#0`, `x#1`, …) are one item; of a table that does not know which do, those of such ids.
         config: of the run's model. user: the run, as a message names it.
         modality: the side of the adapter that they pass; without it, a table's own, and "image" for all else.
     Attributes:
@@ -44,7 +47,8 @@ class VectorItems:
         if modality not in (None, *get_args(Modality)):
             raise unknown_name("modality", str(modality), get_args(Modality))
         self.rows, self.single, together = _opened(vectors, modality, config.embed_dim)
-        self.spans = _spans(self.rows, together)
+        self._parts = self.rows.parts if isinstance(self.rows, EmbeddingTable) else None
+        self.spans = _spans(self.rows, self._parts, together)
         self.has_sets = len(self) < len(self.rows)
         own: Modality | None = self.rows.modality if isinstance(self.rows, EmbeddingTable) else None
         self.modality: Modality = modality or own or "image"
@@ -61,7 +65,8 @@ class VectorItems:
         if self.rows.ids is None:
             return str(item)
         name = str(self.rows.ids[first])
-        return name if last - first == 1 else name.removesuffix("#0")
+        several = last - first > 1 or (self._parts is not None and self._parts[first])
+        return name.rpartition("#")[0] if several else name
 
     def batches(self, items: Sequence[int], batch_size: int) -> Iterator[Read]:
         """Unit rows of items and the errors of those that are none, batch by batch, as an encoder gives those of images."""
@@ -92,10 +97,28 @@ class VectorItems:
         return out, errors
 
 
-def _spans(rows: Any, together: int) -> NDArray[np.int64]:
+def _spans(rows: Any, parts: NDArray[np.bool_] | None, together: int) -> NDArray[np.int64]:
     """Where each item begins among the rows, and where the last one ends."""
     if not isinstance(rows, EmbeddingTable):
         return np.arange(0, len(rows) + 1, together)
+    starts = _by_ids(rows) if parts is None else _by_parts(rows, parts)
+    return np.asarray([*starts, len(rows)], dtype=np.int64)
+
+
+def _by_parts(rows: EmbeddingTable, parts: NDArray[np.bool_]) -> Sequence[int]:
+    if not parts.any():
+        return range(len(rows))
+    starts, before = array("q"), None
+    for place, is_part in enumerate(parts):
+        name = rows.ids[place].rpartition("#")[0] if is_part else None
+        if name is None or name != before:
+            starts.append(place)
+        before = name
+    return starts
+
+
+def _by_ids(rows: EmbeddingTable) -> Sequence[int]:
+    """Of a table that does not know its parts: what may be rows of their own is told."""
     starts, name, number = array("q"), None, 0
     for place in range(len(rows)):
         own = rows.ids[place]
@@ -103,7 +126,15 @@ def _spans(rows: Any, together: int) -> NDArray[np.int64]:
             starts.append(place)
             name, number = own.removesuffix("#0") if own.endswith("#0") else None, 0
         number += 1
-    return np.asarray([*starts, len(rows)], dtype=np.int64)
+    if len(starts) < len(rows):
+        _log.warning(
+            "%s: %d rows are taken as %d items, since ids that end in #0, #1, … count as parts of one row; to keep them apart, "
+            "give other ids, or make the table anew with `close embed`, which knows parts from rows",
+            rows.path,
+            len(rows),
+            len(starts),
+        )
+    return starts
 
 
 def _opened(vectors: Any, modality: Modality | None, width: int) -> tuple[Any, bool, int]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from close.data.rows import Modality, Row, RowFile, named_images, named_sources
+from close.data.rows import Modality, PartName, Row, RowFile, named_images, named_sources
 from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder
 from close.encoders.base import told_cut
@@ -53,6 +53,7 @@ class TableBuilder:
         chunk: items between two marks on disk.
         distinct: give equal keys one vector.
         context: tokens of a text that the encoder reads; the table keeps it, and how many of the texts were cut.
+        of_rows: the ids are of a data file's rows, which say what is a part of one (`PartName`); the table keeps that.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class TableBuilder:
         chunk: int = CHUNK,
         distinct: bool = True,
         context: int | None = None,
+        of_rows: bool = True,
     ) -> None:
         self.folder = Path(folder)
         self.partial = self.folder.with_name(self.folder.name + ".partial")
@@ -71,6 +73,7 @@ class TableBuilder:
         self.chunk = chunk
         self.distinct = distinct
         self.context = context
+        self.of_rows = of_rows
 
     def build(
         self,
@@ -91,7 +94,7 @@ class TableBuilder:
             DataError: a vector is zero or not finite; every item failed.
         """
         with exclusively(self.folder, "is being built"):
-            ids, first, index, keys = self._plan(rows)
+            ids, first, index, keys, parts = self._plan(rows)
             if self.folder.exists():
                 return self._existing()
             state = self._prepare(ids, len(first))
@@ -107,14 +110,17 @@ class TableBuilder:
                 write_json(self.state, state)
                 if progress:
                     progress(state["done"], len(first))
-            return self._finish(first, index, keys, state)
+            return self._finish(first, index, keys, parts, state)
 
-    def _plan(self, rows: Iterable[tuple[str, int]]) -> tuple[list[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
-        blob, offsets, keys = bytearray(), array("q", [0]), array("Q")
+    def _plan(
+        self, rows: Iterable[tuple[str, int]]
+    ) -> tuple[list[Any], NDArray[Any], NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
+        blob, offsets, keys, parts = bytearray(), array("q", [0]), array("Q"), bytearray()
         for name, key in rows:
             blob += name.encode("utf-8", "backslashreplace")
             offsets.append(len(blob))
             keys.append(key)
+            parts.append(isinstance(name, PartName))
         all_keys = np.frombuffer(keys, dtype=np.uint64)
         if self.distinct:
             _, first, inverse = np.unique(all_keys, return_index=True, return_inverse=True)
@@ -128,7 +134,8 @@ class TableBuilder:
         for part in (blob, offsets, keys):
             digest.update(memoryview(part))
         self.plan = digest.hexdigest()
-        return [blob, offsets], first.astype(np.int64), index.astype(np.int64), all_keys[first]
+        flags = np.frombuffer(parts, dtype=np.bool_)
+        return [blob, offsets], first.astype(np.int64), index.astype(np.int64), all_keys[first], flags
 
     def _existing(self) -> EmbeddingTable:
         table = EmbeddingTable(self.folder) if (self.folder / "table.json").is_file() else None
@@ -186,7 +193,12 @@ class TableBuilder:
             file.write(np.ascontiguousarray(values).tobytes())
 
     def _finish(
-        self, first: NDArray[np.int64], index: NDArray[np.int64], keys: NDArray[np.uint64], state: dict[str, Any]
+        self,
+        first: NDArray[np.int64],
+        index: NDArray[np.int64],
+        keys: NDArray[np.uint64],
+        parts: NDArray[np.bool_],
+        state: dict[str, Any],
     ) -> EmbeddingTable:
         """Complete the folder and give it its name; every step may be killed and done again."""
         whole, failed = self.partial, 0
@@ -198,11 +210,12 @@ class TableBuilder:
                 raise DataError(f"{self.folder}: no item could be embedded; the first: {next(iter(failures.values()))}")
             rows = kept[index]
             whole, failed = self._without_failed(kept, rows, failures), int((~rows).sum())
-            index, keys = (np.cumsum(kept) - 1)[index[rows]], keys[kept]
+            index, keys, parts = (np.cumsum(kept) - 1)[index[rows]], keys[kept], parts[rows]
         np.save(whole / "index.npy", index)
         np.save(whole / "keys.npy", keys)
-        counts = {"rows": len(index), "vectors": len(keys), "failed": failed}
+        counts: dict[str, Any] = {"rows": len(index), "vectors": len(keys), "failed": failed}
         counts |= {"context": self.context, "cut": state["cut"]} if self.context else {}
+        counts |= {"parts": _stretches(parts)} if self.of_rows else {}
         about = {"format": FORMAT, **self.about, **counts, "plan": self.plan, "checksums": "crc32"}
         write_json(whole / "table.json", about)
         write_json(whole / CHECKSUMS, _checksums(whole))
@@ -226,6 +239,12 @@ class TableBuilder:
         for name in ("vectors", "norms"):
             np.save(whole / f"{name}.npy", map_array(self.partial / f"{name}.npy")[kept])
         return whole
+
+
+def _stretches(flags: NDArray[np.bool_]) -> list[list[int]]:
+    """Where the set flags lie, [first, behind the last] each."""
+    edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))
+    return edges.reshape(-1, 2).tolist()
 
 
 def _is_state(state: Any, count: int) -> bool:

@@ -2,7 +2,8 @@
 
 A table is a folder:
 
-    table.json    format, encoder, fingerprint, modality, dim, rows, vectors, failed, checksums, plan (hash of what was embedded)
+    table.json    format, encoder, fingerprint, modality, dim, rows, vectors, failed, checksums, plan (hash of what was embedded),
+                  parts (stretches of rows, [first, behind the last], that are each one of several of a row of the data)
     vectors.npy   (U, D) float32 unit rows, one for each distinct text or file
     norms.npy     (U,) float32: the raw norms, so that means of raw vectors can be formed
     keys.npy      (U,) uint64: a hash of each distinct text or file
@@ -187,6 +188,21 @@ class EmbeddingTable:
         return len(self.index), self.dim
 
     @property
+    def parts(self) -> NDArray[np.bool_] | None:
+        """(N,) whether a row is one of several of a row of the data (`x#0`, `x#1`, …); None of a table that does not say."""
+        found = np.zeros(len(self), np.bool_)
+        try:
+            for first, behind in self.info["parts"]:
+                found[first:behind] = True
+        except KeyError:
+            return None
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"{self.path}: the table is damaged ({reason(error)}); remove it and make it anew"
+            ) from None
+        return found
+
+    @property
     def failures(self) -> list[dict[str, str]]:
         """What could not be embedded and is left out: {"id", "reason"} each."""
         path = self.path / FAILURES
@@ -292,4 +308,5 @@ class EmbeddingTable:
             return np.asarray(rows[positions], dtype=np.float32), {}
 
         about = {"encoder": encoder, "fingerprint": fingerprint, "modality": modality, "dim": rows.shape[1]}
-        return TableBuilder(folder, about, distinct=False).build(zip(names, keys, strict=True), encode)
+        builder = TableBuilder(folder, about, distinct=False, of_rows=False)
+        return builder.build(zip(names, keys, strict=True), encode)

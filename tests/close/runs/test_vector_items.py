@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 
 import close
+from close.data.shards import open_rows
 from close.encoders import load_encoder
 from close.errors import CloseError, DataError, MismatchError, MissingError, UnknownNameError
 from close.io.results import ResultFile
 from close.runs.pipeline import CloseCaptioner
 from close.runs.vector_items import VectorItems
+from close.vectors.build import embed_images, embed_texts, images_of
 from close.vectors.table import EmbeddingTable
 
 
@@ -174,6 +177,40 @@ def test_another_process_reads_the_same_rows(captioner, table, embeds, tmp_path,
     for (one, _), (other, _) in zip(source.batches(range(12), 5), again.batches(range(12), 5), strict=True):
         assert torch.equal(one, other)
     assert (again.name(3), again.modality) == (source.name(3), "image")
+
+
+def test_rows_are_items_whatever_their_ids_end_in(captioner, tiny_encoder, pictures, tmp_path, caplog):
+    encoder = load_encoder(str(tiny_encoder))
+    files = [str(path) for path in sorted(pictures.iterdir())]
+    (tmp_path / "broken.png").write_text("no picture")
+    own = [{"id": f"x#{i}", "source": text, "image": files[i]} for i, text in enumerate(["a dog", "a cat", "a car"])]
+    several = {"id": "y", "source": ["a boat", "a ball"], "image": [files[3], str(tmp_path / "broken.png"), files[4]]}
+    (tmp_path / "f.token").write_text("1.jpg#0\ta dog\n1.jpg#1\ta cat\n2.jpg#0\ta car\n")
+    mixed = open_rows(tiny.write_jsonl(tmp_path / "mixed.jsonl", [*own, several, {"id": "y#0", "source": "a tree"}]))
+    made = {
+        "token": embed_texts(open_rows(tmp_path / "f.token"), encoder, tmp_path / "token"),
+        "mixed": embed_texts(mixed, encoder, tmp_path / "mixed"),
+        "images": embed_images(images_of(mixed), encoder, tmp_path / "images"),
+    }
+    names = {
+        "token": ["1.jpg#0", "1.jpg#1", "2.jpg#0"],
+        "mixed": ["x#0", "x#1", "x#2", "y", "y#0"],
+        "images": ["x#0", "x#1", "x#2", "y"],
+    }
+    for name, table in made.items():
+        outputs = captioner.embed_to_text(table)
+        assert [output.item for output in outputs] == names[name]
+        assert not any(output.error for output in outputs)
+    assert [line for line in caplog.messages if "are taken as" in line] == []
+
+
+def test_rows_that_a_table_does_not_know_the_parts_of_are_told(captioner, embeds, tiny_encoder, tmp_path, caplog):
+    encoder = load_encoder(str(tiny_encoder))
+    about = {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "modality": "image"}
+    table = EmbeddingTable.from_numpy(embeds[:3].numpy(), tmp_path / "t", ids=["x#0", "x#1", "z"], **about)
+    assert [output.item for output in captioner.embed_to_text(table)] == ["x", "z"]
+    (told,) = [line for line in caplog.messages if "are taken as" in line]
+    assert told.startswith(f"{table.path}: 3 rows are taken as 2 items, since ids that end in #0, #1, … count as parts")
 
 
 class TestCommand:
