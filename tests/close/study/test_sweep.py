@@ -498,7 +498,8 @@ def test_pseudo_images_go_through_the_images_door(recipe, rows, pictures, tmp_pa
     order, scenes = rng.permutation(12).tolist(), [rows.mean(axis=0) for rows in vectors]
     other = [vectors[order[order.index(i) - 1]] for i in range(12)]  # the one before it in a random circle
     draws = rng.integers([len(rows) for rows in other])
-    scenes = np.stack([s + o[d] - o.mean(axis=0) for s, o, d in zip(scenes, other, draws, strict=True)])
+    worded = [5 / 6 * (o[d] - np.delete(o, d, axis=0).mean(axis=0)) for o, d in zip(other, draws, strict=True)]
+    scenes = np.stack([scene + more for scene, more in zip(scenes, worded, strict=True)])
     import torch
 
     shown = torch.from_numpy(
