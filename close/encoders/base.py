@@ -90,7 +90,8 @@ class ContrastiveEncoder(ABC):
         name: the reference it was loaded by (`load_encoder`), stored in tables and runs.
         embed_dim: width D of the shared space.
         fingerprint: of the weights; decides whether tables, adapters and runs fit together.
-        weights: how many there are.
+        weights: how many there are. reading: of a local directory, what else decides vectors: how items are prepared, and
+            which activations. Vectors that were kept are not taken for those of another.
         precision: fp32, bf16, fp16 or int8: what `auto` came to.
         int8_cosines: of int8 the least cosine with features in the precision of before: of "texts", of "images".
         context: tokens of a text that it reads, what is behind them is cut; None where that is not known.
@@ -98,6 +99,7 @@ class ContrastiveEncoder(ABC):
 
     items: str = "images"
     int8_cosines: dict[str, float] | None = None
+    reading: str = ""
     form: ClassVar[str]
     marker: ClassVar[str | None] = None
     context: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,6 +93,9 @@ class TransformersEncoder(ContrastiveEncoder):
         config = model.config.text_config
         self.tokenizer = load_tokenizer(reference, config.vocab_size)
         self.processor = self._load_processor(reference)
+        if Path(reference).is_dir():
+            settings = [part.to_dict() | {"_name_or_path": None} for part in (self.processor, model.config)]
+            self.reading = json.dumps(settings, sort_keys=True, default=str)
         self.context: int = min(int(config.max_position_embeddings), int(self.tokenizer.model_max_length))
         # SigLIP's towers were trained at their full context, and read the padding; all others have a mask.
         self._pads_to_longest = not model.config.model_type.startswith("siglip")

@@ -35,7 +35,7 @@ def cached_table(
         DataError: a file of the second modality can't be read (named): a run is never trained or scored on less than asked.
     """
     if modality == "text":
-        about = f"{rows.sha256} {encoder.name} {encoder.fingerprint} {encoder.precision} {modality} "
+        about = f"{rows.sha256} {encoder.name} {encoder.fingerprint} {encoder.precision} {modality} {encoder.reading}"
         folder = _folder(about)
         with waiting(Path(f"{folder}.lock")):  # two runs on the same data: one embeds, the other reads
             return embed_texts(rows, encoder, folder, progress=progress)
@@ -74,7 +74,7 @@ def cached_images(
     images: Sequence[tuple[str, Path]], encoder: ContrastiveEncoder, *, progress: Progress | None = None
 ) -> EmbeddingTable:
     """The embedding table of (id, file) pairs, made on first use; unreadable files as in `embed_images`."""
-    about = f"{encoder.name} {encoder.fingerprint} {encoder.precision} image "
+    about = f"{encoder.name} {encoder.fingerprint} {encoder.precision} image {encoder.reading}"
     folder = _folder(about + "".join(f"{name} {file_key(path)} " for name, path in images))
     with waiting(Path(f"{folder}.lock")):
         try:
