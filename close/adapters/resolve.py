@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from close.adapters.base import Adapted, Chain, GapAdapter, build_adapter, refuse_endless, split_spec
 from close.adapters.storage import load_adapter, read_adapter_info, save_adapter
-from close.data.rows import Modality
+from close.data.rows import Modality, RowFile
 from close.data.shards import open_rows
 from close.errors import MismatchError, MissingError, RecipeError, reason
 from close.io.plain import parse_yaml, read_yaml
@@ -190,6 +190,7 @@ def resolve_adapter(
     *,
     text: Any = None,
     groups: Callable[[], NDArray[Any]] | None = None,
+    rows: Callable[[Any], RowFile] = open_rows,
 ) -> GapAdapter:
     """The fitted adapter that a recipe asks for; its own `spec()` has plain options only.
 
@@ -198,13 +199,14 @@ def resolve_adapter(
         fingerprint: of the encoder's weights.
         text: (N, dim) embeddings of the training text, for adapters whose `fit` names none and which need no pairs.
         groups: gives the (N,) labels of `text`, for an adapter that needs them.
+        rows: opens the data file that a `fit` names for its groups, as whoever knows its columns opens it.
     Raises:
         what `check_adapter` raises, and
         MismatchError: a table or saved adapter belongs to another encoder, or its width is not `dim`.
         RecipeError: an adapter needs data and says neither `fit` nor `load`.
     """
     check_adapter(spec)
-    adapter = _resolve(spec, dim, fingerprint, text, groups, [])
+    adapter = _resolve(spec, dim, fingerprint, text, groups, [], rows)
     for stage in _flat(adapter):
         if not stage.is_fitted:
             raise _lacks_data(stage)
@@ -234,7 +236,7 @@ def fit_adapter(
     """
     check_adapter(spec)
     tables = {side: open_vectors(path) for side, path in (("text", text), ("image", image)) if path is not None}
-    labels = None if groups is None or text is None else _groups(groups, text)
+    labels = None if groups is None or text is None else group_labels(open_rows(groups), _opened(text))
     if not tables:
         raise RecipeError("an adapter is fitted on embeddings: give --text, --image or both")
     if pairs is not None:
@@ -262,11 +264,12 @@ def _resolve(
     text: Any,
     groups: Callable[[], NDArray[Any]] | None,
     before: Sequence[GapAdapter],
+    rows: Callable[[Any], RowFile] = open_rows,
 ) -> GapAdapter:
     if isinstance(spec, (list, tuple)) and spec:
         stages: list[GapAdapter] = []
         for stage in spec:
-            stages.append(_resolve(stage, dim, fingerprint, text, groups, [*before, *stages]))
+            stages.append(_resolve(stage, dim, fingerprint, text, groups, [*before, *stages], rows))
         return Chain(dim, stages)
     if is_load(spec):
         adapter = load_adapter(spec["load"], fingerprint=fingerprint)
@@ -279,7 +282,7 @@ def _resolve(
     if fit is not None:
         sides = {side: _rows(fit[side], side, fingerprint, before) for side in fit if side != "groups"}
         if "groups" in fit and "text" in fit:
-            sides["groups"] = _groups(fit["groups"], fit["text"])
+            sides["groups"] = group_labels(rows(fit["groups"]), _opened(fit["text"]))
         elif adapter.needs == "groups" and groups is not None and fit.get("text") is text:
             sides["groups"] = groups()
         adapter.fit(**sides)
@@ -298,10 +301,6 @@ def _stage(spec: Any, dim: int) -> tuple[GapAdapter, Mapping[str, Any] | None]:
         if side not in SIDES:
             raise unknown_name(f"side in `fit` of adapter {name!r}", str(side), SIDES)
     return build_adapter({name: options}, dim), fit
-
-
-def _groups(path: Any, text: Any) -> NDArray[Any]:
-    return group_labels(open_rows(path), _opened(text))
 
 
 def _rows(source: Any, side: str, fingerprint: str | None, before: Sequence[GapAdapter]) -> Any:

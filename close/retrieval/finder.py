@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from close.data.rows import Modality, RowFile
-from close.data.shards import open_rows
 from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import MismatchError, MissingError, RecipeError, shown
 from close.io.places import place_of
 from close.retrieval.content import common_words, word_finder
-from close.retrieval.memory import Memory
+from close.retrieval.memory import Memory, memory_place, memory_rows
 from close.retrieval.settings import Retrieval
 from close.vectors.neighbours import nearest
 
@@ -176,14 +175,14 @@ def _own_memory(
     there = own.get("reference")
     if there is None:
         raise MissingError(f"{where} does not say which memory it was trained with; give one (--memory)")
-    place: Any = Path(os.path.normpath(Path(where) / there))
+    place = Path(os.path.normpath(Path(where) / there))
     if not place.exists():
         raise MissingError(f"{place}: no such file, the memory that {where} was trained with; give one (--memory)")
-    if place.is_file():  # rows: looked at before anything is embedded
-        place = open_rows(place, own.get("columns"))
-        _refuse_changed(place.path, own.get("sha256"), place.sha256, where)
+    columns = own.get("columns")
+    if (rows := memory_rows(memory_place(place), columns)) is not None:  # looked at before anything is embedded
+        _refuse_changed(rows.path, own.get("sha256"), rows.sha256, where)
     texts = Path(os.path.normpath(Path(where) / own["texts"])) if own.get("texts") else None
-    found = Memory.open(place, encoder, texts=texts, search=search)
+    found = Memory.open(rows or place, encoder, texts=texts, columns=columns, search=search)
     _refuse_changed(found.path, own.get("sha256"), found.sha256, where)
     _refuse_changed(found.path, own.get("tables"), found.plans, where)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from close.vectors.checked import Ints
 from close.vectors.open import check_rows
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["Memory", "memory_place", "spoken"]
+__all__ = ["Memory", "memory_place", "memory_rows", "spoken"]
 
 _TABLE, _SEARCH, _ROWS = "table", "search", "rows.jsonl"
 _RUN, _INSIDE = "run.json", "memory"
@@ -59,35 +59,46 @@ class Memory:
 
     @classmethod
     def open(
-        cls, place: str | Path | RowFile, encoder: Open, *, texts: Path | None = None, search: Open | None = None
+        cls,
+        place: str | Path | RowFile,
+        encoder: Open,
+        *,
+        texts: Path | None = None,
+        columns: Mapping[str, str | int] | None = None,
+        search: Open | None = None,
     ) -> Memory:
         """A memory from rows, an embedding table, or a folder that `save` made.
 
         Args:
             place: rows (embedded on first use, and kept), a table of texts, or such a folder, or a run that holds one.
             encoder: gives the captioner's.
-            texts: the rows that a table was made of; without them it has no words. search: gives the encoder to search in, if
-                that is another.
+            texts: the rows that a table was made of; without them it has no words.
+            columns: of the rows, or of `texts`, as `open_rows` takes them.
+            search: gives the encoder to search in, if that is another.
         Raises:
             MissingError, DataError: there is nothing, or it is damaged. MismatchError: it is of another encoder, or of images.
             RecipeError: a table can't be searched in another encoder; `texts` beside rows.
         """
-        if not isinstance(place, RowFile):
-            place = memory_place(place)
-            if (place / _TABLE).is_dir():
-                if texts is not None:
-                    raise RecipeError(f"memory {place}: it holds its words; texts are for a table")
-                return cls._of_folder(place, encoder, search)
-        if isinstance(place, RowFile) or is_rows(place):
+        if isinstance(place, RowFile):
+            return cls._of_rows(place, encoder, texts, search)
+        folder = memory_place(place)
+        if (folder / _TABLE).is_dir():
             if texts is not None:
-                raise RecipeError(f"memory {place}: rows have their words; texts are for a table")
-            rows = place if isinstance(place, RowFile) else open_rows(place)
-            return cls(_embedded(rows, encoder()), rows, _embedded(rows, search()) if search else None)
+                raise RecipeError(f"memory {folder}: it holds its words; texts are for a table")
+            return cls._of_folder(folder, encoder, search)
+        if (rows := memory_rows(folder, columns)) is not None:
+            return cls._of_rows(rows, encoder, texts, search)
         if search:
-            raise RecipeError(f"memory {place}: a table is of one encoder; give rows to search in another one")
-        memory = cls(_checked(EmbeddingTable(place), encoder()), open_rows(texts) if texts else None)
+            raise RecipeError(f"memory {folder}: a table is of one encoder; give rows to search in another one")
+        memory = cls(_checked(EmbeddingTable(folder), encoder()), open_rows(texts, columns) if texts else None)
         memory.path, memory.sha256 = memory.table.path, str(memory.table.info.get("plan"))
         return memory
+
+    @classmethod
+    def _of_rows(cls, rows: RowFile, encoder: Open, texts: Path | None, search: Open | None) -> Memory:
+        if texts is not None:
+            raise RecipeError(f"memory {rows.path}: rows have their words; texts are for a table")
+        return cls(_embedded(rows, encoder()), rows, _embedded(rows, search()) if search else None)
 
     @classmethod
     def _of_folder(cls, folder: Path, encoder: Open, search: Open | None) -> Memory:
@@ -219,6 +230,17 @@ def memory_place(place: str | Path) -> Path:
             f"memory {given}: neither rows (.jsonl, .txt, .csv …) nor an embedding table of texts (`close embed text` makes one)"
         )
     return given
+
+
+def memory_rows(place: Path, columns: Mapping[str, str | int] | None) -> RowFile | None:
+    """The rows of a memory that is a data file or a folder of these; None of a table, and of what `Memory.save` made.
+
+    Args:
+        place: as `memory_place` gives it. columns: as `open_rows` takes them.
+    Raises:
+        DataError: they are not well formed.
+    """
+    return open_rows(place, columns) if is_rows(place) and not (place / _TABLE).is_dir() else None
 
 
 def _embedded(rows: RowFile, encoder: ContrastiveEncoder) -> EmbeddingTable:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from close.adapters import build_adapter, check_adapter, fit_adapter, resolve_adapter, save_adapter
+from close.data.shards import open_rows
 from close.errors import (
     CloseError,
     DataError,
@@ -114,6 +116,12 @@ def test_groups_come_from_a_data_file_or_from_the_training_data(folder, rows):
         fit_adapter("shared", folder / "B", text=folder / "text")
     with pytest.raises(RecipeError, match=r"needs groups data: \{shared: "):
         resolve_adapter("shared", DIM, "aaaa")
+    (folder / "c.csv").write_text("beschreibung,bild\n" + "".join(f"{a['source']},{a['group']}\n" for a in lines))
+    chain = ["none", {"shared": {"fit": {"text": str(folder / "text.npy"), "groups": str(folder / "c.csv")}}}]
+    with_columns = partial(open_rows, columns={"caption": "beschreibung", "group": "bild"})
+    assert alike(resolve_adapter(chain, DIM, rows=with_columns).members[1], expected)
+    with pytest.raises(DataError, match="no column of captions"):
+        resolve_adapter(chain, DIM)
     (folder / "captions.jsonl").write_text(json.dumps(lines[0]) + "\n")
     with pytest.raises(MismatchError, match="1 items for the 60 rows"):
         fit_adapter("shared", folder / "B", text=folder / "text.npy", groups=folder / "captions.jsonl")

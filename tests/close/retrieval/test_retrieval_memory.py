@@ -248,6 +248,45 @@ def test_a_run_finds_its_table_and_the_rows_that_it_was_made_of(rows, encoder, t
     assert memory.path == table.path
 
 
+COLUMNS = {"caption": "beschreibung", "group": "bild"}
+
+
+def as_tables(rows, folder, shards):
+    """The first rows as CSV with columns that nobody knows, in so many files."""
+    folder.mkdir()
+    for part in range(shards):
+        lines = [f"{row.source[0]},{row.group}\n" for row in rows[part:40:shards]]
+        (folder / f"{part}.csv").write_text("beschreibung,bild\n" + "".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_run_reads_its_memory_by_the_columns_it_was_trained_with(rows, encoder, tmp_path, shards):
+    place = as_tables(rows, tmp_path / "tables", shards)
+    place = place / "0.csv" if shards == 1 else place
+    sum_of_it = open_rows(place, COLUMNS).sha256
+    kept = {"reference": os.path.relpath(place, tmp_path / "run"), "sha256": sum_of_it, "columns": COLUMNS}
+    about = {"k": 2, "into": "captions", "memory": kept}
+    finder = open_finder(about, None, lambda: encoder, tmp_path / "run")
+    assert sorted(finder.memory.texts(range(40))) == sorted(row.source[0] for row in rows[:40])
+    with (place if shards == 1 else place / "0.csv").open("a") as file:
+        file.write("a new one,g0\n")
+    with pytest.raises(MismatchError, match="has changed since"):
+        open_finder(about, None, lambda: pytest.fail("it was embedded"), tmp_path / "run")
+
+
+def test_the_rows_of_a_table_are_read_by_their_columns(rows, encoder, tmp_path):
+    texts = as_tables(rows, tmp_path / "tables", 1) / "0.csv"
+    table = embed_texts(open_rows(texts, COLUMNS), encoder, tmp_path / "table").path
+    memory = Memory.open(table, lambda: encoder, texts=texts, columns=COLUMNS)
+    assert memory.groups["g1"] == [row.source[0] for row in rows[4:8]]
+    with pytest.raises(DataError, match="no column of captions"):
+        Memory.open(table, lambda: encoder, texts=texts)
+    kept = {"reference": "../table", "texts": "../tables/0.csv", "sha256": memory.sha256, "columns": COLUMNS}
+    finder = open_finder({"k": 2, "into": "captions", "memory": kept}, None, lambda: encoder, tmp_path / "run")
+    assert finder.memory.texts([0]) == [rows[0].source[0]]
+
+
 @pytest.mark.parametrize(
     "settings",
     [
