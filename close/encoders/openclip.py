@@ -68,7 +68,7 @@ class OpenClipEncoder(ContrastiveEncoder):
             super().__init__(name, model, device=device, precision=precision)
             self._trims = trims(model)
         self.context = getattr(self.tokenizer, "context_length", None)
-        if Path(reference).is_dir():
+        if Path(reference).is_dir() and reference in name:  # the package has some of its own, which never change
             self.reading = repr(self.transform)
         if quick:  # the same weights and another activation: vectors of before must not be taken for these
             self.fingerprint = hashlib.sha256(f"{self.fingerprint} QuickGELU".encode()).hexdigest()[:32]
