@@ -76,8 +76,7 @@ def evaluate(
         missing: what to do where an image can't be read: "error" (also without it), "skip" the row, or "zero": it scores as if
             nothing was said.
         memory: texts to search in place of the run's own. folder: where predictions and scores go; without it
-            `RUN/evaluations/DATA-MODALITY`, and `-DECODE` where that is given (`evaluation_folder`); of a run of the hub,
-            `evaluations/ORG/NAME/…`.
+            `RUN/evaluations/DATA-MODALITY[-DECODE]` (`evaluation_folder`); of a run of the hub, `evaluations/ORG/NAME/…`.
         generation: overrides of the run's generation settings.
     Returns:
         What `scores.json` says: scores (0–100) with intervals, settings, data hashes, seeds, versions.
