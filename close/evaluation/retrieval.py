@@ -5,6 +5,7 @@ Radford et al. (2021), "Learning Transferable Visual Models From Natural Languag
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,21 @@ __all__ = ["first_hits", "pictures_for", "recall", "texts_for"]
 
 RANKS = (1, 5, 10)
 _BLOCK = 1024
+_log = logging.getLogger(__name__)
 
 
 def pictures_for(
-    queries: Sequence[str], data: str | Path, encoder: ContrastiveEncoder, k: int = 10
+    queries: Sequence[str],
+    data: str | Path,
+    encoder: ContrastiveEncoder,
+    k: int = 10,
+    *,
+    failed: list[str] | None = None,
 ) -> list[dict[str, Any]]:
     """The k pictures of `data` (a folder, a picture, or rows with an `image`) that fit each text best.
 
+    Args:
+        failed: filled with the reason of each picture that can't be read, and is left out; without it, they are told.
     Returns:
         Per text `query` and `found`: `item` and `cosine`, best first. A picture that several rows share counts once.
     Raises:
@@ -43,6 +52,11 @@ def pictures_for(
     _, first = np.unique(table.index, return_index=True)
     ids = [table.ids[int(row)] for row in first]
     found = nearest(encoder.encode_text(list(queries)).numpy(), np.asarray(table.vectors), k)
+    reasons = [failure["reason"] for failure in table.failures]
+    if failed is not None:
+        failed += reasons
+    elif reasons:
+        _log.warning("%d pictures could not be read and are left out: %s", len(reasons), "; ".join(reasons[:5]))
     return _listed(list(queries), ids, *found, key="item")
 
 

@@ -14,7 +14,7 @@ import pytest
 from close.encoders import load_encoder
 from close.errors import DataError, RecipeError
 from close.evaluation.classification import classify
-from close.evaluation.retrieval import first_hits
+from close.evaluation.retrieval import first_hits, pictures_for
 from close.mini import draw, export, scenes
 
 
@@ -209,6 +209,24 @@ def test_first_hits_against_sorting(monkeypatch: pytest.MonkeyPatch) -> None:
     for query, owner, rank in zip(queries, of_query, first_hits(queries, gallery, of_query, of_gallery), strict=True):
         order = sorted(range(25), key=lambda j: (-float(query @ gallery[j]), j))
         assert rank == 1 + next(place for place, j in enumerate(order) if of_gallery[j] == owner)
+
+
+def test_pictures_that_could_not_be_looked_through_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    draw(next(scenes("val", 1))).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    encoder, failed = load_encoder("mini"), list[str]()
+    for _ in range(2):  # also where the vectors are there already
+        caplog.clear()
+        (found,) = pictures_for(["a star"], tmp_path, encoder)
+        assert [one["item"] for one in found["found"]] == ["good.png"]
+        (told,) = [line for line in caplog.messages if "could not be read" in line]
+        assert told.startswith("1 pictures could not be read and are left out: ")
+        assert "bad.png" in told
+    caplog.clear()
+    assert pictures_for(["a star"], tmp_path, encoder, failed=failed) == [found]
+    assert len(failed) == 1
+    assert "bad.png" in failed[0]
+    assert not caplog.messages
 
 
 def test_folders_that_are_no_class_are_told(shapes: Path) -> None:
