@@ -54,8 +54,12 @@ def classify(
             show(f"{written(item['item'])}\t{item['probability']:.3f}\t{written(item['label'])}")
         if found.scores:
             _accuracy(found.scores)
-    if found.failed:
-        raise PartialError(f"{len(found.failed)} pictures could not be read: {'; '.join(found.failed[:5])}")
+    _told(found.failed)
+
+
+def _told(failed: list[str]) -> None:
+    if failed:
+        raise PartialError(f"{len(failed)} pictures could not be read: {'; '.join(failed[:5])}")
 
 
 def _accuracy(scores: dict[str, Any]) -> None:
@@ -98,14 +102,16 @@ def retrieve(
             )
             show(f"{way.replace('_', ' '):<14}" + "   ".join(parts))
         return
-    found = pictures_for(query, data, model, k) if query else texts_for(image or [], data, model, k)
+    failed = list[str]()
+    found = pictures_for(query, data, model, k, failed=failed) if query else texts_for(image or [], data, model, k)
     if as_json:
-        print_json(about | {"results": found})
-        return
-    for result in found:
-        show(written(result["query"]))
-        for one in result["found"]:
-            show(f"  {one['cosine']:.3f}\t{written(one.get('item') or one.get('text'))}")
+        print_json(about | {"results": found} | ({"failed": failed} if failed else {}))
+    else:
+        for result in found:
+            show(written(result["query"]))
+            for one in result["found"]:
+                show(f"  {one['cosine']:.3f}\t{written(one.get('item') or one.get('text'))}")
+    _told(failed)
 
 
 def _interval(scores: dict[str, Any], name: str, digits: int = 1) -> str:

@@ -83,9 +83,9 @@ class RowShards(RowFile):
         kinds = {shard.kind for shard in self.shards}
         self.kind = kinds.pop() if len(kinds) == 1 else "shards"
         self.starts = np.cumsum([0, *map(len, self.shards)])
-        sums = [shard.sha256 for shard in self.shards]
-        if len(sums) > 1:  # names are in the ids
-            sums = [f"{name}\0{own}" for name, own in zip(self.names, sums, strict=True)]
+        sums = [
+            f"{name}\0{shard.sha256}" for name, shard in zip(self.names, self.shards, strict=True)
+        ]  # names are in the ids
         self.sha256 = hashlib.sha256(" ".join(sums).encode()).hexdigest()
         self._handle: Any = None
 

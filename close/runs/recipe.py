@@ -189,6 +189,11 @@ class Recipe(Section):
         }
         return [TaskSection.model_validate(own)]
 
+    def columns_of(self, place: str | Path) -> dict[str, str | int] | None:
+        """What is said of the columns of a file that the recipe names beside its data: it may be one of the training files."""
+        trained = (Path(part.train).resolve() for part in self.parts())
+        return self.data.columns if Path(place).resolve() in trained else None
+
     @field_validator("adapter")
     @classmethod
     def _adapter(cls, spec: Any, info: ValidationInfo) -> Any:

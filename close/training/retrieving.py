@@ -117,7 +117,7 @@ def check_retrieve(recipe: Recipe) -> None:
         if place == section.memory:
             place = memory_place(place)
         if is_rows(place):
-            rows = open_rows(place, _columns_of(recipe) if place == section.memory else None)
+            rows = open_rows(place, recipe.columns_of(place))
             if sum(len(row.source) for row in rows) <= retrieval.most:
                 raise RecipeError(
                     f"retrieve: {place} has {len(rows)} rows, and {retrieval.asked}; it needs more texts than that"
@@ -127,10 +127,10 @@ def check_retrieve(recipe: Recipe) -> None:
 
 
 def _columns_of(recipe: Recipe) -> dict[str, Any] | None:
-    """What the recipe says of the memory's columns: as of the training rows, where it is these."""
-    memory = recipe.retrieve and recipe.retrieve.memory
-    own = not memory or memory.resolve() in [Path(part.train).resolve() for part in recipe.parts()]
-    return recipe.data.columns if own else None
+    """What the recipe says of the columns of the memory's rows: those that a table was made of, or the memory itself."""
+    section = recipe.retrieve
+    place = section and (section.texts or section.memory)
+    return recipe.columns_of(place) if place else recipe.data.columns
 
 
 def retrieving(
@@ -156,9 +156,7 @@ def retrieving(
         memory = Memory(tables[0], files[0])
     else:
         place, columns = section.memory or files[0], _columns_of(recipe)
-        if section.memory and columns:
-            place = open_rows(section.memory, columns)
-        memory = Memory.open(place, encoder, texts=section.texts, search=search)
+        memory = Memory.open(place, encoder, texts=section.texts, columns=columns, search=search)
     retrieval = Retrieval.of(recipe.retrieval or {})
     check_memory(memory, retrieval)
     return Retrieving(recipe, memory, retrieval, encoder, search)

@@ -275,6 +275,7 @@ def _build_model(recipe: Recipe, data: _Data) -> CloseModel:
         table.fingerprint,
         text=text,
         groups=(lambda: group_labels(rows, table)[text.index]) if text else None,
+        rows=lambda place: open_rows(place, recipe.columns_of(place)),
     )
     config = CloseConfig(
         encoder=table.encoder,

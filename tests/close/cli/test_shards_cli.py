@@ -118,7 +118,11 @@ def test_evaluate_score_and_compare(runs, data, twice, cli):
     one, two = twice("evaluate", runs["text", "shards"], "{}", *python)
     assert one["scores"] == two["scores"]
     assert cli("evaluate", runs["image", "shards"], data["shards"], *python).code == 0
-    places = [runs[side, "shards"] / "evaluations" / "shards-image" for side in ("text", "image")]
+    assert Path(one["folder"]).name == "shards-image"
+    places = [
+        Path(two["folder"]),
+        runs["image", "shards"] / "evaluations" / "shards-image",
+    ]  # of the folder, not the file
     files = [place / "predictions.jsonl" for place in places]
     assert len(files[0].read_text().splitlines()) == 12  # pictures, of which several rows are
     one, two = twice("score", files[0], "{}", "--task", "caption", *python, "--samples", "0")
@@ -128,7 +132,7 @@ def test_evaluate_score_and_compare(runs, data, twice, cli):
     shown = [found.pop("examples")["better"] for found in (one, two)]  # whose pictures' paths are spelt otherwise
     assert shown[0] == shown[1]
     assert [part for part in one.items() if part not in two.items()] == [("data", str(data["file"]))]
-    assert cli("compare", *(runs[side, "shards"] for side in ("text", "image")), *few).code == 0
+    assert cli("compare", *places, *few).code == 0
 
 
 def test_answers_of_a_closed_set(data, models, twice, tmp_path):

@@ -180,6 +180,16 @@ class TestRetrieve:
         assert len(of_rows) == 10
         assert len({one["item"].rpartition("-")[0] for one in of_rows}) == 10  # each picture once
 
+    def test_unreadable_pictures_are_named_and_the_others_found(self, cli: Callable[..., Any], tmp_path: Path) -> None:
+        draw(next(scenes("val", 1))).save(tmp_path / "good.png")
+        (tmp_path / "bad.png").write_bytes(b"no picture")
+        for more in ((), ("--json",)):
+            ran = cli("retrieve", tmp_path, "--query", "a star", *more)
+            assert ran.code == 1
+            assert "good.png" in ran.out
+            assert "1 pictures could not be read" in ran.err
+            assert "bad.png" in ran.err
+
     def test_texts_for_a_picture(self, cli: Callable[..., Any], world: Path, tmp_path: Path) -> None:
         (tmp_path / "texts.txt").write_text("a star\na red ring on sand\nsnow\na star\n")
         picture = sorted((world / "images").iterdir())[0]
