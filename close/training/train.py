@@ -118,7 +118,7 @@ def _train(
                 if origin:
                     origin.keep(folder)
                 drop_broken(folder / CHECKPOINTS)
-                tell_cut(recipe, data.files, tokenizer, model.kind, room)
+                tell_cut(recipe, data.files, deepcopy(tokenizer), model.kind, room)  # which keeps how it cut last
         trainer = CloseTrainer(
             model=learner,
             args=arguments,

@@ -11,8 +11,8 @@ __all__ = ["Secrets"]
 
 _SHORTEST = 8
 """Characters; a shorter key is a local server's dummy, and may be a part of an answer."""
-_WORDS, _LONGEST = re.compile(r"[^\W\d_]+(?:[-_ '’][^\W\d_]+)*"), 19
-"""So are words alone, but for those that are longer than people's words are."""
+_LONGEST = 19
+"""So is a word: letters alone, and no more of them than people's words have."""
 
 
 class Secrets:
@@ -33,7 +33,7 @@ class Secrets:
         secrets = [secret for secret in dict.fromkeys((key, password, parts.password or "")) if secret]
         packed = [form for secret in (*secrets, *pair) if len(secret) > 3 for form in _packed(secret)]
         long = [secret for secret in secrets if len(secret) >= _SHORTEST]
-        sure = [secret for secret in long if len(secret) > _LONGEST or not _WORDS.fullmatch(secret)]
+        sure = [secret for secret in long if len(secret) > _LONGEST or not secret.isalpha()]
         self._everywhere = packed + _all_spelt(sure)
         whole = [re.compile(re.escape(secret), re.IGNORECASE) for secret in secrets]
         self._told = packed + _all_spelt(long) + whole

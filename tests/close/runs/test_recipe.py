@@ -48,6 +48,7 @@ def test_the_defaults_are_the_papers(load):
         "lora": None,
         "retrieve": None,
         "init_from": None,
+        "max_new_tokens": None,
         "training": {
             "epochs": 8,
             "batch_size": 128,

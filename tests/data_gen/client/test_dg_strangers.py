@@ -177,7 +177,7 @@ def test_however_the_key_is_spelt_it_is_hidden(spelling):
 
 
 @pytest.mark.parametrize(
-    "password", ["пароль-секрет-7", "%D0%BF%D0%B0%D1%80%D0%BE%D0%BB%D1%8C", "\udcff\udcfe-secret", "😀" * 9]
+    "password", ["пароль-секрет", "%D0%BF%D0%B0%D1%80%D0%BE%D0%BB%D1%8C", "\udcff\udcfe-secret", "😀" * 9]
 )
 def test_passwords_of_any_letters(password):
     secrets = Secrets("", f"http://me:{password}@127.0.0.1/v1")
