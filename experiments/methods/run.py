@@ -99,6 +99,7 @@ MINI: dict[str, list[dict[str, Any]]] = {
         }
         for cosine in (0.41, 0.67)
     ],
+    "ifcap, a linear prefix": [{"adapter": [noise(cosine)], "retrieve": IFCAP} for cosine in (0.41, 0.67)],
     "shared": [{"adapter": ["shared", noise(cosine)]} for cosine in (0.54, 0.67)],
     "shared and neighbours": [
         {"adapter": ["shared", noise(cosine)], "retrieve": vectors(noise=0.67)} for cosine in (0.54, 0.67)
