@@ -14,7 +14,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from close.data.rows import RowFile
 from close.demo.run import TEST_SCENES, TRAIN_SCENES, TRAINING
@@ -29,6 +31,7 @@ from close.runs.folder import RUN_FILE
 from close.runs.length import match_length
 from close.runs.recipe import Recipe
 from close.study.arms import Arm
+from close.study.claims import nested_interval
 from close.study.export import cell
 from close.study.results import interval
 from close.study.selection import selection_score
@@ -37,11 +40,16 @@ from close.training.train import train
 from close.vectors.cache import cached_table
 
 __all__ = [
+    "ALIKE",
+    "BY_SEED",
     "CROSSINGS",
+    "SMOOTHED",
+    "TUNING_SEED",
     "WARM_UPS",
     "Lab",
     "arms_table",
     "both_ways",
+    "difference",
     "dots",
     "looked",
     "matched",
@@ -77,6 +85,27 @@ CROSSINGS: dict[str, dict[str, Any]] = {
 
 WARM_UPS = {"warm-up 0": {"warmup_steps": 0}, "warm-up 50": {"warmup_steps": 50}}
 """Two settings of training, a harmless difference; steps before the learning rate is whole."""
+
+
+BY_SEED = [{"warmup_steps": steps} for steps in (50, 0, 200)]
+"""What training has of its own with seed 0, 1, 2: intervals are over seeds and a harmless setting at once."""
+SMOOTHED: list[dict[str, Any]] = [{}, {"training": {"label_smoothing_factor": 0.1}}]
+"""Two trials of a method that has no noise to tune."""
+TUNING_SEED = 100
+"""Of trials; not used again."""
+ALIKE = ", told alike"
+"""Behind the name of a look where every run's texts are as long as those of training, matched on validation pictures."""
+
+
+def difference(apart: NDArray[np.float64], claims: int) -> dict[str, Any]:
+    """The mean difference of two methods, its interval corrected for so many claims, and what may be said of it.
+
+    Args:
+        apart: (settings, seeds).
+    """
+    ci = nested_interval(apart, 1 - 0.05 / claims)
+    verdict = "open" if ci is None or ci[0] <= 0 <= ci[1] else "holds" if ci[0] > 0 else "the other way round"
+    return {"difference": float(apart.mean()), "ci": ci, "verdict": verdict}
 
 
 def parser(doc: str | None, file: str, settings: Iterable[str] = ()) -> argparse.ArgumentParser:

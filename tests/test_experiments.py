@@ -95,9 +95,8 @@ def test_senses(tmp_path, sense, arms):
 def test_methods(tmp_path):
     record = made("methods", tmp_path, "--only", "none", "close", "ifcap", "images")
     assert len(record["runs"]["trials"]) == 8
-    assert (
-        len(record["table"]["close"]) == 6
-    )  # its own domain as trained and told alike, the other told alike; of two domains
+    # its own domain as trained and told alike, the other told alike; of two domains
+    assert len(record["table"]["close"]) == 6
     assert len(record["table"]["ifcap"]) == 8  # and others' texts as memory, from either side
     assert set(record["claims"]["noise brings text across"]) == {"of", "at", "cider", "attribute_accuracy"}
 

@@ -73,9 +73,8 @@ class RowNoise:
 
     def uniform(self, width: int) -> Tensor:
         """(B, width) float32, uniform in the open interval (0, 1)."""
-        start = self.seeds + _wrapped(
-            self._drawn * _GAMMA
-        )  # not on the counter: torch.compile would fold it beyond 64 bits
+        # what was drawn is not added to the counter, which torch.compile would fold beyond 64 bits
+        start = self.seeds + _wrapped(self._drawn * _GAMMA)
         self._drawn += width
         counter = torch.arange(1, width + 1, dtype=torch.int64, device=self.seeds.device)
         bits = _shift(_mix(start[:, None] + counter * _GAMMA), 41)  # 23 bits: exact in float32 with the half step

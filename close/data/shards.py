@@ -83,9 +83,8 @@ class RowShards(RowFile):
         kinds = {shard.kind for shard in self.shards}
         self.kind = kinds.pop() if len(kinds) == 1 else "shards"
         self.starts = np.cumsum([0, *map(len, self.shards)])
-        sums = [
-            f"{name}\0{shard.sha256}" for name, shard in zip(self.names, self.shards, strict=True)
-        ]  # names are in the ids
+        # names are in the ids
+        sums = [f"{name}\0{shard.sha256}" for name, shard in zip(self.names, self.shards, strict=True)]
         self.sha256 = hashlib.sha256(" ".join(sums).encode()).hexdigest()
         self._handle: Any = None
 

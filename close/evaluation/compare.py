@@ -144,7 +144,7 @@ def scored(task: str, both: Sequence[Matched], tokenizer: str) -> list[Scores]:
         wanted = {key: value for key, value in wanted.items() if key in said[0]}
     metrics = METRICS.defaults(task, java=False)
     if all(isinstance(one, (list, tuple)) for one in wanted.values()):  # captions, counted alike in all
-        tokenizer = settled(tokenizer, chain(*wanted.values(), *(one.values() for one in said)))
+        tokenizer, _ = settled(tokenizer, chain(*wanted.values(), *(one.values() for one in said)))
     return [score(task, one, wanted, tokenizer=tokenizer, metrics=metrics, samples=0) for one in said]
 
 

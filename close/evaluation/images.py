@@ -18,11 +18,11 @@ PER_ROW = ("vqa", "entailment")
 
 def rows_of_images(rows: Iterable[Row], kind: str) -> list[list[Row]]:
     """The rows of each example: of one image, or of the same ones (or of one group, without images), behind one context."""
-    found: dict[tuple[str, ...], list[Row]] = {}
+    found: dict[tuple[Hashable, ...], list[Row]] = {}
     for row in rows:
-        shown = "\0".join(map(str, row.images)) or row.group
+        shown = _shown(row)
         alone = shown is None or kind in PER_ROW
-        found.setdefault(("", row.id) if alone else (str(shown), row.context, row.task or ""), []).append(row)
+        found.setdefault((None, row.id) if alone else (shown, row.context, row.task or ""), []).append(row)
     return list(found.values())
 
 
@@ -65,7 +65,12 @@ def about_images(rows: int, images: int) -> str:
 
 def pictured(ids: Sequence[str], rows: Mapping[str, Row]) -> list[Hashable]:
     """Of which image each example is, by its row: examples of one are no independent ones. By itself where nothing is known."""
-    return [(row.images or row.group or key) if (row := rows.get(key)) else key for key in ids]
+    return [(_shown(row) or key) if (row := rows.get(key)) else key for key in ids]
+
+
+def _shown(row: Row) -> Hashable:
+    """What a row has in common with others of its image, or images: these, or its group; None where it has neither."""
+    return row.images or row.group
 
 
 def _merged(rows: list[Row]) -> Row:

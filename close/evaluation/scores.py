@@ -70,13 +70,13 @@ def _scored(
 
 def _whole(task: str, both: Matched, chosen: list[str], settings: Mapping[str, Any], more: Mapping[str, Any]) -> Scores:
     predictions, references = both.predictions, both.references
+    if rows := more.get("rows"):
+        settings = {**settings, "clusters": pictured(list(references), rows)}
     result = _WHOLE[task](predictions, references, **settings)
     own = [name for name in chosen if name not in METRICS.defaults(task)]
     summed, values, notes = compute(task, own, Inputs(result.ids, predictions, references, **more))
     result.metrics |= summed
-    if own or more.get("rows"):
-        clusters = pictured(result.ids, more["rows"]) if more.get("rows") else None
-        result["ci"] = intervals(result.metrics, clusters=clusters, **settings)
+    result["ci"] |= intervals(summed, **settings)
     result |= {key: one.value for key, one in summed.items()} | values | ({"notes": notes} if notes else {})
     return result
 

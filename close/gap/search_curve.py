@@ -21,12 +21,18 @@ from close.vectors.checked import Array, Floats, Ints, distinct_rows
 from close.vectors.groups import rows_by_label
 from close.vectors.neighbours import nearest
 
-__all__ = ["COSINES", "DEPTH", "SearchCurve", "search_curve"]
+__all__ = ["COSINES", "DEPTH", "TOLERANCE", "SearchCurve", "enough", "search_curve"]
 
 COSINES = tuple(round(math.cos(math.radians(angle)), 3) for angle in range(0, 81, 6))
 """The noises that are tried, as cosines: every 6 degrees."""
 K, DEPTH, QUERIES, MOST = 5, 10, 500, 50_000
 TOLERANCE = 0.02
+"""What is within this share of the best counts as good as the best."""
+
+
+def enough(best: float) -> float:
+    """What counts as good as the best, which is below zero where images have nothing to do with their captions."""
+    return best - TOLERANCE * abs(best)
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,7 @@ class SearchCurve:
     @property
     def best_k(self) -> int:
         """The fewest texts whose mean tells within 2 % as much of the caption as the best number does."""
-        best = max(self.depth)
-        return 1 + int(np.argmax(np.array(self.depth) >= best - TOLERANCE * abs(best)))
+        return 1 + int(np.argmax(np.array(self.depth) >= enough(max(self.depth))))
 
     def at_noise(self, values: Sequence[float]) -> float | None:
         """Of values along the curve, the one at `noise`; None where there is none."""

@@ -89,7 +89,7 @@ def evaluate(
     kind = captioner.use_task(task or task_of(rows, captioner)).task
     decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)
     _check_before(captioner, rows, metrics, generation)
-    place = Path(folder) if folder is not None else _place(captioner, data, modality, decode)
+    place = Path(folder) if folder is not None else _place(captioner, data, rows.sha256, modality, decode)
     with exclusively(place, "is being made"):
         told = tell(captioner, rows, modality, limit, missing, batch_size, decoding, generation)
         scores, shown = _scores(captioner, told, missing=missing, tokenizer=tokenizer, metrics=metrics)
@@ -130,10 +130,11 @@ def _check_before(
 
 def evaluated(run: Path, data: Path, modality: Modality = "image") -> dict[str, Any]:
     """Scores of a run in its folder, made by `evaluate` as it comes; those that were made like that before are read."""
-    place = evaluation_folder(run / "evaluations", data, modality)
+    rows = open_rows(data)
+    place = evaluation_folder(run / "evaluations", data, rows.sha256, modality)
     with exclusively(place, "is being made"):
         found = kept_scores(place / "scores.json")
-    if not found or not _as_it_comes(found, run, open_rows(data), modality):
+    if not found or not _as_it_comes(found, run, rows, modality):
         found = evaluate(run, data, modality=modality, tokenizer="python")
     return dict(found["scores"])
 
@@ -182,22 +183,23 @@ def kept_scores(file: Path) -> dict[str, Any]:
     return found
 
 
-def _place(captioner: CloseCaptioner, data: str | Path, modality: Modality, decode: Decode | None) -> Path:
+def _place(captioner: CloseCaptioner, data: str | Path, sha256: str, modality: Modality, decode: Decode | None) -> Path:
     """Where an evaluation goes that nobody named a folder for."""
     published = hub_run_of(captioner.name)
     folder = Path("evaluations", published.name) if published else Path(captioner.name) / "evaluations"
-    return evaluation_folder(folder, data, modality, decode)
+    return evaluation_folder(folder, data, sha256, modality, decode)
 
 
-def evaluation_folder(folder: Path, data: str | Path, modality: Modality, decode: Decode | None = None) -> Path:
+def evaluation_folder(
+    folder: Path, data: str | Path, sha256: str, modality: Modality, decode: Decode | None = None
+) -> Path:
     """Where the evaluation of a data file lies, or goes: by the file's name, and by its content too where another has that name.
 
     Args:
-        folder: of a run's evaluations.
+        folder: of a run's evaluations. sha256: of the data file's rows.
     """
     stem, more = Path(data).stem, "-".join([modality, *([decode] if decode else [])])
     found = kept_scores(folder / f"{stem}-{more}" / "scores.json")
-    sha256 = open_rows(data).sha256 if found else ""
     another = bool(found) and found.get("data_sha256") != sha256 and not _is_one_file(found.get("data"), data)
     return folder / (f"{stem}-{sha256[:8]}-{more}" if another else f"{stem}-{more}")
 

@@ -88,7 +88,10 @@ class Captioner:
 
 
 def _rgb(picture: Any) -> Any:
-    """Eight bits a colour; numbers beyond, which `convert` would clip, by what their range seems to be."""
+    """Eight bits a colour; numbers beyond, which `convert` would clip, by what their range seems to be.
+
+    As the encoders' pictures are read; this file stands alone in an export, which is checked against them when it is made.
+    """
     if picture.mode != "F" and not picture.mode.startswith("I"):
         return picture.convert("RGB")
     values = np.asarray(picture)

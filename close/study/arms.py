@@ -165,11 +165,11 @@ def arms_of(
 def _with_tables(adapters: Sequence[Any], tables: Tables) -> list[tuple[list[Any], list[Any]]]:
     """The stages of each adapter as they are given, and with their tables; all are looked at before one is fitted."""
     given = [[stage for stage in stages_of(spec) if stage != "none"] for spec in adapters]
+    taken = set[str]()
     for stages in given:
         with naming(" + ".join(map(_label, stages))):
             check_adapter(stages)
-            tables.check(stages)
-    taken = {side for stages in given for fit in tables.check(stages) for side in fit}
+            taken |= {side for fit in tables.check(stages) for side in fit}
     taken |= {"groups"} if {"text", "image"} <= taken else set()  # fitted on pairs, whose groups are left out in turn
     if left := [side for side in ("text", "image", "groups") if getattr(tables, side) and side not in taken]:
         raise RecipeError(

@@ -135,9 +135,8 @@ def _worded(rows: NDArray[np.float32], counts: Ints, seed: int) -> NDArray[np.fl
     order = rng.permutation(len(counts))
     place = np.maximum.accumulate(np.where(counts[order] > 1, np.arange(len(order)), -1))
     other = np.empty_like(order)
-    other[order] = order[
-        np.roll(np.where(place < 0, place[-1], place), 1)
-    ]  # the last before it, in a circle, with several
+    # the last before it, in a circle, with several
+    other[order] = order[np.roll(np.where(place < 0, place[-1], place), 1)]
     one = rows[starts[other] + rng.integers(counts[other])]
     share = WORDING * counts[other] / (counts[other] - 1)  # its distance from the mean, which it is part of, is smaller
     worded: NDArray[np.float32] = (means + share[:, None] * (one - means[other])).astype(np.float32)

@@ -257,7 +257,8 @@ def _write_page(
 ) -> None:
     """All arms side by side: intervals over seeds, and what each says of the same pictures with the first seed."""
     runs = {arm.name: run_folder(base, arm, seeds[0], folder)[1] / "evaluations" for arm in arms}
-    looks = {name: evaluation_folder(place, test, "image") for name, place in runs.items()}
+    sha256 = open_rows(test).sha256
+    looks = {name: evaluation_folder(place, test, sha256, "image") for name, place in runs.items()}
     result = side_by_side(looks, references=test, tokenizer="python", samples=0)
     groups = []
     for arm, found in summary["arms_scored"].items():

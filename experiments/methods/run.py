@@ -30,7 +30,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lab import Lab, Run, Runs, noise, parser, summary
+from lab import ALIKE, BY_SEED, SMOOTHED, TUNING_SEED, Lab, Run, Runs, difference, noise, parser, summary
 
 from close.data.rows import RowFile
 from close.demo.run import TRAINING
@@ -40,7 +40,6 @@ from close.io.files import read_json
 from close.io.plots import figure, save_png
 from close.runs.recipe import Recipe
 from close.study.arms import APART
-from close.study.claims import nested_interval
 from close.study.export import cell
 from close.vectors.cache import cached_table
 
@@ -49,11 +48,6 @@ SCORES = ("cider", "attribute_accuracy", "attribute_recall")
 STYLES = ("plain", "report")
 EXCHANGED = ", its texts as memory"
 """Behind the name of a test where the memory is the tested domain's training texts."""
-ALIKE = ", told alike"
-"""Behind the name of a look where every run's texts are as long as those that it learnt from."""
-TUNING_SEED = 100
-WARM_UPS = (50, 0, 200)
-"""Of seed 0, 1, 2: intervals are over seeds and a harmless setting at once."""
 
 
 def vectors(**own: Any) -> dict[str, Any]:
@@ -61,7 +55,6 @@ def vectors(**own: Any) -> dict[str, Any]:
 
 
 FUSION = {"kind": "fusion", "length": 10}
-SMOOTHED: list[dict[str, Any]] = [{}, {"training": {"label_smoothing_factor": 0.1}}]
 IFCAP = vectors(noise=0.67, into=["vectors", "words"], among=9, at_least=5)
 MINI: dict[str, list[dict[str, Any]]] = {
     "none": [{"adapter": "none", **trial} for trial in SMOOTHED],
@@ -91,14 +84,7 @@ MINI: dict[str, list[dict[str, Any]]] = {
         }
         for cosine in (0.54, 0.84)
     ],
-    "ifcap": [
-        {
-            "adapter": [noise(cosine)],
-            "retrieve": IFCAP,
-            "prefix": FUSION,
-        }
-        for cosine in (0.41, 0.67)
-    ],
+    "ifcap": [{"adapter": [noise(cosine)], "retrieve": IFCAP, "prefix": FUSION} for cosine in (0.41, 0.67)],
     "ifcap, a linear prefix": [{"adapter": [noise(cosine)], "retrieve": IFCAP} for cosine in (0.41, 0.67)],
     "shared": [{"adapter": ["shared", noise(cosine)]} for cosine in (0.54, 0.67)],
     "shared and neighbours": [
@@ -148,10 +134,9 @@ class Domains:
         if self.own:
             base = Recipe.model_validate({"data": {"train": str(rows.resolve())}})
         else:
-            warm = WARM_UPS[0] if group == "trials" else WARM_UPS[seed % APART % len(WARM_UPS)]
-            base = self.lab.recipe(
-                rows, training=self.lab.training | {"warmup_steps": min(warm, self.lab.args.steps - 1)}
-            )
+            own = BY_SEED[0 if group == "trials" else seed % APART % len(BY_SEED)]
+            warm = min(own["warmup_steps"], self.lab.args.steps - 1)
+            base = self.lab.recipe(rows, training=self.lab.training | {"warmup_steps": warm})
         fitted = dict(changes) | {"adapter": self._fitted(changes["adapter"], domain, changes.get("encoder", "mini"))}
         return self.lab.run(group, title, seed, base, fitted, looks)
 
@@ -254,9 +239,7 @@ def judged(runs: Runs) -> dict[str, Any]:
         for key in SCORES[:2] if common else ():
             apart = np.array([[place[where][key] for place in places] for where in common])
             apart = apart[:, :1] - apart[:, 1:]
-            ci = nested_interval(apart, 1 - 0.05 / len(CLAIMS))
-            verdict = "open" if ci is None or ci[0] <= 0 <= ci[1] else "holds" if ci[0] > 0 else "the other way round"
-            about = {"difference": float(apart.mean()), "ci": ci, "values": apart[:, 0].tolist(), "verdict": verdict}
+            about = difference(apart, len(CLAIMS)) | {"values": apart[:, 0].tolist()}
             found.setdefault(claim, {"of": [one, other], "at": [list(where) for where in common]})[key] = about
     return found
 

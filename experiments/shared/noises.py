@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lab import Lab, Run, Runs, arms_table, noise, parser, shared_by, summary
+from lab import BY_SEED, Lab, Run, Runs, arms_table, noise, parser, shared_by, summary
 
 from close.data.rows import RowFile
 from close.encoders import load_encoder
@@ -32,8 +32,6 @@ from close.vectors.cache import cached_table
 COSINES = (0.84, 0.67, 0.54, 0.41)
 SETTINGS: dict[str, dict[str, Any]] = {f"{steps} steps": {"max_steps": steps} for steps in (470, 938, 1875)}
 """1,875 steps are the demo's eight epochs."""
-WARM_UPS = [{"warmup_steps": steps} for steps in (50, 0, 200)]
-"""Of seed 0, 1, 2."""
 CHOOSERS = {
     "captions alone": "chosen by captions",
     "captions and unpaired pictures": "chosen by unpaired",
@@ -134,7 +132,7 @@ def main() -> None:
         "chosen by unpaired": {"select": val, "image": images, "match": val},
         "val alike": {"data": val, "match": val},
     }
-    runs = lab.gathered(SETTINGS, arms(rows), lab.recipe(rows), looks, WARM_UPS)
+    runs = lab.gathered(SETTINGS, arms(rows), lab.recipe(rows), looks, BY_SEED)
     tables = {name: {arm: summary(each, lab.keys) for arm, each in table.items()} for name, table in runs.items()}
     record = {"arms": tables, "chosen": choices(runs), "runs": runs}
     lab.finish(record, markdown, plot)

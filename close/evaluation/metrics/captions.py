@@ -14,7 +14,7 @@ from close.errors import DataError
 from close.evaluation.bootstrap import Array, Scores, intervals
 from close.evaluation.metrics.base import METRICS, Inputs, compute
 from close.evaluation.metrics.ids import about_id
-from close.evaluation.metrics.tokens import pick_tokenizer, unread
+from close.evaluation.metrics.tokens import settled
 
 __all__ = ["CaptionScores", "caption_scores"]
 
@@ -64,9 +64,8 @@ def caption_scores(
         UnknownNameError: no such metric or tokenizer.
     """
     chosen = list(METRICS.defaults(kind) if metrics is None else metrics)
-    used, ids = pick_tokenizer(tokenizer), _checked(predictions, references)
-    odd = used != "unicode" and unread(chain([predictions[i] for i in ids], *(references[i] for i in ids)))
-    used = "unicode" if odd and tokenizer == "auto" else used
+    ids = _checked(predictions, references)
+    used, odd = settled(tokenizer, chain([predictions[i] for i in ids], *(references[i] for i in ids)))
     summed, values, notes = compute(kind, chosen, Inputs(ids, predictions, references, used, **more))
     if odd:
         notes["tokenizer"] = f"words of any script were counted (unicode): {odd}" if used == "unicode" else odd

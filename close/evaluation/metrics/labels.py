@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 from close.errors import DataError
 from close.evaluation.bootstrap import Scores, SummedScore, intervals, mean_score
@@ -14,9 +14,17 @@ __all__ = ["label_accuracy", "label_scores"]
 
 
 def label_scores(
-    predictions: Mapping[str, str], labels: Mapping[str, str], *, samples: int = 1000, seed: int = 0
+    predictions: Mapping[str, str],
+    labels: Mapping[str, str],
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    samples: int = 1000,
+    seed: int = 0,
 ) -> Scores:
     """Score predicted labels (id to label) against the true ones; case and outer white space do not count.
+
+    Args:
+        clusters: of the labels, as `intervals` takes them.
 
     Returns:
         `accuracy` (0–100), `confusion` (true label to predicted label to count), `per_label` (recall of each true label),
@@ -43,7 +51,7 @@ def label_scores(
         "confusion": {name: {column: pairs[name, column] for column in columns} for name in names},
         "per_label": {name: 100 * pairs[name, name] / true.count(name) for name in names},
         "n": len(ids),
-        "ci": intervals(right, samples=samples, seed=seed),
+        "ci": intervals(right, clusters=clusters, samples=samples, seed=seed),
     }
     return Scores(values, ids, right)
 

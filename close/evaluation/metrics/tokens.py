@@ -46,10 +46,15 @@ def pick_tokenizer(tokenizer: str) -> str:
     return ("java" if java else "python") if tokenizer == "auto" else tokenizer
 
 
-def settled(tokenizer: str, captions: Iterable[str]) -> str:
-    """Which of `TOKENIZERS` "auto" comes to, given all captions that are held against each other; any other as it is."""
+def settled(tokenizer: str, captions: Iterable[str]) -> tuple[str, str | None]:
+    """Which of `TOKENIZERS` "auto" comes to, given all captions that are held against each other; any other as it is.
+
+    Returns:
+        It, and why Penn Treebank tokens say little of these captions, if so (`unread`).
+    """
     used = pick_tokenizer(tokenizer)
-    return "unicode" if tokenizer == "auto" and unread(captions) else used
+    odd = None if used == "unicode" else unread(captions)
+    return ("unicode" if odd and tokenizer == "auto" else used), odd
 
 
 def python_tokens(captions: Mapping[str, list[str]]) -> Tokens:

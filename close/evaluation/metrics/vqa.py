@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,9 +104,17 @@ def _plain(text: str) -> str:
 
 
 def vqa_scores(
-    predictions: Mapping[str, str], questions: Mapping[str, VqaReference], *, samples: int = 1000, seed: int = 0
+    predictions: Mapping[str, str],
+    questions: Mapping[str, VqaReference],
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    samples: int = 1000,
+    seed: int = 0,
 ) -> Scores:
     """Score predictions (question id to answer); as officially, every question needs one and no other may be there.
+
+    Args:
+        clusters: of the questions, as `intervals` takes them.
 
     Returns:
         `accuracy` (0–100), `per_answer_type`, `per_question_type` (type to accuracy), `n`, `ci` (`accuracy` to [low, high]).
@@ -122,7 +130,7 @@ def vqa_scores(
         "per_answer_type": _by_type(values, [questions[key].answer_type for key in ids]),
         "per_question_type": _by_type(values, [questions[key].question_type for key in ids]),
         "n": len(ids),
-        "ci": intervals(right, samples=samples, seed=seed),
+        "ci": intervals(right, clusters=clusters, samples=samples, seed=seed),
     }
     return Scores(scores, ids, right)
 

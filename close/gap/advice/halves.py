@@ -73,9 +73,8 @@ class Rows:
             labels = np.arange(len(rows)) if groups is None else np.asarray(groups)
         labels = np.unique(labels, return_inverse=True)[1]
         distinct, same = distinct_rows(rows)
-        shared = (
-            len(np.unique(labels * len(rows) + same)) > labels.max() + 1
-        )  # copies say nothing of what captions share
+        # copies say nothing of what captions share
+        shared = len(np.unique(labels * len(rows) + same)) > labels.max() + 1
         keep = np.arange(len(rows)) if shared or len(index) else distinct
         if len(keep) > sample:
             order = np.random.default_rng(seed).permutation(int(labels.max()) + 1)[labels]

@@ -9,12 +9,11 @@ from close.gap.advice.advice import Advice
 from close.gap.advice.candidates import Candidate
 from close.gap.advice.decoder import COSINES
 from close.gap.advice.pseudo_images import TYPICAL_GAP
+from close.gap.search_curve import TOLERANCE
 from close.vectors.checked import Floats
 
-__all__ = ["TOLERANCE", "reasons"]
+__all__ = ["reasons"]
 
-TOLERANCE = 0.02
-"""What is within this share of the best counts as good as the best."""
 _BASIS = {
     "captions": "No images and one caption of each: every caption's nearest other caption, shifted by a gap as long as CLIP's "
     f"({TYPICAL_GAP}), half of it against the captions' mean, stands in for an image. Captions in groups, or some images, make "

@@ -48,10 +48,10 @@ from close.gap.advice.candidates import Candidate, candidates
 from close.gap.advice.decoder import COSINES, agreement_behind, ceiling
 from close.gap.advice.halves import Half, Rows
 from close.gap.advice.pseudo_images import moved_to_images, pseudo_pairs
-from close.gap.advice.reasons import TOLERANCE, reasons
+from close.gap.advice.reasons import reasons
 from close.gap.measures.residual import caption_spread, noise_from_pairs, noise_of
 from close.gap.modalities import one_text_per_image
-from close.gap.search_curve import QUERIES, SearchCurve, search_curve
+from close.gap.search_curve import QUERIES, SearchCurve, enough, search_curve
 from close.vectors.checked import Floats, Pairs
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def recommend(
     tried = list(_tried(rows, halves, seed, progress or (lambda _: None)))
     alone, chosen = tried[0].curve, _chosen(tried, setting)
     drops = chosen.candidate.place.drops_wording
-    at = int(np.argmax(alone >= _enough(alone.max())) if drops else chosen.curve.argmax())
+    at = int(np.argmax(alone >= enough(alone.max())) if drops else chosen.curve.argmax())
     best = float(np.mean([ceiling(half) for half in halves])) if rows.data == "pairs" else None
     without, agreement = float(alone[0]), float(chosen.curve[at])
     advice = Advice(
@@ -189,17 +189,12 @@ def _tried(rows: Rows, halves: Sequence[Half], seed: int, tell: Callable[[str], 
         yield _Tried(candidate, curve, float(np.mean([length for _, length in found])))
 
 
-def _enough(best: float) -> float:
-    """What counts as good as the best, which is below zero where images have nothing to do with their captions."""
-    return best - TOLERANCE * abs(best)
-
-
 def _chosen(tried: Sequence[_Tried], setting: str) -> _Tried:
     """Nothing where it is good enough without noise; else the first in rank of those within `TOLERANCE` of the best."""
-    enough = _enough(max(float(one.curve.max()) for one in tried))
-    if tried[0].curve[0] >= enough:
+    least = enough(max(float(one.curve.max()) for one in tried))
+    if tried[0].curve[0] >= least:
         return tried[0]
-    able = [one for one in tried if one.curve.max() >= enough]
+    able = [one for one in tried if one.curve.max() >= least]
     return min(able, key=lambda one: math.inf if (rank := one.candidate.rank(setting)) is None else rank)
 
 
