@@ -26,6 +26,7 @@ from close.io.plots import figure, save_png
 from close.io.record import stamp
 from close.io.versions import versions
 from close.mini import export
+from close.mini.export import CAPTIONS_PER_SCENE
 from close.runs.evaluate import evaluate, kept_scores
 from close.runs.folder import RUN_FILE
 from close.runs.length import match_length
@@ -51,6 +52,7 @@ __all__ = [
     "both_ways",
     "difference",
     "dots",
+    "first_groups",
     "looked",
     "matched",
     "noise",
@@ -132,6 +134,15 @@ def parser(doc: str | None, file: str, settings: Iterable[str] = ()) -> argparse
 def both_ways(rows: Path, **looking: Any) -> dict[str, dict[str, Any]]:
     """Looks at rows: their images in, and their texts; `looking` is what else `evaluate` takes."""
     return {look: {"data": rows, "modality": look, **looking} for look in ("image", "text")}
+
+
+def first_groups(rows: Path, groups: int) -> Path:
+    """A file beside these rows with the first groups of them, made where it is not there."""
+    file = rows.with_name(f"first-{groups}.jsonl")
+    if not file.is_file():
+        lines = rows.read_text(encoding="utf-8").splitlines(keepends=True)
+        write_text(file, "".join(lines[: groups * CAPTIONS_PER_SCENE]))
+    return file
 
 
 def shared_by(rows: Path) -> dict[str, Any]:
@@ -229,7 +240,7 @@ class Lab:
     def gathered(
         self,
         settings: Mapping[str, Mapping[str, Any]],
-        arms: Mapping[str, Mapping[str, Any]],
+        arms: Mapping[str, Mapping[str, Any]] | Callable[[str], Mapping[str, Mapping[str, Any]]],
         base: Recipe,
         looks: Mapping[str, Mapping[str, Any]],
         by_seed: Sequence[Mapping[str, Any]] = ({},),
@@ -238,18 +249,19 @@ class Lab:
 
         Args:
             settings: by name, what training has of its own; no more steps than the options say, and fewer of warm-up.
-            arms: by title, changes of the base recipe. looks: see `run`.
+            arms: by title, changes of the base recipe; or what gives those of a setting by its name. looks: see `run`.
             by_seed: what training has of its own with seed 0, 1, …, in turn.
         """
 
         def once(names: Iterable[str]) -> Runs:
             found: Runs = {}
-            for seed, setting, (title, changes) in product(self.args.seeds, names, arms.items()):
+            for seed, setting in product(self.args.seeds, names):
                 training = {**settings[setting], **by_seed[seed % len(by_seed)]}
                 for key, most in (("max_steps", self.args.steps), ("warmup_steps", self.args.steps - 1)):
                     training |= {key: min(training[key], most)} if key in training else {}
-                if run := self.run(setting, title, seed, base, {**changes, "training": training}, looks):
-                    found.setdefault(setting, {}).setdefault(title, []).append(run)
+                for title, changes in (arms(setting) if callable(arms) else arms).items():
+                    if run := self.run(setting, title, seed, base, {**changes, "training": training}, looks):
+                        found.setdefault(setting, {}).setdefault(title, []).append(run)
             return found
 
         if not self.args.record:

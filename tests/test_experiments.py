@@ -78,9 +78,11 @@ def test_again(tmp_path):
 
 
 def test_noises_behind_shared(tmp_path):
-    record = made("shared", tmp_path, "--only", "470 steps", seeds=("0", "1"), script="noises.py")
-    assert {length: len(table) for length, table in record["arms"].items()} == {"470 steps": 8}
-    for by in record["chosen"].values():
+    more = ("--only", "470 steps", "--scenes", "40")
+    record = made("shared", tmp_path, *more, seeds=("0", "1"), script="noises.py")
+    assert {length: len(table) for length, table in record["arms"].items()} == {"470 steps": 10}
+    assert list(record["chosen"]["470 steps"]) == ["`shared`", "`shared` of 30 groups"]
+    for by in record["chosen"]["470 steps"].values():
         assert set(by) == {"captions alone", "captions and unpaired pictures", "validation pictures"}
         assert all(len(one["brings"]["values"]) == len(one["arms"]) == 2 for one in by.values())
 

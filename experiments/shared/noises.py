@@ -8,19 +8,21 @@ Noise alone and noise behind `shared` (of all groups), four strengths and three 
 warm-up. Every run is scored on test pictures as trained and told alike, and by what it may be chosen by: validation texts that
 stand in for pictures (`close sweep --select`), made of captions alone, or of captions and unpaired pictures; and validation
 pictures with captions. "Chosen" is the run of one seed and length that validation likes best, of noise alone, and of all.
+`shared` of few groups has two strengths in each length and is chosen alike: does it harm whoever has few?
 Writes noises.json, .md and .png beside this file.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lab import BY_SEED, Lab, Run, Runs, arms_table, noise, parser, shared_by, summary
+from lab import BY_SEED, Lab, Run, Runs, arms_table, first_groups, noise, parser, shared_by, summary
 
 from close.data.rows import RowFile
 from close.encoders import load_encoder
@@ -38,44 +40,60 @@ CHOOSERS = {
     "validation pictures": "val alike",
 }
 """What a run is chosen by, and the look that says it."""
-WITH = "`shared`, "
+FEW = {count: f"`shared` of {count} groups, " for count in (30, 100, 300)}
+PLAIN, WITH = "noise", "`shared`, "
+"""How titles begin."""
+TRIED = {"470 steps": (0.84, 0.67)}
+"""Behind `shared` of few groups; elsewhere the two below."""
+OTHERWISE = (0.67, 0.54)
 
 
-def arms(rows: Path) -> dict[str, dict[str, Any]]:
-    """Noise alone and behind `shared`, by title."""
-    stages: dict[str, list[Any]] = {"": [], WITH: [shared_by(rows)]}
-    return {f"{name}noise {c:g}": {"adapter": [*stage, noise(c)]} for name, stage in stages.items() for c in COSINES}
+def arms(lab: Lab, rows: Path, setting: str) -> dict[str, dict[str, Any]]:
+    """Noise alone, behind `shared`, and behind `shared` of few groups, by title."""
+    stages: list[tuple[str, list[Any], tuple[float, ...]]] = [("", [], COSINES), (WITH, [shared_by(rows)], COSINES)]
+    for count, name in FEW.items():
+        if count < lab.args.scenes:
+            stages.append((name, [shared_by(first_groups(rows, count))], TRIED.get(setting, OTHERWISE)))
+    return {f"{name}{PLAIN} {c:g}": {"adapter": [*stage, noise(c)]} for name, stage, tried in stages for c in tried}
 
 
-def chosen(table: Mapping[str, list[Run]], chooser: str, look: str) -> dict[str, Any]:
+def chosen(table: Mapping[str, list[Run]], name: str, chooser: str, look: str = "alike") -> dict[str, Any] | None:
     """What choosing gives in CIDEr on test pictures, run by run of a seed: among noise alone, among all, and the difference.
 
     Args:
-        table: a length's arms, with the same seeds. chooser: the look that says which. look: the one that is asked.
+        table: a length's arms. name: how the titles begin of what is chosen from beside noise alone; None is returned where no
+            seed has both. chooser: the look that says which. look: the one that is asked.
     """
-    seeds = sorted(set.intersection(*({run["seed"] for run in each} for each in table.values())))
+    own = {
+        title: {run["seed"]: run for run in each} for title, each in table.items() if title.startswith((PLAIN, name))
+    }
+    plain, others = ([title for title in own if title.startswith(start)] for start in (PLAIN, name))
+    seeds = sorted(set.intersection(*map(set, own.values()))) if own else []
+    if len(plain) < len(COSINES) or not others or not seeds:
+        return None
     found: dict[str, list[Any]] = {"noise alone": [], "all": [], "best of all": [], "arms": []}
     for seed in seeds:
-        runs = {title: next(run for run in each if run["seed"] == seed) for title, each in table.items()}
 
-        def best(among: list[str], by: str) -> str:
-            return max(among, key=lambda title: runs[title][by]["cider"])  # noqa: B023
+        def best(among: Iterable[str], by: str) -> str:
+            return max(among, key=lambda title: own[title][seed][by]["cider"])  # noqa: B023
 
-        plain, every = best([title for title in runs if WITH not in title], chooser), best(list(runs), chooser)
-        found["arms"].append([plain, every])
-        for key, title in (("noise alone", plain), ("all", every), ("best of all", best(list(runs), look))):
-            found[key].append(runs[title][look]["cider"])
+        picked = {"noise alone": best(plain, chooser), "all": best(own, chooser), "best of all": best(own, look)}
+        found["arms"].append([picked["noise alone"], picked["all"]])
+        for key, title in picked.items():
+            found[key].append(own[title][seed][look]["cider"])
     apart = [one - other for one, other in zip(found["all"], found["noise alone"], strict=True)]
     return {key: interval(values) if key != "arms" else values for key, values in (found | {"brings": apart}).items()}
 
 
-def choices(runs: Runs, look: str = "alike") -> dict[str, Any]:
-    """By length of training and chooser."""
-    return {
-        setting: {name: chosen(table, by, look) for name, by in CHOOSERS.items()}
-        for setting, table in runs.items()
-        if len(table) == 2 * len(COSINES)
-    }
+def choices(runs: Runs) -> dict[str, Any]:
+    """By length of training, what stands beside noise alone, and chooser."""
+    found: dict[str, Any] = {}
+    for setting, table in runs.items():
+        for name in (WITH, *FEW.values()):
+            by = {title: chosen(table, name, look) for title, look in CHOOSERS.items()}
+            if all(by.values()):
+                found.setdefault(setting, {})[name.rstrip(", ")] = by
+    return found
 
 
 def markdown(record: dict[str, Any]) -> str:
@@ -90,11 +108,13 @@ def markdown(record: dict[str, Any]) -> str:
     for setting, table in record["arms"].items():
         lines += [f"### {setting}", "", *arms_table(table, columns)]
     lines += ["### Chosen run by run, CIDEr told alike on test pictures", ""]
-    lines += ["| length | chosen by | of noise alone | of all | what `shared` brings | best of all |", "|---" * 6 + "|"]
-    for setting, by in record["chosen"].items():
-        for name, one in by.items():
-            cells = [cell(one[key]) for key in ("noise alone", "all", "brings", "best of all")]
-            lines.append(f"| {setting} | {name} | {' | '.join(cells)} |")
+    lines += ["| length | beside noise alone | chosen by | of noise alone | of all | what it brings | best of all |"]
+    lines += ["|---" * 7 + "|"]
+    for setting, beside in record["chosen"].items():
+        for name, by in beside.items():
+            for chooser, one in by.items():
+                cells = [cell(one[key]) for key in ("noise alone", "all", "brings", "best of all")]
+                lines.append(f"| {setting} | {name} | {chooser} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 
@@ -132,7 +152,7 @@ def main() -> None:
         "chosen by unpaired": {"select": val, "image": images, "match": val},
         "val alike": {"data": val, "match": val},
     }
-    runs = lab.gathered(SETTINGS, arms(rows), lab.recipe(rows), looks, BY_SEED)
+    runs = lab.gathered(SETTINGS, partial(arms, lab, rows), lab.recipe(rows), looks, BY_SEED)
     tables = {name: {arm: summary(each, lab.keys) for arm, each in table.items()} for name, table in runs.items()}
     record = {"arms": tables, "chosen": choices(runs), "runs": runs}
     lab.finish(record, markdown, plot)

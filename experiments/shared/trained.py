@@ -18,9 +18,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lab import Lab, Run, arms_table, dots, noise, parser, shared_by, summary
+from lab import Lab, Run, arms_table, dots, first_groups, noise, parser, shared_by, summary
 
-from close.mini.export import CAPTIONS_PER_SCENE
 from close.study.results import interval
 
 GROUPS = (30, 100, 300, 3000)
@@ -35,13 +34,9 @@ SETTINGS = {
 
 def arms(lab: Lab, rows: Path) -> dict[str, dict[str, Any]]:
     """Adapters by title, fitted on the first groups."""
-    found, stages = {PLAIN: {"adapter": [noise(COSINE)]}}, dict[str, Any]()
-    lines = rows.read_text(encoding="utf-8").splitlines(keepends=True)
-    for groups in (count for count in GROUPS if count <= lab.args.scenes):
-        file = lab.work / "data" / f"first-{groups}-of-{lab.args.scenes}.jsonl"
-        if not file.is_file():
-            file.write_text("".join(lines[: groups * CAPTIONS_PER_SCENE]), encoding="utf-8")
-        stages[f"{groups} groups"] = shared_by(file)
+    found = {PLAIN: {"adapter": [noise(COSINE)]}}
+    sizes = (count for count in GROUPS if count <= lab.args.scenes)
+    stages = {f"{groups} groups": shared_by(first_groups(rows, groups)) for groups in sizes}
     found |= {title: {"adapter": [stage, noise(COSINE)]} for title, stage in stages.items()}
     most = list(stages.items())[-1:]
     return found | {f"{title}, noise {LESS}": {"adapter": [stage, noise(LESS)]} for title, stage in most}
