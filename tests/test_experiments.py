@@ -39,12 +39,12 @@ def made(name: str, folder: Path, *more: str, seeds: tuple[str, ...] = ("0",), s
 
 
 def test_conclusions(tmp_path):
-    record = made("conclusions", tmp_path, "--settings", "as it is", "half the steps")
-    assert [len(record["runs"][group]) for group in ("trials", "as it is", "half the steps")] == [14, 8, 8]
+    record = made("conclusions", tmp_path, "--settings", "as it is", "twice the steps")
+    assert [len(record["runs"][group]) for group in ("trials", "as it is", "twice the steps")] == [14, 8, 8]
     assert len(record["curves"]["none"]) == 5
     for scores in (*record["claims"].values(), *record["claims_told_alike"].values()):
         assert set(scores) == {"cider", "attribute_accuracy"}
-        assert scores["cider"]["settings"] == ["as it is", "half the steps"]
+        assert scores["cider"]["settings"] == ["as it is", "twice the steps"]
     assert {len(one["settings"]) for one in record["primary"].values()} == {2}
     assert record["confirmed"] == {}  # of a seed that is not here
     assert (tmp_path / "results.png").read_bytes()[:4] == b"\x89PNG"
