@@ -87,6 +87,12 @@ def test_noises_behind_shared(tmp_path):
         assert all(len(one["brings"]["values"]) == len(one["arms"]) == 2 for one in by.values())
 
 
+def test_best_checkpoints_of_shared(tmp_path):
+    record = made("shared", tmp_path, script="stopping.py")
+    held = ["the last", "the best by captions", "the best by unpaired pictures"]
+    assert [list(table) for table in record["arms"].values()] == [held] * 4
+
+
 @pytest.mark.parametrize(("sense", "arms"), [("pairs", 6), ("sound", 5), ("video", 6)])
 def test_senses(tmp_path, sense, arms):
     record = made(f"senses/{sense}", tmp_path, seeds=("0", "1"))

@@ -175,6 +175,10 @@ class Recipe(Section):
             )
         if not isinstance(self.task, str) and self.captions != "single":
             raise ValueError("with a list of tasks, each says its own 'captions: multiple'; leave it out of the recipe")
+        if self.data.val_images and (self.data.val is None or self.training.metric_for_best in (None, "loss")):
+            raise ValueError(
+                "data.val_images counts where training.metric_for_best names a score of the rows of data.val"
+            )
         return self
 
     def parts(self) -> list[TaskSection]:

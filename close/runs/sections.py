@@ -43,12 +43,15 @@ class DataSection(Section):
 
     Attributes:
         train: rows to learn from (`.jsonl`, `.txt`, `.csv`). val: rows whose loss is watched.
+        val_images: a table (or `.npy`) of images that no captions are known of, like those the run will see: where val has no
+            images and training.metric_for_best names a score, what stands in for them is carried to where these lie.
         embeddings: an embedding table of the train rows, made before; without it, one is made and cached.
         columns: of tables, key to a column's name or place from 0, where the names do not say it: {caption: 2, image: 0}.
     """
 
     train: Path | None = None
     val: Path | None = None
+    val_images: Path | None = None
     embeddings: Path | None = None
     columns: dict[str, str | int] | None = None
 

@@ -178,7 +178,7 @@ class _Data:
     @property
     def sums(self) -> dict[str, str]:
         """SHA-256 of every data file, by path."""
-        more = self.retrieving.sums if self.retrieving else {}
+        more = (self.retrieving.sums if self.retrieving else {}) | (self.validation.sums if self.validation else {})
         files = [*self.files, *([self.val.rows] if self.val else [])]
         return {str(rows.path): rows.sha256 for rows in files} | more
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from close.data.rows import Modality, Row, RowFile, evenly
-from close.encoders import ContrastiveEncoder, load_encoder
-from close.errors import DataError, RecipeError
+from close.data.rows import Row, RowFile, evenly
+from close.encoders import ContrastiveEncoder, encoder_name, load_encoder
+from close.errors import DataError, MismatchError, RecipeError
 from close.evaluation.images import one_row_an_image, select_rows
 from close.evaluation.metrics import METRICS, Inputs, Metric, Score, VqaReference
 from close.evaluation.metrics.tokens import unread
@@ -26,10 +30,12 @@ from close.registry import unknown_name
 from close.retrieval.finder import Finder
 from close.runs.pipeline import CloseCaptioner
 from close.runs.recipe import Recipe
-from close.runs.row_vectors import embeddings_of, image_vectors
+from close.runs.row_vectors import image_vectors
+from close.runs.stand_ins import stand_ins, unpaired_images
 from close.tasks import Task, get_task
 from close.vectors.build import images_of
-from close.vectors.cache import cached_images, cached_table
+from close.vectors.cache import cached_images
+from close.vectors.open import open_vectors
 from close.vectors.table import EmbeddingTable
 
 __all__ = ["LOSS", "Validation", "ValidationRows", "best_score", "validation_rows"]
@@ -62,10 +68,11 @@ def best_score(recipe: Recipe) -> tuple[Metric, Score] | None:
 
 @dataclass(frozen=True)
 class ValidationRows:
-    """What is scored: pictures, or where rows have none, texts that stand in for them.
+    """What is scored: pictures, or where rows have none, texts that stand in for them (`close.runs.stand_ins`).
 
     Attributes:
-        examples: a row each, with what is to be said of it. modality: which of the encoder's towers reads it.
+        examples: a row each, with what is to be said of it. pictured: whether they have pictures.
+        images: a table of images that no row belongs to, which says where the stand-ins are to lie.
     """
 
     rows: RowFile
@@ -73,7 +80,8 @@ class ValidationRows:
     metric: Metric
     score: Score
     examples: Sequence[Row]
-    modality: Modality
+    pictured: bool
+    images: Path | None = None
 
     def measured(self, said: Sequence[str], encoder: ContrastiveEncoder | None, vectors: Tensor | None) -> float:
         """The score of one text an example.
@@ -111,7 +119,7 @@ class ValidationRows:
             CloseError: what is missing: references, Java, pictures, a second example.
         """
         if "encoder" in self.metric.needs:
-            if self.modality == "text":
+            if not self.pictured:
                 raise RecipeError(
                     f"{_WHERE}: {self.metric.name!r} looks at pictures; no row of {self.rows.path} has an image"
                 )
@@ -143,7 +151,7 @@ def validation_rows(recipe: Recipe, rows: RowFile | None) -> ValidationRows | No
     """The rows that a recipe's best checkpoint is known by; None where no score is asked for.
 
     At most `training.metric_rows`, spread over the file. Captions of one image are one example, as in `close evaluate`; of those
-    without images, the first of a group stands in for the image, and the others are its references.
+    without images, those of a group together stand in for the image, and all but the first are its references.
 
     Raises:
         RecipeError, DataError, UnknownNameError: what is missing: validation rows, the metric, references, pictures, Java.
@@ -161,7 +169,16 @@ def validation_rows(recipe: Recipe, rows: RowFile | None) -> ValidationRows | No
     if not examples:
         raise DataError(f"{rows.path}: {_WHERE}: no row has an image or a source to be scored on")
     chosen = [examples[place] for place in evenly(len(examples), recipe.training.metric_rows)]
-    found_rows = ValidationRows(rows, task, *found, chosen, "image" if shown else "text")
+    images = recipe.data.val_images
+    if shown and images:
+        raise RecipeError(
+            f"data.val_images: {rows.path} has images of its own, which nothing stands in for; leave it out"
+        )
+    if images and (made_with := open_vectors(images).encoder) not in (None, encoder_name(recipe.encoder)):
+        raise MismatchError(
+            f"data.val_images: {images} was made with encoder {made_with!r}, the recipe says {recipe.encoder!r}"
+        )
+    found_rows = ValidationRows(rows, task, *found, chosen, bool(shown), images)
     found_rows.rehearse()
     return found_rows
 
@@ -172,6 +189,8 @@ class Validation:
     Args:
         rows: what is scored. encoder: gives the run's. table: of all validation rows, by the side that the recipe trains on.
         recipe: says how, and which tasks the run learns. finder: what searches the run's memory, if it has one.
+    Attributes:
+        shown: what the examples' vectors are of. sums: SHA-256 of the table of images that no row belongs to, by its path.
     """
 
     def __init__(
@@ -185,26 +204,34 @@ class Validation:
         self.rows, self.encoder, self.finder = rows, encoder, finder
         self.tasks = [part.task for part in recipe.parts()]
         self.num_beams, self.batch_size = recipe.training.metric_beams, min(recipe.training.batch_size, 64)
+        self.shown, self.sums = "pictures", dict[str, str]()
         self.vectors = self._vectors(table, recipe.several)
         self.search: Tensor | None = None
         if finder is not None and finder.search_encoder:
             other = load_encoder(finder.search_encoder)
-            if rows.modality == "image":
-                self.search = self._shown(other, "mean").main
-            else:
-                self.search = self._vectors(cached_table(rows.rows, other, "text"), "mean").main
+            self.search = (self._pictures(other, "mean") if rows.pictured else self._stand_ins(other)[0]).main
 
     def _vectors(self, table: EmbeddingTable, several: Several) -> Sets:
         """Unit vectors of the examples."""
         rows = self.rows
-        if rows.modality == "text":
-            place = {row.id: index for index, row in enumerate(rows.rows)}
-            return embeddings_of(rows.rows, rows.task, table, several).batch([place[row.id] for row in rows.examples])
+        if not rows.pictured:
+            encoder, images = self.encoder(), None
+            if rows.images:
+                images = unpaired_images(rows.images, encoder)
+                self.sums[str(rows.images)] = hashlib.sha256(np.asarray(images).tobytes()).hexdigest()
+            found, made_of = self._stand_ins(encoder, images)
+            self.shown = f"texts that stand in for pictures ({made_of})"
+            return found
         if table.modality != "image":
-            return self._shown(self.encoder(), several)
+            return self._pictures(self.encoder(), several)
         return image_vectors(rows.examples, table, several).batch(range(len(rows.examples)))
 
-    def _shown(self, encoder: ContrastiveEncoder, several: Several) -> Sets:
+    def _stand_ins(self, encoder: ContrastiveEncoder, images: Any = None) -> tuple[Sets, str]:
+        """Unit vectors of what stands in for the examples' pictures, and what it is made of."""
+        found = stand_ins(self.rows.examples, self.rows.task, encoder, images)
+        return Sets(torch.from_numpy(found.vectors)), found.made_of
+
+    def _pictures(self, encoder: ContrastiveEncoder, several: Several) -> Sets:
         """Unit vectors of the examples' pictures."""
         rows = self.rows
         table = cached_images(images_of(rows.examples), encoder)
@@ -219,7 +246,8 @@ class Validation:
         return {
             "metric": rows.score.key,
             "examples": len(rows.examples),
-            "shown": "pictures" if rows.modality == "image" else "texts that stand in for pictures",
+            "shown": self.shown,
+            **({"images": str(rows.images)} if rows.images else {}),
             "num_beams": self.num_beams,
             "sha256": rows.rows.sha256,
         }
@@ -250,7 +278,6 @@ class Validation:
             answers = captioner.answer(
                 self.vectors[batch],
                 [contexts[index] for index in batch],
-                modality=self.rows.modality,
                 num_beams=self.num_beams,
                 search=None if self.search is None else self.search[batch],
             )

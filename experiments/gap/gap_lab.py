@@ -26,9 +26,10 @@ from close.mini import export
 from close.mini.export import CAPTIONS_PER_SCENE
 from close.runs.folder import RUN_FILE
 from close.runs.recipe import Recipe
+from close.runs.stand_ins import STAND_INS
 from close.study.arms import Arm
 from close.study.results import summarise
-from close.study.selection import STAND_INS, saved_selection
+from close.study.selection import saved_selection
 from close.study.sweep import run_arm, run_folder
 from close.vectors.cache import cached_table
 

@@ -8,8 +8,8 @@ from typing import Any
 from close.gap.advice.advice import Advice
 from close.gap.advice.candidates import Candidate
 from close.gap.advice.decoder import COSINES
-from close.gap.advice.pseudo_images import TYPICAL_GAP
 from close.gap.search_curve import TOLERANCE
+from close.runs.stand_ins import TYPICAL_GAP
 from close.vectors.checked import Floats
 
 __all__ = ["reasons"]

@@ -47,11 +47,12 @@ from close.gap.advice.advice import Advice, Setting, Trial
 from close.gap.advice.candidates import Candidate, candidates
 from close.gap.advice.decoder import COSINES, agreement_behind, ceiling
 from close.gap.advice.halves import Half, Rows
-from close.gap.advice.pseudo_images import moved_to_images, pseudo_pairs
+from close.gap.advice.pseudo_images import pseudo_pairs
 from close.gap.advice.reasons import reasons
 from close.gap.measures.residual import caption_spread, noise_from_pairs, noise_of
 from close.gap.modalities import one_text_per_image
 from close.gap.search_curve import QUERIES, SearchCurve, enough, search_curve
+from close.runs.stand_ins import moved_to_images
 from close.vectors.checked import Floats, Pairs
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from close.errors import CloseError, DataError, MismatchError, RecipeError
 from close.gap import recommend
 from close.gap.advice.advise import to_yaml
 from close.gap.advice.decoder import COSINES, agreement
-from close.gap.advice.pseudo_images import AGAINST_MEAN, TYPICAL_GAP, moved_to_images, pseudo_pairs
+from close.gap.advice.pseudo_images import pseudo_pairs
 from close.runs.recipe import load_recipe
+from close.runs.stand_ins import AGAINST_MEAN, TYPICAL_GAP, moved_to_images
 
 COCO = Path(__file__).parents[4] / "shared" / "data" / "coco250_clip_vitb16"
 

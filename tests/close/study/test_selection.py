@@ -7,7 +7,8 @@ import pytest
 import tiny
 
 from close.runs.recipe import Recipe
-from close.study.selection import STAND_INS, _worded, saved_selection, selection_score
+from close.runs.stand_ins import STAND_INS, _worded
+from close.study.selection import saved_selection, selection_score
 from close.training.train import train
 
 

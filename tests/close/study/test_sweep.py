@@ -482,7 +482,7 @@ def test_rows_to_select_by(rows, captions, tmp_path):
 def test_pseudo_images_go_through_the_images_door(recipe, rows, pictures, tmp_path):
     """Centring treats the two sides differently: what is scored is what the model says on the image side."""
     from close.encoders import load_encoder
-    from close.gap.advice.pseudo_images import moved_to_images
+    from close.runs.stand_ins import moved_to_images
     from close.vectors.build import embed_images, find_images
 
     base = recipe({"max_steps": 2, "save_strategy": "no"})

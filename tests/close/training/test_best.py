@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -19,7 +21,10 @@ from close.errors import CloseError
 from close.evaluation.scores import score
 from close.model.modeling import CloseModel
 from close.runs.pipeline import CloseCaptioner
+from close.runs.stand_ins import STAND_INS, stand_ins
+from close.tasks import get_task
 from close.training.train import train
+from close.vectors.table import EmbeddingTable
 
 TRAINING = {"epochs": 5, "learning_rate": 2e-2, "batch_size": 16, "metric_for_best": "rouge_l"}
 
@@ -51,36 +56,49 @@ def best_of(run: Path) -> dict[str, Any]:
     return found
 
 
-def rouge(model: CloseModel, tokenizer: Any, embeds: torch.Tensor, references: list[list[str]], side: str) -> float:
+def rouge(model: CloseModel, tokenizer: Any, embeds: torch.Tensor, references: list[list[str]]) -> float:
     """Of greedy captions, one by one."""
     captioner = CloseCaptioner(model.eval(), tokenizer, tasks=["caption"])
-    said = {
-        str(i): captioner.generate(row[None], [""], modality=side, num_beams=1)[0][0]  # type: ignore[arg-type]
-        for i, row in enumerate(embeds)
-    }
+    said = {str(i): captioner.generate(row[None], [""], num_beams=1)[0][0] for i, row in enumerate(embeds)}
     truth = {str(i): several for i, several in enumerate(references)}
     return float(score("caption", said, truth, tokenizer="python", metrics=["rouge_l"], samples=0)["rouge_l"])
 
 
-@pytest.mark.parametrize("side", ["image", "text"])
+@pytest.fixture
+def unpaired(tmp_path: Path) -> Path:
+    """Vectors of images that nothing is known of."""
+    rows = np.random.default_rng(0).normal(size=(40, 16)) + 1
+    np.save(tmp_path / "V.npy", (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32))
+    return tmp_path / "V.npy"
+
+
+@pytest.mark.parametrize("side", ["pictures", "captions", "unpaired"])
 @pytest.mark.parametrize("lora", [None, {"r": 4}], ids=["full", "lora"])
-def test_the_run_holds_the_checkpoint_with_the_best_texts(recipe, captions, shown, tiny_encoder, tmp_path, side, lora):
-    val = shown if side == "image" else captions
-    made = recipe(TRAINING | {"save_total_limit": 9}, data={"train": str(captions), "val": str(val)}, lora=lora)
+def test_the_run_holds_the_checkpoint_with_the_best_texts(
+    recipe, captions, shown, unpaired, tiny_encoder, tmp_path, side, lora
+):
+    val = shown if side == "pictures" else captions
+    data = {"train": str(captions), "val": str(val)} | ({"val_images": str(unpaired)} if side == "unpaired" else {})
+    made = recipe(TRAINING | {"save_total_limit": 9}, data=data, lora=lora)
     run = train(made, tmp_path / "run", callbacks=[Stop(kept=tmp_path / "kept")])
     found, encoder = best_of(run), load_encoder(str(tiny_encoder))
     groups: dict[str, list[Any]] = {}
     for row in RowFile(val):
         groups.setdefault(str(row.group), []).append(row)
     firsts = [rows[0] for rows in groups.values()]
-    if side == "image":
+    if side == "pictures":
         vectors = F.normalize(encoder.image_features([row.image for row in firsts])[0], dim=-1)
         truth = [[row.source[0] for row in rows] for rows in groups.values()]
     else:
-        vectors = F.normalize(encoder.text_features([row.source[0] for row in firsts]), dim=-1)
-        truth = [[row.source[0] for row in rows[1:]] for rows in groups.values()]
+        told = [replace(rows[0], references=tuple(row.source[0] for row in rows[1:])) for rows in groups.values()]
+        images = np.load(unpaired) if side == "unpaired" else None
+        vectors = torch.from_numpy(stand_ins(told, get_task("caption"), encoder, images).vectors)
+        truth = [list(row.references) for row in told]
     assert (found["metric"], found["examples"], found["num_beams"]) == ("rouge_l", 12, 1)
-    assert found["shown"].startswith({"image": "pictures", "text": "texts"}[side])
+    made_of = {"captions": STAND_INS["text"], "unpaired": STAND_INS["unpaired"]}
+    assert found["shown"] == (
+        "pictures" if side == "pictures" else f"texts that stand in for pictures ({made_of[side]})"
+    )
     scores = {one["step"]: one["eval_rouge_l"] for one in found["history"]}
     assert list(scores) == [3, 6, 9, 12, 15]
     assert (found["step"], found["score"]) == (
@@ -88,13 +106,13 @@ def test_the_run_holds_the_checkpoint_with_the_best_texts(recipe, captions, show
         max(scores.values()),
     )
     model, tokenizer = CloseModel.from_pretrained(run), AutoTokenizer.from_pretrained(run)
-    assert rouge(model, tokenizer, vectors, truth, side) == pytest.approx(found["score"])
+    assert rouge(model, tokenizer, vectors, truth) == pytest.approx(found["score"])
     if lora is None:
         held = (run / "model.safetensors").read_bytes()
         assert held == (tmp_path / "kept" / f"checkpoint-{found['step']}" / "model.safetensors").read_bytes()
         for step, value in scores.items():
             model = CloseModel.from_pretrained(tmp_path / "kept" / f"checkpoint-{step}")
-            assert rouge(model, tokenizer, vectors, truth, side) == pytest.approx(value)
+            assert rouge(model, tokenizer, vectors, truth) == pytest.approx(value)
 
 
 def test_a_run_that_was_stopped_and_moved_holds_the_same(recipe, captions, shown, tmp_path):
@@ -146,11 +164,19 @@ def test_by_loss(recipe, captions, tmp_path):
         ({}, "gone", "gone.png: no such file"),
         ({"save_strategy": "no"}, "shown", "nothing to choose from"),
         ({"load_best_model_at_end": True}, "shown", "leave 'load_best_model_at_end' out"),
+        ({}, "shown+V", "has images of its own, which nothing stands in for"),
+        ({}, "groups+others", "was made with encoder 'openclip:ViT-B-32', the recipe says"),
+        ({}, "groups+nothing", "nothing.npy: no such"),
+        (
+            {"metric_for_best": "loss"},
+            "groups+V",
+            "data.val_images counts where training.metric_for_best names a score",
+        ),
     ],
     ids=str,
 )
 def test_what_can_not_be_scored_is_told_before_any_work(
-    recipe, captions, shown, tmp_path, monkeypatch, training, val, told
+    recipe, captions, shown, unpaired, tmp_path, monkeypatch, training, val, told
 ):
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("close.training.train.cached_table", lambda *args, **kwargs: pytest.fail("work began"))
@@ -159,9 +185,24 @@ def test_what_can_not_be_scored_is_told_before_any_work(
     made["alone"] = tiny.write_jsonl(tmp_path / "alone.jsonl", [{"source": row["source"]} for row in texts])
     made["one"] = tiny.write_jsonl(tmp_path / "one.jsonl", texts[:4])
     made["gone"] = tiny.write_jsonl(tmp_path / "gone.jsonl", [row | {"image": "gone.png"} for row in texts])
-    data = {"train": str(captions), "val": made[val] and str(made[val])}
+    rows, _, images = (val or "").partition("+")
+    data = {"train": str(captions), "val": made[rows or None] and str(made[rows or None])}
+    if images == "others":
+        about = {"encoder": "openclip:ViT-B-32", "fingerprint": "0", "modality": "image", "texts": None}
+        EmbeddingTable.from_numpy(np.load(unpaired), tmp_path / "others", **about)
+    if images:
+        data["val_images"] = str(tmp_path / images if images == "others" else tmp_path / f"{images}.npy")
     with pytest.raises((CloseError, ValueError), match=told) as error:
         train(recipe(TRAINING | training, data=data), tmp_path / "run")
     if isinstance(error.value, CloseError):
         assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_other_images_to_stand_in_are_not_resumed_with(recipe, captions, unpaired, tmp_path):
+    made = recipe(TRAINING, data={"train": str(captions), "val": str(captions), "val_images": str(unpaired)})
+    with pytest.raises(KeyboardInterrupt):
+        train(made, tmp_path / "run", callbacks=[Stop(7)])
+    np.save(unpaired, np.load(unpaired)[::-1])
+    with pytest.raises(CloseError, match=r"V\.npy has changed since the run began"):
+        train(made, tmp_path / "run", resume=True)

@@ -19,6 +19,7 @@ ELSEWHERE = {
     "tasks.task": "likewise",
     "retrieve.texts": "the words of a table's rows, which no others pass for: test_retrieve.py",
     "data.val": "is watched, and changes nothing: test_without_effect.py",
+    "data.val_images": "which checkpoint is held: test_best.py",
     "init_from": "test_init_from.py",
     "plugins": "brings parts, and trains nothing: tests/test_own_parts.py",
     "training.report_to": "tells a tracker",
