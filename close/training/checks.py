@@ -52,6 +52,8 @@ def check_work(
             prefix = build_prefix(recipe.prefix, 8, model.get_input_embeddings().embedding_dim)
         length = prefix.length_of(recipe.most_vectors(_most(recipe, files)))
         check_room(recipe.language_model, model, length, recipe.longest)
+        if model.config.is_encoder_decoder and (recipe.training.model_extra or {}).get("neftune_noise_alpha"):
+            _check_embedded(recipe, files)
     fits = recipe.init_from is None
     if fits and len(files) > 1 and takes_training_text(recipe.adapter):
         raise RecipeError(
@@ -103,6 +105,17 @@ def tell_cut(recipe: Recipe, files: Sequence[RowFile], tokenizer: Any, kind: Lan
             if cut := sum(one != other for one, other in longer):
                 share = f"{cut} of {len(texts)} {what} that were looked at"
                 _log.warning("%s: %s are longer than %d tokens, and are cut there%s", rows.path, share, most, mend)
+
+
+def _check_embedded(recipe: Recipe, files: Sequence[RowFile]) -> None:
+    """Refuse noise on embedded words where none are embedded: an encoder-decoder reads prefix and context."""
+    worded = recipe.retrieve is not None and recipe.retrieve.prompted
+    task = get_task(recipe.parts()[0].task)
+    if not worded and len(files) == 1 and not any(task.context(files[0][at]) for at in evenly(len(files[0]), LOOKED)):
+        raise RecipeError(
+            "training.neftune_noise_alpha: noise on the embedded words that the language model reads beside the prefix, and "
+            f"{files[0].path} has none (no contexts): leave it out"
+        )
 
 
 def _most(recipe: Recipe, files: Sequence[RowFile]) -> int:

@@ -200,5 +200,5 @@ def _read(synthesis: Synthesis, client: Client, line: str, sent: frozenset[str],
     if 400 <= status < 500 and status not in (408, 409, 429):
         if cut.pop(index, None):  # most likely more room than there is
             return Answer(index, now(), "", "", before.tokens_in, before.tokens_out, cut=before.why)
-        return Answer(index, now(), text=client.hide(body), error=f"status {status}")
+        return Answer(index, now(), text=client.quote(body), error=f"status {status}")
     return None

@@ -581,7 +581,6 @@ class TestArguments:
             {"activation_checkpointing": True},
             {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "save_strategy": "best"},
             {"save_steps": 2, "eval_steps": 2},
-            {"neftune_noise_alpha": 5},
             {"eval_on_start": True},
             {"include_num_input_tokens_seen": "all"},
         ],

@@ -246,3 +246,14 @@ def test_texts_that_are_cut_are_told_and_may_be_longer(recipe, tmp_path, caplog)
     data = {"train": str(tiny.write_jsonl(tmp_path / "asked.jsonl", asked))}
     train(recipe({"max_steps": 1}, data=data, task="vqa"), tmp_path / "asked")
     assert "12 of 12 contexts that were looked at are longer than" in caplog.text
+
+
+def test_noise_on_words_that_are_not_there(recipe, captions, tmp_path, zoo):
+    """An encoder-decoder reads the prefix alone where rows have no context; a decoder-only model reads a line break at least."""
+    noisy = {"neftune_noise_alpha": 5, "max_steps": 1, "save_strategy": "no"}
+    with pytest.raises(RecipeError, match="has none \\(no contexts\\): leave it out"):
+        train(recipe(noisy), tmp_path / "run")
+    data = tiny.write_jsonl(tmp_path / "q.jsonl", questions())
+    train(recipe(noisy, task="vqa", data={"train": str(data)}), tmp_path / "asked")
+    train(recipe(noisy, language_model=str(zoo("gpt2_dir"))), tmp_path / "gpt2")
+    train(recipe(noisy, retrieve={"into": "words"}), tmp_path / "words")
