@@ -66,7 +66,7 @@ class Row:
         target: text(s) to produce, each trained on.
         image: file(s) of the second modality (in a file also `audio` or `video`), resolved against the data file's folder;
             several are views of one thing, or frames, and become what several sources do. Here it is the first, `images` are all.
-        group: rows of one image share it.
+        group: rows of one image share it; without it, it is what the image is called.
         references, answers, label: what evaluation compares with.
         task: for files that mix tasks.
         meta: anything else.
@@ -146,7 +146,10 @@ def parse_row(values: Any, where: str, *, folder: Path, default_id: str) -> Row:
     checked["meta"] = values.get("meta") or {}
     if not isinstance(checked["meta"], dict):
         raise DataError(f"{where}: 'meta' is {shown(checked['meta'])}, expected an object")
-    checked["images"] = tuple(folder / name for name in checked.pop("image", ()))
+    images = checked.pop("image", ())
+    if images:
+        checked.setdefault("group", ", ".join(images))
+    checked["images"] = tuple(folder / name for name in images)
     return Row(**checked)
 
 

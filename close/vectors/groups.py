@@ -18,30 +18,24 @@ from close.vectors.open import RowVectors
 __all__ = ["ItemFinder", "group_labels", "labelled", "rows_by_label"]
 
 
-def labelled(rows: Iterable[Row], *, by_image: bool = True) -> Iterator[tuple[Row, str]]:
-    """Each row, and what it shares with the other rows of its image: its `group`; without one, what its images are found by.
-
-    Args:
-        by_image: False goes by `group` alone, as training does.
-    """
-    first = dict[tuple[Path, ...], str]()
+def labelled(rows: Iterable[Row]) -> Iterator[tuple[Row, str]]:
+    """Each row, and what it shares with the other rows of its image: its `group`."""
     for row in rows:
-        name = first.setdefault(row.images, row.id) if by_image and row.images else row.id
-        yield row, row.group or f"\0{name}"
+        yield row, row.group or f"\0{row.id}"
 
 
-def group_labels(rows: RowFile, table: Any, *, by_image: bool = False) -> NDArray[Any]:
+def group_labels(rows: RowFile, table: Any) -> NDArray[Any]:
     """(N,) labels of a text table's rows from the data file that it was made of: captions of one image share theirs.
 
     Args:
-        rows: the data file. table: N texts, with `path`, and `ids` (None for a `.npy`). by_image: see `labelled`.
+        rows: the data file. table: N texts, with `path`, and `ids` (None for a `.npy`).
     Raises:
         MissingError, DataError: the file is not there, or wrong.
         MismatchError: it does not have as many sources as a `.npy` has rows.
     """
     texts = ItemFinder(table)
     labels = np.array([f"\0\0{t}" for t in range(len(table))], dtype=object)
-    for row, label in labelled(rows, by_image=by_image):
+    for row, label in labelled(rows):
         for name, _ in named_sources(row):
             t = texts.row([name])
             if t is not None and t < len(labels):

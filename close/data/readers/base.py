@@ -234,7 +234,7 @@ def _checked(values: Values, where: str, ids: set[int], folder: Path) -> Values:
     if hash(row.id) in ids:
         raise DataError(f"{where}: a second row has the id {shown(row.id)}")
     ids.add(hash(row.id))
-    return values | {"id": row.id} | ({"group": row.group} if row.group is not None else {})
+    return values | {"id": row.id} | ({"group": row.group} if "group" in values else {})
 
 
 def _below(names: Any, folder: Path) -> Any:

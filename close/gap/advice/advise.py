@@ -68,7 +68,7 @@ def advise(
     if own and image == text and not unpaired:
         pairs = pairs or own
     named = groups or own
-    labels: Any = group_labels(open_rows(named), texts, by_image=True) if named else None
+    labels: Any = group_labels(open_rows(named), texts) if named else None
     index: Any = "unpaired" if unpaired else None
     if pairs and images is not None:
         found = read_pairs(pairs, texts, images)

@@ -36,7 +36,7 @@ def tables(tmp_path):
         np.save(tmp_path / "V.npy", image)
         for name in ("groups", "images"):
             rows = [{"id": f"r{i}", "source": f"caption {i}", "image": f"{v}.png"} for i, v in enumerate(own)]
-            more = [{"group": f"r{PER * v}"} if name == "groups" else {} for v in own]
+            more = [{"group": f"{v}.png"} if name == "groups" else {} for v in own]
             lines = [json.dumps(row | extra) + "\n" for row, extra in zip(rows, more, strict=True)]
             (tmp_path / f"{name}.jsonl").write_text("".join(lines))
         return tmp_path

@@ -1,12 +1,12 @@
 """Rows of one label, together."""
 
+import json
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from close.data.rows import Row
+from close.data.rows import RowFile
 from close.vectors.groups import labelled, rows_by_label
 
 
@@ -18,14 +18,13 @@ def test_rows_of_a_label_lie_together_in_their_own_order(labels):
     assert np.array_equal(np.sort(rows), np.arange(len(labels)))
 
 
-def test_rows_of_one_image_share_a_label_where_no_group_says_otherwise():
-    shown = [("a.png",), ("b.png",), ("a.png",), ("a.png", "b.png"), ("a.png",), (), ()]
-    groups = [None, None, None, None, "g", "g", None]
-    rows = [
-        Row(str(i), images=tuple(map(Path, names)), group=group)
-        for i, (names, group) in enumerate(zip(shown, groups, strict=True))
+def test_rows_of_one_image_share_a_label_where_no_group_says_otherwise(tmp_path):
+    shown = ["a.png", "b.png", "a.png", ["a.png", "b.png"], "a.png", None, None, ["a.png", "b.png"]]
+    groups = [None, None, None, None, "g", "g", None, None]
+    lines = [
+        {"source": "a dog"} | ({"image": names} if names else {}) | ({"group": group} if group else {})
+        for names, group in zip(shown, groups, strict=True)
     ]
-    labels = [label for _, label in labelled(rows)]
-    assert [labels.index(label) for label in labels] == [0, 1, 0, 3, 4, 4, 6]
-    by_group = [label for _, label in labelled(rows, by_image=False)]
-    assert [by_group.index(label) for label in by_group] == [0, 1, 2, 3, 4, 4, 6]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    labels = [label for _, label in labelled(RowFile(tmp_path / "rows.jsonl"))]
+    assert [labels.index(label) for label in labels] == [0, 1, 0, 3, 4, 4, 6, 3]
