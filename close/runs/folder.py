@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from close.data.shards import open_rows
 from close.errors import DataError, MissingError, OutputExistsError, shown
 from close.io.files import nan_as_null, write_json, write_text
 from close.io.jobs import clear, is_temporary
+from close.io.keys import file_key
 from close.io.places import place_of
 from close.io.plain import read_plain, read_yaml
 from close.io.record import code_sums
@@ -85,7 +89,8 @@ def is_finished(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) 
     """Make sure that the folder is free, or this run's; True where that is finished already.
 
     Raises:
-        OutputExistsError: something else is there, or a run that is neither to be resumed nor to be overwritten.
+        OutputExistsError: something else is there, a run that is neither to be resumed nor to be overwritten, or one that was
+            trained on what has changed since.
     """
     if not folder.exists() or (folder.is_dir() and all(map(is_temporary, _files(folder)))):
         return False
@@ -106,8 +111,33 @@ def is_finished(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) 
         )
     if (started or {}).get("replacing") or not (folder / RUN_FILE).is_file():
         return False
+    if changed := _changed(folder, recipe):
+        raise OutputExistsError(
+            f"{folder} is finished, and {changed} has changed since it was trained: replace it with --overwrite, or choose "
+            "another output"
+        )
     _tidy(folder)  # perhaps killed before it had
     return True
+
+
+def _changed(folder: Path, recipe: Recipe) -> Path | None:
+    """The first data file of a finished run that is there, and is another one now."""
+    known = read_plain(folder / RUN_FILE).get("train")
+    for part, about in zip(recipe.parts(), known if isinstance(known, list) else (), strict=False):
+        sha256 = about.get("sha256") if isinstance(about, dict) else None
+        if (
+            sha256
+            and part.train.exists()
+            and sha256 != _sum(part.train, file_key(part.train), str(recipe.data.columns))
+        ):
+            return part.train
+    return None
+
+
+@cache
+def _sum(path: Path, key: int, columns: str) -> str:
+    """SHA-256 of a data file; once for all runs of a sweep, as long as its `file_key` is the same."""
+    return open_rows(path, ast.literal_eval(columns)).sha256
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -145,8 +175,9 @@ def _different(folder: Path, recipe: Recipe, started: dict[str, Any]) -> list[st
     given, theirs = recipe.dump(), upgraded(theirs)
     ours = portable(given, folder)
     defaults = {key: field.get_default(call_default_factory=True) for key, field in Recipe.model_fields.items()}
-    if isinstance(training := theirs.get("training"), dict):  # of before a setting was there
-        theirs["training"] = defaults["training"].model_dump(mode="json") | training
+    for name in ("data", "training"):  # of before a setting was there
+        if isinstance(section := theirs.get(name), dict):
+            theirs[name] = defaults[name].model_dump(mode="json") | section
     # runs of before keep places as they were given
     return [key for key in ours if theirs.get(key, defaults[key]) not in (ours[key], given[key])]
 

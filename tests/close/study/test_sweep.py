@@ -16,6 +16,7 @@ from close.evaluation.images import select_rows
 from close.evaluation.scores import score_rows
 from close.runs.evaluate import evaluate, evaluated
 from close.runs.pipeline import load
+from close.runs.recipe import Recipe
 from close.study.arms import Arm, arms_of, merged, own_adapter, settings_of
 from close.study.export import csv_of, latex_of, table_of
 from close.study.results import interval, plot, summarise
@@ -618,3 +619,9 @@ def test_two_data_sets_of_one_name_have_an_evaluation_each(recipe, rows, tmp_pat
     place = evaluate(run, changed)["folder"]
     changed.write_text("".join(changed.read_text().splitlines(keepends=True)[:3]))
     assert evaluate(run, changed)["folder"] == place  # the same file, which has changed
+
+
+def test_a_key_that_came_later_leaves_runs_their_names(tmp_path):
+    """Or a sweep of before would train every arm again; what is named was made before `max_new_tokens` and `data.val_images`."""
+    base = Recipe.model_validate({"data": {"train": "a.jsonl"}, "seed": 3})
+    assert run_folder(base, Arm("x", {}), 0, tmp_path)[1] == tmp_path / "runs" / "x-0-f395ce77a8"

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+import yaml
 from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
@@ -668,3 +669,23 @@ class TestLanguageModel:
             train(recipe(language_model=str(copy)), tmp_path / "run")
         assert str(copy) in str(told.value)
         assert os.listdir(tmp_path) == ["bart"]
+
+
+def test_a_finished_run_of_other_data_is_told(recipe, captions, tmp_path):
+    made = recipe({"max_steps": 1}, data={"train": str(captions)})
+    run, before = train(made, tmp_path / "run"), captions.read_bytes()
+    captions.write_bytes(before + b'{"source": "one more", "target": "one more"}\n')
+    with pytest.raises(OutputExistsError, match=f"{captions.name} has changed since it was trained"):
+        train(made, run, resume=True)
+    captions.write_bytes(before)
+    assert train(made, run, resume=True) == run
+    captions.unlink()  # data may go when a run is done
+    assert train(made, run, resume=True) == run
+
+
+def test_a_run_of_before_a_key_was_there_goes_on(recipe, tmp_path):
+    run = train(recipe({"max_steps": 1}), tmp_path / "run")
+    values = yaml.safe_load((run / "recipe.yaml").read_text())
+    del values["data"]["val_images"]
+    (run / "recipe.yaml").write_text(yaml.safe_dump(values))
+    assert train(recipe({"max_steps": 1}), run, resume=True) == run
