@@ -19,6 +19,7 @@ second for ten million rows), and each block of vectors is verified when it is f
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -290,7 +291,7 @@ class EmbeddingTable:
             texts: what was embedded, so that training finds the vectors by text.
         Raises:
             DataError: not (N, D), or a row is zero or not finite (named).
-            OutputExistsError: the folder is there already.
+            OutputExistsError: the folder is there already, and holds something else.
         """
         rows: Any = np.asarray(vectors) if not isinstance(vectors, (str, Path)) else _mapped(Path(vectors))
         if len(rows.shape) != 2 or not rows.shape[0]:
@@ -304,9 +305,13 @@ class EmbeddingTable:
 
         from close.vectors.build import TableBuilder
 
-        def encode(positions: NDArray[np.int64]) -> tuple[NDArray[np.float32], dict[int, str]]:
-            return np.asarray(rows[positions], dtype=np.float32), {}
+        def encode(positions: Any) -> tuple[NDArray[np.float32], dict[int, str]]:
+            return np.ascontiguousarray(rows[positions], dtype=np.float32), {}
 
+        digest = hashlib.sha256()
+        for start in range(0, len(rows), CHUNK):
+            digest.update(memoryview(encode(slice(start, start + CHUNK))[0]))
         about = {"encoder": encoder, "fingerprint": fingerprint, "modality": modality, "dim": rows.shape[1]}
+        about |= {"sha256": digest.hexdigest()}
         builder = TableBuilder(folder, about, distinct=False, of_rows=False)
         return builder.build(zip(names, keys, strict=True), encode)

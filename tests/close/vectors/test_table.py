@@ -232,6 +232,14 @@ def test_numpy_and_back(tmp_path, dtype):
     assert np.allclose(again[:], table[:], atol=1e-6)
 
 
+def test_other_vectors_are_not_taken_for_those_that_are_there(tmp_path):
+    first, second = np.random.default_rng(0).normal(size=(2, 10, 4))
+    kept = EmbeddingTable.from_numpy(first, tmp_path / "t")
+    assert np.array_equal(EmbeddingTable.from_numpy(first, tmp_path / "t")[:], kept[:])
+    with pytest.raises(OutputExistsError, match="holds something else"):
+        EmbeddingTable.from_numpy(second, tmp_path / "t")
+
+
 def test_wrong_arrays(tmp_path):
     for wrong in (np.ones(3), np.ones((0, 3)), np.ones((2, 3, 4))):
         with pytest.raises(DataError, match=r"embeddings are \(N, D\)"):
