@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,7 +70,8 @@ class OpenClipEncoder(ContrastiveEncoder):
             self._trims = trims(model)
         self.context = getattr(self.tokenizer, "context_length", None)
         if Path(reference).is_dir() and reference in name:  # the package has some of its own, which never change
-            self.reading = repr(self.transform)
+            config = open_clip.get_model_config(model_name)
+            self.reading = f"{self.transform!r} {json.dumps(config, sort_keys=True)}"
         if quick:  # the same weights and another activation: vectors of before must not be taken for these
             self.fingerprint = hashlib.sha256(f"{self.fingerprint} QuickGELU".encode()).hexdigest()[:32]
 

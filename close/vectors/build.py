@@ -371,6 +371,7 @@ def images_of(rows: Iterable[Row]) -> list[tuple[str, Path]]:
 
 
 def _about(encoder: ContrastiveEncoder, modality: Modality, batch_size: int) -> dict[str, Any]:
+    reading = {"reading": hashlib.sha256(encoder.reading.encode()).hexdigest()} if encoder.reading else {}
     return {
         "encoder": encoder.name,
         "fingerprint": encoder.fingerprint,
@@ -378,4 +379,5 @@ def _about(encoder: ContrastiveEncoder, modality: Modality, batch_size: int) -> 
         "dim": encoder.embed_dim,
         "precision": encoder.precision,
         "batch_size": batch_size,
+        **reading,
     }
