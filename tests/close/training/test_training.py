@@ -672,6 +672,7 @@ class TestLanguageModel:
 
 
 def test_a_finished_run_of_other_data_is_told(recipe, captions, tmp_path):
+    captions = Path(shutil.copy(captions, tmp_path))
     made = recipe({"max_steps": 1}, data={"train": str(captions)})
     run, before = train(made, tmp_path / "run"), captions.read_bytes()
     captions.write_bytes(before + b'{"source": "one more", "target": "one more"}\n')
