@@ -148,7 +148,7 @@ def caption(
     if out is None:
         told = _printed(say(many), as_json, n)
     else:
-        with _file(out, Path(model.name), many, source, settings | model.memory.setting) as results:
+        with _file(out, model, many, source, settings | model.memory.setting) as results:
             told = _written(results, say, many, "vectors" if source else model.encoder.items)
             results.finish()
             show(f"{out}: {len(many)} rows")
@@ -242,24 +242,34 @@ def _sayer(model: CloseCaptioner, spread: Any, settings: dict[str, Any]) -> Call
 
 
 def _file(
-    out: Path, run: Path, items: Sequence[Any], source: VectorItems | None, settings: dict[str, Any]
+    out: Path, model: CloseCaptioner, items: Sequence[Any], source: VectorItems | None, settings: dict[str, Any]
 ) -> AbstractContextManager[ResultFile]:
     """The file of results, open for what it lacks."""
     from close.io.keys import file_key, files_key
     from close.io.results import ResultFile
-    from close.runs.confidence import calibration_sums, run_sum
+    from close.runs.confidence import calibration_sums
     from close.runs.items import item_files, item_name
 
     given = [written(source.rows.path), source.modality, *map(str, items)] if source else list(map(item_name, items))
     names = hashlib.sha256("\n".join(given).encode()).hexdigest()
-    made_by = {"run": str(run), "run_sha256": run_sum(run)}
-    about = {**made_by, "items": names, **settings, **calibration_sums(run)}
+    about = {**_made_by(model, source), "items": names, **settings, **calibration_sums(model.name)}
     keys = (
         [file_key(source.rows.path)] * len(items)
         if source
         else [files_key([Path(file) for file in item_files(item)]) for item in items]
     )
     return ResultFile(out, about, unit=int(settings["batch_size"]), keys=keys)()
+
+
+def _made_by(model: CloseCaptioner, source: VectorItems | None) -> dict[str, Any]:
+    """What decides a text beside its item and what is asked: the run, how it searches, and what numbers are computed in."""
+    from close.runs.folder import RUN_FILE
+
+    run, numbers = Path(model.name), [model.precision, str(model.model.prefix.weight.dtype)]
+    numbers += [] if source else [model.encoder.precision]
+    files = (run / name for name in (RUN_FILE, "generation_config.json"))
+    sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
+    return {"run": str(run), "precision": numbers, **sums}
 
 
 class _Told:

@@ -34,7 +34,7 @@ class Job:
         self.notes = target.with_name(target.name + ".partial.json")
         found = read_json(self.notes) if self.notes.is_file() else {}
         self.found: dict[str, Any] = found if isinstance(found, dict) else {}
-        self.goes_on = bool(self.found) and self.about.items() <= self.found.items()
+        self.goes_on = self.found.get("about") == self.about
 
     def check(self, *, overwrite: bool = False) -> None:
         """Make sure that the target is free, or this job's.
@@ -46,9 +46,14 @@ class Job:
         if self.target.exists() and not (overwrite or own):
             raise OutputExistsError(f"{self.target} exists; choose another output, or remove it")
 
+    def other(self) -> str:
+        """In what the job that was found is another one."""
+        begun = self.found.get("about", {})
+        return "other " + ", ".join(key for key in self.about | begun if self.about.get(key) != begun.get(key))
+
     def note(self, **more: Any) -> None:
         """Keep what decides the job, and more, for the next time."""
-        write_json(self.notes, self.about | more)
+        write_json(self.notes, {"about": self.about, **more})
 
     def publish(self) -> None:
         """Give the target its name, if it hasn't got it."""
@@ -81,7 +86,9 @@ def job(
         work = Job(target, about)
         work.check(overwrite=overwrite)
         if continues and work.found and not work.goes_on:
-            raise OutputExistsError(f"{work.partial} was begun by another job; remove it, or choose another output")
+            raise OutputExistsError(
+                f"{work.partial} was begun by another job ({work.other()}); give the same, remove it, or choose another output"
+            )
         if not (continues and work.goes_on):
             work.clear()
             if not work.goes_on:

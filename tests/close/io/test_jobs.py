@@ -62,8 +62,13 @@ def test_what_another_job_has_begun(tmp_path):
         work.partial.write_text("half")
         raise KeyboardInterrupt
     with (
-        pytest.raises(OutputExistsError, match=r"out\.partial was begun by another job"),
+        pytest.raises(OutputExistsError, match=r"out\.partial was begun by another job \(other run\)"),
         job(tmp_path / "out", {"run": 2}, "is being made", continues=True),
+    ):
+        pass
+    with (
+        pytest.raises(OutputExistsError, match=r"out\.partial was begun by another job \(other run\)"),
+        job(tmp_path / "out", {}, "is being made", continues=True),  # less asked is something else
     ):
         pass
     with job(tmp_path / "out", {"run": 1}, "is being made", continues=True) as work:

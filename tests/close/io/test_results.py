@@ -146,3 +146,44 @@ def test_samples_go_on_as_they_would_have(cli, run, pictures, tmp_path, monkeypa
     assert cli(*command, tmp_path / "fresh.jsonl").code == 0
     assert (tmp_path / "new.jsonl").read_bytes() == (tmp_path / "fresh.jsonl").read_bytes()
     assert len({row["text"] for row in lines(tmp_path / "whole.jsonl")}) > 3
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        (("--n", 2, "--num-beams", 2, "--rerank", "clip"), (), "num_beams, n, rerank"),
+        (("--precision", "bf16"), ("--precision", "fp32"), "precision"),
+        ((), "search", "generation_config.json"),
+    ],
+)
+def test_a_file_holds_what_is_made_alike(cli, run, tiny_encoder, pictures, tmp_path, monkeypatch, before, now, told):
+    """An option that is dropped, another precision, another search that the run was given: none goes on with the file."""
+    place = shutil.copytree(run, tmp_path / "run")
+    command = (
+        "caption",
+        place,
+        pictures,
+        "--encoder",
+        tiny_encoder,
+        "--batch-size",
+        4,
+        "--out",
+        tmp_path / "out.jsonl",
+    )
+    write = ResultFile.write
+
+    def stopped(results: ResultFile, row: dict[str, Any]) -> None:
+        write(results, row)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultFile, "write", stopped)
+        assert cli(*command, *before).code == 130
+    if now == "search":
+        search = place / "generation_config.json"
+        search.write_text(json.dumps(json.loads(search.read_text()) | {"length_penalty": 1.5}))
+        now = ()
+    ran = cli(*command, *now)
+    assert (ran.code, len(ran.messages)) == (1, 1)
+    listed = ran.messages[0].partition("(other ")[2].partition(")")[0]
+    assert sorted(listed.split(", ")) == sorted(told.split(", "))
