@@ -27,8 +27,8 @@ def serve(
     queue: Annotated[
         int, typer.Option(min=1, help="Pictures that may wait; who comes then is told to come back.")
     ] = 256,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for an answer.")] = 60,
-    max_mb: Annotated[float, typer.Option(min=0.001, help="Megabytes of a request.")] = 32,
+    timeout: Annotated[float, typer.Option(min=0.1, max=86_400, help="Seconds for an answer.")] = 60,
+    max_mb: Annotated[float, typer.Option(min=0.001, max=1e6, help="Megabytes of a request.")] = 32,
     max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of a picture.")] = 50_000_000,
     device: Device = None,
     precision: Precision = "auto",
@@ -43,11 +43,13 @@ def serve(
     from close.serve import Limits
     from close.serve import serve as listen
 
+    size = int(max_mb * 1e6)
     limits = Limits(
         batch_size=batch_size,
         queue=queue,
         seconds=timeout,
-        bytes=int(max_mb * 1e6),
+        bytes=size,
+        held=max(Limits.held, 2 * size),
         pixels=max_pixels,
         items=min(64, queue),
     )

@@ -41,6 +41,8 @@ _log = logging.getLogger(__name__)
 Decode = Literal["tree", "score", "free"]
 """How an answer from a closed set is found: generated along a prefix tree, the likeliest of all, or generated freely."""
 
+TREES = 8
+"""Closed sets whose prefix trees are kept."""
 
 _SETTINGS = (
     "boxes",
@@ -321,9 +323,12 @@ class Answerer:
         return list(zip((text.strip() for text in texts), scores.tolist(), strict=True))
 
     def _tree(self, labels: tuple[str, ...]) -> LabelTree:
-        if labels not in self._trees:
-            self._trees[labels] = LabelTree(self.tokenizer, labels, self.model.kind)
-        return self._trees[labels]
+        """The tree of labels; the last few are kept, the one asked for last at the end."""
+        tree = self._trees.pop(labels, None) or LabelTree(self.tokenizer, labels, self.model.kind)
+        self._trees[labels] = tree
+        if len(self._trees) > TREES:
+            del self._trees[next(iter(self._trees))]
+        return tree
 
     def _scored(
         self,

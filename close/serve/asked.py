@@ -90,6 +90,8 @@ class Caption(Embed):
         _few("labels", len(self.labels or ()), limits.labels)
         _check_texts("context", self.contexts, limits)
         _check_texts("label", self.labels or (), limits)
+        room = max(map(len, self.labels or [""])) * len(self.labels or ())
+        _few("characters of labels, each as long as the longest", room, limits.label_characters)
         if any(not label.strip() for label in self.labels or ()):
             raise RefusedError(422, "a label is empty")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 from close.errors import CloseError, RecipeError
@@ -18,10 +19,11 @@ class Limits:
         queue: items that may be there at once, those at work included; what comes above it is refused (503).
         seconds: for an answer, from its request's end on. upload: seconds for a request to come in.
         bytes: of a request. held: bytes of all requests together. items: pictures or texts of a request.
-        candidates: candidates and beams. labels: of a request. characters: of a text.
+        candidates: candidates and beams. labels: of a request. characters: of a text. label_characters: of all labels of a
+            request, each counted as long as the longest, which is the room that it takes.
         pixels: of a picture, counted before it is decoded.
     Raises:
-        RecipeError: one of them is no number above 0.
+        RecipeError: one of them is no finite number above 0.
     """
 
     batch_size: int = 32
@@ -35,12 +37,15 @@ class Limits:
     candidates: int = 20
     labels: int = 1000
     characters: int = 10_000
+    label_characters: int = 100_000
     pixels: int = 50_000_000
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if not getattr(self, field.name) > 0:
-                raise RecipeError(f"a server's {field.name} is a number above 0, not {getattr(self, field.name)!r}")
+            if not 0 < getattr(self, field.name) < math.inf:
+                raise RecipeError(
+                    f"a server's {field.name} is a finite number above 0, not {getattr(self, field.name)!r}"
+                )
 
 
 class RefusedError(CloseError):

@@ -12,6 +12,7 @@ from pyarrow import parquet
 
 import close
 from close.errors import RecipeError, UnknownNameError
+from close.runs.answering import TREES
 from close.runs.pipeline import Candidate, CloseCaptioner
 
 
@@ -193,3 +194,12 @@ def test_a_label_that_is_given_twice_is_one(captioner, pictures, decode):
 def test_labels_that_are_none(captioner, pictures, labels, decode):
     with pytest.raises(RecipeError, match="labels"):
         captioner(next(pictures.iterdir()), labels=labels, decode=decode)
+
+
+def test_trees_of_a_few_closed_sets_are_kept(captioner, pictures):
+    photo = next(pictures.iterdir())
+    for number in range(TREES + 3):
+        captioner(photo, labels=["red", f"green {number}"])
+        captioner(photo, labels=["red", "blue"])
+    assert len(captioner._trees) == TREES
+    assert list(captioner._trees)[-2:] == [("red", f"green {TREES + 2}"), ("red", "blue")]

@@ -23,13 +23,16 @@ from asking import PATIENCE, Asking, Client, form, serving, wait_until
 from PIL import Image
 
 import close
+from close.errors import RecipeError
 from close.serve.limits import Limits
 from close.serve.server import _listening
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("fastapi"), reason="the serve extra is not installed")
 
 CHUNKS = b"30d40\r\n" + bytes(200_000) + b"\r\n1\r\nx\r\n0\r\n\r\n"
-LIMITS = Limits(bytes=200_000, queue=6, items=5, batch_size=4, labels=3, candidates=8, characters=200)
+LIMITS = Limits(
+    bytes=200_000, queue=6, items=5, batch_size=4, labels=3, candidates=8, characters=200, label_characters=300
+)
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +158,11 @@ def _strip() -> bytes:
         (422, "9 candidates: this server takes 8", {"texts": ["a"], "n": 9}),
         (422, "4 labels: this server takes 3", {"texts": ["a"], "labels": list("abcd")}),
         (422, "a label is empty", {"texts": ["a"], "labels": [" "]}),
+        (
+            422,
+            "402 characters of labels, each as long as the longest: this server takes 300",
+            {"texts": ["a"], "labels": ["a" * 134, "b", "c"]},
+        ),
         (422, "6 images and texts: this server takes 5", {"texts": ["a"] * 6}),
         (422, "201 characters", {"texts": ["a" * 201]}),
         (422, "a text is empty", {"texts": ["a", " "]}),
@@ -376,3 +384,22 @@ def test_what_it_can_not_begin_is_told_in_a_line(told, pair, tmp_path):
     done = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 1
     assert done.stderr == "error: close serve needs fastapi: pip install 'close-toolkit[serve]'\n"
+
+
+@pytest.mark.parametrize("option", ["--max-mb", "--timeout"])
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_limits_are_finite(refused, option, value):
+    assert f"Invalid value for '{option}': Input should be" in refused("serve", "run", option, value)
+
+
+def test_limits_of_ones_own_are_finite():
+    with pytest.raises(RecipeError, match="a server's seconds is a finite number above 0, not inf"):
+        Limits(seconds=float("inf"))
+
+
+@pytest.mark.parametrize(("megabytes", "together"), [(32, 512 * 2**20), (600, 1_200_000_000)])
+def test_there_is_room_for_two_of_the_largest_requests(cli, monkeypatch, megabytes, together):
+    given = []
+    monkeypatch.setattr("close.serve.serve", lambda runs, limits, **settings: given.append(limits))
+    assert cli("serve", "run", "--max-mb", megabytes).code == 0
+    assert [(limits.bytes, limits.held) for limits in given] == [(megabytes * 1_000_000, together)]
