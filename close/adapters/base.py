@@ -15,12 +15,12 @@ from torch.nn import functional as F
 
 from close.adapters.advised import Advised
 from close.adapters.noise import RowNoise
+from close.adapters.rows import Adapted, Checked, unit_rows
 from close.data.rows import Modality
 from close.errors import DataError, MismatchError, NotFittedError, RecipeError
 from close.io.plain import walked
 from close.registry import Registry, unknown_name
-from close.vectors.blocks import as_tensor
-from close.vectors.checked import refuse_bad_rows
+from close.vectors.open import differing_ids
 
 __all__ = [
     "ADAPTERS",
@@ -123,21 +123,22 @@ class GapAdapter(nn.Module):
         """Learn from embeddings what `needs` names; returns self.
 
         Args:
-            text, image: (N, dim) and (M, dim) unit rows: array, tensor or `EmbeddingTable`; N = M and paired by row
-                where `needs` is "paired".
+            text, image: (N, dim) and (M, dim): array or tensor, whose rows are brought to unit length, or `EmbeddingTable`;
+                N = M and paired by row where `needs` is "paired".
             groups: (N,) labels of the texts: captions of one image share theirs.
             quiet: do not log what was learnt, nor warn that data are few.
         Raises:
             DataError: data that `needs` names is not given, or is too little.
             MismatchError: widths differ, or pairs or groups are of different lengths.
         """
+        text, image = (
+            unit_rows(rows, f"adapter {self.name!r}: {side}") for side, rows in (("text", text), ("image", image))
+        )
         self._check_fit(text, image, groups)
         self.learn(Checked(text, "text", self.name, groups), Checked(image, "image", self.name))
         self.fitted.fill_(True)
         if not quiet and self.wants:
-            self._tell(
-                min((len(rows), side) for side, rows in (("text", text), ("image", image)) if side in self.wants)
-            )
+            self._tell(text, image)
         return self
 
     def learn(self, text: Any, image: Any) -> None:
@@ -146,15 +147,15 @@ class GapAdapter(nn.Module):
         What is worth telling goes into `learnt`, plain values, and in one line into `told`, which `cautions` where data are few.
         """
 
-    def _tell(self, least: tuple[int, str]) -> None:
-        """One line on what was learnt, if there is one; a warning where it was learnt from too little."""
-        lines = [self.told] if self.told else []
-        if least[0] < self.trusted:
-            few = f"{least[0]} {least[1]} rows are few, and may do harm: it is to be trusted from {self.trusted} on"
-            lines.append(f"{few} (experiments/shared)")
-        level = logging.WARNING if self.cautions or least[0] < self.trusted else logging.INFO
-        if lines:
-            _log.log(level, "adapter %r: %s", self.name, "; ".join(lines))
+    def _tell(self, text: Any, image: Any) -> None:
+        """One line on what was learnt, if there is one; a warning where it was learnt from too little, or pairs look odd."""
+        rows, side = min((len(rows), side) for side, rows in (("text", text), ("image", image)) if side in self.wants)
+        few = f"{rows} {side} rows are few, and may do harm: it is to be trusted from {self.trusted} on (experiments/shared)"
+        few = few if rows < self.trusted else ""
+        odd = differing_ids(text, image) if self.needs == "paired" else ""
+        if told := "; ".join(filter(None, (self.told, few, odd))):
+            level = logging.WARNING if self.cautions or few or odd else logging.INFO
+            _log.log(level, "adapter %r: %s", self.name, told)
 
     def _check_fit(self, text: Any, image: Any, groups: Any) -> None:
         wanted = _WANTED[self.needs]
@@ -221,41 +222,6 @@ class GapAdapter(nn.Module):
         return {self.name: dict(self.options)} if self.options else self.name
 
 
-class Checked:
-    """Rows that must be finite and not zero, checked block by block as they are read."""
-
-    def __init__(self, rows: Any, side: Modality, adapter: str, groups: Any = None) -> None:
-        self.rows, self.side, self.adapter, self.groups = rows, side, adapter, groups
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(N, D)."""
-        return tuple(self.rows.shape)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: Any) -> Tensor:
-        x = as_tensor(self.rows[index]).cpu()
-        refuse_bad_rows(x.detach().norm(dim=-1).numpy(), index, f"adapter {self.adapter!r}: {self.side}")
-        return x
-
-
-class Adapted:
-    """Embeddings seen through a stage, block by block: what the next stage of a chain is fitted on."""
-
-    def __init__(self, rows: Any, stage: GapAdapter, side: Modality) -> None:
-        self.rows, self.stage, self.side = rows, stage, side
-        self.shape = rows.shape
-
-    def __len__(self) -> int:
-        return int(self.shape[0])
-
-    def __getitem__(self, index: Any) -> Tensor:
-        x = self.stage.side(as_tensor(self.rows[index]), self.side)
-        return F.normalize(x, dim=-1) if self.stage.renorm else x
-
-
 class Chain(GapAdapter):
     """Stages one after the other; raw vectors in between, unit rows at the end."""
 
@@ -287,6 +253,9 @@ class Chain(GapAdapter):
 
     def fit(self, *, text: Any = None, image: Any = None, groups: Any = None, quiet: bool = False) -> GapAdapter:
         """Fit the stages in turn, each on what the stages before it make of the data (noise left out)."""
+        text, image = (
+            unit_rows(rows, f"adapter {self.name!r}: {side}") for side, rows in (("text", text), ("image", image))
+        )
         for stage in self.members:
             if not stage.is_fitted:
                 stage.fit(text=text, image=image, groups=groups, quiet=quiet)

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from close.adapters.base import Adapted, Chain, GapAdapter, build_adapter, refuse_endless, split_spec
+from close.adapters.base import Chain, GapAdapter, build_adapter, refuse_endless, split_spec
+from close.adapters.rows import Adapted
 from close.adapters.storage import load_adapter, read_adapter_info, save_adapter
 from close.data.rows import Modality, RowFile
 from close.data.shards import open_rows
@@ -143,7 +144,7 @@ def check_tables(spec: Any, encoder: Callable[[], Any]) -> None:
         fit = split_spec(spec)[1].get("fit") or {}
         for side in ("text", "image"):
             if side in fit:
-                check_rows(f"{side} table {fit[side]}", _opened(fit[side]), encoder())
+                check_rows(f"{side} table {fit[side]}", _opened(fit[side], side), encoder())
 
 
 def _of_another_width(place: Any, adapter: GapAdapter, dim: int) -> MismatchError:
@@ -235,8 +236,8 @@ def fit_adapter(
         OutputExistsError: `out` is there already.
     """
     check_adapter(spec)
-    tables = {side: open_vectors(path) for side, path in (("text", text), ("image", image)) if path is not None}
-    labels = None if groups is None or text is None else group_labels(open_rows(groups), _opened(text))
+    tables = {side: _opened(path, side) for side, path in (("text", text), ("image", image)) if path is not None}
+    labels = None if groups is None or text is None else group_labels(open_rows(groups), tables["text"])
     if not tables:
         raise RecipeError("an adapter is fitted on embeddings: give --text, --image or both")
     if pairs is not None:
@@ -282,7 +283,7 @@ def _resolve(
     if fit is not None:
         sides = {side: _rows(fit[side], side, fingerprint, before) for side in fit if side != "groups"}
         if "groups" in fit and "text" in fit:
-            sides["groups"] = group_labels(rows(fit["groups"]), _opened(fit["text"]))
+            sides["groups"] = group_labels(rows(fit["groups"]), _opened(fit["text"], "text"))
         elif adapter.needs == "groups" and groups is not None and fit.get("text") is text:
             sides["groups"] = groups()
         adapter.fit(**sides)
@@ -304,16 +305,21 @@ def _stage(spec: Any, dim: int) -> tuple[GapAdapter, Mapping[str, Any] | None]:
 
 
 def _rows(source: Any, side: str, fingerprint: str | None, before: Sequence[GapAdapter]) -> Any:
-    rows = _opened(source)
+    rows = _opened(source, side)
     of = (getattr(rows, "encoder", None), getattr(rows, "fingerprint", None))
     check_encoder(f"{side} table {source}", *of, "the run", None, fingerprint)
     for stage in before:
+        if not stage.is_fitted:
+            raise RecipeError(
+                f"a `fit` of {source} sees it through adapter {stage.name!r} before it, which is not fitted: give that one a fit "
+                f"too ({stage.how_to_fit()}), or neither"
+            )
         rows = Adapted(rows, stage, "text" if side == "text" else "image")
     return rows
 
 
-def _opened(source: Any) -> Any:
-    return source if hasattr(source, "shape") else open_vectors(source)
+def _opened(source: Any, side: str) -> Any:
+    return source if hasattr(source, "shape") else open_vectors(source, "text" if side == "text" else "image")
 
 
 def is_load(spec: Any) -> bool:

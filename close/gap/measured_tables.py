@@ -13,7 +13,7 @@ from close.gap.adapted import adapt
 from close.gap.measure import GapReport, measure_modalities
 from close.gap.modalities import Modalities
 from close.gap.pairing import Pairing, read_pairs, side_by_side
-from close.vectors.open import check_encoder, open_vectors
+from close.vectors.open import check_encoder, differing_ids, open_vectors
 
 __all__ = ["MeasuredTables", "measure_tables", "to_json"]
 
@@ -117,14 +117,8 @@ def _remark(text: Any, image: Any, found: Pairing) -> dict[str, str]:
         return {
             "pairs": f"{found.left_out} sources or images of the file have no vector in the tables and are left out"
         }
-    if found.pairs is not None or text.ids is None or image.ids is None:
-        return {}
-    for row, (t, v) in enumerate(zip(text.ids, image.ids, strict=False)):
-        if t != v:
-            return {
-                "pairs": f"paired by row, though ids differ: row {row} is {t!r} and {v!r}; --pairs says which belong together"
-            }
-    return {}
+    remark = differing_ids(text, image) if found.pairs is None else ""
+    return {"pairs": remark} if remark else {}
 
 
 def to_json(measured: Sequence[MeasuredTables]) -> str:

@@ -86,7 +86,7 @@ def side_by_side(per_image: int, text: Any, image: Any) -> Pairing:
 
 def read_index(path: Path, text: Path, image: Path) -> Ints:
     """(P, 2) text and image rows of two tables or `.npy` files that belong together; see `read_pairs`."""
-    pairs = read_pairs(path, open_vectors(text), open_vectors(image)).pairs
+    pairs = read_pairs(path, open_vectors(text, "text"), open_vectors(image, "image")).pairs
     assert isinstance(pairs, np.ndarray)
     return pairs
 

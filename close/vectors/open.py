@@ -16,7 +16,7 @@ from close.vectors.checked import refuse_bad_rows
 from close.vectors.parts import JoinedArrays, find_parts, has_parts
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["NpyVectors", "Picked", "RowVectors", "check_encoder", "check_rows", "open_vectors"]
+__all__ = ["NpyVectors", "Picked", "RowVectors", "check_encoder", "check_rows", "differing_ids", "open_vectors"]
 
 _log = logging.getLogger(__name__)
 
@@ -129,6 +129,15 @@ def open_vectors(path: Any, modality: Modality | None = None) -> Any:
     if place.suffix.lower() != ".npy":
         raise DataError(f"{place}: not a plain .npy array; embeddings are a table's folder, or .npy files")
     return NpyVectors(place)
+
+
+def differing_ids(text: Any, image: Any) -> str:
+    """A remark on two tables that are paired by row, where their ids say otherwise; of tables without ids, nothing."""
+    ids = (getattr(side, "ids", None) for side in (text, image))
+    for row, (t, v) in enumerate(zip(*(side or () for side in ids), strict=False)):
+        if t != v:
+            return f"paired by row, though ids differ: row {row} is {t!r} and {v!r}; --pairs says which belong together"
+    return ""
 
 
 def check_encoder(

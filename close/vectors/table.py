@@ -310,7 +310,7 @@ class EmbeddingTable:
 
         digest = hashlib.sha256()
         for start in range(0, len(rows), CHUNK):
-            digest.update(memoryview(encode(slice(start, start + CHUNK))[0]))
+            digest.update(encode(slice(start, start + CHUNK))[0].tobytes())
         about = {"encoder": encoder, "fingerprint": fingerprint, "modality": modality, "dim": rows.shape[1]}
         about |= {"sha256": digest.hexdigest()}
         builder = TableBuilder(folder, about, distinct=False, of_rows=False)

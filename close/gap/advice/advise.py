@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +18,11 @@ from close.gap.advice.halves import LEAST
 from close.gap.advice.recommend import recommend
 from close.gap.pairing import read_pairs
 from close.vectors.groups import group_labels
-from close.vectors.open import check_encoder
+from close.vectors.open import check_encoder, differing_ids
 
 __all__ = ["advise", "to_yaml"]
+
+_log = logging.getLogger(__name__)
 
 FITTED = "adapters/advised"
 """Where the lines expect an adapter that a recipe can't fit by itself."""
@@ -73,6 +76,8 @@ def advise(
     if pairs and images is not None:
         found = read_pairs(pairs, texts, images)
         index, labels = found.pairs, labels if labels is not None else found.groups
+    if index is None and images is not None and (remark := differing_ids(texts, images)):
+        _log.warning("%s", remark)
     advice = recommend(
         texts,
         images,

@@ -9,6 +9,7 @@ from scipy.linalg import sqrtm
 from sklearn.linear_model import LinearRegression, Ridge
 
 from close.adapters import ADAPTERS, Chain, RowNoise, build_adapter, cosine_to_std, row_seeds
+from close.adapters.rows import Adapted
 from close.adapters.shared import group_blocks
 from close.errors import DataError, MismatchError, NotFittedError, RecipeError, UnknownNameError
 from close.vectors.moments import covariance
@@ -43,6 +44,11 @@ def probe():
     return make_pairs(50, seed=9)
 
 
+def raw(rows):
+    """Rows of the length that they are, as a stage before makes them."""
+    return Adapted(rows, build_adapter("none", DIM), "text")
+
+
 def fitted(spec, pairs, dim=DIM):
     adapter = build_adapter(spec, dim)
     return adapter.fit(text=pairs[0], image=pairs[1], groups=GROUPS[: len(pairs[0])])
@@ -69,6 +75,15 @@ def test_mean_shift(pairs, probe, scale):
     adapter = fitted({"mean_shift": {"scale": scale}}, pairs)
     close_to(run(adapter, probe[0]), unit(probe[0] + scale * (image.mean(0) - text.mean(0))))
     close_to(run(adapter, probe[1], "image"), probe[1])
+
+
+@pytest.mark.parametrize("as_given", [lambda rows: 10 * rows, lambda rows: torch.from_numpy(10 * rows).double()])
+def test_arrays_of_any_length_are_brought_to_unit_length(pairs, as_given):
+    text, image = pairs
+    expected = build_adapter(["centring", "mean_shift"], text.shape[1]).fit(text=text, image=image).state_dict()
+    found = build_adapter(["centring", "mean_shift"], text.shape[1]).fit(text=as_given(text), image=as_given(image))
+    for name, value in found.state_dict().items():
+        assert torch.allclose(value, expected[name], atol=1e-5), name
 
 
 def test_mean_shift_makes_the_raw_means_meet(pairs):
@@ -117,7 +132,7 @@ def test_moments(pairs, probe):
 def test_moments_keeps_the_scale_of_a_constant_dimension(pairs):
     text = pairs[0].copy()
     text[:, 3] = 0.25
-    adapter = fitted("moments", (text, pairs[1]))
+    adapter = fitted("moments", (raw(text), pairs[1]))
     assert adapter.ratio[3] == 1
     assert adapter.ratio.isfinite().all()
 
@@ -212,7 +227,7 @@ def test_shared_finds_what_the_captions_have_in_common():
     content, wording = rng.normal(size=(4000, 1, DIM)), rng.normal(size=(4000, 5, DIM))
     content[:, :, DIM // 2 :] = 0
     text = (content + wording).reshape(-1, DIM)
-    adapter = build_adapter({"shared": {"alpha": 0}}, DIM).fit(text=text, groups=np.repeat(np.arange(4000), 5))
+    adapter = build_adapter({"shared": {"alpha": 0}}, DIM).fit(text=raw(text), groups=np.repeat(np.arange(4000), 5))
     np.testing.assert_allclose(adapter.matrix.numpy(), np.diag([0.5] * 8 + [0] * 8), atol=0.02)
 
 
@@ -238,7 +253,7 @@ def test_procrustes_finds_a_rotation_again(probe):
     text, _ = make_pairs(300)
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(DIM, DIM)))[0]
     shift = np.linspace(-1, 1, DIM)
-    adapter = fitted({"linear": {"method": "procrustes"}}, (text, (text @ turn + shift).astype(np.float32)))
+    adapter = fitted({"linear": {"method": "procrustes"}}, (text, raw((text @ turn + shift).astype(np.float32))))
     np.testing.assert_allclose(adapter.matrix, turn, atol=1e-5)
     np.testing.assert_allclose(adapter.bias, shift, atol=1e-5)
 

@@ -37,7 +37,8 @@ def rows():
 def folder(rows, tmp_path):
     """Tables of one encoder, an image table of another, and plain arrays."""
     for name, values, weights in (("text", rows[0], "aaaa"), ("image", rows[1], "aaaa"), ("other", rows[1], "bbbb")):
-        EmbeddingTable.from_numpy(values, tmp_path / name, encoder=f"encoder-{weights}", fingerprint=weights)
+        about = {"encoder": f"encoder-{weights}", "fingerprint": weights}
+        EmbeddingTable.from_numpy(values, tmp_path / name, modality="text" if name == "text" else "image", **about)
         np.save(tmp_path / f"{name}.npy", values)
     return tmp_path
 
@@ -70,6 +71,38 @@ def test_stages_are_fitted_on_what_the_stages_before_make(folder):
     whole.fit(**{side: open_vectors(file) for side, file in files.items()})
     assert chain.spec() == whole.spec()
     assert same(chain, whole)
+
+
+def test_tables_of_the_wrong_side_are_refused(folder):
+    swapped = {"text": folder / "image", "image": folder / "text"}
+    for fit in (
+        lambda: resolve_adapter({"mean_shift": {"fit": swapped}}, DIM, "aaaa"),
+        lambda: fit_adapter("mean_shift", folder / "A", **swapped),
+    ):
+        with pytest.raises(MismatchError, match=r"image holds image embeddings, but is given as --text"):
+            fit()
+
+
+def test_a_stage_is_not_fitted_through_one_that_is_not_fitted(folder):
+    tables = {"text": folder / "text", "image": folder / "image"}
+    with pytest.raises(RecipeError, match="adapter 'centring' before it, which is not fitted"):
+        fit_adapter(["centring", {"mean_shift": {"fit": tables}}], folder / "A", **tables)
+    both = fit_adapter([{"centring": {"fit": tables}}, {"mean_shift": {"fit": tables}}], folder / "A", **tables)
+    assert float(both.members[1].state_dict()["shift"].norm()) < 1e-5
+
+
+def test_pairs_by_row_whose_ids_differ_are_told(folder, rows, caplog):
+    names = [f"r{i}" for i in range(60)]
+    EmbeddingTable.from_numpy(rows[0], folder / "T", ids=names)
+    EmbeddingTable.from_numpy(rows[1], folder / "V", modality="image", ids=names[::-1])
+    told = "paired by row, though ids differ: row 0 is 'r0' and 'r59'"
+    fit_adapter(["none", "linear"], folder / "A", text=folder / "T", image=folder / "V")
+    assert told in caplog.text
+    caplog.clear()
+    by_id = np.stack((np.arange(60), np.arange(60)[::-1]), axis=1)
+    fit_adapter("linear", folder / "B", text=folder / "T", image=folder / "V", pairs=by_id)
+    fit_adapter("mean_shift", folder / "C", text=folder / "T", image=folder / "V")
+    assert told not in caplog.text
 
 
 def test_load_in_a_recipe(folder, rows):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from close.cli.gap import register
 from close.errors import CloseError, DataError, MismatchError, MissingError, RecipeError
 from close.gap import measure_gap
-from close.gap.pairing import read_pairs
+from close.gap.pairing import read_index, read_pairs
 from close.vectors.open import open_vectors
 from close.vectors.table import EmbeddingTable
 
@@ -264,6 +264,8 @@ def test_real_embedding_tables(close_gap, folder):
     assert by_id["pair_distance"] == pytest.approx(tables["pair_distance"], rel=1e-6)
     with pytest.raises(MismatchError, match="holds image embeddings, but is given as --text"):
         close_gap("--text", folder / "V", "--image", folder / "V")
+    with pytest.raises(MismatchError, match="holds image embeddings, but is given as --text"):
+        read_index(folder / "by_id.jsonl", folder / "V", folder / "T")
     EmbeddingTable.from_numpy(image, folder / "X", modality="image", encoder="other", fingerprint="cd" * 16)
     with pytest.raises(MismatchError, match=r"'some/encoder'.*'other'"):
         close_gap("--text", folder / "T", "--image", folder / "X")

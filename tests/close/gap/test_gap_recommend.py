@@ -9,11 +9,12 @@ import yaml
 
 from close.errors import CloseError, DataError, MismatchError, RecipeError
 from close.gap import recommend
-from close.gap.advice.advise import to_yaml
+from close.gap.advice.advise import advise, to_yaml
 from close.gap.advice.decoder import COSINES, agreement
 from close.gap.advice.pseudo_images import pseudo_pairs
 from close.runs.recipe import load_recipe
 from close.runs.stand_ins import AGAINST_MEAN, TYPICAL_GAP, moved_to_images
+from close.vectors.table import EmbeddingTable
 
 COCO = Path(__file__).parents[4] / "shared" / "data" / "coco250_clip_vitb16"
 
@@ -286,3 +287,13 @@ def test_an_adapter_of_ones_own_has_the_place_that_it_declares(monkeypatch):
     assert advice.stages({"image": "V"})[0] == {"own_shift": {"fit": {"image": "V"}}}
     with_groups = recommend(TEXT, groups=GROUPS, **given)
     assert [{"own_shift": {"scale": 1.0}}, "shared"] in [trial.adapter for trial in with_groups.trials]
+
+
+def test_rows_whose_ids_differ_are_told(tmp_path, caplog):
+    names = [f"r{i}" for i in range(len(IMAGE))]
+    EmbeddingTable.from_numpy(TEXT[::4], tmp_path / "T", ids=names)
+    EmbeddingTable.from_numpy(IMAGE, tmp_path / "V", modality="image", ids=names[::-1])
+    advise(tmp_path / "T", tmp_path / "V", unpaired=True)
+    assert "ids differ" not in caplog.text
+    advise(tmp_path / "T", tmp_path / "V")
+    assert "paired by row, though ids differ: row 0 is 'r0' and 'r159'" in caplog.text

@@ -1,0 +1,61 @@
+"""Rows as adapters learn from them: of unit length, checked as they are read, or seen through the stages before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional as F
+
+from close.data.rows import Modality
+from close.vectors.blocks import as_tensor
+from close.vectors.checked import refuse_bad_rows
+from close.vectors.open import RowVectors
+
+__all__ = ["Adapted", "Checked", "unit_rows"]
+
+
+def unit_rows(rows: Any, where: str) -> Any:
+    """Arrays and tensors as unit rows; of tables they are, and what a stage makes of rows stays as long as it is.
+
+    Args:
+        where: what messages begin with.
+    """
+    plain = rows.detach().cpu().float().numpy() if isinstance(rows, Tensor) else rows
+    return RowVectors(plain, where) if isinstance(plain, np.ndarray) else rows
+
+
+class Checked:
+    """Rows that must be finite and not zero, checked block by block as they are read."""
+
+    def __init__(self, rows: Any, side: Modality, adapter: str, groups: Any = None) -> None:
+        self.rows, self.side, self.adapter, self.groups = rows, side, adapter, groups
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, D)."""
+        return tuple(self.rows.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> Tensor:
+        x = as_tensor(self.rows[index]).cpu()
+        refuse_bad_rows(x.detach().norm(dim=-1).numpy(), index, f"adapter {self.adapter!r}: {self.side}")
+        return x
+
+
+class Adapted:
+    """Embeddings seen through a stage, block by block: what the next stage of a chain is fitted on."""
+
+    def __init__(self, rows: Any, stage: Any, side: Modality) -> None:
+        self.rows, self.stage, self.side = rows, stage, side
+        self.shape, self.ids = rows.shape, getattr(rows, "ids", None)
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, index: Any) -> Tensor:
+        x = self.stage.side(as_tensor(self.rows[index]), self.side)
+        return F.normalize(x, dim=-1) if self.stage.renorm else x
