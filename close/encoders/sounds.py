@@ -21,6 +21,10 @@ __all__ = ["LONGEST", "SOUND_SUFFIXES", "WINDOWS", "heard", "is_silent", "open_s
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 LONGEST = 3600
 """Seconds of the longest recording that is decoded."""
+SLOWEST, FASTEST = 1_000, 768_000
+"""Samples a second that a recording may have: resampling takes memory by them, whatever its length."""
+MOST = 2**29
+"""Samples of all channels that are decoded: 2 GiB, which silence packs into a few megabytes."""
 WINDOWS = 32
 """How many windows a long recording is cut into at most."""
 _WAV = (b"RIFF", b"RIFX", b"RF64")
@@ -38,7 +42,8 @@ def open_sound(item: Any, rate: int) -> Samples:
 
     Raises:
         MissingError: no such file.
-        DataError: not a recording, damaged, without a sample, longer than an hour, or an array of another kind.
+        DataError: not a recording, damaged, without a sample, longer than an hour, larger or of another rate than any that is
+            taken, or an array of another kind.
     """
     if isinstance(item, (bytes, bytearray, memoryview)):
         return _decoded(BytesIO(item), f"recording in {describe(item)}", rate)
@@ -94,20 +99,19 @@ def _decoded(file: IO[bytes], name: str, rate: int) -> Samples:
     if not start:
         raise DataError(f"{name} is empty (0 bytes)")
     try:
-        samples, own_rate = _read_wav(file) if start in _WAV else _read_other(file, name)
+        samples, own_rate = _read_wav(file, name) if start in _WAV else _read_other(file, name)
     except DataError:
         raise
     except Exception as error:  # decoders raise whatever they meet in a damaged file
         raise DataError(f"{name} can't be read: {reason(error)}") from None
-    if not samples.size or own_rate <= 0:
+    if not samples.size:
         raise DataError(f"{name} holds no sound (no samples)")
     if not np.isfinite(samples).all():
         raise DataError(f"{name} holds samples that are not finite")
-    _check_length(len(samples) / own_rate, name)
     return _resampled(samples, own_rate, rate)
 
 
-def _read_wav(file: IO[bytes]) -> tuple[Samples, int]:
+def _read_wav(file: IO[bytes], name: str) -> tuple[Samples, int]:
     from scipy.io import wavfile
 
     _refuse_cut(file)
@@ -119,10 +123,14 @@ def _read_wav(file: IO[bytes]) -> tuple[Samples, int]:
             raise
         file.seek(0)
         try:
-            return _by_soundfile(file)
+            return _by_soundfile(file, name)
+        except DataError:
+            raise
         except Exception:
             raise error from None
-    return _mono(_scaled(samples).reshape(len(samples), samples[0].size if len(samples) else 1)), int(rate)
+    channels = samples.shape[1] if samples.ndim == 2 else 1
+    _check_size(len(samples), int(rate), channels, name)
+    return _mono(_scaled(samples).reshape(len(samples), channels)), int(rate)
 
 
 def _scaled(samples: NDArray[Any]) -> Samples:
@@ -173,12 +181,25 @@ def _has_soundfile() -> bool:
     return True
 
 
-def _by_soundfile(file: IO[bytes], name: str = "recording") -> tuple[Samples, int]:
+def _by_soundfile(file: IO[bytes], name: str) -> tuple[Samples, int]:
     import soundfile
 
     with soundfile.SoundFile(file) as sound:
-        _check_length(sound.frames / max(1, sound.samplerate), name)  # before memory is taken for it
+        _check_size(sound.frames, sound.samplerate, sound.channels, name)
         return _mono(sound.read(dtype="float32", always_2d=True)), int(sound.samplerate)
+
+
+def _check_size(frames: int, rate: int, channels: int, name: str) -> None:
+    """Refuse what a header says, before memory is taken for it."""
+    if not SLOWEST <= rate <= FASTEST:
+        raise DataError(
+            f"{name} says that it has {rate:,} samples a second, and {SLOWEST:,} to {FASTEST:,} are taken: resample it"
+        )
+    _check_length(frames / rate, name)
+    if frames * channels > MOST:
+        raise DataError(
+            f"{name} holds {frames * channels:,} samples, and at most {MOST:,} are taken: cut it into pieces, or mix its channels"
+        )
 
 
 def _check_length(seconds: float, name: str) -> None:

@@ -71,7 +71,9 @@ def test_what_is_no_recording_is_told_in_one_line(tmp_path):
     whole = tiny.sound(tmp_path / "whole.wav", seconds=1).read_bytes()
     wavfile.write(tmp_path / "none.wav", RATE, np.zeros(0, np.int16))
     wavfile.write(tmp_path / "nan.wav", RATE, np.full(800, np.nan, np.float32))
-    wavfile.write(tmp_path / "slow.wav", 1, np.zeros(3700, np.int16))
+    wavfile.write(tmp_path / "long.wav", 1000, np.zeros(3_700_000, np.uint8))
+    wavfile.write(tmp_path / "slow.wav", 999, np.zeros(800, np.int16))
+    wavfile.write(tmp_path / "fast.wav", 2**31 - 1, np.zeros(8, np.int16))  # its filter would take 344 GB
     for name, content in {
         "empty.mp3": b"",
         "cut.wav": whole[:9000],
@@ -82,7 +84,9 @@ def test_what_is_no_recording_is_told_in_one_line(tmp_path):
     told = {
         "none.wav": "holds no sound",
         "nan.wav": "not finite",
-        "slow.wav": "62 minutes long, and at most 60",
+        "long.wav": "62 minutes long, and at most 60",
+        "slow.wav": "says that it has 999 samples a second, and 1,000 to 768,000 are taken",
+        "fast.wav": "says that it has 2,147,483,647 samples a second",
         "empty.mp3": r"empty \(0 bytes\)",
         "cut.wav": "cut off: 9,000 of 32,044 bytes",
         "text.wav": "is no WAV",
@@ -96,6 +100,25 @@ def test_what_is_no_recording_is_told_in_one_line(tmp_path):
     for wrong in (tmp_path / "gone.wav", tmp_path):
         with pytest.raises(MissingError, match="no such file"):
             open_sound(wrong, RATE)
+
+
+def test_what_would_take_too_much_memory_is_refused_before_it_is_decoded(tmp_path):
+    """Silence packs well: a few megabytes may hold gigabytes."""
+    soundfile = pytest.importorskip("soundfile", reason="the extra `sound` is not installed")
+    with soundfile.SoundFile(tmp_path / "silence.flac", "w", 192_000, 8) as file:
+        for _ in range(360):
+            file.write(np.zeros((192_000, 8), np.int16))
+    with pytest.raises(DataError, match=r"silence\.flac holds 552,960,000 samples, and at most 536,870,912 are taken"):
+        open_sound(tmp_path / "silence.flac", RATE)
+
+
+def test_channels_count_for_what_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr("close.encoders.sounds.MOST", 1_000)
+    for channels in (1, 2):
+        wavfile.write(tmp_path / f"{channels}.wav", RATE, np.ones((800, channels), np.int16))
+    assert len(open_sound(tmp_path / "1.wav", RATE)) == 800
+    with pytest.raises(DataError, match=r"2\.wav holds 1,600 samples, and at most 1,000 are taken"):
+        open_sound(tmp_path / "2.wav", RATE)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int32, np.int64, np.float32, np.float64])
