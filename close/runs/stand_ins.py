@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from close.data.shards import open_rows
 from close.encoders import ContrastiveEncoder
 from close.io.files import write_text
 from close.io.keys import cache_folder
+from close.model.configuration import Several
 from close.runs.row_vectors import embeddings_of
 from close.tasks import Task
 from close.vectors.cache import cached_table
@@ -50,8 +51,10 @@ ViT-B/16 on COCO, .48 in the mini world)."""
 
 @dataclass(frozen=True)
 class StandIns:
-    """Attributes:
-    vectors: (M, D) unit rows, one for each image that there is none of. made_of: of `STAND_INS`.
+    """What is shown instead of the images of M rows.
+
+    Attributes:
+        vectors: (M, D) unit rows, or (M, views, D) of a task about several images. made_of: of `STAND_INS`.
     """
 
     vectors: NDArray[np.float32]
@@ -59,31 +62,40 @@ class StandIns:
 
 
 def stand_ins(
-    told: Sequence[Row], task: Task, encoder: ContrastiveEncoder, image: Any = None, *, seed: int = 0
+    told: Sequence[Row],
+    task: Task,
+    encoder: ContrastiveEncoder,
+    image: Any = None,
+    *,
+    several: Several = "mean",
+    seed: int = 0,
 ) -> StandIns:
     """What is shown instead of images.
 
     Args:
         told: a row for each image (see `close.evaluation.images.select_rows`), best with several captions.
         image: (N, D) vectors of images that nothing is known of; without it, no image is needed.
+        several: what a run makes of rows of several sources; "set" keeps those of a task about several images apart.
         seed: of the directions of the gap, where images don't tell it; and of whose wording is added.
     """
-    known = _known(told, task)
+    apart = several == "set" and task.views > 1  # each source tells of an image of its own
+    known = _known([replace(row, source=(text,)) for row in told for text in row.source] if apart else told, task)
     table = cached_table(known, encoder, "text")
     counts = np.array([len(row.source) for row in known])
-    several = image is not None and (counts > 1).sum() > 1
-    scenes = _worded(table[:], counts, seed) if several else embeddings_of(known, task, table).main(range(len(told)))
+    worded = image is not None and (counts > 1).sum() > 1
+    scenes = _worded(table[:], counts, seed) if worded else embeddings_of(known, task, table).main(range(len(known)))
     moved = moved_to_images(scenes, table.vectors[:], image, seed=seed)
-    return StandIns(moved, STAND_INS["unpaired" if several else "text"])
+    rows = moved.reshape(len(told), -1, moved.shape[1]) if apart else moved
+    return StandIns(rows, STAND_INS["unpaired" if worded else "text"])
 
 
 def unpaired_images(image: Path, encoder: ContrastiveEncoder) -> RowVectors:
     """The vectors of a table (or `.npy`) of images that nothing is known of.
 
     Raises:
-        MissingError: there is no such table. MismatchError: another encoder made them than the run's.
+        MissingError: there is no such table. MismatchError: it holds texts, or another encoder made it than the run's.
     """
-    found = open_vectors(image)
+    found = open_vectors(image, "image")
     check_encoder(
         f"image table {image}", found.encoder, found.fingerprint, "the run", encoder.name, encoder.fingerprint
     )

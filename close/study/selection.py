@@ -50,7 +50,8 @@ def selection_score(
     rows, task = open_rows(data), captioner.task
     told = select_rows(rows, task)
     images = unpaired_images(Path(image), captioner.encoder) if image is not None else None
-    found = stand_ins(told, task, captioner.encoder, images, seed=seed)
+    about = {"several": captioner.model.config.several, "seed": seed}
+    found = stand_ins(told, task, captioner.encoder, images, **about)
     shown = torch.from_numpy(found.vectors)
     said: dict[int, str] = {}
     order = sorted(range(len(told)), key=lambda i: len(task.context(told[i])))

@@ -30,6 +30,7 @@ from close.model.modeling import CloseModel
 from close.runs.folder import CHECKPOINTS, RECIPE_FILE, open_run, recipe_of
 from close.runs.recipe import Recipe, checked
 from close.runs.recipe_file import absolute, read_values
+from close.tasks import get_task
 from close.vectors.open import check_encoder
 
 __all__ = ["Origin", "filled_in", "origin_of"]
@@ -74,11 +75,22 @@ def _of_run(values: Mapping[str, Any], where: str) -> Recipe:
 
 
 def _taking(recipe: Recipe, known: Recipe) -> Recipe:
-    """A recipe with what it leaves out; noise is not put on images where nobody says so."""
+    """A recipe with what it leaves out; noise is not put on images where nobody says so, and two pictures stay two.
+
+    Raises:
+        RecipeError: what is taken does not go with what the recipe says.
+    """
     taken = {key: getattr(known, key) for key in TAKEN if key not in recipe.model_fields_set}
-    if "adapter" in taken and recipe.train_on == "image":
-        taken["adapter"] = _without_noise(taken["adapter"]) or "none"
-    return recipe.model_copy(update=taken)
+    if recipe.train_on == "image":
+        if "adapter" in taken:
+            taken["adapter"] = _without_noise(taken["adapter"]) or "none"
+        if taken.get("retrieve"):
+            taken["retrieve"] = taken["retrieve"].model_copy(update={"noise": None})
+    if any(get_task(part.task).views > 1 for part in recipe.parts()):
+        taken.pop("several", None)
+    found = recipe.model_copy(update=taken)
+    checked(found.dump(), f"init_from {recipe.init_from}, and what is taken from it", only_keys=True)
+    return found
 
 
 def _is_noise(stage: Any) -> bool:

@@ -174,13 +174,21 @@ def validation_rows(recipe: Recipe, rows: RowFile | None) -> ValidationRows | No
         raise RecipeError(
             f"data.val_images: {rows.path} has images of its own, which nothing stands in for; leave it out"
         )
-    if images and (made_with := open_vectors(images).encoder) not in (None, encoder_name(recipe.encoder)):
+    if images and (made_with := open_vectors(images, "image").encoder) not in (None, encoder_name(recipe.encoder)):
         raise MismatchError(
             f"data.val_images: {images} was made with encoder {made_with!r}, the recipe says {recipe.encoder!r}"
         )
     found_rows = ValidationRows(rows, task, *found, chosen, bool(shown), images)
     found_rows.rehearse()
     return found_rows
+
+
+def _sum(images: Any) -> str:
+    """SHA-256 of (N, D) vectors."""
+    digest = hashlib.sha256()
+    for start in range(0, len(images), 1 << 16):
+        digest.update(np.asarray(images[start : start + (1 << 16)]).tobytes())
+    return digest.hexdigest()
 
 
 class Validation:
@@ -209,7 +217,7 @@ class Validation:
         self.search: Tensor | None = None
         if finder is not None and finder.search_encoder:
             other = load_encoder(finder.search_encoder)
-            self.search = (self._pictures(other, "mean") if rows.pictured else self._stand_ins(other)[0]).main
+            self.search = (self._pictures(other, "mean") if rows.pictured else self._stand_ins(other, "mean")[0]).main
 
     def _vectors(self, table: EmbeddingTable, several: Several) -> Sets:
         """Unit vectors of the examples."""
@@ -218,17 +226,17 @@ class Validation:
             encoder, images = self.encoder(), None
             if rows.images:
                 images = unpaired_images(rows.images, encoder)
-                self.sums[str(rows.images)] = hashlib.sha256(np.asarray(images).tobytes()).hexdigest()
-            found, made_of = self._stand_ins(encoder, images)
+                self.sums[str(rows.images)] = _sum(images)
+            found, made_of = self._stand_ins(encoder, several, images)
             self.shown = f"texts that stand in for pictures ({made_of})"
             return found
         if table.modality != "image":
             return self._pictures(self.encoder(), several)
         return image_vectors(rows.examples, table, several).batch(range(len(rows.examples)))
 
-    def _stand_ins(self, encoder: ContrastiveEncoder, images: Any = None) -> tuple[Sets, str]:
+    def _stand_ins(self, encoder: ContrastiveEncoder, several: Several, images: Any = None) -> tuple[Sets, str]:
         """Unit vectors of what stands in for the examples' pictures, and what it is made of."""
-        found = stand_ins(self.rows.examples, self.rows.task, encoder, images)
+        found = stand_ins(self.rows.examples, self.rows.task, encoder, images, several=several)
         return Sets(torch.from_numpy(found.vectors)), found.made_of
 
     def _pictures(self, encoder: ContrastiveEncoder, several: Several) -> Sets:
@@ -247,7 +255,7 @@ class Validation:
             "metric": rows.score.key,
             "examples": len(rows.examples),
             "shown": self.shown,
-            **({"images": str(rows.images)} if rows.images else {}),
+            **({"images_sha256": next(iter(self.sums.values()))} if self.sums else {}),
             "num_beams": self.num_beams,
             "sha256": rows.rows.sha256,
         }

@@ -11,10 +11,14 @@ import tiny
 import torch
 from torch.nn import functional as F
 
+from close.data.rows import RowFile
 from close.errors import CloseError, DataError, RecipeError
 from close.runs.evaluate import evaluate
 from close.runs.pipeline import load
 from close.runs.recipe import Recipe, checked
+from close.runs.stand_ins import stand_ins
+from close.study.selection import selection_score
+from close.tasks import get_task
 from close.training.train import train
 
 
@@ -60,7 +64,7 @@ def by_hand(run: Path, row: dict, *, swapped: bool = False) -> dict[str, float]:
 
 
 def test_a_recipe_of_two_pictures_keeps_them_apart():
-    """Unless it says otherwise; one begun from another run takes that run's way."""
+    """Unless it says otherwise, whatever it begins from."""
     data = {"data": {"train": "x"}}
     assert Recipe.model_validate({"task": "nlvr2", **data}).several == "set"
     assert Recipe.model_validate({"task": "nlvr2", "several": "mean", **data}).several == "mean"
@@ -70,6 +74,36 @@ def test_a_recipe_of_two_pictures_keeps_them_apart():
     with pytest.raises(RecipeError, match="nlvr2, vqa some are about one image and some about more"):
         checked({"task": parts}, "recipe")
     assert checked({"task": parts, "several": "set"}, "recipe").several == "set"
+
+
+def test_begun_from_captions_they_stay_apart(recipe, data, tmp_path):
+    captions = train(recipe({"max_steps": 1}), tmp_path / "captions")
+    own = {"task": "nlvr2", "data": {"train": str(data)}, "init_from": str(captions), "training": {"max_steps": 1}}
+    run = train(Recipe.model_validate(own), tmp_path / "run")
+    assert load(captions).model.config.several == "mean"
+    assert load(run).model.config.several == "set"
+    assert (
+        load(train(Recipe.model_validate(own | {"several": "mean"}), tmp_path / "mean")).model.config.several == "mean"
+    )
+
+
+def test_captions_of_each_stand_in_for_the_pictures_where_there_are_none(data, tiny_encoder, zoo, tmp_path):
+    told = [{k: v for k, v in json.loads(line).items() if k != "image"} for line in data.read_text().splitlines()]
+    val = tiny.write_jsonl(tmp_path / "told.jsonl", told)
+    values = {
+        "task": "nlvr2",
+        "data": {"train": str(data), "val": str(val)},
+        "encoder": str(tiny_encoder),
+        "language_model": str(zoo("t5_pieces_dir")),
+        "training": {"epochs": 2, "batch_size": 4, "learning_rate": 1e-2, "metric_for_best": "accuracy"},
+    }
+    for several in ("set", "mean"):
+        run = train(Recipe.model_validate(values | {"several": several}), tmp_path / several)
+        best = json.loads((run / "run.json").read_text())["best"]
+        captioner = load(run)
+        shape = stand_ins(list(RowFile(val)), get_task("nlvr2"), captioner.encoder, several=several).vectors.shape
+        assert shape == ((12, 2, 16) if several == "set" else (12, 16))
+        assert selection_score(run, val, num_beams=1)["scores"]["accuracy"] == pytest.approx(best["score"])
 
 
 def test_the_pictures_count_in_their_order(run, data):

@@ -20,6 +20,7 @@ import close
 from close.adapters import fit_adapter
 from close.errors import CloseError, RecipeError
 from close.runs.recipe import Recipe, load_recipe
+from close.training.origin import filled_in
 from close.training.train import train
 
 STILL = {"epochs": 1, "max_steps": 1, "learning_rate": 1e-30}
@@ -190,3 +191,16 @@ def test_a_run_does_not_overwrite_what_it_begins_from(begins, origin, tmp_path):
     with pytest.raises(RecipeError, match="own folder"):
         train(begins(init_from=str(place)), place, overwrite=True)
     assert (place / "run.json").is_file()
+
+
+def test_what_is_taken_goes_with_what_is_said(recipe, captions, tmp_path):
+    """A search's noise is on texts; of several tasks nobody knows whose rows the memory is."""
+    run = train(recipe({"max_steps": 1}, retrieve={"noise": 0.5}), tmp_path / "run")
+    shown = recipe(train_on="image", init_from=str(run)).model_copy()
+    left = {key: value for key, value in shown.model_dump(exclude_unset=True).items() if key != "language_model"}
+    found = filled_in(Recipe.model_validate(left), tmp_path / "new")
+    assert found.retrieve is not None
+    assert found.retrieve.noise is None
+    parts = [{"task": name, "train": str(captions)} for name in ("caption", "vqa")]
+    with pytest.raises(RecipeError, match=r"what is taken from it: retrieve: with a list of tasks, say which rows"):
+        filled_in(Recipe.model_validate({"task": parts, "init_from": str(run)}), tmp_path / "new")
