@@ -138,7 +138,7 @@ def run() -> None:
 
 @contextmanager
 def _notes() -> Iterator[None]:
-    """Warnings of the package, and what it tells, as lines on stderr, whatever other libraries do to logging."""
+    """What the package logs as lines on stderr, a fault with its traceback, whatever other libraries do to logging."""
     log, handler = logging.getLogger("close"), _Notes()
     log.addHandler(handler)
     log.propagate, level = False, log.level
@@ -157,6 +157,8 @@ class _Notes(logging.Handler):
 
         with tqdm.external_write_mode(file=sys.stderr):  # above a progress line, not in it
             show(f"note: {written(record.getMessage())}", err=True)
+            if record.exc_info:
+                show(logging.Formatter().formatException(record.exc_info), err=True)
 
 
 def _is_empty(arguments: list[str]) -> bool:

@@ -147,9 +147,10 @@ def _sources(text: Path | None, image: Path | None, compare: list[str]) -> Itera
 def _telling() -> Iterator[Callable[[str], None]]:
     """A line on stderr that says what is being done, where somebody watches."""
     from rich.console import Console
+    from rich.markup import escape
 
     with Console(stderr=True).status("reading") as status:
-        yield lambda step: status.update(step)
+        yield lambda step: status.update(escape(step))
 
 
 def _write(
@@ -184,13 +185,14 @@ def _cell(measure: Measure, value: float | None) -> str:
 
 def _show(measured: Sequence[MeasuredTables]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from close.gap.measures import MEASURES
     from close.gap.report.words import verdict
 
     console = Console(soft_wrap=False)
-    table = Table("", *(tables.name for tables in measured), "healthy", box=None, pad_edge=False)
+    table = Table("", *(escape(tables.name) for tables in measured), "healthy", box=None, pad_edge=False)
     family = ""
     for measure in MEASURES:
         values = [tables.report[measure.name] for tables in measured]
@@ -207,9 +209,9 @@ def _show(measured: Sequence[MeasuredTables]) -> None:
     console.print(table)
     console.print("[yellow]![/yellow] not in the healthy range")
     found = verdict(measured[0].report)
-    console.print(f"\n[bold]{found.headline}.[/bold]")
+    console.print(f"\n[bold]{escape(found.headline)}.[/bold]")
     for line in (*found.findings, *found.steps):
-        console.print(f"· {line}")
+        console.print(f"· {line}", markup=False)
     for name, note in measured[0].report.notes.items():
-        if name in ("text", "image", "pairs"):
+        if measured[0].report.values.get(name, 0) is not None:  # why there is no value stands in the files
             console.print(f"note, {name}: {note}", markup=False)

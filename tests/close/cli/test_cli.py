@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import resource
 import shutil
@@ -49,6 +50,20 @@ def names(folder: Path) -> set[str]:
 def test_the_version_is_the_package_s(cli):
     ran = cli("--version")
     assert (ran.code, ran.out) == (0, f"close {version('close-toolkit')}\n"), ran
+
+
+def test_what_the_package_logs_of_a_fault_says_where_it_lies(capfd):
+    from close.cli import _notes
+
+    with _notes():
+        try:
+            {}["gone"]
+        except KeyError:
+            logging.getLogger("close.serve.gate").exception("POST /v1/caption failed")
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "note: POST /v1/caption failed"
+    assert lines[1].startswith("Traceback")
+    assert lines[-1] == "KeyError: 'gone'"
 
 
 class TestJob:

@@ -298,3 +298,14 @@ def test_few_texts_to_advise_on(folder):
     np.save(folder / "few.npy", np.load(folder / "text.npy")[:3])
     with pytest.raises(DataError, match=r"few\.npy: 3 texts; advice takes 8 at least"):
         advise(folder / "few.npy")
+
+
+def test_names_are_shown_as_they_are_given(close_gap, folder, monkeypatch):
+    """None of them is taken for a terminal's markup."""
+    monkeypatch.setenv("COLUMNS", "300")
+    tables = ("--text", folder / "one.npy", "--image", folder / "image.npy")
+    adapter = "[mean_shift, {gaussian: {cosine: 0.5}}]"
+    compare = f"[/x]={folder / 'one.npy'},{folder / 'image.npy'}"
+    first = close_gap(*tables, "--adapter", adapter, "--compare", compare).splitlines()[0]
+    assert adapter in first
+    assert "[/x]" in first
