@@ -302,18 +302,23 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         context_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
-        """`generate`, and the (B,) scores of what it finds: mean log-probability of the tokens, whatever its beams rank by."""
+        """`generate`, and the (B,) scores of what it finds: mean log-probability of the tokens, whatever ranks or draws them."""
         sets = _sets(kwargs)
         prompt, mask = self.prompt(embeds, modality, context_ids, context_mask, **sets)
         config, _, search = self._search(None, kwargs, prompt.shape[1])
         if search:
             return self._mean(*find_texts(self.language_model, prompt, mask, search), config)
-        kwargs |= {"return_dict_in_generate": True, "output_scores": True}
+        drawn = config.do_sample or (config.num_beams or 1) == 1
+        kwargs |= {"return_dict_in_generate": True, "output_logits" if drawn else "output_scores": True}
         output = self.generate(embeds, modality, context_ids, context_mask, **sets, **kwargs)
-        if getattr(output, "sequences_scores", None) is not None:
+        if not drawn:
             return self._mean(output.sequences, output.sequences_scores, config)
-        steps = self.language_model.compute_transition_scores(output.sequences, output.scores, normalize_logits=True)
-        chosen = _chosen(output.sequences[:, self.kind.given :], config)
+        # of the logits themselves: what a temperature or a tree of answers made of them is how texts are drawn, not how likely
+        beams = getattr(output, "beam_indices", None)
+        steps = self.language_model.compute_transition_scores(
+            output.sequences, output.logits, beams, normalize_logits=True
+        )
+        chosen = _chosen(output.sequences[:, self.kind.given :], config)[:, : steps.shape[1]]
         return output.sequences, (steps * chosen).nan_to_num(neginf=0.0).sum(1) / chosen.sum(1).clamp(min=1)
 
     def _mean(self, ids: Tensor, scores: Tensor, config: GenerationConfig) -> tuple[Tensor, Tensor]:

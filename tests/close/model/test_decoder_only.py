@@ -131,6 +131,27 @@ def test_turned_off_text_and_score_are_the_same(family, embeds, beams, monkeypat
     assert torch.allclose(scores, plain_scores, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        {"do_sample": True, "temperature": 0.05},
+        {"do_sample": True, "top_k": 1},
+        {"do_sample": True, "num_beams": 3, "temperature": 0.5},
+        {"prefix_allowed_tokens_fn": lambda _, ids: [7]},
+    ],
+    ids=str,
+)
+def test_a_score_says_how_likely_a_text_is_however_it_was_drawn(family, embeds, drawn):
+    """Sharpened, cut to the best token or to the only answer, it would be certain of anything."""
+    model, _ = family
+    torch.manual_seed(0)
+    ids, scores = model.generate_scored(embeds, **{"num_beams": 1, "max_new_tokens": 5, **drawn})
+    for embed, said, score in zip(embeds, ids.tolist(), scores.tolist(), strict=True):
+        end = model.kind.template.end
+        said = said[: said.index(end) + 1] if end in said else said
+        assert score == pytest.approx(likelihood(family, embed, "", said).mean().item(), abs=1e-4)
+
+
 def test_scores_count_the_end_and_nothing_behind_it(family, embeds):
     """A token that is said anyway is made the one that ends, and pads."""
     model, _ = family
