@@ -39,7 +39,12 @@ class Length(Filter):
 
     @classmethod
     def from_option(cls, value: str, setting: Setting) -> Self:
-        return cls(*pair(cls, value, "-")) if value else cls(setting.style.min_words, setting.style.max_words)
+        if not value:
+            return cls(setting.style.min_words, setting.style.max_words)
+        least, most = pair(cls, value, "-")
+        if least > most:
+            raise cls.wrong(value)
+        return cls(least, most)
 
     def rejects(self, candidate: Candidate) -> bool:
         return not self._least <= len(candidate.words) <= self._most

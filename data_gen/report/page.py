@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,9 +25,14 @@ _KEYS = ("context", "target", "source", "caption", "text")  # of questions and h
 _SAMPLES = 24
 
 
+def _beside(file: Path) -> tuple[Path, Path]:
+    """The journal and the rejected rows of an output, where they are there."""
+    return Path(f"{file}.journal"), Path(f"{file}.rejected.jsonl")
+
+
 def _cost(file: Path) -> dict[str, Any]:
-    """Tokens and rejections, from the journal and the rejected rows where they are there."""
-    journal, rejected = Path(f"{file}.journal"), Path(f"{file}.rejected.jsonl")
+    """Tokens and rejections."""
+    journal, rejected = _beside(file)
     if not journal.exists():
         return {}
     answers = [row for row in _whole_rows(journal) if "index" in row]
@@ -56,7 +62,9 @@ def _whole_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _samples(file: Path, texts: Sequence[str]) -> list[dict[str, str]]:
-    rows = [row for _, row in read_rows(file)] if file.suffix == ".jsonl" else [{"target": text} for text in texts]
+    rows = (
+        [row for _, row in read_rows(file)] if file.suffix.lower() == ".jsonl" else [{"target": text} for text in texts]
+    )
     chosen = sorted(Random(0).sample(range(len(rows)), min(_SAMPLES, len(rows))))
     parts = ("source", "context", "target")
     samples = []
@@ -104,13 +112,18 @@ def write_report(file: Path, target: Path, out: Path) -> dict[str, Any]:
         The figures: those of `drift`, and what the run took.
 
     Raises:
-        InputError: a file is unreadable or has no words, or `out` ends in `.json`.
+        InputError: a file is unreadable or has no words, or `out` ends in `.json`, or would replace what is read.
         OutputError: the report can't be written.
     """
     import jinja2
 
     if out.suffix == ".json":
         raise InputError(f"--out {out}: expected an HTML file's name; the figures go beside it, as .json")
+    pages = out.with_suffix(".json"), out
+    read = {os.path.realpath(path) for path in (file, target, *_beside(file))}
+    for path in pages:
+        if os.path.realpath(path) in read:
+            raise InputError(f"--out {out}: the report reads {path}, and would replace it; give another --out")
     written, wanted = ([text.text for text in read_texts(path, _KEYS)] for path in (file, target))
     figures = {"file": file.name, "target": target.name, **drift(written, wanted), "cost": _cost(file)}
     environment = jinja2.Environment(
@@ -123,10 +136,7 @@ def write_report(file: Path, target: Path, out: Path) -> dict[str, Any]:
         pictures=_pictures(figures, written, wanted),
         columns=WordUse._fields,
     )
-    for path, text in (
-        (out.with_suffix(".json"), json.dumps(figures, ensure_ascii=False, indent=1) + "\n"),
-        (out, html),
-    ):
+    for path, text in zip(pages, (json.dumps(figures, ensure_ascii=False, indent=1) + "\n", html), strict=True):
         with whole(path) as partial:
             partial.write_bytes(text.encode("utf-8", "backslashreplace"))
     return figures

@@ -140,10 +140,15 @@ def _coco_texts(path: Path) -> Iterator[Text]:
 
 
 def _texts_of(path: Path, keys: Sequence[str]) -> Iterator[Text]:
-    if path.suffix == ".jsonl":
+    kind = path.suffix.lower()
+    if kind == ".jsonl":
         yield from _jsonl_texts(path, keys)
-    elif path.suffix == ".json":
+    elif kind == ".json":
         yield from _coco_texts(path)
+    elif kind not in ("", ".txt"):
+        raise InputError(
+            f"{path}: expected .txt (a text a line), .jsonl (rows) or .json (COCO captions), not {path.suffix}"
+        )
     else:
         yield from (Text(str(number), clean(line)) for number, line in enumerate(_open(path).split("\n"), 1))
 
@@ -152,7 +157,7 @@ def read_texts(path: Path, keys: Sequence[str] = _KEYS) -> list[Text]:
     """The texts of a `.txt` (one a line), `.jsonl` (the first of `keys` that a row has) or COCO `.json` file.
 
     Raises:
-        InputError: the file can't be read, is broken, or holds no words.
+        InputError: the file is of another kind, can't be read, is broken, or holds no words.
     """
     texts = [text for text in _texts_of(path, keys) if words(text.text)]
     if not texts:

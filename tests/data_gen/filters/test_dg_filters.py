@@ -172,6 +172,7 @@ def test_ngram_sketch_stays_close_with_many_ngrams():
         ("lenght", r"did you mean 'length'\? known: .*length"),
         ("length=5", "expected length=3-20"),
         ("length=a-b", "expected length=3-20"),
+        ("length=20-3", "expected length=3-20"),
         ("length=nan-3", "expected length=3-20"),
         ("near=nan", "is not from 0 to 1"),
         ("ngrams=5/0", "expected ngrams=50/800"),

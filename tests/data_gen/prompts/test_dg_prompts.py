@@ -163,6 +163,8 @@ def test_read_texts(tmp_path):
     assert [(t.id, t.text) for t in read_texts(tmp_path / "a.txt")] == [("1", "One dog"), ("4", "Two cats")]
     (tmp_path / "a.jsonl").write_text('{"id": "x", "source": "S", "target": ["One", "Two"]}\n{"caption": "C"}\n')
     assert [(t.id, t.text) for t in read_texts(tmp_path / "a.jsonl")] == [("x", "One"), ("x", "Two"), ("2", "C")]
+    (tmp_path / "plain").write_text("One dog\n")
+    assert [t.text for t in read_texts(tmp_path / "plain")] == ["One dog"]
     (tmp_path / "a.json").write_text('{"annotations": [{"id": 7, "caption": "A dog. "}]}')
     assert [(t.id, t.text) for t in read_texts(tmp_path / "a.json")] == [("7", "A dog.")]
 
@@ -173,6 +175,9 @@ def test_read_texts(tmp_path):
         ("a.txt", b"...\n", "no text with words"),
         ("a.txt", b"\xff\xfe", "not UTF-8"),
         ("a.jsonl", b'{"target": "x"}\n{broken', "line 2: not JSON"),
+        ("A.JSONL", b'{"target": "x"}\n{broken', "line 2: not JSON"),
+        ("a.csv", b"id,caption\n1,A dog\n", r"a\.csv: expected \.txt .*, \.jsonl .* or \.json .*, not \.csv"),
+        ("a.tsv", b"A dog\n", "not .tsv"),
         ("a.jsonl", b'["x"]', "line 1: expected an object"),
         ("a.jsonl", b'{"id": 1}', "line 1: no text"),
         ("a.json", b"{}", "not a COCO caption file"),

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from data_gen.errors import InputError
 from data_gen.report import drift, write_report
 from data_gen.report.divergence import jensen_shannon, smoothed_kl, word_use
 
@@ -87,3 +88,22 @@ def test_questions_are_reported_and_not_their_answers(tmp_path):
     (tmp_path / "w.jsonl").write_text("\n".join(map(json.dumps, rows)))
     write_report(tmp_path / "w.jsonl", tmp_path / "w.jsonl", tmp_path / "r.html")
     assert json.loads((tmp_path / "r.json").read_text())["length"]["written"]["mean"] == 4
+
+
+@pytest.mark.parametrize("out", ["w.jsonl", "ref.html", "link.html", "w.jsonl.journal", "w.jsonl.rejected.html"])
+def test_the_report_replaces_nothing_that_it_reads(tmp_path, out):
+    inputs = {
+        "w.jsonl": '{"target": "a dog"}\n',
+        "ref.json": '{"annotations": [{"id": 1, "caption": "a cat"}]}',
+        "w.jsonl.journal": "{}\n",
+        "w.jsonl.rejected.jsonl": "{}\n",
+    }
+    for name, content in inputs.items():
+        (tmp_path / name).write_text(content)
+    (tmp_path / "link.json").symlink_to(tmp_path / "ref.json")
+    if out == "w.jsonl.rejected.html":  # its figures lie beside the rejected rows, not in their place
+        write_report(tmp_path / "w.jsonl", tmp_path / "ref.json", tmp_path / out)
+    else:
+        with pytest.raises(InputError, match=r"the report reads .*, and would replace it; give another --out"):
+            write_report(tmp_path / "w.jsonl", tmp_path / "ref.json", tmp_path / out)
+    assert {name: (tmp_path / name).read_text() for name in inputs} == inputs
