@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -13,10 +15,13 @@ from close.errors import OutputExistsError, RecipeError
 from close.io.files import whole, write_json, write_text
 from close.io.hub import run_folder
 from close.io.places import place_of, reference_from
+from close.io.plain import read_plain
 from close.model.language_models.reference import base_place
 from close.model.modeling import CloseModel
 from close.model.parts import is_partial
 from close.runs.card import model_card
+from close.runs.confidence import FOLDER as CALIBRATION
+from close.runs.confidence import run_sum
 from close.runs.folder import RECIPE_FILE, RUN_FILE, open_run
 from close.runs.recipe import checked
 from close.runs.recipe_file import portable, portable_reference, read_values
@@ -57,6 +62,8 @@ def merge(
         merged = portable_reference(base_place(model.config.base, source), target)
         about["merged"] = dict(model.config.base) | {"reference": merged}
     model.config.encoder = reference_from(own, target)
+    if model.config.retrieve:
+        model.config.retrieve = _retrieve_from(model.config.retrieve, source, target)
     model.config.base, model.factors = None, {}
     model.config.language_model._name_or_path = ""  # a place on this machine
     recipe = checked(read_values(source / RECIPE_FILE), f"{source / RECIPE_FILE}", only_keys=True)
@@ -70,4 +77,31 @@ def merge(
         write_text(partial / RECIPE_FILE, yaml.safe_dump(portable(recipe.dump(), target), sort_keys=False))
         write_text(partial / "README.md", model_card(recipe, target, about))
         write_json(partial / RUN_FILE, about)
+        exchanged = (
+            {} if memory is not None or not wants_memory else {"memory": model.config.retrieve["memory"]["sha256"]}
+        )
+        _keep_calibrations(source, partial, exchanged)
     return target
+
+
+def _retrieve_from(said: dict[str, Any], source: Path, target: Path) -> dict[str, Any]:
+    """How a run retrieves, its encoder to search in and its word lists named as a run in `target` names them."""
+    full = {key: value for key, value in said.items() if key != "memory"}
+    if isinstance(encoder := full.get("encoder"), str):
+        full["encoder"] = place_of(encoder, source)
+    if str(full.get("language")).endswith(".toml"):
+        full["language"] = os.path.join(source, full["language"])
+    return said | dict(portable({"retrieve": full}, target)["retrieve"])
+
+
+def _keep_calibrations(source: Path, partial: Path, memory: dict[str, str]) -> None:
+    """Calibrations of the run are the merged one's, which says the same; of another training they stay what they are.
+
+    Args:
+        memory: the sum of the memory by its name among the settings, where it lies in the run now and is the same one.
+    """
+    for file in (partial / CALIBRATION).glob("*.json"):
+        about = read_plain(file)
+        if about.get("run_sha256") == run_sum(source):
+            settings = {key: memory.get(key, value) for key, value in about.get("settings", {}).items()}
+            write_json(file, about | {"run_sha256": run_sum(partial), "settings": settings})

@@ -16,11 +16,13 @@ from torch.nn import functional as F
 from close.data.rows import RowFile
 from close.encoders import load_encoder
 from close.errors import CloseError
+from close.runs.calibrate import calibrate
 from close.runs.evaluate import evaluate
 from close.runs.merge import merge
 from close.runs.pipeline import CloseCaptioner, load
 from close.runs.recipe import Recipe
 from close.serve.served import load_runs
+from close.study.selection import selection_score
 from close.training.train import train
 from close.vectors.build import embed_texts
 
@@ -244,6 +246,22 @@ def test_searched_in_another_encoder(make, zoo, shown, others, tmp_path):
     evaluate(captioner, tiny.write_jsonl(tmp_path / "rows.jsonl", rows), folder=tmp_path / "out", num_beams=1)
     lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
     assert [line["text"] for line in lines] == wanted
+
+
+def test_merged_elsewhere_it_searches_and_is_as_sure(make, zoo, tmp_path):
+    """In its other encoder, wherever that lies from there, and with its calibration."""
+    run = make("vectors", retrieve={"encoder": str(zoo("hf_clip_dir")), "noise": None})
+    files = [tiny.picture(tmp_path / f"{i}.png", i) for i in range(44)]
+    told = [{"image": str(path), "source": text} for path, text in zip(files, tiny.sentences(44), strict=True)]
+    rows = tiny.write_jsonl(tmp_path / "rows.jsonl", told)
+    calibrate(run, rows, num_beams=1, metric="rouge_l")
+    before = load(run)(files[:5], num_beams=1)
+    assert None not in [output.confidence for output in before]
+    out = merge(run, tmp_path / "elsewhere" / "deeper" / "whole")
+    assert load(out)(files[:5], num_beams=1) == before
+    assert load(merge(run, tmp_path / "other", memory=rows))(files[0], num_beams=1).confidence is None
+    captions = [{"source": text, "group": str(i // 2)} for i, text in enumerate(tiny.sentences(12))]
+    assert selection_score(run, tiny.write_jsonl(tmp_path / "val.jsonl", captions), num_beams=1)["rows"] == 6
 
 
 def test_a_table_is_read_by_its_columns(make, shown, tmp_path):
