@@ -34,7 +34,7 @@ class Advice:
         agreement: expected on images, -1–1. without: the same with neither adapter nor noise. ceiling: of the linear decoder
             trained on images; None without pairs. recovered_share: (agreement − without)/(ceiling − without), or None.
         calibrations: `pair_residual`, `caption_spread`: {std, cosine} of isotropic noise of that size, where they can be had.
-        trials: every adapter that the data allow. reasons: a sentence each.
+        trials: every adapter that there are data enough for. reasons: a sentence each.
         search: the curve that `retrieve` is advised by (`close.gap.search_curve`); None of few texts.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,16 @@ class Candidate:
         from close.adapters.base import split_spec, stages_of
 
         return [split_spec(stage)[0] for stage in stages_of(self.spec)]
+
+    def too_few(self, counts: Mapping[Needs, int], dim: int) -> str:
+        """Why it is not to be trusted with so many rows of what its stages need, or ""."""
+        from close.adapters import build_adapter
+        from close.adapters.base import stages_of
+
+        for stage in (build_adapter(stage, dim) for stage in stages_of(self.spec)):
+            if stage.needs != "nothing" and counts[stage.needs] < stage.trusted:
+                return f"{self.title} (trusted from {stage.trusted} {stage.needs} rows on, and there are {counts[stage.needs]})"
+        return ""
 
     def rank(self, setting: str) -> int | None:
         """In the setting "single" or "multiple", see `Advised`."""

@@ -107,12 +107,12 @@ class Rows:
         if len(index):
             image_side[index[:, 1]] = side[index[:, 0]]
         others = _others(rows, names)
-        z, truth, owner = _tests(rows, images, index, labels, others, seed)
+        z, truth, owners = _tests(rows, images, index, labels, others, seed)
         for learn in (0, 1):
             train = np.flatnonzero(side == learn)
             if setting == "multiple":
                 train = train[np.isfinite(others[train, 0])]
-            test = np.flatnonzero(side[owner] != learn)
+            test = np.flatnonzero((side[owners] != learn).all(axis=1))
             test = test[rng.permutation(len(test))[:TESTS]]
             if len(train) < 4 or not len(test):
                 raise DataError("too few images or groups of captions to learn from one half and try on the other")
@@ -148,13 +148,13 @@ def _others(rows: Array, names: Ints) -> Floats:
 def _tests(
     rows: Array, images: Array | None, index: Ints, labels: Array | None, others: Floats, seed: int
 ) -> tuple[Array, Floats, Ints]:
-    """Images, or pseudo-images; the vector that is to come out; and a text row that says whose half it is."""
+    """Images, or pseudo-images; the vector that is to come out; and (T, 1 or 2) the text rows that say whose half it is."""
     if len(index):
         assert images is not None
         shown, first, where = np.unique(index[:, 1], return_index=True, return_inverse=True)
         truth = np.zeros((len(shown), rows.shape[1]))
         np.add.at(truth, where, rows[index[:, 0]].astype(np.float64))
-        return images[shown], truth / np.bincount(where)[:, None], index[first, 0]
+        return images[shown], truth / np.bincount(where)[:, None], index[first, :1]
     pairs = pseudo_pairs(rows, labels)
     truth = others[pairs[:, 1]] if labels is not None else rows[pairs[:, 0]].astype(np.float64)
-    return moved_to_images(rows[pairs[:, 1]], rows, images, seed=seed), truth, pairs[:, 0]
+    return moved_to_images(rows[pairs[:, 1]], rows, images, seed=seed), truth, pairs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from close.gap.advice.advice import Advice
@@ -25,11 +25,11 @@ _BASIS = {
 }
 
 
-def reasons(found: Advice, chosen: Candidate, alone: Floats) -> Iterator[str]:
+def reasons(found: Advice, chosen: Candidate, alone: Floats, few: Sequence[str] = ()) -> Iterator[str]:
     """A sentence each.
 
     Args:
-        alone: (len(COSINES),) agreement with noise alone.
+        alone: (len(COSINES),) agreement with noise alone. few: what is left out, each with the reason.
     """
     yield _BASIS[found.data]
     if found.task != "caption":
@@ -58,6 +58,8 @@ def reasons(found: Advice, chosen: Candidate, alone: Floats) -> Iterator[str]:
         f"Linear decoder on images, noise alone: agreement {alone[0]:.2f} without noise, {alone.max():.2f} at the best "
         f"cosine {at:.2f}."
     )
+    if few:
+        yield f"Left out, since what learns from so few rows may do harm: {', '.join(few)}."
     if found.adapter is None:
         yield f"The least noise within {TOLERANCE:.0%} of the best: cosine {found.cosine:.2f}, agreement {found.agreement:.2f}."
     else:

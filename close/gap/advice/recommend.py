@@ -98,7 +98,8 @@ def recommend(
             f"give groups or pairs, or ask for {other}"
         )
     halves = list(rows.halves(setting, seed))
-    tried = list(_tried(rows, halves, seed, progress or (lambda _: None)))
+    able, few = _candidates(rows)
+    tried = list(_tried(able, halves, seed, progress or (lambda _: None)))
     alone, chosen = tried[0].curve, _chosen(tried, setting)
     drops = chosen.candidate.place.drops_wording
     at = int(np.argmax(alone >= enough(alone.max())) if drops else chosen.curve.argmax())
@@ -121,7 +122,7 @@ def recommend(
         task=task,
         setting=setting,
     )
-    return replace(advice, reasons=tuple(reasons(advice, chosen.candidate, alone)))
+    return replace(advice, reasons=tuple(reasons(advice, chosen.candidate, alone, few)))
 
 
 def _setting(name: str, captions: str) -> Setting:
@@ -177,13 +178,26 @@ class _Tried:
     length: float
 
 
-def _tried(rows: Rows, halves: Sequence[Half], seed: int, tell: Callable[[str], None]) -> Iterator[_Tried]:
-    there: dict[Needs, bool] = {
-        "groups": rows.labels is not None,
-        "unpaired": rows.images is not None,
-        "paired": len(rows.pairs) > 0,
+def _candidates(rows: Rows) -> tuple[list[Candidate], list[str]]:
+    """What there are rows enough for, and of what may do harm with so few, why."""
+    images = 0 if rows.images is None else len(rows.images)
+    groups = 0 if rows.labels is None else len(rows.text)
+    unpaired = min(len(rows.text), images)
+    counts: dict[Needs, int] = {
+        "text": len(rows.text),
+        "groups": groups,
+        "unpaired": unpaired,
+        "paired": len(rows.pairs),
     }
-    for candidate in candidates([kind for kind, given in there.items() if given]):
+    every = candidates([kind for kind, count in counts.items() if count])
+    few = [one.too_few(counts, rows.text.shape[1]) for one in every]
+    return [one for one, why in zip(every, few, strict=True) if not why], [why for why in few if why]
+
+
+def _tried(
+    able: Sequence[Candidate], halves: Sequence[Half], seed: int, tell: Callable[[str], None]
+) -> Iterator[_Tried]:
+    for candidate in able:
         tell(f"trying {candidate.title}")
         found = [agreement_behind(half, candidate.spec, seed) for half in halves]
         curve = np.mean([curve for curve, _ in found], axis=0)

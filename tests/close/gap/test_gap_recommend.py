@@ -11,6 +11,7 @@ from close.errors import CloseError, DataError, MismatchError, RecipeError
 from close.gap import recommend
 from close.gap.advice.advise import advise, to_yaml
 from close.gap.advice.decoder import COSINES, agreement
+from close.gap.advice.halves import Rows
 from close.gap.advice.pseudo_images import pseudo_pairs
 from close.runs.recipe import load_recipe
 from close.runs.stand_ins import AGAINST_MEAN, TYPICAL_GAP, moved_to_images
@@ -297,3 +298,23 @@ def test_rows_whose_ids_differ_are_told(tmp_path, caplog):
     assert "ids differ" not in caplog.text
     advise(tmp_path / "T", tmp_path / "V")
     assert "paired by row, though ids differ: row 0 is 'r0' and 'r159'" in caplog.text
+
+
+def test_what_would_learn_from_too_few_images_is_left_out():
+    advice = recommend(TEXT, IMAGE[:4], pairs="unpaired", groups=GROUPS)
+    assert {str(trial.adapter) for trial in advice.trials} == {"none", "shared"}
+    (said,) = [reason for reason in advice.reasons if reason.startswith("Left out")]
+    assert "shared and mean_shift (trusted from 30 unpaired rows on, and there are 4)" in said
+    assert not any("Left out" in reason for reason in recommend(TEXT, IMAGE, pairs=PAIRS).reasons)
+
+
+def test_what_stands_in_for_an_image_is_not_made_of_what_was_learnt_from():
+    """Without groups: neither the caption nor the one that its stand-in is made of lies in the half that is learnt from."""
+    rows = Rows.of(TEXT, None, None, None, 20_000, 0)
+    for half in rows.halves("single", 0):
+        learnt = {row.tobytes() for row in half.fit["text"]}
+        partners = dict(pseudo_pairs(rows.text))
+        truth = [int(np.abs(rows.text - row).sum(axis=1).argmin()) for row in half.truth]
+        assert len(truth) > 50
+        assert not {rows.text[row].tobytes() for row in truth} & learnt
+        assert not {rows.text[partners[row]].tobytes() for row in truth} & learnt
