@@ -23,7 +23,8 @@ def adapt(modalities: Modalities, spec: Any, *, fingerprint: str | None = None, 
 
     What the adapter learns from these very rows is learnt honestly: images are halved at random, with their texts, and each half
     is carried by an adapter fitted on the other. What was fitted before, an adapter that names its data (`fit: …`, `load: …`)
-    or a fitted object, is taken as it is: on rows that it was fitted on it looks better than it is.
+    or a fitted object, is taken as it is: on rows that it was fitted on it looks better than it is. Behind a memory an image is
+    made of texts of the other half, so that none finds its own: recall is left out.
 
     Args:
         spec: as in a recipe, or an adapter, which is left as it was.
@@ -33,6 +34,7 @@ def adapt(modalities: Modalities, spec: Any, *, fingerprint: str | None = None, 
         DataError: the adapter needs pairs, and there are none.
     """
     from close.adapters import build_adapter, check_adapter, resolve_adapter
+    from close.adapters.memory import TextMemory
 
     check_adapter(spec)
     dim = modalities.text.shape[1]
@@ -51,7 +53,8 @@ def adapt(modalities: Modalities, spec: Any, *, fingerprint: str | None = None, 
     for fitted, texts, images in parts:
         text[texts] = _through(fitted, modalities.text, texts, "text", seed)
         image[images] = _through(fitted, modalities.image, images, "image", seed)
-    return replace(modalities, text=text, image=image)
+    remade = any(isinstance(part, TextMemory) and not part.is_fitted for part in adapter.modules())
+    return replace(modalities, text=text, image=image, remade=remade)
 
 
 def _names_data(spec: Any) -> bool:

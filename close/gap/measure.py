@@ -20,6 +20,8 @@ from close.vectors.checked import Floats, Ints, Pairs
 __all__ = ["GapReport", "measure_gap", "measure_modalities"]
 
 LEVEL = 0.95
+FEWEST, FEW = 10, 50
+"""Images, and texts, below which there is no interval; and below which it is widened, since the bootstrap's is too narrow."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class GapReport:
     Attributes:
         n_text, n_image, dim: rows and width of the tables.
         values: every registered measure, in the order of `MEASURES`; None where it can't be had.
-        intervals: (low, high) of the main ones, 95 %.
+        intervals: (low, high) of the main ones, 95 %; none where fewer than 10 images, or texts of different images, are drawn.
         curves: `search`: see `close.gap.search_curve`; where there are pairs.
         notes: by the measure's name, why it is None or that it was made on a sample; by "text" or "image", remarks on the input.
     """
@@ -186,7 +188,8 @@ def _caveat(measure: Measure, drawn: _Drawn) -> str:
         notes.append(f"asked by {count} of {total} {kind}, drawn with seed {drawn.seed}")
     if measure.few:
         unit, reads = measure.few
-        count = len(data.pairs) if unit == "pairs" else min(len(data.text), len(data.image))
+        different = min(len(np.unique(rows)) for rows in data.pairs.T)  # captions of one image are not new to it
+        count = different if unit == "pairs" else min(len(data.text), len(data.image))
         if 0 < count < 4 * data.text.shape[1]:
             notes.append(f"reads {reads}: {count} rows are few for {data.text.shape[1]} dimensions")
     return "; ".join(notes)
@@ -196,6 +199,10 @@ def _intervals(
     data: Modalities, values: Mapping[str, float | None], draws: int, seed: int
 ) -> dict[str, tuple[float, float]]:
     """95 % intervals by name, of the measures that declare one and have a value."""
+    parts = [data.clusters, data.clusters[data.pairs[:, 0]]] if len(data.pairs) else [data.clusters]
+    units = min(len(data.image), *(len(np.unique(part)) for part in parts))
+    if units < FEWEST:
+        return {}
     wanted = {
         measure.name: measure.interval
         for measure in MEASURES
@@ -209,23 +216,40 @@ def _intervals(
             for name, interval in wanted.items():
                 drawn[name].append(interval.draws(batch))
     found = {
-        name: _ends(np.concatenate(drawn[name]), float(values[name] or 0), interval)
+        name: _ends(np.concatenate(drawn[name]), float(values[name] or 0), interval, units)
         for name, interval in wanted.items()
         if drawn[name]
     }
     return {name: ends for name, ends in found.items() if ends is not None}
 
 
-def _ends(draws: Floats, value: float, interval: Interval) -> tuple[float, float] | None:
-    """The quantiles, moved so that the draws' mean falls on the estimate: resampling widens gaps and narrows spreads a little."""
+def _ends(draws: Floats, value: float, interval: Interval, units: int) -> tuple[float, float] | None:
+    """The quantiles, moved so that the draws' mean falls on the estimate: resampling widens gaps and narrows spreads a little.
+
+    Of fewer than `FEW` units they lie too near: draws vary by (N − 1)/N of the variance, and quantiles are the normal's, not
+    Student's. Both are made up for. A share that is all or nothing has no spread, and gets its exact interval (Clopper and
+    Pearson, 1934).
+    """
     drawn, draws = len(draws), draws[np.isfinite(draws)]
     if len(draws) < 0.9 * drawn:  # of few rows, many draws hold the same one all over
         return None
+    if interval.bounds == (0.0, 1.0) and value in interval.bounds:
+        away = 1 - ((1 - LEVEL) / 2) ** (1 / units)
+        return (0.0, away) if value == 0 else (1 - away, 1.0)
     if interval.square:
         draws, value = draws**2, value**2
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - draws.mean() + value
+    spread = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - draws.mean()
+    low, high = value + spread * (_widening(units) if units < FEW else 1)
     if interval.square:
         low, high = np.sqrt(max(low, 0.0)), np.sqrt(max(high, 0.0))
     if interval.bounds:
         low, high = max(low, interval.bounds[0]), min(high, interval.bounds[1])
     return float(low), float(high)
+
+
+def _widening(units: int) -> float:
+    """From the percentile bootstrap's width to that of Student's interval of a mean."""
+    from scipy import stats
+
+    ends = stats.t.ppf((1 + LEVEL) / 2, units - 1) / stats.norm.ppf((1 + LEVEL) / 2)
+    return float(ends * math.sqrt(units / (units - 1)))

@@ -46,6 +46,7 @@ class Modalities:
         n_image: rows of the given table.
         notes: remarks on the input.
         asked: texts and images that look for neighbours in the other modality, if not all do.
+        remade: whether images are made of other texts than their own, as behind a memory that was fitted on the other half.
     """
 
     text: npt.NDArray[np.float32]
@@ -57,6 +58,7 @@ class Modalities:
     n_image: int
     notes: Mapping[str, str]
     asked: tuple[Ints, Ints] | None = None
+    remade: bool = False
 
     @classmethod
     def of(cls, text: Any, image: Any, pairs: Pairs = None, groups: npt.ArrayLike | None = None) -> Modalities:

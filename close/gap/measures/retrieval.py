@@ -112,6 +112,10 @@ def _text_to_image(data: Modalities, seed: int) -> Mapping[str, float]:
 
 
 def _pair_recall(data: Modalities) -> Retrieval:
+    if data.remade:
+        raise DataError(
+            "images are made of texts of other images here, which come before their own: nothing is said by it"
+        )
     return pair_recall(data.text, data.image, data.pairing, neighbours=data.neighbours)
 
 

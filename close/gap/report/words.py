@@ -30,9 +30,17 @@ def verdict(report: GapReport) -> Verdict:
 
 
 def constant_share(report: GapReport) -> float | None:
-    """‖Δ‖² as a share of what separates the modalities: of the mean squared pair distance, or without pairs of Fréchet's."""
-    whole = report["alignment"] or report["frechet.raw"]
+    """‖Δ‖² as a share of what separates the modalities: of the mean squared pair distance, or without pairs of Fréchet's.
+
+    None where that is not known, or is of so few rows that it is biased.
+    """
+    whole = report["alignment"] or _sure(report, "frechet.raw")
     return None if not whole else min(float(report["centroid_gap"] or 0) ** 2 / whole, 1.0)
+
+
+def _sure(report: GapReport, name: str) -> float | None:
+    """A measure, unless its note says that few rows make it read high or low: no advice rests on that."""
+    return None if "reads " in report.notes.get(name, "") else report[name]
 
 
 def mismatched(report: GapReport) -> bool:
@@ -48,7 +56,9 @@ def _headline(report: GapReport) -> str:
     if gap < 0.1 and separable is not None and separable < 0.65:
         return "No gap to speak of: the modalities share one cloud"
     if gap < 0.1:
-        return "No shift between the modalities, yet a straight cut tells them apart"
+        return "No shift between the modalities" + (
+            "" if separable is None else ", yet a straight cut tells them apart"
+        )
     width = "narrow" if gap < 0.3 else "clear" if gap < 0.7 else "wide"
     share = constant_share(report)
     if share is None or gap < 0.3:
@@ -116,7 +126,7 @@ def _noise(report: GapReport) -> str | None:
 
 
 def _shape(report: GapReport) -> str | None:
-    rank = report["residual.effective_rank"]
+    rank = _sure(report, "residual.effective_rank")
     if rank is None or rank > report.dim / 2:
         return None
     return (

@@ -9,6 +9,7 @@ from close.adapters import build_adapter
 from close.errors import DataError, MismatchError
 from close.gap import measure_gap
 from close.gap.adapted import adapt
+from close.gap.measure import measure_modalities
 from close.gap.measures import MEASURES
 from close.gap.modalities import Modalities
 from close.gap.report.words import verdict
@@ -153,6 +154,30 @@ def test_wrongly_paired_rows_are_noticed():
     assert shuffled.headline.startswith("The pairs do not belong together")
 
 
+def test_captions_of_one_image_are_not_rows_of_their_own():
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(60, 64))
+    text = np.repeat(rng.normal(size=(60, 64)), 5, axis=0) + 0.01 * rng.normal(size=(300, 64))
+    report = measure_gap(text, image, pairs=np.stack((np.arange(300), np.arange(300) // 5), axis=1), bootstrap=0)
+    assert report.notes["cka"] == "reads high: 60 rows are few for 64 dimensions"
+    image = rng.normal(size=(300, 64))
+    assert "cka" not in measure_gap(rng.normal(size=(300, 64)), image, bootstrap=0).notes
+
+
+def test_what_few_rows_bias_is_no_advice():
+    rng = np.random.default_rng(0)
+    content, shift = rng.normal(size=(40, 256)), 2 * np.eye(256)[0] * 16
+    few = measure_gap(content + shift, content + rng.normal(size=content.shape) - shift, bootstrap=0)
+    assert few["residual.effective_rank"] < 128
+    assert "directions" not in " ".join(verdict(few).steps)
+    unpaired = measure_gap(content[:20] + shift / 3, content[20:] - shift / 3, pairs="unpaired", bootstrap=0)
+    assert "reads high" in unpaired.notes["frechet.raw"]
+    assert "constant shift" not in verdict(unpaired).headline
+    same = measure_gap(content[:3], content[:3] + 0.01 * rng.normal(size=(3, 256)), bootstrap=0)
+    assert same["separability"] is None
+    assert verdict(same).headline == "No shift between the modalities"
+
+
 # behind an adapter
 
 
@@ -221,3 +246,17 @@ def test_what_captions_share_lies_nearer_to_their_images():
 def test_an_adapter_that_needs_pairs_says_so():
     with pytest.raises(DataError, match="learns from pairs, and there are none"):
         adapt(Modalities.of(TEXT, IMAGE, "unpaired"), "linear")
+
+
+@pytest.mark.parametrize("spec", ["nearest", ["none", {"memory": {"temperature": 0.001}}]])
+def test_behind_a_memory_of_other_texts_no_recall_is_told(spec):
+    rng = np.random.default_rng(0)
+    text = rng.normal(size=(60, 16))
+    data = Modalities.of(text, text + 0.01 * rng.normal(size=text.shape))
+    assert measure_modalities(data, bootstrap=0)["recall.image_to_text.at_1"] == 1
+    report = measure_modalities(adapt(data, spec), bootstrap=20)
+    assert report["recall.image_to_text.at_1"] is None
+    assert "made of texts of other images" in report.notes["recall.image_to_text.at_1"]
+    assert verdict(report).findings
+    fitted = build_adapter(spec, 16).fit(text=data.text)
+    assert measure_modalities(adapt(data, fitted), bootstrap=0)["recall.image_to_text.at_1"] == 1
