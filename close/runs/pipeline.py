@@ -68,7 +68,7 @@ def load(
     model.to(place)
     tokenizer = load_tokenizer(str(run), model.get_input_embeddings().num_embeddings)
     captioner = CloseCaptioner(model, tokenizer, tasks=info["tasks"], name=str(run))
-    captioner.precision = precision
+    captioner.precision, captioner.base_place = precision, language_model
     captioner.without_context = {part["task"] for part in info["train"] if part.get("contexts") is False}
     with loading(f"{run}: the run can't be used"):  # what its files say only shows when it is done once
         captioner.try_out()
@@ -80,11 +80,16 @@ def load(
     return captioner
 
 
-def _load_again(run: str, plugins: list[str], *, trust: bool, **settings: Any) -> CloseCaptioner:
-    """In another process, with the plug-ins and the trust that this one was given."""
+def _load_again(
+    run: str, plugins: list[str], *, trust: bool, task: str, silent: bool, **settings: Any
+) -> CloseCaptioner:
+    """In another process, with the plug-ins and the trust that this one was given, at the same task and as silent."""
     load_plugins(plugins)
     with trusting(trust):
-        return load(run, **settings)
+        captioner = load(run, **settings).use_task(task)
+    if silent:
+        captioner.without_confidence()
+    return captioner
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,8 @@ class CloseCaptioner(Answerer):
 
     The encoder is loaded when the first item needs it.
     """
+
+    base_place: str | None = None  # where its language model is now, if elsewhere than when it was trained
 
     def try_out(self) -> None:
         """Say one token of something; raises what is wrong with the parts.
@@ -222,7 +229,9 @@ class CloseCaptioner(Answerer):
         """Pickled as the run's folder: another process loads the same weights for itself."""
         where: dict[str, Any] = {"device": str(self.model.device), "precision": self.precision}
         where |= {"encoder": self._encoder.name if self._encoder else None, "memory": self.memory.given}
-        again = partial(_load_again, trust=trusts_code(), **where)
+        where |= {"language_model": self.base_place, "task": self.task.name}
+        silent = bool(self._confidence) and not any(self._confidence.values())
+        again = partial(_load_again, trust=trusts_code(), silent=silent, **where)
         return again, (str(Path(self.name).resolve()), loaded())
 
     def stream(

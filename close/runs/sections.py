@@ -151,6 +151,10 @@ class RetrieveSection(Retrieval):
             raise ValueError("texts are the rows that a table was made of, and no memory is given")
         if not self.searches and self.noise is not None:
             raise ValueError("into: words trains on a caption's own words and searches nothing; leave noise out")
+        if not self.searches and self.among is not None and self.k != type(self).model_fields["k"].default:
+            raise ValueError(
+                "into: words counts words in `among` captions, and k does nothing beside it; leave one out"
+            )
         if not self.searches and self.leave_out is not None:
             raise ValueError(
                 "into: words trains on a caption's own words and finds nothing to leave out; leave leave_out out"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,13 @@ def test_a_threshold_makes_right_or_wrong(cli, run, world, tmp_path):
     saved = json.loads((other / "calibration" / "caption.json").read_text())
     assert (saved["right"], saved["by"]) == ({"score": "attribute_accuracy", "at_least": 50.0}, "cosine")
     assert (22 * saved["mean_right"]) % 1 == pytest.approx(0, abs=1e-9)
+
+
+def test_in_another_process_it_does_the_same_task_and_is_as_silent(run, calibrated):
+    one = close.load(run)
+    assert one.confidence is not None
+    again = pickle.loads(pickle.dumps(one.use_task("entailment")))
+    assert again.task.name == "entailment"
+    assert again.use_task("caption").confidence is not None
+    one.without_confidence()
+    assert pickle.loads(pickle.dumps(one)).use_task("caption").confidence is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -116,7 +117,9 @@ def test_a_language_model_that_is_gone_or_another_is_told(tuned, model_place, tm
         assert str(run) in message
         assert "t5" in message
         assert "--language-model" in message
-    assert close.load(run, language_model=str(moved))(pictures / "p00.png").text == before
+    elsewhere = close.load(run, language_model=str(moved))
+    assert elsewhere(pictures / "p00.png").text == before
+    assert pickle.loads(pickle.dumps(elsewhere))(pictures / "p00.png").text == before
     assert close.load(merge(run, tmp_path / "out", language_model=str(moved)))(pictures / "p00.png").text == before
     with pytest.raises(RecipeError, match="holds its whole language model"):
         close.load(tmp_path / "out", language_model=str(moved))
