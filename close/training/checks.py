@@ -12,6 +12,7 @@ import torch
 from close.adapters.resolve import takes_groups, takes_training_text
 from close.data.rows import RowFile, evenly, named_sources
 from close.errors import DataError, RecipeError
+from close.model.configuration import CloseConfig
 from close.model.language_models.base import LanguageModelKind
 from close.model.language_models.loading import check_language_model, check_room, skeleton
 from close.model.lora import lora_targets
@@ -52,8 +53,8 @@ def check_work(
             prefix = build_prefix(recipe.prefix, 8, model.get_input_embeddings().embedding_dim)
         length = prefix.length_of(recipe.most_vectors(_most(recipe, files)))
         check_room(recipe.language_model, model, length, recipe.longest)
-        if model.config.is_encoder_decoder and (recipe.training.model_extra or {}).get("neftune_noise_alpha"):
-            _check_embedded(recipe, files)
+    if (recipe.training.model_extra or {}).get("neftune_noise_alpha"):
+        _check_embedded(recipe, files)
     fits = recipe.init_from is None
     if fits and len(files) > 1 and takes_training_text(recipe.adapter):
         raise RecipeError(
@@ -108,10 +109,20 @@ def tell_cut(recipe: Recipe, files: Sequence[RowFile], tokenizer: Any, kind: Lan
 
 
 def _check_embedded(recipe: Recipe, files: Sequence[RowFile]) -> None:
-    """Refuse noise on embedded words where none are embedded: an encoder-decoder reads prefix and context."""
+    """Refuse noise on embedded words where none are embedded, or none are learnt: an encoder-decoder reads prefix and context."""
+    if recipe.tune == "none":
+        raise RecipeError(
+            "training.neftune_noise_alpha: noise on the words of a language model that learns, and tune is none: leave it out"
+        )
+    known = recipe.init_from / "config.json" if recipe.init_from else None
+    if known is None:
+        reads_both = skeleton(recipe.language_model).config.is_encoder_decoder
+    else:
+        reads_both = known.is_file() and CloseConfig.from_pretrained(known.parent).language_model.is_encoder_decoder
     worded = recipe.retrieve is not None and recipe.retrieve.prompted
     task = get_task(recipe.parts()[0].task)
-    if not worded and len(files) == 1 and not any(task.context(files[0][at]) for at in evenly(len(files[0]), LOOKED)):
+    some = any(task.context(files[0][at]) for at in evenly(len(files[0]), LOOKED))
+    if reads_both and not worded and len(files) == 1 and not some:
         raise RecipeError(
             "training.neftune_noise_alpha: noise on the embedded words that the language model reads beside the prefix, and "
             f"{files[0].path} has none (no contexts): leave it out"

@@ -253,7 +253,13 @@ def test_noise_on_words_that_are_not_there(recipe, captions, tmp_path, zoo):
     noisy = {"neftune_noise_alpha": 5, "max_steps": 1, "save_strategy": "no"}
     with pytest.raises(RecipeError, match="has none \\(no contexts\\): leave it out"):
         train(recipe(noisy), tmp_path / "run")
+    first = train(recipe({"max_steps": 1}), tmp_path / "first")
+    own = {"data": {"train": str(captions)}, "training": noisy}
+    with pytest.raises(RecipeError, match="has none \\(no contexts\\): leave it out"):
+        train(Recipe.model_validate(own | {"init_from": str(first)}), tmp_path / "run")
     data = tiny.write_jsonl(tmp_path / "q.jsonl", questions())
+    with pytest.raises(RecipeError, match="tune is none: leave it out"):
+        train(recipe(noisy, task="vqa", tune="none", data={"train": str(data)}), tmp_path / "run")
     train(recipe(noisy, task="vqa", data={"train": str(data)}), tmp_path / "asked")
     train(recipe(noisy, language_model=str(zoo("gpt2_dir"))), tmp_path / "gpt2")
     train(recipe(noisy, retrieve={"into": "words"}), tmp_path / "words")
