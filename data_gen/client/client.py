@@ -6,6 +6,7 @@ import asyncio
 import random
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -130,14 +131,14 @@ class Client:
         return "/chat/completions" if self._chat else "/completions"
 
     async def complete(self, prompt: Prompt) -> Reply:
-        """The model's answer.
+        """The model's answer, with what all tries took; so an error of `RequestError`.
 
         Raises:
             RequestError: no usable answer to this request after all tries.
             ServerError: the server refuses everyone, does not know the model, or is not there.
         """
         async with self._slots:
-            tries, trial = 0, Trial()
+            tries, trial, spent = 0, Trial(), Counter[str]()
             while True:
                 await self._wait(len(prompt.text) / 4 + prompt.max_tokens)
                 terms, body = self._terms.dropped, self.body(prompt, trial.left_out)
@@ -150,11 +151,15 @@ class Client:
                     if trial.next(refusal, optional(body), self._terms.accepted):
                         continue
                     error = refusal.error
-                except RetryError as again:
-                    error = again
+                except (RequestError, RetryError) as failed:
+                    error = failed
                 else:
                     self._terms.learn(optional(body), trial.left_out, trial.why)
-                    return reply
+                    spent.update(reply.took)
+                    return replace(reply, tokens_in=spent["in"], tokens_out=spent["out"])
+                if isinstance(error, RequestError | RetryError):
+                    spent.update(error.took)
+                    error.took = spent
                 if not isinstance(error, RetryError):
                     raise error
                 tries += 1
@@ -165,7 +170,7 @@ class Client:
     async def _given_up(self, error: RetryError, tries: int) -> Exception:
         if error.unreachable and not await self._alive():
             return ServerError(self.quote(f"no answer from {self._name}: {error.reason}; {reachable(self._url)}"))
-        return RequestError(f"{error.reason} ({tries} tries)", error.raw)
+        return RequestError(f"{error.reason} ({tries} tries)", error.raw, took=error.took)
 
     def _patience(self, again: RetryError) -> int:
         if again.unreachable and not self._answers:  # most likely a wrong address: tell soon
@@ -216,7 +221,7 @@ class Client:
                 raise
             if error.status:
                 raise self._status(error.status, error.body, {}) from None
-            raise RetryError(self.quote(error.reason), raw=error.raw) from None
+            raise RetryError(self.quote(error.reason), raw=error.raw, took=error.took) from None
         except (TimeoutError, openai.APITimeoutError):
             raise RetryError(f"no answer within {self._timeout:g} s") from None
         except openai.APIStatusError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,14 +19,22 @@ class RequestError(Exception):
         raw: what came.
         final: asking again is of no use.
         status, body: of an error that came as an answer; 0 where it is none that is known.
+        took: tokens "in" and "out" of what came all the same.
     """
 
     def __init__(
-        self, reason: str, raw: str = "", *, final: bool = False, status: int = 0, body: object = None
+        self,
+        reason: str,
+        raw: str = "",
+        *,
+        final: bool = False,
+        status: int = 0,
+        body: object = None,
+        took: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason, self.raw, self.final = reason, raw, final
-        self.status, self.body = status, body
+        self.status, self.body, self.took = status, body, Counter(took)
 
 
 @dataclass(frozen=True)
@@ -52,9 +61,14 @@ class Reply:
     tokens_out: int
     cut: str = ""
 
+    @property
+    def took(self) -> Counter[str]:
+        """Tokens "in" and "out"."""
+        return Counter({"in": self.tokens_in, "out": self.tokens_out})
+
 
 class RetryError(Exception):
-    """A try that may be repeated."""
+    """A try that may be repeated; `took` as of `RequestError`."""
 
     def __init__(
         self,
@@ -64,10 +78,11 @@ class RetryError(Exception):
         delay: float | None = None,
         unreachable: bool = False,
         limited: bool = False,
+        took: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason, self.raw, self.delay = reason, raw, delay
-        self.unreachable, self.limited = unreachable, limited
+        self.unreachable, self.limited, self.took = unreachable, limited, Counter(took)
 
 
 def error_message(body: object) -> str:

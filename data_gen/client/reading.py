@@ -49,19 +49,21 @@ def read_reply(answer: str, prompt: Prompt, model: str) -> Reply:
     if not text and isinstance(message.get("refusal"), str):
         text = message["refusal"]
     cut, thought = finish in _CUT, _reasoned(message, usage)
+    tokens_in, tokens_out = _tokens(usage, prompt, text or "")
+    took = {"in": tokens_in, "out": tokens_out} if choice else {}
     if finish in _WITHHELD:
-        raise RequestError(f"the server withholds the answer ({finish})", answer, final=True)
+        raise RequestError(f"the server withholds the answer ({finish})", answer, final=True, took=took)
     if text is None and not (cut and thought):
         ended = f" (finish_reason {finish!r})" if finish not in ("", "stop") else ""
-        raise RequestError(f"the answer holds {'only reasoning, no text' if thought else 'no text'}{ended}", answer)
+        told = f"the answer holds {'only reasoning, no text' if thought else 'no text'}{ended}"
+        raise RequestError(told, answer, took=took)
     if not text and thought and not cut:
-        raise RequestError("the answer holds only reasoning, no text", answer)
+        raise RequestError("the answer holds only reasoning, no text", answer, took=took)
     text = text or ""
     if cut and any(stop in text for stop in prompt.stop) and "text" in choice:
         text, cut = min((text.partition(stop)[0] for stop in prompt.stop), key=len), False  # where stops are not known
     why = f"{_left(text, thought)} before the limit of {prompt.max_tokens} tokens" if cut else ""
     name = data.get("model")
-    tokens_in, tokens_out = _tokens(usage, prompt, text)
     return Reply(text, clean(name)[:200] if isinstance(name, str) else model, tokens_in, tokens_out, why)
 
 

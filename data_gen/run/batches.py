@@ -38,7 +38,7 @@ async def run_batches(synthesis: Synthesis, client: Client, early: dict[int, Ans
 
     Raises:
         BudgetError: the next request does not fit the budget.
-        ServerError: the server refuses, has no Batch API, or a batch brings nothing.
+        ServerError: the server refuses, has no Batch API, or a batch fails or brings nothing.
     """
     last: dict[str, Any] = synthesis.batches[-1] if synthesis.batches else {"done": True}
     cut = {int(index): _Cut(*kept) for index, kept in last.get("cut", {}).items()}
@@ -63,7 +63,12 @@ async def run_batches(synthesis: Synthesis, client: Client, early: dict[int, Ans
         last = {**last, "id": batch.id}
         _record(synthesis, last)
         before = client.dropped, dict(cut)
-        answers = await _collect(synthesis, client, await _wait(client, batch.id), cut)
+        batch = await _wait(client, batch.id)
+        if batch.status == "failed":
+            _record(synthesis, {**last, "done": True})
+            errors = "; ".join(str(error.message) for error in (batch.errors.data if batch.errors else None) or [])
+            raise ServerError(f"batch {batch.id} failed: {client.quote(errors)}; the same command sends another")
+        answers = await _collect(synthesis, client, batch, cut)
         for answer in answers:
             if answer.index not in early and answer.index >= synthesis.committed:
                 synthesis.keep(answer)
@@ -148,14 +153,10 @@ async def _wait(client: Client, batch_id: str) -> Batch:
         with client.explained() as api:
             batch = await api.batches.retrieve(batch_id)
         if batch.status not in _OPEN:
-            break
+            return batch
         print(written(f"batch {batch_id}: {batch.status}, {_counts(batch)}"), file=sys.stderr)
         await asyncio.sleep(pause)
         pause = min(60.0, 1.5 * pause)
-    if batch.status == "failed":
-        errors = "; ".join(str(e.message) for e in (batch.errors.data if batch.errors else None) or [])
-        raise ServerError(f"batch {batch_id} failed: {client.quote(errors)}")
-    return batch
 
 
 def _counts(batch: Batch) -> str:
@@ -188,7 +189,9 @@ def _read(synthesis: Synthesis, client: Client, line: str, sent: frozenset[str],
         try:
             reply = client.read(body, prompt)
         except RequestError as error:
-            return Answer(index, now(), text=error.raw, error=error.reason)
+            cut.pop(index, None)
+            took = before.tokens_in + error.took["in"], before.tokens_out + error.took["out"]
+            return Answer(index, now(), error.raw, "", *took, error=error.reason)
         took = before.tokens_in + reply.tokens_in, before.tokens_out + reply.tokens_out
         if reply.cut and prompt.max_tokens < MOST_ROOM:
             cut[index] = _Cut(min(4 * prompt.max_tokens, MOST_ROOM), *took, reply.cut)

@@ -126,7 +126,8 @@ class _Live:
             reply = await self.ask(request.prompt)
             verdicts = await self.verdicts(request, reply) if self.asks_judge else []
         except RequestError as error:
-            answer = Answer(request.index, now(), text=error.raw, error=error.reason)
+            took = error.took["in"], error.took["out"]
+            answer = Answer(request.index, now(), error.raw, "", *took, error=error.reason)
         else:
             answer = Answer(
                 request.index,
@@ -153,21 +154,22 @@ class _Live:
             enough: what a reply that was cut off may hold, so that its end does not matter.
         """
         synthesis, reply = self.synthesis, await self.client.complete(prompt)
-        spent = Counter({"in": reply.tokens_in, "out": reply.tokens_out})
+        spent = reply.took
         while reply.cut and prompt.max_tokens < MOST_ROOM and not (enough and enough.match(reply.text)):
             prompt = replace(prompt, max_tokens=min(4 * prompt.max_tokens, MOST_ROOM))
-            synthesis.unkept.update(spent)
+            synthesis.unkept.update(unkept := Counter(spent))
             try:
                 waiting = sum(not task.done() for _, task in self.pending) - 1
                 if self.budgeted and not synthesis.affordable(prompt, max(waiting, 0), whole=True):
                     break
                 self.tell_room(reply)
                 more = await self.client.complete(prompt)
-            except RequestError:
-                break  # most likely more room than there is
+            except RequestError as error:  # most likely more room than there is
+                spent.update(error.took)
+                break
             finally:
-                synthesis.unkept.subtract(spent)
-            spent.update({"in": more.tokens_in, "out": more.tokens_out})
+                synthesis.unkept.subtract(unkept)
+            spent.update(more.took)
             reply = more
         return replace(reply, tokens_in=spent["in"], tokens_out=spent["out"])
 
@@ -178,8 +180,24 @@ class _Live:
             note(f"{reply.cut}: asked again with more; --answer-tokens sets it")
 
     async def verdicts(self, request: Request, reply: Reply) -> list[Reply]:
-        """What the judge says of each row in a reply."""
+        """What the judge says of each row in a reply.
+
+        Raises:
+            RequestError: of one it says nothing; with what the reply and all of them took.
+        """
         plan = self.synthesis.plan
         records = [] if reply.cut else plan.read(reply.text).records
         candidates = [c for unit in plan.units(request, records) for c in unit.candidates]
-        return list(await asyncio.gather(*(self.ask(plan.judge(request, c), VERDICT) for c in candidates)))
+        found = await asyncio.gather(*(self.verdict(plan.judge(request, c)) for c in candidates))
+        for failed in found:
+            if isinstance(failed, RequestError):
+                failed.took = sum((one.took for one in (reply, *found)), Counter())
+                raise failed
+        return [one for one in found if isinstance(one, Reply)]
+
+    async def verdict(self, prompt: Prompt) -> Reply | RequestError:
+        """What the judge says, or why it says nothing."""
+        try:
+            return await self.ask(prompt, VERDICT)
+        except RequestError as error:
+            return error

@@ -365,8 +365,9 @@ def test_shards_share_the_input_out(tmp_path):
 class BatchServer(Server):
     """The Batch API: a batch is done at its second poll. Some lines fail, some are missing at first."""
 
-    def __init__(self, lose_answer=False, refuses=None, thinks=0):
+    def __init__(self, lose_answer=False, refuses=None, thinks=0, fails=0):
         super().__init__(good)
+        self.fails = fails
         self.refuses, self.thinks, self.rooms = refuses, thinks, Counter()
         self.files, self.batches, self.lose_answer = {}, {}, lose_answer
         self.routes = {
@@ -421,7 +422,9 @@ class BatchServer(Server):
     def retrieve(self, path, headers, content):
         batch = self.batches[path.split("/")[-1]]
         answer = json.dumps(batch).encode()
-        batch["status"] = "completed"
+        failed = int(batch["id"].removeprefix("batch")) < self.fails
+        batch["status"] = "failed" if failed else "completed"
+        batch["errors"] = {"data": [{"message": "the line is no JSON"}]} if failed else None
         return 200, answer
 
 
@@ -465,6 +468,44 @@ def test_answers_of_a_batch_that_were_cut_off_are_asked_for_again_with_more_room
         captions(server, "never.jsonl", count=4, batch=True, patience=4)
     assert sorted(server.rooms) == [64, 256, 1024, 4096]
     assert {row["reason"].split(":")[0] for row in rejected(tmp_path / "never.jsonl")} <= {"cut", "failed"}
+
+
+def test_a_batch_that_failed_is_sent_again_by_the_same_command(captions):
+    with BatchServer(fails=1) as server:
+        told = "batch batch0 failed: the line is no JSON; the same command sends another"
+        with pytest.raises(ServerError, match=told):
+            captions(server, count=3, batch=True)
+        _, found, _ = captions(server, count=3, batch=True)
+        assert (len(found), len(server.batches)) == (3, 2)
+
+
+def test_answers_without_text_count_for_what_they_took(captions, tmp_path):
+    """Each try: one that is given up, and those before one that brings a text."""
+
+    def decide(body, before):
+        if digest(body) % 2 or before < 2:
+            return Do(message={"content": None, "reasoning_content": "Hm"})
+        return good(body, before)
+
+    with Server(decide) as server:
+        summary, found, _ = captions(server, count=2, retries=2)
+    assert summary.failed > 0
+    journal = rows(tmp_path / "out.jsonl.journal")[1:]
+    assert {row["tokens_out"] for row in journal} == {30}  # of three tries
+    assert summary.tokens_out == 30 * summary.requests
+    assert found[0]["meta"]["usage"]["completion_tokens"] == 30
+
+
+def test_a_judge_that_fails_loses_no_count(captions, tmp_path):
+    def decide(body, before):
+        if prompt_of(body).endswith("Answer yes or no.") and digest(body) % 2:
+            return Do(status=400, raw=b'{"error": {"message": "flagged by moderation"}}')
+        return Do("Yes.") if prompt_of(body).endswith("Answer yes or no.") else good(body, before)
+
+    with Server(decide) as server:
+        captions(server, count=4, filter=["judge"], concurrency=1)
+    journal = rows(tmp_path / "out.jsonl.journal")[1:]
+    assert {row["tokens_out"] for row in journal if row["error"]} == {10}  # of the caption
 
 
 def test_a_batch_sent_right_before_a_kill_is_found_again(captions):
