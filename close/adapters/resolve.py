@@ -36,6 +36,7 @@ __all__ = [
     "check_adapter",
     "check_on_images",
     "check_tables",
+    "files_in",
     "fit_adapter",
     "is_load",
     "parse_spec",
@@ -149,6 +150,16 @@ def check_tables(spec: Any, encoder: Callable[[], Any]) -> None:
 
 def _of_another_width(place: Any, adapter: GapAdapter, dim: int) -> MismatchError:
     return MismatchError(f"{place}: the adapter is for {adapter.dim} dimensions, the encoder has {dim}")
+
+
+def files_in(spec: Any) -> list[str]:
+    """What a spec names on disk: tables and data files to fit on, and folders of saved adapters."""
+    if isinstance(spec, (list, tuple)):
+        return [file for stage in spec for file in files_in(stage)]
+    if is_load(spec):
+        return [str(spec["load"])]
+    fit = {} if isinstance(spec, GapAdapter) else split_spec(spec)[1].get("fit") or {}
+    return [str(given) for given in fit.values() if isinstance(given, (str, Path))]
 
 
 def takes_groups(spec: Any) -> bool:

@@ -170,7 +170,6 @@ def _with_tables(adapters: Sequence[Any], tables: Tables) -> list[tuple[list[Any
         with naming(" + ".join(map(_label, stages))):
             check_adapter(stages)
             taken |= {side for fit in tables.check(stages) for side in fit}
-    taken |= {"groups"} if {"text", "image"} <= taken else set()  # fitted on pairs, whose groups are left out in turn
     if left := [side for side in ("text", "image", "groups") if getattr(tables, side) and side not in taken]:
         raise RecipeError(
             f"--{left[0]} is given, and no adapter that is tried learns from it: name one that does (--adapter)"

@@ -12,6 +12,7 @@ from typing import Any
 
 from close.adapters import ADAPTERS, fit_adapter
 from close.adapters.base import GapAdapter, split_spec, stages_of
+from close.adapters.resolve import files_in, is_load
 from close.data.rows import Modality
 from close.encoders import load_encoder
 from close.errors import RecipeError
@@ -98,9 +99,9 @@ class Tables:
 
     def _fitted(self, stages: list[Any]) -> Path:
         """The folder of the fitted adapter; what is there already is of the same tables."""
-        files = (self.text, self.image, self.pairs, self.groups)
-        about = json.dumps([stages, *(file and file_key(file) for file in files)], sort_keys=True)
-        names = "-".join(split_spec(stage)[0] for stage in stages)
+        files = [self.text, self.image, self.pairs, self.groups, *files_in(stages)]
+        about = json.dumps([stages, *(file and file_key(Path(file)) for file in files)], sort_keys=True)
+        names = _title(stages)
         place = self.folder / f"{names[:80]}-{hashlib.sha256(about.encode()).hexdigest()[:10]}"
         if not place.exists():
             tables = (self.text, self.image)
@@ -112,12 +113,17 @@ class Tables:
 
 def _needs(stage: Any) -> str:
     """What a stage that says nothing of its data needs."""
-    if isinstance(stage, (GapAdapter, list, tuple)):
+    if isinstance(stage, (GapAdapter, list, tuple)) or is_load(stage):
         return "nothing"
     name, options = split_spec(stage)
-    return "nothing" if name == "load" or "fit" in options else ADAPTERS[name].needs
+    return "nothing" if "fit" in options else ADAPTERS[name].needs
 
 
 def _with_fit(stage: Any, fit: dict[str, str]) -> Any:
     name, options = split_spec(stage)
     return {name: options | {"fit": fit}}
+
+
+def _title(stage: Any) -> str:
+    """The names of stages, for a folder's."""
+    return stage if isinstance(stage, str) else "-".join(map(_title, stage))

@@ -2,13 +2,14 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 import tiny
 from scipy import stats
 
-from close.adapters import build_adapter, load_adapter
+from close.adapters import build_adapter, fit_adapter, load_adapter
 from close.adapters.resolve import parse_spec
 from close.data.rows import RowFile
 from close.errors import DataError, MismatchError, RecipeError
@@ -434,8 +435,32 @@ def test_adapters_of_a_sweep_are_given_their_tables_once(tables, rows, captions,
     np.testing.assert_allclose(adapter.matrix, expected.matrix, atol=1e-5)
     assert len(list((tmp_path / "adapters").iterdir())) == 1
     made = next((tmp_path / "adapters").glob("*/adapter.json")).stat().st_mtime_ns
-    arms_of([parse_spec(specs[3])], [1.0], tables=given)  # it is there
+    arms_of(list(map(parse_spec, specs[2:4])), [1.0], tables=given)  # it is there
     assert next((tmp_path / "adapters").glob("*/adapter.json")).stat().st_mtime_ns == made
+
+
+def test_a_saved_adapter_is_an_arm(tables, tmp_path):
+    fit_adapter("mean_shift", tmp_path / "A", text=tables / "T", image=tables / "V")
+    saved = {"load": str(tmp_path / "A")}
+    given = Tables(tables / "T", tables / "V", folder=tmp_path / "adapters")
+    arms = {arm.name: arm.changes["adapter"] for arm in arms_of([saved, [saved, "linear"]], [1.0], tables=given)}
+    assert arms[f"load {tmp_path / 'A'}"] == [saved]
+    (chain,) = arms[f"load {tmp_path / 'A'} + linear"]
+    assert [next(iter(stage)) for stage in load_adapter(chain["load"]).spec()] == ["mean_shift", "linear"]
+
+
+def test_an_adapter_is_fitted_anew_when_a_table_of_its_stages_is_replaced(tables, tmp_path):
+    for side in "TV":
+        shutil.copytree(tables / side, tmp_path / side)
+    own = {"mean_shift": {"fit": {"text": str(tmp_path / "T"), "image": str(tmp_path / "V")}}}
+    given = Tables(tables / "T", tables / "V", folder=tmp_path / "adapters")
+    first = given.give([own, "linear"])
+    assert given.give([own, "linear"]) == first
+    shutil.rmtree(tmp_path / "V")
+    table = EmbeddingTable(tables / "V")
+    about = {"encoder": table.encoder, "fingerprint": table.fingerprint, "modality": "image"}
+    EmbeddingTable.from_numpy(-table[:], tmp_path / "V", **about)
+    assert given.give([own, "linear"]) != first
 
 
 @pytest.mark.parametrize(
@@ -455,6 +480,10 @@ def test_adapters_of_a_sweep_are_given_their_tables_once(tables, rows, captions,
         (["--image", "{tables}/W.npy"], "W.npy has 3 columns, and encoder"),
         (["--adapter", "{{mean_shift: {{fit: {{image: '{tables}/W.npy'}}}}}}"], "W.npy has 3 columns, and encoder"),
         (["--pairs", "{rows}", "--image", "{tables}/V"], "--pairs says which rows of two tables belong together"),
+        (
+            ["--adapter", "mean_shift", "--text", "{tables}/T", "--image", "{tables}/V", "--groups", "{rows}"],
+            "--groups is given, and no adapter that is tried learns from it",
+        ),
         (["--groups", "{rows}"], "--groups is the data file that the texts were made of"),
     ],
 )
