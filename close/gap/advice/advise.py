@@ -54,12 +54,7 @@ def advise(
     Raises:
         CloseError: what is wrong with a file, a row or an option.
     """
-    if pairs and (unpaired or image is None):
-        raise RecipeError("--pairs " + ("and --unpaired exclude each other" if unpaired else "needs --image"))
-    if unpaired and image is None:
-        raise RecipeError("--unpaired says that no text belongs to an image, and there are none: give --image")
-    if encoder is not None and not any(map(is_rows, filter(None, (text, image)))):
-        raise RecipeError("--encoder embeds data files, and what is given are tables: leave it out")
+    _check(text, image, pairs, unpaired, encoder)
     texts = _table(text, "text", encoder or "mini")
     if len(texts) < LEAST:
         raise DataError(f"{text}: {len(texts)} texts; advice takes {LEAST} at least, better thousands")
@@ -90,6 +85,16 @@ def advise(
         progress=progress,
     )
     return advice, to_yaml(advice, texts.path, None if images is None else images.path, pairs)
+
+
+def _check(text: Path, image: Path | None, pairs: Path | None, unpaired: bool, encoder: str | None) -> None:
+    """Refuse options that exclude each other, or say nothing."""
+    if pairs and (unpaired or image is None):
+        raise RecipeError("--pairs " + ("and --unpaired exclude each other" if unpaired else "needs --image"))
+    if unpaired and image is None:
+        raise RecipeError("--unpaired says that no text belongs to an image, and there are none: give --image")
+    if encoder is not None and not any(map(is_rows, filter(None, (text, image)))):
+        raise RecipeError("--encoder embeds data files, and what is given are tables: leave it out")
 
 
 def _table(path: Path, modality: Modality, encoder: str) -> Any:
