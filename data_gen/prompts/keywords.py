@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Protocol
 
 from data_gen.errors import InputError
 from data_gen.text.language import Language
+from data_gen.text.words import words
 
 __all__ = ["Sampler", "Uniform", "UnigramMatched", "extract_keywords"]
 
@@ -23,9 +25,11 @@ def extract_keywords(counts: Mapping[str, int], language: Language, min_count: i
 
 
 class Sampler(Protocol):
-    """Draws keywords. Where `adaptive`, `refresh` is called before each block with the words accepted so far."""
+    """Draws keywords. Where `adaptive`, `refresh` is called before each block with what was `counted` of the texts accepted."""
 
     adaptive: bool
+
+    def counted(self, found: Sequence[str]) -> Sequence[str]: ...
 
     def refresh(self, accepted: Mapping[str, int], upcoming: float) -> None: ...
 
@@ -40,8 +44,12 @@ class Uniform:
     def __init__(self, keywords: Sequence[str]) -> None:
         self._keywords = list(keywords)
 
-    def refresh(self, accepted: Mapping[str, int], upcoming: float) -> None:
+    def counted(self, found: Sequence[str]) -> Sequence[str]:
         """Nothing: the draws do not depend on what was accepted."""
+        return ()
+
+    def refresh(self, accepted: Mapping[str, int], upcoming: float) -> None:
+        """Nothing."""
 
     def draw(self, rng: Random, number: int) -> tuple[str, ...]:
         """`number` different keywords, or all where there are fewer."""
@@ -59,12 +67,17 @@ class UnigramMatched:
 
     of it. Within a block each keyword is drawn with probability d(w)/Σ d, none twice in a request. So a word that the
     model writes too often, asked or unasked, is not asked for until the rest has caught up, and one that it avoids is
-    asked for more and more. Words that are no keywords count in T. CLOSE (Gu et al., ICCV 2023) trains best on captions
-    whose keywords were drawn to match the target's unigrams, but does not say how: this definition is our own.
+    asked for more and more. Words that are no keywords count in T, and so does a keyword of several words, beside each of
+    these. Keywords are found whatever their case, and asked for as they are given. CLOSE (Gu et al., ICCV 2023) trains best
+    on captions whose keywords were drawn to match the target's unigrams, but does not say how: this definition is our own.
 
     Args:
-        keywords: the words that may be asked for.
+        keywords: the words and phrases that may be asked for.
         target: word counts of the target corpus.
+        texts: the corpus, in which phrases are counted.
+
+    Attributes:
+        left_out: keywords that do not occur in the target.
 
     Raises:
         InputError: no keyword occurs in the target.
@@ -72,20 +85,36 @@ class UnigramMatched:
 
     adaptive = True
 
-    def __init__(self, keywords: Sequence[str], target: Mapping[str, int]) -> None:
-        self._keywords = [keyword for keyword in keywords if target.get(keyword)]
+    def __init__(self, keywords: Sequence[str], target: Mapping[str, int], texts: Iterable[str] = ()) -> None:
+        names: dict[str, str] = {}
+        for keyword in keywords:
+            names.setdefault(" ".join(words(keyword)), keyword)
+        self._phrases = {key for key in names if " " in key}
+        self._lengths = {key.count(" ") + 1 for key in self._phrases}
+        counts = Counter(target)
+        counts.update(phrase for text in (texts if self._phrases else ()) for phrase in self._phrases_in(words(text)))
+        self._keys = [key for key in names if counts[key]]
+        self._keywords = [names[key] for key in self._keys]
+        self.left_out = [keyword for key, keyword in names.items() if not counts[key]]
         if not self._keywords:
             raise InputError("none of the keywords occurs in the target corpus, so it can't be matched")
-        total = sum(target.values())
-        self._shares = [target[keyword] / total for keyword in self._keywords]
+        total = counts.total()
+        self._shares = [counts[key] / total for key in self._keys]
         self.refresh({}, 1.0)
+
+    def _phrases_in(self, found: Sequence[str]) -> list[str]:
+        """The keywords of several words in a text's words, as often as they are there."""
+        runs = (" ".join(found[i : i + n]) for n in self._lengths for i in range(len(found) - n + 1))
+        return [run for run in runs if run in self._phrases]
+
+    def counted(self, found: Sequence[str]) -> Sequence[str]:
+        """What of a text's words counts: these, and its phrases."""
+        return [*found, *self._phrases_in(found)]
 
     def refresh(self, accepted: Mapping[str, int], upcoming: float) -> None:
         """Fix the weights of the coming block, which will bring about `upcoming` words."""
         words_then = sum(accepted.values()) + upcoming
-        lacking = [
-            max(0.0, s * words_then - accepted.get(k, 0)) for k, s in zip(self._keywords, self._shares, strict=True)
-        ]
+        lacking = [max(0.0, s * words_then - accepted.get(k, 0)) for k, s in zip(self._keys, self._shares, strict=True)]
         self._cumulative = list(itertools.accumulate(lacking if any(lacking) else self._shares))
         self._drawable = sum(map(bool, lacking)) or len(self._keywords)
 

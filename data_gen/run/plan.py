@@ -20,6 +20,7 @@ from data_gen.prompts.compose import compose, instruct, json_schema
 from data_gen.prompts.keywords import Sampler, Uniform, UnigramMatched, extract_keywords
 from data_gen.prompts.shots import read_shots, show, style_shots
 from data_gen.prompts.style import load_style
+from data_gen.run.progress import note
 from data_gen.text.files import Text, read_lines, read_texts
 from data_gen.text.language import load_language
 from data_gen.text.words import count_words
@@ -117,7 +118,8 @@ class Plan:
     def _find_sampler(self, options: CaptionOptions) -> Sampler:
         corpus = [text.text for text in read_texts(options.corpus)] if options.corpus else []
         shot_texts = [text for shot in self._shots for record in shot.records for text in record.values()]
-        counts = count_words(corpus or shot_texts)
+        texts = corpus or shot_texts
+        counts = count_words(texts)
         if options.keywords:
             keywords = list(dict.fromkeys(read_lines(options.keywords)))
         else:
@@ -126,7 +128,13 @@ class Plan:
             source = options.keywords or options.corpus or options.examples or self._style_name
             hint = f" {options.min_count} times or more; lower --min-count" if corpus and not options.keywords else ""
             raise InputError(f"no keyword found in {source}{hint}")
-        return UnigramMatched(keywords, counts) if options.sampling == "unigram" else Uniform(keywords)
+        if options.sampling == "uniform":
+            return Uniform(keywords)
+        sampler = UnigramMatched(keywords, counts, texts)
+        if gone := sampler.left_out:
+            listed = ", ".join(gone[:5]) + ", …" * (len(gone) > 5)
+            note(f"keywords that the corpus lacks are not asked for ({len(gone)} of {len(keywords)}): {listed}")
+        return sampler
 
     @property
     def adaptive(self) -> bool:
@@ -167,6 +175,10 @@ class Plan:
         """The model's sampling parameters: the style's, and over them the options'."""
         given = {"temperature": self._options.temperature, "top_p": self._options.top_p}
         return {**self.style.sampling, **{name: value for name, value in given.items() if value is not None}}
+
+    def counted(self, found: Sequence[str]) -> Sequence[str]:
+        """What of an accepted text's words counts; see `UnigramMatched`."""
+        return self._sampler.counted(found) if self._sampler is not None else ()
 
     def refresh(self, accepted: Mapping[str, int], upcoming: float) -> None:
         """Fix the keywords' weights for the coming block; see `UnigramMatched`."""

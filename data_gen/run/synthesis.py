@@ -97,8 +97,7 @@ class Synthesis:
                 return
             for filter_ in self._filters:
                 filter_.add(candidate)
-            if self.plan.adaptive:
-                self._words.update(candidate.words)
+            self._words.update(self.plan.counted(candidate.words))
             self.store.accepted.add({"id": row["id"], **row, "meta": meta})
             self.summary.accepted += 1
             self._last_accepted = self.committed

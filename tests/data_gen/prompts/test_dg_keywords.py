@@ -11,7 +11,7 @@ from data_gen.errors import InputError
 from data_gen.prompts.keywords import Uniform, UnigramMatched, extract_keywords
 from data_gen.text.files import read_texts
 from data_gen.text.language import load_language
-from data_gen.text.words import count_words
+from data_gen.text.words import count_words, words
 
 ENGLISH = load_language("en")
 SHARED = Path(os.environ.get("CLOSE_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
@@ -98,3 +98,18 @@ def test_unigram_matching_where_nothing_lacks_and_where_one_word_has_it_all():
 def test_a_target_without_keywords_is_told():
     with pytest.raises(InputError, match="none of the keywords"):
         UnigramMatched(["cow"], Counter(dog=1))
+
+
+def test_keywords_are_found_whatever_their_case_and_as_phrases():
+    texts = ["A dog at a traffic light", "The dog and a cat", "Traffic light and traffic lights", "a cat"]
+    keywords = ["Dog", "traffic light", "cat", "dog", "zebra", "light traffic"]
+    sampler = UnigramMatched(keywords, count_words(texts), texts)
+    assert sampler.left_out == ["zebra", "light traffic"]
+    sampler.refresh({}, 100)
+    drawn = Counter(sampler.draw(Random(seed), 1)[0] for seed in range(6000))
+    assert set(drawn) == {"Dog", "traffic light", "cat"}  # two of each in the texts
+    assert all(abs(count - 2000) < 200 for count in drawn.values())
+    accepted = Counter(sampler.counted(words("A DOG near a traffic light, a dog")))
+    assert (accepted["dog"], accepted["traffic light"], accepted["light"]) == (2, 1, 1)
+    sampler.refresh(Counter({"dog": 50, "traffic light": 50}), 1)
+    assert sampler.draw(Random(0), 2) == ("cat",)

@@ -321,6 +321,15 @@ def test_a_budget_stops_before_it_is_overrun_and_a_larger_one_continues(captions
     assert found == whole
 
 
+def test_keywords_that_the_corpus_lacks_are_told(captions, tmp_path, capsys):
+    (tmp_path / "k.txt").write_text("Dog\nhot dog stand\nold station\n")
+    with Server(good) as server:
+        _, found, _ = captions(server, count=8, sampling="unigram", keywords=tmp_path / "k.txt", keyword_count=1)
+    assert {keyword for row in found for keyword in row["meta"]["keywords"]} == {"Dog", "old station"}
+    told = "note: keywords that the corpus lacks are not asked for (1 of 3): hot dog stand"
+    assert told in capsys.readouterr().err.splitlines()
+
+
 def test_the_judge_has_the_last_word(captions):
     def decide(body, before):
         if prompt_of(body).endswith("Answer yes or no."):
