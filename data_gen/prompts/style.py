@@ -64,6 +64,9 @@ def load_style(name: str) -> Style:
         raise InputError(
             f"the style {name!r}: every limit is a whole number above 0, up to {_MOST}, got {shown(limits)}"
         )
+    least, most = limits.get("min_words", Style.min_words), limits.get("max_words", Style.max_words)
+    if least > most:
+        raise InputError(f"the style {name!r}: min_words is {least}, and max_words {most}: no text has both")
     if not all(type(value) in (int, float) and abs(value) <= _MOST for value in sampling.values()):
         raise InputError(f"the style {name!r}: every sampling parameter is a number, got {shown(sampling)}")
     if not all(isinstance(shot, dict) for shot in data["shots"]):

@@ -115,6 +115,8 @@ def test_a_style_of_ones_own(tmp_path):
         ("instructions = 'x'", "unknown entry 'instructions'"),
         ("[limits]\nmax_tokens = 0", "whole number above 0"),
         ("[limits]\nlongest = 3", "limits are"),
+        ("[limits]\nmin_words = 9\nmax_words = 3", "min_words is 9, and max_words 3"),
+        ("[limits]\nmin_words = 90", "min_words is 90, and max_words 60"),
         ("[sampling]\nheat = 3", "unknown entry 'heat'"),
         ("shots = [1]", "every shot is a table"),
         ("instruction = 5", "instruction is 5, expected a str"),
