@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from close.data.rows import RowFile
+from close.data.shards import open_rows
 from close.demo.run import TEST_SCENES, TRAIN_SCENES, TRAINING
 from close.encoders import load_encoder
 from close.io.files import read_json, waiting, write_json, write_text
@@ -289,7 +290,9 @@ class Lab:
 def looked(folder: Path, name: str, look: Mapping[str, Any], *, record: bool) -> dict[str, Any] | None:
     """All scores of one look at a run, made once; None where they are not there, and nothing is to be made."""
     out = folder / "evaluations" / name
-    scores = kept_scores(out / "scores.json").get("scores")
+    kept = kept_scores(out / "scores.json")
+    same = kept.get("data_sha256") == open_rows(look.get("select") or look["data"]).sha256
+    scores = kept["scores"] if same else None
     if scores is None and not record:
         settings = dict(look)
         if photos := settings.pop("match", None):
@@ -304,11 +307,14 @@ def looked(folder: Path, name: str, look: Mapping[str, Any], *, record: bool) ->
 
 
 def matched(folder: Path, photos: Path) -> dict[str, Any]:
-    """What `match_length` finds of a run, once."""
+    """What `match_length` finds of a run, once for the same photos: as many files in a folder, or the same rows."""
     file = folder / "matched.json"
-    if not file.is_file():
-        write_json(file, match_length(folder, photos, save=False))
-    return dict(read_json(file))
+    photos_are = f"{sum(1 for _ in photos.iterdir())} files" if photos.is_dir() else open_rows(photos).sha256
+    found = read_json(file) if file.is_file() else {}
+    if not found or found.get("photos", photos_are) != photos_are:  # records of before do not say
+        found = match_length(folder, photos, save=False) | {"photos": photos_are}
+        write_json(file, found)
+    return dict(found)
 
 
 def write_record(
