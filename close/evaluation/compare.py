@@ -98,7 +98,7 @@ def compare(
     task, files, truth, data, rows = what_they_share([path for side in sides for path in side], references, task, name)
     both = [match(task, read_predictions(file, task), truth) for file in files]
     scores, count = scored(task, both, tokenizer), len(sides[0])
-    images = pictured(scores[0].ids, rows)
+    images = pictured(scores[0].ids, both[0].references)
     measures = compare_scores(scores[:count], scores[count:], clusters=images, samples=samples, seed=seed)
     result: dict[str, Any] = {name: [str(path) for path in paths] for name, paths in zip("ab", sides, strict=True)}
     result |= {"task": task, "data": data, "n": len(scores[0].ids), "measures": measures}

@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from close.data.rows import Row, RowFile
 from close.errors import DataError
 from close.tasks import Task
 
-__all__ = ["PER_ROW", "about_images", "one_row_an_image", "pictured", "rows_of_images", "select_rows"]
+__all__ = [
+    "PER_ROW",
+    "References",
+    "about_images",
+    "images_of_rows",
+    "one_row_an_image",
+    "part_of",
+    "pictured",
+    "rows_of_images",
+    "select_rows",
+]
 
 PER_ROW = ("vqa", "entailment")
 """Kinds of tasks of which several rows about one image are several questions about it."""
+
+
+class References(dict[str, Any]):
+    """Id to what a prediction is compared with.
+
+    Attributes:
+        images: id to what says of which image it is, where that is known.
+    """
+
+    def __init__(self, values: Mapping[str, Any], images: Mapping[str, Hashable] | None = None) -> None:
+        super().__init__(values)
+        self.images = images or {}
 
 
 def rows_of_images(rows: Iterable[Row], kind: str) -> list[list[Row]]:
@@ -63,9 +86,24 @@ def about_images(rows: int, images: int) -> str:
     return f"{rows:,} rows are of {images:,} images: each image is scored once, against the captions of all its rows"
 
 
-def pictured(ids: Sequence[str], rows: Mapping[str, Row]) -> list[Hashable]:
-    """Of which image each example is, by its row: examples of one are no independent ones. By itself where nothing is known."""
-    return [(_shown(row) or key) if (row := rows.get(key)) else key for key in ids]
+def part_of(references: Mapping[str, Any], ids: Collection[str]) -> References:
+    """The references of some examples."""
+    return References({key: references[key] for key in references if key in ids}, _images(references))
+
+
+def pictured(ids: Sequence[str], references: Mapping[str, Any]) -> list[Hashable]:
+    """Of which image each example is: examples of one are no independent ones. By itself where nothing is known."""
+    images = _images(references)
+    return [images.get(key, (None, key)) for key in ids]
+
+
+def images_of_rows(rows: Iterable[Row]) -> dict[str, Hashable]:
+    """Id of each row to its image or images, or its group; of those that have either."""
+    return {row.id: shown for row in rows if (shown := _shown(row))}
+
+
+def _images(references: Mapping[str, Any]) -> Mapping[str, Hashable]:
+    return references.images if isinstance(references, References) else {}
 
 
 def _shown(row: Row) -> Hashable:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from close.errors import DataError
-from close.evaluation.images import about_images
+from close.evaluation.images import about_images, part_of
 from close.evaluation.metrics.ids import about_id
 from close.evaluation.read import FlaggedReferences, Predictions, RowReferences
 from close.registry import unknown_name
@@ -59,19 +59,38 @@ def match(
 
 
 def _by_image(predictions: Mapping[str, str], references: Mapping[str, Any]) -> Matched:
-    """Predictions by the first row of their image, where rows share images."""
+    """Predictions by the first row of their image, where references are rows."""
     if isinstance(references, FlaggedReferences) and references.flagged & predictions.keys():
         return _unflagged(predictions, references)
-    owner = references.owner if isinstance(references, RowReferences) else {}
-    if not isinstance(references, RowReferences) or not owner:
+    if not isinstance(references, RowReferences):
         return Matched(predictions, references)
-    merged = Predictions()
+    owner, merged = _owners(predictions, references), Predictions()
     merged.doubles = getattr(predictions, "doubles", 0)
     for key, text in predictions.items():
         if merged.setdefault(owner.get(key, key), text) != text:
             note = "rows share images, but what is said of them differs: each is scored against its own row alone"
             return Matched(predictions, references.single, {}, {"rows": note})
-    return Matched(merged, references, {}, {"rows": about_images(len(references.single), len(references))})
+    rows, images = len(references.single), len(references)
+    return Matched(merged, references, {}, {"rows": about_images(rows, images)} if images < rows else {})
+
+
+def _owners(predictions: Mapping[str, str], references: RowReferences) -> dict[str, str]:
+    """Names to examples: an `id` is a row's before it is a group's, an `image_id` the other way round.
+
+    Raises:
+        DataError: what is under `image_id` might be either.
+    """
+    rows, groups = references.owner, references.groups
+    if not getattr(predictions, "by_image", False):
+        return groups | rows
+    twofold = next((key for key in predictions if key in groups and rows.get(key, groups[key]) != groups[key]), None)
+    alone = next((key for key in predictions if key in rows and key not in groups), None)
+    if twofold is not None and alone is not None:
+        raise DataError(
+            f"image_id {twofold!r} is the 'group' of one image and the id of another's row, and {alone!r} is a row's id alone;"
+            ' expected the groups of images under image_id, or .jsonl with the ids of rows under "id"'
+        )
+    return rows | groups
 
 
 def _unflagged(predictions: Mapping[str, str], references: FlaggedReferences) -> Matched:
@@ -100,7 +119,7 @@ def _one_side_only(task: str, found: Matched, missing: str) -> list[str]:
     found.counts |= {name: len(keys) for name, keys in (("missing", absent), ("extra", extra)) if keys}
     nothing = dict.fromkeys(absent, _NOTHING.get(task, "")) if missing == "zero" else {}
     found.predictions = {key: text for key, text in said.items() if key in truth} | nothing
-    found.references = {key: value for key, value in truth.items() if key in found.predictions}
+    found.references = part_of(truth, found.predictions)
     done = "scored as if nothing was said" if missing == "zero" else "left out"
     notes = [
         f"{len(absent):,} are missing and {done}" if absent else "",

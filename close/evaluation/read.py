@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from close.data.readers.lines import json_lines
 from close.data.rows import Row
 from close.data.shards import is_rows, open_rows
 from close.errors import DataError, MissingError
-from close.evaluation.images import one_row_an_image, rows_of_images
+from close.evaluation.images import PER_ROW, References, images_of_rows, one_row_an_image, rows_of_images
 from close.evaluation.metrics import METRICS, VqaReference
 from close.registry import unknown_name
 
@@ -41,29 +42,34 @@ class Predictions(dict[str, str]):
 
     Attributes:
         doubles: how often an id came again with the same text (samplers pad their last batch); each is counted once.
+        by_image: whether the ids are of images (`image_id`).
     """
 
     doubles = 0
+    by_image = False
 
 
-class RowReferences(dict[str, Any]):
+class RowReferences(References):
     """Id of each image's first row to what all rows of the image say.
 
     Attributes:
-        owner: ids of the other rows, and names of groups, to that id. single: id to what each row says by itself.
+        owner: id of each row to that id. groups: names of groups to it, of those that are one image's.
+        single: id to what each row says by itself.
     """
 
     def __init__(self, rows: Iterable[Row], task: str) -> None:
         groups = rows_of_images(rows, task)
-        super().__init__(row_references((one_row_an_image(group, task)[0] for group in groups), task))
-        self.owner = {row.id: group[0].id for group in groups for row in group[1:]}
-        for first, *_ in groups if self.owner else ():
-            if first.group is not None and first.group not in self:
-                self.owner.setdefault(first.group, first.id)
-        self.single = row_references(chain.from_iterable(groups), task) if self.owner else {}
+        every = list(chain.from_iterable(groups))
+        merged = row_references((one_row_an_image(group, task)[0] for group in groups), task)
+        super().__init__(merged, images_of_rows(every))
+        self.owner = {row.id: group[0].id for group in groups for row in group}
+        named = {(row.group, self.owner[row.id]) for row in every if row.group is not None and task not in PER_ROW}
+        examples = Counter(group for group, _ in named)
+        self.groups = {group: example for group, example in named if examples[group] == 1}
+        self.single = row_references(every, task)
 
 
-class FlaggedReferences(dict[str, list[str]]):
+class FlaggedReferences(References):
     """Image id to captions, without those that the data set flags, as VizWiz's own tools score.
 
     Attributes:
@@ -91,6 +97,7 @@ def read_predictions(path: str | Path, task: str) -> Predictions:
             key, field = "id", next((f for f in ("text", "label", "answer", "caption") if f in record), "text")
         else:
             key, field = _FIELDS.get(task, _FIELDS["caption"])
+            found.by_image = key == "image_id"
         name, value = str(get(record, key, (int, str), where)), get(record, field, str, where)
         if name not in found:
             found[name] = value
@@ -118,7 +125,7 @@ def _records(path: Path, task: str) -> Iterator[tuple[str, Any]]:
         yield where, record
 
 
-def read_references(path: str | Path, task: str) -> dict[str, Any]:
+def read_references(path: str | Path, task: str) -> References:
     """Id to what `score` compares with, from an official file or this project's rows (a file, or a folder of shards).
 
     Rows of one image are one example (`RowReferences`).
@@ -143,7 +150,7 @@ def _there(path: str | Path) -> Path:
     return Path(path)
 
 
-def _captions(path: Path) -> dict[str, list[str]]:
+def _captions(path: Path) -> FlaggedReferences:
     """In the order of the file's images, as the official tool goes through them."""
     captions = captions_by_image(path) or {}
     order = [get(image, "id", (int, str), where) for where, image in json_items(path, "images")]
@@ -154,8 +161,8 @@ def _captions(path: Path) -> dict[str, list[str]]:
     return found
 
 
-def _questions(path: Path) -> dict[str, VqaReference]:
-    questions = {}
+def _questions(path: Path) -> References:
+    questions, images = dict[str, VqaReference](), dict[str, Hashable]()
     for where, record in json_items(path, "annotations"):
         answers = tuple(get(answer, "answer", str, where) for answer in get(record, "answers", list, where))
         key = str(get(record, "question_id", (int, str), where))
@@ -165,17 +172,21 @@ def _questions(path: Path) -> dict[str, VqaReference]:
             None if record.get(k) is None else get(record, k, str, where) for k in ("answer_type", "question_type")
         ]
         questions[key] = VqaReference(answers, *kinds)
-    return questions
+        if record.get("image_id") is not None:
+            images[key] = get(record, "image_id", (int, str), where)
+    return References(questions, images)
 
 
-def _labels(path: Path) -> dict[str, str]:
-    labels: dict[str, str] = {}
+def _labels(path: Path) -> References:
+    labels, images = dict[str, str](), dict[str, Hashable]()
     for where, record in _records(path, "entailment"):
         key = str(get(record, "id", (int, str), where))
         if key in labels:
             raise DataError(f"{where}: a second label for {key!r}")
         labels[key] = get(record, "label", str, where)
-    return labels
+        if shown := record.get("image") or record.get("group"):
+            images[key] = str(shown)
+    return References(labels, images)
 
 
 def read_domains(path: Path) -> dict[str, str]:
@@ -186,13 +197,13 @@ def read_domains(path: Path) -> dict[str, str]:
     return {str(get(image, "id", (int, str), where)): get(image, "domain", str, where) for where, image in images}
 
 
-def row_references(rows: Iterable[Row], task: str) -> dict[str, Any]:
+def row_references(rows: Iterable[Row], task: str) -> References:
     """Id to what `score` compares with, from rows: references (or targets, or sources), answers, or the label.
 
     Raises:
         DataError: a row has nothing to compare with.
     """
-    found: dict[str, Any] = {}
+    found, rows = dict[str, Any](), list(rows)
     for row in rows:
         if task == "vqa":
             types = [
@@ -208,4 +219,4 @@ def row_references(rows: Iterable[Row], task: str) -> dict[str, Any]:
                 task, "'references' or 'target'"
             )
             raise DataError(f"row {row.id!r} has nothing to compare a prediction with: no {wanted}")
-    return found
+    return References(found, images_of_rows(rows))

@@ -9,7 +9,7 @@ from typing import Any
 from close.data.rows import Row
 from close.evaluation.bootstrap import Scores, intervals
 from close.evaluation.examples import pick_examples
-from close.evaluation.images import pictured
+from close.evaluation.images import part_of, pictured
 from close.evaluation.match import Matched, Missing, match
 from close.evaluation.metrics import METRICS, Inputs, caption_scores, label_scores, vqa_scores
 from close.evaluation.metrics.base import compute
@@ -70,13 +70,11 @@ def _scored(
 
 def _whole(task: str, both: Matched, chosen: list[str], settings: Mapping[str, Any], more: Mapping[str, Any]) -> Scores:
     predictions, references = both.predictions, both.references
-    if rows := more.get("rows"):
-        settings = {**settings, "clusters": pictured(list(references), rows)}
     result = _WHOLE[task](predictions, references, **settings)
     own = [name for name in chosen if name not in METRICS.defaults(task)]
     summed, values, notes = compute(task, own, Inputs(result.ids, predictions, references, **more))
     result.metrics |= summed
-    result["ci"] |= intervals(summed, **settings)
+    result["ci"] |= intervals(summed, clusters=pictured(result.ids, references), **settings)
     result |= {key: one.value for key, one in summed.items()} | values | ({"notes": notes} if notes else {})
     return result
 
@@ -153,5 +151,5 @@ def add_parts(
     settings |= {"tokenizer": result["tokenizer"]}
     for domain in sorted({domains[key] for key in result.ids if key in domains}):
         ids = [key for key in result.ids if domains.get(key) == domain]
-        part = score("caption", {key: said[key] for key in ids}, {key: truth[key] for key in ids}, **settings)
+        part = score("caption", {key: said[key] for key in ids}, part_of(truth, ids), **settings)
         result.setdefault("per_domain", {})[domain] = dict(part)

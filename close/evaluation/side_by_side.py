@@ -68,7 +68,7 @@ def side_by_side(
         "groups": [],
         "examples": [],
     }
-    images = pictured(scores[0].ids, rows)
+    images = pictured(scores[0].ids, matched[0].references)
     ends = np.cumsum([len(side) for side in sides.values()])
     for (title, side), end in zip(sides.items(), ends, strict=True):
         own = scores[end - len(side) : end]

@@ -12,6 +12,7 @@ from typing import Any
 
 from close.errors import DataError
 from close.evaluation.bootstrap import Array, Scores, intervals
+from close.evaluation.images import pictured
 from close.evaluation.metrics.base import METRICS, Inputs, compute
 from close.evaluation.metrics.ids import about_id
 from close.evaluation.metrics.tokens import settled
@@ -71,7 +72,8 @@ def caption_scores(
         notes["tokenizer"] = f"words of any script were counted (unicode): {odd}" if used == "unicode" else odd
     keys = [score.key for name in dict.fromkeys([*METRICS.defaults(kind), *chosen]) for score in METRICS[name].scores]
     scores: dict[str, Any] = {key: summed[key].value if key in summed else None for key in [*keys, *summed]}
-    scores |= {"n": len(ids), "tokenizer": used, "ci": intervals(summed, samples=samples, seed=seed)}
+    drawn = intervals(summed, clusters=pictured(ids, references), samples=samples, seed=seed)
+    scores |= {"n": len(ids), "tokenizer": used, "ci": drawn}
     return CaptionScores(scores | {"missing": len(references) - len(ids), "notes": notes} | values, ids, summed)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 
 from close.errors import DataError
 from close.evaluation.bootstrap import Scores, SummedScore, intervals, mean_score
+from close.evaluation.images import pictured
 from close.evaluation.metrics.base import METRICS, Inputs, Metric, Score
 from close.evaluation.metrics.ids import about_id
 
@@ -17,14 +18,10 @@ def label_scores(
     predictions: Mapping[str, str],
     labels: Mapping[str, str],
     *,
-    clusters: Sequence[Hashable] | None = None,
     samples: int = 1000,
     seed: int = 0,
 ) -> Scores:
     """Score predicted labels (id to label) against the true ones; case and outer white space do not count.
-
-    Args:
-        clusters: of the labels, as `intervals` takes them.
 
     Returns:
         `accuracy` (0–100), `confusion` (true label to predicted label to count), `per_label` (recall of each true label),
@@ -51,7 +48,7 @@ def label_scores(
         "confusion": {name: {column: pairs[name, column] for column in columns} for name in names},
         "per_label": {name: 100 * pairs[name, name] / true.count(name) for name in names},
         "n": len(ids),
-        "ci": intervals(right, clusters=clusters, samples=samples, seed=seed),
+        "ci": intervals(right, clusters=pictured(ids, labels), samples=samples, seed=seed),
     }
     return Scores(values, ids, right)
 

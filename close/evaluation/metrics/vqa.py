@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from close.errors import DataError
 from close.evaluation.bootstrap import Scores, SummedScore, intervals, mean_score
+from close.evaluation.images import pictured
 from close.evaluation.metrics.base import METRICS, Inputs, Metric, Score
 from close.evaluation.metrics.ids import about_id
 
@@ -107,14 +108,10 @@ def vqa_scores(
     predictions: Mapping[str, str],
     questions: Mapping[str, VqaReference],
     *,
-    clusters: Sequence[Hashable] | None = None,
     samples: int = 1000,
     seed: int = 0,
 ) -> Scores:
     """Score predictions (question id to answer); as officially, every question needs one and no other may be there.
-
-    Args:
-        clusters: of the questions, as `intervals` takes them.
 
     Returns:
         `accuracy` (0–100), `per_answer_type`, `per_question_type` (type to accuracy), `n`, `ci` (`accuracy` to [low, high]).
@@ -130,7 +127,7 @@ def vqa_scores(
         "per_answer_type": _by_type(values, [questions[key].answer_type for key in ids]),
         "per_question_type": _by_type(values, [questions[key].question_type for key in ids]),
         "n": len(ids),
-        "ci": intervals(right, clusters=clusters, samples=samples, seed=seed),
+        "ci": intervals(right, clusters=pictured(ids, questions), samples=samples, seed=seed),
     }
     return Scores(scores, ids, right)
 

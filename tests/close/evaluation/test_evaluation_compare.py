@@ -18,6 +18,7 @@ from close.evaluation.bootstrap import mean_score, pooled
 from close.evaluation.compare import compare
 from close.evaluation.metrics import caption_scores
 from close.evaluation.page import comparison_page
+from close.evaluation.scores import score_files
 from close.io.files import write_json
 
 ODD = "zzz\x1b[2J\n\u2028zzz"
@@ -178,14 +179,15 @@ def test_runs_are_counted_by_one_tokenizer(tmp_path: Path) -> None:
     assert found["a"] == pytest.approx(100)  # of words, where Penn Treebank tokens part them too, but not the emoji
 
 
-def test_questions_about_one_picture_are_one_draw(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["rows", "vqa", "entailment"])
+def test_questions_about_one_picture_are_one_draw(tmp_path: Path, form: str) -> None:
     rng = np.random.default_rng(0)
-    rows = [
-        {"id": f"{image}-{n}", "image": f"{image}.jpg", "context": "what?", "answers": ["yes"]}
-        for image in range(30)
-        for n in range(6)
-    ]
-    data = put(tmp_path / "vqa.jsonl", rows)
+    about = {"context": "what?", "answers": ["yes"]} if form == "rows" else {"label": "yes"}
+    rows = [{"id": f"{image}-{n}", "image": f"{image}.jpg", **about} for image in range(30) for n in range(6)]
+    official = [{"question_id": row["id"], "image_id": row["image"], "answers": [{"answer": "yes"}]} for row in rows]
+    data, task = put(tmp_path / "data.jsonl", rows), "entailment" if form == "entailment" else "vqa"
+    if form == "vqa":
+        write_json(data := tmp_path / "vqa.json", {"annotations": official})
     right = [np.repeat(rng.random(30) < 0.5, 6) for _ in "ab"]
     files = [
         put(
@@ -194,6 +196,8 @@ def test_questions_about_one_picture_are_one_draw(tmp_path: Path) -> None:
         )
         for name, side in zip("ab", right, strict=True)
     ]
-    low, high = compare(*files, references=data, task="vqa")["measures"]["accuracy"]["ci"]
+    low, high = compare(*files, references=data, task=task)["measures"]["accuracy"]["ci"]
     apart = 100 * (right[1].astype(float) - right[0])[::6]
     assert high - low == pytest.approx(2 * 1.96 * apart.std() / np.sqrt(30), rel=0.2)
+    low, high = score_files(files[0], data, task)["ci"]["accuracy"]
+    assert high - low == pytest.approx(2 * 1.96 * 100 * right[0].std() / np.sqrt(30), rel=0.2)

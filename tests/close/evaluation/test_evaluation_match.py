@@ -128,6 +128,32 @@ def test_scores_against_rows_that_share_images(tmp_path: Path, names: str) -> No
     assert (found["n"], "15 rows are of 5 images" in found["notes"]["rows"]) == (5, True)
 
 
+@pytest.mark.parametrize("per", [1, 2])
+def test_image_ids_are_of_groups_whatever_rows_are_called(tmp_path: Path, truth: Path, per: int) -> None:
+    """COCO's images and its annotations are both counted from one on: image 2 is not row 2, a caption of image 1."""
+    notes = json.loads(truth.read_text())["annotations"]
+    rows = [
+        {"id": place, "group": note["image_id"], "source": note["caption"]}
+        for place, note in enumerate(note for note in notes[::-1] if note["id"] % 10 < per)
+    ]
+    files = put(tmp_path / "p.json", said(*THINGS)), put(tmp_path / "rows.jsonl", rows)
+    by_image = {str(i): [row["source"] for row in rows if row["group"] == i] for i in range(5)}
+    expected = score("caption", read_predictions(files[0], "caption"), by_image, **NO_JAVA)["cider"]
+    assert score_files(*files, "caption", **NO_JAVA)["cider"] == pytest.approx(expected)
+
+
+def test_image_ids_that_are_names_of_rows_are_refused_where_these_are_groups_too(tmp_path: Path) -> None:
+    rows = [{"id": n, "group": n // 2, "source": f"a {thing}"} for n, thing in enumerate(THINGS)]
+    own = [{"image_id": row["id"], "caption": row["source"]} for row in rows[::2]]
+    files = put(tmp_path / "p.json", own), put(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(
+        DataError, match=r"image_id '2' is the 'group' of one image .* and '4' is a row's id alone; expected"
+    ):
+        score_files(*files, "caption", **NO_JAVA)
+    lines = put(tmp_path / "p.jsonl", [{"id": one["image_id"], "text": one["caption"]} for one in own])
+    assert score_files(lines, files[1], "caption", **NO_JAVA)["bleu_1"] == pytest.approx(100)
+
+
 def test_rows_that_share_images_but_not_what_is_said_of_them(tmp_path: Path) -> None:
     both = match("caption", {"00": "a", "01": "b"}, read_references(shared(tmp_path), "caption"))
     assert both.references["01"] == ["one dog on a table"]

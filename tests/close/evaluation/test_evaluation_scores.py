@@ -323,3 +323,18 @@ def test_domains_that_only_some_rows_have() -> None:
     scores, _ = score_rows(get_task("caption"), rows, ["a dog"] * 4)
     assert set(scores["per_domain"]) == {"in"}
     assert scores["per_domain"]["in"]["tokenizer"] == scores["tokenizer"]
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_captions_of_one_picture_are_one_draw(parts: bool) -> None:
+    """Articles about one picture are examples each, and alike."""
+    rows = [
+        Row(f"{n}-{m}", ("a dog",), f"article {m}", references=("a dog sits",), group=f"{n}", meta={"domain": "all"})
+        for n in range(20)
+        for m in range(9)
+    ]
+    right = np.random.default_rng(0).random(20) < 0.5
+    scores, _ = score_rows(get_task("caption"), rows, [["cat", "a dog sits"][int(r)] for r in right.repeat(9)])
+    found = scores["per_domain"]["all"] if parts else scores
+    low, high = found["ci"]["rouge_l"]
+    assert high - low == pytest.approx(2 * 1.96 * 100 * right.std() / np.sqrt(20), rel=0.2)
