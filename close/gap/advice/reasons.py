@@ -75,8 +75,8 @@ def reasons(found: Advice, chosen: Candidate, alone: Floats, few: Sequence[str] 
             "than 100. The noise behind it goes with the length of training: the longer, the more (cosines of 0.84, 0.67 and "
             "0.54 were best at 470, 938 and 1,875 steps of batch 64), and too little for a length is a disaster. Let a sweep "
             "choose it, by pictures that need no captions (close sweep --noise … --select ROWS --select-image PICTURES): "
-            "captions alone flatter little noise. And let the run hold its best checkpoint (training.metric_for_best: cider, with "
-            "data.val: captions in groups), which saved runs with too little noise (experiments/shared)."
+            "captions alone flatter little noise. And let the run hold its best checkpoint (training.metric_for_best: cider, "
+            "with data.val: captions in groups), which saved runs with too little noise (experiments/shared)."
         )
     if found.search is not None:
         yield _searching(found.search, stand_ins=found.data != "pairs")
