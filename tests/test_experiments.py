@@ -75,6 +75,13 @@ def test_again(tmp_path):
         "training": {"same": False, "differs": ["vqa"]},
         "scoring": {"same": False, "differs": ["neighbours: cider"]},
     }
+    known = {"a": {"commit": "1", "same": True, "differs": []}, "b": {"commit": "2", "same": False, "differs": ["vqa"]}}
+    before = {"today": {"training": "t", "scoring": "s"}, "codes": {"training": known, "scoring": {}}}
+    assert again.carried(before, "3", same) == {
+        "training": {"a": known["a"], "t": {"commit": "3", "same": True, "differs": []}},
+        "scoring": {"s": {"commit": "3", "same": True, "differs": []}},
+    }
+    assert again.carried(before, "3", other)["training"] == {"t": {"commit": "3", "same": False, "differs": ["vqa"]}}
 
 
 def test_noises_behind_shared(tmp_path):

@@ -6,6 +6,8 @@ A record carries a hash of the code that trained and of the code that scored (`c
 changes. This looks for a commit with each hash that a record names, has it train some short runs and score them (canary.py), and
 compares them with today's: weights bit for bit, texts, every score that both have.
 
+A code that made the numbers of the last record's code is not trained again where that one makes today's, bit for bit.
+
 Writes results.json and .md beside this file; the site says what follows of each record. Needs a checkout with its history.
 """
 
@@ -37,9 +39,9 @@ def named() -> set[tuple[str, str]]:
     return found
 
 
-def commits() -> Iterator[str]:
-    """Those that changed the toolkit, the newest first."""
-    log = ["git", "-C", str(ROOT), "log", "--format=%h", "--", "close"]
+def commits(what: Path = ROOT / "close") -> Iterator[str]:
+    """Those that changed the toolkit, or another file, the newest first."""
+    log = ["git", "-C", str(ROOT), "log", "--format=%h", "--", str(what)]
     yield from subprocess.run(log, capture_output=True, text=True, check=True).stdout.split()
 
 
@@ -88,6 +90,18 @@ def compared(then: dict[str, Any], now: dict[str, Any]) -> dict[str, dict[str, A
     }
 
 
+def carried(before: dict[str, Any], commit: str, about: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Codes by part that the last record found the same as its own, which is the same as today's; nothing where it is not.
+
+    Args:
+        before: the last record. commit: of its code. about: how that code compares with today's.
+    """
+    own = {part: {each: {"commit": commit, **about[part]}} for part, each in before["today"].items()}
+    if not all(one["same"] for one in about.values()):
+        return own
+    return {part: {each: it for each, it in before["codes"][part].items() if it["same"]} | own[part] for part in own}
+
+
 def main() -> None:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--work", type=Path, default=Path("runs/again"))
@@ -96,6 +110,14 @@ def main() -> None:
     work, today = args.work.resolve(), code_sums()
     now, wanted = canary(ROOT, work, today), named() - set(today.items())
     found: dict[str, dict[str, Any]] = {part: {} for part in CODE}
+    before = read_json(args.out) if args.out.is_file() else {}
+    if before and (commit := next(commits(args.out), None)):
+        code = checkout(commit, work)
+        if ask(code, "-c", SUMS) == before["today"]:
+            about = compared(canary(code, work, before["today"]), now)
+            for part, codes in carried(before, commit, about).items():
+                found[part] = {each: one for each, one in codes.items() if (part, each) in wanted}
+                wanted -= {(part, each) for each in codes}
     for commit in commits():
         if not wanted:
             break
