@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -25,8 +26,8 @@ _UNREADABLE = (ValueError, OverflowError, KeyError)
 class Parquet(Reader):
     """One file, or every `.parquet` below a folder, by name. Streams batch by batch.
 
-    Pictures inside are written out below `images`; without that option they are left where they are. Numbers that Hugging Face's
-    schema has names for (classes) become these.
+    Pictures inside are written out below `images`, named by their content: rows of one picture share its file. Without that
+    option they are left where they are. Numbers that Hugging Face's schema has names for (classes) become these.
     """
 
     reads = "Parquet, one file or a folder of them, columns as in CSV"
@@ -78,7 +79,7 @@ class Parquet(Reader):
             )
         if isinstance(picture, dict) and inside and self.options.images is not None:
             suffix = PurePosixPath(str(picture.get("path"))).suffix.lower()
-            name = f"{number:08d}{suffix if suffix in IMAGE_SUFFIXES else '.jpg'}"
+            name = hashlib.sha256(picture["bytes"]).hexdigest()[:16] + (suffix if suffix in IMAGE_SUFFIXES else ".jpg")
             path = str(write_picture(self.options.images, name, picture["bytes"], where))
             rows = [row | {"image": path} for row in rows]
         elif isinstance(picture, str):

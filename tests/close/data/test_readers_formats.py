@@ -1,6 +1,7 @@
 """Every reader: a good file in the published layout, and what it makes of it."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -392,22 +393,22 @@ def test_parquet_with_pictures_inside_and_lists_of_captions(tmp_path: Path) -> N
     content = picture(tmp_path / "x.png").read_bytes()
     table = pa.table(
         {
-            "image": [{"bytes": content, "path": "x.png"}, {"bytes": content, "path": "x.png"}],
-            "captions": [["A square.", "Red."], ["Two."]],
-            "caption": ["A square.", "Two."],
-            "score": [0.5, None],
+            "image": [{"bytes": one, "path": "x.png"} for one in (content, content, content + b"0")],
+            "captions": [["A square.", "Red."], ["Two."], ["Three."]],
+            "caption": ["A square.", "Two.", "Three."],
+            "score": [0.5, None, None],
         }
     )
     pq.write_table(table, tmp_path / "t.parquet")
     got = rows("parquet", tmp_path / "t.parquet", images=tmp_path / "out")
     assert got[0] == {
         "id": "1",
-        "image": os.path.join("out", "00000001.png"),
+        "image": os.path.join("out", f"{hashlib.sha256(content).hexdigest()[:16]}.png"),
         "source": "A square.",
         "references": ["A square.", "Red."],
         "meta": {"score": 0.5},
     }
-    assert got[1]["image"] != got[0]["image"]
+    assert got[1]["image"] == got[0]["image"] != got[2]["image"]  # one picture behind two rows is one
     assert (tmp_path / got[1]["image"]).read_bytes() == content
 
 
