@@ -121,7 +121,7 @@ class Msvd(_Films):
 
 
 def _records(file: TextFile) -> Iterator[tuple[str, Any]]:
-    """The lines of a table with a header, by its names; quoted cells may run over several."""
+    """The lines of a table with a header, by its names."""
     reader = csv.reader(file.lines(newline=""))
     try:
         names = next(reader, [])
@@ -129,7 +129,12 @@ def _records(file: TextFile) -> Iterator[tuple[str, Any]]:
             where = f"{file.path}:{reader.line_num}"
             try:
                 file.check(" ".join(cells), where)
-                yield where, dict(zip(names, cells, strict=False))
+                if any("\n" in cell for cell in cells):
+                    raise DataError(f"{where}: a cell of several lines, expected one; close the quote that opens it")
+                if len(cells) != len(names):
+                    told = f"{len(cells)} cells, expected {len(names)}; put a cell that has commas into quotes"
+                    raise DataError(f"{where}: {told}")
+                yield where, dict(zip(names, cells, strict=True))
             except DataError as error:
                 yield where, error
     except csv.Error as error:

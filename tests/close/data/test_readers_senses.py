@@ -286,10 +286,21 @@ class TestFilms:
             ),
             ("msr-vtt", MSRVTT | {"sentences": [{"caption": "", "video_id": "video0", "sen_id": 1}]}, "empty text"),
             ("msvd", "vid_0_1\n", ":1: expected a film's name and a caption"),
+            (
+                "msvd",
+                f"{CORPUS}v,1,2,3,clean,4,English,a man, smiling, cooks\n",
+                ":5: 10 cells, expected 8; put a cell",
+            ),
+            (
+                "msvd",
+                f'{CORPUS}v,1,2,3,clean,4,English,"a man\n{CORPUS}w,1,2,3,clean,4,English,"a b"\n',
+                "a cell of several lines",
+            ),
         ],
     )
     def test_told(self, tmp_path: Path, name: str, content: Any, what: str) -> None:
+        path = put(tmp_path / ("x.csv" if CORPUS in content else "x.txt"), content)
         with pytest.raises(DataError, match=what):
-            list(read_rows(name, put(tmp_path / "x.txt", content)))
+            list(read_rows(name, path))
         with pytest.raises(RecipeError, match="frames of a film are a whole number from 1 to 64, not 65"):
             rows(name, tmp_path / "x.txt", frames=65)
