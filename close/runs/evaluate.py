@@ -88,7 +88,7 @@ def evaluate(
     captioner = _loaded(run, device=device, precision=precision, encoder=encoder, memory=memory)
     kind = captioner.use_task(task or task_of(rows, captioner)).task
     decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)
-    _check_before(captioner, rows, metrics, generation)
+    _check_before(captioner, rows, modality, metrics, generation)
     place = Path(folder) if folder is not None else _place(captioner, data, rows.sha256, modality, decode)
     with exclusively(place, "is being made"):
         told = tell(captioner, rows, modality, limit, missing, batch_size, decoding, generation)
@@ -113,7 +113,11 @@ def _loaded(run: str | Path | CloseCaptioner, **opened: Any) -> CloseCaptioner:
 
 
 def _check_before(
-    captioner: CloseCaptioner, rows: RowFile, metrics: Sequence[str] | None, generation: Mapping[str, Any]
+    captioner: CloseCaptioner,
+    rows: RowFile,
+    modality: Modality,
+    metrics: Sequence[str] | None,
+    generation: Mapping[str, Any],
 ) -> None:
     """Refuse what would only show when all rows are embedded or predicted: metrics, labels and settings that are none."""
     check_search(captioner.model.generation_config, generation, 1)
@@ -121,6 +125,10 @@ def _check_before(
     for name in metrics or ():
         if METRICS[name].kind != task.metric:
             raise RecipeError(f"metric {name!r} scores {METRICS[name].kind}, not {task.metric}")
+        if modality == "text" and "encoder" in METRICS[name].needs:
+            raise RecipeError(
+                f"metric {name!r} looks at pictures, and modality 'text' feeds none; expected modality 'image'"
+            )
     for row in rows if task.labels else ():
         try:
             task.targets(row)

@@ -81,9 +81,9 @@ class Told:
         return {row.id: answer.text for row, answer in zip(self.seen, self.answers, strict=True)}
 
     @property
-    def image_vectors(self) -> Callable[[Sequence[str]], NDArray[np.float32]]:
-        """Ids of examples to the (N, D) unit vectors of their images, of several the mean."""
-        return mean_vectors(self.seen, self.table)
+    def image_vectors(self) -> Callable[[Sequence[str]], NDArray[np.float32]] | None:
+        """Ids of examples to the (N, D) unit vectors of their images, of several the mean; None where texts were fed."""
+        return mean_vectors(self.seen, self.table) if self.table.modality == "image" else None
 
 
 def tell(

@@ -184,6 +184,7 @@ def test_in_two_lines_of_python(run: Path, world: Path) -> None:
     ("data", "arguments", "words"),
     [
         ("eval", ("--decode", "tree"), "'caption' has none"),
+        ("eval", ("--metric", "clip_score", "--modality", "text"), "looks at pictures, and modality 'text' feeds none"),
         ("vqa", ("--decode", "tree", "--length-normalise"), "'score', not 'tree'"),
         ("vqa", ("--decode", "free", "--answers", "a.txt"), "takes no closed set"),
         ("vqa", ("--answers", "gone.txt"), "gone.txt: no such file"),
