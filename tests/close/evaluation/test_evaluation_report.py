@@ -14,6 +14,7 @@ from PIL import Image
 import close
 from close.errors import DataError, MissingError
 from close.evaluation.page import evaluation_page, write_evaluation_page
+from close.evaluation.scores import score
 
 EVIL = "</style><script>alert(1)</script><img src=x onerror='x'>\"'&"
 
@@ -182,3 +183,11 @@ def test_what_an_evaluation_need_not_say(tmp_path: Path) -> None:
     text = Page(write_evaluation_page(path, tmp_path / "page.html").read_text(encoding="utf-8")).text
     assert "67.8" in text
     assert "not found, or no picture" in text
+
+
+def test_a_page_says_once_what_was_done_to_missing_predictions(tmp_path: Path) -> None:
+    scores = score("caption", {"1": "a dog"}, {"1": ["a dog"], "2": ["a cat"]}, missing="zero", tokenizer="python")
+    text = Page(evaluation_page({"scores": scores})).text
+    assert "1 are missing and scored as if nothing was said" in text
+    assert "left out" not in text
+    assert "3 references have no prediction and are left out" in Page(evaluation_page(result(tmp_path))).text
