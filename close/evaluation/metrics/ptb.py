@@ -37,10 +37,15 @@ _OPENERS = """A About According After An As At But Earlier He Her Here However I
  Our She Since So Some Such That The Their Then There These They This We What When While Yet You"""
 
 
+# Read as the sign that they stand for; others, `&copy;` say, are an "&", a word and a semicolon.
+_ENTITIES = {"&amp;": "&", "&quot;": '"', "&apos;": "'", "&nbsp;": "\xa0", "&mdash;": "—", "&ndash;": "—", "&md;": "—"}
+_ENTITY = re.compile("|".join(_ENTITIES), re.IGNORECASE)
+
 # Patterns see a caption's shape: of each class of characters that are not ASCII's, one stands for all.
 _LETTER, _MARK, _DIGIT, _NOTHING, _RUN, _SIGN = "é˂٣\x01²¬"
-_L = f"[A-Za-z{_LETTER}{_MARK}]"
-_A = f"[A-Za-z{_LETTER}{_MARK}\\d]"
+_ACCENT = "&[aeiouAEIOU](?:acute|grave|uml);"
+_L = f"(?:[A-Za-z{_LETTER}{_MARK}]|{_ACCENT})"
+_A = f"(?:[A-Za-z{_LETTER}{_MARK}\\d]|{_ACCENT})"
 _B = f"[A-Za-z{_LETTER}\\d]"  # in what is joined by hyphens
 _H = "[-_‐]"
 _Q = r"['’\x92]"  # an apostrophe
@@ -101,13 +106,14 @@ _PATTERNS = (
     rf"([A-Za-z])\.{_S}+(?:{_any(_OPENERS, str, str.upper)}|M[rRsS]\.){_S}",
     rf"((?:{_WORD}|{_A}+(?:[-/]{_A}+)*)\.)[,;:、]",
     # signs
+    r"(?i:&(?:lt|gt|ht|tl|ur|lr|qc|ql|qr|odq|cdq|#\d+);)",
     r"[?!]+|\.{3,5}|(?:\. ){2,4}\.|-{2,}|\*+|_+|#+|@+|[A-Z]*\$|C\+\+|[CcFf]#",
     rf"''|``|<<|>>|{_RUN}+|[“«\x93]{{2}}|[”»\x94]{{2}}|.",
 )
 _RULES = [re.compile(pattern) for pattern in _PATTERNS]
 
 _ESCAPES = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
-_SIGNS = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3", "£": "#", "¢": "cents"}
+_SIGNS = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3", "£": "#", "¢": "cents", "&lt;": "<", "&gt;": ">"}
 _SIGNS |= dict.fromkeys("€\x80¤₠", "$")
 _SIGNS |= {part.replace("'", mark): part for part in ("n't", "'s", "'m", "'d", "'re", "'ve", "'ll") for mark in "’\x92"}
 _SIGNS |= {f"n{mark}t": "n`t" for mark in "‘‛\x91"}
@@ -132,7 +138,7 @@ def tokenize(captions: Iterable[str]) -> list[list[str]]:
     As in the reference, a caption that ends in one letter and a full stop ("... in her T.") is read with an eye on the
     first word of the caption after it, so the order of `captions` can decide about that full stop.
     """
-    lines = [" ".join(c.splitlines()) for c in captions]
+    lines = [_ENTITY.sub(lambda found: _ENTITIES[found[0].lower()], " ".join(c.splitlines())) for c in captions]
     return [_line(line + "\n" + after[:16] + "\n") for line, after in zip(lines, [*lines[1:], ""], strict=True)]
 
 
