@@ -29,6 +29,7 @@ __all__ = [
     "row_references",
 ]
 
+_TYPES = ("answer_type", "question_type")
 _FIELDS = {"caption": ("image_id", "caption"), "vqa": ("question_id", "answer")}
 _EXPECTED = {
     "vqa": 'a list [{"question_id": 1, "answer": "yes"}, …], or .jsonl with "id" and "text" in each line',
@@ -168,10 +169,8 @@ def _questions(path: Path) -> References:
         key = str(get(record, "question_id", (int, str), where))
         if key in questions:
             raise DataError(f"{where}: a second annotation of question {key!r}")
-        kinds = [
-            None if record.get(k) is None else get(record, k, str, where) for k in ("answer_type", "question_type")
-        ]
-        questions[key] = VqaReference(answers, *kinds)
+        answer_type, question_type = (None if record.get(k) is None else get(record, k, str, where) for k in _TYPES)
+        questions[key] = VqaReference(answers, answer_type, question_type)
         if record.get("image_id") is not None:
             images[key] = get(record, "image_id", (int, str), where)
     return References(questions, images)
@@ -206,10 +205,7 @@ def row_references(rows: Iterable[Row], task: str) -> References:
     found, rows = dict[str, Any](), list(rows)
     for row in rows:
         if task == "vqa":
-            types = [
-                None if (kind := row.meta.get(key)) is None else str(kind) for key in ("answer_type", "question_type")
-            ]
-            found[row.id] = VqaReference(row.answers or row.target, *types) if row.answers or row.target else None
+            found[row.id] = _question(row)
         elif task == "entailment":
             found[row.id] = row.label or (row.target[0] if row.target else None)
         else:
@@ -220,3 +216,11 @@ def row_references(rows: Iterable[Row], task: str) -> References:
             )
             raise DataError(f"row {row.id!r} has nothing to compare a prediction with: no {wanted}")
     return References(found, images_of_rows(rows))
+
+
+def _question(row: Row) -> VqaReference | None:
+    """What annotators said; or what is learnt, of which any is right, unless it is as many said it."""
+    answer_type, question_type = (None if (kind := row.meta.get(key)) is None else str(kind) for key in _TYPES)
+    either = not row.answers and 1 < len(row.target) == len(set(row.target))
+    answers = row.answers or row.target
+    return VqaReference(answers, answer_type, question_type, either) if answers else None

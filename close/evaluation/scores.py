@@ -75,7 +75,9 @@ def _whole(task: str, both: Matched, chosen: list[str], settings: Mapping[str, A
     summed, values, notes = compute(task, own, Inputs(result.ids, predictions, references, **more))
     result.metrics |= summed
     result["ci"] |= intervals(summed, clusters=pictured(result.ids, references), **settings)
-    result |= {key: one.value for key, one in summed.items()} | values | ({"notes": notes} if notes else {})
+    result |= {key: one.value for key, one in summed.items()} | values
+    if notes := result.get("notes", {}) | notes:
+        result["notes"] = notes
     return result
 
 

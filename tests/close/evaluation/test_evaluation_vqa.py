@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from close.data.rows import Row
 from close.errors import DataError
 from close.evaluation.metrics.vqa import VqaReference, normalize_answer, vqa_accuracy, vqa_scores
+from close.evaluation.scores import score_rows
+from close.tasks import get_task
 
 
 def official_cases() -> list[dict]:
@@ -159,3 +162,18 @@ def test_the_same_questions_on_both_sides() -> None:
         vqa_scores({"1": "a"}, {"1": VqaReference(())})
     with pytest.raises(DataError, match="no questions"):
         vqa_scores({}, {})
+
+
+def test_too_few_annotators_for_100_are_told() -> None:
+    found = score_rows(get_task("vqa"), [Row("1", answers=("red",) * 2), Row("2", answers=("red",) * 10)], ["red"] * 2)
+    assert found[0]["accuracy"] == pytest.approx((100 / 3 + 100) / 2)
+    assert found[0]["notes"]["accuracy"].startswith("1 of 2 questions have 2 or 3 answers")
+    assert "66.7 is the most that can be reached" in found[0]["notes"]["accuracy"]
+    assert "notes" not in vqa_scores({"1": "red"}, {"1": VqaReference(("red",) * 10)})
+
+
+def test_targets_are_no_annotators_and_any_of_them_is_right() -> None:
+    rows = [Row(str(n), target=("two", "2 dogs")) for n in range(3)]
+    found, _ = score_rows(get_task("vqa"), rows, ["2", "the two dogs", "dogs"])
+    assert found.metrics["accuracy"].per_example.tolist() == [100, 100, 0]
+    assert "notes" not in found
