@@ -9,7 +9,7 @@ Koehn (2004), "Statistical Significance Tests for Machine Translation Evaluation
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,11 +35,13 @@ class SummedScore:
         per_example: (N,) scores of the single examples, on the scale of the score.
         statistics: (N, k) what is summed over the examples.
         combine: sums (..., k) to scores (...).
+        share: whether it is one, from 0 to 100.
     """
 
     per_example: Array
     statistics: Array
     combine: Callable[[Array], Array] = field(default=_mean, repr=False)
+    share: bool = True
 
     @property
     def value(self) -> float:
@@ -79,7 +81,8 @@ def pooled(scores: Sequence[SummedScore]) -> SummedScore:
     if len(sizes) > 1:
         raise MismatchError(f"the runs cover {' and '.join(map(str, sizes))} examples; they must be the same")
     per_example = np.mean([score.per_example for score in scores], axis=0)
-    return SummedScore(per_example, np.mean([score.statistics for score in scores], axis=0), scores[0].combine)
+    statistics = np.mean([score.statistics for score in scores], axis=0)
+    return replace(scores[0], per_example=per_example, statistics=statistics)
 
 
 def intervals(
@@ -92,7 +95,7 @@ def intervals(
 ) -> dict[str, list[float]]:
     """Percentile bootstrap intervals [low, high] of scores over the same N examples, resampled together.
 
-    A mean of examples that are all wrong or all right (0 or 100) has no spread to draw from, and gets the exact interval of a
+    A share of examples that are all wrong or all right (0 or 100) has no spread to draw from, and gets the exact interval of a
     share (Clopper and Pearson, 1934).
 
     Args:
@@ -114,7 +117,8 @@ def intervals(
     for name, score in scores.items():
         stop = start + score.statistics.shape[1]
         low, high = np.percentile(score.combine(sums[:, start:stop]), [tail, 100 - tail])
-        if score.combine is _mean and len({*score.per_example.tolist()}) == 1 and score.value in (0.0, 100.0):
+        alike = len({*score.per_example.tolist()}) == 1 and score.value in (0.0, 100.0)
+        if alike and score.share and score.combine is _mean:
             wrong = 100 * (1 - ((1 - level) / 2) ** (1 / len(statistics)))
             low, high = (0.0, wrong) if score.value == 0 else (100 - wrong, 100.0)
         result[name], start = [float(low), float(high)], stop

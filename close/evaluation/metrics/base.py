@@ -202,6 +202,7 @@ def compute(
         if METRICS[name].kind != kind:
             raise RecipeError(f"metric {name!r} scores {METRICS[name].kind}, not {kind}")
     summed: dict[str, SummedScore] = {}
+    shares = {score.key for score in METRICS.scores() if score.scale == (0, 100)}
     values: dict[str, Any] = {}
     notes: dict[str, str] = {}
     for metric in METRICS.of(kind):
@@ -214,6 +215,8 @@ def compute(
             continue
         found = dict(found)
         notes |= found.pop("notes", {})
-        summed |= {key: value for key, value in found.items() if isinstance(value, SummedScore)}
+        summed |= {
+            key: replace(value, share=key in shares) for key, value in found.items() if isinstance(value, SummedScore)
+        }
         values |= {key: value for key, value in found.items() if not isinstance(value, SummedScore)}
     return summed, values, notes

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from close.errors import CloseError, DataError, MissingError, UnknownNameError
+from close.evaluation.bootstrap import pooled
 from close.evaluation.metrics import METRICS, caption_scores
 from close.evaluation.metrics import tokens as ptb_tokens
 
@@ -207,6 +208,17 @@ def test_one_image_and_empty_captions_are_no_reason_to_fail() -> None:
     assert scores["cider"] == 0
     assert scores["bleu_4"] == 0
     assert np.isfinite([end for ends in scores["ci"].values() for end in ends]).all()
+
+
+def test_only_a_share_has_the_exact_interval_of_one() -> None:
+    """CIDEr can pass 100: nothing is known of how far, where it is 0 throughout."""
+    ids = [*"abc"]
+    scores = caption_scores(
+        dict.fromkeys(ids, "cat"), {i: [f"A dog {i}."] for i in ids}, tokenizer="python", metrics=NO_JAVA
+    )
+    assert scores["ci"]["cider"] == [0, 0]
+    assert pooled([scores.metrics["cider"]] * 2).share is False
+    assert scores["ci"]["rouge_l"] == [0, pytest.approx(100 * (1 - 0.025 ** (1 / 3)))]
 
 
 def test_line_breaks_inside_captions_keep_the_lines_apart() -> None:
