@@ -243,9 +243,9 @@ def _show_comparison(result: dict[str, Any]) -> None:
     show(f"{'':<14}{'A':>8}{'B':>8}{'B − A':>8}   {'95 % interval':<18}{'p':>7}")
     for measure, row in result["measures"].items():
         form = f".{_digits(measure)}f"
-        interval = f"[{row['ci'][0]:+{form}}, {row['ci'][1]:+{form}}]"
+        interval, p = f"[{row['ci'][0]:+{form}}, {row['ci'][1]:+{form}}]" if row["ci"] else "", row["p"]
         scores = f"{row['a']:8{form}}{row['b']:8{form}}{row['difference']:+8{form}}"
-        show(f"{measure:<14}{scores}   {interval:<18}{row['p']:7.3f}")
+        show(f"{measure:<14}{scores}   {interval:<18}{'' if p is None else f'{p:7.3f}'}")
     runs = [len(result[side]) for side in "ab"]
     pooled = "" if runs == [1, 1] else f", {runs[0]} runs of A and {runs[1]} of B counted together"
     show(f"{result['n']} examples of {written(result['data'])}{pooled}")

@@ -141,6 +141,7 @@ def compare_summed(
 
     Returns `a`, `b`, `difference`, its bootstrap interval `ci`, and `p`: two-sided, by random exchange of the two runs'
     outputs (approximate randomisation, Noreen 1989), with (hits + 1)/(samples + 1), so never below 1/(samples + 1).
+    Of fewer than two examples (or clusters) nothing is known: `ci` and `p` are None.
     """
     if a.statistics.shape != b.statistics.shape:
         raise MismatchError(
@@ -148,23 +149,19 @@ def compare_summed(
         )
     width, rng = a.statistics.shape[1], np.random.default_rng(seed)
     statistics = _by_cluster(np.concatenate([a.statistics, b.statistics], axis=1), clusters)
+    told: dict[str, Any] = {"a": a.value, "b": b.value, "difference": b.value - a.value}
+    if len(statistics) < 2:
+        return told | {"ci": None, "p": None}
     sums = _resampled(statistics, samples, rng)
     tail = 50 * (1 - level)
     low, high = np.percentile(b.combine(sums[:, width:]) - a.combine(sums[:, :width]), [tail, 100 - tail])
 
-    observed = b.value - a.value
     apart = statistics[:, width:] - statistics[:, :width]
     swapped = _blocks(samples, len(apart), lambda rows: rng.random((rows, len(apart))) < 0.5)
     change = np.concatenate([swap.astype(np.float64) @ apart for swap in swapped])
     exchanged = b.combine(b.statistics.sum(0) - change) - a.combine(a.statistics.sum(0) + change)
-    hits = int((np.abs(exchanged) >= abs(observed) - 1e-12).sum())
-    return {
-        "a": a.value,
-        "b": b.value,
-        "difference": observed,
-        "ci": [float(low), float(high)],
-        "p": (hits + 1) / (samples + 1),
-    }
+    hits = int((np.abs(exchanged) >= abs(told["difference"]) - 1e-12).sum())
+    return told | {"ci": [float(low), float(high)], "p": (hits + 1) / (samples + 1)}
 
 
 def _by_cluster(statistics: Array, clusters: Sequence[Hashable] | None) -> Array:

@@ -201,3 +201,18 @@ def test_questions_about_one_picture_are_one_draw(tmp_path: Path, form: str) -> 
     assert high - low == pytest.approx(2 * 1.96 * apart.std() / np.sqrt(30), rel=0.2)
     low, high = score_files(files[0], data, task)["ci"]["accuracy"]
     assert high - low == pytest.approx(2 * 1.96 * 100 * right[0].std() / np.sqrt(30), rel=0.2)
+
+
+def test_of_one_picture_no_interval_and_no_test_is_told(tmp_path: Path) -> None:
+    rows = [{"id": f"{n}", "image": "one.jpg", "context": "what?", "answers": ["yes"]} for n in range(30)]
+    data = put(tmp_path / "vqa.jsonl", rows)
+    files = [put(tmp_path / f"{s}.jsonl", [{"id": row["id"], "text": s} for row in rows]) for s in ("yes", "no")]
+    found = compare(*files, references=data, task="vqa")
+    assert found["measures"]["accuracy"] == {"a": 100, "b": 0, "difference": -100, "ci": None, "p": None}
+    page = tmp_path / "page.html"
+    done = CliRunner().invoke(
+        app, ["compare", *map(str, files), f"--references={data}", "--task=vqa", f"--html={page}"]
+    )
+    assert done.exit_code == 0, done.output
+    assert "-100.00\n" in done.stdout.replace(" ", "")
+    assert '<td class="n score">-100.0</td>\n<td class="n"></td><td class="n"></td>' in page.read_text(encoding="utf-8")
