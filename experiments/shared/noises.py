@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lab import BY_SEED, Lab, Run, Runs, arms_table, first_groups, noise, parser, shared_by, summary
 
 from close.data.rows import RowFile
+from close.demo.run import TRAINING
 from close.encoders import load_encoder
 from close.io.plots import figure, save_png
 from close.study.export import cell
@@ -34,6 +35,9 @@ from close.vectors.cache import cached_table
 COSINES = (0.84, 0.67, 0.54, 0.41)
 SETTINGS: dict[str, dict[str, Any]] = {f"{steps} steps": {"max_steps": steps} for steps in (470, 938, 1875)}
 """1,875 steps are the demo's eight epochs."""
+SLOW = "1875 steps, half the rate"
+SETTINGS[SLOW] = {"max_steps": 1875, "learning_rate": TRAINING["learning_rate"] / 2}
+"""Whether too little noise harms a long training because it goes too fast; of some arms."""
 CHOOSERS = {
     "captions alone": "chosen by captions",
     "captions and unpaired pictures": "chosen by unpaired",
@@ -51,8 +55,10 @@ OTHERWISE = (0.67, 0.54)
 def arms(lab: Lab, rows: Path, setting: str) -> dict[str, dict[str, Any]]:
     """Noise alone, behind `shared`, and behind `shared` of few groups, by title."""
     stages: list[tuple[str, list[Any], tuple[float, ...]]] = [("", [], COSINES), (WITH, [shared_by(rows)], COSINES)]
+    if setting == SLOW:
+        stages = [("", [], (0.67,)), (WITH, [shared_by(rows)], COSINES[:3])]
     for count, name in FEW.items():
-        if count < lab.args.scenes:
+        if count < lab.args.scenes and setting != SLOW:
             stages.append((name, [shared_by(first_groups(rows, count))], TRIED.get(setting, OTHERWISE)))
     return {f"{name}{PLAIN} {c:g}": {"adapter": [*stage, noise(c)]} for name, stage, tried in stages for c in tried}
 
