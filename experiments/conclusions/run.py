@@ -277,17 +277,22 @@ def plot(record: Mapping[str, Any], path: Path) -> None:
     """Left, the claims' differences in CIDEr, told alike; right, accuracy against recall."""
     drawn = figure(12, 1.5 + 0.6 * len(CLAIMS))
     left, right = drawn.subplots(1, 2)
-    for row, scores in enumerate(record["claims_told_alike"].values()):
-        for key, colour, up in (("tuned", "#1f7a63", -0.12), ("over_settings", "#1d2733", 0.12)):
-            mean, ci = scores["cider"][key]["difference"], scores["cider"][key]["ci"]
-            half = 0 if ci is None else (ci[1] - ci[0]) / 2
-            label = key.replace("_", " ") if row == 0 else None
-            left.errorbar([mean], [row + up], xerr=[half], fmt="o", color=colour, capsize=3, label=label)
+    told = record["claims_told_alike"]
+    ways = {
+        "each method tuned": {claim: scores["cider"]["tuned"] for claim, scores in told.items()},
+        "over settings (the look that was named)": record["primary"],
+        f"of these seed {CONFIRMS} alone": record["confirmed"],
+    }
+    for (label, found), colour, up in zip(ways.items(), ("#9aa8bb", "#1d2733", "#1f7a63"), (-0.2, 0, 0.2), strict=True):
+        for row, said in enumerate(found[claim] for claim in told if claim in found):
+            half = 0 if said["ci"] is None else (said["ci"][1] - said["ci"][0]) / 2
+            first = None if row else label
+            left.errorbar([said["difference"]], [row + up], xerr=[half], fmt="o", color=colour, capsize=3, label=first)
     left.axvline(0, color="#5d6b7e", linewidth=1)
     left.set_yticks(range(len(record["claims"])), [claim.replace("`", "") for claim in record["claims"]], fontsize=8)
     left.invert_yaxis()
     left.set_xlabel("difference in CIDEr, told alike; corrected 95 % intervals")
-    left.legend(frameon=False, fontsize=8)
+    left.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncol=3)
     for method, curve in record["curves"].items():
         points = list(curve.values())
         right.plot([p["recall"]["mean"] for p in points], [p["accuracy"]["mean"] for p in points], "o-", label=method)
