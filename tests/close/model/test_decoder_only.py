@@ -139,7 +139,7 @@ def test_turned_off_text_and_score_are_the_same(family, embeds, beams, monkeypat
         {"do_sample": True, "num_beams": 3, "temperature": 0.5},
         {"prefix_allowed_tokens_fn": lambda _, ids: [7]},
     ],
-    ids=str,
+    ids=["sharpened", "the best token", "beams", "one answer"],
 )
 def test_a_score_says_how_likely_a_text_is_however_it_was_drawn(family, embeds, drawn):
     """Sharpened, cut to the best token or to the only answer, it would be certain of anything."""
