@@ -130,9 +130,13 @@ def plot(record: Mapping[str, Any], path: Path) -> None:
     panels = drawn.subplots(1, len(record["arms"]), sharey=True, squeeze=False)[0]
     for panel, (setting, table) in zip(panels, record["arms"].items(), strict=True):
         for name, label, colour in (("", "noise alone", "#1f7a63"), (WITH, "behind shared", "#5b53a3")):
-            scores = [table[f"{name}noise {c:g}"]["alike"]["cider"] for c in COSINES if f"{name}noise {c:g}" in table]
-            panel.plot(range(len(scores)), [score["mean"] for score in scores], "o-", color=colour, label=label)
-            for at, score in enumerate(scores):
+            scores = {
+                place: table[title]["alike"]["cider"]
+                for place, c in enumerate(COSINES)
+                if (title := f"{name}{PLAIN} {c:g}") in table
+            }
+            panel.plot(list(scores), [one["mean"] for one in scores.values()], "o-", color=colour, label=label)
+            for at, score in scores.items():
                 panel.plot([at] * len(score["values"]), score["values"], "_", color=colour, markersize=9)
         panel.set_xticks(range(len(COSINES)), [f"{c:g}" for c in COSINES])
         panel.set_title(setting, fontsize=9, loc="left")
