@@ -36,7 +36,13 @@ def test_the_defaults_are_the_papers(load):
     recipe = load(DATA)
     assert recipe.dump() == {
         "task": "caption",
-        "data": {"train": str(recipe.data.train), "val": None, "embeddings": None, "columns": None},
+        "data": {
+            "train": str(recipe.data.train),
+            "val": None,
+            "val_images": None,
+            "embeddings": None,
+            "columns": None,
+        },
         "encoder": "mini",
         "language_model": "mini",
         "prefix": {"kind": "linear", "length": 4},
