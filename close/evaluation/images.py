@@ -61,10 +61,15 @@ def select_rows(rows: RowFile, task: Task) -> list[Row]:
     and the others are its references.
 
     Raises:
-        DataError: captions without references, and no two of one group.
+        DataError: no row has a source and references; or captions without references, and no two of one group.
     """
     if task.metric != "caption" or any(row.references for row in rows):
-        return [row for row in rows if row.source and (task.metric != "caption" or row.references)]
+        found = [row for row in rows if row.source and (task.metric != "caption" or row.references)]
+        if not found:
+            raise DataError(
+                f"{rows.path}: to select by text, rows need a 'source' beside their references; no row has both"
+            )
+        return found
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if row.group is not None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
+from close.errors import DataError
 from close.runs.recipe import Recipe
 from close.runs.stand_ins import STAND_INS, _worded
 from close.study.selection import saved_selection, selection_score
@@ -104,3 +105,10 @@ def test_without_several_captions_of_an_image_no_wording_is_claimed(tiny_encoder
     assert saved_selection(run, data, image=tmp_path / "V.npy") == found
     assert place.stat().st_mtime_ns == made
     assert selection_score(run, data)["stand_in"] == STAND_INS["text"]
+
+
+def test_rows_without_a_source_select_nothing(run, tmp_path):
+    """As `close convert --per image` writes them: an image and its references."""
+    told = [{"image": f"{i}.jpg", "references": tiny.sentences(2, seed=i)} for i in range(3)]
+    with pytest.raises(DataError, match="rows need a 'source' beside their references; no row has both"):
+        selection_score(run, tiny.write_jsonl(tmp_path / "rows.jsonl", told))
