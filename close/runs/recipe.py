@@ -46,6 +46,7 @@ class Recipe(Section):
         several: what becomes of several sources or images of one row: "mean": one vector, "set": they stay apart. Without it,
             "set" where the task is about more than one (nlvr2), else "mean".
         captions: "single": the caption itself is the target; "multiple": every other caption of its group.
+        lowercase: whether targets are learnt in lower case, as in the paper; false keeps names and German nouns as they are.
         max_new_tokens: the most tokens of a text, learnt and made; longer targets are cut. Without it, the task's own
             (captions: 32).
         training: how long, how fast, and what is kept.
@@ -66,6 +67,7 @@ class Recipe(Section):
     tune: Literal["full", "lora", "none"] = "full"
     lora: LoraSection | None = None
     retrieve: RetrieveSection | None = None
+    lowercase: bool = Field(True, strict=True)
     max_new_tokens: int | None = Field(None, ge=1, le=4096, strict=True)
     training: TrainingSection = Field(default_factory=lambda: TrainingSection())
     init_from: Path | None = None

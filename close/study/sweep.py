@@ -43,8 +43,8 @@ __all__ = ["run_arm", "run_folder", "sweep"]
 _FOLLOWING = ("several", "tune")
 """Keys that follow from others where a recipe leaves them out: an arm of another task, or with LoRA, has its own."""
 
-_LATER = ("max_new_tokens", "data.val_images")
-"""Keys that came after runs were named by their recipes: where they say nothing, a run keeps its name."""
+_LATER = {"max_new_tokens": None, "data.val_images": None, "lowercase": True}
+"""Keys that came after runs were named by their recipes, and what they say of a run of before, which keeps its name."""
 
 
 def run_folder(base: Recipe, arm: Arm, seed: int, folder: Path) -> tuple[Recipe, Path]:
@@ -58,10 +58,10 @@ def run_folder(base: Recipe, arm: Arm, seed: int, folder: Path) -> tuple[Recipe,
     given = {key: value for key, value in base.dump().items() if key not in left}
     recipe = checked(merged(given, arm.changes) | {"seed": seed}, f"arm {arm.name!r}")
     values = recipe.dump()
-    for key in _LATER:
+    for key, before in _LATER.items():
         section, _, name = key.rpartition(".")
         place = values[section] if section else values
-        if place[name] is None:
+        if place[name] == before:
             del place[name]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
     return recipe, folder / "runs" / f"{re.sub(r'[^-+.,=()A-Za-z0-9]', '_', arm.name)[:80]}-{seed}-{digest}"

@@ -66,6 +66,10 @@ def check_work(
         task = get_task(part.task)
         _tell_other_tasks(task, rows)
         check_views(task, rows, f"{rows.path}: ")
+        if not recipe.lowercase and type(task).targets is not Task.targets:
+            raise RecipeError(
+                f"lowercase: false is for texts, and task {part.task!r} learns its answers as they are scored: leave it out"
+            )
         if part.captions == "multiple" and task.asks:
             raise RecipeError(
                 f"captions: multiple takes the other texts of an image as targets, and task {part.task!r} asks something of each "

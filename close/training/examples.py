@@ -44,7 +44,7 @@ class TextDataset(Dataset[dict[str, Any]]):
         rows: the data file. task: how to read it. table: embeddings of its sources (or of its files).
         captions: "single": a row's own targets. "multiple": those of the other rows of its `group`.
         several: what becomes of several sources or files of a row: their "mean", or a "set". found: what goes with each row.
-        instruct: put the task's instruction before the context.
+        instruct: put the task's instruction before the context. lowercase: false takes texts as the rows have them.
     Attributes:
         lengths: characters of each example's target.
     Raises:
@@ -61,8 +61,9 @@ class TextDataset(Dataset[dict[str, Any]]):
         instruct: bool = False,
         several: Several = "mean",
         found: Found | None = None,
+        lowercase: bool = True,
     ) -> None:
-        self.rows, self.task, self.instruct, self.found = rows, task, instruct, found
+        self.rows, self.task, self.instruct, self.found, self.lowercase = rows, task, instruct, found, lowercase
         self.embeds = embeddings_of(rows, task, table, several)
         self.source_row, self.target_row, self.target, self.lengths = _pair_up(rows, task, captions)
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers may outlive an epoch
@@ -79,7 +80,8 @@ class TextDataset(Dataset[dict[str, Any]]):
             return self[~index] | {"counts": False}
         source, other = int(self.source_row[index]), int(self.target_row[index])
         row = self.rows[source]
-        targets = self.task.targets(row if other == source else self.rows[other])
+        told = row if other == source else self.rows[other]
+        targets = self.task.targets(told) if self.lowercase else told.target or told.source
         context, neighbours = self.task.context(row), None
         if self.found is not None:
             context = self.found.context(source, context, int(self.epoch))

@@ -218,7 +218,7 @@ def _read_data(recipe: Recipe, arguments: Seq2SeqTrainingArguments, origin: Orig
             *([(val_rows, tasks[0], val_table)] if val_rows and val_table else []),
         ]
         found = [memory.found(*one, number) if memory else None for number, one in enumerate(every)]
-    about: dict[str, Any] = {"instruct": instruct, "several": recipe.several}
+    about: dict[str, Any] = {"instruct": instruct, "several": recipe.several, "lowercase": recipe.lowercase}
     examples = [
         TextDataset(rows, task, table, part.captions, found=one, **about)
         for rows, task, table, part, one in zip(files, tasks, tables, parts, found, strict=False)

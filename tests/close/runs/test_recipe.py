@@ -54,6 +54,7 @@ def test_the_defaults_are_the_papers(load):
         "lora": None,
         "retrieve": None,
         "init_from": None,
+        "lowercase": True,
         "max_new_tokens": None,
         "training": {
             "epochs": 8,

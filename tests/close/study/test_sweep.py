@@ -651,6 +651,6 @@ def test_two_data_sets_of_one_name_have_an_evaluation_each(recipe, rows, tmp_pat
 
 
 def test_a_key_that_came_later_leaves_runs_their_names(tmp_path):
-    """Or a sweep of before would train every arm again; what is named was made before `max_new_tokens` and `data.val_images`."""
+    """Or a sweep of before would train every arm again; what is named was made before `max_new_tokens` and others."""
     base = Recipe.model_validate({"data": {"train": "a.jsonl"}, "seed": 3})
     assert run_folder(base, Arm("x", {}), 0, tmp_path)[1] == tmp_path / "runs" / "x-0-f395ce77a8"

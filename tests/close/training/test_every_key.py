@@ -49,6 +49,7 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "lora": ({"tune": "lora"}, {"lora": {"r": 2}}),
     "retrieve": ({}, NEIGHBOURS),
     "max_new_tokens": ({}, {"max_new_tokens": 3}),
+    "lowercase": ({"data": {"train": "@capitals"}, "language_model": ":t5_pieces_dir"}, {"lowercase": False}),
     "seed": ({}, {"seed": 1}),
     "lora.r": (LORA, {"lora": {"r": 3}}),
     "lora.alpha": (LORA, {"lora": {"alpha": 8}}),
@@ -97,6 +98,7 @@ def files(tmp_path, tiny_encoder):
         "pictures": [{"image": str(tiny.picture(tmp_path / f"{i}.png", i))} for i in range(48)],
         "several": [{"source": [text, texts[i - 1]], "target": text} for i, text in enumerate(texts)],
         "fewer": [{}] * 32,
+        "capitals": [{"target": text.title()} for text in texts],
     }
     made = {name: [row | own for row, own in zip(rows, each, strict=False)] for name, each in more.items()}
     found = {name: tiny.write_jsonl(tmp_path / f"{name}.jsonl", each) for name, each in made.items()}

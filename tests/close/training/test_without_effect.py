@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import tiny
+import yaml
 
 from close.adapters import fit_adapter
 from close.encoders import load_encoder
@@ -263,3 +264,20 @@ def test_noise_on_words_that_are_not_there(recipe, captions, tmp_path, zoo):
     train(recipe(noisy, task="vqa", data={"train": str(data)}), tmp_path / "asked")
     train(recipe(noisy, language_model=str(zoo("gpt2_dir"))), tmp_path / "gpt2")
     train(recipe(noisy, retrieve={"into": "words"}), tmp_path / "words")
+
+
+def test_targets_keep_their_case_where_that_is_asked_for(recipe, tmp_path, monkeypatch):
+    seen = []
+    from close.training import train as module
+
+    built = module.TextDataset
+    monkeypatch.setattr(module, "TextDataset", lambda *a, **k: seen.append(built(*a, **k)) or seen[-1])
+    rows = [{"source": text, "target": f"Berlin: {text}"} for text in tiny.sentences(12)]
+    data = {"data": {"train": str(tiny.write_jsonl(tmp_path / "c.jsonl", rows))}}
+    for lowercase in (False, True):
+        run = train(recipe({"max_steps": 1}, lowercase=lowercase, **data), tmp_path / str(lowercase))
+        assert seen[-1][0]["target"].startswith("berlin" if lowercase else "Berlin")
+        assert yaml.safe_load((run / "recipe.yaml").read_text())["lowercase"] is lowercase
+    questions_of = tiny.write_jsonl(tmp_path / "q.jsonl", questions())
+    with pytest.raises(RecipeError, match="lowercase: false is for texts, and task 'vqa' learns its answers"):
+        train(recipe(task="vqa", lowercase=False, data={"train": str(questions_of)}), tmp_path / "run")
