@@ -131,9 +131,7 @@ class GapAdapter(nn.Module):
             DataError: data that `needs` names is not given, or is too little.
             MismatchError: widths differ, or pairs or groups are of different lengths.
         """
-        text, image = (
-            unit_rows(rows, f"adapter {self.name!r}: {side}") for side, rows in (("text", text), ("image", image))
-        )
+        text, image = self._units(text, image)
         self._check_fit(text, image, groups)
         self.learn(Checked(text, "text", self.name, groups), Checked(image, "image", self.name))
         self.fitted.fill_(True)
@@ -147,11 +145,16 @@ class GapAdapter(nn.Module):
         What is worth telling goes into `learnt`, plain values, and in one line into `told`, which `cautions` where data are few.
         """
 
+    def _units(self, text: Any, image: Any) -> tuple[Any, Any]:
+        """Both sides as unit rows; None stays."""
+        return unit_rows(text, f"adapter {self.name!r}: text"), unit_rows(image, f"adapter {self.name!r}: image")
+
     def _tell(self, text: Any, image: Any) -> None:
         """One line on what was learnt, if there is one; a warning where it was learnt from too little, or pairs look odd."""
         rows, side = min((len(rows), side) for side, rows in (("text", text), ("image", image)) if side in self.wants)
-        few = f"{rows} {side} rows are few, and may do harm: it is to be trusted from {self.trusted} on (experiments/shared)"
-        few = few if rows < self.trusted else ""
+        few = ""
+        if rows < self.trusted:
+            few = f"{rows} {side} rows are few, and may do harm: it is to be trusted from {self.trusted} on (experiments/shared)"
         odd = differing_ids(text, image) if self.needs == "paired" else ""
         if told := "; ".join(filter(None, (self.told, few, odd))):
             level = logging.WARNING if self.cautions or few or odd else logging.INFO
@@ -253,9 +256,7 @@ class Chain(GapAdapter):
 
     def fit(self, *, text: Any = None, image: Any = None, groups: Any = None, quiet: bool = False) -> GapAdapter:
         """Fit the stages in turn, each on what the stages before it make of the data (noise left out)."""
-        text, image = (
-            unit_rows(rows, f"adapter {self.name!r}: {side}") for side, rows in (("text", text), ("image", image))
-        )
+        text, image = self._units(text, image)
         for stage in self.members:
             if not stage.is_fitted:
                 stage.fit(text=text, image=image, groups=groups, quiet=quiet)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from close.errors import MismatchError
 
-__all__ = ["Scores", "SummedScore", "compare_summed", "intervals", "mean_score", "pooled"]
+__all__ = ["Scores", "SummedScore", "compare_summed", "intervals", "mean_score", "pooled", "unseen_share"]
 
 Array = NDArray[np.float64]
 
@@ -119,10 +119,15 @@ def intervals(
         low, high = np.percentile(score.combine(sums[:, start:stop]), [tail, 100 - tail])
         alike = len({*score.per_example.tolist()}) == 1 and score.value in (0.0, 100.0)
         if alike and score.share and score.combine is _mean:
-            wrong = 100 * (1 - ((1 - level) / 2) ** (1 / len(statistics)))
+            wrong = 100 * unseen_share(len(statistics), level)
             low, high = (0.0, wrong) if score.value == 0 else (100 - wrong, 100.0)
         result[name], start = [float(low), float(high)], stop
     return result
+
+
+def unseen_share(count: int, level: float = 0.95) -> float:
+    """The largest share (0–1) that so many draws may all have missed: the exact interval's end (Clopper and Pearson, 1934)."""
+    return float(1 - ((1 - level) / 2) ** (1 / count))
 
 
 def compare_summed(

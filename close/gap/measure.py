@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from close.errors import DataError
+from close.evaluation.bootstrap import unseen_share
 from close.gap.measures import MEASURES, Computation, Interval, Measure
 from close.gap.modalities import Modalities, one_text_per_image
 from close.gap.resample import resamples
@@ -234,7 +235,7 @@ def _ends(draws: Floats, value: float, interval: Interval, units: int) -> tuple[
     if len(draws) < 0.9 * drawn:  # of few rows, many draws hold the same one all over
         return None
     if interval.bounds == (0.0, 1.0) and value in interval.bounds:
-        away = 1 - ((1 - LEVEL) / 2) ** (1 / units)
+        away = unseen_share(units, LEVEL)
         return (0.0, away) if value == 0 else (1 - away, 1.0)
     if interval.square:
         draws, value = draws**2, value**2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import shutil
@@ -122,22 +121,18 @@ def is_finished(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) 
 
 def _changed(folder: Path, recipe: Recipe) -> Path | None:
     """The first data file of a finished run that is there, and is another one now."""
-    known = read_plain(folder / RUN_FILE).get("train")
+    known, columns = read_plain(folder / RUN_FILE).get("train"), tuple((recipe.data.columns or {}).items())
     for part, about in zip(recipe.parts(), known if isinstance(known, list) else (), strict=False):
         sha256 = about.get("sha256") if isinstance(about, dict) else None
-        if (
-            sha256
-            and part.train.exists()
-            and sha256 != _sum(part.train, file_key(part.train), str(recipe.data.columns))
-        ):
+        if sha256 and part.train.exists() and sha256 != _sum(part.train, file_key(part.train), columns):
             return part.train
     return None
 
 
 @cache
-def _sum(path: Path, key: int, columns: str) -> str:
+def _sum(path: Path, key: int, columns: tuple[tuple[str, str | int], ...]) -> str:
     """SHA-256 of a data file; once for all runs of a sweep, as long as its `file_key` is the same."""
-    return open_rows(path, ast.literal_eval(columns)).sha256
+    return open_rows(path, dict(columns) or None).sha256
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -77,10 +77,8 @@ def merge(
         write_text(partial / RECIPE_FILE, yaml.safe_dump(portable(recipe.dump(), target), sort_keys=False))
         write_text(partial / "README.md", model_card(recipe, target, about))
         write_json(partial / RUN_FILE, about)
-        exchanged = (
-            {} if memory is not None or not wants_memory else {"memory": model.config.retrieve["memory"]["sha256"]}
-        )
-        _keep_calibrations(source, partial, exchanged)
+        same = wants_memory and memory is None
+        _keep_calibrations(source, partial, {"memory": model.config.retrieve["memory"]["sha256"]} if same else {})
     return target
 
 

@@ -53,17 +53,14 @@ def selection_score(
     about = {"several": captioner.model.config.several, "seed": seed}
     found = stand_ins(told, task, captioner.encoder, images, **about)
     shown, search = torch.from_numpy(found.vectors), None
-    if (
-        other := captioner.memory.search
-    ):  # its memory is searched in another encoder, where nothing is known of the images
+    if other := captioner.memory.search:  # its memory lies in another encoder's space, where no images are known
         search = torch.from_numpy(stand_ins(told, task, other(), seed=seed).vectors)
     said: dict[int, str] = {}
     order = sorted(range(len(told)), key=lambda i: len(task.context(told[i])))
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        asked = [task.context(told[i]) for i in batch]
-        found_by = None if search is None else search[batch]
-        outputs = captioner.generate(shown[batch], asked, search=found_by, **generation)
+        asked, wanted = [task.context(told[i]) for i in batch], None if search is None else search[batch]
+        outputs = captioner.generate(shown[batch], asked, search=wanted, **generation)
         said |= {i: text for i, (text, _) in zip(batch, outputs, strict=True)}
     scores, _ = score_rows(task, told, [said[i] for i in range(len(told))], tokenizer="python")
     return {

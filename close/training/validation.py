@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
@@ -33,6 +31,7 @@ from close.runs.recipe import Recipe
 from close.runs.row_vectors import image_vectors
 from close.runs.stand_ins import stand_ins, unpaired_images
 from close.tasks import Task, get_task
+from close.vectors.arrays import vectors_sum
 from close.vectors.build import images_of
 from close.vectors.cache import cached_images
 from close.vectors.open import open_vectors
@@ -183,14 +182,6 @@ def validation_rows(recipe: Recipe, rows: RowFile | None) -> ValidationRows | No
     return found_rows
 
 
-def _sum(images: Any) -> str:
-    """SHA-256 of (N, D) vectors."""
-    digest = hashlib.sha256()
-    for start in range(0, len(images), 1 << 16):
-        digest.update(np.asarray(images[start : start + (1 << 16)]).tobytes())
-    return digest.hexdigest()
-
-
 class Validation:
     """Scores a model in training, the same in every process.
 
@@ -226,7 +217,7 @@ class Validation:
             encoder, images = self.encoder(), None
             if rows.images:
                 images = unpaired_images(rows.images, encoder)
-                self.sums[str(rows.images)] = _sum(images)
+                self.sums[str(rows.images)] = vectors_sum(images)
             found, made_of = self._stand_ins(encoder, several, images)
             self.shown = f"texts that stand in for pictures ({made_of})"
             return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from close.errors import DataError, MissingError, reason
 
-__all__ = ["BLOCK", "CheckedRows", "checksums", "map_array", "rows_in_block", "write_rows"]
+__all__ = ["BLOCK", "CheckedRows", "checksums", "map_array", "rows_in_block", "vectors_sum", "write_rows"]
 
 BLOCK = 1 << 20
 """Bytes that share a checksum: what the first read of a single row costs, about a millisecond."""
@@ -69,6 +70,14 @@ def checksums(path: Path, head: int = 0, size: int = BLOCK) -> list[int]:
             sums.append(zlib.crc32(block))
             block = file.read(size)
     return sums
+
+
+def vectors_sum(rows: Any) -> str:
+    """SHA-256 of (N, D) numbers as float32, whatever holds them; some of them in memory at a time."""
+    digest = hashlib.sha256()
+    for start in range(0, len(rows), 4096):
+        digest.update(np.asarray(rows[start : start + 4096], dtype=np.float32).tobytes())
+    return digest.hexdigest()
 
 
 class CheckedRows:

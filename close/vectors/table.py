@@ -19,7 +19,6 @@ second for ten million rows), and each block of vectors is verified when it is f
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -34,7 +33,7 @@ from close.data.rows import Modality
 from close.errors import DataError, MismatchError, MissingError, RecipeError, reason
 from close.io.files import read_json, whole, write_text
 from close.io.keys import text_key
-from close.vectors.arrays import CheckedRows, checksums, map_array, write_rows
+from close.vectors.arrays import CheckedRows, checksums, map_array, vectors_sum, write_rows
 from close.vectors.parts import JoinedArrays, find_parts
 
 __all__ = ["EmbeddingTable"]
@@ -305,13 +304,10 @@ class EmbeddingTable:
 
         from close.vectors.build import TableBuilder
 
-        def encode(positions: Any) -> tuple[NDArray[np.float32], dict[int, str]]:
-            return np.ascontiguousarray(rows[positions], dtype=np.float32), {}
+        def encode(positions: NDArray[np.int64]) -> tuple[NDArray[np.float32], dict[int, str]]:
+            return np.asarray(rows[positions], dtype=np.float32), {}
 
-        digest = hashlib.sha256()
-        for start in range(0, len(rows), CHUNK):
-            digest.update(encode(slice(start, start + CHUNK))[0].tobytes())
         about = {"encoder": encoder, "fingerprint": fingerprint, "modality": modality, "dim": rows.shape[1]}
-        about |= {"sha256": digest.hexdigest()}
+        about |= {"sha256": vectors_sum(rows)}
         builder = TableBuilder(folder, about, distinct=False, of_rows=False)
         return builder.build(zip(names, keys, strict=True), encode)

@@ -54,12 +54,13 @@ OTHERWISE = (0.67, 0.54)
 
 def arms(lab: Lab, rows: Path, setting: str) -> dict[str, dict[str, Any]]:
     """Noise alone, behind `shared`, and behind `shared` of few groups, by title."""
-    stages: list[tuple[str, list[Any], tuple[float, ...]]] = [("", [], COSINES), (WITH, [shared_by(rows)], COSINES)]
+    every, few = [shared_by(rows)], TRIED.get(setting, OTHERWISE)
+    stages: list[tuple[str, list[Any], tuple[float, ...]]] = [("", [], COSINES), (WITH, every, COSINES)]
     if setting == SLOW:
-        stages = [("", [], (0.67,)), (WITH, [shared_by(rows)], COSINES[:3])]
-    for count, name in FEW.items():
-        if count < lab.args.scenes and setting != SLOW:
-            stages.append((name, [shared_by(first_groups(rows, count))], TRIED.get(setting, OTHERWISE)))
+        stages = [("", [], (0.67,)), (WITH, every, COSINES[:3])]
+    else:
+        sizes = (count for count in FEW if count < lab.args.scenes)
+        stages += [(FEW[count], [shared_by(first_groups(rows, count))], few) for count in sizes]
     return {f"{name}{PLAIN} {c:g}": {"adapter": [*stage, noise(c)]} for name, stage, tried in stages for c in tried}
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lab import BY_SEED, Lab, arms_table, dots, noise, parser, shared_by, summary
+from lab import BY_SEED, Lab, Runs, arms_table, dots, noise, parser, shared_by, summary
 
 from close.data.rows import RowFile
 from close.encoders import load_encoder
@@ -56,24 +56,25 @@ def main() -> None:
     looks = {"image": {"data": test}, "alike": {"data": test, "match": lab.data("val") / "eval.jsonl"}}
     arms: dict[str, list[Any]] = {f"`shared`, noise {c:g}": [shared_by(rows), noise(c)] for c in (0.84, 0.67, 0.54)}
     arms |= {"noise 0.67": [noise(0.67)]}
-    runs: dict[str, dict[str, list[Any]]] = {}
-    base = lab.recipe(rows)
+    base, ways, runs = lab.recipe(rows), settings(lab), Runs()
     for seed in lab.args.seeds:
         warm = {key: min(steps, lab.args.steps - 1) for key, steps in BY_SEED[seed % len(BY_SEED)].items()}
         for arm, adapter in arms.items():
-            for held, own in settings(lab).items():
+            for held, own in ways.items():
                 changes = own | {"adapter": adapter, "training": warm | own.get("training", {})}
                 if run := lab.run(held, arm, seed, base, changes, looks):
-                    runs.setdefault(arm, {}).setdefault(held, []).append(run)
-    tables = {arm: {held: summary(each, lab.keys) for held, each in table.items()} for arm, table in runs.items()}
-    by_held = {held: {arm: table[held] for arm, table in runs.items() if held in table} for held in settings(lab)}
+                    runs.setdefault(held, {}).setdefault(arm, []).append(run)
+    tables = {
+        arm: {held: summary(table[arm], lab.keys) for held, table in runs.items() if arm in table} for arm in arms
+    }
+    tables = {arm: table for arm, table in tables.items() if table}
     columns = {
         "CIDEr, told alike": lambda arm: arm["alike"]["cider"],
         "as trained": lambda arm: arm["image"]["cider"],
         "attributes true %": lambda arm: arm["alike"]["attribute_accuracy"],
     }
     lab.finish(
-        {"arms": tables, "runs": {held: table for held, table in by_held.items() if table}},
+        {"arms": tables, "runs": runs},
         lambda record: "\n".join(
             line for arm, table in record["arms"].items() for line in [f"### {arm}", "", *arms_table(table, columns)]
         ),

@@ -15,11 +15,7 @@ __all__ = ["label_accuracy", "label_scores"]
 
 
 def label_scores(
-    predictions: Mapping[str, str],
-    labels: Mapping[str, str],
-    *,
-    samples: int = 1000,
-    seed: int = 0,
+    predictions: Mapping[str, str], labels: Mapping[str, str], *, samples: int = 1000, seed: int = 0
 ) -> Scores:
     """Score predicted labels (id to label) against the true ones; case and outer white space do not count.
 

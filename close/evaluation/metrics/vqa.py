@@ -107,11 +107,7 @@ def _plain(text: str) -> str:
 
 
 def vqa_scores(
-    predictions: Mapping[str, str],
-    questions: Mapping[str, VqaReference],
-    *,
-    samples: int = 1000,
-    seed: int = 0,
+    predictions: Mapping[str, str], questions: Mapping[str, VqaReference], *, samples: int = 1000, seed: int = 0
 ) -> Scores:
     """Score predictions (question id to answer); as officially, every question needs one and no other may be there.
 

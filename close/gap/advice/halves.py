@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from close.errors import DataError
 from close.gap.advice.advice import Data
-from close.gap.advice.pseudo_images import pseudo_pairs
+from close.gap.advice.pseudo_pairs import pseudo_pairs
 from close.gap.modalities import Modalities
 from close.runs.stand_ins import moved_to_images
 from close.vectors.checked import Array, Floats, Ints, Pairs, distinct_rows, unit_rows

@@ -26,7 +26,7 @@ For `retrieve`, texts search among texts with noise, and their images without (`
 that at which what a text finds lies as far from the caption as what the image finds, and k the fewest texts whose mean says what
 the best number says.
 
-Without pairs, texts are made into pseudo-images (`close.gap.advice.pseudo_images`). Folds are halved by image: what is
+Without pairs, texts are made into pseudo-images (`pseudo_pairs`, `close.runs.stand_ins`). Folds are halved by image: what is
 tried on one half was learnt on the other, adapters included.
 """
 
@@ -47,7 +47,7 @@ from close.gap.advice.advice import Advice, Setting, Trial
 from close.gap.advice.candidates import Candidate, candidates
 from close.gap.advice.decoder import COSINES, agreement_behind, ceiling
 from close.gap.advice.halves import Half, Rows
-from close.gap.advice.pseudo_images import pseudo_pairs
+from close.gap.advice.pseudo_pairs import pseudo_pairs
 from close.gap.advice.reasons import reasons
 from close.gap.measures.residual import caption_spread, noise_from_pairs, noise_of
 from close.gap.modalities import one_text_per_image

@@ -12,7 +12,7 @@ from close.gap import recommend
 from close.gap.advice.advise import advise, to_yaml
 from close.gap.advice.decoder import COSINES, agreement
 from close.gap.advice.halves import Rows
-from close.gap.advice.pseudo_images import pseudo_pairs
+from close.gap.advice.pseudo_pairs import pseudo_pairs
 from close.runs.recipe import load_recipe
 from close.runs.stand_ins import AGAINST_MEAN, TYPICAL_GAP, moved_to_images
 from close.vectors.table import EmbeddingTable
