@@ -7,9 +7,12 @@ or in the record of the same settings and world, is not made again; so a stopped
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,7 @@ from close.runs.evaluate import evaluate, kept_scores
 from close.runs.folder import RUN_FILE
 from close.runs.length import match_length
 from close.runs.recipe import Recipe
+from close.runs.sources import sum_of, sums_beside
 from close.study.arms import Arm
 from close.study.claims import nested_interval
 from close.study.export import cell
@@ -51,6 +55,7 @@ __all__ = [
     "Lab",
     "arms_table",
     "both_ways",
+    "deciding",
     "difference",
     "dots",
     "first_groups",
@@ -215,10 +220,12 @@ class Lab:
                 which texts are first made as long as those of training (`close.runs.length`); with `select`, what
                 `selection_score` takes, and rows whose texts stand in for images.
         """
-        for run in (self.kept or {}).get("runs", {}).get(group, {}).get(title, []):
-            if run["seed"] == seed and set(looks) <= set(run):
-                return dict(run)
         recipe, folder = run_folder(base, Arm(title, dict(changes)), seed, self.place / group)
+        made_of = deciding(recipe, looks)
+        for run in (self.kept or {}).get("runs", {}).get(group, {}).get(title, []):
+            # records of before do not say what they were made of
+            if run["seed"] == seed and set(looks) <= set(run) and run.get("made_of", made_of) == made_of:
+                return dict(run)
         if self.args.record and not (folder / RUN_FILE).is_file():
             return None
         begun, found = time.perf_counter(), {}
@@ -232,7 +239,7 @@ class Lab:
         if new:
             told = ", ".join(f"{name} {scores[self.keys[0]]:.1f}" for name, scores in found.items())
             tell(f"{group}, {title}, seed {seed}: {told} in {time.perf_counter() - begun:.0f} s")
-        return {"seed": seed, **found}
+        return {"seed": seed, "made_of": made_of, **found}
 
     def three_ways(self, rows: Path) -> dict[str, dict[str, Any]]:
         """Looks at rows: both ways, and "alike", with texts as long as those of training, matched on validation pictures."""
@@ -285,6 +292,17 @@ class Lab:
             raise SystemExit("no run is finished here yet")
         whole = {"settings": self.settings} | record | stamp(self.place, self.kept)
         write_record(self.args.out, whole, markdown, plot)
+
+
+def deciding(recipe: Recipe, looks: Mapping[str, Mapping[str, Any]]) -> str:
+    """A hash of what decides a run's scores, wherever it lies: the recipe, what is learnt from, and what is looked at."""
+    sums = {str(part.train): sum_of(part.train, recipe.data.columns) for part in recipe.parts()} | sums_beside(recipe)
+    looked_at = [place for look in looks.values() for place in look.values() if isinstance(place, Path)]
+    sums |= {str(place): sum_of(place) for place in looked_at if place.is_file()}
+    said = json.dumps([recipe.dump(), looks], sort_keys=True, default=str)
+    for place in sorted(sums, key=len, reverse=True):
+        said = said.replace(json.dumps(place), json.dumps(sums[place]))
+    return sha256(re.sub(r'"[^"]*/([^"/]+)"', r'"\1"', said).encode()).hexdigest()[:12]
 
 
 def looked(folder: Path, name: str, look: Mapping[str, Any], *, record: bool) -> dict[str, Any] | None:

@@ -115,7 +115,7 @@ def test_the_constraints_pin_all_that_is_installed() -> None:
     """From the declared requirements on, through what each installed package requires itself."""
     if version("torch").split("+")[0] != pinned()["torch"]:
         pytest.skip("this environment was not made from constraints.txt")
-    extras = (None, "dev", "serve", "ray", "docs", "onnx", "sound", "video", "st")
+    extras = (None, "dev", "serve", "ray", "docs", "onnx", "sound", "video", "st", "faiss")
     todo = [wanted for extra in extras for wanted in declared(extra).values()]
     seen: dict[str, set[str]] = {}
     while todo:

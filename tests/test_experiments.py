@@ -50,6 +50,30 @@ def test_conclusions(tmp_path):
     assert (tmp_path / "results.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_kept_run_is_of_its_recipe_and_its_data(tmp_path, monkeypatch):
+    """What a record says of a title is not taken for another recipe, other rows, or another look."""
+    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+    monkeypatch.setenv("CLOSE_CACHE", str(tmp_path / "cache"))
+    import lab as lab_module
+
+    options = [*SIZES, "--out", str(tmp_path / "r.json"), "--work"]
+    parser = lab_module.parser("", str(ROOT / "experiments" / "any" / "run.py"))
+    here = lab_module.Lab(parser.parse_args([*options, str(tmp_path / "here")]))
+    there = lab_module.Lab(parser.parse_args([*options, str(tmp_path / "there"), "--record"]))
+
+    def run(lab, changes, train="train", test="test"):
+        looks = {"image": {"data": lab.data(test) / "eval.jsonl"}}
+        base = lab.recipe(lab.data(train) / "captions.jsonl", encoder="mini", language_model="mini")
+        return lab.run("group", "title", 0, base, changes, looks)
+
+    made = run(here, {"adapter": [lab_module.noise(0.5)]})
+    there.kept = {"runs": {"group": {"title": [made]}}}
+    assert run(there, {"adapter": [lab_module.noise(0.5)]}) == made
+    assert run(there, {"adapter": [lab_module.noise(0.6)]}) is None
+    assert run(there, {"adapter": [lab_module.noise(0.5)]}, train="val") is None
+    assert run(there, {"adapter": [lab_module.noise(0.5)]}, test="val") is None
+
+
 def test_again(tmp_path):
     """One code makes the same numbers twice, and a difference is told where it is."""
     script = ROOT / "experiments" / "again" / "canary.py"

@@ -13,6 +13,7 @@ __all__ = ["MOST", "Into", "LeaveOut", "Retrieval"]
 
 Into = Literal["vectors", "captions", "words"]
 LeaveOut = Literal["texts", "groups"]
+Index = Literal["exact", "lists"]
 MOST = 1000
 """Texts that are found at most."""
 Count = Annotated[int, Field(ge=1, le=MOST, strict=True)]
@@ -30,6 +31,8 @@ class Retrieval(BaseModel):
             vectors and one of the others: [vectors, words].
         encoder: reference of another encoder to search in.
         leave_out: what training does not find: a row's own "texts", or those of its "groups" too.
+        index: how training searches: "exact", or in "lists" of like texts, of which as many are searched as hold 98 % of what is
+            nearest (faiss, an extra): for memories of millions.
         main: vectors: the item's own vector goes in too. noisy: vectors: the adapter's noise is on them in training.
         raw: vectors: of the length that the encoder gave them; what noises them leaves a cosine.
         among: words: captions that they are looked for in; without it, k.
@@ -47,6 +50,7 @@ class Retrieval(BaseModel):
     into: Into | list[Into] = "vectors"
     encoder: str | None = None
     leave_out: LeaveOut | None = "texts"
+    index: Index = "exact"
     main: Switch = True
     noisy: Switch = False
     raw: Switch = False

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from close.adapters import RowNoise, build_adapter, row_seeds
-from close.data.rows import RowFile
+from close.data.rows import Row, RowFile
 from close.errors import DataError
 from close.io.files import read_json, waiting, whole, write_json
 from close.io.keys import cache_folder
@@ -26,11 +26,12 @@ from close.retrieval.settings import Retrieval
 from close.tasks import Task
 from close.vectors.arrays import checksums, map_array
 from close.vectors.checked import Ints
+from close.vectors.lists import nearest_in_lists
 from close.vectors.neighbours import nearest
 
 __all__ = ["Found", "RowQueries", "find"]
 
-FORMAT = 1
+FORMAT = 2
 _SEARCH, _DROPOUT, _PARTS = -1, -(2**31), 1000
 """Where the noises begin that are not the adapter's: it takes the epochs, from 0. And how far apart those of two epochs are."""
 
@@ -89,6 +90,11 @@ class Found:
         self._rows, self._task, self._seed, self._part = rows, task, seed, part
         is_words = retrieval.prompted == "words"
         self._finder = word_finder(retrieval.language, attributes=retrieval.attributes) if is_words else None
+        if is_words and (bare := next((row for row in rows if not _said(row, task)), None)):
+            raise DataError(
+                f"{rows.path}: row {bare.id!r} has no 'source', and retrieve: into: words trains on the words of a row's own text; "
+                "give it one, or take into: captions"
+            )
 
     def vectors(self, row: int) -> NDArray[np.float32] | None:
         """(k, D) vectors of the texts found for a row, in the captioner's encoder; None where they come into the prompt alone."""
@@ -100,7 +106,7 @@ class Found:
     def context(self, row: int, context: str, epoch: int) -> str:
         """A row's context, with the captions that were found for it, or its own content words, some of them left out."""
         if self._finder is not None:
-            texts = self._finder(self._task.source(self._rows[row]))
+            texts = self._finder(_said(self._rows[row], self._task))
             own = list(dict.fromkeys(word for text in texts for word in text))
             kept = self._kept(row, epoch, len(own))
             return self.retrieval.told([word for word, stays in zip(own, kept, strict=True) if stays], context)
@@ -111,6 +117,11 @@ class Found:
     def _kept(self, row: int, epoch: int, count: int) -> list[bool]:
         seeds = row_seeds(self._seed, _DROPOUT - self._part - _PARTS * epoch, torch.tensor([row]))
         return (RowNoise(seeds).uniform(count)[0] >= self.retrieval.dropout).tolist()
+
+
+def _said(row: Row, task: Task) -> Sequence[str]:
+    """What a row says itself: its sources; of one that has images alone, the captions that it teaches, but never answers."""
+    return task.source(row) or (task.targets(row) if type(task).targets is Task.targets else ())
 
 
 def find(
@@ -135,6 +146,7 @@ def find(
         return Found(memory, None, retrieval, rows, task, seed=seed, part=part)
     facts = [FORMAT, about, rows.sha256, task.name, memory.sha256, memory.search.info.get("plan"), retrieval.k]
     facts += [dict(retrieval.noise or {}), seed, part, retrieval.leave_out]
+    facts += [retrieval.index] if retrieval.index != "exact" else []
     if memory.rows is not None and memory.rows.sha256 != memory.sha256:  # of a table: its rows say what is alike
         facts.append(memory.rows.sha256)
     name = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:24]
@@ -165,10 +177,13 @@ def _search(
     memory: Memory, queries: RowQueries, retrieval: Retrieval, rows: RowFile, task: Task, seed: int, part: int
 ) -> Ints:
     noised = Noised(queries, memory.search.dim, retrieval, seed, part)
+    keys, own = memory.search.vectors, _own(memory, rows, task, retrieval)
     with progress(f"searching {memory.path.name}", "rows") as update:
         update(0, len(rows))
-        places, _ = nearest(noised, memory.search.vectors, retrieval.k, without=_own(memory, rows, task, retrieval))
-        update(len(rows), len(rows))
+        if retrieval.index == "lists":
+            places = nearest_in_lists(noised, keys, retrieval.k, without=own, progress=update)
+        else:
+            places, _ = nearest(noised, keys, retrieval.k, without=own, progress=update)
     lacking = np.flatnonzero(places[:, -1] < 0) if places.shape[1] == retrieval.k else np.zeros(1, np.int64)
     if len(lacking):
         row = int(lacking[0])
@@ -185,7 +200,7 @@ def _own(memory: Memory, rows: RowFile, task: Task, retrieval: Retrieval) -> tup
     own: list[list[int]] = []
     of_group: dict[str, list[int]] = {}
     for row in rows:
-        found = set(memory.alike(task.source(row)))
+        found = set(memory.alike(_said(row, task)))
         if retrieval.leave_out == "groups" and row.group is not None:
             if row.group not in of_group:
                 of_group[row.group] = memory.alike(memory.groups.get(row.group, ()))

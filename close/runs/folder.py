@@ -6,17 +6,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from close.data.shards import open_rows
 from close.errors import DataError, MissingError, OutputExistsError, shown
 from close.io.files import nan_as_null, write_json, write_text
 from close.io.jobs import clear, is_temporary
-from close.io.keys import file_key
 from close.io.places import place_of
 from close.io.plain import read_plain, read_yaml
 from close.io.record import code_sums
@@ -26,6 +23,7 @@ from close.registry import Registry
 from close.runs.card import model_card
 from close.runs.recipe import Recipe, upgraded
 from close.runs.recipe_file import absolute, portable, portable_reference, read_values
+from close.runs.sources import changed_source
 
 __all__ = [
     "CHECKPOINTS",
@@ -110,29 +108,13 @@ def is_finished(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) 
         )
     if (started or {}).get("replacing") or not (folder / RUN_FILE).is_file():
         return False
-    if changed := _changed(folder, recipe):
+    if changed := changed_source(recipe, read_plain(folder / RUN_FILE)):
         raise OutputExistsError(
             f"{folder} is finished, and {changed} has changed since it was trained: replace it with --overwrite, or choose "
             "another output"
         )
     _tidy(folder)  # perhaps killed before it had
     return True
-
-
-def _changed(folder: Path, recipe: Recipe) -> Path | None:
-    """The first data file of a finished run that is there, and is another one now."""
-    known, columns = read_plain(folder / RUN_FILE).get("train"), tuple((recipe.data.columns or {}).items())
-    for part, about in zip(recipe.parts(), known if isinstance(known, list) else (), strict=False):
-        sha256 = about.get("sha256") if isinstance(about, dict) else None
-        if sha256 and part.train.exists() and sha256 != _sum(part.train, file_key(part.train), columns):
-            return part.train
-    return None
-
-
-@cache
-def _sum(path: Path, key: int, columns: tuple[tuple[str, str | int], ...]) -> str:
-    """SHA-256 of a data file; once for all runs of a sweep, as long as its `file_key` is the same."""
-    return open_rows(path, dict(columns) or None).sha256
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -190,22 +172,27 @@ def begin_run(
     encoder: str,
     data: dict[str, str],
     resume: bool,
+    beside: Mapping[str, str] | None = None,
     origin: Mapping[str, Any] | None = None,
 ) -> None:
     """Mark the folder as this run's; what it was before goes, unless the run is resumed. May be killed and done again.
 
     Args:
-        encoder: its fingerprint. data: the sums of the data files, by path.
+        encoder: its fingerprint. data: the sums of the data files, by path. beside: of what else it learns from (`sums_beside`).
         origin: what is recorded of the run that it begins from.
     Raises:
         OutputExistsError: encoder or data have changed since the run that is to be resumed began.
     """
-    data = {os.path.relpath(path, folder): digest for path, digest in data.items()}
-    facts: dict[str, Any] = {"encoder": encoder, "data": data} | ({"origin": dict(origin)} if origin else {})
+    data, beside = (
+        {os.path.relpath(path, folder): digest for path, digest in sums.items()} for sums in (data, beside or {})
+    )
+    facts: dict[str, Any] = {"encoder": encoder, "data": data, "beside": beside} | (
+        {"origin": dict(origin)} if origin else {}
+    )
     before = _started(folder)
     if resume and before is not None and not before.get("replacing"):
-        then = {"encoder": before.get("encoder"), **(before.get("data") or {})}
-        changed = [name for name, fact in ({"encoder": encoder} | data).items() if fact != then.get(name)]
+        then = before.get("beside", beside) | {"encoder": before.get("encoder"), **(before.get("data") or {})}
+        changed = [name for name, fact in (beside | {"encoder": encoder} | data).items() if fact != then.get(name)]
         if changed:
             raise OutputExistsError(
                 f"{folder}: {changed[0]} has changed since the run began; start anew with --overwrite"

@@ -159,6 +159,8 @@ class RetrieveSection(Retrieval):
             raise ValueError(
                 "into: words trains on a caption's own words and finds nothing to leave out; leave leave_out out"
             )
+        if not self.searches and self.index != "exact":
+            raise ValueError("into: words trains on a caption's own words and searches nothing; leave index out")
         return self
 
 

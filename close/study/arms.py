@@ -14,7 +14,7 @@ from close.errors import CloseError, RecipeError
 from close.io.plain import parse_yaml
 from close.runs.recipe import Recipe
 from close.runs.recipe_file import number
-from close.study.tables import Tables
+from close.study.tables import Tables, takes_pairs
 
 __all__ = ["APART", "Arm", "Setting", "arms_of", "merged", "naming", "own_adapter", "settings_of"]
 
@@ -170,7 +170,8 @@ def _with_tables(adapters: Sequence[Any], tables: Tables) -> list[tuple[list[Any
         with naming(" + ".join(map(_label, stages))):
             check_adapter(stages)
             taken |= {side for fit in tables.check(stages) for side in fit}
-    if left := [side for side in ("text", "image", "groups") if getattr(tables, side) and side not in taken]:
+            taken |= {"pairs"} if takes_pairs(stages) else set()
+    if left := [side for side in ("text", "image", "pairs", "groups") if getattr(tables, side) and side not in taken]:
         raise RecipeError(
             f"--{left[0]} is given, and no adapter that is tried learns from it: name one that does (--adapter)"
         )

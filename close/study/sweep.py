@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from close.adapters.resolve import check_tables
-from close.data.rows import Modality
+from close.data.rows import Modality, RowFile
 from close.data.shards import open_rows
 from close.encoders import load_encoder
 from close.errors import DataError, RecipeError
@@ -22,6 +23,7 @@ from close.evaluation.page import write_index_page
 from close.evaluation.side_by_side import side_by_side
 from close.io.files import write_json, write_text
 from close.io.jobs import clear, exclusively
+from close.io.parts import file_of
 from close.io.plain import read_plain
 from close.io.record import stamp
 from close.model.language_models.loading import check_language_model
@@ -40,10 +42,12 @@ from close.vectors.open import check_rows, open_vectors
 
 __all__ = ["run_arm", "run_folder", "sweep"]
 
+_log = logging.getLogger(__name__)
+
 _FOLLOWING = ("several", "tune")
 """Keys that follow from others where a recipe leaves them out: an arm of another task, or with LoRA, has its own."""
 
-_LATER = {"max_new_tokens": None, "data.val_images": None, "lowercase": True}
+_LATER = {"max_new_tokens": None, "data.val_images": None, "lowercase": True, "retrieve.index": "exact"}
 """Keys that came after runs were named by their recipes, and what they say of a run of before, which keeps its name."""
 
 
@@ -61,7 +65,7 @@ def run_folder(base: Recipe, arm: Arm, seed: int, folder: Path) -> tuple[Recipe,
     for key, before in _LATER.items():
         section, _, name = key.rpartition(".")
         place = values[section] if section else values
-        if place[name] == before:
+        if place and place[name] == before:
             del place[name]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
     return recipe, folder / "runs" / f"{re.sub(r'[^-+.,=()A-Za-z0-9]', '_', arm.name)[:80]}-{seed}-{digest}"
@@ -154,7 +158,8 @@ def sweep(
     Args:
         test: rows with images to score on; None where there are none. tune: other such rows, on which each method's setting is
             chosen, where arms are methods in several settings.
-        select: rows whose texts stand in for images (`close.study.selection`), to choose the best arm by.
+        select: rows whose texts stand in for images (`close.study.selection`), to choose the best arm by; other than those of
+            `test`.
         select_images: a table of unpaired images, which makes these stand-ins more like them.
         photos: photos without captions, on which each arm is made to tell as much as its training texts (`close.runs.length`).
     Returns:
@@ -218,10 +223,11 @@ def _check(
             check_tables(recipe.adapter, encoder)
     check_language_model(base.language_model)
     task = get_task(base.parts()[0].task)
-    if tune is not None and (test is None or open_rows(tune).sha256 == open_rows(test).sha256):
-        raise RecipeError(
-            "--tune are rows that settings are chosen on, other than those of --test, which they are judged by"
-        )
+    if tune is not None and test is None:
+        raise RecipeError("--tune goes with --test: rows that the settings chosen on it are judged by")
+    for option, chooser in (("--tune", tune), ("--select", select)):
+        if chooser is not None and test is not None:
+            _check_apart(option, open_rows(chooser), open_rows(test))
     for place in (test, tune):
         if place is None:
             continue
@@ -236,6 +242,17 @@ def _check(
         check_rows(f"--select-image {select_images}", open_vectors(select_images, "image"), encoder())
     if photos is not None:
         check_match(base, photos)
+
+
+def _check_apart(option: str, chooser: RowFile, test: RowFile) -> None:
+    """Refuse to choose by the rows that the choice is judged by, and tell pictures that both have."""
+    if chooser.sha256 == test.sha256:
+        raise RecipeError(
+            f"{option} are rows that settings and arms are chosen on, other than those of --test, which they are judged by"
+        )
+    shown, judged = ({file_of(image).resolve() for row in rows for image in row.images} for rows in (chooser, test))
+    if both := len(shown & judged):
+        _log.warning("%s has %d of the %d pictures of --test, which what is chosen is judged by", option, both, len(judged))
 
 
 def _check_length(arm: Arm, recipe: Recipe) -> None:

@@ -21,7 +21,7 @@ from close.io.keys import file_key
 from close.vectors.cache import file_table
 from close.vectors.open import check_rows
 
-__all__ = ["Tables"]
+__all__ = ["Tables", "takes_pairs"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Tables:
         """
         stages = stages_of(spec)
         given = self.check(stages)
-        if any(_needs(stage) == "paired" for stage, fit in zip(stages, given, strict=True) if fit):
+        if takes_pairs(stages):
             return [{"load": str(self._fitted(stages))}]
         return [_with_fit(stage, fit) if fit else stage for stage, fit in zip(stages, given, strict=True)]
 
@@ -109,6 +109,11 @@ class Tables:
             spec = stages if len(stages) > 1 else stages[0]
             fit_adapter(spec, place, text=self.text, image=self.image, pairs=index, groups=self.groups)
         return place
+
+
+def takes_pairs(stages: Sequence[Any]) -> bool:
+    """Whether a stage that says nothing of its data learns from texts and images that belong together."""
+    return any(_needs(stage) == "paired" for stage in stages)
 
 
 def _needs(stage: Any) -> str:

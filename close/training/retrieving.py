@@ -28,6 +28,7 @@ from close.runs.row_vectors import embeddings_of
 from close.runs.searching import embed_memory
 from close.tasks import Task
 from close.vectors.cache import cached_table
+from close.vectors.lists import check_lists
 from close.vectors.table import EmbeddingTable
 
 __all__ = ["Retrieving", "check_retrieve", "retrieving"]
@@ -54,10 +55,13 @@ class Retrieving:
         Raises:
             DataError: a row finds fewer than k.
         """
+        several = self.recipe.several
         if self.search is not None and self.retrieval.searches:
+            several = "mean"  # in use too: of what is searched with alone there are raw vectors
             with progress(f"embedding {rows.path.name}") as update:
                 table = cached_table(rows, self.search(), self.recipe.train_on, progress=update)
-        queries, about = embeddings_of(rows, task, table), str(table.info.get("plan"))
+        queries, about = embeddings_of(rows, task, table, several), f"{table.info.get('plan')}"
+        about += " set" if several == "set" else ""
         return find(self.memory, queries, about, self.retrieval, rows, task, seed=self.recipe.seed, part=part)
 
     @property
@@ -98,6 +102,8 @@ def check_retrieve(recipe: Recipe) -> None:
     if section is None:
         return
     retrieval = Retrieval.of(recipe.retrieval or {})
+    if retrieval.index == "lists":
+        check_lists()
     stages = [
         split_spec(stage)
         for stage in stages_of(recipe.adapter)

@@ -41,6 +41,7 @@ from close.runs.folder import CHECKPOINTS, begin_run, is_finished, plugins_of, s
 from close.runs.length import mean_length
 from close.runs.recipe import Recipe
 from close.runs.sections import LoraSection
+from close.runs.sources import sums_beside
 from close.tasks import TASKS, get_task
 from close.training.arguments import training_arguments
 from close.training.checkpoints import drop_broken, latest_checkpoint
@@ -100,7 +101,7 @@ def _train(
 ) -> None:
     origin = origin_of(recipe, folder, started_run(folder) if resume else None)
     arguments = training_arguments(recipe, folder / CHECKPOINTS, origin.weights if origin else None)
-    data = _read_data(recipe, arguments, origin)
+    beside, data = sums_beside(recipe), _read_data(recipe, arguments, origin)
     set_seed(recipe.seed)
     model = _settled(origin.model(recipe.adapter) if origin else _build_model(recipe, data), recipe, data, folder)
     _refer(model, recipe, folder, origin)
@@ -113,7 +114,7 @@ def _train(
         learner = _learner(model, recipe)
         with arguments.main_process_first(local=False):
             if arguments.should_save:
-                facts: dict[str, Any] = {"encoder": data.tables[0].fingerprint, "data": data.sums}
+                facts: dict[str, Any] = {"encoder": data.tables[0].fingerprint, "data": data.sums, "beside": beside}
                 begin_run(folder, recipe, resume=resume, origin=origin.about if origin else None, **facts)
                 if origin:
                     origin.keep(folder)
@@ -137,7 +138,7 @@ def _train(
             model.factors = together(model.factors, trained)
     if trainer.is_world_process_zero():
         about = {"init_from": dict(origin.about)} if origin else {}
-        about |= data.about | {"tune": recipe.tune, "steps": steps}
+        about |= data.about | {"beside": [*beside.values()], "tune": recipe.tune, "steps": steps}
         about |= trainer.best | {"plugins": _plugins(recipe, model)} | _about(arguments)
         if embeds_memory and data.retrieving:
             data.retrieving.put_into(model.config, folder)
@@ -289,7 +290,7 @@ def _build_model(recipe: Recipe, data: _Data) -> CloseModel:
     model = CloseModel(config, language_model)
     model.adapter = adapter
     if recipe.prefix.get("scale") == EMBEDDINGS:
-        model.prefix.scale = embedding_scale(model.prefix, model.get_input_embeddings().weight)
+        model.prefix.scale = embedding_scale(model.prefix, model.get_input_embeddings())
         model.config.prefix = {**recipe.prefix, "scale": model.prefix.scale}
     return model
 

@@ -6,7 +6,7 @@ is above the k-th best so far can there be a neighbour. So a search costs what i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -40,8 +40,8 @@ class Neighbours:
     """The k nearest of the other modality by dot product, best first.
 
     Attributes:
-        images_of_text: (N, k) image indices for every text.
-        texts_of_image: (M, k) text indices for every image.
+        images_of_text: (N, k) image indices for every text; all M where there are no more.
+        texts_of_image: (M, k) text indices for every image; all N where there are no more.
         texts, images: which rows these are of, in their order, where only some were asked.
     """
 
@@ -102,17 +102,16 @@ def _above(tile: Tensor, least: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def nearest_across(text: Any, image: Any, k: int = NEIGHBOURS, *, asked: tuple[Ints, Ints] | None = None) -> Neighbours:
     """The k nearest images of every text and the k nearest texts of every image, by dot product; one product serves both.
 
-    Quadratic in time, linear in memory. k is at most the number of rows on either side.
+    Quadratic in time, linear in memory.
 
     Args:
         asked: rows of `text` and of `image`, if not all look for neighbours.
     """
     text, image = matrices(text, image)
-    k = min(k, len(text), len(image))
     if asked is not None:
         found = nearest(text[asked[0]], image, k)[0], nearest(image[asked[1]], text, k)[0]
         return Neighbours(*found, *asked)
-    images, texts = _Nearest(len(text), k), _Nearest(len(image), k)
+    images, texts = _Nearest(len(text), min(k, len(image))), _Nearest(len(image), min(k, len(text)))
     for start in range(0, len(text), HELD * TILE[0]):
         for i, j, tile in _tiles(as_tensor(text[start : start + HELD * TILE[0]]), image):
             images.update(tile, start + i, j)
@@ -127,7 +126,12 @@ def nearest_within(x: Any, k: int = NEIGHBOURS) -> Ints:
 
 
 def nearest(
-    queries: Any, keys: Any, k: int = NEIGHBOURS, *, without: Without | None = None
+    queries: Any,
+    keys: Any,
+    k: int = NEIGHBOURS,
+    *,
+    without: Without | None = None,
+    progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> tuple[Ints, npt.NDArray[np.float32]]:
     """The k best rows of `keys` for each query by dot product, best first: row numbers and products, (N, k) each.
 
@@ -136,6 +140,7 @@ def nearest(
     Args:
         queries, keys: (N, D) and (M, D), arrays or anything that gives rows by slices. k: M where there are no more.
         without: keys that a query does not find; where fewer than k are left, its last places are −1 and −∞.
+        progress: told how many queries are done, and of how many; some 32,000 are done at a time.
     Raises:
         DataError: the two are of different dimension.
     """
@@ -148,6 +153,7 @@ def nearest(
             if hidden:
                 hidden.hide(tile, i, j)
             best.update(tile, start + i, j)
+        progress(start + len(some), len(queries))
     return best.keys.numpy(), best.scores.numpy()
 
 

@@ -2,7 +2,7 @@
 
     python experiments/methods/run.py                            # the mini world: its styles `plain` and `report` are the domains
     python experiments/methods/run.py --only close ifcap --seeds 0
-    python experiments/methods/run.py --domain coco=DATA/coco --domain flickr30k=DATA/flickr30k    # recipes/, with real encoders
+    python experiments/methods/run.py --domain coco=DATA/coco --domain flickr30k=DATA/flickr30k --out coco.json    # recipes/, with real encoders
     python experiments/methods/run.py --record                    # only write down what is finished
 
 A domain: a folder of `train.jsonl` (captions) and `test.jsonl` (images with references), as `close convert karpathy` makes them.
@@ -326,6 +326,8 @@ def main() -> None:
     made.add_argument("--only", nargs="+", choices=[*MINI], metavar="METHOD", help=", ".join(MINI))
     args = made.parse_args()
     args.only = args.only or (list(REAL) if args.domain else list(MINI))
+    if args.domain and args.out == made.get_default("out"):
+        made.error("what comes out of domains of your own is not the mini world's record: give --out")
     lab, published = Lab(args, scores=(*SCORES, "length_ratio")), read_json(HERE / "published.json")
     runs = gathered(lab, Domains(lab))
     record = {"training": TRAINING, "methods": list(REAL) if args.domain else MINI, "claims": judged(runs)}

@@ -73,10 +73,13 @@ def own_words(text):
     return text.lower().strip(".").split()
 
 
+@pytest.mark.parametrize("index", ["exact", "lists"])
 @pytest.mark.parametrize("leave_out", ["texts", "groups"])
-def test_training_finds_the_nearest_that_are_not_its_own(rows, encoder, leave_out):
+def test_training_finds_the_nearest_that_are_not_its_own(rows, encoder, leave_out, index):
+    if index == "lists":
+        pytest.importorskip("faiss")
     memory = Memory.open(rows.path, lambda: encoder)
-    found = search(memory, rows, encoder, k=5, leave_out=leave_out)
+    found = search(memory, rows, encoder, k=5, leave_out=leave_out, index=index)
     texts = memory.texts(range(len(memory)))
     assert len(memory) == len(
         {text for row in ROWS for text in ([row["source"]] if isinstance(row["source"], str) else row["source"])}

@@ -484,6 +484,10 @@ def test_an_adapter_is_fitted_anew_when_a_table_of_its_stages_is_replaced(tables
             ["--adapter", "mean_shift", "--text", "{tables}/T", "--image", "{tables}/V", "--groups", "{rows}"],
             "--groups is given, and no adapter that is tried learns from it",
         ),
+        (
+            ["--adapter", "mean_shift", "--text", "{tables}/T", "--image", "{tables}/V", "--pairs", "{rows}"],
+            "--pairs is given, and no adapter that is tried learns from it",
+        ),
         (["--groups", "{rows}"], "--groups is the data file that the texts were made of"),
     ],
 )

@@ -26,6 +26,7 @@ ELSEWHERE = {
     "training.metric_for_best": "chooses among checkpoints: test_best.py",
     "training.metric_rows": "test_best.py",
     "training.metric_beams": "test_best.py",
+    "retrieve.index": "finds nearly the same: tests/close/vectors/test_lists.py",
     "retrieve.among": "words are a caption's own in training: test_retrieve.py",
     "retrieve.at_least": "likewise",
 }

@@ -358,6 +358,7 @@ class TestResume:
         interrupt(monkeypatch, 4, lambda: train(made, run))
         checkpoints = sorted((run / "checkpoints").glob("checkpoint-*"))
         assert [path.name for path in checkpoints] == ["checkpoint-1", "checkpoint-2", "checkpoint-3"]
+        shutil.copytree(checkpoints[2], run / "checkpoints" / "checkpoint-best")  # somebody's own
         (checkpoints[2] / "manifest.json").unlink()
         optimizer = checkpoints[1] / "optimizer.pt"
         optimizer.write_bytes(optimizer.read_bytes()[:-7])
@@ -593,6 +594,17 @@ class TestArguments:
         run = train(recipe(options, data={"train": str(captions), "val": str(captions)}), tmp_path / "run")
         assert close.load(run)
 
+    def test_several_gpus_make_no_larger_batch(self, recipe, tmp_path, monkeypatch):
+        """Of those that no process was started for."""
+
+        def device(self: Any) -> torch.device:
+            self._n_gpu = 4
+            return torch.device("cpu")
+
+        monkeypatch.setattr(Seq2SeqTrainingArguments, "_setup_devices", property(device))
+        arguments = training_arguments(recipe(), tmp_path)
+        assert (arguments.n_gpu, arguments.train_batch_size) == (1, 16)
+
     def test_label_smoothing(self, recipe, zoo, captions, tiny_encoder, tmp_path):
         options = {"max_steps": 1, "batch_size": 48, "learning_rate": 1e-30, "label_smoothing_factor": 0.2}
         run = train(recipe(options, language_model=str(zoo("t5_still_dir"))), tmp_path / "run")
@@ -681,6 +693,23 @@ def test_a_finished_run_of_other_data_is_told(recipe, captions, tmp_path):
     captions.write_bytes(before)
     assert train(made, run, resume=True) == run
     captions.unlink()  # data may go when a run is done
+    assert train(made, run, resume=True) == run
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_of_other_tables_is_told(recipe, tmp_path, monkeypatch, finished):
+    """What an adapter is fitted on decides what is learnt as much as the rows do."""
+    table = tmp_path / "V.npy"
+    np.save(table, np.random.default_rng(0).standard_normal((50, 16)).astype(np.float32))
+    made = recipe({"max_steps": 2, "save_steps": 1}, adapter=[{"mean_shift": {"fit": {"image": str(table)}}}])
+    if not finished:
+        monkeypatch.setattr("close.training.train.save_run", lambda *args, **options: None)
+    run, before = train(made, tmp_path / "run"), table.read_bytes()
+    np.save(table, np.random.default_rng(1).standard_normal((50, 16)).astype(np.float32))
+    when = "it was trained" if finished else "the run began"
+    with pytest.raises(OutputExistsError, match=rf"V\.npy has changed since {when}"):
+        train(made, run, resume=True)
+    table.write_bytes(before)
     assert train(made, run, resume=True) == run
 
 
