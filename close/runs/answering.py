@@ -6,6 +6,8 @@ import logging
 import math
 import re
 from collections.abc import Sequence
+from itertools import takewhile
+from threading import RLock
 from typing import Any, Literal, Self, get_args
 
 from torch import Tensor
@@ -74,11 +76,15 @@ class Answerer:
         self.name = name
         self.precision = "auto"
         self.without_context: set[str] = set()  # tasks that the run learnt from rows that had none
+        self.lowercase = True  # it learnt its targets in lower case
+        self.silent = False  # it says no confidence
         self.prompter = Prompter(tokenizer, model.context_room(model.generation_config.max_new_tokens or 0), model.kind)
         self._encoder: ContrastiveEncoder | None = None
         self.memory = MemorySearch(model, name, lambda: self.encoder)
         self._confidence: dict[str, Confidence | None] = {}
         self._trees: dict[tuple[str, ...], LabelTree] = {}
+        self.one_at_a_time = RLock()
+        """Threads that share it answer in turn: a tokenizer's settings, trees and torch's draws are one for all of them."""
 
     def use_task(self, name: str) -> Self:
         """Do this task from now on; where the run learnt several, its instruction tells the model which. Returns self.
@@ -92,13 +98,15 @@ class Answerer:
     @property
     def confidence(self) -> Confidence | None:
         """The run's calibration for the task, if it has one."""
+        if self.silent:
+            return None
         if self.task.name not in self._confidence:
             self._confidence[self.task.name] = Confidence.load(self.name, self.task.name)
         return self._confidence[self.task.name]
 
     def without_confidence(self) -> None:
         """Answers carry none from now on, whatever is saved with the run."""
-        self._confidence = dict.fromkeys(self.tasks)
+        self.silent = True
 
     @property
     def instructs(self) -> bool:
@@ -280,7 +288,7 @@ class Answerer:
         Raises:
             RecipeError: settings that would change nothing.
         """
-        labels = self.task.labels if labels is None else closed_set(labels)
+        labels, tree = self.task.labels if labels is None else closed_set(labels), None
         if labels:
             tree, n = self._tree(tuple(labels)), min(n, len(labels))
             generation = {"max_new_tokens": tree.longest, "prefix_allowed_tokens_fn": tree, **generation}
@@ -294,13 +302,13 @@ class Answerer:
 
         def find(rows: Sequence[int]) -> list[list[tuple[str, float]]]:
             asked = [contexts[row] for row in rows]
-            flat = self._generated(items[rows], asked, modality, num_return_sequences=several, **generation)
+            flat = self._generated(items[rows], asked, modality, tree, num_return_sequences=several, **generation)
             return [flat[start : start + several] for start in range(0, len(flat), several)]
 
         return distinct(find, len(items), n, again=samples and n > 1)
 
     def _generated(
-        self, items: Sets, contexts: Sequence[str], modality: Modality, **generation: Any
+        self, items: Sets, contexts: Sequence[str], modality: Modality, tree: LabelTree | None, **generation: Any
     ) -> list[tuple[str, float]]:
         try:
             there = items.to(self.model.device)
@@ -315,16 +323,24 @@ class Answerer:
             if isinstance(error, CloseError) or not _is_about_settings(error):
                 raise
             if unused := re.search(r"`model_kwargs` are not used by the model: \['(\w+)'", str(error)):
-                raise unknown_name(
-                    "setting", unused[1], [*_SETTINGS, *self.model.generation_config.to_dict()]
-                ) from None
+                known = {*_SETTINGS, *self.model.generation_config.to_dict()} - {unused[1]}  # which some other call takes
+                raise unknown_name("setting", unused[1], sorted(known)) from None
             raise RecipeError(f"generation settings: {reason(error)}") from None
-        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return list(zip((text.strip() for text in texts), scores.tolist(), strict=True))
+        end = generation.get("eos_token_id", self.model.generation_config.eos_token_id)
+        return list(zip(self._texts(ids.tolist(), end, tree), scores.tolist(), strict=True))
+
+    def _texts(self, ids: list[list[int]], end: Any, tree: LabelTree | None) -> list[str]:
+        """What generated ids say before their end token, which a tokenizer need not count as special; of a tree, its labels."""
+        ends, given = {end} if isinstance(end, int) else {*(end or ())}, self.model.kind.given
+        said = [list(takewhile(lambda token: token not in ends, row[given:])) for row in ids]
+        texts = [text.strip() for text in self.tokenizer.batch_decode(said, skip_special_tokens=True)]
+        return [tree.label(row) or text for row, text in zip(ids, texts, strict=True)] if tree else texts
 
     def _tree(self, labels: tuple[str, ...]) -> LabelTree:
         """The tree of labels; the last few are kept, the one asked for last at the end."""
-        tree = self._trees.pop(labels, None) or LabelTree(self.tokenizer, labels, self.model.kind)
+        tree = self._trees.pop(labels, None) or LabelTree(
+            self.tokenizer, labels, self.model.kind, lowercase=self.lowercase
+        )
         self._trees[labels] = tree
         if len(self._trees) > TREES:
             del self._trees[next(iter(self._trees))]
@@ -348,6 +364,7 @@ class Answerer:
             modality=modality,
             normalise=normalise,
             context=self.prompts(contexts),
+            lowercase=self.lowercase,
         )
         found, every = [], list[dict[str, float] | None]()
         for row, shares in zip(scores, scores.softmax(-1), strict=True):

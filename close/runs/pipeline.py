@@ -25,7 +25,7 @@ from close.model.sets import Sets
 from close.plugins import load_plugins, loaded
 from close.runs.answering import Answerer, Decode
 from close.runs.confidence import check_confidence
-from close.runs.folder import open_run
+from close.runs.folder import open_run, recipe_of
 from close.runs.items import Item, Items, boxed, expand, item_files, item_name, read_items, tiled, together
 from close.runs.outputs import Answer, Candidate, Output
 from close.runs.vector_items import VectorItems
@@ -70,6 +70,7 @@ def load(
     captioner = CloseCaptioner(model, tokenizer, tasks=info["tasks"], name=str(run))
     captioner.precision, captioner.base_place = precision, language_model
     captioner.without_context = {part["task"] for part in info["train"] if part.get("contexts") is False}
+    captioner.lowercase = recipe_of(Path(run)).get("lowercase") is not False
     with loading(f"{run}: the run can't be used"):  # what its files say only shows when it is done once
         captioner.try_out()
     captioner.memory.settings = {"device": place, "precision": precision}
@@ -230,8 +231,7 @@ class CloseCaptioner(Answerer):
         where: dict[str, Any] = {"device": str(self.model.device), "precision": self.precision}
         where |= {"encoder": self._encoder.name if self._encoder else None, "memory": self.memory.given}
         where |= {"language_model": self.base_place, "task": self.task.name}
-        silent = bool(self._confidence) and not any(self._confidence.values())
-        again = partial(_load_again, trust=trusts_code(), silent=silent, **where)
+        again = partial(_load_again, trust=trusts_code(), silent=self.silent, **where)
         return again, (str(Path(self.name).resolve()), loaded())
 
     def stream(
@@ -262,10 +262,13 @@ class CloseCaptioner(Answerer):
         self._check_contexts(contexts)
         for read in self.read(items, batch_size, source):
             batch = items[read.start : read.start + batch_size]
-            if seed is not None:
-                torch.manual_seed(text_key(f"{seed} " + "\0".join(map(name, batch))))
             asked = [contexts[read.start + i] for i in read.good]
-            said = self.answer(read.sets, asked, modality=modality, search=read.search, **generation) if asked else []
+            with self.one_at_a_time:
+                if seed is not None:
+                    torch.manual_seed(text_key(f"{seed} " + "\0".join(map(name, batch))))
+                said = (
+                    self.answer(read.sets, asked, modality=modality, search=read.search, **generation) if asked else []
+                )
             spoken = dict(zip(read.good, said, strict=True))
             for index, item in enumerate(batch):
                 named = name(item) if source else item_name(item, read.start + index + 1)
@@ -305,6 +308,7 @@ class CloseCaptioner(Answerer):
         other = None if source else self.memory.search
         searched = read_items(other().image_batches, items, batch_size) if other else repeat(None)
         for start, (features, errors), search in zip(range(0, len(items), batch_size), ahead, searched, strict=False):
+            errors = errors | (search[1] if search else {})
             good = [i for i in range(len(items[start : start + batch_size])) if i not in errors]
             sets = together(features, good, self.model.config.several)
             asks = together(search[0], good, "mean").main if search else None

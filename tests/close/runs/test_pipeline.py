@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, get_args, get_overloads, get_type_hints
 
@@ -76,6 +77,17 @@ def test_lists_and_folders(captioner, pictures):
         assert np.allclose([o.score for o in listed], [o.score for o in outputs], atol=1e-4)
     assert [type(captioner([paths[0]])), len(captioner([paths[0]]))] == [list, 1]
     assert captioner(tuple(paths[:2])) == captioner(paths[:2])
+
+
+def test_threads_that_share_one_get_what_each_gets_alone(captioner, pictures):
+    def said(job: tuple[int, Path]) -> str:
+        settings = {"do_sample": True, "num_beams": 1, "temperature": 3.0, "seed": job[0]}
+        return captioner.outputs([job[1]], context="", batch_size=1, **settings)[0].text
+
+    jobs = [*enumerate(4 * sorted(pictures.iterdir()))]
+    alone = [said(job) for job in jobs]
+    with ThreadPoolExecutor(8) as threads:
+        assert [*threads.map(said, jobs)] == alone
 
 
 def log_probability(captioner: CloseCaptioner, path: Path, ids: torch.Tensor) -> torch.Tensor:
