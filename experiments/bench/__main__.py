@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import shutil
@@ -11,13 +10,14 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from close.fast.precision import has_bf16
+from close.io.files import write_json
 from close.io.record import stamp
 from experiments.bench import floors
 
@@ -60,87 +60,85 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     folder = options.out / "work"
     shutil.rmtree(folder, ignore_errors=True)
-    started = time.perf_counter()
-    runs = run_parts(folder, options.size, options.only or PARTS, options.rounds)
+    started, machine = time.perf_counter(), describe_machine(options.threads)
+    runs: dict[str, Any] = {}
+    for part, found in run_parts(folder, options.size, options.only or PARTS, options.rounds):
+        runs[part] = found
+        results = {"size": options.size, **summarise(runs, machine), "machine": machine, "runs": runs}
+        results["seconds"] = round(time.perf_counter() - started)
+        write_json(options.out / "results.json", results)
     shutil.rmtree(folder, ignore_errors=True)
-    machine = describe_machine(options.threads)
-    results = {"size": options.size, **summarise(runs, machine), "machine": machine, "runs": runs}
-    results["seconds"] = round(time.perf_counter() - started)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     show(results)
 
 
-def run_parts(folder: Path, size: str, only: tuple[str, ...], rounds: int) -> dict[str, Any]:
+def run_parts(folder: Path, size: str, only: tuple[str, ...], rounds: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Time each part's variants, one after the other within every round; a round before the first warms up what is cheap."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from experiments.bench import models, parts
 
-    runs: dict[str, Any] = {}
     full = size == "full"
     if set(only) & set(MODELS):
         world = models.build(folder, size, captions=2048 if full else 512, photos=24 if full else 16)
-        runs |= run_models(world, folder, size, only, rounds)
+        yield from run_models(world, folder, size, only, rounds)
     if "demo" in only:
-        runs["demo_training"] = interleave(parts.demo_training(folder / "mini", 1000 if full else 60), rounds)
-        runs["demo_training"]["work"] = floors.demo_work(folder / "mini" / "data" / "captions.jsonl")
+        found = interleave(parts.demo_training(folder / "mini", 1000 if full else 60), rounds)
+        yield "demo_training", found | {"work": floors.demo_work(folder / "mini" / "data" / "captions.jsonl")}
     if "search" in only:
         from experiments.bench.search import searches
 
-        runs["search"] = interleave(searches(folder / "search", size), rounds)
+        yield "search", interleave(searches(folder / "search", size), rounds)
     if "fusion" in only:
         from experiments.bench.fusion import fusion
 
         variants, work = fusion(size)
-        runs["fusion_prefix"] = interleave(variants, rounds) | {"work": work}
+        yield "fusion_prefix", interleave(variants, rounds) | {"work": work}
     if "cold" in only:
         from experiments.bench.cold import cold_start
 
-        runs["cold_start"] = interleave(cold_start(folder / "cold"), rounds)
+        yield "cold_start", interleave(cold_start(folder / "cold"), rounds)
     if "serve" in only:
         from experiments.bench.server import served
 
         with served(folder / "serve", size) as variants:
-            runs["serve"] = interleave(variants, rounds)
+            yield "serve", interleave(variants, rounds)
     if "data" in only:
         from experiments.bench.data import data
 
-        runs["data"] = interleave(data(folder / "data", size), rounds)
-    return runs
+        yield "data", interleave(data(folder / "data", size), rounds)
 
 
-def run_models(world: Any, folder: Path, size: str, only: tuple[str, ...], rounds: int) -> dict[str, Any]:
+def run_models(
+    world: Any, folder: Path, size: str, only: tuple[str, ...], rounds: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """The parts of the large models; floors of narrow products are variants beside the others."""
     from close.encoders import load_encoder
     from experiments.bench import models, parts
 
-    runs: dict[str, Any] = {}
     unit = "bf16" if has_bf16(torch.device("cpu")) else "fp32"
 
-    def run(part: str, variants: dict[str, Any], of: Any = world) -> None:
-        runs[part] = interleave(variants, rounds) | {"work": floors.works(part, of, unit)}
+    def run(part: str, variants: dict[str, Any], of: Any = world) -> tuple[str, dict[str, Any]]:
+        return part, interleave(variants, rounds) | {"work": floors.works(part, of, unit)}
 
     if "text" in only:
-        run("text_embedding", parts.text_embedding(world, size))
+        yield run("text_embedding", parts.text_embedding(world, size))
     if "features" in only:
-        run("captions_from_features", from_features(world))
+        yield run("captions_from_features", from_features(world))
     if "photos" in only:
         named = {"auto": unit, **{name: name for name in parts.INT8}}
         captioners = {
             name: parts.captioner_of(world, own, load_encoder(world.checkpoint, device="cpu", precision=own))
             for name, own in named.items()
         }
-        run("photos_to_captions", parts.photos_to_captions(world, captioners))
+        yield run("photos_to_captions", parts.photos_to_captions(world, captioners))
     if "step" in only:
-        run("training_step", parts.training_step(world, folder))
+        yield run("training_step", parts.training_step(world, folder))
     if {"gpt2-features", "gpt2-step"} & set(only):
         gpt2 = models.with_gpt2(world, folder, size)
         if "gpt2-features" in only:
-            run("gpt2_captions_from_features", from_features(gpt2), gpt2)
+            yield run("gpt2_captions_from_features", from_features(gpt2), gpt2)
         if "gpt2-step" in only:
-            run("gpt2_training_step", parts.training_step(gpt2, folder), gpt2)
-    return runs
+            yield run("gpt2_training_step", parts.training_step(gpt2, folder), gpt2)
 
 
 def from_features(world: Any) -> dict[str, Any]:
