@@ -165,7 +165,7 @@ class Client:
                 tries += 1
                 if tries > self._patience(error):
                     raise await self._given_up(error, tries)
-                await asyncio.sleep(self._backoff(tries) if error.delay is None else error.delay)
+                await asyncio.sleep(error.delay or self._backoff(tries))  # a delay of 0 tells nothing
 
     async def _given_up(self, error: RetryError, tries: int) -> Exception:
         if error.unreachable and not await self._alive():

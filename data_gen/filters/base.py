@@ -79,6 +79,10 @@ class Filter(ABC):
     def rejects(self, candidate: Candidate) -> bool:
         """Whether the candidate is not wanted."""
 
+    def alike(self, candidate: Candidate, other: Candidate) -> bool:
+        """Whether two candidates that are accepted together, or not at all, can't both be."""
+        return False
+
     def add(self, candidate: Candidate) -> None:  # noqa: B027 - most filters have nothing to remember
         """Remember an accepted candidate, where that matters."""
 

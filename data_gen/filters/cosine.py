@@ -31,7 +31,11 @@ class Cosine(Filter):
         path, _, threshold = value.rpartition(":")
         if not path:
             raise cls.wrong(value)
-        return cls(_read_vectors(Path(path)), number(cls, value, -1, 1, threshold))
+        vectors = _read_vectors(Path(path))
+        common = setting.language.function | setting.language.modifiers
+        if common and common.isdisjoint(vectors):
+            raise InputError(f"{path}: no frequent word of {setting.language.name} is in it; expected its vectors")
+        return cls(vectors, number(cls, value, -1, 1, threshold))
 
     def _mean(self, found: Iterable[str]) -> npt.NDArray[np.float32] | None:
         known = [self._vectors[word] for word in found if word in self._vectors]
@@ -45,14 +49,18 @@ class Cosine(Filter):
 
 
 def _read_vectors(path: Path) -> dict[str, npt.NDArray[np.float32]]:
-    vectors = {}
+    """By lower-cased word, the first of each; word2vec's first line, how many there are and how long, is none."""
+    vectors: dict[str, npt.NDArray[np.float32]] = {}
     for place, line in enumerate(read_lines(path), 1):
         word, *values = line.split(" ")
+        if place == 1 and len(values) == 1 and (word + values[0]).isdecimal():
+            continue
         try:
             with np.errstate(over="ignore"):
-                vectors[word] = np.array(values, np.float32)
-            if not np.isfinite(vectors[word]).all():
+                vector = np.array(values, np.float32)
+            if not np.isfinite(vector).all():
                 raise ValueError("not finite")
+            vectors.setdefault(word.lower(), vector)
         except ValueError:
             raise InputError(
                 f"{path}, line {place}: expected a word and its vector of numbers, separated by spaces"

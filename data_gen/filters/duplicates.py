@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_gen.filters.base import FILTERS, Candidate, Filter, Setting, number
-from data_gen.text.words import digest, same_text
+from data_gen.text.words import digest, same_key, same_text
 from data_gen.verbs import Shot
 
 __all__ = ["Copied", "Duplicate", "NearDuplicate"]
@@ -26,10 +26,13 @@ class Duplicate(Filter):
         self._seen: set[int] = set()
 
     def rejects(self, candidate: Candidate) -> bool:
-        return digest(same_text(candidate.key)) in self._seen
+        return digest(same_key(candidate.key)) in self._seen
+
+    def alike(self, candidate: Candidate, other: Candidate) -> bool:
+        return same_key(candidate.key) == same_key(other.key)
 
     def add(self, candidate: Candidate) -> None:
-        self._seen.add(digest(same_text(candidate.key)))
+        self._seen.add(digest(same_key(candidate.key)))
 
 
 class Copied(Filter):
@@ -92,6 +95,12 @@ class NearDuplicate(Filter):
         rows = self._tables[np.arange(self._BANDS), self._slots(signature[None])[0]]
         alike = (self._signatures[rows[rows >= 0]] == signature).mean(axis=1)
         return bool((alike >= self._threshold).any())
+
+    def alike(self, candidate: Candidate, other: Candidate) -> bool:
+        if not (candidate.words and other.words):
+            return False
+        same = self._signature(candidate.words) == self._signature(other.words)
+        return bool(same.mean() >= self._threshold)
 
     def add(self, candidate: Candidate) -> None:
         if not candidate.words:

@@ -29,6 +29,8 @@ _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\(.)")
 _CLOSED = re.compile(r"""[}\]][^{}\[\]"“”]*\Z""")
 _HEADING = re.compile(r"^\s*#{1,6}\s")
 _LETTER = re.compile(r"\w")
+_ENDED = re.compile(r"[.!?…:。！？：][\s\"'”’»*)]*\Z")
+_HEADED = re.compile(r"[\w* ]{1,40}[:：]")
 _BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 _PLACEHOLDER = re.compile(r"[.…<>\s]*")
 _MENDABLE = 100_000
@@ -50,16 +52,18 @@ class Reading:
     mended: bool = False
 
 
-def parse(answer: str, fields: Sequence[str], given: str = "") -> Reading:
+def parse(answer: str, fields: Sequence[str], given: str = "", *, one: bool = False) -> Reading:
     """The records in an answer: JSON anywhere in it, else labelled, numbered or bare lines.
 
     Thoughts, introductions, code fences, headings, bullets and quotes are dropped. Records that lack a field are left
-    out. Where JSON was begun, lines are not read: broken JSON is mended (by json-repair), unless it was cut off.
+    out. Where JSON was begun, lines are not read: broken JSON is mended (by json-repair), unless it was cut off. A sentence
+    that goes on in the next line is one.
 
     Args:
         answer: of the model.
         fields: of a record.
         given: how the prompt names what is given; a model that goes on with a prompt of its own making ends there.
+        one: whether a single record was asked for, so that lines without a label or bullet need not be a record each.
     """
     text = without_thought(answer)
     if text is None:
@@ -82,7 +86,7 @@ def parse(answer: str, fields: Sequence[str], given: str = "") -> Reading:
         if _label(fields).match(lines[0]):
             break
         lines = lines[1:]
-    records = list(_labelled(lines, fields)) if len(fields) > 1 else _bare(lines, fields[0])
+    records = list(_labelled(lines, fields)) if len(fields) > 1 else _bare(lines, fields[0], one)
     return Reading(records, "" if records else f"no {' and '.join(fields)} in it" if lines else EMPTY)
 
 
@@ -213,6 +217,7 @@ def _filled(lines: Sequence[str], label: re.Pattern[str]) -> list[str]:
 def _labelled(lines: Sequence[str], fields: Sequence[str]) -> Iterator[Record]:
     """Records of `field: text` lines; a line without label before the first one answers the first field."""
     label = _label(fields)
+    lines = _unbroken(lines, label)
     names = {field.casefold(): field for field in fields}
     record: Record = {}
     for line in lines:
@@ -228,10 +233,31 @@ def _labelled(lines: Sequence[str], fields: Sequence[str]) -> Iterator[Record]:
             record = {}
 
 
-def _bare(lines: Sequence[str], field: str) -> list[Record]:
+def _unbroken(lines: Sequence[str], label: re.Pattern[str], one: bool = False) -> list[str]:
+    """Lines of which one that goes on, in lower case, with a sentence that has no end yet was put behind its beginning.
+
+    A sentence begins in upper case, behind a label or a bullet; where there is `one` text, without them too.
+    """
+    unbroken: list[str] = []
+    for line in lines:
+        before = unbroken[-1] if unbroken else ""
+        item = _BULLET.sub("", before)
+        labelled = label.match(item)
+        first = _LETTER.search(re.split("[:：]", item, maxsplit=1)[-1] if labelled else item)
+        begun = (one or labelled or item != before) and first and first[0].isupper() and not _ENDED.search(before)
+        goes_on = line.lstrip()[:1].islower() and not _HEADED.match(line.lstrip()) and not is_chat(line)
+        if begun and goes_on:
+            unbroken[-1] += f" {line}"
+        else:
+            unbroken.append(line)
+    return unbroken
+
+
+def _bare(lines: Sequence[str], field: str, one: bool) -> list[Record]:
     """A record a line: of the labelled ones where there are any, else of the bulleted ones, else of all."""
     names = f"{re.escape(field)}|(?:final )?answer|output|response"
     label = re.compile(rf"^[\s*]*(?:{names})[\s\d*]*[:：]\s*\**", re.IGNORECASE)
+    lines = _unbroken(lines, label, one)
     bulleted = [_BULLET.sub("", line) for line in lines if _BULLET.match(line)]
     bare = [_BULLET.sub("", line) for line in lines]
     labelled = [line for line in bare if label.match(line)]

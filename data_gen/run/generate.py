@@ -33,18 +33,18 @@ def generate(verb: str, options: Options) -> Summary:
     plan = Plan(verb, options)
     filters = plan.filters()
     find_server(options.base_url)
-    with Store(options.out, plan.params) as store:
-        synthesis = Synthesis(plan, filters, options, store)
-        try:
+    try:
+        with Store(options.out, plan.params) as store:
+            synthesis = Synthesis(plan, filters, options, store)
             early = synthesis.replay()
             if not synthesis.done:
                 asyncio.run(_ask(synthesis, early))
-        except DataGenError:
-            raise
-        except OSError as error:
-            raise OutputError(f"can't write {options.out}: {error.strerror}; the same command continues") from None
-        synthesis.summary.seconds = time.monotonic() - start
-        return synthesis.summary
+    except DataGenError:
+        raise
+    except OSError as error:
+        raise OutputError(f"can't write {options.out}: {error.strerror}; the same command continues") from None
+    synthesis.summary.seconds = time.monotonic() - start
+    return synthesis.summary
 
 
 async def _ask(synthesis: Synthesis, early: dict[int, Answer]) -> None:

@@ -187,8 +187,8 @@ class _Live:
         """
         plan = self.synthesis.plan
         records = [] if reply.cut else plan.read(reply.text).records
-        candidates = [c for unit in plan.units(request, records) for c in unit.candidates]
-        found = await asyncio.gather(*(self.verdict(plan.judge(request, c)) for c in candidates))
+        asked = [plan.judge(request, unit.given, row) for unit in plan.units(request, records) for row in unit.rows]
+        found = await asyncio.gather(*map(self.verdict, asked))
         for failed in found:
             if isinstance(failed, RequestError):
                 failed.took = sum((one.took for one in (reply, *found)), Counter())

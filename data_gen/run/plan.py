@@ -31,6 +31,7 @@ __all__ = ["Given", "Plan", "Request", "Unit"]
 # what changes no row: where and how fast the run goes, when it stops, and files, which count by their content
 _NOT_CONTENT = {"out", "count", "base_url", "concurrency", "timeout", "retries", "patience", "max_tokens", "max_cost"}
 _NOT_CONTENT |= {"price_in", "price_out", "batch", "answer_tokens"}
+_MIN_COUNT = 5
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,14 @@ class Plan:
         shots = style_shots(verb, self.style, self._style_name)
         if verb.is_keyword_driven() and not shots and options.shots:
             raise InputError(f"the style {self._style_name!r} has no examples of its own: give --examples FILE")
+        if shots and self._language.name != "English" and not self._style_name.endswith(".toml"):
+            told, wanted = f"the examples of the style {self._style_name!r} are English", self._language.name
+            if isinstance(options, CaptionOptions) and not (options.keywords or options.corpus):
+                raise InputError(
+                    f"{told}, and so are keywords from them: give --examples, --keywords or --corpus in {wanted}"
+                )
+            if options.shots:
+                note(f"{told}; --examples takes others in {wanted}, --shots 0 shows none")
         return shots
 
     def _find_source(self) -> tuple[Sampler | None, list[Text]]:
@@ -120,13 +129,14 @@ class Plan:
         shot_texts = [text for shot in self._shots for record in shot.records for text in record.values()]
         texts = corpus or shot_texts
         counts = count_words(texts)
+        least = (options.min_count or _MIN_COUNT) if corpus else 1
         if options.keywords:
             keywords = list(dict.fromkeys(read_lines(options.keywords)))
         else:
-            keywords = extract_keywords(counts, self._language, options.min_count if corpus else 1)
+            keywords = extract_keywords(counts, self._language, least)
         if not keywords:
             source = options.keywords or options.corpus or options.examples or self._style_name
-            hint = f" {options.min_count} times or more; lower --min-count" if corpus and not options.keywords else ""
+            hint = f" {least} times or more; lower --min-count" if corpus and not options.keywords else ""
             raise InputError(f"no keyword found in {source}{hint}")
         if options.sampling == "uniform":
             return Uniform(keywords)
@@ -144,7 +154,7 @@ class Plan:
     @property
     def rows_per_request(self) -> int:
         """Rows that a request brings where nothing is rejected."""
-        return max(self._givens, self._many, self.verb.least)
+        return self._givens * max(self._many, self.verb.least, 1)
 
     def filters(self) -> list[Filter]:
         """Fresh filters: the ones that are always on, then those asked for."""
@@ -222,7 +232,7 @@ class Plan:
     def read(self, answer: str) -> Reading:
         """The records in an answer, none where it can't be read."""
         text = answer if self._structured or self._options.endpoint == "chat" else f"{self.verb.fields[0]}:{answer}"
-        reading = parse(text, self.verb.fields, self.verb.given)
+        reading = parse(text, self.verb.fields, self.verb.given, one=self._givens == 1 and not self._many)
         found = len(reading.records)
         if self._givens > 1 and found not in (0, self._givens):  # nobody knows which belongs to which
             return Reading([], f"{found} items for {self._givens} lines")
@@ -254,12 +264,10 @@ class Plan:
         text = " ".join(str(row[part]) for part in self.verb.written)
         return Candidate(row["id"], given.text, text, self.verb.key(row), given.keywords, verdict)
 
-    def judge(self, request: Request, candidate: Candidate) -> Prompt:
-        """The question whether a candidate is right, for a second call."""
-        text = (
-            f"{self.verb.given}: {candidate.given}\n{' / '.join(self.verb.fields)}: {candidate.text}\n\n"
-            "Does this make sense as one plausible photo, and does it fit what is given? Answer yes or no."
-        )
+    def judge(self, request: Request, given: Given, row: Row) -> Prompt:
+        """The question whether a row is right, for a second call."""
+        lines = [f"{self.verb.given}: {given.text}", *(f"{k}: {v}" for k, v in self.verb.record(row).items())]
+        text = "\n".join([*lines, "", f"{self.verb.judged} Answer yes or no."])
         return Prompt(text, 16, request.prompt.seed, None, ("\n",))
 
     def meta(self, request: Request, unit: Unit) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from data_gen.verbs import Row
 
 __all__ = ["Answer", "Journal", "RowFile", "Store", "now"]
 
-_FORMAT = 2  # 1: other rules for what can be read, and for what is a word
+_FORMAT = 3  # before: other rules for what can be read, what is a word, and which rows of one answer are alike
 
 _to_disk = getattr(os, "fdatasync", os.fsync)  # macOS and Windows have no fdatasync
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from data_gen.client import Prompt
 from data_gen.errors import StuckError
-from data_gen.filters import Filter
+from data_gen.filters import Candidate, Filter
 from data_gen.prompts.answers import EMPTY, OPEN_THOUGHT, Reading
 from data_gen.run.plan import Plan, Request, Unit
 from data_gen.run.progress import Summary
 from data_gen.run.store import Answer, Store
-from data_gen.verbs import Options
+from data_gen.verbs import Options, Row
 
 __all__ = ["Synthesis"]
 
@@ -69,15 +69,12 @@ class Synthesis:
             )
 
     def _judge(self, request: Request, unit: Unit, answer: Answer, notes: dict[str, Any]) -> None:
-        passed, keys = [], set()
+        passed: list[tuple[Row, Candidate]] = []
         for row, candidate in zip(unit.rows, unit.candidates, strict=True):
             if self.done:
                 return
-            reason = next((f.name for f in self._filters if f.rejects(candidate)), None)
-            if reason is None and candidate.key in keys:
-                reason = "duplicate"
+            reason = self._reason(candidate, [other for _, other in passed])
             if reason is None:
-                keys.add(candidate.key)
                 passed.append((row, candidate))
             else:
                 self.summary.rejected[reason] += 1
@@ -102,7 +99,14 @@ class Synthesis:
             self.summary.accepted += 1
             self._last_accepted = self.committed
 
-    def _reject(self, row: dict[str, Any], reason: str, answer: Answer) -> None:
+    def _reason(self, candidate: Candidate, passed: list[Candidate]) -> str | None:
+        """Why a candidate is rejected; `passed` are those of its unit before it, which no filter was told of yet."""
+        for filter_ in self._filters:
+            if filter_.rejects(candidate) or any(filter_.alike(candidate, other) for other in passed):
+                return filter_.name
+        return None
+
+    def _reject(self, row: Row, reason: str, answer: Answer) -> None:
         raw = {"model": answer.model, "time": answer.time, "raw": answer.text}
         self.store.rejected.add({"id": row["id"], "reason": reason, **row, **raw})
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from data_gen.errors import DataGenError, InputError, OutputError
+from data_gen.errors import DataGenError, InputError, OutputError, shown
 from data_gen.text.words import clean, words
 
 __all__ = [
@@ -103,7 +103,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number and object of every line of a JSONL file.
 
     Raises:
-        InputError: the file can't be read, or a line is no JSON object.
+        InputError: the file can't be read, or a line is no JSON object, or one that was rejected.
     """
     for number, line in enumerate(_open(path).split("\n"), 1):
         if not line.strip():
@@ -111,6 +111,9 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         row = parse_json(line, f"{path}, line {number}")
         if not isinstance(row, dict):
             raise InputError(f"{path}, line {number}: expected an object, got {type(row).__name__}")
+        if {"reason", "raw"} <= row.keys():
+            told = f"a row that was rejected ({shown(row['reason'])})"
+            raise InputError(f"{path}, line {number}: {told}; leave *.rejected.jsonl out")
         yield number, row
 
 
@@ -122,10 +125,11 @@ def _id(value: Any, number: int) -> str:
 
 def _jsonl_texts(path: Path, keys: Sequence[str]) -> Iterator[Text]:
     for number, row in read_rows(path):
-        value = next((row[key] for key in keys if row.get(key)), None)
+        asked = [key for key in keys if key != "target" or "context" not in row]
+        value = next((row[key] for key in asked if row.get(key)), None)
         for text in value if isinstance(value, list) else [value]:
             if not isinstance(text, str):
-                raise InputError(f"{path}, line {number}: no text under any of {', '.join(keys)}")
+                raise InputError(f"{path}, line {number}: no text under any of {', '.join(asked)}")
             yield Text(_id(row.get("id"), number), clean(text))
 
 
@@ -155,6 +159,8 @@ def _texts_of(path: Path, keys: Sequence[str]) -> Iterator[Text]:
 
 def read_texts(path: Path, keys: Sequence[str] = _KEYS) -> list[Text]:
     """The texts of a `.txt` (one a line), `.jsonl` (the first of `keys` that a row has) or COCO `.json` file.
+
+    The target of a row with a context (a question, a hypothesis) is an answer, and none of its texts.
 
     Raises:
         InputError: the file is of another kind, can't be read, is broken, or holds no words.

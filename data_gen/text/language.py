@@ -26,6 +26,7 @@ class Language:
         modifiers: adjectives, numbers and adverbs.
         adverb_endings: endings that mark an adverb.
         inflections: endings under which a keyword still counts as used.
+        english: function words that are frequent English words too, and alone tell of no language.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Language:
     modifiers: frozenset[str]
     adverb_endings: tuple[str, ...]
     inflections: tuple[str, ...]
+    english: frozenset[str] = frozenset()
 
     def is_keyword(self, word: str) -> bool:
         """Whether a word may be a noun or a verb: letters, and neither function word, modifier nor adverb."""
@@ -58,12 +60,13 @@ class Language:
         return any(rest in self.inflections or rest.removeprefix("i") in self.inflections for rest in rests)
 
     def speaks(self, text: str) -> bool:
-        """Whether the letters are of the script and, from five words on, a quarter are function words."""
+        """Whether the letters are of the script and, from five words on, a quarter are function words, not all `english`."""
         letters = [c for c in unicodedata.normalize("NFKC", text) if c.isalpha()]
         if not letters or sum(unicodedata.name(c, "").startswith(self.script) for c in letters) < 0.9 * len(letters):
             return False
         found = words(text)
-        return len(found) < 5 or 4 * sum(word in self.function for word in found) >= len(found)
+        told = [word for word in found if word in self.function]
+        return len(found) < 5 or (4 * len(told) >= len(found) and not self.english.issuperset(told))
 
 
 def load_language(name: str) -> Language:
@@ -72,8 +75,9 @@ def load_language(name: str) -> Language:
     Raises:
         InputError: unknown, broken, or an entry is missing or of the wrong kind.
     """
-    data = read_toml(LANGUAGES, name)
-    kinds = {"name": str, "script": str, "function": str, "modifiers": str, "adverb_endings": list, "inflections": list}
+    data = {"english": "", **read_toml(LANGUAGES, name)}
+    kinds = dict.fromkeys(("name", "script", "function", "modifiers", "english"), str)
+    kinds |= dict.fromkeys(("adverb_endings", "inflections"), list)
     for entry, kind in kinds.items():
         if entry not in data:
             raise InputError(f"the language {name!r} lacks the entry {entry!r}")
@@ -88,4 +92,5 @@ def load_language(name: str) -> Language:
         modifiers=frozenset(data["modifiers"].split()),
         adverb_endings=tuple(data["adverb_endings"]),
         inflections=tuple(data["inflections"]),
+        english=frozenset(data["english"].split()),
     )

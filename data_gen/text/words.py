@@ -10,7 +10,7 @@ from hashlib import blake2b
 
 import regex
 
-__all__ = ["clean", "count_words", "digest", "is_lettered", "same_text", "words"]
+__all__ = ["clean", "count_words", "digest", "is_lettered", "same_key", "same_text", "words"]
 
 _BREAKS = regex.compile(r"(?V1w)\b")  # between what Unicode's annex 29 calls words
 _LETTERS = regex.compile(r"[\p{L}\p{N}]")
@@ -60,6 +60,11 @@ def same_text(text: str) -> str:
     """What two texts that are the same to us share: their words and emoji, whatever their case; else all that is in them."""
     found = words(text) if text.isascii() else _split(text, _PICTURES)
     return " ".join(found).casefold() or clean(text)
+
+
+def same_key(key: str) -> str:
+    """What two keys of the same thing share: each of their lines the same text."""
+    return "\n".join(map(same_text, key.split("\n")))
 
 
 def digest(text: str) -> int:

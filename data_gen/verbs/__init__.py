@@ -18,7 +18,7 @@ A verb of one's own is a class in any file that `--plugin` names:
             return {"title": text_of(row, "target")}
 """
 
-from data_gen.verbs.base import VERBS, Record, Row, Shot, Verb, text_of
+from data_gen.verbs.base import VERBS, Record, Row, Shot, Verb, row_key, text_of
 from data_gen.verbs.captions import Captions
 from data_gen.verbs.entailment import Entailment
 from data_gen.verbs.options import CaptionOptions, Options, TextOptions
@@ -40,5 +40,6 @@ __all__ = [
     "TextOptions",
     "Verb",
     "Vqa",
+    "row_key",
     "text_of",
 ]

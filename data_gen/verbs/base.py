@@ -11,7 +11,7 @@ from data_gen.errors import InputError
 from data_gen.registry import Registry
 from data_gen.verbs.options import CaptionOptions, Options, TextOptions
 
-__all__ = ["VERBS", "Record", "Row", "Shot", "Verb", "text_of"]
+__all__ = ["VERBS", "Record", "Row", "Shot", "Verb", "row_key", "text_of"]
 
 Record = dict[str, str]
 Row = dict[str, Any]
@@ -45,6 +45,7 @@ class Verb(ABC):
         many: how many records are asked for one given text, unless the user says otherwise; 0: always one.
         least: a list of rows of which fewer than this pass the filters is rejected whole.
         grouped: whether the rows made from one given text get its id as their `group`.
+        judged: what `--filter judge` asks of each row; it is shown what is given, and the row's record.
         style: the built-in style that is the default.
     """
 
@@ -57,6 +58,7 @@ class Verb(ABC):
     many: int = 0
     least: int = 1
     grouped: bool = False
+    judged: str = "Does this make sense as one plausible photo, and does it fit what is given?"
     style: str = "plain"
 
     def __init__(self, options: Options | None = None) -> None:
@@ -83,8 +85,8 @@ class Verb(ABC):
         return text_of(table, "given"), records
 
     def key(self, row: Row) -> str:
-        """What makes a row the same as another: by default what it starts from, and its question or else its target."""
-        return f"{row.get('source')} {row.get('context', row['target'])}"
+        """What makes a row the same as another: by default `row_key`."""
+        return row_key(row)
 
     @classmethod
     def is_keyword_driven(cls) -> bool:
@@ -93,6 +95,11 @@ class Verb(ABC):
 
 
 VERBS: Registry[Verb] = Registry("verb")
+
+
+def row_key(row: Row) -> str:
+    """What a row starts from, and its question or else its target."""
+    return f"{row.get('source')}\n{row.get('context', row['target'])}"
 
 
 def text_of(row: Mapping[str, Any], key: str) -> str:

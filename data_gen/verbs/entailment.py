@@ -21,6 +21,10 @@ class Entailment(Verb):
     fields = ("entailment", "neutral", "contradiction")
     written = ("context",)
     least = 3
+    judged = (
+        "Of the photo that the premise describes, an entailment must be true, a neutral sentence may be true or false, and a "
+        "contradiction can't be true. Is this sentence what it is called here?"
+    )
     style = "entailment"
 
     def rows(self, given: str, records: Sequence[Record]) -> list[list[Row]]:

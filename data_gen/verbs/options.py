@@ -100,7 +100,7 @@ class CaptionOptions(Options):
     ] = None
     sampling: Annotated[Sampling, "how keywords are drawn"] = "uniform"
     keyword_count: Annotated[int, "keywords in each request"] = 2
-    min_count: Annotated[int, "a word of the corpus must occur so often to be a keyword"] = 5
+    min_count: Annotated[int | None, "a word of the corpus must occur so often to be a keyword; default 5"] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -108,6 +108,10 @@ class CaptionOptions(Options):
             raise InputError(f"--sampling must be uniform or unigram, got {self.sampling!r}")
         if not 1 <= self.keyword_count <= 100:
             raise InputError(f"--keyword-count must be from 1 to 100, got {shown(self.keyword_count)}")
+        if self.min_count is not None and self.min_count < 1:
+            raise InputError(f"--min-count must be at least 1, got {self.min_count}")
+        if self.min_count is not None and (self.keywords or not self.corpus):
+            raise InputError("--min-count chooses keywords from --corpus, without --keywords; leave it out")
 
 
 @dataclass(kw_only=True)
@@ -115,3 +119,8 @@ class TextOptions(Options):
     """What the verbs take besides that start from texts."""
 
     input: Annotated[Path, "captions to start from"]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if "keywords" in (self.filter or ()):
+            raise InputError("--filter keywords needs keywords, and this verb is given texts; leave it out")

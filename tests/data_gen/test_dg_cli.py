@@ -214,6 +214,12 @@ def test_a_full_disk_loses_nothing(line, tmp_path):
     assert texts[0] == texts[1]
 
 
+def test_a_disk_that_is_full_from_the_start_is_one_line(line):
+    full = ["bash", "-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "bash", *command(*line())]
+    done = subprocess.run(full, env=environment(), capture_output=True, text=True, timeout=300)
+    one_line((done.returncode, "", done.stderr), "File too large; the same command continues")
+
+
 def test_the_key_appears_nowhere(line, tmp_path):
     def decide(body, before):
         return [

@@ -86,6 +86,20 @@ def test_retry_after_is_obeyed_by_every_request():
         assert times[1] - times[0] >= 1.0
 
 
+@pytest.mark.parametrize("past", ["0", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_wait_that_is_over_tells_nothing(past):
+    times = []
+
+    def decide(body, before):
+        times.append(time.monotonic())
+        return Do(status=503, headers={"retry-after": past}) if len(times) < 3 else Do("A dog.")
+
+    with Server(decide) as server:
+        ask(server)
+        assert times[1] - times[0] >= 0.25
+        assert times[2] - times[1] >= 0.5
+
+
 def test_a_server_that_wants_a_day_is_told_and_not_waited_for():
     with Server(lambda body, before: Do(status=429, headers={"retry-after": "86400"})) as server:
         (error,) = ask(server)

@@ -94,11 +94,14 @@ def test_judge_wants_a_yes():
 
 
 def test_cosine_to_the_keywords(tmp_path):
-    (tmp_path / "v.txt").write_text("dog 1 0\npuppy 0.9 0.1\ncar 0 1\n")
+    (tmp_path / "v.txt").write_text("5 2\nDog 1 0\npuppy 0.9 0.1\nCAR 0 1\ncar 1 0\nthe 1 1\n")  # word2vec's, cased
     cosine = made(f"cosine={tmp_path / 'v.txt'}:0.5")
     assert not cosine.rejects(candidate("A puppy"))
     assert cosine.rejects(candidate("A car"))
     assert not cosine.rejects(candidate("nothing known"))
+    (tmp_path / "v.txt").write_text("Hund 1 0\nKatze 0 1\n")
+    with pytest.raises(InputError, match=r"v\.txt: no frequent word of English is in it"):
+        made(f"cosine={tmp_path / 'v.txt'}:0.5")
 
 
 def shingles(text):

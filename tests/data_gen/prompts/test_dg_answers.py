@@ -138,6 +138,34 @@ def test_where_json_was_begun_lines_are_not_read_and_what_was_cut_is_not_taken(a
     assert not reading.mended
 
 
+LONG = "Nora runs along the beach until her kite forgets the wind."
+
+
+@pytest.mark.parametrize(
+    ("answer", "texts"),
+    [
+        (LONG.replace("kite ", "kite\n"), [LONG]),
+        (f"caption: {LONG}".replace(" ", "\n").replace("caption:\n", "caption: "), [LONG]),
+        (f'"{LONG}"'.replace("kite ", "kite\n"), [LONG]),
+        ("A dog runs.\nit is happy", ["A dog runs.", "it is happy"]),
+        ("a dog runs\na cat sleeps", ["a dog runs", "a cat sleeps"]),
+        ("A dog runs\nA cat sleeps", ["A dog runs", "A cat sleeps"]),
+        ("A dog runs\nkeywords used: dog", ["A dog runs", "keywords used: dog"]),
+        ("A dog runs\nlet me know if you want more", ["A dog runs", "let me know if you want more"]),
+    ],
+)
+def test_a_text_over_several_lines_is_one_where_one_was_asked_for(answer, texts):
+    assert [record["caption"] for record in parse(answer, ["caption"], one=True).records] == texts
+
+
+def test_items_over_several_lines_are_whole():
+    assert captions("- A dog\n  runs.\n- A cat sleeps.\n- A bus\n  waits.") == DOGS
+    assert captions("caption: A dog\nruns.\ncaption: A cat sleeps.\ncaption: A bus waits.") == DOGS
+    (record,) = parse("question: What is\nit?\nanswer: A dog\nin a park\nanything else", ["question", "answer"]).records
+    assert record == {"question": "What is it?", "answer": "A dog in a park anything else"}
+    assert captions("A dog runs\nquickly") == ["A dog runs", "quickly"]
+
+
 def test_json_that_lost_its_brace():
     assert captions('"caption": "A dog runs."') == ["A dog runs."]
     assert captions('"caption": "A dog runs.",\n}') == ["A dog runs."]

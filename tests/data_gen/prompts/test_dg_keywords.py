@@ -61,6 +61,13 @@ def test_languages_tell_each_other_apart():
     for tag, text in texts.items():
         assert [other for other, language in languages.items() if language.speaks(text)] == [tag]
     assert not languages["en"].speaks("Собака бежит по парку")
+    for text in (
+        "a man in a hat stands in an alley",
+        "A man sitting in a chair in an office.",
+        "A cat sits in an armchair in a room",
+    ):
+        assert [tag for tag, language in languages.items() if language.speaks(text)] == ["en"]
+    assert languages["de"].speaks("Die Katze schläft in der Sonne")
 
 
 def test_uniform_draws_are_uniform_and_different():

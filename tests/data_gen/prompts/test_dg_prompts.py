@@ -97,7 +97,8 @@ def test_builtin_styles_fit_their_verbs(verb):
                 used = frozenset(words(shot.records[0]["caption"]))
                 missing = [k for k in shot.given.split(", ") if not ENGLISH.uses(k.lower(), used)]
                 assert not missing, (name, shot)
-        assert instruct(verb, style, ENGLISH, 3)
+        asked = instruct(verb, style, ENGLISH, 3)
+        assert verb.is_keyword_driven() or "keyword" not in asked, (name, asked)
         assert "Write in German." in instruct(verb, style, load_language("de"), 3)
 
 
@@ -165,6 +166,8 @@ def test_read_texts(tmp_path):
     assert [(t.id, t.text) for t in read_texts(tmp_path / "a.txt")] == [("1", "One dog"), ("4", "Two cats")]
     (tmp_path / "a.jsonl").write_text('{"id": "x", "source": "S", "target": ["One", "Two"]}\n{"caption": "C"}\n')
     assert [(t.id, t.text) for t in read_texts(tmp_path / "a.jsonl")] == [("x", "One"), ("x", "Two"), ("2", "C")]
+    (tmp_path / "a.jsonl").write_text('{"source": ["S", "T"], "context": "Is it red?", "target": "no"}\n')
+    assert [t.text for t in read_texts(tmp_path / "a.jsonl")] == ["S", "T"]
     (tmp_path / "plain").write_text("One dog\n")
     assert [t.text for t in read_texts(tmp_path / "plain")] == ["One dog"]
     (tmp_path / "a.json").write_text('{"annotations": [{"id": 7, "caption": "A dog. "}]}')
@@ -182,6 +185,7 @@ def test_read_texts(tmp_path):
         ("a.tsv", b"A dog\n", "not .tsv"),
         ("a.jsonl", b'["x"]', "line 1: expected an object"),
         ("a.jsonl", b'{"id": 1}', "line 1: no text"),
+        ("a.jsonl", b'{"reason": "length", "target": "A dog", "raw": "A dog"}', "line 1: a row that was rejected"),
         ("a.json", b"{}", "not a COCO caption file"),
         ("a.json", b'{"annotations": [{"id": 1, "caption": 5}]}', "not a COCO caption file"),
         ("a.json", b'{"annotations": [', "not JSON"),

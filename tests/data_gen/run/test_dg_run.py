@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import time
 from collections import Counter
 
@@ -14,6 +15,7 @@ from data_gen.errors import BudgetError, InputError, ServerError, StuckError
 from data_gen.report.divergence import smoothed_kl
 from data_gen.run import generate, merge_shards, preview
 from data_gen.text.words import count_words, words
+from data_gen.verbs import VERBS
 
 
 @pytest.fixture
@@ -189,15 +191,40 @@ def test_entailment_is_balanced(tmp_path):
     assert summary.rejected["incomplete"] == 2 * summary.rejected["empty"] > 0
 
 
+def test_the_judge_is_asked_of_each_hypothesis_by_its_label(tmp_path):
+    labels = ("entailment", "neutral", "contradiction")
+
+    def decide(body, before):
+        n = digest(body)
+        if asked := re.search(rf"\n({'|'.join(labels)}): (\w+) \d+\n\n.*Answer yes or no\.$", prompt_of(body)):
+            return Do("Yes." if asked[1] == asked[2] else "No.")
+        told = labels if n % 3 else labels[::-1]
+        return Do(json.dumps({"items": [{label: f"{said} {n}" for label, said in zip(labels, told, strict=True)}]}))
+
+    with Server(decide) as server:
+        summary, found = texts_run("entailment", server, tmp_path, filter=["judge"], patience=20)
+    assert all(row["context"].split()[0] == row["label"] for row in found)
+    assert summary.rejected["judge"] > 0
+
+
 def test_paraphrases_come_in_groups(tmp_path):
     def decide(body, before):
-        return Do("\n".join(f"paraphrase: way {i} of {digest(body)}" for i in (1, 2, 2, 3)))
+        ways = ("way 1 of {}", "way 2 of {}", "Way 2 of {}!", "way 3 of {}")
+        return Do("\n".join(f"paraphrase: {way.format(digest(body))}" for way in ways))
 
     with Server(decide) as server:
         summary, found = texts_run("paraphrase", server, tmp_path, count=36)
     groups = Counter(row["group"] for row in found)
     assert groups == {f"c{i}": 3 for i in range(12)}
     assert summary.rejected["duplicate"] == 12
+
+
+def test_near_duplicates_of_one_answer_are_told_apart(tmp_path):
+    texts = ["A dog runs over the green grass", "The dog runs over the green grass", "Some animal is outside"]
+    with Server(lambda body, before: Do("\n".join(f"paraphrase: {text}" for text in texts))) as server:
+        summary, found = texts_run("paraphrase", server, tmp_path, count=2, filter=["near=0.6"], concurrency=1)
+    assert [row["target"] for row in found] == [texts[0], texts[2]]
+    assert summary.rejected["near"] == 1
 
 
 def test_the_rows_of_every_verb_can_be_its_examples(tmp_path):
@@ -361,6 +388,34 @@ def test_shards_merge_without_duplicates(captions, tmp_path):
     assert kept + dropped == 75
     assert dropped > 0
     assert len({row["id"] for row in merged}) == kept
+
+
+def test_merge_calls_a_duplicate_what_the_verb_does(tmp_path, monkeypatch):
+    common = {"source": "A dog.", "target": "neutral"}
+    found = [{**common, "context": "It runs."}, {"source": "a dog", "context": "it runs", "target": "contradiction"}]
+    found += [{"id": f"captions-f00-000000-{n}", "source": f"a {n}", "target": f"a {n}"} for n in range(3)]
+    (tmp_path / "shard.jsonl").write_text("".join(map("{}\n".format, map(json.dumps, found))))
+    assert merge_shards([tmp_path / "shard.jsonl"], tmp_path / "all.jsonl") == (4, 1)
+    monkeypatch.setattr(VERBS["captions"], "key", lambda self, row: row["target"].split()[0])
+    assert merge_shards([tmp_path / "shard.jsonl"], tmp_path / "own.jsonl") == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"id": "c-1", "reason": "refusal", "source": "s", "target": "t", "raw": "s"}, r"was rejected \('refusal'\)"),
+        ({"id": "request-4", "reason": "failed: 500", "raw": ""}, r"was rejected \('failed: 500'\)"),
+        ({"caption": "A dog."}, "not a row that data-gen writes"),
+        ({"source": "A dog.", "target": ["dog"]}, "not a row that data-gen writes"),
+        ({"id": "c-0", "source": "a cat", "target": "a cat"}, "the id 'c-0' came before with another text"),
+    ],
+)
+def test_what_is_no_accepted_row_is_not_merged(tmp_path, row, told):
+    lines = [{"id": "c-0", "source": "a dog", "target": "a dog"}, row]
+    (tmp_path / "part.jsonl").write_text("".join(map("{}\n".format, map(json.dumps, lines))))
+    with pytest.raises(InputError, match=f"line 2: .*{told}"):
+        merge_shards([tmp_path / "part.jsonl"], tmp_path / "all.jsonl")
+    assert [path.name for path in tmp_path.iterdir()] == ["part.jsonl"]
 
 
 def test_shards_share_the_input_out(tmp_path):
@@ -541,6 +596,27 @@ def test_preview_shows_three_prompts_and_asks_nothing(tmp_path, examples):
 
 
 @pytest.mark.parametrize(
+    ("verb", "per_request", "requests"),
+    [("rewrite", 4, 300), ("vqa", 4, 300), ("vqa", None, 400), ("paraphrase", None, 300), ("entailment", None, 400),
+     ("entailment", 4, 100)],
+)  # fmt: skip
+def test_a_preview_counts_all_the_rows_of_a_request(examples, verb, per_request, requests):
+    options = TextOptions(out="o.jsonl", count=1200, model="m", input=examples, per_request=per_request)
+    assert preview(verb, options).requests == requests
+
+
+def test_english_examples_for_another_language_are_told(examples, capsys):
+    options = {"out": "o.jsonl", "count": 5, "model": "m", "input": examples, "language": "de"}
+    preview("vqa", TextOptions(**options))
+    told = (
+        "note: the examples of the style 'vqa' are English; --examples takes others in German, --shots 0 shows none\n"
+    )
+    assert capsys.readouterr().err == told
+    preview("vqa", TextOptions(**options, shots=0))
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"count": 0}, "--count must be at least 1"),
@@ -560,6 +636,10 @@ def test_preview_shows_three_prompts_and_asks_nothing(tmp_path, examples):
         ({"per_request": 2, "endpoint": "completions"}, "needs --endpoint chat"),
         ({"examples": None}, "give --examples"),
         ({"style": "vqa", "examples": None}, "missing or wrong for captions"),
+        ({"style": "short", "examples": None, "language": "de"}, "are English, and so are keywords from them"),
+        ({"min_count": -5}, "--min-count must be at least 1"),
+        ({"min_count": 50}, "--min-count chooses keywords from --corpus"),
+        ({"min_count": 50, "corpus": "c.txt", "keywords": "k.txt"}, "without --keywords; leave it out"),
     ],
 )
 def test_impossible_options_are_told(tmp_path, examples, options, message):
@@ -573,6 +653,11 @@ def test_impossible_options_are_told(tmp_path, examples, options, message):
     with pytest.raises(InputError, match=message):
         generate("captions", CaptionOptions(**{**values, **options}))
     assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_keywords_are_wanted_of_captions_alone(examples):
+    with pytest.raises(InputError, match="--filter keywords needs keywords, and this verb is given texts"):
+        TextOptions(out="o.jsonl", count=5, model="m", input=examples, filter=["keywords"])
 
 
 def test_a_run_of_many_requests_keeps_its_rate(captions):
