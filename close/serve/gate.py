@@ -60,7 +60,8 @@ class Gate:
 
     Args:
         key: what `Authorization: Bearer …` has to say; None where anyone may ask. hosts: names that a request may call this
-            server by, so that a stranger's page can't (DNS rebinding); None: any.
+            server by, so that a stranger's page can't (DNS rebinding); None: any. What a browser sends for a stranger's page is
+            refused too, where there is no key, which such a page does not have.
     """
 
     def __init__(self, app: Any, limits: Limits, *, key: str | None, hosts: Iterable[str] | None) -> None:
@@ -101,6 +102,10 @@ class Gate:
         name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
         if self.hosts is not None and name.lower() not in self.hosts:
             raise RefusedError(421, "this server answers to " + ", ".join(sorted(self.hosts)) + " alone")
+        if self.key is None and scope["method"] == "POST" and _is_of_another_page(headers):
+            raise RefusedError(
+                403, "this server does nothing for a page of another site; ask it by program, or by its own page"
+            )
         if self.key is None or scope["path"] in OPEN:
             return
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
@@ -133,6 +138,14 @@ class Gate:
                 while not upload.whole and upload.took < most:
                     await upload.next()
         upload.took = kept
+
+
+def _is_of_another_page(headers: dict[bytes, bytes]) -> bool:
+    """Whether a browser asks, for a page that is not this server's own; programs say nothing of it."""
+    if (site := headers.get(b"sec-fetch-site")) is not None:
+        return site not in (b"same-origin", b"none")
+    origin = headers.get(b"origin")  # of older browsers, or where there is no TLS
+    return origin is not None and origin.partition(b"://")[2] != headers.get(b"host")
 
 
 def _too_much(most: int) -> RefusedError:

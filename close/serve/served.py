@@ -104,18 +104,20 @@ def _about_task(captioner: CloseCaptioner, name: str) -> dict[str, Any]:
     return {"labels": list(task.labels), "views": task.views, "calibrated": known is not None and dict(known.settings)}
 
 
-def load_runs(runs: Iterable[str | Path], **settings: Any) -> dict[str, Served]:
+def load_runs(runs: Iterable[str | Path], *, memory: str | Path | None = None, **settings: Any) -> dict[str, Served]:
     """Finished runs by name, the last part of their folder's, each with its encoder; one that several have is loaded once.
 
     Args:
-        settings: of `close.load`.
+        memory: what those that retrieve search in place of their own. settings: others of `close.load`.
     Raises:
-        RecipeError: two runs have one name.
+        RecipeError: two runs have one name, or none of them searches the memory that is given.
         CloseError: one can't be loaded.
     """
     found: dict[str, Served] = {}
     for run in runs:
         captioner = load(run, **settings)
+        if memory is not None and captioner.memory:
+            captioner.memory.use(memory)
         if captioner.memory.search:
             raise RecipeError(
                 f"{run} searches its memory in another encoder than its own, and pictures are opened for one"
@@ -130,4 +132,6 @@ def load_runs(runs: Iterable[str | Path], **settings: Any) -> dict[str, Served]:
         found[name] = Served(name, captioner)
         _ = captioner.encoder  # what can't be loaded is told now
         captioner.memory.open()
+    if memory is not None and not any(served.captioner.memory for served in found.values()):
+        raise RecipeError(f"no run here searches a memory: {', '.join(found)} were trained without 'retrieve'")
     return found

@@ -322,6 +322,24 @@ def test_a_key_and_hosts(pair):
         assert ask("/healthz", Host="evil.example").status == 421
 
 
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (403, {"Sec_Fetch_Site": "cross-site"}),
+        (403, {"Sec_Fetch_Site": "same-site", "Origin": "http://127.0.0.1:1"}),
+        (403, {"Origin": "http://evil.example"}),
+        (403, {"Origin": "null"}),
+        (200, {"Sec_Fetch_Site": "same-origin", "Origin": "https://behind.a.proxy"}),
+    ],
+    ids=str,
+)
+def test_a_page_of_another_site_can_not_ask(ask, status, headers):
+    """What a browser sends for such a page; a program, and this server's own page, can."""
+    assert ask("/v1/caption", {"texts": ["a dog"]}, **headers).status == status
+    assert ask("/", **headers).status == 200  # a link there may be followed
+    assert ask("/v1/caption", {"texts": ["a dog"]}, Origin=ask.url).status == 200
+
+
 def test_what_is_sent_at_once_is_limited(pair):
     with serving(pair[:1], replace(LIMITS, held=1000)) as (ask, _):
         answer = ask("/v1/caption", body=b" " * 2000)
