@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterable
 from importlib.metadata import entry_points
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from close.errors import MissingError
 
@@ -59,10 +60,13 @@ def loading() -> str | None:
 def check_plugins(names: Iterable[str], user: str) -> None:
     """Say which plug-ins something needs that are not loaded; they are never loaded without being asked for.
 
+    A file is known by its name: it may lie elsewhere than where it was used first.
+
     Raises:
         MissingError: names them, and how to load them.
     """
-    missing = [name for name in names if key_of(name) not in _loaded]
+    there = set(map(_short, _loaded))
+    missing = [name if os.path.isfile(name) else _short(name) for name in names if _short(name) not in there]
     if missing:
         flags = " ".join(f"--plugin {name}" for name in missing)
         raise MissingError(
@@ -79,6 +83,11 @@ def is_file(name: str) -> bool:
 def key_of(name: str) -> str:
     """A plug-in's name as it is remembered: a file by its whole path."""
     return str(Path(name).resolve()) if is_file(name) else name
+
+
+def _short(name: str) -> str:
+    """A file's name without its folders, those of another system too."""
+    return PureWindowsPath(name).name if is_file(name) else name
 
 
 def _import(name: str, key: str) -> None:

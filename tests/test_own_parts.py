@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -72,7 +73,7 @@ def test_parts_of_ones_own(place: Path) -> None:
     assert len((place / "captions.jsonl").read_text().splitlines()) == 24
     run("train", "recipe.yaml", "--out", "run")
     about = json.loads((place / "run" / "run.json").read_text())
-    assert about["plugins"] == [str(place / "own_parts.py")]
+    assert about["plugins"] == ["../own_parts.py"]
     assert json.loads(run("info", "run", "--json", *own))["prefix"] == {"kind": "gated", "length": 4, "width": 8}
     listed = json.loads(run("list", "--json", *own))
     assert {kind: name for kind, name in PARTS.items() if name in listed[kind]} == PARTS
@@ -88,6 +89,11 @@ def test_parts_of_ones_own(place: Path) -> None:
     unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (text, text + 0.3)]
     assert found["spread_gap"] == pytest.approx(abs(unit[1].std() - unit[0].std()), abs=1e-6)
     assert "titles" in run("--plugin", "own_verbs.py", "--help", module="data_gen")
+    (place / "moved").mkdir()
+    shutil.move("run", "moved/run")
+    shutil.move("own_parts.py", "moved/own_parts.py")  # not where the run says, and the same file
+    moved = run("caption", "moved/run", "red.png", "--json", "--plugin", "moved/own_parts.py")
+    assert json.loads(moved)["item"] == "red.png"
 
 
 def test_an_own_adapter_in_a_sweep(place: Path) -> None:

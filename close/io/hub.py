@@ -30,6 +30,7 @@ RUN_FILES = (
     "memory/*/*.json",
     "memory/*/*.npy",
     "memory/*/ids.bin",
+    "words.toml",  # lists of its own that it finds words by
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

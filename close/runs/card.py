@@ -52,16 +52,27 @@ def model_card(recipe: Recipe, folder: Path, about: Mapping[str, Any], shown: Sh
     parts = [
         f"---\n{_head(recipe, names, shown)}\n---",
         f"# {tasks}: {names['language_model']} behind {names['encoder']}",
-        _ABOUT.format(train_on=recipe.train_on, **names),
+        _ABOUT.format(train_on=recipe.train_on, carried=_CARRIED if recipe.train_on == "text" else "", **names),
         _USE.format(name=shown.name),
         _trained(recipe, values, about),
         *_scores(shown.evaluations),
         *_examples(shown.pictures),
         *_gap(shown.gap),
-        _LIMITS.format(images="text alone" if recipe.train_on == "text" else "images", **names),
+        _LIMITS.format(learnt_from=_learnt_from(recipe), **names),
         f"## Recipe\n\n```yaml\n{yaml.safe_dump(values, sort_keys=False)}```",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _of_text_alone(recipe: Recipe) -> bool:
+    """Whether no image taught it; the run that it began from is another's affair."""
+    return recipe.train_on == "text" and recipe.init_from is None
+
+
+def _learnt_from(recipe: Recipe) -> str:
+    if recipe.init_from is not None:
+        return "what is listed above, and from what the run that it began from had learnt from"
+    return "text alone" if _of_text_alone(recipe) else "images"
 
 
 def _short(reference: str) -> str:
@@ -78,7 +89,7 @@ def _head(recipe: Recipe, names: Mapping[str, str], shown: Shown) -> str:
     data = ModelCardData(
         library_name="close-toolkit",
         pipeline_tag="image-to-text",
-        tags=["text-only-transfer", "cross-modal", *dict.fromkeys(tasks)],
+        tags=[*(["text-only-transfer"] if _of_text_alone(recipe) else []), "cross-modal", *dict.fromkeys(tasks)],
         base_model=list(_base_models(recipe)) or None,
         language=list(shown.language) or None,
         license=shown.license,
@@ -117,8 +128,7 @@ def _results(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
     """`model-index`: the hub has no field for intervals, so they lie among the metric's arguments."""
     from huggingface_hub import EvalResult
 
-    for evaluation in evaluations:
-        data = Path(str(evaluation["data"])).stem
+    for data, evaluation in zip(_names(evaluations), evaluations, strict=True):
         for key, label, value, interval in _measured(evaluation):
             more = {"interval_95": [round(float(end), 2) for end in interval]} if interval else {}
             yield EvalResult(
@@ -133,6 +143,13 @@ def _results(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
             )
 
 
+def _names(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each was measured on: its file's name, with task and sum where several are called so (the hub groups by it)."""
+    stems = [Path(str(one["data"])).stem for one in evaluations]
+    more = [f"-{one['task']}-{str(one.get('data_sha256'))[:8]}" for one in evaluations]
+    return [stem + (end if stems.count(stem) > 1 else "") for stem, end in zip(stems, more, strict=True)]
+
+
 def _trained(recipe: Recipe, values: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     files = [values["data"]["train"]] if isinstance(recipe.task, str) else [part["train"] for part in values["task"]]
     lines = [
@@ -142,19 +159,23 @@ def _trained(recipe: Recipe, values: Mapping[str, Any], about: Mapping[str, Any]
     ] or [f"- `{Path(file).name}`" for file in files]
     how = {"full": "trained whole", "lora": "adapted by LoRA", "none": "frozen: prefix and adapter alone were trained"}
     steps = f", {about['steps']} steps" if about.get("steps") else ""
+    if best := about.get("best"):
+        steps += f", of which it holds step {best['step']}, the best by {best['metric']} on `data.val`"
+    adapter = yaml.safe_dump(values["adapter"], default_flow_style=True).removesuffix("...\n")  # a lone word's end mark
+    lines += [f"- begun from the run `{Path(origin['run']).name}`"] if (origin := about.get("init_from")) else []
     lines += [
         f"- language model {how[recipe.tune]}, seed {recipe.seed}{steps}",
-        f"- across the gap: `{_inline(yaml.safe_dump(values['adapter'], default_flow_style=True))}`",
+        f"- across the gap: `{_inline(adapter)}`",
     ]
     return "## Trained on\n\n" + "\n".join(lines)
 
 
 def _scores(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     rows = [
-        f"| {_inline(Path(str(one['data'])).stem)} ({one['rows']}, {one['modality']}) | {label} | {value:g} | "
+        f"| {_inline(name)} ({one['rows']}, {one['modality']}) | {label} | {value:g} | "
         + ("" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}")
         + " |"
-        for one in evaluations
+        for name, one in zip(_names(evaluations), evaluations, strict=True)
         for _, label, value, interval in _measured(one)
     ]
     if rows:
@@ -200,7 +221,9 @@ def _inline(text: Any) -> str:
 
 
 _ABOUT = """Trained on {train_on} embeddings of the contrastive encoder `{encoder}` with CLOSE toolkit (Gu, Clark and Kembhavi,
-ICCV 2023); at test time the encoder's image tower takes the text tower's place. The encoder's own weights are not in here."""
+ICCV 2023){carried}. The encoder's own weights are not in here."""
+
+_CARRIED = "; at test time the encoder's image tower takes the text tower's place"
 
 _USE = """## How to use
 
@@ -226,6 +249,7 @@ model = AutoModel.from_pretrained("{name}")
 
 _LIMITS = """## Limits
 
-- It learnt from {images}: what its texts never spoke of, it does not say, and it says what is likely in them where it can't see.
+- It learnt from {learnt_from}: what its texts never spoke of, it does not say, and it says what is likely in them where it
+  can't see.
 - It sees what `{encoder}` sees, with what that gets wrong and is biased by, and writes what `{language_model}` writes.
 - The score of an output is how sure the model is, and no measure of truth."""

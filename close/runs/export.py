@@ -110,7 +110,8 @@ def export_onnx(
         of both, on this machine's CPU; `differ`, the first few texts that do.
     Raises:
         OutputExistsError: `out` is there. MissingError: a package is not. WeightsError: a part of the run can't be exported.
-        RecipeError: the run does what the few lines can't: retrieval, other inputs than pictures, rules of generation.
+        RecipeError: the run does what the few lines can't: retrieval, other inputs than one picture, answers from a closed set,
+            rules of generation.
     """
     target = Path(out)
     if target.exists():
@@ -154,6 +155,12 @@ def _settings(captioner: CloseCaptioner) -> dict[str, Any]:
     kind, rules = model.kind, model.generation_config
     if model.config.retrieve is not None:
         raise RecipeError(f"{captioner.name} retrieves texts from a memory, which an export does not hold")
+    if task.views > 1:
+        raise RecipeError(f"task {task.name!r} takes {task.views} pictures an item, and an export takes one")
+    if task.labels:
+        raise RecipeError(
+            f"task {task.name!r} answers with one of {len(task.labels)} labels, and an export writes freely"
+        )
     if changed := [name for name in _CHANGES if getattr(rules, name, None) not in (None, 0, 1.0, [], False)]:
         raise RecipeError(f"{captioner.name}: generation's {changed[0]} is none that an export knows")
     end = rules.eos_token_id if isinstance(rules.eos_token_id, list) else [rules.eos_token_id]

@@ -18,12 +18,13 @@ from close.io.places import place_of
 from close.io.plain import read_plain, read_yaml
 from close.io.record import code_sums
 from close.io.versions import versions
-from close.plugins import check_plugins
+from close.plugins import check_plugins, is_file
 from close.registry import Registry
 from close.runs.card import model_card
 from close.runs.recipe import Recipe, upgraded
 from close.runs.recipe_file import absolute, portable, portable_reference, read_values
 from close.runs.sources import changed_source
+from close.runs.words import keep_words
 
 __all__ = [
     "CHECKPOINTS",
@@ -74,7 +75,8 @@ def open_run(folder: str | Path) -> dict[str, Any]:
         isinstance(part, dict) and isinstance(part.get("task"), str) for part in parts
     ):
         raise DataError(f"{place / RUN_FILE}: train is a list of what each task was trained on, not {parts!r}")
-    check_plugins(info.get("plugins", []), f"{place}")
+    plugins = info.get("plugins", [])
+    check_plugins([os.path.normpath(place / name) if is_file(name) else name for name in plugins], f"{place}")
     for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
         if not (place / name).is_file():
             raise DataError(f"{place}: the run is damaged, {name} is missing")
@@ -124,7 +126,8 @@ def _files(folder: Path) -> Iterator[Path]:
 def _started(folder: Path) -> dict[str, Any] | None:
     file = folder / STARTED
     found = read_plain(file) if file.is_file() else None
-    if found and (wrong := [key for key in ("recipe", "origin") if not isinstance(found.get(key, {}), dict)]):
+    keys = ("recipe", "origin", "data", "beside", "how")
+    if found and (wrong := [key for key in keys if not isinstance(found.get(key, {}), dict)]):
         raise DataError(f"{file}: damaged, {wrong[0]} is {shown(found[wrong[0]])}; remove {folder}, and train again")
     return found
 
@@ -173,22 +176,22 @@ def begin_run(
     data: dict[str, str],
     resume: bool,
     beside: Mapping[str, str] | None = None,
+    how: Mapping[str, Any] | None = None,
     origin: Mapping[str, Any] | None = None,
 ) -> None:
     """Mark the folder as this run's; what it was before goes, unless the run is resumed. May be killed and done again.
 
     Args:
         encoder: its fingerprint. data: the sums of the data files, by path. beside: of what else it learns from (`sums_beside`).
-        origin: what is recorded of the run that it begins from.
+        how: what beside the recipe decides its steps, by name. origin: what is recorded of the run that it begins from.
     Raises:
-        OutputExistsError: encoder or data have changed since the run that is to be resumed began.
+        OutputExistsError: encoder or data have changed since the run that is to be resumed began, or its steps would be others.
     """
     data, beside = (
         {os.path.relpath(path, folder): digest for path, digest in sums.items()} for sums in (data, beside or {})
     )
-    facts: dict[str, Any] = {"encoder": encoder, "data": data, "beside": beside} | (
-        {"origin": dict(origin)} if origin else {}
-    )
+    facts: dict[str, Any] = {"encoder": encoder, "data": data, "beside": beside, "how": dict(how or {})}
+    facts |= {"origin": dict(origin)} if origin else {}
     before = _started(folder)
     if resume and before is not None and not before.get("replacing"):
         then = before.get("beside", beside) | {"encoder": before.get("encoder"), **(before.get("data") or {})}
@@ -197,6 +200,7 @@ def begin_run(
             raise OutputExistsError(
                 f"{folder}: {changed[0]} has changed since the run began; start anew with --overwrite"
             )
+        _refuse_other_steps(folder, before.get("how", {}), how or {})
         clear(folder)
         clear(folder / CHECKPOINTS)
     else:
@@ -208,6 +212,15 @@ def begin_run(
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         write_json(folder / STARTED, about)
     write_text(folder / RECIPE_FILE, yaml.safe_dump(portable(recipe.dump(), folder), sort_keys=False))
+
+
+def _refuse_other_steps(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on otherwise than a run began; one of before did not say how."""
+    if other := [f"{key} {then[key]} (now {value})" for key, value in now.items() if then.get(key, value) != value]:
+        raise OutputExistsError(
+            f"{folder}: the run began with {', '.join(other)}, and would go on with other steps: resume it as it began, or start "
+            "anew with --overwrite"
+        )
 
 
 def _tidy(folder: Path) -> None:
@@ -235,6 +248,7 @@ def save_run(
     if logs.is_dir():
         shutil.copytree(logs, folder / "runs", dirs_exist_ok=True)
     model.config.language_model._name_or_path = ""  # a place on this machine
+    keep_words(model.config, folder, folder)
     model.save_pretrained(folder, state_dict=state)
     tokenizer.save_pretrained(folder)
     write_text(folder / "log.jsonl", "".join(json.dumps(nan_as_null(entry)) + "\n" for entry in log))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,9 @@ def describe(thing: str, *, verify: bool = False) -> dict[str, Any]:
             "checkpoints": steps,
             "next": "continue it with `close train … --resume`",
         }
-    if place.with_name(place.name + ".partial.json").is_file():
-        state = read_plain(place.with_name(place.name + ".partial.json"))
+    partial = Path(f"{os.path.abspath(place)}.partial.json")
+    if partial.is_file():
+        state = read_plain(partial)
         return {
             "kind": "embedding table",
             "whole": False,

@@ -19,6 +19,7 @@ from close.io.plain import read_plain
 from close.model.language_models.reference import base_place
 from close.model.modeling import CloseModel
 from close.model.parts import is_partial
+from close.plugins import is_file
 from close.runs.card import model_card
 from close.runs.confidence import FOLDER as CALIBRATION
 from close.runs.confidence import run_sum
@@ -26,6 +27,7 @@ from close.runs.folder import RECIPE_FILE, RUN_FILE, open_run
 from close.runs.recipe import checked
 from close.runs.recipe_file import portable, portable_reference, read_values
 from close.runs.searching import MemorySearch, has_memory
+from close.runs.words import keep_words
 
 __all__ = ["merge"]
 
@@ -57,7 +59,7 @@ def merge(
     if not is_partial(source) and not wants_memory:
         what = "language model and its memory" if held else "language model"
         raise RecipeError(f"{source} holds its whole {what} already; there is nothing to merge")
-    about = dict(info)
+    about = dict(info) | _plugins_from(info, source, target)
     if model.config.base:
         merged = portable_reference(base_place(model.config.base, source), target)
         about["merged"] = dict(model.config.base) | {"reference": merged}
@@ -71,6 +73,7 @@ def merge(
         shutil.copytree(
             source, partial, ignore=shutil.ignore_patterns("checkpoints", "evaluations", "*.safetensors", ".*")
         )
+        keep_words(model.config, source, partial)
         if wants_memory:
             held.put_into(model.config, partial)
         model.save_pretrained(partial)
@@ -83,13 +86,17 @@ def merge(
 
 
 def _retrieve_from(said: dict[str, Any], source: Path, target: Path) -> dict[str, Any]:
-    """How a run retrieves, its encoder to search in and its word lists named as a run in `target` names them."""
-    full = {key: value for key, value in said.items() if key != "memory"}
+    """How a run retrieves, its encoder to search in named as a run in `target` names it."""
+    full = {key: value for key, value in said.items() if key not in ("memory", "language")}
     if isinstance(encoder := full.get("encoder"), str):
         full["encoder"] = place_of(encoder, source)
-    if str(full.get("language")).endswith(".toml"):
-        full["language"] = os.path.join(source, full["language"])
     return said | dict(portable({"retrieve": full}, target)["retrieve"])
+
+
+def _plugins_from(info: dict[str, Any], source: Path, target: Path) -> dict[str, Any]:
+    """The plug-ins of a run, their files as from `target`."""
+    full = [os.path.join(source, name) if is_file(name) else name for name in info.get("plugins", [])]
+    return portable({"plugins": full}, target)
 
 
 def _keep_calibrations(source: Path, partial: Path, memory: dict[str, str]) -> None:

@@ -15,8 +15,17 @@ from typing import Any
 
 import yaml
 
+from close.data.shards import open_rows
 from close.encoders.pictures import open_picture
-from close.errors import CloseError, DataError, MismatchError, RecipeError, WeightsError, reason
+from close.errors import (
+    CloseError,
+    DataError,
+    MismatchError,
+    OutputExistsError,
+    RecipeError,
+    WeightsError,
+    reason,
+)
 from close.evaluation.metrics import METRICS
 from close.evaluation.saved import check_evaluation
 from close.io.files import read_json
@@ -26,9 +35,13 @@ from close.io.plain import read_plain
 from close.retrieval.finder import settings_in
 from close.runs.card import Shown, model_card
 from close.runs.confidence import run_sum
+from close.runs.evaluate import searched_alike
 from close.runs.folder import RECIPE_FILE, RUN_FILE, open_run
+from close.runs.predict import Decoding
 from close.runs.recipe import checked
 from close.runs.recipe_file import named, read_values
+from close.runs.words import WORDS, word_lists
+from close.tasks import get_task
 
 __all__ = ["Parcel", "check_name", "pack", "publish"]
 
@@ -89,13 +102,16 @@ def pack(run: str | Path, shown: Shown, *, gap: str | Path | None = None, exampl
         gap: what `close gap … --out` wrote of the run's encoder.
         examples: how many pictures of evaluations go too, at most: they become public.
     Raises:
-        MissingError: no finished run, or no such file. DataError: a file is damaged, or names a place of this machine.
+        MissingError: no finished run, or no such file; or its word lists are gone.
+        DataError: a file is damaged, or names a place of this machine.
         MismatchError: the gap is another encoder's.
     """
     folder = Path(run)
     about = open_run(folder)
     parcel = Parcel({path.relative_to(folder).as_posix(): path for path in _files(folder)})
     config = read_plain(folder / "config.json")
+    if (words := word_lists(config.get("retrieve"), folder)) is not None:
+        parcel.files[WORDS] = words
     _rename(parcel, "config.json", config | _references(config, folder))
     _rename(parcel, RUN_FILE, _run_info(about, folder))
     for name in [name for name in parcel.files if name.startswith("calibration/")]:
@@ -106,9 +122,18 @@ def pack(run: str | Path, shown: Shown, *, gap: str | Path | None = None, exampl
     place = folder / RECIPE_FILE
     values = named(checked(read_values(place), f"{place}", only_keys=True).dump())
     parcel.files[RECIPE_FILE] = yaml.safe_dump(values, sort_keys=False).encode()
-    evaluations = list(_evaluations(folder))
+    measured_so = list(_evaluations(folder))
+    memory = (config.get("retrieve") or {}).get("memory") or {}
+    evaluations = [found for found in measured_so if _as_the_run_says(found, folder, memory.get("sha256"))]
     pictures = _pictures(parcel, evaluations, examples)
-    parcel.notes += _missed(config, parcel, folder, evaluated=bool(pictures), examples=examples)
+    parcel.notes += _missed(config, parcel, folder)
+    if other := len(measured_so) - len(evaluations):
+        parcel.notes.append(
+            f"{other} of {len(measured_so)} evaluations are not on the card: searched otherwise than the run does by itself, or "
+            "not of all rows; `close evaluate RUN ROWS`, and nothing else said, is what the card shows"
+        )
+    if examples and not pictures:
+        parcel.notes.append(_without_pictures(evaluations))
     measured = None if gap is None else _gap(Path(gap), config.get("embed_dim"))
     shown = replace(shown, evaluations=evaluations, pictures=pictures, gap=measured)
     recipe = checked(values, f"{place}", only_keys=True)
@@ -159,13 +184,12 @@ def _search(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     found = named({"retrieve": dict(config["retrieve"]) | {"memory": None} | places})["retrieve"]
     found["encoder"] = _name(config["retrieve"].get("encoder"), folder)
     own = {key: found.pop(new) for new, key in (("memory", "reference"), ("texts", "texts")) if new in places}
+    found |= {"language": WORDS} if word_lists(config["retrieve"], folder) else {}
     return {"retrieve": found | {"memory": dict(memory) | own}}
 
 
-def _missed(
-    config: Mapping[str, Any], parcel: Parcel, folder: Path, *, evaluated: bool, examples: int
-) -> Iterator[str]:
-    """What others will miss, what becomes public beside the run, and what was asked for and is not there."""
+def _missed(config: Mapping[str, Any], parcel: Parcel, folder: Path) -> Iterator[str]:
+    """What others will miss, and what becomes public beside the run."""
     search = config.get("retrieve") or {}
     memory = (search.get("memory") or {}) if isinstance(search, dict) else {}
     for what, reference, fix in (
@@ -180,12 +204,10 @@ def _missed(
     elif search and "memory/table/table.json" not in parcel.files:
         name = last_part(str(memory.get("reference")))
         yield f"the memory {name!r} is on this machine, and others need one too; `close merge` writes the run with it"
-    if examples and not evaluated:
-        yield "no picture is shown: no evaluation on images is saved with the run (`close evaluate`)"
 
 
 def _run_info(about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    new = dict(about) | {"encoder": _name(about.get("encoder"), folder)}
+    new = dict(about) | {"encoder": _name(about.get("encoder"), folder)} | named({"plugins": about.get("plugins", [])})
     if isinstance(origin := about.get("init_from"), dict) and "run" in origin:
         new["init_from"] = origin | {"run": last_part(str(origin["run"]))}
     if isinstance(merged := about.get("merged"), dict) and "reference" in merged:
@@ -205,20 +227,43 @@ def _evaluations(folder: Path) -> Iterator[dict[str, Any]]:
             yield found
 
 
+def _as_the_run_says(found: Mapping[str, Any], folder: Path, memory: str | None) -> bool:
+    """Whether an evaluation shows what the run says by itself of every row, and not another search, memory or set of answers."""
+    decoding = Decoding().describe(get_task(found["task"]), None)
+    alike = found.get("decoding", decoding) == decoding and found.get("memory") == memory
+    return alike and not found.get("unreadable") and searched_alike(found.get("generation"), folder)
+
+
 def _pictures(parcel: Parcel, evaluations: list[dict[str, Any]], count: int) -> list[tuple[str, Mapping[str, Any]]]:
     """Small copies of the pictures of random examples, without what their files say besides; they go into the parcel."""
-    given = [
-        one for found in evaluations for one in (found.get("examples") or {}).get("random", []) if one.get("image")
-    ]
     shown: list[tuple[str, Mapping[str, Any]]] = []
-    for one in given:
+    for one in _drawn(evaluations) if count else ():
         if len(shown) < count and os.path.isfile(one["image"]):
             picture, made, name = open_picture(one["image"]), BytesIO(), f"{EXAMPLES}/{len(shown) + 1}.jpg"
+            picture.info = {}  # comments and the like, which Pillow writes on
             picture.thumbnail((PIXELS, PIXELS))
             picture.save(made, "JPEG", quality=90)
             parcel.files[name] = made.getvalue()
             shown.append((name, one))
     return shown
+
+
+def _drawn(evaluations: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Random examples with a picture; one that is named as from elsewhere, only where its rows are those that lie there."""
+    for found in evaluations:
+        given = [one for one in (found.get("examples") or {}).get("random", []) if one.get("image")]
+        data = Path(str(found["data"]))
+        here = data.exists() and open_rows(data).sha256 == found.get("data_sha256") if given else False
+        yield from (one for one in given if here or os.path.isabs(one["image"]))
+
+
+def _without_pictures(evaluations: list[dict[str, Any]]) -> str:
+    if not evaluations:
+        return "no picture is shown: no evaluation on images is saved with the run (`close evaluate`)"
+    return (
+        "no picture is shown: those of its evaluations are not to be found from here; publish it from the folder that "
+        "`close evaluate` ran in"
+    )
 
 
 def _gap(file: Path, width: Any) -> dict[str, Any]:
@@ -262,10 +307,11 @@ def publish(
     """Send a parcel to the hub, as one commit; files of an earlier one that are in it no more are removed.
 
     Args:
-        name: ORG/NAME there, made if need be. private: where it is made. revision: a branch, made if need be.
+        name: ORG/NAME there, made if need be. private: seen by its owners alone. revision: a branch, made if need be.
     Returns:
         The commit.
     Raises:
+        OutputExistsError: what lies there is no run, or is public and was to be private; nothing was changed.
         WeightsError: the hub refuses it, or can't be reached; nothing was changed there.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
@@ -275,7 +321,17 @@ def publish(
         api.create_repo(name, private=private or None, exist_ok=True)
         if revision is not None:
             api.create_branch(name, branch=revision, exist_ok=True)
+        if private and not api.model_info(name).private:
+            raise OutputExistsError(
+                f"{name} is public there, and --private is for one that is made: make it private on the hub first, or choose "
+                "another name"
+            )
         there = api.list_repo_files(name, revision=revision)
+        if RUN_FILE not in there and (other := [path for path in there if _is_ours(path) and path != "README.md"]):
+            raise OutputExistsError(
+                f"{name} holds {other[0]} and is no run, and what is published would take its place: choose another name, or "
+                "remove it on the hub first"
+            )
         gone = {path for path in there if _is_ours(path, f"{EXAMPLES}/*")} - parcel.files.keys()
         adds = [
             CommitOperationAdd(path, BytesIO(what) if isinstance(what, bytes) else str(what))

@@ -218,12 +218,21 @@ def _theirs() -> frozenset[str]:
     return frozenset(field.name for field in fields(Seq2SeqTrainingArguments))
 
 
-def _is_a(kind: Any, value: Any) -> bool:
-    try:
-        TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)).validate_python(value)
-    except ValidationError:
-        return False
-    return True
+def _read(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Settings of transformers', texts as what they mean ("1e-2", "false"), all else as it was given; and what is wrong."""
+    from transformers import Seq2SeqTrainingArguments
+
+    # fsdp is annotated as str, and documented as bool
+    kinds, found, wrong = get_type_hints(Seq2SeqTrainingArguments) | {"fsdp": bool | str}, dict[str, Any](), []
+    for key, value in given.items():
+        kind = TypeAdapter(kinds[key], config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
+        try:
+            read = kind.validate_python(value)
+        except ValidationError:
+            wrong.append(f"{key}: expected {_kind_name(kinds[key])}, not {value!r}")
+        else:
+            found[key] = read if isinstance(value, str) else value
+    return found, wrong
 
 
 def _kind_name(kind: Any) -> str:
@@ -288,16 +297,8 @@ class TrainingSection(BaseModel):
         }
         extra = {key: value for key, value in values.items() if key in known - set(cls.model_fields)}
         if extra and not keys_only(info):
-            from transformers import Seq2SeqTrainingArguments
-
-            kinds = get_type_hints(Seq2SeqTrainingArguments) | {
-                "fsdp": bool | str
-            }  # annotated as str, documented as bool
-            wrong += [
-                f"{key}: expected {_kind_name(kinds[key])}, not {value!r}"
-                for key, value in extra.items()
-                if not _is_a(kinds[key], value)
-            ]
+            extra, none = _read(extra)
+            wrong, values = wrong + none, values | extra
         wrong += [
             f"{key}: expected {least} at least, not {value!r}"
             for key, value in extra.items()

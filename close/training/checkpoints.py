@@ -83,8 +83,9 @@ def drop_broken(folder: Path) -> None:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Newest first."""
-    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    """Newest first; a folder of another name is somebody's own."""
+    steps = {path: path.name.partition("-")[2] for path in folder.glob("checkpoint-*")}
+    return sorted((path for path in steps if steps[path].isdecimal()), key=lambda path: int(steps[path]), reverse=True)
 
 
 def _best_of(checkpoint: Path) -> Path:

@@ -19,6 +19,7 @@ from close.model.lora import lora_targets
 from close.model.prefixes import build_prefix
 from close.runs.recipe import Recipe
 from close.tasks import Task, check_views, get_task
+from close.training.examples import targets_of
 from close.training.retrieving import check_retrieve
 from close.training.validation import ValidationRows, validation_rows
 
@@ -75,8 +76,8 @@ def check_work(
                 f"captions: multiple takes the other texts of an image as targets, and task {part.task!r} asks something of each "
                 "row that only its own target answers: leave it out"
             )
-        if part.captions == "multiple" and not _groups_of_several(rows):
-            raise DataError(f"{rows.path}: captions: multiple needs rows that share a 'group'; none do")
+        if part.captions == "multiple":
+            _tell_alone(rows)
     if fits and takes_groups(recipe.adapter) and (found := _groups_of_several(files[0])) < 2:
         raise DataError(
             f"{files[0].path}: {found} groups have two texts or more, and adapter {recipe.adapter!r} needs at least 2: rows of "
@@ -94,7 +95,7 @@ def tell_cut(recipe: Recipe, files: Sequence[RowFile], tokenizer: Any, kind: Lan
     for part, rows in zip(recipe.parts(), files, strict=True):
         task = get_task(part.task)
         looked = [rows[place] for place in evenly(len(rows), LOOKED)]
-        targets = [text for row in looked for text in task.targets(row)]
+        targets = [text for row in looked for text in targets_of(row, task, lowercase=recipe.lowercase)]
         contexts = [text for row in looked if (text := task.context(row))]
         for what, texts, ids, most, mend in (
             (
@@ -151,6 +152,21 @@ def _tell_other_tasks(task: Task, rows: RowFile) -> None:
     if other := [name for name in looked if name not in (None, task.name)]:
         share = f"{len(other)} of {len(looked)} rows"
         _log.warning("%s: %s say that they are for task %r, and are read for %r", rows.path, share, other[0], task.name)
+
+
+def _tell_alone(rows: RowFile) -> None:
+    """Warn of rows that no other shares its group with: `captions: multiple` learns nothing from them.
+
+    Raises:
+        DataError: all are.
+    """
+    sizes = Counter(row.group for row in rows)
+    alone = sizes.pop(None, 0) + sum(size == 1 for size in sizes.values())
+    if alone == len(rows):
+        raise DataError(f"{rows.path}: captions: multiple needs rows that share a 'group'; none do")
+    if alone:
+        share = f"{alone:,} of {len(rows):,} rows"
+        _log.warning("%s: captions: multiple leaves out %s, which share their 'group' with no other", rows.path, share)
 
 
 def _groups_of_several(rows: RowFile) -> int:

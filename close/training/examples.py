@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
-from close.data.rows import Modality, RowFile
+from close.data.rows import Modality, Row, RowFile
 from close.errors import DataError
 from close.model.configuration import Several
 from close.model.language_models.base import IGNORED, LanguageModelKind
@@ -22,7 +22,7 @@ from close.runs.row_vectors import embeddings_of
 from close.tasks import Task
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["Collator", "LengthSampler", "MixedDataset", "TextDataset"]
+__all__ = ["Collator", "LengthSampler", "MixedDataset", "TextDataset", "targets_of"]
 
 Captions = Literal["single", "multiple"]
 
@@ -37,6 +37,11 @@ class Found(Protocol):
         """A row's context with the words that were found; of its own words, those that an epoch keeps."""
 
 
+def targets_of(row: Row, task: Task, *, lowercase: bool) -> Sequence[str]:
+    """What is learnt of a row: the task's targets, or as the row has them."""
+    return task.targets(row) if lowercase else row.target or row.source
+
+
 class TextDataset(Dataset[dict[str, Any]]):
     """Examples to train on: every target of every row, or with `captions="multiple"` every other caption of the group.
 
@@ -48,7 +53,7 @@ class TextDataset(Dataset[dict[str, Any]]):
     Attributes:
         lengths: characters of each example's target.
     Raises:
-        DataError: a row lacks what the task needs; a group with one caption only, where "multiple" needs two.
+        DataError: a row lacks what the task needs; no two rows share a group, where "multiple" learns from those that do.
     """
 
     def __init__(
@@ -81,7 +86,7 @@ class TextDataset(Dataset[dict[str, Any]]):
         source, other = int(self.source_row[index]), int(self.target_row[index])
         row = self.rows[source]
         told = row if other == source else self.rows[other]
-        targets = self.task.targets(told) if self.lowercase else told.target or told.source
+        targets = targets_of(told, self.task, lowercase=self.lowercase)
         context, neighbours = self.task.context(row), None
         if self.found is not None:
             context = self.found.context(source, context, int(self.epoch))

@@ -40,6 +40,7 @@ from close.retrieval.content import WORD_FINDERS
 from close.runs.folder import CHECKPOINTS, begin_run, is_finished, plugins_of, save_run, started_run
 from close.runs.length import mean_length
 from close.runs.recipe import Recipe
+from close.runs.recipe_file import portable
 from close.runs.sections import LoraSection
 from close.runs.sources import sums_beside
 from close.tasks import TASKS, get_task
@@ -115,7 +116,8 @@ def _train(
         with arguments.main_process_first(local=False):
             if arguments.should_save:
                 facts: dict[str, Any] = {"encoder": data.tables[0].fingerprint, "data": data.sums, "beside": beside}
-                begin_run(folder, recipe, resume=resume, origin=origin.about if origin else None, **facts)
+                facts |= {"how": _how(arguments), "origin": origin.about if origin else None}
+                begin_run(folder, recipe, resume=resume, **facts)
                 if origin:
                     origin.keep(folder)
                 drop_broken(folder / CHECKPOINTS)
@@ -139,7 +141,8 @@ def _train(
     if trainer.is_world_process_zero():
         about = {"init_from": dict(origin.about)} if origin else {}
         about |= data.about | {"beside": [*beside.values()], "tune": recipe.tune, "steps": steps}
-        about |= trainer.best | {"plugins": _plugins(recipe, model)} | _about(arguments)
+        about |= trainer.best | portable({"plugins": _plugins(recipe, model)}, folder)
+        about |= _how(arguments) | {"device": str(arguments.device)}
         if embeds_memory and data.retrieving:
             data.retrieving.put_into(model.config, folder)
         save_run(folder, model, tokenizer, recipe, state=state, about=about, log=trainer.state.log_history)
@@ -351,6 +354,7 @@ def _with_lora(model: CloseModel, lora: LoraSection) -> Any:
         raise RecipeError(f"lora.target_modules {targets!r}: {error}") from error
 
 
-def _about(arguments: Seq2SeqTrainingArguments) -> dict[str, Any]:
+def _how(arguments: Seq2SeqTrainingArguments) -> dict[str, Any]:
+    """What beside the recipe decides the steps, and is the machine's."""
     precision = "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32"
-    return {"precision": precision, "device": str(arguments.device), "processes": arguments.world_size}
+    return {"precision": precision, "processes": arguments.world_size}

@@ -19,7 +19,7 @@ import close
 from close.encoders import load_encoder
 from close.errors import OutputExistsError, RecipeError
 from close.runs import onnx_runner
-from close.runs.export import _steps, export_onnx
+from close.runs.export import _settings, _steps, export_onnx
 from close.runs.recipe import Recipe
 from close.training.train import train
 
@@ -108,6 +108,9 @@ def test_pixels_are_the_encoders(zoo, tmp_path, name, size):
 def test_what_can_not_be_exported_is_told(zoo, run, tmp_path, told, refused, monkeypatch):
     with pytest.raises(RecipeError, match="only encoders of pictures"):
         _steps(SimpleNamespace(name="ears"))
+    for task, why in (("entailment", "one of 3 labels"), ("nlvr2", "2 pictures an item")):
+        with pytest.raises(RecipeError, match=why):
+            _settings(close.load(run).use_task(task))
     assert "--onnx" in refused("export", run, tmp_path / "out")
     monkeypatch.setattr("close.runs.export.find_spec", lambda name: None)
     assert "pip install 'close-toolkit[onnx]'" in told("export", run, tmp_path / "out", "--onnx")

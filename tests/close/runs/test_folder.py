@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from killing import killed
 
-from close.errors import OutputExistsError
+from close.errors import CloseError, DataError, OutputExistsError
 from close.io.jobs import exclusively
 from close.runs.folder import begin_run, is_finished
+from close.runs.inspection import describe
 
 
 def begin(folder: Path, recipe: Any, **options: bool) -> bool:
@@ -69,6 +70,24 @@ def test_begins_again_wherever_it_was_killed(recipe, tmp_path, monkeypatch, ther
     assert number > {None: 8, "another": 12, "unfinished": 11}[there]
 
 
+def test_goes_on_as_it_began(recipe, tmp_path):
+    """Of another number of processes, or another precision, steps would be others; a run of before did not say."""
+    given: dict[str, Any] = {"encoder": "e", "data": {"c.jsonl": "s"}, "resume": True}
+    begin_run(tmp_path, recipe(), **given)
+    for how in ({"precision": "bf16", "processes": 8}, {"precision": "fp32", "processes": 8}):
+        started = json.loads((tmp_path / "checkpoints" / "started.json").read_text())
+        (tmp_path / "checkpoints" / "started.json").write_text(json.dumps(started | {"how": how}))
+        begin_run(tmp_path, recipe(), **given, how=how)
+        begin_run(tmp_path, recipe(), **given)
+        other = {"precision": "fp32", "processes": 1}
+        with pytest.raises(OutputExistsError, match=r"began with .*processes 8 \(now 1\)") as told:
+            begin_run(tmp_path, recipe(), **given, how=other)
+        assert ("precision bf16 (now fp32)" in str(told.value)) is (how["precision"] == "bf16")
+    (tmp_path / "checkpoints" / "started.json").write_text(json.dumps({"recipe": recipe().dump(), "how": 3}))
+    with pytest.raises(DataError, match="damaged, how is 3"):
+        begin_run(tmp_path, recipe(), **given)
+
+
 def test_what_is_no_run_is_left_alone(recipe, tmp_path):
     for name in ("thesis.tex", ".notes.txt.12.tmp"):
         (tmp_path / name).touch()
@@ -76,6 +95,13 @@ def test_what_is_no_run_is_left_alone(recipe, tmp_path):
         with pytest.raises(OutputExistsError, match="is no run"):
             begin(tmp_path, recipe(), resume=resume, overwrite=overwrite)
     assert names(tmp_path) == {"thesis.tex", ".notes.txt.12.tmp"}
+
+
+@pytest.mark.parametrize("folder", [".", "/"])
+def test_what_is_nothing_is_told(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CloseError, match=f"encoder {folder}: none of config.json"):
+        describe(folder)
 
 
 def test_a_run_without_its_recipe_is_not_overwritten_unasked(recipe, tmp_path):

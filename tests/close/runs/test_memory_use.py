@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from torch.nn import functional as F
 
 from close.data.rows import RowFile
 from close.encoders import load_encoder
-from close.errors import CloseError
+from close.errors import CloseError, DataError, MissingError, RecipeError
 from close.runs.calibrate import calibrate
+from close.runs.card import Shown
 from close.runs.evaluate import evaluate
 from close.runs.merge import merge
 from close.runs.pipeline import CloseCaptioner, load
+from close.runs.publish import pack
 from close.runs.recipe import Recipe
 from close.serve.served import load_runs
 from close.study.selection import selection_score
@@ -248,6 +251,23 @@ def test_searched_in_another_encoder(make, zoo, shown, others, tmp_path):
     assert [line["text"] for line in lines] == wanted
 
 
+def test_what_the_other_encoder_can_not_read_is_told(make, zoo, shown):
+    captioner = load(make("captions", retrieve={"encoder": str(zoo("hf_clip_dir"))}))
+    search = captioner.memory.search()
+    read = search.image_batches
+
+    def gone(items: Any, size: int) -> Any:
+        for features, errors in read(items, size):
+            features[0] = float("nan")
+            yield features, errors | {0: DataError("gone.png: no such file")}
+
+    search.image_batches = gone
+    outputs = captioner(shown, num_beams=1)
+    assert [output.error for output in outputs] == ["gone.png: no such file"] + [None] * (len(shown) - 1)
+    with pytest.raises(DataError, match="a vector to search with is not finite"):
+        captioner.memory.finder(torch.full((1, search.embed_dim), float("nan")), "image")
+
+
 def test_merged_elsewhere_it_searches_and_is_as_sure(make, zoo, tmp_path):
     """In its other encoder, wherever that lies from there, and with its calibration."""
     run = make("vectors", retrieve={"encoder": str(zoo("hf_clip_dir")), "noise": None})
@@ -373,3 +393,40 @@ def test_served_with_another_memory(runs, shown, others):
     served = load_runs([runs["captions"]], device="cpu", memory=others)["run"].captioner
     queries = served.encoder.encode_image(shown)
     assert [output.text for output in served(shown, num_beams=1)] == by_hand(runs["captions"], others, queries)
+
+
+def test_a_memory_is_served_to_those_that_search_one(runs, train_small, others):
+    without = train_small(epochs=1, save_strategy="no")
+    two = load_runs([without.rename(without.with_name("none")), runs["captions"]], device="cpu", memory=others)
+    assert [bool(served.captioner.memory) for served in two.values()] == [False, True]
+    assert two["run"].captioner.memory.given == others
+    with pytest.raises(RecipeError, match="no run here searches a memory: none were trained without 'retrieve'"):
+        load_runs([without.with_name("none")], device="cpu", memory=others)
+
+
+def test_word_lists_of_ones_own_go_with_the_run(make, zoo, shown, tmp_path):
+    """Into it, onto the hub, and into what is merged; those of a run of before, which names them, too."""
+    lists = tmp_path / "lists" / "mine.toml"
+    lists.parent.mkdir()
+    lists.write_text('function = "a the"\nmodifiers = "red"\nadverb_endings = []\ninflections = []\n')
+    run, text = make("words", retrieve={"language": str(lists)}, tune="none"), lists.read_text()
+    config = json.loads((run / "config.json").read_text())
+    assert config["retrieve"]["language"] == "words.toml"
+    before = load(run)(shown, num_beams=1)
+    old = shutil.copytree(run, run.with_name("old"))
+    (old / "words.toml").unlink()
+    named = {**config["retrieve"], "language": os.path.relpath(lists, old)}
+    (old / "config.json").write_text(json.dumps(config | {"retrieve": named}))
+    for number, one in enumerate((run, old)):
+        parcel = pack(one, Shown("me/birds"))
+        what = parcel.files["words.toml"]
+        assert (what if isinstance(what, bytes) else what.read_bytes()).decode() == text
+        config_there = parcel.files["config.json"]
+        assert isinstance(config_there, bytes)
+        assert json.loads(config_there)["retrieve"]["language"] == "words.toml"
+        merge(one, tmp_path / f"{number}")
+    lists.unlink()
+    assert load(run)(shown, num_beams=1) == load(tmp_path / "0")(shown, num_beams=1) == before
+    assert load(tmp_path / "1")(shown, num_beams=1) == before
+    with pytest.raises(MissingError, match=r"mine\.toml: no such file, the word lists that .*old finds words by"):
+        pack(old, Shown("me/birds"))

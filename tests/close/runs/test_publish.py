@@ -15,11 +15,13 @@ import pytest
 import tiny
 from hub_server import hub
 from huggingface_hub import ModelCard
+from PIL import Image
 
 import close
+from close import plugins
 from close.errors import DataError, MismatchError, RecipeError
 from close.io.hub import RUN_FILES
-from close.runs.card import Shown
+from close.runs.card import Shown, model_card
 from close.runs.evaluate import evaluate
 from close.runs.publish import check_name, pack
 from close.training.train import train
@@ -109,16 +111,94 @@ def test_base_models_are_those_that_the_hub_has(run):
         assert list(_base_models(recipe)) == ["google-t5/t5-base", *([base] if base else [])]
 
 
-def test_a_calibration_goes_on_belonging_to_its_run(evaluated, tmp_path):
-    """A run of before said where its encoder lay: that goes, and the sum that ties the calibration to it is made anew."""
+@pytest.mark.parametrize(
+    ("changes", "about", "says", "not_so"),
+    [
+        (
+            {},
+            {"steps": 9},
+            ["- text-only-transfer", "takes the text tower's place", "learnt from text alone", "9 steps\n"],
+            [],
+        ),
+        (
+            {"train_on": "image", "adapter": "none"},
+            {},
+            ["across the gap: `none`", "learnt from images"],
+            ["text-only-transfer", "tower's place"],
+        ),
+        (
+            {"init_from": "/runs/first"},
+            {"init_from": {"run": "../first"}},
+            ["begun from the run `first`", "and from what the run that it began from had learnt"],
+            ["text-only-transfer", "text alone"],
+        ),
+        (
+            {},
+            {"steps": 9, "best": {"step": 3, "metric": "cider"}},
+            ["9 steps, of which it holds step 3, the best by cider"],
+            [],
+        ),
+    ],
+)
+def test_the_card_says_what_the_run_is(recipe, changes, about, says, not_so):
+    card = model_card(recipe(**changes), Path("/"), about)
+    assert [part for part in says if part not in card] == []
+    assert [part for part in not_so if part in card] == []
+
+
+def test_scores_are_of_what_the_run_says_by_itself(evaluated, tmp_path):
+    """Others are left out, and that is told; two files of one name are two."""
+    own = shutil.copytree(evaluated, tmp_path / "own")
+    known = json.loads((own / "evaluations" / "test set-image" / "scores.json").read_text())
+    otherwise = [
+        {"generation": known["generation"] | {"num_beams": 1}},
+        {"memory": "f" * 64},
+        {"decoding": known["decoding"] | {"how": "score"}},
+        {"unreadable": [{"id": "1", "reason": "cut off"}]},
+    ]
+    for number, one in enumerate([*otherwise, {"data": "/x/test set.txt", "data_sha256": "f" * 64, "task": "vqa"}]):
+        (own / "evaluations" / f"{number}").mkdir()
+        (own / "evaluations" / f"{number}" / "scores.json").write_text(json.dumps(known | one))
+    parcel = pack(own, Shown("me/birds"))
+    assert "4 of 6 evaluations are not on the card" in parcel.notes[-1]
+    names = {f"test set-caption-{known['data_sha256'][:8]}", "test set-vqa-ffffffff"}
+    assert {result.dataset_name for result in ModelCard(parcel.card).data.eval_results} == names
+    assert all(f"| {name} (12, image) |" in parcel.card for name in names)
+
+
+def test_pictures_say_nothing_besides_and_are_those_of_the_rows(evaluated, tmp_path, monkeypatch):
+    own = shutil.copytree(evaluated, tmp_path / "own")
+    file = own / "evaluations" / "test set-image" / "scores.json"
+    known = json.loads(file.read_text())
+    (one, *_) = known["examples"]["random"]
+    examples = known["examples"] | {"random": [one | {"image": "photo.jpg"}]}
+    file.write_text(json.dumps(known | {"data": "rows.jsonl", "examples": examples}))
+    for name, rows in (("there", Path(known["data"]).read_text()), ("elsewhere", '{"source": "a dog"}\n')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rows.jsonl").write_text(rows)
+        Image.new("RGB", (40, 30)).save(tmp_path / name / "photo.jpg", comment=b"patient 4711")
+    monkeypatch.chdir(tmp_path / "there")
+    made = pack(own, Shown("me/birds"), examples=1).files["examples/1.jpg"]
+    assert isinstance(made, bytes)
+    assert b"patient" not in made
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    parcel = pack(own, Shown("me/birds"), examples=1)
+    assert "examples/1.jpg" not in parcel.files
+    assert "publish it from the folder that `close evaluate` ran in" in parcel.notes[-1]
+
+
+def test_a_calibration_goes_on_belonging_to_its_run(evaluated, tmp_path, monkeypatch):
+    """A run of before said where encoder and plug-ins lay: that goes, and the sum that ties a calibration to it is made anew."""
+    monkeypatch.setitem(plugins._loaded, "/elsewhere/own.py", None)
     old = shutil.copytree(evaluated, tmp_path / "old")
-    about = json.loads((old / "run.json").read_text()) | {"encoder": "/home/me/clip"}
+    where = {"encoder": "/home/me/clip", "plugins": ["/home/me/own.py"]}
+    about = json.loads((old / "run.json").read_text()) | where
     (old / "run.json").write_text(json.dumps(about))
     (old / "calibration").mkdir()
     tied = hashlib.sha256((old / "run.json").read_bytes()).hexdigest()
     (old / "calibration" / "caption.json").write_text(json.dumps({"data": "/home/me/val.jsonl", "run_sha256": tied}))
     texts = _texts(pack(old, Shown("me/birds")))
-    assert json.loads(texts["run.json"])["encoder"] == "clip"
+    assert {key: json.loads(texts["run.json"])[key] for key in where} == {"encoder": "clip", "plugins": ["own.py"]}
     calibrated = json.loads(texts["calibration/caption.json"])
     assert calibrated == {"data": "val.jsonl", "run_sha256": hashlib.sha256(texts["run.json"].encode()).hexdigest()}
 
@@ -179,6 +259,11 @@ print("FOLDER", run_folder("me/birds@small"))
 for name in ("me/gone", "me/birds@gone", "me/model"):
     try: run_folder(name)
     except CloseError as error: print("TOLD", error)
+from close.runs.card import Shown
+from close.runs.publish import pack, publish
+for name, private in (("me/model", False), ("me/open", True)):
+    try: publish(run, name, pack(run, Shown(name)), private=private)
+    except CloseError as error: print("REFUSED", error)
 """
 
 
@@ -189,6 +274,7 @@ def test_there_and_back(evaluated, tmp_path, cli, pictures, tiny_encoder):
     assert "examples/" not in dry.out  # pictures become public where that is asked for
     with hub() as server:
         server.repositories["me/model"] = type(server).new({"config.json": b"{}"})
+        server.repositories["me/open"] = type(server).new({"README.md": b"to come"})
         place = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path), "HF_TOKEN": "hf_x", "HF_HUB_OFFLINE": "0"}
         ran = subprocess.run(
             [sys.executable, "-c", _TWICE, str(evaluated)],
@@ -209,6 +295,11 @@ def test_there_and_back(evaluated, tmp_path, cli, pictures, tiny_encoder):
         "examples/1.jpg",
         "examples/2.jpg",
     }
+    another, public = (line for line in ran.stdout.splitlines() if line.startswith("REFUSED"))
+    assert "me/model holds config.json and is no run" in another
+    assert "me/open is public there" in public
+    for name in ("me/model", "me/open"):
+        assert server.repositories[name].branches == {"main": "1" * 40}
     gone, revision, model = (line for line in ran.stdout.splitlines() if line.startswith("TOLD"))
     assert "no model of that name" in gone
     assert "no revision 'gone'" in revision

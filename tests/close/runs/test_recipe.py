@@ -122,6 +122,8 @@ def test_overrides(load):
         (DATA + "training: {gradient_accumulation_steps: 2.5}", ["gradient_accumulation_steps: expected int, not 2.5"]),
         (DATA + "training: {max_steps: -5}", ["training: max_steps: expected 1 at least, not -5"]),
         (DATA + "training: {max_steps: 0}", ["max_steps: expected 1 at least, not 0"]),
+        (DATA + "training: {weight_decay: -1e-2}", ["weight_decay: expected 0 at least, not -0.01"]),
+        (DATA + "training: {bf16_full_eval: maybe}", ["bf16_full_eval: expected bool, not 'maybe'"]),
         (
             DATA + "training: {warmup_steps: -1, weight_decay: -0.1}",
             ["warmup_steps: expected 0", "weight_decay: expected 0"],
@@ -191,6 +193,25 @@ def test_the_word_no_is_a_strategy(load):
     text = "data: {train: c.txt}\ntraining: {save_strategy: no}\n"
     training = load(text, "training.eval_strategy=no").dump()["training"]
     assert (training["save_strategy"], training["eval_strategy"]) == ("no", "no")
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("weight_decay: 1e-2", 0.01),
+        ('gradient_checkpointing: "false"', False),
+        ("save_only_model: f", False),
+        ('max_steps: "12"', 12),
+        ("lr_scheduler_type: cosine", "cosine"),
+        ("warmup_steps: 100", 100),
+        ("logging_steps: 5.0", 5.0),
+        ("eval_strategy: 'no'", "no"),
+    ],
+)
+def test_settings_are_what_they_mean_and_numbers_stay_as_they_are(load, given, read):
+    """Runs of a sweep are named by what their recipes say: 100 is not 100.0 there."""
+    (found,) = (load(DATA + f"training: {{{given}}}").training.model_extra or {}).values()
+    assert (found, type(found)) == (read, type(read))
 
 
 def test_files_that_are_no_recipe(tmp_path):

@@ -19,7 +19,7 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch.nn import functional as F
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, Seq2SeqTrainingArguments
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 import close
@@ -40,6 +40,7 @@ from close.io.record import code_sums
 from close.model.modeling import CloseModel
 from close.runs.recipe import Recipe, load_recipe
 from close.tasks import get_task
+from close.training.arguments import training_arguments
 from close.training.checkpoints import Manifests, latest_checkpoint
 from close.training.examples import Collator, TextDataset
 from close.training.train import train

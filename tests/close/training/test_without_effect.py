@@ -10,9 +10,11 @@ import tiny
 import yaml
 
 from close.adapters import fit_adapter
+from close.data.rows import RowFile
 from close.encoders import load_encoder
 from close.errors import DataError, MismatchError, OutputExistsError, RecipeError
 from close.runs.recipe import Recipe
+from close.training.checks import check_work
 from close.training.train import train
 from close.vectors.table import EmbeddingTable
 
@@ -43,6 +45,25 @@ def test_others_of_an_image_do_not_answer_its_questions(recipe, tmp_path):
     data = tiny.write_jsonl(tmp_path / "q.jsonl", questions())
     with pytest.raises(RecipeError, match="'vqa' asks something of each row that only its own target answers"):
         train(recipe(task="vqa", captions="multiple", data={"train": str(data)}), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("own", "told"), [(10, "leaves out 10 of 22 rows"), (0, None), (12, "needs rows that share a 'group'")]
+)
+def test_rows_alone_in_their_group_are_told(recipe, tmp_path, caplog, own, told):
+    """A row of two sources is one caption that has no other, too."""
+    grouped = questions(12) if own < 12 else []
+    rows = [*grouped, *({"source": [f"one {i}", f"two {i}"], "group": f"own{i}"} for i in range(own))]
+    made = recipe(
+        {"max_steps": 1}, data={"train": str(tiny.write_jsonl(tmp_path / "c.jsonl", rows))}, captions="multiple"
+    )
+    files = [RowFile(part.train) for part in made.parts()]
+    if grouped:
+        check_work(made, files)
+        assert told in caplog.text if told else "leaves out" not in caplog.text
+    else:
+        with pytest.raises(DataError, match=told):
+            check_work(made, files)
 
 
 def test_each_task_of_a_list_says_its_own_captions(recipe, captions):
@@ -231,7 +252,7 @@ def test_looking_changes_nothing(recipe, captions, tmp_path):
     assert weights("kept", {"save_strategy": "steps", "save_steps": 1, "logging_steps": 2}, {}) == own
 
 
-def test_texts_that_are_cut_are_told_and_may_be_longer(recipe, tmp_path, caplog):
+def test_texts_that_are_cut_are_told_and_may_be_longer(recipe, zoo, tmp_path, caplog):
     rows = [row | {"source": f"{row['source']} and " * 12} for row in tiny.caption_rows(12)]
     data = {"train": str(tiny.write_jsonl(tmp_path / "long.jsonl", rows))}
     short = train(recipe({"max_steps": 1}, data=data), tmp_path / "short")
@@ -243,6 +264,13 @@ def test_texts_that_are_cut_are_told_and_may_be_longer(recipe, tmp_path, caplog)
     assert "are cut" not in caplog.text
     for run, most in ((short, 32), (long, 400)):
         assert json.loads((run / "generation_config.json").read_text())["max_new_tokens"] == most
+    caplog.clear()
+    capitals = [row | {"source": "A DOG " * 20} for row in rows]  # no piece of the tokenizer's, in capitals
+    data = {"train": str(tiny.write_jsonl(tmp_path / "capitals.jsonl", capitals))}
+    pieces = {"language_model": str(zoo("t5_pieces_dir")), "max_new_tokens": 60}
+    for lowercase in (True, False):
+        train(recipe({"max_steps": 1}, data=data, lowercase=lowercase, **pieces), tmp_path / f"{lowercase}")
+        assert ("are cut" in caplog.text) is not lowercase
     asked = [row | {"context": "what is it " * 300, "target": "a dog"} for row in rows]
     data = {"train": str(tiny.write_jsonl(tmp_path / "asked.jsonl", asked))}
     train(recipe({"max_steps": 1}, data=data, task="vqa"), tmp_path / "asked")
