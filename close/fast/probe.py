@@ -48,7 +48,7 @@ def _probed(path: str) -> str:
         torch.autocast("cpu", enabled=False),
         torch.random.fork_rng(devices=[]),
     ):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # the CPU's alone: `torch.manual_seed` moves every device's
         try:
             return _PROBES[path]()
         except Exception as error:  # whatever another version raises: the plain path is there

@@ -17,25 +17,37 @@ from close.model.sets import Sets
 
 __all__ = ["LabelTree", "label_scores"]
 
+_LABEL = -1
+"""What a node of a tree has, where it ends a label, beside the tokens that may follow."""
+
 
 class LabelTree:
     """Keeps generation inside a set of texts, through generate's own `prefix_allowed_tokens_fn` (as OFA's trie does).
 
     Args:
         tokenizer: the language model's. labels: the texts that may come out. kind: the model's.
+        lowercase: the model has learnt its texts in lower case, and reads labels so.
     Raises:
         RecipeError: no labels, or two that the tokenizer can't tell apart.
     """
 
-    def __init__(self, tokenizer: Any, labels: Sequence[str], kind: LanguageModelKind | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        labels: Sequence[str],
+        kind: LanguageModelKind | None = None,
+        *,
+        lowercase: bool = False,
+    ) -> None:
         kind = kind or EncoderDecoder()
-        self.sequences = _token_ids(kind, tokenizer, labels)
+        self.sequences = _token_ids(kind, tokenizer, labels, lowercase=lowercase)
         self.given = kind.given
         self.root: dict[int, Any] = {}
-        for ids in self.sequences:
+        for label, ids in zip(labels, self.sequences, strict=True):
             node = self.root
             for token in ids:
                 node = node.setdefault(token, {})
+            node[_LABEL] = label
         self.end = [kind.end(tokenizer)]
 
     @property
@@ -50,13 +62,24 @@ class LabelTree:
             if token not in node:
                 return self.end
             node = node[token]
-        return list(node) or self.end
+        return [token for token in node if token != _LABEL] or self.end
+
+    def label(self, generated: Sequence[int]) -> str | None:
+        """The label that generated ids say, as it was given; None where they say none, cut by fewer new tokens than it has."""
+        node = self.root
+        for token in generated[self.given :]:
+            if token not in node:
+                break
+            node = node[token]
+        return node.get(_LABEL)
 
 
-def _token_ids(kind: LanguageModelKind, tokenizer: Any, labels: Sequence[str]) -> list[list[int]]:
+def _token_ids(
+    kind: LanguageModelKind, tokenizer: Any, labels: Sequence[str], *, lowercase: bool = False
+) -> list[list[int]]:
     if not labels:
         raise RecipeError("a closed set of answers needs at least one label")
-    sequences = kind.targets(tokenizer, labels)
+    sequences = kind.targets(tokenizer, [label.lower() for label in labels] if lowercase else labels)
     seen: dict[tuple[int, ...], str] = {}
     for label, ids in zip(labels, sequences, strict=True):
         other = seen.setdefault(tuple(ids), label)
@@ -76,6 +99,7 @@ def label_scores(
     normalise: bool = False,
     batch_size: int = 512,
     context: Mapping[str, Tensor] | None = None,
+    lowercase: bool = False,
 ) -> Tensor:
     """Log-likelihood of every label for every row; the softmax over labels gives probabilities.
 
@@ -84,15 +108,18 @@ def label_scores(
     Args:
         embeds: (B, D) unit rows, or items of several vectors. context: `context_ids` and `context_mask`, (B, L).
         normalise: divide by the label's length in tokens.
-        batch_size: labels behind prompts at a time.
+        batch_size: labels behind prompts at a time. lowercase: see `LabelTree`.
     Returns:
         (B, number of labels) float32: summed log-probabilities of the label's tokens, its end token included.
+    Raises:
+        RecipeError: no labels, two that the tokenizer can't tell apart, or one that the language model has no places for.
     """
-    sequences = _token_ids(model.kind, tokenizer, labels)
+    sequences = _token_ids(model.kind, tokenizer, labels, lowercase=lowercase)
     device = model.device
     targets = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in sequences], True, IGNORED).to(device)
     items = Sets.of(embeds)
     prompt = model.prompt(items.embeds, modality, **items.inputs, **(context or {}))
+    model.check_places(prompt[0].shape[1], targets.shape[1], "tokens of the longest label:")
     logits_behind = model.kind.behind(model.language_model, *prompt)
     rows = torch.arange(len(embeds), device=device).repeat_interleave(len(labels))
     columns = torch.arange(len(labels), device=device).repeat(len(embeds))

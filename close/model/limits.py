@@ -9,7 +9,10 @@ from typing import Any
 from close.errors import WeightsError
 from close.io.plain import read_plain
 
-__all__ = ["check_config", "check_generation"]
+__all__ = ["NOT_CHOSEN", "SETTINGS", "check_config", "check_generation"]
+
+NOT_CHOSEN = -1.0e6
+"""Below it lies what a search was not allowed to choose, and has for want of anything else."""
 
 SETTINGS = {"max_new_tokens": 4096, "max_length": 4096, "min_length": 4096, "min_new_tokens": 4096, "num_beams": 100}
 """The largest value of settings that cost time or memory."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +27,7 @@ def lora_targets(language_model: nn.Module, given: str | list[str] | None) -> st
         given: such an expression, or the ends of their names; without it what PEFT's table says of the model's architecture, or
             the queries and values by their usual names.
     Raises:
-        RecipeError: there are no such layers, or they are no linear ones.
+        RecipeError: there are no such layers, they are no linear ones, or another layer has the same weights.
     """
     layers = {f"language_model.{name}": layer for name, layer in language_model.named_modules()}
     if given is None:
@@ -50,6 +51,12 @@ def lora_targets(language_model: nn.Module, given: str | list[str] | None) -> st
         raise RecipeError(
             f"lora.target_modules {given!r}: {other} is a {type(layers[other]).__name__}, not a linear layer"
         )
+    for name, other in itertools.product(matching, layers):
+        if name != other and layers[name].weight is getattr(layers[other], "weight", None):
+            raise RecipeError(
+                f"lora.target_modules {given!r}: {name} has the weights of {other}, which would change with it when what was "
+                "learnt is put in; leave it out"
+            )
     return pattern
 
 

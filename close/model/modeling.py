@@ -32,12 +32,23 @@ from close.io.tensors import check_shapes, stored_shapes
 from close.model.configuration import CloseConfig
 from close.model.language_models.base import IGNORED
 from close.model.language_models.kinds import language_model_kind
-from close.model.limits import check_config, check_generation
+from close.model.limits import NOT_CHOSEN, check_config, check_generation
 from close.model.parts import is_partial, load_parts, parts_of
 from close.model.prefixes import Prefix, build_prefix, prefix_tokens
 from close.model.sets import SET_INPUTS, Sets, adapted_sets, check_sets
 
 __all__ = ["CloseModel"]
+
+RESCORING = (
+    "repetition_penalty",
+    "sequence_bias",
+    "exponential_decay_length_penalty",
+    "guidance_scale",
+    "watermarking_config",
+    "renormalize_logits",
+    "logits_processor",
+)
+"""Settings that make something else of log-probabilities than the model does; others leave tokens out, or are sure of a forced one."""
 
 
 class CloseModel(PreTrainedModel, GenerationMixin):
@@ -300,18 +311,20 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         modality: Modality = "image",
         context_ids: Tensor | None = None,
         context_mask: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
         """`generate`, and the (B,) scores of what it finds: mean log-probability of the tokens, whatever ranks or draws them."""
         sets = _sets(kwargs)
         prompt, mask = self.prompt(embeds, modality, context_ids, context_mask, **sets)
-        config, _, search = self._search(None, kwargs, prompt.shape[1])
+        config, others, search = self._search(generation_config, kwargs, prompt.shape[1])
         if search:
             return self._mean(*find_texts(self.language_model, prompt, mask, search), config)
-        drawn = config.do_sample or (config.num_beams or 1) == 1
-        kwargs |= {"return_dict_in_generate": True, "output_logits" if drawn else "output_scores": True}
-        output = self.generate(embeds, modality, context_ids, context_mask, **sets, **kwargs)
-        if not drawn:
+        searched = not config.do_sample and (config.num_beams or 1) > 1
+        by_logits = not searched or any(getattr(config, key, others.get(key)) is not None for key in RESCORING)
+        kwargs |= {"return_dict_in_generate": True, "output_scores": searched, "output_logits": by_logits}
+        output = self.generate(embeds, modality, context_ids, context_mask, generation_config, **sets, **kwargs)
+        if not by_logits:
             return self._mean(output.sequences, output.sequences_scores, config)
         # of the logits themselves: what a temperature or a tree of answers made of them is how texts are drawn, not how likely
         beams = getattr(output, "beam_indices", None)
@@ -319,7 +332,9 @@ class CloseModel(PreTrainedModel, GenerationMixin):
             output.sequences, output.logits, beams, normalize_logits=True
         )
         chosen = _chosen(output.sequences[:, self.kind.given :], config)[:, : steps.shape[1]]
-        return output.sequences, (steps * chosen).nan_to_num(neginf=0.0).sum(1) / chosen.sum(1).clamp(min=1)
+        scores = (steps * chosen).nan_to_num(neginf=0.0).sum(1) / chosen.sum(1).clamp(min=1)
+        ranks = output.sequences_scores if searched else scores
+        return output.sequences, torch.where(ranks > NOT_CHOSEN, scores, ranks)
 
     def _mean(self, ids: Tensor, scores: Tensor, config: GenerationConfig) -> tuple[Tensor, Tensor]:
         """Ids, and mean log-probabilities from the sums over length ** length_penalty that beams rank by."""
@@ -334,14 +349,26 @@ class CloseModel(PreTrainedModel, GenerationMixin):
     ) -> tuple[GenerationConfig, dict[str, Any], Search | None]:
         """The settings of a call, what is none, and the search that `close.fast.search` can do; None where transformers must."""
         merged = copy.deepcopy(config or self.generation_config)
+        if config is not None:  # a chat's end is the run's, and not the language model's
+            ends = ("eos_token_id", "pad_token_id")
+            merged.update(**{key: getattr(self.generation_config, key) for key in ends if getattr(config, key) is None})
         rest = merged.update(**kwargs)
-        places, whole = self.kind.positions(self.config.language_model, merged.max_new_tokens or 0)
-        if length > places:
-            raise RecipeError(
-                f"max_new_tokens is {merged.max_new_tokens} behind a prompt of {length} tokens, "
-                f"and the language model has {whole} places"
-            )
+        self.check_places(length, merged.max_new_tokens or 0, "max_new_tokens is")
         return merged, rest, None if rest else planned(self.language_model, merged, length)
+
+    def check_places(self, prompt: int, answer: int, what: str) -> None:
+        """Refuse an answer of so many tokens behind a prompt of so many, where the language model has no places for both.
+
+        Args:
+            what: begins the message, in front of the answer's number.
+        Raises:
+            RecipeError: it has not.
+        """
+        places, whole = self.kind.positions(self.config.language_model, answer)
+        if prompt > places:
+            raise RecipeError(
+                f"{what} {answer} behind a prompt of {prompt} tokens, and the language model has {whole} places"
+            )
 
 
 def _sets(kwargs: dict[str, Any]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from close.data.rows import Modality, RowFile
 from close.encoders import ContrastiveEncoder, load_encoder
-from close.errors import MismatchError, MissingError, RecipeError, shown
+from close.errors import DataError, MismatchError, MissingError, RecipeError, shown
 from close.io.places import place_of
 from close.retrieval.content import common_words, word_finder
 from close.retrieval.memory import Memory, memory_place, memory_rows
@@ -77,6 +77,8 @@ class Finder:
         x = queries.detach().float().cpu()
         most = self.retrieval.most
         places, cosines = nearest(x, self.memory.search.vectors, most + SPARE * (modality == "text"))
+        if (places < 0).any():
+            raise DataError(f"memory {self.memory.path} can't be searched: a vector to search with is not finite")
         if modality == "text":
             order = np.argsort(cosines > SAME, axis=1, kind="stable")[
                 :, :most

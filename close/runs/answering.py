@@ -323,8 +323,9 @@ class Answerer:
             if isinstance(error, CloseError) or not _is_about_settings(error):
                 raise
             if unused := re.search(r"`model_kwargs` are not used by the model: \['(\w+)'", str(error)):
-                known = {*_SETTINGS, *self.model.generation_config.to_dict()} - {unused[1]}  # which some other call takes
-                raise unknown_name("setting", unused[1], sorted(known)) from None
+                known = [*_SETTINGS, *self.model.generation_config.to_dict()]
+                others = [name for name in known if name != unused[1]]  # which another call takes
+                raise unknown_name("setting", unused[1], others) from None
             raise RecipeError(f"generation settings: {reason(error)}") from None
         end = generation.get("eos_token_id", self.model.generation_config.eos_token_id)
         return list(zip(self._texts(ids.tolist(), end, tree), scores.tolist(), strict=True))

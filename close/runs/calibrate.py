@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from close.data.rows import Row, RowFile
@@ -34,7 +33,7 @@ from close.io.files import write_json
 from close.io.hub import own_folder
 from close.io.versions import versions
 from close.registry import unknown_name
-from close.runs.candidates import check_candidates
+from close.runs.candidates import check_candidates, closed_set
 from close.runs.confidence import confidence_file, run_sum, settings_of
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
 from close.runs.predict import Decoding, Told, task_of, tell
@@ -57,6 +56,7 @@ def calibrate(
     task: str | None = None,
     decode: Decode | None = None,
     normalise: bool = False,
+    labels: Sequence[str] | None = None,
     seed: int = 0,
     batch_size: int = 64,
     tokenizer: str = "auto",
@@ -76,8 +76,8 @@ def calibrate(
             both for captions and likelihood for answers.
         metric: the score that says how right a row is; without it, the truth of its claims where rows hold facts (the mini
             world), else the task's own. at_least: a row is right from this score on; without it, 75 is three quarters right.
-        task: of several, which. decode, normalise, generation: as of `CloseCaptioner.answer`; confidence is known for these
-            settings only. seed: of the split, and of samples.
+        task: of several, which. decode, normalise, labels, generation: as of `CloseCaptioner.answer`; confidence is known for
+            these settings only. seed: of the split, and of samples.
         memory: texts to search in place of those that the run was trained with; confidence is known for this one only.
     Returns:
         What is saved in `RUN/calibration/TASK.json`: the map, on what it was learnt, and how it does on the rows it has not seen.
@@ -90,9 +90,9 @@ def calibrate(
     kind = captioner.use_task(task or task_of(rows, captioner)).task
     by, key = _chosen(rows, kind, by, metric, at_least)
     captioner.without_confidence()
-    torch.manual_seed(seed)
-    wanted = {"cosine": by != "likelihood" or kind.metric == "caption", **generation}
-    told = tell(captioner, rows, "image", None, None, batch_size, Decoding(decode, normalise), wanted)
+    decoding = Decoding(decode, normalise, None if labels is None else tuple(closed_set(labels)))
+    wanted = {"cosine": by != "likelihood" or kind.metric == "caption", "seed": seed, **generation}
+    told = tell(captioner, rows, "image", None, None, batch_size, decoding, wanted)
     if len(told.seen) < LEAST:
         raise _too_few(data, len(told.seen))
     right, learn = _right(captioner, told, key, at_least, tokenizer), _half(told.seen, seed)
@@ -101,7 +101,7 @@ def calibrate(
         "right": {"score": key, "at_least": at_least},
         "rows": {"learnt_on": int(learn.sum()), "measured_on": int((~learn).sum())},
         "run_sha256": run_sum(run),
-        "settings": _settings(captioner, decode, normalise, generation),
+        "settings": _settings(captioner, decoding, generation),
         **_measured(by, _signals(told.answers, cosines=wanted["cosine"]), right, learn),
     }
     _save(found | {"versions": versions()}, confidence_file(run, kind.name))
@@ -125,14 +125,12 @@ def _signals(answers: Sequence[Answer], *, cosines: bool) -> tuple[Array, Array 
     return likelihood, cosine if cosines else None
 
 
-def _settings(captioner: Any, decode: Decode | None, normalise: bool, generation: dict[str, Any]) -> dict[str, Any]:
-    others = {key: value for key, value in generation.items() if key not in ("n", "rerank", "labels")}
-    asked = {key: generation.get(key) for key in ("rerank", "labels")}
-    asked["n"] = check_candidates(generation.get("n"), asked["rerank"], others)
-    how = decode or ("tree" if captioner.task.labels or asked["labels"] else "free")
-    config = captioner.model.generation_config
-    settings = settings_of(config, how, modality="image", normalise=normalise, generation=others, **asked)
-    return settings | captioner.memory.setting
+def _settings(captioner: CloseCaptioner, decoding: Decoding, generation: dict[str, Any]) -> dict[str, Any]:
+    others = {key: value for key, value in generation.items() if key not in ("n", "rerank")}
+    rerank, config = generation.get("rerank"), captioner.model.generation_config
+    asked: dict[str, Any] = {"n": check_candidates(generation.get("n"), rerank, others), "rerank": rerank}
+    asked |= {"labels": decoding.labels, "normalise": decoding.normalise, "modality": "image"}
+    return settings_of(config, decoding.way(captioner.task), generation=others, **asked) | captioner.memory.setting
 
 
 def _chosen(

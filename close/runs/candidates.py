@@ -11,7 +11,7 @@ from torch import Tensor
 
 from close.encoders import ContrastiveEncoder
 from close.errors import RecipeError, shown
-from close.model.limits import SETTINGS
+from close.model.limits import NOT_CHOSEN, SETTINGS
 from close.registry import unknown_name
 from close.runs.outputs import Candidate
 
@@ -35,8 +35,6 @@ DRAWS = 4
 """How often samples are drawn at most for an item that has too few distinct ones."""
 DRAWING = ("temperature", "top_p", "top_k", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 """Settings that say how a text is drawn."""
-CHOSEN = -1.0e6
-"""Below it lies what a search was not allowed to choose, and has for want of anything else."""
 
 
 def check_candidates(n: int | None, rerank: Rerank | None, generation: dict[str, Any]) -> int | None:
@@ -86,10 +84,12 @@ def check_search(config: Any, generation: Mapping[str, Any], n: int) -> None:
     Args:
         config: the run's generation settings. generation: those that were given. n: candidates that are asked for.
     Raises:
-        RecipeError: there is one; it is named.
+        RecipeError: there is one; it is named. Or settings come in an object, which says nothing of those that it leaves to the run.
     """
-    given, whole = [key for key, value in generation.items() if value is not None], generation.get("generation_config")
-    samples, beams = search_width(whole if hasattr(whole, "do_sample") else config, generation, n)
+    given = [key for key, value in generation.items() if value is not None]
+    if "generation_config" in given:
+        raise RecipeError("give settings of generation by their names (num_beams=4, …), not in a generation_config")
+    samples, beams = search_width(config, generation, n)
     if not samples and (lonely := [key for key in given if key in DRAWING]):
         raise RecipeError(
             f"{lonely[0]} says how a text is drawn, and it is searched for: draw (--sample, in Python do_sample=True), or leave "
@@ -127,7 +127,7 @@ def distinct(
     for _ in range(DRAWS if again else 1):
         for row, several in zip(lacking, find(lacking), strict=True):
             for text, score in several:
-                if not found[row] or score > max(CHOSEN, found[row].get(text, CHOSEN)):
+                if not found[row] or score > max(NOT_CHOSEN, found[row].get(text, NOT_CHOSEN)):
                     found[row][text] = score
         lacking = [row for row in lacking if len(found[row]) < n]
         if not lacking:

@@ -77,7 +77,7 @@ def evaluate(
             nothing was said.
         memory: texts to search in place of the run's own. folder: where predictions and scores go; without it
             `RUN/evaluations/DATA-MODALITY[-DECODE]` (`evaluation_folder`); of a run of the hub, `evaluations/ORG/NAME/…`.
-        generation: overrides of the run's generation settings.
+        generation: overrides of the run's generation settings; and `seed`, of what is drawn, 0 without it.
     Returns:
         What `scores.json` says: scores (0–100) with intervals, settings, data hashes, seeds, versions.
     Raises:

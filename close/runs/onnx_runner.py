@@ -49,10 +49,11 @@ class Captioner:
                 logits = self._run("decoder", hidden=prompt, ids=np.array([said], dtype=np.int64))
             else:
                 logits = self._run("decoder", prompt=np.concatenate([prompt, self._embed(said)], axis=1))
-            said.append(says["first"] if step == 0 and says["first"] is not None else int(logits[0].argmax()))
-            if said[-1] in says["end"]:
+            token = says["first"] if step == 0 and says["first"] is not None else int(logits[0].argmax())
+            if token in says["end"]:
                 break
-        return str(self.tokenizer.decode(said, skip_special_tokens=True)).strip()
+            said.append(token)
+        return str(self.tokenizer.decode(said[len(says["start"]) :], skip_special_tokens=True)).strip()
 
     def pixels(self, picture: Any) -> Any:
         """(1, 3, H, W) float32, as the encoder's own library makes them."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from close.data.rows import Modality, Row, RowFile
@@ -49,10 +50,14 @@ class Decoding:
     normalise: bool = False
     labels: tuple[str, ...] | None = None
 
+    def way(self, task: Task) -> Decode:
+        """How they are found."""
+        return self.how or ("tree" if task.labels or self.labels else "free")
+
     def describe(self, task: Task, answers: Any) -> dict[str, Any]:
         """For the record of an evaluation; `answers` as it was given."""
         return {
-            "how": self.how or ("tree" if task.labels or self.labels else "free"),
+            "how": self.way(task),
             "normalise": self.normalise,
             "answers": str(answers) if isinstance(answers, (str, Path)) else None,
             "labels": len(self.labels or task.labels),
@@ -96,7 +101,11 @@ def tell(
     decoding: Decoding,
     generation: Mapping[str, Any],
 ) -> Told:
-    """Find the examples of a file and what the model says of them."""
+    """Find the examples of a file and what the model says of them.
+
+    Args:
+        generation: of the run's settings, other ones; and `seed`, of what is drawn: 0 without it.
+    """
     if modality not in ("image", "text"):
         raise RecipeError(f"modality is 'image' or 'text', not {modality!r}")
     task = captioner.task
@@ -108,7 +117,9 @@ def tell(
     several, other = captioner.model.config.several, captioner.memory.search
     vectors = _vectors_of(task, rows, seen, table, several)
     search = _vectors_of(task, rows, seen, _table(other(), rows, modality, missing), "mean") if other else None
-    answers = predict(captioner, seen, vectors, modality, batch_size, decoding, search, **generation)
+    settings = dict(generation)
+    torch.manual_seed(settings.pop("seed", 0))
+    answers = predict(captioner, seen, vectors, modality, batch_size, decoding, search, **settings)
     notes = {"rows": about_images(len(rows), len(merged))} if len(merged) < len(rows) else {}
     return Told(examples, seen, answers, table, notes)
 
@@ -207,7 +218,7 @@ def decoding_of(
     if answers is not None and decode == "free":
         raise RecipeError("decoding 'free' takes no closed set of answers; leave them out, or decode by tree or score")
     if isinstance(answers, (str, Path)):
-        return Decoding(decode, normalise, tuple(answer_vocabulary(answers, task, top)))
+        return Decoding(decode, normalise, tuple(answer_vocabulary(answers, task, top, lowercase=captioner.lowercase)))
     if answers is not None and top is not None:
         raise RecipeError("the number of answers is of a file's; of answers that are given as a list, give so many")
     if answers is not None:

@@ -24,7 +24,8 @@ class ItemVectors:
 
     Args:
         table: that holds them. places: of each row, where they are among the table's distinct vectors.
-        several: of more than one, "mean" is the unit mean of the raw vectors (the paper's VQA), "set" all of them.
+        several: of more than one, "mean" is the unit mean of the raw vectors (the paper's VQA), "set" all of them, whose own mean
+            is that of the unit ones (`Sets.main`): a set has no raw ones in use.
     Attributes:
         most: the most vectors that a row gives.
     """
@@ -65,7 +66,7 @@ class ItemVectors:
         return vectors
 
     def _mean(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        mean = self.table.raw(places).mean(axis=0)
+        mean = (self.table.vectors[places] if self.several == "set" else self.table.raw(places)).mean(axis=0)
         unit: NDArray[np.float32] = mean / np.linalg.norm(mean)
         return unit
 

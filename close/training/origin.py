@@ -131,7 +131,8 @@ def _config(folder: Path) -> CloseConfig:
 def _differences(recipe: Recipe, config: CloseConfig, known: Recipe) -> list[str]:
     """What the recipe says otherwise than a run; whose encoder it is shows when that is loaded."""
     given, wrong = recipe.model_fields_set, []
-    if "prefix" in given and recipe.prefix != config.prefix:
+    alike = (config.prefix, known.prefix)  # `scale: embeddings` is a number in the one
+    if "prefix" in given and recipe.prefix not in alike:
         wrong.append(f"prefix is {config.prefix} there, and {recipe.prefix} here")
     ours, theirs = (_without_noise(absolute(one.dump())["adapter"]) for one in (recipe, known))
     if "adapter" in given and ours != theirs:

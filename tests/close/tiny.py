@@ -470,7 +470,7 @@ def _gemma_dir(folder: Path, seed: int, name: str, template: str | None = None, 
 
 
 def gemma_dir(folder: Path, seed: int = 0) -> Path:
-    """Input embeddings are scaled inside the model."""
+    """Token embeddings are scaled where they are looked up."""
     return _gemma_dir(folder, seed, "Gemma")
 
 

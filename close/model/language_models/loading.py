@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 from transformers import AutoConfig, GenerationConfig
 
 from close.errors import MissingError, WeightsError, reason
@@ -53,6 +54,7 @@ def load_language_model(reference: str) -> Any:
     refuse_bad_weights(model, f"language model {reference!r}")
     with _loading(reference):  # one that is not made for embeddings fails here, wherever it does
         _refuse_readers_of_padding(model.eval(), f"language model {reference!r}")
+        _refuse_other_embeddings(model, f"language model {reference!r}")
     model.generation_config = GenerationConfig.from_model_config(model.config)  # as it will be in a loaded run
     return model
 
@@ -70,12 +72,37 @@ def _refuse_readers_of_padding(model: Any, where: str) -> None:
     mask = (torch.arange(6) < torch.tensor([[6], [2]])).long()
     both = kind.predict(model, *kind.arrange(table(tokens), mask), tokens[:, :3]).logits[1]
     alone = kind.predict(model, table(short), torch.ones_like(short), tokens[1:, :3]).logits[0]
-    difference = (both.log_softmax(-1) - alone.log_softmax(-1)).abs().max().item()
-    if not difference < TOLERANCE:
+    if difference := _difference(both, alone):
         raise WeightsError(
             f"{where}: {model.config.model_type!r} reads padding: a row's log-probabilities differ by {difference:.2g} alone "
             "and in a batch, and a run would learn that; take another model"
         )
+
+
+@torch.no_grad()
+def _refuse_other_embeddings(model: Any, where: str) -> None:
+    """Predict behind the ids of a text, and behind what the token embeddings make of them.
+
+    Raises:
+        WeightsError: that gives different things: Pegasus and Marian scale what comes as ids alone.
+    """
+    kind, table = language_model_kind(model.config), model.get_input_embeddings()
+    tokens = (table.num_embeddings // 2 + torch.arange(6)[None]) % table.num_embeddings  # words, and no padding
+    asked, said = tokens[:, :3], tokens[:, 3:]
+    embedded = kind.predict(model, table(asked), torch.ones_like(asked), None, said).logits[0]
+    inputs = {"input_ids": tokens} if kind.pads_left else {"input_ids": asked, "decoder_input_ids": said}
+    by_ids = model(**inputs).logits[0, -len(embedded) :]
+    if difference := _difference(embedded, by_ids):
+        raise WeightsError(
+            f"{where}: {model.config.model_type!r} reads embeddings otherwise than the ids they are of: log-probabilities differ "
+            f"by {difference:.2g}, and it would misread contexts; take another model"
+        )
+
+
+def _difference(one: Tensor, other: Tensor) -> float:
+    """How far log-probabilities lie apart, where float32 does not explain that."""
+    difference = (one.log_softmax(-1) - other.log_softmax(-1)).abs().max().item()
+    return 0.0 if difference < TOLERANCE else difference
 
 
 def check_language_model(reference: str) -> None:

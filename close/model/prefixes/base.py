@@ -101,19 +101,20 @@ def prefix_tokens(prefix: Any, vectors: Tensor, mask: Tensor | None = None) -> t
 
 
 @torch.no_grad()
-def embedding_scale(prefix: Prefix, embeddings: Tensor) -> float:
+def embedding_scale(prefix: Prefix, table: nn.Embedding) -> float:
     """What makes a prefix's tokens, before any training, as long as the language model's own.
 
     Language models differ: T5's token embeddings are some fifteen times as long as what a linear layer makes of a unit vector at
     first, GPT-2's a fraction of a Transformer's tokens. Where the model is frozen, it reads little of what is too short.
 
     Args:
-        embeddings: (V, hidden) of the language model.
+        table: the language model's token embeddings; some (Gemma, mBART) scale them as they are looked up.
     """
     generator = torch.Generator().manual_seed(0)
     vectors = F.normalize(torch.randn(256, prefix.embed_dim, generator=generator), dim=-1).to(prefix.weight)
     tokens = prefix(vectors).norm(dim=-1).mean()
-    return float(f"{float(embeddings.float().norm(dim=-1).mean() / tokens.float()):.4g}")
+    own = table(torch.arange(table.num_embeddings, device=table.weight.device)).float().norm(dim=-1).mean()
+    return float(f"{float(own / tokens.float()):.4g}")
 
 
 def complete_prefix(spec: Mapping[str, Any]) -> dict[str, Any]:

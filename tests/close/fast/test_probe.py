@@ -64,10 +64,11 @@ def test_what_another_version_says_otherwise_is_a_reason(unprobed, monkeypatch):
     assert "another text than transformers" in probe.fast_report()["t5_search"]["reason"]
 
 
-def test_a_probe_leaves_the_callers_generator_and_modes(unprobed):
+def test_a_probe_leaves_the_callers_generators_and_modes(unprobed, monkeypatch):
     torch.manual_seed(5)
+    monkeypatch.setattr("torch.cuda.manual_seed_all", lambda seed: pytest.fail("another device's was moved"))
     wanted = torch.rand(3)
-    torch.manual_seed(5)
+    torch.default_generator.manual_seed(5)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         report = probe.fast_report()
     assert torch.equal(torch.rand(3), wanted)

@@ -138,14 +138,29 @@ def test_turned_off_text_and_score_are_the_same(family, embeds, beams, monkeypat
         {"do_sample": True, "top_k": 1},
         {"do_sample": True, "num_beams": 3, "temperature": 0.5},
         {"prefix_allowed_tokens_fn": lambda _, ids: [7]},
+        {"num_beams": 3, "repetition_penalty": 1.5},
+        {"num_beams": 3, "exponential_decay_length_penalty": (1, 1.5)},
+        {"num_beams": 3, "sequence_bias": [[[7], 5.0]], "length_penalty": 2.0},
+        {"generation_config": GenerationConfig(num_beams=3, length_penalty=2.0, max_new_tokens=5)},
     ],
-    ids=["sharpened", "the best token", "beams", "one answer"],
+    ids=[
+        "sharpened",
+        "the best token",
+        "beams",
+        "one answer",
+        "penalised",
+        "decaying",
+        "biased",
+        "settings of its own",
+    ],
 )
-def test_a_score_says_how_likely_a_text_is_however_it_was_drawn(family, embeds, drawn):
+def test_a_score_says_how_likely_a_text_is_however_it_was_drawn(family, embeds, drawn, monkeypatch):
     """Sharpened, cut to the best token or to the only answer, it would be certain of anything."""
     model, _ = family
+    monkeypatch.setattr(model.generation_config, "num_beams", 5)  # a run's own
     torch.manual_seed(0)
-    ids, scores = model.generate_scored(embeds, **{"num_beams": 1, "max_new_tokens": 5, **drawn})
+    settings = {} if "generation_config" in drawn else {"num_beams": 1, "max_new_tokens": 5}
+    ids, scores = model.generate_scored(embeds, **settings | drawn)
     for embed, said, score in zip(embeds, ids.tolist(), scores.tolist(), strict=True):
         end = model.kind.template.end
         said = said[: said.index(end) + 1] if end in said else said

@@ -10,11 +10,18 @@ from threading import Thread
 import pytest
 import tiny
 import torch
-from transformers import RecurrentGemmaConfig, RecurrentGemmaForCausalLM
+from transformers import (
+    PegasusConfig,
+    PegasusForConditionalGeneration,
+    RecurrentGemmaConfig,
+    RecurrentGemmaForCausalLM,
+)
 
 from close.errors import CloseError, MissingError, RecipeError, WeightsError
 from close.io import pretrained
 from close.model.language_models.loading import check_language_model, load_language_model
+
+SIZES = {"layers": 1, "attention_heads": 2, "ffn_dim": 32}
 
 
 def test_what_can_be_loaded_passes(tiny_t5):
@@ -121,6 +128,19 @@ def test_a_model_that_reads_padding(tmp_path):
         torch.nn.init.normal_(weight, std=0.3)
     model.save_pretrained(tmp_path)
     with pytest.raises(WeightsError, match="'recurrent_gemma' reads padding: a row's log-probabilities differ by"):
+        load_language_model(str(tmp_path))
+
+
+def test_a_model_that_reads_embeddings_otherwise_than_ids(tmp_path):
+    """Pegasus' encoder scales what comes as ids alone."""
+    torch.manual_seed(0)
+    small = {f"{side}_{key}": value for side in ("encoder", "decoder") for key, value in SIZES.items()}
+    config = PegasusConfig(vocab_size=40, d_model=16, max_position_embeddings=64, scale_embedding=True, **small)
+    model = PegasusForConditionalGeneration(config)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(WeightsError, match="'pegasus' reads embeddings otherwise than the ids they are of"):
         load_language_model(str(tmp_path))
 
 

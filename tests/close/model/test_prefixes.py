@@ -186,18 +186,21 @@ def test_heads_are_measured_by_the_language_model(recipe, tmp_path, monkeypatch)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_tokens_start_as_long_as_the_language_models(recipe, tmp_path, spec):
-    """And the run keeps the number that this came to, for whatever uses it."""
-    still = {"max_steps": 1, "learning_rate": 1e-12}
-    run = train(recipe(still, prefix=spec | {"scale": "embeddings"}), tmp_path / "run")
+@pytest.mark.parametrize(
+    ("kind", "family"), [*((kind, "t5_dir") for kind in SPECS), ("linear", "gemma_dir")], ids=lambda name: name
+)
+def test_tokens_start_as_long_as_the_language_models(recipe, zoo, tmp_path, kind, family):
+    """As these are looked up, which Gemma scales them at. And the run keeps the number that this came to."""
+    still, spec, before = {"max_steps": 1, "learning_rate": 1e-12}, SPECS[kind], {"language_model": str(zoo(family))}
+    run = train(recipe(still, prefix=spec | {"scale": "embeddings"}, **before), tmp_path / "run")
     model = CloseModel.from_pretrained(run)
     vectors = F.normalize(torch.randn(400, model.config.embed_dim, generator=torch.Generator().manual_seed(7)), dim=-1)
     tokens, _ = prefix_tokens(model.prefix, vectors)
-    own = model.get_input_embeddings().weight.detach().norm(dim=-1).mean()
+    table = model.get_input_embeddings()
+    own = table(torch.arange(table.num_embeddings)).detach().norm(dim=-1).mean()
     assert float(tokens.detach().norm(dim=-1).mean()) == pytest.approx(float(own), rel=0.1)
     assert torch.equal(tokens, model.prefix(vectors) * model.config.prefix["scale"])
-    plain = CloseModel.from_pretrained(train(recipe(still, prefix=spec), tmp_path / "plain"))
+    plain = CloseModel.from_pretrained(train(recipe(still, prefix=spec, **before), tmp_path / "plain"))
     assert plain.prefix.scale == 1
     assert torch.allclose(plain.prefix(vectors), model.prefix(vectors))  # nothing else is drawn otherwise
 

@@ -112,7 +112,7 @@ class TestBatches:
         model, sets = build(language_model, prefix), uneven()
         labels = torch.randint(4, 20, (4, 5), generator=torch.Generator().manual_seed(1))
         texts = [[4, 5, 6], [7, 8]]
-        monkeypatch.setattr("close.model.answers._token_ids", lambda *_: texts)
+        monkeypatch.setattr("close.model.answers._token_ids", lambda *_, **__: texts)
         for lengths in ([3, 1, 2, 3], None):
             more = contexts(lengths) if lengths else {}
             inputs = {"embeds": sets.embeds, **sets.inputs}

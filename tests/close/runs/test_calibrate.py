@@ -145,6 +145,17 @@ def test_answers_from_a_closed_set(cli, run, world):
     assert about["entailment"]["right"] == {"score": "accuracy", "at_least": None}
 
 
+def test_labels_of_a_call(run, world, tmp_path):
+    from close.runs.calibrate import calibrate
+
+    other, labels = shutil.copytree(run, tmp_path / "other"), ["a red star", "a blue circle"]
+    calibrate(other, world / "val" / "eval.jsonl", task="caption", metric="rouge_l", labels=labels, num_beams=1)
+    image = next((world / "val" / "images").iterdir())
+    captioner = close.load(other)
+    assert captioner(image, labels=labels, num_beams=1).confidence is not None
+    assert captioner(image, num_beams=1).confidence is None
+
+
 def test_what_does_not_go_is_told(told, cli, run, calibrated, world, tmp_path, monkeypatch):
     """Before a row is captioned, which may take hours."""
     data = world / "val" / "eval.jsonl"
@@ -185,5 +196,8 @@ def test_in_another_process_it_does_the_same_task_and_is_as_silent(run, calibrat
     again = pickle.loads(pickle.dumps(one.use_task("entailment")))
     assert again.task.name == "entailment"
     assert again.use_task("caption").confidence is not None
+    fresh = close.load(run).use_task("vqa")
+    assert fresh.confidence is None  # of a task that is not calibrated
+    assert pickle.loads(pickle.dumps(fresh)).use_task("caption").confidence is not None
     one.without_confidence()
     assert pickle.loads(pickle.dumps(one)).use_task("caption").confidence is None

@@ -14,6 +14,9 @@ import close
 from close.errors import RecipeError, UnknownNameError
 from close.runs.answering import TREES
 from close.runs.pipeline import Candidate, CloseCaptioner
+from close.runs.predict import decoding_of
+from close.runs.recipe import Recipe
+from close.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +190,41 @@ def test_a_label_that_is_given_twice_is_one(captioner, pictures, decode):
     assert len(texts(found)) == 3
     assert found.probabilities is None or sum(found.probabilities.values()) == pytest.approx(1)
     assert captioner(path, labels=tuple(twice), decode=decode).text == wanted.text
+
+
+@pytest.mark.parametrize("decode", ["score", "tree"])
+def test_labels_that_have_no_place_behind_so_many_vectors(zoo, recipe, decode, tmp_path):
+    run = train(recipe({"max_steps": 1}, language_model=str(zoo("gpt2_dir"))), tmp_path / "run")
+    many = torch.nn.functional.normalize(torch.randn(1, 20, 16), dim=-1)
+    with pytest.raises(RecipeError, match="behind a prompt of 80 tokens, and the language model has 64 places"):
+        close.load(run, device="cpu").answer(many, [""], labels=["a dog", "a cat"], decode=decode)
+
+
+ODD = ["  a red dog ", "a  CAT", "a bird 日本", "日本"]
+
+
+@pytest.mark.parametrize("decode", ["score", "tree"])
+def test_labels_are_said_as_they_were_given(captioner, pictures, decode):
+    """Whatever a tokenizer makes of spaces, capitals, and pieces that it does not know."""
+    assert sorted(texts(captioner(next(pictures.iterdir()), labels=ODD, decode=decode, n=9))) == sorted(ODD)
+
+
+def test_labels_are_read_in_the_case_that_was_learnt(zoo, captions, tiny_encoder, pictures, tmp_path):
+    values = {"data": {"train": str(captions)}, "encoder": str(tiny_encoder), "language_model": str(zoo("gpt2_dir"))}
+    values["training"] = {"max_steps": 1, "batch_size": 16, "save_strategy": "no"}
+    photo, written, lower = next(pictures.iterdir()), ["A red Dog", "a Cat"], ["a red dog", "a cat"]
+    (tmp_path / "labels.txt").write_text("\n".join(written))
+    for lowercase in (True, False):
+        run = train(Recipe.model_validate(values | {"lowercase": lowercase}), tmp_path / f"{lowercase}")
+        captioner = close.load(run, device="cpu")
+        for decode in ("tree", "score"):
+            said = [captioner(photo, labels=labels, decode=decode, n=2).candidates for labels in (written, lower)]
+            assert sorted(one.text for one in said[0]) == written
+            assert ([one.score for one in said[0]] == [one.score for one in said[1]]) == lowercase
+        from_file = decoding_of(captioner, captioner.task, None, False, tmp_path / "labels.txt", None).labels
+        assert from_file == tuple(lower if lowercase else written)
+    with pytest.raises(RecipeError, match="same tokens of the labels 'dog' and 'Dog'"):
+        close.load(tmp_path / "True", device="cpu")(photo, labels=["dog", "Dog"])
 
 
 @pytest.mark.parametrize("labels", ["yes", 3, ["a", 3], ["a", ""], ["a", None], {"a": 1}])

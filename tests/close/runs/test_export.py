@@ -51,6 +51,10 @@ def test_says_what_the_run_says_without_torch(run, pictures, cli, tmp_path):
     alone = [sys.executable, "-c", _ALONE, *map(str, files)]
     said = subprocess.run(alone, cwd=out, capture_output=True, text=True, timeout=120, check=True).stdout.splitlines()
     assert said == [output.text for output in close.load(run)(files, num_beams=1)]
+    runner, captioner = onnx_runner.Captioner(out), close.load(run)
+    end = captioner.tokenizer.convert_tokens_to_ids(said[0].split()[-1])
+    runner.settings["end"] = [end]  # a token that is no special one
+    assert runner(files[0]) == captioner(files[0], num_beams=1, eos_token_id=end).text != said[0]
     with pytest.raises(OutputExistsError):
         export_onnx(run, out)
 

@@ -15,6 +15,7 @@ import tiny
 import torch
 from PIL import Image
 from torch.nn import functional as F
+from transformers import GenerationConfig
 
 import close
 from close.encoders import load_encoder
@@ -130,10 +131,22 @@ def test_generation_settings(captioner, pictures):
         {"num_beam": 3},
         {"num_beams": 0},
         {"do_sample": True, "num_beams": 1, "temperature": 0.0},
+        {"generation_config": GenerationConfig(num_beams=1)},
     ):
         with pytest.raises((RecipeError, UnknownNameError)) as told:
             captioner(path, **wrong)
         assert "\n" not in str(told.value)
+    with pytest.raises(UnknownNameError, match="unknown setting 'seed'") as told:
+        captioner.answer(captioner.encoder.encode_image(path), [""], seed=3)
+    assert "'seed'?" not in str(told.value)
+
+
+def test_a_text_ends_before_its_end_whatever_token_that_is(captioner, pictures):
+    """Of a chat, one that its tokenizer does not count as special."""
+    path = pictures / "p00.png"
+    said = captioner(path, num_beams=1).text.split()
+    end = captioner.tokenizer.convert_tokens_to_ids(said[-1])
+    assert captioner(path, num_beams=1, eos_token_id=end).text.split() == said[: said.index(said[-1])]
 
 
 def test_a_loaded_run_is_opened_no_other_way(captioner, captions, tmp_path):

@@ -256,6 +256,7 @@ class TestTargets:
             (["nowhere"], "no such layers"),
             ("(", "no regular expression"),
             (r"language_model\.shared", "is a Embedding, not a linear layer"),
+            (["q", "lm_head"], r"lm_head has the weights of language_model\.shared, which would change with it"),
         ],
         ids=str,
     )

@@ -82,6 +82,16 @@ def test_it_begins_with_all_of_it(begins, origin, tiny_t5, tiny_encoder, tmp_pat
     assert not (run / "checkpoints").exists()
 
 
+def test_a_scale_that_was_measured_is_said_as_it_was(recipe, tmp_path):
+    same = {"prefix": {"kind": "linear", "length": 3, "scale": "embeddings"}}
+    first = train(recipe(STILL, **same), tmp_path / "first")
+    second = train(recipe(STILL, init_from=str(first), **same), tmp_path / "second")
+    third = train(recipe(STILL, init_from=str(second), **same), tmp_path / "third")
+    scales = [close.load(run).model.config.prefix["scale"] for run in (first, second, third)]
+    assert scales == [scales[0]] * 3
+    assert isinstance(scales[0], float)
+
+
 def test_its_noise_may_be_another(begins, origin, tmp_path, pictures):
     less = train(begins(STILL, adapter=["shared", {"gaussian": {"cosine": 0.9}}]), tmp_path / "less")
     found, before = (close.load(folder).model for folder in (less, origin))

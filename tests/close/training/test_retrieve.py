@@ -95,6 +95,23 @@ def test_words_are_in_the_prompt(recipe, tmp_path, monkeypatch, settings, said):
     assert all(prompt.lower().startswith(said) for prompt in prompts)
 
 
+def test_words_of_images_are_those_of_their_captions(recipe, captions, pictures, tmp_path, monkeypatch):
+    """And never of an answer to what is asked of them."""
+    prompts, original = [], Prompter.__call__
+    monkeypatch.setattr(Prompter, "__call__", lambda self, texts: prompts.extend(texts) or original(self, texts))
+    shown = [{"id": f"{n}", "image": str(one), "target": f"a red {n}cat"} for n, one in enumerate(pictures.iterdir())]
+    settings = {"into": "words", "dropout": 0.0, "memory": str(captions), "at_least": 1, "k": 3}
+    data = {"train": str(tiny.write_jsonl(tmp_path / "a.jsonl", shown))}
+    top = {"train_on": "image", "adapter": "none", "data": data}
+    train(recipe(top, **settings), tmp_path / "run")
+    assert prompts
+    assert all("cat" in prompt for prompt in prompts)
+    asked = [row | {"context": "what is it?", "target": "a cat"} for row in shown]
+    data["train"] = str(tiny.write_jsonl(tmp_path / "b.jsonl", asked))
+    with pytest.raises(CloseError, match="has no 'source', and retrieve: into: words trains on the words"):
+        train(recipe(top | {"task": "vqa"}, **settings), tmp_path / "asked")
+
+
 @pytest.mark.parametrize("into", ["vectors", "captions"])
 def test_images_search_too_and_leave_their_captions_out(recipe, pictures, tmp_path, into):
     names = sorted(pictures.iterdir())
@@ -223,7 +240,7 @@ def test_a_function_of_ones_own_travels_with_the_run(recipe, tmp_path, monkeypat
     )
     load_plugins([str(plugin)])
     run = train(recipe(into="words", language="thirds"), tmp_path / "run")
-    assert json.loads((run / "run.json").read_text())["plugins"] == [str(plugin)]
+    assert json.loads((run / "run.json").read_text())["plugins"] == ["../thirds.py"]
 
 
 def test_places_of_a_recipe_move_with_it(captions, tmp_path):

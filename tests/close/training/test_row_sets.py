@@ -20,9 +20,11 @@ from close.data.rows import RowFile
 from close.encoders import load_encoder
 from close.errors import DataError, RecipeError
 from close.model.sets import Sets
+from close.retrieval.training import find
 from close.runs.evaluate import evaluate
 from close.runs.pipeline import load
 from close.runs.recipe import Recipe
+from close.runs.row_vectors import embeddings_of
 from close.tasks import get_task
 from close.training.examples import Collator, TextDataset
 from close.training.train import train
@@ -229,6 +231,24 @@ class TestTraining:
         kept = {key: made[key] for key in ("data", "training")} | {"init_from": str(runs["set"])}
         run = train(Recipe.model_validate(kept), tmp_path / "run")
         assert load(run).model.config.several == "set"
+
+
+@pytest.mark.parametrize("several", ["mean", "set"])
+def test_a_memory_is_searched_with_the_same_vector_in_training_and_in_use(recipe, data, tmp_path, monkeypatch, several):
+    """Of a set the mean of its unit vectors, which are all that there is in use."""
+    asked: dict[str, Any] = {}
+
+    def spy(memory: Any, queries: Any, *args: Any, **kwargs: Any) -> Any:
+        asked["training"] = torch.from_numpy(queries.main(range(9)))
+        return find(memory, queries, *args, **kwargs)
+
+    monkeypatch.setattr("close.training.retrieving.find", spy)
+    made = recipe({"max_steps": 1}, data={"train": str(data)}, several=several, retrieve={"k": 2, "noise": None})
+    captioner = load(train(made, tmp_path / "run"))
+    rows = RowFile(data)
+    table = embed_texts(rows, captioner.encoder, tmp_path / "table")
+    used = embeddings_of(rows, get_task("caption"), table, several).batch(range(9)).main
+    assert torch.allclose(asked["training"], used, atol=1e-6)
 
 
 def test_main_is_the_unit_mean_of_what_counts():
