@@ -171,12 +171,14 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """The main job on an embedded mini world: train on text, caption pictures or sounds, compare; writes report.html."""
-    from close.demo import run_demo
+    from close.demo import run_demo, show_results
     from close.io.files import read_json
 
     page = run_demo(out, seed=seed, world=world)
+    results = read_json(out / "results.json")
     if as_json:
-        print_json(read_json(out / "results.json"))
+        print_json(results)
     else:
+        show_results(results)
         show(page)
         show(f"try it on a page: close serve {written(out / 'runs' / 'close')}", err=True)

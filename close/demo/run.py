@@ -24,6 +24,7 @@ from close.io.jobs import clear, exclusively
 from close.io.plain import read_yaml
 from close.io.progress import progress
 from close.io.record import stamp
+from close.io.versions import mini_world
 from close.mini import WORLDS, World, export
 from close.runs.evaluate import evaluated
 from close.runs.folder import RECIPE_FILE, RUN_FILE
@@ -33,7 +34,7 @@ from close.runs.recipe_file import portable
 from close.runs.sections import TrainingSection
 from close.vectors.cache import cached_table
 
-__all__ = ["METHODS", "run_demo"]
+__all__ = ["METHODS", "run_demo", "show_results"]
 
 TRAIN_SCENES, TEST_SCENES, PHOTO_SCENES = 3000, 300, 100
 TRAINING = {"epochs": 8, "batch_size": 64, "learning_rate": 2.0e-3, "save_strategy": "no", "warmup_steps": 50}
@@ -74,20 +75,26 @@ def run_demo(
     Returns:
         The report's path.
     Raises:
-        OutputExistsError: the folder holds something else, or another process makes it.
+        OutputExistsError: the folder holds something else, such as a demo of another world, version of it or seed, or another
+            process makes it.
     """
     folder = Path(out)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "data").is_dir():
         raise OutputExistsError(f"{folder} exists and holds no demo; choose another folder with --out")
+    version = mini_world(WORLDS[world].folder / "world.json").partition(" ")[0]
+    data = folder / "data" / f"{world}-{version}-seed-{seed}"
     with exclusively(folder, "is being made"):
+        if others := [path.name for path in data.parent.glob("[!.]*") if path.name != data.name]:
+            told = f"{folder} holds another demo (data of {others[0]}, this is of {data.name})"
+            raise OutputExistsError(f"{told}; choose another folder with --out")
         clear(folder)
-        _run(folder, WORLDS[world], seed, scenes, epochs)
+        _run(folder, data.resolve(), WORLDS[world], seed, scenes, epochs)
     return folder / "report.html"
 
 
-def _run(folder: Path, world: World, seed: int, scenes: int, epochs: float | None) -> None:
+def _run(folder: Path, data_folder: Path, world: World, seed: int, scenes: int, epochs: float | None) -> None:
     started = time.perf_counter()
-    data = _data(folder.resolve() / "data", world, scenes, seed)
+    data = _data(data_folder, world, scenes, seed)
     train_data, test_data = data["train"] / "captions.jsonl", data["test"] / "eval.jsonl"
     training = {name: TRAINING | {"epochs": epochs or EPOCHS[name]} for name in METHODS}
     models = {"encoder": world.encoder, "language_model": world.encoder}
@@ -121,14 +128,13 @@ def _run(folder: Path, world: World, seed: int, scenes: int, epochs: float | Non
     }
     write_json(folder / "results.json", results)
     write_report(folder, results, open_rows(test_data))
-    _print(results, world)
 
 
 def _data(folder: Path, world: World, scenes: int, seed: int) -> dict[str, Path]:
     """Folders by split; of "val" only what is to be described is looked at, for the length of texts."""
     found = {}
     for split, count in (("train", scenes), ("val", PHOTO_SCENES), ("test", TEST_SCENES)):
-        found[split] = folder / f"{split}-{count}-{seed}"
+        found[split] = folder / f"{split}-{count}"
         if not found[split].exists():
             export(found[split], split, count, seed, world=world.name)
     return found
@@ -237,19 +243,21 @@ def _histogram(values: NDArray[np.float32]) -> dict[str, Any]:
     return {"mean": float(values.mean()), "std": float(values.std()), "edges": edges.round(4).tolist(), "share": share}
 
 
-def _print(results: dict[str, Any], world: World) -> None:
+def show_results(results: dict[str, Any]) -> None:
+    """Print the scores of `results.json` as a table."""
     from rich.console import Console
     from rich.table import Table
 
+    world = WORLDS[results["world"]]
     table = Table(
         title=f"{results['test_pictures']} {world.items} never met; trained on {results['train_captions']} captions"
     )
     for column in ("method", "CIDEr", "95 %", "attribute accuracy", "attribute recall", "CIDEr when fed text"):
         table.add_column(column, justify="left" if column == "method" else "right")
     for name, scores in results["methods"].items():
-        low, high = scores["ci"]["cider"]
+        interval = "–".join(f"{end:.1f}" for end in scores["ci"].get("cider", ()))  # of few scenes there is none
         table.add_row(
-            _short(world)[name], f"{scores['cider']:.1f}", f"{low:.1f}–{high:.1f}", f"{scores['attribute_accuracy']:.1f}",
+            _short(world)[name], f"{scores['cider']:.1f}", interval, f"{scores['attribute_accuracy']:.1f}",
             f"{scores['attribute_recall']:.1f}", f"{scores['fed_text']['cider']:.1f}",
         )  # fmt: skip
     Console().print(table)

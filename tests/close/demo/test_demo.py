@@ -11,7 +11,7 @@ import time
 import pytest
 from filelock import FileLock
 
-from close.demo import run_demo
+from close.demo import run_demo, show_results
 from close.errors import OutputExistsError
 from close.io.jobs import exclusively
 
@@ -37,13 +37,26 @@ def test_two_at_once(tmp_path):
     assert not (tmp_path / "demo").exists()
 
 
-def test_sounds(tmp_path, monkeypatch):
+@pytest.mark.parametrize("data", ["train-3000-0", "drawn-0-seed-0", "sound-3-seed-0", "drawn-3-seed-1"])
+def test_another_demo_is_not_replaced(tmp_path, data):
+    (tmp_path / "demo" / "data" / data).mkdir(parents=True)
+    with pytest.raises(
+        OutputExistsError, match=rf"demo holds another demo \(data of {data}, this is of drawn-\d+-seed-0\)"
+    ):
+        run_demo(tmp_path / "demo")
+    assert [path.name for path in tmp_path.rglob("*")] == ["demo", "data", data]
+
+
+def test_sounds(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CLOSE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("close.demo.run.TEST_SCENES", 6)
     page = run_demo(tmp_path / "demo", scenes=6, epochs=1, world="sound").read_text(encoding="utf-8")
     assert page.count("<audio") >= 6
     assert "data:audio/" in page
     results = json.loads((tmp_path / "demo" / "results.json").read_text())
+    assert capsys.readouterr().out == ""  # where it is asked for, JSON alone
+    show_results(results)
+    assert "CLOSE + shared, recovered share of (image − none)" in capsys.readouterr().out
     assert (results["world"], set(results["methods"])) == ("sound", {"none", "close", "shared", "image"})
     assert {"cider", "attribute_accuracy"} <= set(results["methods"]["close"])
     assert set(results["recovered_share"]) == {"close", "shared"}
