@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from close.errors import OutputExistsError, RecipeError
+from close.errors import RecipeError
+from close.io.jobs import job
 from close.mini.entailment import entailment
 from close.mini.pairs import pairs, partners
 from close.mini.questions import questions
@@ -40,7 +40,7 @@ def export(
         The number of rows of each file, and of images (or sounds).
 
     Raises:
-        OutputExistsError: `out` exists.
+        OutputExistsError: `out` exists, or another process makes it.
         RecipeError: unknown split, style or world, or `count` below 1.
     """
     if split not in SPLITS:
@@ -52,27 +52,30 @@ def export(
         raise RecipeError(f"style {style!r}: expected one of {', '.join(made.styles)}")
     if count < 1:
         raise RecipeError(f"count {count}: expected at least 1 scene")
-    if out.exists():
-        raise OutputExistsError(f"{out} exists already: give another folder, or remove it")
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / made.files).mkdir(parents=True)
+    about = {"world": world, "split": split, "count": count, "seed": seed, "style": style}
+    with job(out, about, "is being written") as work:
+        rows = _write(work.partial, made, made.scenes(split, count, seed), style)
+    return {made.files: count, **{name: len(lines) for name, lines in rows.items()}}
+
+
+def _write(folder: Path, world: World, scenes: Iterable[Any], style: str) -> dict[str, list[Row]]:
+    """A folder of scenes; the rows of its files."""
+    (folder / world.files).mkdir(parents=True)
     pool: list[tuple[Any, list[str]]] = []
     rows: dict[str, list[Row]] = {"captions": [], "eval": []}
-    for scene in made.scenes(split, count, seed):
-        file = f"{made.files}/{scene.id}{made.suffix}"
-        (partial / file).write_bytes(made.file(scene))
-        texts = made.captions(scene, CAPTIONS_PER_SCENE + 1, style=style)
-        rows["captions"] += _caption_rows(made, scene, file, texts[:-1])
-        rows["eval"].append(_eval_row(made, scene, file, texts))
+    for scene in scenes:
+        file = f"{world.files}/{scene.id}{world.suffix}"
+        (folder / file).write_bytes(world.file(scene))
+        texts = world.captions(scene, CAPTIONS_PER_SCENE + 1, style=style)
+        rows["captions"] += _caption_rows(world, scene, file, texts[:-1])
+        rows["eval"].append(_eval_row(world, scene, file, texts))
         pool.append((scene, texts[:-1]))
-    if world == "drawn":
+    if world.name == "drawn":
         rows |= _tasks(pool)
     for name, lines in rows.items():
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines)
-        (partial / f"{name}.jsonl").write_text(text, encoding="utf-8")
-    partial.rename(out)
-    return {made.files: count, **{name: len(lines) for name, lines in rows.items()}}
+        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    return rows
 
 
 def _tasks(drawn: Sequence[tuple[Scene, list[str]]]) -> dict[str, list[Row]]:

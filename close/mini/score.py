@@ -50,7 +50,8 @@ def attribute_accuracy(captions: Sequence[str], truths: Sequence[Any]) -> Attrib
         true = [claim for claim in said if grammar.is_true(claim, truth)]
         right.update(claim.kind for claim in true)
         made.update(claim.kind for claim in said)
-        told += len({(claim.kind, claim.shape) for claim in true if claim.value != "absent" and claim.kind != "order"})
+        tells = (claim for claim in true if claim.kind != "order" and claim.value not in ("absent", *grammar.untold))
+        told += len({(claim.kind, claim.shape) for claim in tells})
         tellable += grammar.tellable(truth)
     return AttributeScore(
         accuracy=_share(right.total(), made.total()),

@@ -13,6 +13,7 @@ from PIL import Image
 
 from close.errors import OutputExistsError, RecipeError
 from close.gap import measure_gap
+from close.io.jobs import exclusively
 from close.mini import (
     ENCODER_DIR,
     LANGUAGE_MODEL_DIR,
@@ -99,8 +100,10 @@ def test_exported_pairs_are_two_pictures_and_a_statement(tmp_path: Path) -> None
 
 def test_export_refuses(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
-    with pytest.raises(OutputExistsError, match="there exists already"):
+    with pytest.raises(OutputExistsError, match="there exists"):
         export(tmp_path / "there", "test", 1)
+    with exclusively(tmp_path / "new", "is being written"), pytest.raises(OutputExistsError, match="another process"):
+        export(tmp_path / "new", "test", 1)
     with pytest.raises(RecipeError, match="'dev': expected one of"):
         export(tmp_path / "new", "dev", 1)
     with pytest.raises(RecipeError, match="'poem': expected one of plain, report"):

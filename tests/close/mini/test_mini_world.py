@@ -218,6 +218,8 @@ def test_attribute_accuracy_counts_claims() -> None:
     assert score.claims == 3
     assert score.recall == pytest.approx(100 * 3 / (2 * (1 + 4 + 3)))
     assert score.by_kind == {"thing": 50, "colour": 50, "place": 100, "ground": 0}
+    whole = "a large red star in the top left corner and a medium blue ring in the middle of the sand"
+    assert attribute_accuracy([whole], [truth]).recall == 100  # a medium size is no tellable one
     assert attribute_accuracy([""], [truth]).accuracy == 0
     with pytest.raises(ValueError, match="1 captions for 2 scenes"):
         attribute_accuracy(["a star"], [truth, truth])
