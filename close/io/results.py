@@ -58,11 +58,10 @@ class ResultFile:
         """All rows are there."""
         self._lines.close()
         if self.path.suffix == ".parquet" and self._job.partial.exists():
-            from pyarrow import json as arrow
             from pyarrow import parquet
 
             with whole(self.path) as rows:
-                parquet.write_table(arrow.read_json(self._job.partial), rows)
+                parquet.write_table(_table(self._job.partial), rows)
             self._job.partial.unlink()
         self._job.publish()
 
@@ -88,3 +87,17 @@ class ResultFile:
                     self.failed += [error for row in map(json.loads, unit) if (error := row.get("error"))]
                     unit = []
         os.truncate(self._job.partial, kept)
+
+
+def _table(lines: Path) -> Any:
+    """The rows of a file of JSON lines, without guesses: texts that look like dates stay texts, empty columns have their type."""
+    import pyarrow
+    from pyarrow import json as arrow
+
+    text, number = pyarrow.string(), pyarrow.float64()
+    candidates = pyarrow.list_(pyarrow.struct({"text": text, "score": number, "cosine": number}))
+    known = {"text": text, "score": number, "item": text, "error": text, "confidence": number, "candidates": candidates}
+    table = arrow.read_json(lines, parse_options=arrow.ParseOptions(explicit_schema=pyarrow.schema(known)))
+    with lines.open(encoding="utf-8") as file:
+        first = json.loads(file.readline() or "{}")
+    return table.drop([name for name in known if name not in first and table[name].null_count == len(table)])

@@ -98,6 +98,19 @@ def test_other_names_are_refused(tmp_path):
         table.export(tmp_path / "out.txt")
 
 
+def test_texts_that_look_like_dates_stay_texts(tmp_path):
+    said = {"text": "2024-01-02", "score": -1.0, "item": "2024-01-03 11:00:00", "error": None}
+    found = [said, {**said, "confidence": 0.5, "candidates": [{"text": "2024-01-02", "score": -1.0, "cosine": None}]}]
+    for name, rows in (("plain", [said]), ("more", found)):
+        with ResultFile(tmp_path / f"{name}.parquet", {})() as results:
+            for row in rows:
+                results.write(row)
+    plain, more = (parquet.read_table(tmp_path / f"{name}.parquet") for name in ("plain", "more"))
+    assert plain.to_pylist() == [said]
+    assert more.to_pylist() == [{**found[1], "confidence": None, "candidates": None, **said}, found[1]]
+    assert plain.schema == more.select(plain.column_names).schema  # parts of one job join
+
+
 def test_vectors_as_parquet(tmp_path):
     table = EmbeddingTable.from_numpy([[1.0, 0.0], [0.6, 0.8]], tmp_path / "table", ids=["a", "b"])
     table.export(tmp_path / "out.parquet")
