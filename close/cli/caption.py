@@ -120,7 +120,7 @@ def caption(
     as_json: JsonLines = False,
     out: Out = None,
     engine: EngineName = "local",
-    workers: Workers = 2,
+    workers: Workers = None,
     address: Address = None,
 ) -> None:
     """Say what the model says of each image, recording or vector; unreadable ones are named, the others still done.
@@ -136,7 +136,7 @@ def caption(
     _check_usage(items, vectors, modality, parts, out if as_json else None)
     found = {"n": n, "rerank": rerank, "min_confidence": min_confidence, "length_penalty": length_penalty}
     settings = _generation(sample, seed, **found, num_beams=num_beams, top_p=top_p, temperature=temperature)
-    spread = None if engine == "local" else pick_engine(engine, workers, address)
+    spread = pick_engine(engine, workers, address)
     model = load(run, device=device, precision=precision, encoder=encoder, memory=memory)
     source = VectorItems(vectors, model.model.config, str(run), modality) if vectors else None
     if source is not None and not len(source):
@@ -222,7 +222,7 @@ def _items(
 
 
 def _sayer(model: CloseCaptioner, spread: Any, settings: dict[str, Any]) -> Callable[[Sequence[Any]], Iterator[Output]]:
-    """What says something of items; `spread` over processes where that is given."""
+    """What says something of items, here or `spread` over the processes of a cluster."""
     from close.runs.candidates import check_candidates, check_search
 
     candidates = check_candidates(settings.get("n"), settings.get("rerank"), {}) or 1
@@ -232,7 +232,7 @@ def _sayer(model: CloseCaptioner, spread: Any, settings: dict[str, Any]) -> Call
         from close.encoders.base import windows
 
         context, others = settings["context"], {key: value for key, value in settings.items() if key != "context"}
-        if spread is None:
+        if spread is map:
             return model.stream(items, [context] * len(items), **others)
         return chain.from_iterable(
             spread(partial(model.outputs, **settings), list(windows(items, settings["batch_size"])))

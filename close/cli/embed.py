@@ -15,6 +15,7 @@ from close.cli.options import (
     Json,
     Precision,
     Workers,
+    check_outputs,
     pick_engine,
     print_json,
     verb,
@@ -45,7 +46,7 @@ def embed_text(
     batch_size: Annotated[int, typer.Option(min=1)] = 256,
     export: Export = None,
     engine: EngineName = "local",
-    workers: Workers = 2,
+    workers: Workers = None,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
@@ -55,6 +56,7 @@ def embed_text(
     from close.io.progress import progress
     from close.vectors.build import embed_texts
 
+    check_outputs([export], [path])
     spread = pick_engine(engine, workers, address)
     rows = open_rows(path)
     model = load_encoder(encoder, device=device, precision=precision)
@@ -72,7 +74,7 @@ def embed_images(
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     export: Export = None,
     engine: EngineName = "local",
-    workers: Workers = 2,
+    workers: Workers = None,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
@@ -84,6 +86,7 @@ def embed_images(
 
     if not path.exists():
         raise MissingError(f"{path}: no such file or folder")
+    check_outputs([export], [path])
     spread = pick_engine(engine, workers, address)
     model = load_encoder(encoder, device=device, precision=precision)
     images = find_images(path, model.item_suffixes)

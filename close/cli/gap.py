@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from close.cli.options import Captions, Json, Pairs, Seed, Unpaired, print_json, verb
+from close.cli.options import Captions, Json, Pairs, Seed, Unpaired, check_outputs, print_json, verb
 from close.errors import RecipeError
 from close.io.terminal import show
 
@@ -63,6 +63,7 @@ def gap(
     from close.io.jobs import exclusively
 
     sources = list(_sources(text, image, compare or []))
+    check_outputs([html, out], [pairs, *(path for _, *paths in sources for path in paths)])
     with _telling() as tell, ExitStack() as locks:
         for file in filter(None, (html, out, plots)):
             locks.enter_context(exclusively(file, "is being written"))

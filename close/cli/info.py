@@ -37,6 +37,8 @@ def info(
     from close.runs.inspection import describe, describe_installation
 
     about = describe_installation() if thing is None else describe(thing, verify=verify)
+    if verify and about["kind"] != "embedding table":
+        raise typer.BadParameter(f"it goes with an embedding table; this is: {about['kind']}", param_hint="--verify")
     if as_json:
         print_json(about)
         return

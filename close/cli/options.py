@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from close.errors import OutputExistsError
 from close.io.files import nan_as_null
 from close.io.pretrained import trusting
 from close.io.terminal import show
@@ -38,6 +39,7 @@ __all__ = [
     "Tokenizer",
     "Unpaired",
     "Workers",
+    "check_outputs",
     "pick_engine",
     "print_json",
     "verb",
@@ -97,7 +99,7 @@ Tokenizer = Annotated[
     typer.Option(help="PTB tokens, as published (auto: by java if it is there), or unicode: words of any script."),
 ]
 Unpaired = Annotated[bool, typer.Option("--unpaired", help="No text belongs to an image.")]
-Workers = Annotated[int, typer.Option(min=1, help="With --engine ray: how many.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="With --engine ray: how many; 2 without it.")]
 
 _PLUGIN = inspect.Parameter(
     "plugin",
@@ -139,13 +141,28 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def pick_engine(name: str, workers: int, address: str | None) -> Any:
+def check_outputs(outputs: Iterable[Path | None], read: Iterable[Path | None]) -> None:
+    """Refuse to write over what a command reads.
+
+    Raises:
+        OutputExistsError: an output is one of the files that are read.
+    """
+    there = [path for path in read if path is not None and path.exists()]
+    for output in outputs:
+        if output is not None and output.exists() and any(output.samefile(path) for path in there):
+            raise OutputExistsError(f"{output} is read here, and would be replaced; give another output")
+
+
+def pick_engine(name: str, workers: int | None, address: str | None) -> Any:
     """What runs the parts of a job: `map`, or a Ray cluster."""
     if name == "local":
+        for option, value in (("--workers", workers), ("--address", address)):
+            if value is not None:
+                raise typer.BadParameter("it goes with --engine ray", param_hint=option)
         return map
     from close.io.cluster import RayEngine
 
-    return RayEngine(workers, address)
+    return RayEngine(workers or 2, address)
 
 
 def print_json(value: Any) -> None:

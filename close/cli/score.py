@@ -22,6 +22,7 @@ from close.cli.options import (
     Seed,
     TaskKind,
     Tokenizer,
+    check_outputs,
     print_json,
     verb,
 )
@@ -101,9 +102,9 @@ def evaluate(
     """Score a run on a data file; predictions and scores are saved with the run."""
     from close.runs.evaluate import evaluate as score
 
-    searched = {"num_beams": num_beams, "length_penalty": length_penalty}
+    check_outputs([out], [data, answers, memory])
+    searched = {"num_beams": num_beams, "length_penalty": length_penalty, "metrics": tuple(metrics or ()) or None}
     settings: dict[str, Any] = {key: value for key, value in searched.items() if value is not None}
-    settings |= {"metrics": tuple(metrics)} if metrics else {}
     settings |= {"device": device, "precision": precision, "encoder": encoder, "memory": memory}
     result = score(
         run,
@@ -144,6 +145,7 @@ def score(
     """Score a file of predictions the official way, with 95 % intervals."""
     from close.evaluation.scores import score_files
 
+    check_outputs([out], [predictions, references])
     settings: dict[str, Any] = {"metrics": metrics} if metrics else {}
     settings |= {"tokenizer": tokenizer, "samples": samples, "seed": seed, "missing": missing}
     result = score_files(predictions, references, task, **settings)
@@ -231,6 +233,7 @@ def compare(
     from close.evaluation.page import write_comparison_page
 
     sides: list[list[Path]] = [[run_a, *(more_a or [])], [run_b, *(more_b or [])]]
+    check_outputs([html, out], [*sides[0], *sides[1], references])
     settings: dict[str, Any] = {"tokenizer": tokenizer, "samples": samples, "examples": examples, "seed": seed}
     result = run(*sides, name=name, references=references, task=task, **settings)
     if html is not None:
@@ -279,6 +282,7 @@ def report(
     from close.evaluation.page import write_index_page
     from close.evaluation.side_by_side import side_by_side
 
+    check_outputs([out], [*runs, references])
     names = _short_names(runs)
     settings: dict[str, Any] = {"tokenizer": tokenizer, "samples": samples, "examples": examples, "seed": seed}
     given = dict(zip(names, runs, strict=True))

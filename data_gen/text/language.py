@@ -76,7 +76,7 @@ def load_language(name: str) -> Language:
         InputError: unknown, broken, or an entry is missing or of the wrong kind.
     """
     data = {"english": "", **read_toml(LANGUAGES, name)}
-    kinds = dict.fromkeys(("name", "script", "function", "modifiers", "english"), str)
+    kinds: dict[str, type] = dict.fromkeys(("name", "script", "function", "modifiers", "english"), str)
     kinds |= dict.fromkeys(("adverb_endings", "inflections"), list)
     for entry, kind in kinds.items():
         if entry not in data:

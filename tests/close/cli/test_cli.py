@@ -406,7 +406,7 @@ class TestOthers:
         assert "captions.jsonl is a file" in told("info", "captions.jsonl")
 
     def test_mini_export(self, told, refused, place):
-        assert "captions.jsonl exists already" in told("mini", "export", "--out", "captions.jsonl")
+        assert "captions.jsonl exists; choose another" in told("mini", "export", "--out", "captions.jsonl")
         assert "'trian'" in refused("mini", "export", "--out", "world", "--split", "trian")
         assert not (place / "world").exists()
 
@@ -546,10 +546,41 @@ def test_rows_are_no_pictures(refused, tmp_path):
         (("p.png", "--seed", "3"), "--seed: it goes with --sample"),
         (("--vectors", "V", "--frames", "3"), "--frames: it is about pictures; a table knows its items"),
         (("p.png", "--out", "F", "--json"), "--json: F takes the lines: leave one of the two out"),
+        (("p.png", "--workers", "8"), "--workers: it goes with --engine ray"),
+        (("p.png", "--address", "auto"), "--address: it goes with --engine ray"),
     ],
 )
 def test_options_that_would_change_nothing(refused, tmp_path, given, said):
     assert said in refused("caption", tmp_path, *given)
+
+
+@pytest.mark.parametrize("thing", [(), ("mini",)], ids=str)
+def test_tables_alone_are_verified(refused, thing):
+    assert "--verify: it goes with an embedding table; this is: " in refused("info", *thing, "--verify")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("score", "a.json", "b.json", "--task", "caption", "--out", "a.json"),
+        ("score", "a.json", "b.json", "--task", "caption", "--out", "link.json"),
+        ("compare", "a.json", "b.json", "--task", "caption", "--out", "b.json"),
+        ("compare", "a.json", "b.json", "--task", "caption", "--html", "a.json"),
+        ("report", "a.json", "--references", "b.json", "--task", "caption", "--out", "b.json"),
+        ("evaluate", "run", "b.json", "--out", "b.json"),
+        ("gap", "--text", "a.json", "--image", "b.json", "--html", "a.json"),
+        ("embed", "text", "a.json", "--out", "t", "--export", "a.json"),
+        ("embed", "images", "a.json", "--out", "t", "--export", "a.json"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_read_is_not_replaced(told, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text("[]")
+    (tmp_path / "link.json").symlink_to("a.json")
+    assert told(*command).endswith(f"{command[-1]} is read here, and would be replaced; give another output")
+    assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text() == "[]"
 
 
 @pytest.mark.parametrize(
