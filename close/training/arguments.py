@@ -55,9 +55,8 @@ def training_arguments(recipe: Recipe, folder: Path, weights: int | None = None)
         raise RecipeError(
             f"tune: {recipe.tune} and training.fsdp do not go together: what is trained is too little to shard"
         )
-    arguments._n_gpu = min(
-        arguments.n_gpu, 1
-    )  # of several, transformers makes DataParallel, and as many times the batch
+    # of several, transformers makes DataParallel, and as many times the batch
+    arguments._n_gpu = min(arguments.n_gpu, 1)
     if section.metric_for_best and (arguments.fsdp or arguments.deepspeed):
         raise RecipeError("training.metric_for_best does not go with fsdp or deepspeed: no process holds a whole model")
     return arguments
