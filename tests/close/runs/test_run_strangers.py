@@ -120,8 +120,7 @@ def test_fuzzed_runs(tried, run, recipe, tmp_path, name):
         file.write_bytes(text)
         if name == "recipe.yaml":
             tried(lambda: is_finished(tmp_path / "run", recipe(), resume=True, overwrite=False))
-        else:
-            tried(use)
+        tried(use)
 
 
 def test_fuzzed_runs_that_had_begun(tried, folder, tmp_path, monkeypatch):
