@@ -48,7 +48,7 @@ RESCORING = (
     "renormalize_logits",
     "logits_processor",
 )
-"""Settings that make something else of log-probabilities than the model does; others leave tokens out, or are sure of a forced one."""
+"""Settings that change log-probabilities; others leave tokens out, or are sure of a forced one."""
 
 
 class CloseModel(PreTrainedModel, GenerationMixin):

@@ -84,7 +84,7 @@ def check_search(config: Any, generation: Mapping[str, Any], n: int) -> None:
     Args:
         config: the run's generation settings. generation: those that were given. n: candidates that are asked for.
     Raises:
-        RecipeError: there is one; it is named. Or settings come in an object, which says nothing of those that it leaves to the run.
+        RecipeError: there is one; it is named. Or settings come in an object, not by their names.
     """
     given = [key for key, value in generation.items() if value is not None]
     if "generation_config" in given:
