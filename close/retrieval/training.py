@@ -92,8 +92,8 @@ class Found:
         self._finder = word_finder(retrieval.language, attributes=retrieval.attributes) if is_words else None
         if is_words and (bare := next((row for row in rows if not _said(row, task)), None)):
             raise DataError(
-                f"{rows.path}: row {bare.id!r} has no 'source', and retrieve: into: words trains on the words of a row's own text;"
-                " give it one, or take into: captions"
+                f"{rows.path}: row {bare.id!r} has no 'source', and retrieve: into: words trains on the words of a row's own "
+                "text; give it one, or take into: captions"
             )
 
     def vectors(self, row: int) -> NDArray[np.float32] | None:
