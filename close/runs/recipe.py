@@ -97,6 +97,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _ceiling(self, info: ValidationInfo) -> Recipe:
+        if self.tune == "none" and self.training.prefix_learning_rate is not None:
+            raise ValueError("tune: none trains the prefix alone, whose rate is training.learning_rate: say that")
         if self.train_on == "image" and "adapter" not in self.model_fields_set:
             self.__dict__["adapter"] = "none"  # and not among the keys that were given
         if self.init_from is None and not keys_only(info):  # else it is that run's, and has learnt what it needs

@@ -256,6 +256,8 @@ class TrainingSection(BaseModel):
 
     Attributes:
         epochs: passes over the rows. batch_size: of one process. learning_rate: at its highest.
+        prefix_learning_rate: of the prefix alone: a deep one (transformer, fusion) learns little at a rate that suits what is
+            trained behind it. Without it, learning_rate.
         precision: "auto" is bf16 for models of 50 million weights and more on hardware that multiplies it, else fp32.
         report_to: trackers that transformers knows, such as "tensorboard".
         metric_for_best: a metric of the (first) task, one of its scores, or "loss": the run holds the checkpoint that is best by
@@ -268,6 +270,7 @@ class TrainingSection(BaseModel):
     epochs: float = Field(8, gt=0)
     batch_size: int = Field(128, ge=1)
     learning_rate: float = Field(3e-4, gt=0)
+    prefix_learning_rate: float | None = Field(None, gt=0)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     report_to: str | list[str] = "none"
     metric_for_best: str | None = None

@@ -130,6 +130,7 @@ def _train(
             eval_dataset=data.val,
             processing_class=tokenizer,
             validation=data.validation,
+            prefix_rate=recipe.training.prefix_learning_rate,
             callbacks=(*callbacks, *([] if origin else [ShortRun()])),
         )
         steps = trainer.run(latest_checkpoint(folder / CHECKPOINTS))

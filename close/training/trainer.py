@@ -33,14 +33,20 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
 
     Args:
         callbacks: of transformers, told of every step. validation: a score that is made wherever the loss of `eval_dataset` is.
-            Others: as Seq2SeqTrainer takes them.
+        prefix_rate: the prefix's own learning rate, at its highest. Others: as Seq2SeqTrainer takes them.
     Raises:
         RecipeError: options that do not go together, or lack their package.
     """
 
     def __init__(
-        self, *, callbacks: Sequence[TrainerCallback] = (), validation: Validation | None = None, **kwargs: Any
+        self,
+        *,
+        callbacks: Sequence[TrainerCallback] = (),
+        validation: Validation | None = None,
+        prefix_rate: float | None = None,
+        **kwargs: Any,
     ) -> None:
+        self.prefix_rate = prefix_rate
         try:
             with _packages_asked_for():
                 super().__init__(**kwargs)
@@ -62,6 +68,18 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
         )
         for callback in (EpochCallback(self), self.losses, manifests, BestCheckpoint(), *callbacks):
             self.add_callback(callback)
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """transformers' own, in which the prefix may have a rate of its own."""
+        made = super().create_optimizer(*args, **kwargs)
+        if self.prefix_rate is not None:
+            own = {id(weight) for name, weight in self.model.named_parameters() if "prefix" in name.split(".")}
+            for group in [*made.param_groups]:
+                of_prefix = [weight for weight in group["params"] if id(weight) in own]
+                group["params"] = [weight for weight in group["params"] if id(weight) not in own]
+                made.add_param_group({**group, "params": of_prefix, "lr": self.prefix_rate})
+            made.param_groups = [group for group in made.param_groups if group["params"]]
+        return made
 
     def run(self, checkpoint: str | None) -> int:
         """Train to the end, from a checkpoint if there is one, with a line of progress; returns the steps done."""

@@ -59,6 +59,7 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "training.epochs": ({}, {"training": {"epochs": 1}}),
     "training.batch_size": ({}, {"training": {"batch_size": 12}}),
     "training.learning_rate": ({}, {"training": {"learning_rate": 1e-3}}),
+    "training.prefix_learning_rate": ({}, {"training": {"prefix_learning_rate": 1e-3}}),
     "training.precision": ({}, {"training": {"precision": "bf16"}}),
     "tasks.train": ({"task": [ONE]}, {"task": [ONE | {"train": "@fewer"}]}),
     "tasks.embeddings": ({"task": [ONE]}, {"task": [ONE | {"embeddings": "@others"}]}),

@@ -697,6 +697,25 @@ def test_a_finished_run_of_other_data_is_told(recipe, captions, tmp_path):
     assert train(made, run, resume=True) == run
 
 
+@pytest.mark.parametrize("tune", ["full", "lora"])
+def test_the_prefix_has_a_rate_of_its_own(recipe, tmp_path, tune):
+    rates: dict[float, set[str]] = {}
+
+    class Look(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, optimizer=None, **kwargs):
+            names = {id(weight): name for name, weight in model.named_parameters()}
+            for group in optimizer.param_groups:
+                rates.setdefault(group["initial_lr"], set()).update(names[id(weight)] for weight in group["params"])
+
+    made = recipe({"max_steps": 1, "learning_rate": 1e-2, "prefix_learning_rate": 1e-4}, tune=tune)
+    train(made, tmp_path / "run", callbacks=[Look()])
+    assert set(rates) == {1e-2, 1e-4}
+    assert all("prefix" in name for name in rates[1e-4])
+    assert not any("prefix" in name for name in rates[1e-2])
+    with pytest.raises(ValueError, match=r"tune: none trains the prefix alone, whose rate is training\.learning_rate"):
+        recipe({"prefix_learning_rate": 1e-4}, tune="none")
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_run_of_other_tables_is_told(recipe, tmp_path, monkeypatch, finished):
     """What an adapter is fitted on decides what is learnt as much as the rows do."""
