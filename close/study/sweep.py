@@ -47,7 +47,13 @@ _log = logging.getLogger(__name__)
 _FOLLOWING = ("several", "tune")
 """Keys that follow from others where a recipe leaves them out: an arm of another task, or with LoRA, has its own."""
 
-_LATER = {"max_new_tokens": None, "data.val_images": None, "lowercase": True, "retrieve.index": "exact"}
+_LATER = {
+    "max_new_tokens": None,
+    "data.val_images": None,
+    "lowercase": True,
+    "retrieve.index": "exact",
+    "training.prefix_learning_rate": None,
+}
 """Keys that came after runs were named by their recipes, and what they say of a run of before, which keeps its name."""
 
 
