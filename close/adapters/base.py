@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from close.adapters.advised import Advised
 from close.adapters.noise import RowNoise
-from close.adapters.rows import Adapted, Checked, unit_rows
+from close.adapters.rows import Adapted, Checked, different_rows, unit_rows
 from close.data.rows import Modality
 from close.errors import DataError, MismatchError, NotFittedError, RecipeError
 from close.io.plain import walked
@@ -151,10 +151,12 @@ class GapAdapter(nn.Module):
 
     def _tell(self, text: Any, image: Any) -> None:
         """One line on what was learnt, if there is one; a warning where it was learnt from too little, or pairs look odd."""
-        rows, side = min((len(rows), side) for side, rows in (("text", text), ("image", image)) if side in self.wants)
+        sides = {"text": text, "image": image}
+        rows, side = min((different_rows(sides[side], self.trusted), side) for side in sides if side in self.wants)
         few = ""
         if rows < self.trusted:
-            few = f"{rows} {side} rows are few, and may do harm: it is to be trusted from {self.trusted} on (experiments/shared)"
+            few = f"{rows} different {side} rows are few, and may do harm: it is to be trusted from {self.trusted} on "
+            few += "(experiments/shared)"
         odd = differing_ids(text, image) if self.needs == "paired" else ""
         if told := "; ".join(filter(None, (self.told, few, odd))):
             level = logging.WARNING if self.cautions or few or odd else logging.INFO

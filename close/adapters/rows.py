@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from close.data.rows import Modality
-from close.vectors.blocks import as_tensor
+from close.vectors.blocks import as_tensor, blocks
 from close.vectors.checked import refuse_bad_rows
 from close.vectors.open import RowVectors
 
-__all__ = ["Adapted", "Checked", "unit_rows"]
+__all__ = ["Adapted", "Checked", "different_rows", "unit_rows"]
 
 
 def unit_rows(rows: Any, where: str) -> Any:
@@ -24,6 +24,17 @@ def unit_rows(rows: Any, where: str) -> Any:
     """
     plain = rows.detach().cpu().float().numpy() if isinstance(rows, Tensor) else rows
     return RowVectors(plain, where) if isinstance(plain, np.ndarray) else rows
+
+
+def different_rows(rows: Any, enough: int) -> int:
+    """How many different rows there are, counted up to `enough`: an image beside each of its captions is one."""
+    seen: set[bytes] = set()
+    for block in blocks(rows):
+        if len(seen) >= enough:
+            break
+        kept = block.detach().cpu().numpy().round(5) + 0.0  # stages may part copies by a bit
+        seen.update(row.tobytes() for row in kept)
+    return len(seen)
 
 
 class Checked:

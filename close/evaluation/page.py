@@ -111,11 +111,10 @@ def _template(name: str) -> Any:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("close.evaluation", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    digits = {score.key: score.digits for score in METRICS.scores()}
-    environment.filters["number"] = lambda value, key=None: (
-        f"{value:.{digits.get(key, 1)}f}" if isinstance(value, (int, float)) else "–"
+    environment.filters["number"] = lambda value, key="": (
+        f"{value:.{METRICS.digits(key)}f}" if isinstance(value, (int, float)) else "–"
     )
-    environment.filters["change"] = lambda value, key=None: f"{value:+.{digits.get(key, 1)}f}"
+    environment.filters["change"] = lambda value, key="": f"{value:+.{METRICS.digits(key)}f}"
     return environment.get_template(name)
 
 

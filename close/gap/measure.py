@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from close.errors import DataError
-from close.evaluation.bootstrap import unseen_share
+from close.evaluation.bootstrap import FEWEST, unseen_share, widening
 from close.gap.measures import MEASURES, Computation, Interval, Measure
 from close.gap.modalities import Modalities, one_text_per_image
 from close.gap.resample import resamples
@@ -21,8 +21,6 @@ from close.vectors.checked import Floats, Ints, Pairs
 __all__ = ["GapReport", "measure_gap", "measure_modalities"]
 
 LEVEL = 0.95
-FEWEST, FEW = 10, 50
-"""Images, and texts, below which there is no interval; and below which it is widened, since the bootstrap's is too narrow."""
 
 
 @dataclass(frozen=True)
@@ -217,19 +215,27 @@ def _intervals(
             for name, interval in wanted.items():
                 drawn[name].append(interval.draws(batch))
     found = {
-        name: _ends(np.concatenate(drawn[name]), float(values[name] or 0), interval, units)
+        name: _ends(np.concatenate(drawn[name]), float(values[name] or 0), interval, _asking(data, name, units))
         for name, interval in wanted.items()
         if drawn[name]
     }
     return {name: ends for name, ends in found.items() if ends is not None}
 
 
+def _asking(data: Modalities, name: str, units: int) -> int:
+    """The units that a measure is of: fewer, where only some rows look for neighbours."""
+    side = MEASURES[name].asked_by
+    if side is None or data.asked is None:
+        return units
+    asked = data.asked[side]
+    return min(units, len(np.unique(asked if side else data.clusters[asked])))
+
+
 def _ends(draws: Floats, value: float, interval: Interval, units: int) -> tuple[float, float] | None:
     """The quantiles, moved so that the draws' mean falls on the estimate: resampling widens gaps and narrows spreads a little.
 
-    Of fewer than `FEW` units they lie too near: draws vary by (N − 1)/N of the variance, and quantiles are the normal's, not
-    Student's. Both are made up for. A share that is all or nothing has no spread, and gets its exact interval (Clopper and
-    Pearson, 1934).
+    Of few units they lie too near, and are widened. A share that is all or nothing has no spread, and gets its exact interval
+    (Clopper and Pearson, 1934).
     """
     drawn, draws = len(draws), draws[np.isfinite(draws)]
     if len(draws) < 0.9 * drawn:  # of few rows, many draws hold the same one all over
@@ -240,17 +246,9 @@ def _ends(draws: Floats, value: float, interval: Interval, units: int) -> tuple[
     if interval.square:
         draws, value = draws**2, value**2
     spread = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - draws.mean()
-    low, high = value + spread * (_widening(units) if units < FEW else 1)
+    low, high = value + spread * widening(units, LEVEL)
     if interval.square:
         low, high = np.sqrt(max(low, 0.0)), np.sqrt(max(high, 0.0))
     if interval.bounds:
         low, high = max(low, interval.bounds[0]), min(high, interval.bounds[1])
     return float(low), float(high)
-
-
-def _widening(units: int) -> float:
-    """From the percentile bootstrap's width to that of Student's interval of a mean."""
-    from scipy import stats
-
-    ends = stats.t.ppf((1 + LEVEL) / 2, units - 1) / stats.norm.ppf((1 + LEVEL) / 2)
-    return float(ends * math.sqrt(units / (units - 1)))

@@ -29,6 +29,8 @@ from close.vectors.second_moments import Moments, PairMoments, moments, pair_mom
 
 __all__ = ["Modalities", "hit_ranks", "one_text_per_image", "pair_cosines", "pair_distances", "text_clusters"]
 
+MISSED = np.iinfo(np.int64).max
+"""Rank of a right answer that is not among the nearest: after any."""
 SEARCHED, LEAST_ASKED = 5, 1000
 """Samples whose every row looks for neighbours among all others, and how many do at least where there are more."""
 
@@ -191,7 +193,7 @@ def pair_distances(text: Array, image: Array, pairs: Ints) -> Floats:
 
 
 def hit_ranks(pairs: Ints, neighbours: Neighbours) -> tuple[tuple[Ints, Ints], tuple[Ints, Ints]]:
-    """Per direction, image to text first: the queries, and the 0-based rank of their first right answer (k: none)."""
+    """Per direction, image to text first: the queries, and the 0-based rank of their first right answer (`MISSED`: none)."""
     wide = 1 + max(pairs[:, 1].max(initial=-1), neighbours.images_of_text.max(initial=-1))
 
     def ranks(asked: Ints | None, paired: Ints, found: Ints, *, of_images: bool) -> tuple[Ints, Ints]:
@@ -199,7 +201,7 @@ def hit_ranks(pairs: Ints, neighbours: Neighbours) -> tuple[tuple[Ints, Ints], t
         queries, places, _ = np.intersect1d(known, paired, assume_unique=True, return_indices=True)
         texts, images = (found[places], queries[:, None]) if of_images else (queries[:, None], found[places])
         hit = np.isin(texts * wide + images, pairs[:, 0] * wide + pairs[:, 1])
-        return queries, np.where(hit.any(axis=1), hit.argmax(axis=1), hit.shape[1])
+        return queries, np.where(hit.any(axis=1), hit.argmax(axis=1), MISSED)
 
     texts, images = np.unique(pairs[:, 0]), np.unique(pairs[:, 1])
     return (

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from close.evaluation.bootstrap import SummedScore
+from close.evaluation.bootstrap import ratio_score
 from close.evaluation.metrics.base import METRICS, Inputs, Metric, Score
 
 __all__ = ["attributes"]
@@ -38,14 +35,9 @@ def attributes(inputs: Inputs) -> dict[str, Any]:
     texts, facts = [inputs.predictions[key] for key in inputs.ids], [rows[key].meta["facts"] for key in inputs.ids]
     truth = attribute_accuracy(texts, facts)
     single = [attribute_accuracy([text], [fact]) for text, fact in zip(texts, facts, strict=True)]
-    shares, claims = (np.array(values) for values in zip(*((one.accuracy, one.claims) for one in single), strict=True))
     return {
-        "attribute_accuracy": SummedScore(shares, np.stack([shares * claims, claims], axis=1), _share),
+        "attribute_accuracy": ratio_score([one.accuracy for one in single], [one.claims for one in single]),
         "attribute_recall": truth.recall,
         "hallucination": truth.hallucination,
         "claims": truth.claims,
     }
-
-
-def _share(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    return sums[..., 0] / np.maximum(sums[..., 1], 1)  # 0 where nothing is claimed

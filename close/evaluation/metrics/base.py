@@ -9,6 +9,7 @@ A metric is declared once, beside what computes it:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -179,6 +180,10 @@ class Metrics:
             raise unknown_name("task", kind, [metric.kind for metric in self if metric.primary])
         return found
 
+    def digits(self, key: str) -> int:
+        """Digits after the point of a score, on pages and in tables."""
+        return next((score.digits for score in self.scores() if score.key == key), 1)
+
     def scores(self) -> list[Score]:
         """Every score, each key once; the primary ones first."""
         return list({score.key: score for metric in self for score in metric.scores}.values())
@@ -202,7 +207,7 @@ def compute(
         if METRICS[name].kind != kind:
             raise RecipeError(f"metric {name!r} scores {METRICS[name].kind}, not {kind}")
     summed: dict[str, SummedScore] = {}
-    shares = {score.key for score in METRICS.scores() if score.scale == (0, 100)}
+    scales = {score.key: score.scale for score in METRICS.scores()}
     values: dict[str, Any] = {}
     notes: dict[str, str] = {}
     for metric in METRICS.of(kind):
@@ -216,7 +221,9 @@ def compute(
         found = dict(found)
         notes |= found.pop("notes", {})
         summed |= {
-            key: replace(value, share=key in shares) for key, value in found.items() if isinstance(value, SummedScore)
+            key: replace(value, scale=scales.get(key, (-math.inf, None)))
+            for key, value in found.items()
+            if isinstance(value, SummedScore)
         }
         values |= {key: value for key, value in found.items() if not isinstance(value, SummedScore)}
     return summed, values, notes

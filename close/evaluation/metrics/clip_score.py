@@ -26,7 +26,8 @@ def clip_scores(
 ) -> dict[str, SummedScore]:
     """CLIPScore 100·2.5·max(cos(caption, image), 0), and with references RefCLIPScore.
 
-    RefCLIPScore is the harmonic mean of 2.5·max(cos(caption, image), 0) and the largest max(cos(caption, reference), 0).
+    RefCLIPScore is the harmonic mean of 2.5·max(cos(caption, image), 0) and the largest max(cos(caption, reference), 0), so that
+    it may reach 143.
     The authors put "A photo depicts " before captions and references before embedding them, and used CLIP ViT-B/32.
 
     Args:
@@ -71,7 +72,10 @@ def _unit(vectors: NDArray[Any], what: str) -> NDArray[Any]:
     Metric(
         "clip_score",
         "caption",
-        (Score("clip_score", "CLIPScore", scale=(0, 250)), Score("ref_clip_score", "RefCLIPScore")),
+        (
+            Score("clip_score", "CLIPScore", scale=(0, 100 * WEIGHT)),
+            Score("ref_clip_score", "RefCLIPScore", scale=(0, 200 * WEIGHT / (1 + WEIGHT))),
+        ),
         needs=("encoder",),
         source="Hessel et al., EMNLP 2021",
     )

@@ -1,6 +1,6 @@
 """VQA accuracy as the official script counts it, quirks included, since every published number contains them.
 
-Goyal et al. (2017), "Making the V in VQA Matter"; Antol et al. (2015), "VQA: Visual VqaReference Answering".
+Goyal et al. (2017), "Making the V in VQA Matter"; Antol et al. (2015), "VQA: Visual Question Answering".
 """
 
 from __future__ import annotations

@@ -49,7 +49,8 @@ class Candidate:
 
         for stage in (build_adapter(stage, dim) for stage in stages_of(self.spec)):
             if stage.needs != "nothing" and counts[stage.needs] < stage.trusted:
-                return f"{self.title} (trusted from {stage.trusted} {stage.needs} rows on, and there are {counts[stage.needs]})"
+                what = "paired images" if stage.needs == "paired" else f"{stage.needs} rows"
+                return f"{self.title} (trusted from {stage.trusted} {what} on, and there are {counts[stage.needs]})"
         return ""
 
     def rank(self, setting: str) -> int | None:

@@ -181,13 +181,12 @@ class _Tried:
 def _candidates(rows: Rows) -> tuple[list[Candidate], list[str]]:
     """What there are rows enough for, and of what may do harm with so few, why."""
     images = 0 if rows.images is None else len(rows.images)
-    groups = 0 if rows.labels is None else len(rows.text)
-    unpaired = min(len(rows.text), images)
+    texts = len(rows.text) if rows.labels is None else len(np.unique(rows.labels))  # captions of one image count once
     counts: dict[Needs, int] = {
-        "text": len(rows.text),
-        "groups": groups,
-        "unpaired": unpaired,
-        "paired": len(rows.pairs),
+        "text": texts,
+        "groups": 0 if rows.labels is None else texts,
+        "unpaired": min(texts, images),
+        "paired": len(np.unique(rows.pairs[:, 1])),
     }
     every = candidates([kind for kind, count in counts.items() if count])
     few = [one.too_few(counts, rows.text.shape[1]) for one in every]

@@ -116,7 +116,7 @@ def _cosine_samples(modalities: Modalities, seed: int) -> list[tuple[Array, str]
 
     def strangers(x: Array, y: Array, same: bool) -> Array:
         i, j = (rng.integers(len(rows), size=COUNTED) for rows in (x, y))
-        kept = i != j if same else modalities.clusters[i] != j
+        kept = i != j if same else ~np.isin(i * len(y) + j, modalities.pairs @ (len(y), 1))
         return between(x, y, i[kept], j[kept])
 
     chosen = modalities.pairs[_some(len(modalities.pairs), COUNTED, seed)]
@@ -247,10 +247,14 @@ def _with_pairs(measured: Sequence[MeasuredTables]) -> list[tuple[int, MeasuredT
 
 
 def recalls(measured: Sequence[MeasuredTables]) -> list[Svg]:
-    """R@1, R@5, R@10 with intervals, one picture for each direction; none without pairs."""
-    shown = _with_pairs(measured)
+    """R@1, R@5, R@10 with intervals, one picture for each direction; only of tables that have them (not behind a memory)."""
+    shown = [(place, tables) for place, tables in _with_pairs(measured) if _has_recall(tables)]
     directions = (("image_to_text", "image to text"), ("text_to_image", "text to image")) if shown else ()
     return [svg((4.6, 2.3), _recall(shown, name), f"Recall, {label}") for name, label in directions]
+
+
+def _has_recall(tables: MeasuredTables) -> bool:
+    return tables.report["recall.image_to_text.at_1"] is not None
 
 
 def _recall(shown: Sequence[tuple[int, MeasuredTables]], direction: str) -> Callable[[Any], None]:
@@ -259,7 +263,7 @@ def _recall(shown: Sequence[tuple[int, MeasuredTables]], direction: str) -> Call
     def paint(axes: Any) -> None:
         width = 0.8 / len(shown)
         for number, (place, tables) in enumerate(shown):
-            values = [float(tables.report[name] or 0) for name in names]
+            values = [tables.report[name] or 0.0 for name in names]
             ends = [
                 tables.report.intervals.get(name, (value, value)) for name, value in zip(names, values, strict=True)
             ]

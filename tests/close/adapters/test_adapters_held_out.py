@@ -205,6 +205,9 @@ def test_few_rows_are_told_once_and_enough_are_not(spec, caplog):
     assert f"{least - 1} " in told
     assert f"it is to be trusted from {least} on" in told
     caplog.clear()
+    build_adapter([spec], 16).fit(**{side: np.repeat(rows, 2, axis=0) for side, rows in pairs_of(least - 1).items()})
+    assert f"{least - 1} different " in caplog.text  # twice the same pairs are no more
+    caplog.clear()
     build_adapter(spec, 16).fit(**pairs_of(least))
     build_adapter(spec, 16).fit(**pairs_of(least - 1), quiet=True)
     assert not caplog.records

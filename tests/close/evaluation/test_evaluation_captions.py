@@ -212,13 +212,13 @@ def test_one_image_and_empty_captions_are_no_reason_to_fail() -> None:
 
 def test_only_a_share_has_the_exact_interval_of_one() -> None:
     """CIDEr can pass 100: nothing is known of how far, where it is 0 throughout."""
-    ids = [*"abc"]
+    ids = [*"abcdefghijkl"]
     scores = caption_scores(
         dict.fromkeys(ids, "cat"), {i: [f"A dog {i}."] for i in ids}, tokenizer="python", metrics=NO_JAVA
     )
     assert scores["ci"]["cider"] == [0, 0]
-    assert pooled([scores.metrics["cider"]] * 2).share is False
-    assert scores["ci"]["rouge_l"] == [0, pytest.approx(100 * (1 - 0.025 ** (1 / 3)))]
+    assert pooled([scores.metrics["cider"]] * 2).scale == (0, None)
+    assert scores["ci"]["rouge_l"] == [0, pytest.approx(100 * (1 - 0.025 ** (1 / 12)))]
 
 
 def test_line_breaks_inside_captions_keep_the_lines_apart() -> None:

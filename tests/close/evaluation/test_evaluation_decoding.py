@@ -161,7 +161,7 @@ def test_clip_scores_beside_the_others(cli: Callable[..., Any], run: Path, world
     )
     for name, measure in expected.items():
         assert found["scores"][name] == pytest.approx(measure.value, abs=0.01)
-        assert name in found["scores"]["ci"]
+    assert found["scores"]["ci"] == {}  # of so few
     assert "diversity" in found["scores"]
     for metric in ("bleu", "clip_score"):  # the examples are chosen by what there is
         assert cli("evaluate", run, data, "--metric", metric, "--num-beams", 1).code == 0

@@ -147,8 +147,7 @@ def test_scores_by_type() -> None:
     assert scores["per_answer_type"] == pytest.approx({"number": 90, "other": 0, "yes/no": 50})
     assert scores["per_question_type"] == pytest.approx({"how many": 90, "is the": 100, "is there": 0, "what color": 0})
     assert scores["n"] == 4
-    low, high = scores["ci"]["accuracy"]
-    assert low <= scores["accuracy"] <= high
+    assert scores["ci"] == {}  # of so few
     assert json.loads(json.dumps(scores)) == scores
 
 

@@ -12,6 +12,8 @@ from PIL import Image
 
 from close.gap.measured_tables import measure_tables
 from close.gap.measures import MEASURES
+from close.gap.modalities import Modalities
+from close.gap.report.figures import _cosine_samples, recalls
 from close.gap.report.page import number, render_html
 
 EVIL = '<script>document.title="hacked"</script><img src=x onerror=alert(1)> & "quoted" $x_1$'
@@ -101,6 +103,22 @@ def test_everything_is_there(page):
     assert re.search(r"A (wide|clear) gap, \w+ of it one constant shift", words)
     assert found.tags.count("figure") == 4 * 3 + 5
     assert found.tags.count("img") >= 3  # thumbnails, where the file is a picture
+
+
+def test_behind_a_memory_no_recall_is_drawn(folder):
+    tables = ("as it is", folder / "text.npy", folder / "image.npy")
+    measured = measure_tables([tables], pairs=folder / "rows.jsonl", adapters={"memory": "nearest"}, bootstrap=0)
+    assert measured[1].report["recall.image_to_text.at_1"] is None
+    assert [str(one) for one in recalls(measured)] == [str(one) for one in recalls(measured[:1])]
+
+
+def test_a_text_is_no_stranger_to_its_second_image():
+    text = np.eye(12)
+    image = np.concatenate((text, text + 0.01 * np.roll(text, 1, axis=1)))
+    pairs = np.stack((np.tile(np.arange(12), 2), np.arange(24)), axis=1)
+    _, (strangers, _), *_ = _cosine_samples(Modalities.of(text, image, pairs), 0)
+    assert len(strangers) > 15_000
+    assert strangers.max() < 0.1
 
 
 def test_strings_from_data_are_text_and_nothing_else(page):

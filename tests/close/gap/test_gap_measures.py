@@ -228,17 +228,30 @@ def test_caption_spread():
     assert found.linf == close(np.mean(farthest))
 
 
-def test_retrieval(data):
-    text, image, pairs = data
+def check_recall(text, image, pairs):
+    """Against sorting everything."""
     scores = image @ text.T
     right = np.zeros_like(scores, bool)
     right[pairs[:, 1], pairs[:, 0]] = True
     found = pair_recall(text, image, pairs)
     for direction, s, r in (("image_to_text", scores, right), ("text_to_image", scores.T, right.T)):
-        order = np.argsort(-s, axis=1, kind="stable")
+        asked = r.any(axis=1)
+        order = np.argsort(-s[asked], axis=1, kind="stable")
         for at in (1, 5, 10):
-            hits = [row_right[row[:at]].any() for row, row_right in zip(order, r, strict=True)]
+            hits = [row_right[row[:at]].any() for row, row_right in zip(order, r[asked], strict=True)]
             assert getattr(getattr(found, direction), f"at_{at}") == close(np.mean(hits))
+
+
+@pytest.mark.parametrize(("texts", "images"), [(200, 4), (3, 500), (30, 6)])
+def test_recall_where_a_side_has_fewer_rows_than_are_looked_at(texts, images):
+    rng, pairs = np.random.default_rng(5), np.repeat(np.arange(min(texts, images)), 2).reshape(-1, 2)
+    check_recall(*(unit(rng.normal(size=(rows, 8))) for rows in (texts, images)), pairs)
+
+
+def test_retrieval(data):
+    text, image, _ = data
+    check_recall(*data)
+    scores = image @ text.T
     hubs = hubness(text, image)
     for side, s in (("text", scores), ("image", scores.T)):
         occurrence = np.bincount(np.argsort(-s, axis=1)[:, :10].ravel(), minlength=s.shape[1])

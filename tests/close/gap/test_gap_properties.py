@@ -367,6 +367,15 @@ def test_no_interval_of_very_few_images_and_an_exact_one_of_all_or_nothing():
     assert measure_gap(text, image[:4], pairs=pairs, bootstrap=50).intervals == {}  # four images
 
 
+def test_an_exact_interval_is_of_those_that_ask(sides, monkeypatch):
+    monkeypatch.setattr("close.gap.modalities.LEAST_ASKED", 60)
+    text, _ = sides
+    few = measure_gap(text, -text, sample=30, bootstrap=100)  # each image's own text is the farthest
+    for name in ("recall.image_to_text.at_1", "recall.text_to_image.at_1"):
+        assert few[name] == 0
+        assert few.intervals[name] == (0, pytest.approx(1 - 0.025 ** (1 / 75)))
+
+
 def test_captions_of_an_image_are_drawn_together():
     """Three equal captions an image: as uncertain as one caption an image, not √3 times less."""
     rng = np.random.default_rng(4)
