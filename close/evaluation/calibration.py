@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from close.errors import DataError
+from close.evaluation.bootstrap import unseen_share, widening
 
 __all__ = [
     "COVERAGES",
@@ -147,7 +148,13 @@ def ece(confidence: Array, right: Array, bins: int = BINS) -> float:
 
 
 def ece_by_chance(
-    confidence: Array, right: Array, samples: int = 1000, seed: int = 0, level: float = 0.95
+    confidence: Array,
+    right: Array,
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    samples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> dict[str, float]:
     """The error that confidence as it should be has on so many rows, since no bin holds exactly its share: `mean`, and `most`.
 
@@ -156,13 +163,30 @@ def ece_by_chance(
     Args:
         confidence: (N,). right: (N,) how right each is; in parts, it strays from what is expected less than right or wrong does,
             and what is drawn strays as little.
+        clusters: (N,) of which picture, say, each row is. Rows of one go wrong together: what each strays by is kept, and drawn
+            is which way all of one picture do (the wild cluster bootstrap; Cameron, Gelbach and Miller, 2008).
     """
+    place, count = _numbers(clusters, len(confidence))
+    rng = np.random.default_rng(seed)
+    if count < len(confidence):
+        ways = rng.choice([-1.0, 1.0], (samples, count))
+        return _about([ece(confidence, confidence + way[place] * (right - confidence)) for way in ways], level)
     whole = bool(np.isin(right, (0, 1)).all())
     most = float((confidence * (1 - confidence)).sum())
     stray = 1.0 if whole or most == 0 else min(1.0, math.sqrt(float(((right - confidence) ** 2).sum()) / most))
-    drawn = np.random.default_rng(seed).random((samples, len(confidence))) < confidence
-    found = [ece(confidence, confidence + stray * (one - confidence)) for one in drawn]
+    drawn = rng.random((samples, len(confidence))) < confidence
+    return _about([ece(confidence, confidence + stray * (one - confidence)) for one in drawn], level)
+
+
+def _about(found: list[float], level: float) -> dict[str, float]:
     return {"mean": float(np.mean(found)), "most": float(np.quantile(found, level))}
+
+
+def _numbers(clusters: Sequence[Hashable] | None, rows: int) -> tuple[NDArray[np.int64], int]:
+    """(N,) the number of each row's cluster, and how many there are; each row is one by itself where nothing is said."""
+    names = range(rows) if clusters is None else clusters
+    place = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([place[name] for name in names], np.int64), len(place)
 
 
 def _kept(order_by: Array, values: Array) -> Array:
@@ -187,11 +211,35 @@ def accuracy_at(order_by: Array, right: Array, coverage: float) -> float:
     return float(1 - risk_coverage(order_by, right)[math.ceil(coverage * len(right) - 1e-9) - 1])
 
 
-def interval(measure: Any, *columns: Array, samples: int = 1000, seed: int = 0, level: float = 0.95) -> list[float]:
-    """Percentile bootstrap interval of `measure(*columns)` over rows."""
-    rng, count = np.random.default_rng(seed), len(columns[0])
-    drawn = (rng.integers(0, count, count) for _ in range(samples))
+def interval(
+    measure: Any,
+    *columns: Array,
+    clusters: Sequence[Hashable] | None = None,
+    coverage: float | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> list[float]:
+    """Percentile bootstrap interval of `measure(*columns)` over rows; of few it is widened (`close.evaluation.bootstrap`).
+
+    Args:
+        clusters: (N,) of which picture, say, each row is; those of one are drawn together.
+        coverage: of a measure from 0 to 1 of the surest so much of the rows: all or nothing of it is no surer than the exact
+            interval of so many (Clopper and Pearson, 1934).
+    """
+    place, count = _numbers(clusters, len(columns[0]))
+    value = float(measure(*columns))
+    members = np.split(np.argsort(place, kind="stable"), np.bincount(place).cumsum()[:-1])
+    rng = np.random.default_rng(seed)
+    drawn = (np.concatenate([members[one] for one in rng.integers(0, count, count)]) for _ in range(samples))
     found = [measure(*(column[rows] for column in columns)) for rows in drawn]
     tail = 50 * (1 - level)
-    low, high = np.percentile(found, [tail, 100 - tail])
-    return [float(low), float(high)]
+    ends = np.percentile(found, [tail, 100 - tail])
+    if (wider := widening(count, level)) > 1:
+        ends = value + wider * (ends - value)
+    low, high = map(float, ends)
+    if coverage is None:
+        return [low, high]
+    away = unseen_share(math.ceil(coverage * count - 1e-9), level)
+    low, high = min(low, 1 - away) if value == 1 else low, max(high, away) if value == 0 else high
+    return [max(low, 0.0), min(high, 1.0)]

@@ -17,6 +17,7 @@ from close.data.rows import named_images
 from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder
 from close.errors import DataError, RecipeError, listed
+from close.evaluation.images import References
 from close.evaluation.metrics.labels import label_scores
 from close.evaluation.zero_shot import Vectors, class_embeddings, class_probabilities
 from close.io.progress import progress
@@ -37,7 +38,7 @@ class Classification:
     Attributes:
         classes, templates: as used. encoder: its name and `fingerprint`.
         items: per picture `item`, `label`, `probability`, `probabilities` (class to share), and `truth` where known.
-        scores: accuracy (0–100), confusion, recall per class and 95 % intervals, where the truth is known.
+        scores: accuracy (0–100) with its 95 % interval, confusion and recall per class, where the truth is known.
         failed: unreadable files, each with its reason.
     """
 
@@ -91,7 +92,7 @@ def classify(
     scores = None
     if truth:
         said, true = ({item["item"]: item[key] for item in items} for key in ("label", "truth"))
-        scores = dict(label_scores(said, true))
+        scores = dict(label_scores(said, References(true, dict(images))))  # rows of one picture are drawn together
     return Classification(encoder.name, encoder.fingerprint, names, list(templates or TEMPLATES), items, scores, failed)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -42,7 +42,7 @@ from close.tasks import Task
 __all__ = ["calibrate"]
 
 LEAST = 40
-"""Rows below which nothing is learnt."""
+"""Pictures below which nothing is learnt."""
 Array = NDArray[np.float64]
 
 
@@ -68,7 +68,7 @@ def calibrate(
 ) -> dict[str, Any]:
     """Learn how often the run is right where it is as sure as this, and save that with it.
 
-    Half of the rows, chosen by the seed (rows of one image together), teach the map; what is reported is of the other half.
+    Half of the images, chosen by the seed, teach the map; what is reported is of the other half, intervals by image.
 
     Args:
         run: its folder. data: validation rows with images, which neither the training nor a test has seen.
@@ -82,7 +82,7 @@ def calibrate(
     Returns:
         What is saved in `RUN/calibration/TASK.json`: the map, on what it was learnt, and how it does on the rows it has not seen.
     Raises:
-        DataError: fewer than 40 rows. RecipeError: the score has no upper end, so that `at_least` is needed; or settings do not
+        DataError: fewer than 40 images. RecipeError: the score has no upper end, so that `at_least` is needed; or settings do not
             go together.
     """
     own: dict[str, Any] = {"device": device, "precision": precision, "encoder": encoder, "memory": memory}
@@ -93,23 +93,26 @@ def calibrate(
     decoding = Decoding(decode, normalise, None if labels is None else tuple(closed_set(labels)))
     wanted = {"cosine": by != "likelihood" or kind.metric == "caption", "seed": seed, **generation}
     told = tell(captioner, rows, "image", None, None, batch_size, decoding, wanted)
-    if len(told.seen) < LEAST:
-        raise _too_few(data, len(told.seen))
-    right, learn = _right(captioner, told, key, at_least, tokenizer), _half(told.seen, seed)
+    pictures = _pictures(told.seen)
+    _check_count(data, pictures)
+    right, learn = _right(captioner, told, key, at_least, tokenizer), _half(pictures, seed)
     found = {"format": 1, "task": kind.name, "data": str(data), "data_sha256": rows.sha256, "seed": seed}
     found |= {
         "right": {"score": key, "at_least": at_least},
         "rows": {"learnt_on": int(learn.sum()), "measured_on": int((~learn).sum())},
         "run_sha256": run_sum(run),
         "settings": _settings(captioner, decoding, generation),
-        **_measured(by, _signals(told.answers, cosines=wanted["cosine"]), right, learn),
+        **_measured(by, _signals(told.answers, cosines=wanted["cosine"]), right, learn, pictures),
     }
     _save(found | {"versions": versions()}, confidence_file(run, kind.name))
     return found
 
 
-def _too_few(data: str | Path, count: int) -> DataError:
-    return DataError(f"{data}: {count} examples; calibration takes {LEAST} at least, better hundreds")
+def _check_count(data: str | Path, pictures: Sequence[str]) -> None:
+    if (count := len(set(pictures))) < LEAST:
+        raise DataError(
+            f"{data}: {len(pictures)} examples of {count} images; calibration takes {LEAST} images at least, better hundreds"
+        )
 
 
 def _save(found: dict[str, Any], file: Path) -> None:
@@ -137,8 +140,8 @@ def _chosen(
     rows: RowFile, kind: Task, by: Signal | None, key: str | None, at_least: float | None
 ) -> tuple[Signal, str]:
     """What confidence is made of, and the score that says how right a row is; what can't be is refused here, before work."""
-    if len(rows) < LEAST:
-        raise _too_few(rows.path, len(rows))
+    if any(pictures := _pictures(rows)) or len(rows) < LEAST:
+        _check_count(rows.path, pictures)
     by = by or ("both" if kind.metric == "caption" else "likelihood")
     if by not in get_args(Signal):
         raise unknown_name("signal", by, get_args(Signal))
@@ -184,17 +187,21 @@ def _check_scale(score: Score) -> None:
         )
 
 
-def _half(rows: Sequence[Row], seed: int) -> NDArray[np.bool_]:
+def _pictures(rows: Iterable[Row]) -> list[str]:
+    """(N,) the image of each row, or its images; "" of one without."""
+    return ["\0".join(map(str, row.images)) for row in rows]
+
+
+def _half(pictures: Sequence[str], seed: int) -> NDArray[np.bool_]:
     """(N,) which rows teach: about half, those of one image all or none."""
-    images = ["\0".join(map(str, row.images)) for row in rows]
-    names = sorted(set(images))
+    names = sorted(set(pictures))
     chosen = np.random.default_rng(seed).permutation(len(names))[: (len(names) + 1) // 2]
     learn = {names[place] for place in chosen}
-    return np.array([image in learn for image in images])
+    return np.array([picture in learn for picture in pictures])
 
 
 def _measured(
-    by: Signal, signals: tuple[Array, Array | None], right: Array, learn: NDArray[np.bool_]
+    by: Signal, signals: tuple[Array, Array | None], right: Array, learn: NDArray[np.bool_], pictures: Sequence[str]
 ) -> dict[str, Any]:
     """The map that `by` gives, and how it and the other signals do on rows that no map has seen."""
 
@@ -203,21 +210,21 @@ def _measured(
 
     kinds = get_args(Signal) if signals[1] is not None else ("likelihood",)
     maps = {kind: fit(kind, *part(learn), right[learn]) for kind in kinds}
-    seen = right[~learn]
-    ranked = {kind: _ranked(found.signal(*part(~learn)), seen) for kind, found in maps.items()}
+    seen, own = right[~learn], np.array(pictures)[~learn].tolist()
+    ranked = {kind: _ranked(found.signal(*part(~learn)), seen, own) for kind, found in maps.items()}
     confidence = maps[by](*part(~learn))
     return {
         "map": maps[by].to_dict(),
         "by": by,
         "mean_right": float(seen.mean()),
-        "ece": {"value": ece(confidence, seen), "by_chance": ece_by_chance(confidence, seen)},
+        "ece": {"value": ece(confidence, seen), "by_chance": ece_by_chance(confidence, seen, own)},
         "reliability": reliability(confidence, seen),
-        "confidence": _ranked(confidence, seen),
+        "confidence": _ranked(confidence, seen, own),
         "signals": ranked,
     }
 
 
-def _ranked(order_by: Array, right: Array) -> dict[str, Any]:
+def _ranked(order_by: Array, right: Array, pictures: Sequence[str]) -> dict[str, Any]:
     """How well something tells right from wrong: its curve, the area below, accuracy at a few coverages."""
     curve = risk_coverage(order_by, right)
     shown = np.unique(np.linspace(0, len(curve) - 1, min(len(curve), 101)).round().astype(int))
@@ -228,9 +235,10 @@ def _ranked(order_by: Array, right: Array) -> dict[str, Any]:
         def measure(order: Array, values: Array, share: float = share) -> float:
             return accuracy_at(order, values, share)
 
-        at[f"{share:.0%}"] = {"accuracy": value, "ci": interval(measure, order_by, right)}
+        ends = interval(measure, order_by, right, clusters=pictures, coverage=share)
+        at[f"{share:.0%}"] = {"accuracy": value, "ci": ends}
     return {
-        "aurc": {"value": aurc(order_by, right), "ci": interval(aurc, order_by, right)},
+        "aurc": {"value": aurc(order_by, right), "ci": interval(aurc, order_by, right, clusters=pictures, coverage=1)},
         "at_coverage": at,
         "curve": {
             "coverage": ((shown + 1) / len(curve)).round(4).tolist(),

@@ -104,6 +104,22 @@ class TestClassify:
         assert ran.code == 1
         assert "'snow', which is none of sand, grass" in ran.err
 
+    def test_rows_of_one_picture_are_drawn_together(self, tmp_path: Path) -> None:
+        shown = [(n, scene) for n, scene in enumerate(scenes("val", 60)) if scene.ground in ("sand", "snow")][:16]
+        for n, scene in shown:
+            draw(scene).save(tmp_path / f"{n}.png")
+        found = []
+        for times in (1, 5):
+            rows = [
+                {"id": f"{n}-{time}", "image": f"{n}.png", "label": "sand" if n % 3 else "snow"}
+                for n, _ in shown
+                for time in range(times)
+            ]
+            (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            found.append(classify(tmp_path / "rows.jsonl", load_encoder("mini")).scores)
+        assert 0 < found[0]["accuracy"] < 100
+        assert found[0]["ci"] == found[1]["ci"]
+
     def test_unreadable_pictures_are_named_and_the_others_done(self, cli: Callable[..., Any], tmp_path: Path) -> None:
         draw(next(scenes("val", 1))).save(tmp_path / "good.png")
         (tmp_path / "bad.png").write_bytes(b"no picture")

@@ -162,11 +162,15 @@ def test_what_does_not_go_is_told(told, cli, run, calibrated, world, tmp_path, m
     monkeypatch.setattr("close.runs.calibrate.tell", None)
     for words, arguments in (
         ("--at-least", (data, "--metric", "cider")),
+        ("RefCLIPScore does not run from 0 to 100", (data, "--metric", "ref_clip_score")),
         ("did you mean 'cider'", (data, "--metric", "cidre")),
         ("did you mean 'cider'", (data, "--metric", "cidre", "--at-least", 3)),
         ("unknown score of caption rows 'accuracy'", (data, "--metric", "accuracy", "--at-least", 3)),
         ("a number, not nan", (data, "--metric", "cider", "--at-least", "nan")),
-        ("8 examples; calibration takes 40 at least", (world / "train" / "eval.jsonl", "--num-beams", 1)),
+        (
+            "8 examples of 8 images; calibration takes 40 images at least",
+            (world / "train" / "eval.jsonl", "--num-beams", 1),
+        ),
     ):
         assert words in told("calibrate", run, *arguments, "--task", "caption")
     other = shutil.copytree(run, tmp_path / "other")
