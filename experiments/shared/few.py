@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from worlds import World, options, record, spread, unit
+from worlds import World, around, options, record, spread, unit
 
 from close.adapters import RowNoise, build_adapter, row_seeds
 from close.gap.advice.decoder import agreement
@@ -102,7 +102,7 @@ def markdown(record: dict[str, Any]) -> str:
             lines += [f"### {name}: {measure}, less without an adapter", "", "| adapter | " + " | ".join(counts) + " |"]
             lines += ["|---" * (len(counts) + 1) + "|"]
             for title, by in found.items():
-                cells = [f"{by[n][measure]['mean']:+.3f} ± {by[n][measure]['half']:.3f}" for n in counts]
+                cells = [around(by[n][measure]) for n in counts]
                 lines.append(f"| {title} | " + " | ".join(cells) + " |")
             lines.append("")
     return "\n".join(lines)

@@ -27,7 +27,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lab import WARM_UPS, Lab, arms_table, dots, noise, parser, shared_by, summary
-from worlds import mini, spread, unit
+from worlds import around, mini, spread, unit
 
 from close.adapters import build_adapter
 from close.data.rows import RowFile
@@ -136,9 +136,7 @@ def markdown(record: dict[str, Any]) -> str:
     lines = ["### Cosine of an unseen caption with its picture, less that without an adapter", ""]
     lines += ["| groups of | " + " | ".join(counts) + " |", "|---" * (len(counts) + 1) + "|"]
     for kind, by in record["cosines"].items():
-        lines.append(
-            f"| {kind} | " + " | ".join(f"{one['mean']:+.3f} ± {one['half']:.3f}" for one in by.values()) + " |"
-        )
+        lines.append(f"| {kind} | " + " | ".join(map(around, by.values())) + " |")
     columns = {
         "CIDEr, pictures in": lambda arm: arm["image"]["cider"],
         "told alike": lambda arm: arm["alike"]["cider"],

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from worlds import Floats, World, options, record, spread, unit
+from worlds import Floats, World, around, options, record, spread, unit
 
 from close.adapters import build_adapter
 
@@ -107,7 +107,11 @@ def table(world: World, draws: int) -> dict[str, Any]:
 
 def markdown(record: dict[str, Any]) -> str:
     """One table a world: the score, and the difference from plain with its 95 % interval and its least."""
-    lines = []
+    lines = [
+        "± is half the 95 % interval of the mean over draws (Student's t); one draw has none. Draws share pictures, and folds "
+        "share most of what they learn from, so that intervals are of the draw, not of other pictures.",
+        "",
+    ]
     for name, found in record["worlds"].items():
         counts = list(found["plain"])
         lines += [f"### {name}", "", "| rule | " + " | ".join(f"{n} groups" for n in counts) + " |"]
@@ -116,10 +120,7 @@ def markdown(record: dict[str, Any]) -> str:
             cells = []
             for one in (by.get(n) for n in counts):
                 apart = one and one["against_plain"]
-                told = (
-                    one
-                    and f"{one['mean']:.3f} ({apart['mean']:+.3f} ± {apart['half']:.3f}, least {apart['least']:+.3f})"
-                )
+                told = one and f"{one['mean']:.3f} ({around(apart)}, least {apart['least']:+.3f})"
                 cells.append(told or "–")
             lines.append(f"| {title} | " + " | ".join(cells) + " |")
         lines.append("")

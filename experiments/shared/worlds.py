@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from close.io.files import read_json, write_json
 from close.io.record import stamp
+from close.study.results import interval
 
 Floats = NDArray[np.float64]
 
@@ -114,8 +115,13 @@ def record(args: argparse.Namespace, table: Callable[[World, int], Any], markdow
     return found
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    """Mean, half of its 95 % interval over draws, and the least."""
-    rows = np.array(values)
-    half = 1.96 * rows.std(ddof=1) / np.sqrt(len(rows)) if len(rows) > 1 else 0.0
-    return {"mean": round(float(rows.mean()), 4), "half": round(float(half), 4), "least": round(float(rows.min()), 4)}
+def spread(values: list[float]) -> dict[str, float | None]:
+    """Mean, half of its 95 % interval over draws (Student's t; None of one draw), and the least."""
+    found = interval(values)
+    half = None if found["ci"] is None else round(found["ci"][1] - found["mean"], 4)
+    return {"mean": round(found["mean"], 4), "half": half, "least": round(min(values), 4)}
+
+
+def around(one: Mapping[str, Any]) -> str:
+    """`spread` as text: the mean, and half its interval where there is one."""
+    return f"{one['mean']:+.3f}" + ("" if one["half"] is None else f" ± {one['half']:.3f}")
