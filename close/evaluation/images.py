@@ -57,8 +57,8 @@ def one_row_an_image(rows: Iterable[Row], kind: str) -> list[Row]:
 def select_rows(rows: RowFile, task: Task) -> list[Row]:
     """What stands in for images, a row each: its source, and what is to be said of it.
 
-    Rows with references (or answers, or a label) are taken as they are. Of captions that share a `group` the first is the source,
-    and the others are its references.
+    Rows with references (or answers, or a label) are taken as they are, captions of one image together. Of captions that share a
+    `group` the first is the source, and the others are its references.
 
     Raises:
         DataError: no row has a source and references; or captions without references, and no two of one group.
@@ -69,7 +69,7 @@ def select_rows(rows: RowFile, task: Task) -> list[Row]:
             raise DataError(
                 f"{rows.path}: to select by text, rows need a 'source' beside their references; no row has both"
             )
-        return found
+        return one_row_an_image(found, task.metric)
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if row.group is not None:

@@ -135,10 +135,11 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _known(told: Sequence[Row], task: Task) -> RowFile:
-    """A data file in the cache whose row i has as its sources all captions of image i; their vectors are averaged."""
+    """A data file in the cache whose row i has as its sources all captions of image i, each once; their vectors are averaged."""
     lines = []
     for i, row in enumerate(told):
-        texts = [*row.source, *(row.references if task.metric == "caption" else ())]
+        told_of = [*row.source, *(row.references if task.metric == "caption" else ())]
+        texts = list(dict.fromkeys(told_of))  # references may list the source again
         lines.append(json.dumps({"id": str(i), "source": texts}, ensure_ascii=False) + "\n")
     content = "".join(lines)
     path = cache_folder() / "selection" / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.jsonl"

@@ -169,8 +169,8 @@ def _about(values: NDArray[np.float64], settings: Sequence[str], sign: float, ch
     return found
 
 
-def sentence(found: Mapping[str, Any], score: str) -> str:
-    """What may be claimed, in words."""
+def sentence(found: Mapping[str, Any], score: str, digits: int = 1) -> str:
+    """What may be claimed, in words; differences with so many digits after the point."""
     best, count, seeds = found["best"], len(found["settings"]), found["seeds"]
     tuned = "tuned" in found["methods"][best]
     tried = f"{count} settings" if count > 1 else "one setting (--vary tries others)"
@@ -186,14 +186,14 @@ def sentence(found: Mapping[str, Any], score: str) -> str:
     ):
         others = {name: one for name, one in found["ahead_of"].items() if one["verdict"] == verdict}
         if others:
-            listed = ", ".join(f"{name} by {_shown(one, verdict)}" for name, one in others.items())
+            listed = ", ".join(f"{name} by {_shown(one, verdict, digits)}" for name, one in others.items())
             parts.append(f"{best} is ahead of {listed} {words}")
     if still := [name for name, one in found["ahead_of"].items() if one["verdict"] == "open"]:
         parts.append(f"between {best} and {', '.join(still)} nothing may be claimed")
     return base + "; ".join(parts) + "."
 
 
-def _shown(one: Mapping[str, Any], verdict: str) -> str:
+def _shown(one: Mapping[str, Any], verdict: str, digits: int) -> str:
     said = one["over_settings"] if verdict == "ahead over settings" or "tuned" not in one else one["tuned"]
     low, high = said["ci"] or (math.nan, math.nan)
-    return f"{said['difference']:.1f} [{low:.1f}, {high:.1f}]"
+    return f"{said['difference']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

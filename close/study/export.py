@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from close.evaluation.metrics import METRICS
 from close.evaluation.metrics.diversity import FAR
 from close.study.claims import sentence
 
@@ -34,11 +35,12 @@ def _methods(summary: dict[str, Any]) -> list[str]:
     if not claimed or len(next(iter(claimed.values()))["settings"]) < 2:
         return []
     score, found = next(iter(claimed.items()))
+    form = f".{METRICS.digits(score)}f"
     lines = [f"| method | {score} over {len(found['settings'])} settings | worst | tuned |", "|---|---|---|---|"]
     for name, one in found["methods"].items():
-        over = f"{one['mean']:.1f}" + (f" [{one['ci'][0]:.1f}, {one['ci'][1]:.1f}]" if one["ci"] else "")
+        over = f"{one['mean']:{form}}" + (f" [{one['ci'][0]:{form}}, {one['ci'][1]:{form}}]" if one["ci"] else "")
         ends = [one["worst"], one.get("tuned")]
-        cells = [f"{end['mean']:.1f} ({end['setting']})" if end else "–" for end in ends]
+        cells = [f"{end['mean']:{form}} ({end['setting']})" if end else "–" for end in ends]
         lines.append(f"| {name.replace('|', chr(92) + '|')} | {over} | {cells[0]} | {cells[1]} |")
     return [*lines, ""]
 
@@ -82,13 +84,13 @@ def csv_of(summary: dict[str, Any]) -> str:
     return out.getvalue()
 
 
-def cell(score: Mapping[str, Any] | None) -> str:
+def cell(score: Mapping[str, Any] | None, digits: int = 1) -> str:
     """`interval` as text: mean ± half the interval; of fewer than three seeds, their values."""
     if score is None:
         return "–"
     if len(score["values"]) < FEW:
-        return ", ".join(f"{value:.1f}" for value in score["values"])
-    return f"{score['mean']:.1f} ± {score['ci'][1] - score['mean']:.1f}"
+        return ", ".join(f"{value:.{digits}f}" for value in score["values"])
+    return f"{score['mean']:.{digits}f} ± {score['ci'][1] - score['mean']:.{digits}f}"
 
 
 def _cells(summary: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -103,7 +105,8 @@ def _cells(summary: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for name, arm in arms.items():
         found = arm.get("recovered_share", {})
-        rows.append([name, *(cell(arm.get(modality, {}).get(key)) for modality, key in columns)])
+        cells = (cell(arm.get(modality, {}).get(key), METRICS.digits(key)) for modality, key in columns)
+        rows.append([name, *cells])
         rows[-1] += [f"{found[key]:.2f}" if found.get(key) is not None else "–" for key in shares]
         rows[-1] += [f"{arm['length_ratio']:.2f}" if "length_ratio" in arm else "–"] if told else []
     return head, rows
@@ -127,6 +130,8 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         notes.append(f"Of fewer than {FEW} seeds each one's value is shown ({seeds}): they give no interval.")
     if any("recovered_share" in arm for arm in arms.values()):
         notes.append("Recovered is (method − none) / (image − none), of the means.")
+    if len(counts) > 1:
+        notes.append("What is recovered and chosen is of the seeds that all arms have.")
     off = [name for name, arm in arms.items() if not 1 / FAR <= arm.get("length_ratio", 1.0) <= FAR]
     if off and "length_matched_on" not in summary:
         notes.append(
@@ -137,7 +142,9 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         short = [name for name, arm in arms.items() if not arm.get("length_reached", True)]
         told = f"; no penalty does it for all runs of {', '.join(short)}" if short else ""
         notes.append(f"Each run's texts are made as long as its training texts, on {photos}{told}.")
-    notes += [sentence(found, score) for score, found in list(summary.get("claims", {}).items())[:TOLD]]
+    notes += [
+        sentence(found, score, METRICS.digits(score)) for score, found in list(summary.get("claims", {}).items())[:TOLD]
+    ]
     if chosen := summary.get("selected"):
         notes.append(f"Chosen by text: {chosen['arm']}" + _share_of_best(chosen))
     return notes
@@ -146,9 +153,10 @@ def _notes(summary: dict[str, Any]) -> list[str]:
 def _share_of_best(chosen: dict[str, Any]) -> str:
     if chosen.get("share_of_best") is None:
         return ""
+    form = f".{METRICS.digits(chosen['by'])}f"
     return (
-        f"; {chosen['by']} {chosen['score']:.1f} on images, {100 * chosen['share_of_best']:.1f} % of the best "
-        f"({chosen['best']}: {chosen['best_score']:.1f})"
+        f"; {chosen['by']} {chosen['score']:{form}} on images, {100 * chosen['share_of_best']:.1f} % of the best "
+        f"({chosen['best']}: {chosen['best_score']:{form}})"
     )
 
 

@@ -38,7 +38,13 @@ def summarise(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         ends = [places.get((end, arm.get("setting"))) for end in ("none", "image")]
         if None not in ends and "image" in arm:
             arm["recovered_share"] = _recovered(results, name, *map(str, ends))
-    return {"arms_scored": table} | _selected(table) | _claims(results)
+    return {"arms_scored": table} | _selected(results) | _claims(results)
+
+
+def _together(results: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The runs of these arms, of the seeds that all of them have: of a stopped sweep, some have more."""
+    common = set.intersection(*({run["seed"] for run in results[name]["runs"]} for name in names))
+    return {name: [run for run in results[name]["runs"] if run["seed"] in common] for name in names}
 
 
 def _claims(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -76,16 +82,16 @@ def _claims(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {"claims": found}
 
 
-def _selected(table: dict[str, Any]) -> dict[str, Any]:
+def _selected(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The arm chosen by stand-ins, and how much of the best score on images that gives."""
-    able = {name: arm for name, arm in table.items() if "selection" in arm}
-    if not able:
+    able = [name for name, arm in results.items() if arm["runs"][0].get("selection")]
+    if not able or not all((runs := _together(results, able)).values()):
         return {}
-    key = next(iter(next(iter(able.values()))["selection"]))
-    name = best({name: arm["selection"][key]["values"] for name, arm in able.items()})
-    if not all("image" in arm for arm in able.values()):
+    key = next(iter(runs[able[0]][0]["selection"]))
+    name = best({name: [run["selection"][key] for run in own] for name, own in runs.items()})
+    if not all("image" in run for own in runs.values() for run in own):
         return {"selected": {"arm": name, "by": key}}
-    real = {name: arm["image"][key]["mean"] for name, arm in able.items()}
+    real = {name: float(np.mean([run["image"][key] for run in own])) for name, own in runs.items()}
     top = max(real, key=lambda name: real[name])
     return {
         "selected": {"arm": name, "by": key, "score": real[name], "best": top, "best_score": real[top]}
@@ -95,9 +101,10 @@ def _selected(table: dict[str, Any]) -> dict[str, Any]:
 
 def _recovered(results: Mapping[str, Any], name: str, none: str, image: str) -> dict[str, Any]:
     """Of the mean scores: a ratio of single seeds would divide by noise."""
+    runs = _together(results, (name, none, image))
     shares = {}
-    for key in results[name]["runs"][0]["image"]:
-        means = [float(np.mean([run["image"][key] for run in results[one]["runs"]])) for one in (name, none, image)]
+    for key in results[name]["runs"][0]["image"] if all(runs.values()) else ():
+        means = [float(np.mean([run["image"][key] for run in runs[one]])) for one in (name, none, image)]
         shares[key] = recovered_share(*means)
     return shares
 

@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 import tiny
 
+from close.data.rows import Row
+from close.data.shards import open_rows
+from close.encoders import load_encoder
 from close.errors import DataError
+from close.evaluation.images import select_rows
 from close.runs.recipe import Recipe
-from close.runs.stand_ins import STAND_INS, _worded
+from close.runs.stand_ins import STAND_INS, _worded, stand_ins
 from close.study.selection import saved_selection, selection_score
+from close.tasks import get_task
 from close.training.train import train
 
 
@@ -105,6 +110,33 @@ def test_without_several_captions_of_an_image_no_wording_is_claimed(tiny_encoder
     assert saved_selection(run, data, image=tmp_path / "V.npy") == found
     assert place.stat().st_mtime_ns == made
     assert selection_score(run, data)["stand_in"] == STAND_INS["text"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_source_that_is_listed_among_the_references_counts_once(count, tiny_encoder):
+    """As `close convert` writes folders: the first caption, and all of them."""
+    encoder, task = load_encoder(str(tiny_encoder)), get_task("caption")
+    texts = np.array(tiny.sentences(6 * count, seed=6)).reshape(6, count).tolist()
+    listed = [Row(str(i), source=(own[0],), references=tuple(own)) for i, own in enumerate(texts)]
+    others = [Row(str(i), source=(own[0],), references=tuple(own[1:])) for i, own in enumerate(texts)]
+    images = unit(np.random.default_rng(0).normal(size=(30, 16)))
+    found, same = (stand_ins(rows, task, encoder, images) for rows in (listed, others))
+    assert found.made_of == same.made_of == STAND_INS["unpaired" if count > 1 else "text"]
+    np.testing.assert_array_equal(found.vectors, same.vectors)
+
+
+def test_rows_of_one_image_are_one(tmp_path):
+    """As TextCaps has them: a row a caption, and beside each all captions of the picture."""
+    texts = np.array(tiny.sentences(6, seed=7)).reshape(2, 3).tolist()
+    rows = [
+        {"id": f"{i}-{n}", "source": text, "references": own, "image": f"{i}.jpg"}
+        for i, own in enumerate(texts)
+        for n, text in enumerate(own)
+    ]
+    told = select_rows(open_rows(tiny.write_jsonl(tmp_path / "rows.jsonl", rows)), get_task("caption"))
+    assert [(row.id, row.source, list(row.references)) for row in told] == [
+        (f"{i}-0", (own[0],), own) for i, own in enumerate(texts)
+    ]
 
 
 def test_rows_without_a_source_select_nothing(run, tmp_path):

@@ -1,5 +1,6 @@
 """Sweeps and selection without images: real runs of tiny models, their resumption, the table, the choice."""
 
+import copy
 import csv
 import json
 import shutil
@@ -194,13 +195,14 @@ def test_arms_that_tell_as_much_as_their_texts(recipe, rows, tmp_path):
     assert "captions are much longer" not in table_of(told | {"length_matched_on": "photos"})
 
 
-def test_methods_in_several_settings(recipe, rows, tmp_path):
+def test_methods_in_several_settings(recipe, rows, tmp_path, caplog):
     """Tuned on other rows, judged over all settings, and never told apart by less than chance."""
     lines = [json.loads(line) for line in rows.read_text().splitlines()]
     other = tiny.write_jsonl(rows.parent / "tuning.jsonl", lines[:7])
     base = recipe({"max_steps": 2, "save_strategy": "no"}, data={"train": str(rows)})
     arms = arms_of(["none"], [0.67], settings=settings_of(["training.warmup_steps=0,1"]))
     found = sweep(base, arms, [0, 1], rows, tmp_path / "s", tune=other)
+    assert "--tune has 7 of the 12 pictures of --test" in caplog.text
     table, claimed = found["arms_scored"], found["claims"]["cider"]
     assert list(table)[:3] == ["none, warmup_steps 0", "none, warmup_steps 1", "gaussian cosine 0.67, warmup_steps 0"]
     for arm in table.values():
@@ -367,6 +369,7 @@ def test_every_arm_is_checked_before_the_first_is_trained(told, tiny_encoder, ti
             ["training.max_steps=9", "--vary", "training.epochs=2,8"],
             "arm 'none, epochs 2': training.max_steps 9 says how long it is",
         ),
+        (["--select", "{rows}"], "--select are rows that settings and arms are chosen on, other than those of --test"),
         (["--test", "{captions}"], "row 'r0': rows to score on have an 'image'"),
         (["--select", "{alone}"], "to select by text, rows need 'references'"),
         (["--select-image", "nowhere"], "--select-image goes with --select"),
@@ -380,7 +383,7 @@ def test_what_a_sweep_is_scored_on_is_checked_too(
     models = {"encoder": str(tiny_encoder), "language_model": str(tiny_t5)}
     (tmp_path / "r.yaml").write_text(json.dumps({"data": {"train": str(rows)}, **models}))
     (tmp_path / "alone.txt").write_text("a red dog\na blue cat\n")
-    places = {"captions": captions, "alone": tmp_path / "alone.txt"}
+    places = {"captions": captions, "rows": rows, "alone": tmp_path / "alone.txt"}
     given = [str(option).format(**places) for option in options]
     test = [] if "--test" in given else ["--test", rows]
     line = told("sweep", tmp_path / "r.yaml", *given, *test, "--no-image", "--out", tmp_path / "s")
@@ -592,6 +595,47 @@ def test_tables_say_what_their_numbers_are():
     assert "±" not in two
     assert "each one's value is shown (2 seeds)" in two
     assert "| none | 10.0 | 60.0 | 0.00 |" in table_of(_found(1))
+
+
+def test_a_stopped_sweep_compares_the_seeds_that_all_arms_have():
+    """The second seed is a lucky one, and has been given to the first two arms only."""
+    values = {"none": (10.0, 50.0), "a": (20.0, 90.0), "b": (30.0,), "image": (50.0,)}
+    found = summarise(
+        {
+            name: {
+                "runs": [
+                    {"seed": n, "image": {"cider": own}, "selection": {"cider": own}} for n, own in enumerate(both)
+                ]
+            }
+            for name, both in values.items()
+        }
+    )
+    assert [arm["recovered_share"]["cider"] for arm in found["arms_scored"].values()] == [0, 0.25, 0.5, 1]
+    assert (found["selected"]["arm"], found["selected"]["best_score"]) == ("image", 50)
+    assert found["arms_scored"]["a"]["image"]["cider"]["mean"] == 55
+    assert "What is recovered and chosen is of the seeds that all arms have." in table_of(found)
+
+
+def test_a_score_has_the_digits_that_its_metric_says(monkeypatch):
+    from close.evaluation.metrics import METRICS, Metric, Score
+
+    monkeypatch.setattr(METRICS, "_order", [*METRICS._order])
+    monkeypatch.setattr(METRICS, "_metrics", copy.deepcopy(METRICS._metrics))
+    score = Score("share", "Share", scale=(0, 1), headline=True, digits=3)
+    METRICS.register(Metric("share", "caption", (score,)))(dict)
+    runs = {
+        f"{name}, {setting}": {
+            "method": name,
+            "setting": setting,
+            "runs": [{"seed": n, "image": {"share": at + n / 1000}, "tuning": {"share": at}} for n in range(3)],
+        }
+        for name, at in (("a", 0.7), ("b", 0.65))
+        for setting in ("x", "y")
+    }
+    told = table_of(summarise(runs))
+    assert "| a, x | 0.701 ± 0.002 |" in told
+    assert "| a | 0.701 [" in told
+    assert "a is ahead of b by 0.050 [0.0" in told
 
 
 def test_tables_for_papers_and_for_programs():
