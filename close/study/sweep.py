@@ -258,7 +258,9 @@ def _check_apart(option: str, chooser: RowFile, test: RowFile) -> None:
         )
     shown, judged = ({file_of(image).resolve() for row in rows for image in row.images} for rows in (chooser, test))
     if both := len(shown & judged):
-        _log.warning("%s has %d of the %d pictures of --test, which what is chosen is judged by", option, both, len(judged))
+        _log.warning(
+            "%s has %d of the %d pictures of --test, which what is chosen is judged by", option, both, len(judged)
+        )
 
 
 def _check_length(arm: Arm, recipe: Recipe) -> None:
