@@ -19,7 +19,7 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch.nn import functional as F
-from transformers import AutoTokenizer, Seq2SeqTrainingArguments
+from transformers import AutoTokenizer, Seq2SeqTrainingArguments, TrainerCallback
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 import close
