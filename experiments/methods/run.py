@@ -2,7 +2,7 @@
 
     python experiments/methods/run.py                            # the mini world: its styles `plain` and `report` are the domains
     python experiments/methods/run.py --only close ifcap --seeds 0
-    python experiments/methods/run.py --domain coco=DATA/coco --domain flickr30k=DATA/flickr30k --out coco.json    # recipes/, with real encoders
+    python experiments/methods/run.py --domain coco=DATA/coco --domain flickr30k=DATA/flickr30k --out coco.json   # recipes/
     python experiments/methods/run.py --record                    # only write down what is finished
 
 A domain: a folder of `train.jsonl` (captions) and `test.jsonl` (images with references), as `close convert karpathy` makes them.
