@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from close.evaluation.scores import score_rows
 from close.io.files import write_json, write_text
 from close.io.hub import hub_run_of
 from close.io.jobs import clear, exclusively
+from close.io.keys import files_key
 from close.io.plain import read_plain
 from close.io.pretrained import loading
 from close.io.record import code_sums
@@ -30,6 +32,7 @@ from close.runs.folder import RUN_FILE, open_run
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
 from close.runs.predict import Decoding, Told, decoding_of, task_of, tell
 from close.tasks import get_task
+from close.vectors.build import images_of
 
 SHOWN = 10
 """Probabilities kept with a prediction."""
@@ -154,7 +157,7 @@ def _as_it_comes(found: Mapping[str, Any], run: Path, rows: RowFile, modality: M
     if [*named] != [found.get("task")]:
         return False
     wanted: dict[str, Any] = {"data_sha256": rows.sha256, "modality": modality, "limit": None, "missing": None}
-    wanted |= {"metrics": None, "precision": "auto", "tokenizer": "python"}
+    wanted |= {"metrics": None, "precision": "auto", "tokenizer": "python", **_pictures(rows, modality)}
     wanted["decoding"] = Decoding().describe(get_task(found["task"]), None)
     kept, retrieve = found.get("memory"), read_plain(run / "config.json").get("retrieve")
     memory = None if retrieve is None else settings_in(retrieve, run)[1].get("sha256", kept)
@@ -201,15 +204,24 @@ def _place(captioner: CloseCaptioner, data: str | Path, sha256: str, modality: M
 def evaluation_folder(
     folder: Path, data: str | Path, sha256: str, modality: Modality, decode: Decode | None = None
 ) -> Path:
-    """Where the evaluation of a data file lies, or goes: by the file's name, and by its content too where another has that name.
+    """Where the evaluation of a data file lies, or goes: by the file's name, and where that is another's by its rows or pictures.
 
     Args:
         folder: of a run's evaluations. sha256: of the data file's rows.
     """
     stem, more = Path(data).stem, "-".join([modality, *([decode] if decode else [])])
-    found = kept_scores(folder / f"{stem}-{more}" / "scores.json")
-    another = bool(found) and found.get("data_sha256") != sha256 and not _is_one_file(found.get("data"), data)
-    return folder / (f"{stem}-{sha256[:8]}-{more}" if another else f"{stem}-{more}")
+    pictures = cache(lambda: _pictures(open_rows(data), modality))
+    for name in (f"{stem}-{more}", f"{stem}-{sha256[:8]}-{more}"):
+        found = kept_scores(folder / name / "scores.json")
+        alike = found.get("data_sha256") == sha256 and pictures().items() <= found.items()
+        if not found or alike or _is_one_file(found.get("data"), data):
+            return folder / name
+    return folder / "-".join((stem, sha256[:8], *pictures().values(), more))
+
+
+def _pictures(rows: RowFile, modality: Modality) -> dict[str, str]:
+    """What tells the state of the pictures that are looked at, which rows only name."""
+    return {"images_key": f"{files_key([path for _, path in images_of(rows)]):016x}"} if modality == "image" else {}
 
 
 def _is_one_file(known: Any, data: str | Path) -> bool:
@@ -233,6 +245,7 @@ def _settings(
     return {
         "run": captioner.name,
         "data_sha256": rows.sha256,
+        **_pictures(rows, told.table.modality),
         "rows": len(told.examples),
         "task": captioner.task.name,
         "modality": told.table.modality,

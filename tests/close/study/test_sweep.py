@@ -698,6 +698,27 @@ def test_two_data_sets_of_one_name_have_an_evaluation_each(recipe, rows, tmp_pat
     assert evaluate(run, changed)["folder"] == place  # the same file, which has changed
 
 
+def test_scores_are_of_the_pictures_that_were_looked_at(run, tmp_path):
+    """Rows only name them: blurred ones beside the same lines have scores of their own, and replaced ones new scores."""
+    values = [{"id": f"{i}", "source": "a dog", "references": ["a dog"], "image": f"{i}.png"} for i in range(3)]
+    places = []
+    for number, name in enumerate(("clean", "blurred", "dark")):
+        for i in range(3):
+            tiny.picture(tmp_path / name / f"{i}.png", 3 * number + i)
+        data = tiny.write_jsonl(tmp_path / name / "pictures.jsonl", values)
+        evaluated(run, data)
+        places.append({path.parent for path in run.glob("evaluations/pictures-*/scores.json")})
+    assert [len(found) for found in places] == [1, 2, 3]
+    written = {path: (path / "scores.json").stat().st_mtime_ns for path in places[2]}
+    for name in ("clean", "blurred", "dark"):
+        evaluated(run, tmp_path / name / "pictures.jsonl")
+    assert written == {path: (path / "scores.json").stat().st_mtime_ns for path in places[2]}
+    tiny.picture(tmp_path / "clean" / "1.png", 30)
+    evaluated(run, tmp_path / "clean" / "pictures.jsonl")
+    (new,) = (path for path in places[2] if (path / "scores.json").stat().st_mtime_ns > written[path])
+    assert new == places[0].pop()
+
+
 def test_a_key_that_came_later_leaves_runs_their_names(tmp_path):
     """Or a sweep of before would train every arm again; what is named was made before `max_new_tokens` and others."""
     base = Recipe.model_validate({"data": {"train": "a.jsonl"}, "seed": 3})
