@@ -142,7 +142,8 @@ def parse_row(values: Any, where: str, *, folder: Path, default_id: str) -> Row:
         raise DataError(f"{where}: missing key 'source' (or 'image'), e.g. {{\"source\": \"a dog on a beach\"}}")
     checked: dict[str, Any] = {"id": default_id}
     checked |= {key: _texts(values[key], key, where) for key in _TEXTS if values.get(key) is not None}
-    checked |= {key: _string(values[key], key, where) for key in _STRINGS if values.get(key) is not None}
+    # an empty text, as pandas writes what is missing, says nothing
+    checked |= {key: _string(values[key], key, where) for key in _STRINGS if values.get(key) not in (None, "")}
     checked["meta"] = values.get("meta") or {}
     if not isinstance(checked["meta"], dict):
         raise DataError(f"{where}: 'meta' is {shown(checked['meta'])}, expected an object")
@@ -227,21 +228,25 @@ class RowFile(Sequence[Row]):
     Args:
         path: `.jsonl`, `.txt` (one caption a line), or a table: `.csv`, `.tsv`, `.token`.
         columns: of a table, key to a column's name or place from 0, where the names do not say it.
+        lines: the JSONL that is read in place of `path`, whose images are relative to the folder of `path`.
     Raises:
         MissingError: no such file.
         DataError: the file is empty, or what is wrong at which line.
     """
 
-    def __init__(self, path: str | Path, columns: Mapping[str, str | int] | None = None) -> None:
+    def __init__(
+        self, path: str | Path, columns: Mapping[str, str | int] | None = None, *, lines: Path | None = None
+    ) -> None:
         self.path = Path(path)
-        self.kind = self.path.suffix.lower().lstrip(".")
+        self._lines = lines or self.path
+        self.kind = self._lines.suffix.lower().lstrip(".")
         if f".{self.kind}" not in (".jsonl", ".txt", *SUFFIXES):
             check_file(self.path)
             raise DataError(
                 f"{self.path}: rows are read from .jsonl, .txt, {', '.join(SUFFIXES)} or .parquet;"
                 " `close convert` makes JSONL of other formats"
             )
-        self._file = TextFile(self.path)
+        self._file = TextFile(self._lines)
         self._handle: BinaryIO | None = None
         self._table = Table(self._file, columns) if f".{self.kind}" in SUFFIXES else None
         if columns and self._table is None:
@@ -259,7 +264,7 @@ class RowFile(Sequence[Row]):
             raise DataError(f"{self.path}: {what}")
         self._check_ids()
         del self._hashes
-        with self.path.open("rb") as content:
+        with self._lines.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256")
         if self._table:  # the same file has other texts where its columns are read otherwise
             digest.update(self._table.columns.layout.encode())
@@ -332,10 +337,10 @@ class RowFile(Sequence[Row]):
     def _read(self, start: int, end: int) -> bytes:
         """Bytes of the file, without the position of a file object, which processes share after a fork."""
         if hasattr(os, "pread"):
-            handle = self._handle = self._handle or self.path.open("rb")
+            handle = self._handle = self._handle or self._lines.open("rb")
             found = os.pread(handle.fileno(), end - start, start)
         else:
-            with self.path.open("rb") as handle:
+            with self._lines.open("rb") as handle:
                 handle.seek(start)
                 found = handle.read(end - start)
         if len(found) < end - start:

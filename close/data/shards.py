@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,13 +18,15 @@ import numpy as np
 from close.data import tables
 from close.data.readers import ReadOptions, convert
 from close.data.rows import LEFT_OUT, Row, RowFile
-from close.errors import DataError
+from close.errors import DataError, listed
 from close.io.files import read_json, waiting, write_json
 from close.io.keys import cache_folder, file_key, text_key
 
 __all__ = ["RowShards", "is_rows", "open_rows"]
 
 SUFFIXES = (".jsonl", ".txt", *tables.SUFFIXES, ".parquet")
+FORMAT = 1
+"""Of what is kept of Parquet."""
 OPEN_SHARDS = 100
 """Shards that are kept open at once: systems allow a process some 256 files and more."""
 _log = logging.getLogger(__name__)
@@ -42,7 +47,9 @@ def open_rows(path: str | Path, columns: Mapping[str, str | int] | None = None) 
     if place.is_dir():
         return RowShards(place, columns)
     if place.suffix.lower() == ".parquet" and place.is_file():
-        return RowFile(_as_lines(place, columns))
+        rows = RowFile(place, lines=_as_lines(place, columns))
+        rows.sha256 = _Sum.of(rows.sha256, partial(_sum_by_cache, rows._lines, place.parent))
+        return rows
     return RowFile(place, columns)
 
 
@@ -50,14 +57,16 @@ def is_rows(path: str | Path) -> bool:
     """Whether a path names a data file, or a folder of shards, rather than embeddings."""
     place = Path(path)
     if place.is_dir():
-        found = [path for path in _shards(place) if not path.name.endswith(".ids.txt")]
+        found = _shards(place)
         beside_vectors = any(place.glob("*.npy")) and all(path.suffix.lower() == ".parquet" for path in found)
         return bool(found) and not (place / "table.json").is_file() and not beside_vectors
     return place.suffix.lower() in SUFFIXES
 
 
 def _shards(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    """Its files of rows; names of vectors, which `close embed --export` writes beside them, are none."""
+    names = (name for name in folder.iterdir() if not name.name.endswith(".ids.txt"))
+    return sorted(path for path in names if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 class RowShards(RowFile):
@@ -82,10 +91,12 @@ class RowShards(RowFile):
         self.shards = [open_rows(path, columns) for path in found]
         kinds = {shard.kind for shard in self.shards}
         self.kind = kinds.pop() if len(kinds) == 1 else "shards"
+        texts = [path.name for path in found if path.suffix.lower() == ".txt"]
+        if texts and len(texts) < len(found):
+            _log.warning("%s: lines of %s are read as captions, beside the other shards", folder, listed(texts))
         self.starts = np.cumsum([0, *map(len, self.shards)])
-        # names are in the ids
-        sums = [f"{name}\0{shard.sha256}" for name, shard in zip(self.names, self.shards, strict=True)]
-        self.sha256 = hashlib.sha256(" ".join(sums).encode()).hexdigest()
+        sums = [shard.sha256 for shard in self.shards]
+        self.sha256 = _Sum.of(_joined(self.names, sums), partial(_joined, self.names, sums, before=True))
         self._handle: Any = None
 
     def __len__(self) -> int:
@@ -105,13 +116,17 @@ class RowShards(RowFile):
 
 
 def _as_lines(path: Path, columns: Mapping[str, str | int] | None) -> Path:
-    """The JSONL that stands for a Parquet file in the cache; what was left out and noted is told each time, as of a table."""
-    key = text_key(f"{file_key(path.resolve())} {sorted(columns.items()) if columns else ''}")
+    """The JSONL that stands for a Parquet file in the cache, with its images as seen from that file's folder.
+
+    What was left out and noted is told each time, as of a table.
+    """
+    key = text_key(f"{FORMAT} {file_key(path.resolve())} {sorted(columns.items()) if columns else ''}")
     lines = cache_folder() / "rows" / f"{path.stem}-{key:016x}.jsonl"
     about = lines.with_suffix(".json")
     with waiting(Path(f"{lines}.lock")):  # of several processes one converts, the others read
         if not (lines.is_file() and about.is_file()):
-            made = convert("parquet", path, lines, options=ReadOptions(columns=columns), overwrite=True)
+            options = ReadOptions(columns=columns)
+            made = convert("parquet", path, lines, options=options, overwrite=True, folder=path.parent)
             write_json(about, {"notes": made.notes, "skipped": made.skipped})
     told = read_json(about)
     for note in told["notes"]:
@@ -119,3 +134,45 @@ def _as_lines(path: Path, columns: Mapping[str, str | int] | None) -> Path:
     for reason, count in told["skipped"].items():
         _log.warning(LEFT_OUT, path, count, reason)
     return lines
+
+
+class _Sum(str):
+    """A sum of rows, which equals the one of before too: what was made of them is not told that they have changed."""
+
+    before: Callable[[], str]
+
+    @classmethod
+    def of(cls, now: str, before: Callable[[], str]) -> _Sum:
+        """Args: before: gives the sum that earlier versions took."""
+        made = cls(now)
+        made.before = before
+        return made
+
+    @cached_property
+    def _before(self) -> str:
+        return self.before()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and (str.__eq__(self, other) or str.__eq__(self._before, other))
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
+def _joined(names: Sequence[str], sums: Sequence[str], *, before: bool = False) -> str:
+    """The sum of shards: names are in the ids."""
+    parts = (part.before() if before and isinstance(part, _Sum) else part for part in sums)
+    return hashlib.sha256(" ".join(f"{n}\0{part}" for n, part in zip(names, parts, strict=True)).encode()).hexdigest()
+
+
+def _sum_by_cache(lines: Path, folder: Path) -> str:
+    """The sum of a Parquet file's rows when their images were named as seen from the cache."""
+    digest, home, there = hashlib.sha256(), os.path.abspath(lines.parent), os.path.abspath(folder)
+    with lines.open(encoding="utf-8") as file:
+        for values in map(json.loads, file):
+            if "image" in values:
+                values["image"] = os.path.relpath(os.path.join(there, values["image"]), home)
+            digest.update((json.dumps(values, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()

@@ -23,12 +23,14 @@ from close.errors import DataError, MissingError, OutputExistsError
 __all__ = [
     "below",
     "check_file",
+    "files_below",
     "locked",
     "nan_as_null",
     "not_finite",
     "read_json",
     "remove",
     "waiting",
+    "walk",
     "whole",
     "write_json",
     "write_text",
@@ -64,6 +66,26 @@ def below(folder: str | Path, name: str) -> str | None:
     path = os.path.normpath(os.path.join(root, name))
     inside = path != root and os.path.commonpath([root, path]) == root and "\0" not in name
     return path if inside else None
+
+
+def walk(folder: str | Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` in order of name, into linked folders too: each folder once, by a name without a link where it has one."""
+    waiting, seen = [os.fspath(folder)], set[tuple[int, int]]()
+    for top in waiting:
+        for place, folders, names in os.walk(top):
+            about = os.stat(place)
+            if (about.st_dev, about.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((about.st_dev, about.st_ino))
+            folders.sort()
+            yield place, folders, sorted(names)
+            waiting += [path for name in folders if os.path.islink(path := os.path.join(place, name))]
+
+
+def files_below(folder: Path, suffix: str = "") -> list[Path]:
+    """A folder's files with this ending, at any depth and in order of their paths."""
+    return sorted(Path(place, name) for place, _, names in walk(folder) for name in names if name.endswith(suffix))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from close.io.files import files_below
 from close.io.parts import file_of
 
 __all__ = ["cache_folder", "file_key", "files_key", "text_key"]
@@ -30,7 +31,7 @@ def file_key(path: Path) -> int:
     path = Path(os.path.abspath(path))
     whole = file_of(path)
     if whole.is_dir():
-        return text_key(f"{path}\0{[file_key(file) for file in sorted(whole.rglob('*')) if file.is_file()]}")
+        return text_key(f"{path}\0{[file_key(file) for file in files_below(whole) if file.is_file()]}")
     about = whole.stat() if whole.is_file() else None
     return text_key(f"{path}\0{about.st_size}\0{about.st_mtime_ns}" if about else str(path))
 

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from close.errors import written
+from close.io.files import walk
 
-__all__ = ["FILMS", "describe", "media_below", "picture_formats", "picture_suffixes", "some"]
+__all__ = ["FILMS", "SOUND_SUFFIXES", "describe", "media_below", "picture_formats", "picture_suffixes", "some"]
 
 _log = logging.getLogger(__name__)
 FILMS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".ogv", ".flv", ".wmv", ".3gp", ".ts")
 """How names of films end, in lower case."""
+SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 _NO_PICTURES = ("EPS", "MPEG")
 """What Pillow lists and can't be had: PostScript is run as a program, by Ghostscript; of films it reads the size alone."""
 
@@ -72,14 +74,14 @@ def some(suffixes: Sequence[str]) -> str:
 def media_below(folder: Path, suffixes: Sequence[str], *, quiet: bool = False) -> list[Path]:
     """A folder's files with these endings, at any depth and in order; what else lies there is counted and told.
 
-    Hidden files and folders are passed over, and so are `._x.jpg`, which macOS leaves on other disks, and files that lie beside
-    one of these and have its name (`x.txt` to `x.jpg`), unless they are films.
+    Linked folders are read like others. Hidden files and folders are passed over, and so are `._x.jpg`, which macOS leaves on
+    other disks, and files that lie beside one of these and have its name (`x.txt` to `x.jpg`), unless they are films.
 
     Args:
         quiet: nothing is told.
     """
     found, others = list[Path](), list[Path]()
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
         for path in (Path(place, name) for name in names if not name.startswith(".")):
             (found if path.suffix.lower() in suffixes else others).append(path)

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,6 +19,7 @@ from close.data.rows import parse_row
 from close.errors import DataError, MissingError, RecipeError, listed, shown
 from close.io.files import below, check_file
 from close.io.parts import FRAMES, check_frames, file_of, frame_names
+from close.io.places import seen_from
 from close.registry import Registry
 
 __all__ = [
@@ -234,14 +236,27 @@ def _checked(values: Values, where: str, ids: set[int], folder: Path) -> Values:
     if hash(row.id) in ids:
         raise DataError(f"{where}: a second row has the id {shown(row.id)}")
     ids.add(hash(row.id))
-    return values | {"id": row.id} | ({"group": row.group} if "group" in values else {})
+    return values | {"id": row.id} | ({"group": row.group} if values.get("group", "") != "" else {})
 
 
 def _below(names: Any, folder: Path) -> Any:
     """A file's name, or several, relative to a folder where they are whole; anything else as it is."""
     if isinstance(names, list):
         return [_below(name, folder) for name in names]
-    return os.path.relpath(names, folder) if isinstance(names, str) and os.path.isabs(names) else names
+    if not isinstance(names, str) or not os.path.isabs(names):
+        return names
+    place, name = os.path.split(names)
+    return os.path.join(_from(place, folder), name)
+
+
+@lru_cache(1024)
+def _from(place: str, folder: Path) -> str:
+    """A folder as it is found from another, whatever links lead to either."""
+    try:
+        near = seen_from(place, folder)
+    except ValueError:  # half a character, which is told with the row
+        near = None
+    return os.path.abspath(place) if near is None else "" if near == "." else near
 
 
 def _plain(value: Any, where: str, depth: int = 0) -> Any:

@@ -22,11 +22,13 @@ def convert(
     options: ReadOptions | None = None,
     skip_errors: bool = False,
     overwrite: bool = False,
+    folder: Path | None = None,
     tell: Callable[[ReadSummary], None] | None = None,
 ) -> ReadSummary:
     """Write the rows of a file in a real format to a JSONL file, which appears whole or not at all.
 
     Args:
+        folder: what its images are relative to; without it, where `out` lies.
         tell: called with what came of it as the last thing; the same call replaces the file if it was killed before that.
     Raises:
         OutputExistsError: `out` is there and `overwrite` is not set.
@@ -35,8 +37,9 @@ def convert(
     target, summary = Path(out), ReadSummary()
     about = {"format": name, "source": str(path), "key": file_key(Path(path)), "skip_errors": skip_errors}
     about |= {"options": str(options)}
+    home = folder or target.parent
     with job(target, about, "is being written", overwrite=overwrite) as work:
-        rows = read_rows(name, path, options=options, summary=summary, skip_errors=skip_errors, folder=target.parent)
+        rows = read_rows(name, path, options=options, summary=summary, skip_errors=skip_errors, folder=home)
         with (
             progress(f"reading {path}", "rows") as update,
             # half a character, as JSON spells it

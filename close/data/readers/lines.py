@@ -53,7 +53,9 @@ class Jsonl(Reader):
     def row(self, record: Any, where: str) -> Values:
         if not isinstance(record, dict):
             raise DataError(f"{where}: expected a JSON object, not {type(record).__name__}")
-        values = {"id": where.rpartition(":")[2]} | by_one_name(record, where)
+        values = {"id": None} | by_one_name(record, where)
+        if values["id"] in (None, ""):
+            values["id"] = where.rpartition(":")[2]
         names = values.get("image")
         if isinstance(names, str):
             values["image"] = self.image(names, where)

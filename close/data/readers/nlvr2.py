@@ -66,12 +66,14 @@ class Nlvr2(Reader):
 
 
 def _captions(path: Path, encoding: str) -> dict[str, str]:
-    """Name of a picture, without its folders, to its first caption."""
+    """Name of a picture, without its folders, to its first caption; none where its captioner says an error, or nothing."""
     found: dict[str, str] = {}
     for where, record in json_lines(path, encoding):
-        keys = record if isinstance(record, dict) else ()
-        name, caption = (text(record, next((key for key in names if key in keys), names[0]), where) for names in _NAMES)
-        found.setdefault(os.path.basename(name), caption)
+        keys = record if isinstance(record, dict) else {}
+        of, said = (next((key for key in names if key in keys), names[0]) for names in _NAMES)
+        name = os.path.basename(text(record, of, where))
+        if not keys.get("error") and keys.get(said) != "":
+            found.setdefault(name, text(record, said, where))
     return found
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from close.data.columns import Columns, by_caption, check_flags
 from close.data.readers.base import READERS, Reader, Values
-from close.data.readers.folder import IMAGE_SUFFIXES
 from close.data.readers.lines import by_record
 from close.data.readers.webdataset import write_picture
 from close.errors import DataError, reason
-from close.io.files import check_file
+from close.io.files import check_file, files_below
 
 __all__ = ["Parquet"]
 
@@ -34,7 +32,7 @@ class Parquet(Reader):
     uses = ("images", "per", "split", "columns")
 
     def records(self) -> Iterator[tuple[str, Any]]:
-        files = sorted(self.path.rglob("*.parquet")) if self.path.is_dir() else [self.path]
+        files = files_below(self.path, ".parquet") if self.path.is_dir() else [self.path]
         if not files:
             raise DataError(f"{self.path}: no .parquet file in this folder")
         yield from by_record(self._records(files), self._rows, self.per)
@@ -78,9 +76,7 @@ class Parquet(Reader):
                 f"{where}: its picture lies in the table, and there is no caption; --images says where to put it"
             )
         if isinstance(picture, dict) and inside and self.options.images is not None:
-            suffix = PurePosixPath(str(picture.get("path"))).suffix.lower()
-            name = hashlib.sha256(picture["bytes"]).hexdigest()[:16] + (suffix if suffix in IMAGE_SUFFIXES else ".jpg")
-            path = str(write_picture(self.options.images, name, picture["bytes"], where))
+            path = write_picture(self.options.images, str(picture.get("path")), picture["bytes"])
             rows = [row | {"image": path} for row in rows]
         elif isinstance(picture, str):
             path = self.image(picture, where)

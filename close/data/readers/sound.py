@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from close.data.readers.lines import by_record, json_records
 from close.data.tables import Table
 from close.data.text import TextFile
 from close.errors import DataError, MissingError, listed
+from close.io.media import FILMS, SOUND_SUFFIXES
 
 __all__ = ["AudioCaps", "DrCap"]
 
@@ -22,9 +24,9 @@ __all__ = ["AudioCaps", "DrCap"]
 class AudioCaps(Reader):
     """`audiocap_id,youtube_id,start_time,caption` (Kim et al., 2019), a row a caption; its test set has five of each clip.
 
-    In `images` the clips are found by the names that downloads give them: `ID.wav`, `YID.wav`, or `ID_` and the start; captions
-    whose clip is not there, as of many it no longer is, are left out and counted. Streams; with `per` image, captions are held in
-    memory.
+    In `images` the clips are found by the names that downloads give them: `ID.wav`, `YID.wav`, or `ID_` and the start, recordings
+    before films; captions whose clip is not there, as of many it no longer is, are left out and counted. Streams; with `per`
+    image, captions are held in memory.
     """
 
     reads = "AudioCaps' CSV; --images is the folder of the clips"
@@ -57,8 +59,10 @@ class AudioCaps(Reader):
             raise MissingError(f"{folder}: no such folder of recordings")
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
         found: dict[str, str] = {}
-        for name in names:
-            stem = Path(name).stem
+        for kinds, name in product((SOUND_SUFFIXES, FILMS), names):
+            stem, suffix = os.path.splitext(name)
+            if suffix.lower() not in kinds:  # what else a download leaves beside a clip
+                continue
             for start in (0, 1) if stem.startswith("Y") else (0,):
                 rest = stem[start + _ID :]
                 if len(stem) >= start + _ID and (not rest or rest[0] in "_-."):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import hashlib
 import io
 import lzma
 import tarfile
@@ -18,14 +18,13 @@ from close.data.readers.lines import by_record
 from close.data.rows import parse_json
 from close.data.text import FIRST_LINES, not_plain
 from close.errors import DataError, listed, shown
-from close.io.files import check_file, whole
+from close.io.files import check_file, files_below, whole
 
 __all__ = ["WebDataset", "write_picture"]
 
 _PICTURES = IMAGE_SUFFIXES | {".img", ".image"}
 _TEXTS = (".txt", ".text", ".cap", ".caption")
 _SORTED = "pack the shard in order of name (tar --sort=name)"
-_BAD_NAME = (errno.EINVAL, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)
 _BROKEN = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, OverflowError)
 
 
@@ -34,15 +33,16 @@ class WebDataset(Reader):
     """One tar, or every tar below a folder, by name. Streams, one sample in memory.
 
     Source: the `.txt` (`.cap`, `.outputs.txt`, …; `columns` says which), or a caption in the `.json`, whose other fields go to
-    `meta`. Of several lines the first is the source, and all are references, as in a folder. Pictures are written out below
-    `images`, because everything else reads files; without that option they are left where they are.
+    `meta`, and so do captions that differ from the `.txt`'s. Of several lines the first is the source, and all are references,
+    as in a folder. Pictures are written out below `images`, in a folder for each shard and named by their content, because
+    everything else reads files; without that option they are left where they are.
     """
 
     reads = "tar shards as webdataset writes them, one or a folder of them"
     uses = ("images", "columns")
 
     def records(self) -> Iterator[tuple[str, Any]]:
-        shards = sorted(self.path.rglob("*.tar")) if self.path.is_dir() else [self.path]
+        shards = files_below(self.path, ".tar") if self.path.is_dir() else [self.path]
         if not shards:
             raise DataError(f"{self.path}: no .tar file in this folder")
         yield from by_record(self._records(shards), self._rows, "caption")
@@ -50,12 +50,13 @@ class WebDataset(Reader):
     def _records(self, shards: list[Path]) -> Iterator[tuple[str, Any]]:
         for shard in shards:
             key, dotted = "", ""
+            name = (shard.relative_to(self.path) if shard != self.path else Path(shard.name)).with_suffix("").as_posix()
             try:
                 for key, sample in _samples(shard):
                     if "." in PurePosixPath(key).name and not dotted:
                         dotted = f"{shard}: names with dots are taken whole, e.g. {shown(key)}; webdataset cuts at the first dot"
                         self.notes.append(dotted)
-                    yield f"{shard}: sample {shown(key)}", (shard.stem, key, sample)
+                    yield f"{shard}: sample {shown(key)}", (name, key, sample)
             except DataError as error:
                 yield str(shard), error
             except _BROKEN as error:
@@ -75,13 +76,13 @@ class WebDataset(Reader):
         given = {name: column for name, column in self.given.items() if str(column) in fields}
         columns = Columns(fields, given, where, demand=False)
         values = columns.values(fields, where)
-        own = ("id", "image")  # a sample has its name and its picture already
-        keyed = [(name, key) for name, keys in columns.keys.items() for key in keys]
-        meta = {name: fields[name] for name, key in keyed if key in own and values.pop(key, None) is not None}
         picture = self._part("image", _PICTURES, sample, fields, where)
         caption = self._part("caption", _TEXTS, sample, fields, where)
-        if caption:
-            values |= self._captions(sample[caption], f"{where}: {caption}")
+        said = self._captions(sample[caption], f"{where}: {caption}") if caption else {}
+        own = {"id", "image", *(("source", "references") if caption else ())}  # what a sample has already
+        others = {name: fields.get(name) for name, keys in columns.keys.items() if own & {*keys}}
+        meta = {name: value for name, value in others.items() if value not in (None, "", said.get("source"))}
+        values = {key: value for key, value in values.items() if key not in own} | said
         if not values.get("source") and not values.get("references"):
             raise DataError(
                 f"{where}: no caption in it (it has {listed(sample)}); the parts of a sample lie side by side, else {_SORTED}"
@@ -93,9 +94,7 @@ class WebDataset(Reader):
             values["meta"] = meta
         rows = by_caption(values, f"{shard}/{key}")
         if picture and self.options.images is not None:
-            suffix = PurePosixPath(picture).suffix
-            name = f"{shard}/{key}{suffix if suffix in IMAGE_SUFFIXES else '.jpg'}"
-            path = str(write_picture(self.options.images, name, sample[picture], where))
+            path = write_picture(self.options.images / shard, picture, sample[picture])
             rows = [row | {"image": path} for row in rows]
         return rows
 
@@ -104,7 +103,7 @@ class WebDataset(Reader):
         lines = [line.strip() for line in io.StringIO(self._text(content, where), newline=None) if line.strip()]
         if len(lines) > 1 and (found := not_plain(lines[:FIRST_LINES])) is not None:
             raise DataError(f"{where}: expected one caption a line, but this looks like {found}")
-        return {"source": lines[0] if lines else "", "references": lines if len(lines) > 1 else None}
+        return {"source": lines[0] if lines else ""} | ({"references": lines} if len(lines) > 1 else {})
 
     def _part(self, key: str, suffixes: Any, sample: dict[str, bytes], fields: Values, where: str) -> str | None:
         """The part of a sample that is its picture, or its caption: as `columns` say, else by its suffix."""
@@ -191,16 +190,15 @@ def _closed(key: str, sample: dict[str, bytes], seen: set[int]) -> Iterator[tupl
     seen.add(hash(name))
 
 
-def write_picture(folder: Path, name: str, content: bytes, where: str) -> Path:
-    """Write a picture below the folder, never outside of it."""
-    try:
-        path = (folder / name).resolve()
-        if folder.resolve() not in path.parents:
-            raise DataError(f"{where}: its name leads out of {folder}")
-        with whole(path) as partial:
-            partial.write_bytes(content)
-    except (OSError, ValueError) as error:
-        if isinstance(error, DataError) or getattr(error, "errno", errno.EINVAL) not in _BAD_NAME:
-            raise
-        raise DataError(f"{where}: no file can have the name {shown(name)}") from None
-    return path
+def write_picture(folder: Path, name: str, content: bytes) -> str:
+    """Write a picture into a folder, named by its content, so that none is written over; give its path.
+
+    Args:
+        name: where it comes from, for its ending.
+    """
+    suffix = PurePosixPath(f"x{name}").suffix.lower()
+    suffix = suffix if suffix in IMAGE_SUFFIXES else ".jpg"
+    path = folder.resolve() / f"{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
+    with whole(path) as partial:
+        partial.write_bytes(content)
+    return str(path)

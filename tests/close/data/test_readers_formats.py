@@ -310,6 +310,8 @@ def test_txt_and_jsonl(tmp_path: Path) -> None:
     assert rows("txt", put(tmp_path / "t.txt", "A dog.\nA cat.\n"))[1] == {"id": "2", "source": "A cat."}
     path = put(tmp_path / "in" / "t.jsonl", '{"source": "a", "image": "x.jpg"}\n\n{"id": "k", "source": ["b", "c"]}\n')
     got = list(read_rows("jsonl", path, folder=tmp_path))
+    unnamed = put(tmp_path / "n.jsonl", '{"id": null, "source": "a"}\n{"id": "", "source": "b", "group": ""}\n')
+    assert [row["id"] for row in read_rows("jsonl", unnamed)] == [row.id for row in RowFile(unnamed)] == ["1", "2"]
     assert got == [
         {"id": "1", "source": "a", "image": os.path.join("in", "x.jpg")},
         {"id": "k", "source": ["b", "c"]},
@@ -360,12 +362,32 @@ def test_webdataset_shards_with_pictures_written_out(tmp_path: Path) -> None:
     assert got[0] == {
         "id": "00000/000000",
         "source": "A red square.",
-        "image": os.path.join("out", "00000", "000000.jpg"),
+        "image": os.path.join("out", "00000", f"{hashlib.sha256(content).hexdigest()[:16]}.jpg"),
         "meta": {"width": 4, "key": "000000"},
     }
     assert [r["source"] for r in got] == ["A red square.", "Another.", "Ein Würfel."]
     assert (tmp_path / got[0]["image"]).read_bytes() == content
     assert "image" not in rows("webdataset", tmp_path / "shards")[0]
+
+
+def test_a_picture_is_not_written_over_by_that_of_another_shard(tmp_path: Path) -> None:
+    """Shards in folders often have the same names, and so have their samples."""
+    contents = {name: picture(tmp_path / f"{name}.png").read_bytes() + name.encode() for name in "ab"}
+    for name, content in contents.items():
+        (tmp_path / "shards" / name).mkdir(parents=True)
+        shard(tmp_path / "shards" / name / "0.tar", [("7.png", content), ("7.txt", name.encode())])
+    for places in ([tmp_path / "shards"], [tmp_path / "shards" / name / "0.tar" for name in "ab"]):
+        got = [row for place in places for row in rows("webdataset", place, folder=tmp_path, images=tmp_path / "out")]
+        assert {row["source"]: (tmp_path / row["image"]).read_bytes() for row in got} == contents
+    assert [row["id"] for row in rows("webdataset", tmp_path / "shards")] == ["a/0/7", "b/0/7"]
+
+
+def test_captions_beside_the_text_of_a_sample_are_kept(tmp_path: Path) -> None:
+    about = {"caption": "A dog", "captions": ["Fido", "A hound"], "blip_caption": "an animal", "key": "0"}
+    path = shard(tmp_path / "t.tar", [("0.txt", b"A dog"), ("0.json", json.dumps(about).encode())])
+    (row,) = rows("webdataset", path)
+    del about["caption"]  # which says the same
+    assert row == {"id": "t/0", "source": "A dog", "meta": about}
 
 
 @pytest.mark.parametrize(

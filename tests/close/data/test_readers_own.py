@@ -13,6 +13,7 @@ import pytest
 
 from close.data import readers
 from close.data.readers import READERS, ReadOptions, convert, formats
+from close.data.rows import RowFile
 from close.errors import DataError, RecipeError
 from close.plugins import load_plugins
 
@@ -53,6 +54,19 @@ def test_convert_reads_a_format_of_ones_own(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"bad:2: no \|"):
         convert("pipes", tmp_path / "bad", tmp_path / "no.jsonl")
     assert not (tmp_path / "no.jsonl").exists()
+
+
+def test_pictures_are_named_as_they_are_found_from_a_linked_folder(tmp_path: Path) -> None:
+    """The system follows the link before it goes up."""
+    for name in ("disk/deep/out", "pictures"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "disk" / "deep" / "out", target_is_directory=True)
+    (tmp_path / "pictures" / "1.png").write_bytes(b"a picture")
+    (tmp_path / "c.csv").write_text("caption,image\na dog,1.png\n")
+    convert("csv", tmp_path / "c.csv", tmp_path / "out" / "c.jsonl", options=ReadOptions(images=tmp_path / "pictures"))
+    (row,) = RowFile(tmp_path / "out" / "c.jsonl")
+    assert row.image is not None
+    assert row.image.read_bytes() == b"a picture"
 
 
 def test_the_example_in_the_documentation_runs(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from test_readers_formats import lines, picture, put, rows
 
-from close.data.readers import read_rows
+from close.data.readers import ReadOptions, ReadSummary, read_rows
 from close.data.rows import RowFile
 from close.errors import DataError, RecipeError
 
@@ -79,6 +79,10 @@ class TestNlvr2:
         assert RowFile(out)[1].source == (f"caption of {names[2]}", f"caption of {names[3]}")
         with pytest.raises(DataError, match=r"train.json:2: .*said.jsonl has no caption of train-10171-3-img1.png"):
             rows("nlvr2", path, captions=put(tmp_path / "said.jsonl", lines(said[:3])))
+        said[2] = {"item": names[2], "text": "", "error": "can't be read"}
+        summary, options = ReadSummary(), ReadOptions(captions=put(tmp_path / "said.jsonl", lines(said)))
+        (row,) = read_rows("nlvr2", path, options=options, skip_errors=True, summary=summary)
+        assert (row["source"], summary.skipped) == (got[0]["source"], {"error": 1})
         with pytest.raises(DataError, match=r"said.jsonl:1: 'image' is 7"):
             rows("nlvr2", path, captions=put(tmp_path / "said.jsonl", lines([{"image": 7, "source": "a"}])))
 

@@ -53,6 +53,13 @@ def test_every_key(tmp_path):
     )
 
 
+def test_empty_names_are_none(tmp_path):
+    """As pandas writes what is missing."""
+    nothing = dict.fromkeys(("id", "group", "label", "task", "context"), "")
+    found = RowFile(jsonl(tmp_path, *[json.dumps({"source": "a"} | nothing)] * 2))
+    assert list(found) == [Row(id=str(number), source=("a",)) for number in (1, 2)]
+
+
 def test_several_images(tmp_path):
     several, one, none = RowFile(
         jsonl(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import pickle
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from close.data.readers import convert
+from close.data.rows import RowFile
 from close.data.shards import RowShards, open_rows
 from close.encoders import load_encoder
 from close.errors import DataError, MissingError
@@ -81,6 +85,42 @@ def test_folders_that_differ_in_names_alone_have_tables_of_their_own(tiny_encode
     one, two, three = (cached_table(open_rows(tmp_path / name), encoder, "text") for name in "abc")
     assert (list(one.ids), list(two.ids)) == (["part-0/1", "part-1/1"], ["x/1", "y/1"])
     assert two.path == three.path
+
+
+def test_names_of_vectors_are_no_captions_and_texts_beside_rows_are_told(tmp_path, caplog):
+    tiny.write_jsonl(tmp_path / "x.jsonl", [{"source": "one"}, {"source": "two"}])
+    alone = open_rows(tmp_path).sha256
+    (tmp_path / "vectors.ids.txt").write_text("1\n2\n")
+    assert open_rows(tmp_path).sha256 == alone
+    assert not caplog.text
+    (tmp_path / "README.txt").write_text("Captions of a friend.\n")
+    open_rows(tmp_path)
+    assert "lines of README.txt are read as captions" in caplog.text
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_parquet_is_itself_wherever_the_cache_lies(tmp_path, monkeypatch, folder):
+    """Its sum, its place and its pictures; what an earlier version took for its sum is known as its own."""
+    place = tmp_path / "data" / "x.parquet"
+    tiny.picture(place.parent / "pictures" / "1.png", 0)
+    values = [{"caption": f"dog {i}", "image": "pictures/1.png", "score": 0.1 * i} for i in range(3)]
+    pq.write_table(pa.Table.from_pylist(values), place)
+    sums, before = set(), []
+    for cache in ("one", "deep/two"):
+        monkeypatch.setenv("CLOSE_CACHE", str(tmp_path / cache))
+        rows = open_rows(place.parent if folder else place)
+        assert all(row.image.is_file() for row in rows)
+        assert rows.path == (place.parent if folder else place)
+        sums.add(str(rows.sha256))
+        lines = tmp_path / cache / "rows" / "old.jsonl"
+        convert("parquet", place, lines)
+        known = RowFile(lines).sha256
+        before.append(hashlib.sha256(f"x\0{known}".encode()).hexdigest() if folder else known)
+        assert rows.sha256 == before[-1]
+        assert before[-1] == pickle.loads(pickle.dumps(rows)).sha256
+        assert rows.sha256 != before[0] or cache == "one"
+    assert len(sums) == 1
+    assert before[0] != before[1]
 
 
 class Stop(TrainerCallback):

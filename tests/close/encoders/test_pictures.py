@@ -181,6 +181,17 @@ class TestFolder:
         assert "other files are left out: " in caplog.text
         assert all(kind in caplog.text for kind in ("1 × .mp4", "1 × .mov", "1 × no ending"))
 
+    def test_linked_folders_are_read_once(self, tmp_path):
+        for name in ("photos/b/1.png", "elsewhere/2.png", "elsewhere/deep/3.png"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            GREY.save(tmp_path / name)
+        photos = tmp_path / "photos"
+        links = {"a": photos / "b", "train": tmp_path / "elsewhere", "up": tmp_path, "itself": photos}
+        for name, target in links.items():
+            (photos / name).symlink_to(target, target_is_directory=True)
+        found = [path.relative_to(photos).as_posix() for path in media_below(photos, picture_suffixes())]
+        assert found == ["b/1.png", "train/2.png", "train/deep/3.png"]
+
     def test_nothing_is_told_where_nothing_is_left_out(self, tmp_path, caplog):
         GREY.save(tmp_path / "a.png")
         (tmp_path / "a.txt").write_text("its captions")
