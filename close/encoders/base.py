@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import re
 from abc import ABC, abstractmethod
@@ -23,6 +24,7 @@ from close.fast.memory import kept_memory
 from close.fast.packing import pack
 from close.fast.precision import INT8, pick_dtype, pick_precision
 from close.io.media import describe, picture_suffixes
+from close.io.places import last_part, moved_reference
 from close.io.plain import read_plain
 from close.io.pretrained import refuse_bad_weights, trusting, trusts_code
 from close.plugins import load_plugins, loaded
@@ -34,6 +36,7 @@ __all__ = [
     "check_ids",
     "check_sizes",
     "fingerprint",
+    "of_parts",
     "pick_device",
     "told_cut",
     "windows",
@@ -89,9 +92,10 @@ class ContrastiveEncoder(ABC):
         form: how its references look, for messages. marker: a file that its local directories have; None if it has none.
         name: the reference it was loaded by (`load_encoder`), stored in tables and runs.
         embed_dim: width D of the shared space.
-        fingerprint: of the weights; decides whether tables, adapters and runs fit together.
-        weights: how many there are. reading: of a local directory, what else decides vectors: how items are prepared, and
-            which activations. Vectors that were kept are not taken for those of another.
+        fingerprint: of the weights, or where torch has none of the class and what its reference names; decides whether tables,
+            adapters and runs fit together.
+        weights: how many there are. reading: what else decides vectors: of a local directory its settings, how texts and items
+            are prepared; of an encoder without weights its code. Vectors that were kept are not taken for those of another.
         precision: fp32, bf16, fp16 or int8: what `auto` came to.
         int8_cosines: of int8 the least cosine with features in the precision of before: of "texts", of "images".
         context: tokens of a text that it reads, what is behind them is cut; None where that is not known.
@@ -126,6 +130,10 @@ class ContrastiveEncoder(ABC):
         self.precision = pick_precision(precision, self.device, self.weights)
         self.dtype = pick_dtype(self.precision)
         self.fingerprint = fingerprint(model)
+        if not model.state_dict():
+            about = f"{type(self).__qualname__} {moved_reference(name, _sum_of_place)}"
+            self.fingerprint = hashlib.sha256(about.encode()).hexdigest()[:32]
+            self.reading = _code(type(self))
         self.model: Any = model.requires_grad_(False).eval().to(self.device, self.dtype)
         if precision != INT8:  # `load_encoder` packs that, once it can be tried
             pack(self.model)
@@ -285,12 +293,7 @@ class ContrastiveEncoder(ABC):
         batch = {key: torch.cat([inputs[key] for inputs in prepared]) for key in prepared[0]}
         starts = range(0, sum(parts), batch_size)
         some = ({key: value[start : start + batch_size] for key, value in batch.items()} for start in starts)
-        features = torch.cat([self.image_tower(self._place(inputs)).float().cpu() for inputs in some])
-        if max(parts) == 1:
-            return features
-        return torch.stack(
-            [own[0] if len(own) == 1 else F.normalize(own, dim=-1).mean(0) for own in features.split(parts)]
-        )
+        return of_parts(torch.cat([self.image_tower(self._place(inputs)).float().cpu() for inputs in some]), parts)
 
     def tell_once(self, what: str, message: str) -> None:
         """Warn of something that an encoder says once, however often it happens."""
@@ -303,6 +306,22 @@ class ContrastiveEncoder(ABC):
             key: value.to(self.device, self.dtype if torch.is_floating_point(value) else None, non_blocking=True)
             for key, value in inputs.items()
         }
+
+
+def _sum_of_place(place: str) -> str:
+    """What a place that a reference names stands for, wherever it lies: the file's content, or a folder's name."""
+    if not Path(place).is_file():
+        return last_part(place)
+    with Path(place).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _code(kind: type) -> str:
+    """The file that a class is defined in; nothing of one that was typed in."""
+    try:
+        return Path(inspect.getfile(kind)).read_text(encoding="utf-8", errors="replace")
+    except (OSError, TypeError):
+        return ""
 
 
 def _load_again(name: str, plugins: list[str], *, trust: bool, **settings: Any) -> ContrastiveEncoder:
@@ -354,6 +373,13 @@ def told_cut(cut: int, count: int, context: int | None) -> str:
     """What is said of texts that are longer than the context."""
     is_longer, was = ("is", "was") if cut == 1 else ("are", "were")
     return f"{cut} of {count} texts {is_longer} longer than the encoder reads ({context} tokens) and {was} cut"
+
+
+def of_parts(features: Tensor, parts: list[int]) -> Tensor:
+    """(N, D) features of items of so many parts each, by the (P, D) ones of all parts: the mean of unit ones."""
+    if max(parts) == 1:
+        return features
+    return torch.stack([own[0] if len(own) == 1 else F.normalize(own, dim=-1).mean(0) for own in features.split(parts)])
 
 
 def _ahead(pool: ThreadPoolExecutor, function: Any, items: list[Any], depth: int) -> Iterator[Any]:

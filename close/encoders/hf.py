@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from close.encoders.base import ENCODERS, ContrastiveEncoder, check_ids, check_sizes
 from close.encoders.pictures import open_picture
-from close.encoders.sounds import SOUND_SUFFIXES, heard, sound_windows
+from close.encoders.sounds import SOUND_SUFFIXES, heard, heard_parts, numpy_seeded
 from close.errors import WeightsError
 from close.fast.switch import is_allowed
-from close.io.pretrained import hub_options, load_tokenizer, loading
+from close.io.pretrained import hub_options, load_tokenizer, loading, settings_sum
 
 __all__ = ["ClapEncoder", "TransformersEncoder"]
-
-
-_NUMPY_RANDOM = Lock()
-
-
-@contextmanager
-def _numpy_seeded(seed: int) -> Iterator[None]:
-    """numpy's global generator at a seed, for one thread at a time; afterwards as it was, errors included."""
-    with _NUMPY_RANDOM:
-        before = np.random.get_state()
-        np.random.seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(before)
 
 
 @ENCODERS.register("hf")
@@ -95,7 +77,7 @@ class TransformersEncoder(ContrastiveEncoder):
         self.processor = self._load_processor(reference)
         if Path(reference).is_dir():
             settings = [part.to_dict() | {"_name_or_path": None} for part in (self.processor, model.config)]
-            self.reading = json.dumps(settings, sort_keys=True, default=str)
+            self.reading = json.dumps([*settings, settings_sum(reference)], sort_keys=True, default=str)
         self.context: int = min(int(config.max_position_embeddings), int(self.tokenizer.model_max_length))
         # SigLIP's towers were trained at their full context, and read the padding; all others have a mask.
         self._pads_to_longest = not model.config.model_type.startswith("siglip")
@@ -176,10 +158,8 @@ class ClapEncoder(TransformersEncoder):
     def prepare(self, item: Any) -> dict[str, Tensor]:
         """Mel features of each window, as the model's own extractor makes them; of a recording, always the same."""
         extract, rate = self.processor, int(self.processor.sampling_rate)
-        whole = extract.truncation == "fusion"
-        parts = [item] if whole else sound_windows(item, int(extract.nb_max_samples))
-        with _numpy_seeded(0):  # the extractor draws parts of what is long from numpy's global generator
-            made = [extract(part, sampling_rate=rate, return_tensors="pt") for part in parts]
+        with numpy_seeded(0):
+            made = [extract(part, sampling_rate=rate, return_tensors="pt") for part in heard_parts(item, extract)]
         return {key: torch.cat([torch.as_tensor(one[key]) for one in made]) for key in ("input_features", "is_longer")}
 
     def image_tower(self, inputs: dict[str, Tensor]) -> Tensor:

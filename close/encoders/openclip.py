@@ -17,7 +17,7 @@ from close.encoders.checkpoints import readable
 from close.encoders.pictures import open_picture
 from close.errors import MissingError, WeightsError
 from close.fast.trimming import text_lengths, trimmed_features, trims
-from close.io.pretrained import loading
+from close.io.pretrained import loading, settings_sum
 from close.registry import unknown_name
 
 __all__ = ["OpenClipEncoder"]
@@ -71,7 +71,7 @@ class OpenClipEncoder(ContrastiveEncoder):
         self.context = getattr(self.tokenizer, "context_length", None)
         if Path(reference).is_dir() and reference in name:  # the package has some of its own, which never change
             config = open_clip.get_model_config(model_name)
-            self.reading = f"{self.transform!r} {json.dumps(config, sort_keys=True)}"
+            self.reading = f"{self.transform!r} {json.dumps(config, sort_keys=True)} {settings_sum(reference)}"
         if quick:  # the same weights and another activation: vectors of before must not be taken for these
             self.fingerprint = hashlib.sha256(f"{self.fingerprint} QuickGELU".encode()).hexdigest()[:32]
 

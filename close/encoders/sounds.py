@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from math import gcd
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from close.errors import DataError, MissingError, reason
-from close.io.media import describe
+from close.io.media import SOUND_SUFFIXES, describe
 
-__all__ = ["LONGEST", "SOUND_SUFFIXES", "WINDOWS", "heard", "is_silent", "open_sound", "sound_windows"]
+__all__ = [
+    "LONGEST",
+    "SOUND_SUFFIXES",
+    "WINDOWS",
+    "heard",
+    "heard_parts",
+    "is_silent",
+    "numpy_seeded",
+    "open_sound",
+    "sound_windows",
+]
 
-SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 LONGEST = 3600
 """Seconds of the longest recording that is decoded."""
 SLOWEST, FASTEST = 1_000, 768_000
@@ -30,6 +41,7 @@ WINDOWS = 32
 _WAV = (b"RIFF", b"RIFX", b"RF64")
 _SILENCE = 1e-5
 """A third of the least step of 16 bits."""
+_NUMPY_RANDOM = Lock()
 Samples = NDArray[np.float32]
 
 
@@ -91,6 +103,27 @@ def sound_windows(samples: Samples, length: int) -> list[Samples]:
     count = min(-(-len(samples) // length), WINDOWS)
     starts = np.linspace(0, len(samples) - length, count).round().astype(int)
     return [samples[start : start + length] for start in starts]
+
+
+def heard_parts(samples: Samples, extractor: Any) -> list[Samples]:
+    """A recording as the windows that a feature extractor of transformers takes; whole, where it takes long ones (`fusion`)."""
+    takes_long = getattr(extractor, "truncation", "fusion") == "fusion"
+    return [samples] if takes_long else sound_windows(samples, int(extractor.nb_max_samples))
+
+
+@contextmanager
+def numpy_seeded(seed: int) -> Iterator[None]:
+    """numpy's global generator at a seed, for one thread at a time; afterwards as it was, errors included.
+
+    CLAP's extractor draws parts of what is long from it.
+    """
+    with _NUMPY_RANDOM:
+        before = np.random.get_state()
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(before)
 
 
 def _decoded(file: IO[bytes], name: str, rate: int) -> Samples:

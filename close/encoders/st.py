@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from close.encoders.base import ENCODERS, ContrastiveEncoder, check_sizes
+from close.encoders.base import ENCODERS, ContrastiveEncoder, check_sizes, of_parts
 from close.encoders.films import frame_of_film
 from close.encoders.pictures import open_picture
-from close.encoders.sounds import SOUND_SUFFIXES, open_sound
+from close.encoders.sounds import SOUND_SUFFIXES, heard, heard_parts, numpy_seeded
 from close.errors import MissingError, WeightsError
 from close.io.media import FILMS
 from close.io.parts import FRAMES
-from close.io.pretrained import hub_options, loading
+from close.io.pretrained import hub_options, loading, settings_sum
 from close.registry import unknown_name
 
 __all__ = ["SentenceTransformersEncoder"]
@@ -30,7 +30,7 @@ class SentenceTransformersEncoder(ContrastiveEncoder):
     """A multimodal model of sentence-transformers (from 6 on), asked by its own `encode`, prompts and pooling included.
 
     Its second tower is that of pictures, or else of recordings, or else of films; `st:NAME@audio` says which. A film is seen
-    by eight frames at even distances.
+    by eight frames at even distances; a recording longer than the model's window is the mean of windows.
 
     Args:
         model: the loaded `SentenceTransformer`. sense: "image", "audio" or "video".
@@ -77,6 +77,8 @@ class SentenceTransformersEncoder(ContrastiveEncoder):
             raise unknown_name(f"sense of {place}", sense, senses)
         with loading(f"sentence-transformers can't load {place!r}", place):
             encoder = cls(name, model, sense or senses[0], device=device, precision=precision)
+            if Path(place).is_dir():
+                encoder.reading += settings_sum(place, "**/*")
             encoder.embed_dim = encoder.text_features(["a"]).shape[1]
         return encoder
 
@@ -86,6 +88,7 @@ class SentenceTransformersEncoder(ContrastiveEncoder):
         super().__init__(name, model, device=device, precision=precision)
         self.sense, self.context = sense, model.max_seq_length
         self.items = {"image": "images", "audio": "recordings", "video": "films"}[sense]
+        self.reading = "windows" if sense == "audio" else ""  # earlier versions drew a part of a long recording
 
     @property
     def item_suffixes(self) -> tuple[str, ...]:
@@ -97,16 +100,17 @@ class SentenceTransformersEncoder(ContrastiveEncoder):
         self.check_texts(texts)
         cut, tokenizer = 0, self.model.tokenizer
         if self.context and callable(tokenizer):
-            cut = sum(len(ids) > self.context for ids in tokenizer(list(texts), verbose=False)["input_ids"])
+            prompt = self.model.prompts.get(self.model.default_prompt_name) or ""  # `encode` puts it before each
+            prompted = [prompt + text for text in texts]
+            cut = sum(len(ids) > self.context for ids in tokenizer(prompted, verbose=False)["input_ids"])
         return self._encoded(list(texts), batch_size), cut
 
     def open(self, item: Any) -> Any:
-        """A picture, the samples of a recording with their rate, or the frames of a film."""
+        """A picture, the samples of a recording, or the frames of a film."""
         if self.sense == "image":
             return open_picture(item)
         if self.sense == "audio":
-            rate = int(self.model.processor.feature_extractor.sampling_rate)
-            return {"array": open_sound(item, rate), "sampling_rate": rate}
+            return heard(item, int(self._extractor.sampling_rate), self.tell_once)
         frames = (
             item
             if isinstance(item, (list, tuple))
@@ -115,8 +119,15 @@ class SentenceTransformersEncoder(ContrastiveEncoder):
         return np.stack([np.asarray(open_picture(frame)) for frame in frames])
 
     def prepare(self, item: Any) -> Any:
-        """The opened item itself: `encode` has its own way of preparing many."""
-        return {"item": item}
+        """The opened item itself, or the windows of a recording: `encode` has its own way of preparing many."""
+        if self.sense != "audio":
+            return {"parts": [item]}
+        rate = int(self._extractor.sampling_rate)
+        return {"parts": [{"array": part, "sampling_rate": rate} for part in heard_parts(item, self._extractor)]}
+
+    @property
+    def _extractor(self) -> Any:
+        return self.model.processor.feature_extractor
 
     def tokenize(self, texts: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:
         """The model's own inputs, and lengths in characters."""
@@ -132,7 +143,18 @@ class SentenceTransformersEncoder(ContrastiveEncoder):
         return self.text_tower(inputs)
 
     def _features_of(self, prepared: list[Any], batch_size: int) -> Tensor:
-        return self._encoded([one["item"] for one in prepared], batch_size)
+        parts = [part for one in prepared for part in one["parts"]]
+        features = self._encoded(parts, batch_size) if not self._draws else torch.cat([*map(self._drawn, parts)])
+        return of_parts(features, [len(one["parts"]) for one in prepared])
+
+    @property
+    def _draws(self) -> bool:
+        """Whether what it hears of a recording is drawn at random, which has to be the same each time."""
+        return self.sense == "audio" and getattr(self._extractor, "truncation", None) == "fusion"
+
+    def _drawn(self, part: Any) -> Tensor:
+        with numpy_seeded(0):
+            return self._encoded([part], 1)
 
     @torch.inference_mode()
     def _encoded(self, items: list[Any], batch_size: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ __all__ = [
     "load_tokenizer",
     "loading",
     "refuse_bad_weights",
+    "settings_sum",
     "trusting",
     "trusts_code",
     "why_unreachable",
@@ -192,3 +194,17 @@ def load_tokenizer(place: str, vocab_size: int) -> Any:
             f"{place}: the tokenizer knows {tokenizer.vocab_size} tokens, the model {vocab_size}; it is another model's"
         )
     return tokenizer
+
+
+def settings_sum(folder: str | Path, names: str = "*") -> str:
+    """A hash of a model folder's settings, tokenizer and code: of everything that decides vectors beside its weights.
+
+    Args:
+        names: which of its files, as `Path.glob` takes it.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(Path(folder).glob(names)):
+        if file.suffix in (".json", ".txt", ".model", ".bpe", ".py") and file.is_file():
+            digest.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,13 @@ from typing import Any
 from close.data.rows import Modality, RowFile
 from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder
-from close.errors import DataError
-from close.io.files import waiting
+from close.errors import CloseError, DataError
+from close.io.files import remove, waiting
 from close.io.keys import cache_folder, file_key
 from close.io.progress import progress as progress_line
 from close.vectors.build import Progress, embed_images, embed_texts, images_of
 from close.vectors.open import open_vectors
-from close.vectors.table import EmbeddingTable
+from close.vectors.table import FAILURES, EmbeddingTable
 
 __all__ = ["cached_images", "cached_table", "file_table"]
 
@@ -48,7 +47,6 @@ def cached_table(
         raise DataError(f"{rows.path}: {error}") from None
     if failed := table.failures:
         first = failed[0]
-        shutil.rmtree(table.path)
         raise DataError(
             f"{rows.path}: {table.info['failed']} of the images can't be read, the first in row {first['id']!r}: "
             f"{first['reason']}"
@@ -73,10 +71,18 @@ def file_table(path: Path, modality: Modality, encoder: Callable[[], Contrastive
 def cached_images(
     images: Sequence[tuple[str, Path]], encoder: ContrastiveEncoder, *, progress: Progress | None = None
 ) -> EmbeddingTable:
-    """The embedding table of (id, file) pairs, made on first use; unreadable files as in `embed_images`."""
+    """The embedding table of (id, file) pairs, made on first use; unreadable files as in `embed_images`.
+
+    One that lacks files which can be read by now, since a package was installed or a disk is back, is made again.
+    """
     about = f"{encoder.name} {encoder.fingerprint} {encoder.precision} image {encoder.reading}"
     folder = _folder(about + "".join(f"{name} {file_key(path)} " for name, path in images))
     with waiting(Path(f"{folder}.lock")):
+        if (folder / FAILURES).is_file():
+            failed = {one["id"] for one in EmbeddingTable(folder).failures}
+            lacking = (path for name, path in images if name in failed)
+            if not all(isinstance(encoder.opened(path), CloseError) for path in lacking):
+                remove(folder)
         try:
             return embed_images(images, encoder, folder, progress=progress)
         except DataError as error:  # whoever asks for it never named this folder

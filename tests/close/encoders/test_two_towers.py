@@ -118,6 +118,8 @@ class TestSentenceTransformers:
             wrapped.encode_image(pictures / "p01.png"), plain.encode_image(pictures / "p01.png"), atol=1e-5
         )
         assert wrapped.read_texts([" ".join(TEXTS * 20)])[1] == 1  # cut, and counted
+        wrapped.model.prompts, wrapped.model.default_prompt_name = {"long": " ".join(TEXTS * 20)}, "long"
+        assert wrapped.read_texts(TEXTS[:1])[1] == 1  # since a prompt is put before it
 
     def test_a_relative_place_is_found_from_elsewhere(self, folders, monkeypatch, tmp_path):
         """With its sense too; a place may have an @ of its own."""
@@ -156,6 +158,32 @@ class TestSentenceTransformers:
         assert torch.allclose(
             vectors, load_encoder(f"hf:{zoo('hf_clap_dir')}").encode_image([tmp_path / "tone.wav"]), atol=1e-4
         )
+
+    @pytest.mark.parametrize("truncation", ["rand_trunc", "fusion"])
+    def test_long_recordings_are_heard_as_by_the_model_itself(self, zoo, tmp_path, caplog, truncation):
+        """Its extractor draws a part of them at random."""
+        library = pytest.importorskip("sentence_transformers", reason="the st extra is not installed")
+        from sentence_transformers.base.modules import Transformer
+        from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
+
+        folder = shutil.copytree(zoo("hf_clap_dir"), tmp_path / "hf")
+        if truncation == "fusion":
+            config = ClapConfig.from_pretrained(folder)
+            config.audio_config.enable_fusion = True
+            config.audio_config.spec_size = config.audio_config.num_mel_bins = 64
+            ClapModel(config).eval().save_pretrained(folder)
+            settings = {"truncation": "fusion", "feature_size": 64, "hop_length": 160, "fft_window_size": 512}
+            ClapFeatureExtractor.from_pretrained(folder, **settings).save_pretrained(folder)
+        library.SentenceTransformer(modules=[Transformer(str(folder))], device="cpu").save_pretrained(
+            str(tmp_path / "st")
+        )
+        files = [tiny.sound(tmp_path / f"{i}.wav", i, seconds=3, rate=8_000) for i in range(3)]
+        theirs, own = load_encoder(f"hf:{folder}"), load_encoder(f"st:{tmp_path / 'st'}")
+        one, two = own.encode_image(files), torch.cat([own.encode_image([file]) for file in files])
+        assert torch.allclose(one, two, atol=1e-6)
+        assert torch.allclose(one, theirs.encode_image(files), atol=1e-4)
+        own.encode_image(np.zeros(8_000, np.float32))
+        assert "is silent" in caplog.text
 
     def test_what_is_none(self, folders, zoo, tmp_path):
         with pytest.raises(CloseError, match=r"sense of .* 'audio'.*known: image"):

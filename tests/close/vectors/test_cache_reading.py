@@ -1,4 +1,4 @@
-"""Vectors that were kept are not taken for those of an encoder that reads pictures otherwise."""
+"""Vectors that were kept are not taken for those of an encoder that reads pictures or texts otherwise."""
 
 import json
 import shutil
@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import tiny
 
+from close.data.shards import open_rows
 from close.encoders import load_encoder
 from close.errors import OutputExistsError
+from close.plugins import load_plugins
 from close.vectors.build import embed_images
-from close.vectors.cache import cached_images
+from close.vectors.cache import cached_images, cached_table
 
 
 def test_other_preprocessing_makes_other_vectors(zoo, tmp_path):
@@ -26,6 +28,79 @@ def test_other_preprocessing_makes_other_vectors(zoo, tmp_path):
     own = encoder.encode_image([images[0][1]]).numpy()[0]
     np.testing.assert_allclose(after[0] / np.linalg.norm(after[0]), own, atol=1e-5)
     assert not np.allclose(after[0], before[0], atol=1e-3)
+
+
+@pytest.fixture
+def st_dir(zoo, tmp_path):
+    library = pytest.importorskip("sentence_transformers", reason="the st extra is not installed")
+    from sentence_transformers.base.modules import Transformer
+
+    modules = [Transformer(str(zoo("hf_clip_dir")))]
+    library.SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(tmp_path / "st"))
+    return tmp_path / "st"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change"),
+    [
+        ("hf_clip_dir", "tokenizer_config.json", {"model_max_length": 8}),
+        ("open_clip_dir", "tokenizer_config.json", {"pad_token": "</s>"}),
+        ("st_dir", "config_sentence_transformers.json", {"prompts": {"q": "a photo of"}, "default_prompt_name": "q"}),
+    ],
+)
+def test_texts_that_are_read_otherwise_have_other_vectors(request, zoo, tmp_path, kind, name, change):
+    place = shutil.copytree(request.getfixturevalue(kind) if kind == "st_dir" else zoo(kind), tmp_path / "encoder")
+    rows = open_rows(tiny.write_jsonl(tmp_path / "rows.jsonl", [{"source": " ".join(tiny.WORDS[:12])}]))
+    before = cached_table(rows, load_encoder(str(place)), "text")
+    assert cached_table(rows, load_encoder(str(place)), "text").path == before.path
+    (place / name).write_text(json.dumps(json.loads((place / name).read_text()) | change))
+    encoder = load_encoder(str(place))
+    assert encoder.fingerprint == before.fingerprint
+    after = cached_table(rows, encoder, "text")
+    assert after.path != before.path
+    np.testing.assert_allclose(after[:], encoder.encode_text([" ".join(tiny.WORDS[:12])]), atol=1e-5)
+
+
+OWN = """
+import torch
+from close.encoders import ENCODERS, ContrastiveEncoder
+
+@ENCODERS.register("{name}")
+class Own(ContrastiveEncoder):
+    form, embed_dim = "{name}:FILE", 2
+
+    @classmethod
+    def load(cls, reference, *, name, device=None, precision="auto"):
+        return cls(name, torch.nn.Identity(), device=device, precision="fp32")
+
+    def tokenize(self, texts):
+        return {{"x": torch.tensor([[len(text), {number}] for text in texts]).float()}}, torch.ones(len(texts))
+
+    def text_tower(self, inputs):
+        return inputs["x"]
+
+    open = prepare = image_tower = None
+"""
+
+
+def test_an_encoder_without_weights_is_known_by_its_name_its_file_and_its_code(tmp_path):
+    """What is wrapped may have weights that torch knows nothing of."""
+    for name, number in (("one", 1), ("two", 1)):
+        (tmp_path / f"{name}.py").write_text(OWN.format(name=name, number=number))
+        (tmp_path / f"{name}.onnx").write_text(name)
+    load_plugins([str(tmp_path / "one.py"), str(tmp_path / "two.py")])
+    shutil.copy(tmp_path / "one.onnx", tmp_path / "moved.onnx")
+    names = ("one:one.onnx", "one:moved.onnx", "one:two.onnx", "two:one.onnx")
+    found = [load_encoder(name.replace(":", f":{tmp_path}/")).fingerprint for name in names]
+    assert found[0] == found[1]
+    assert len({*found}) == 3
+    encoder = load_encoder(f"one:{tmp_path}/one.onnx")
+    rows = open_rows(tiny.write_jsonl(tmp_path / "rows.jsonl", [{"source": "a dog"}]))
+    before = cached_table(rows, encoder, "text")
+    (tmp_path / "one.py").write_text(OWN.format(name="one", number=9))
+    again = type(encoder)(encoder.name, encoder.model, device="cpu", precision="fp32")
+    assert again.fingerprint == encoder.fingerprint  # runs of it stay usable
+    assert cached_table(rows, again, "text").path != before.path
 
 
 @pytest.mark.parametrize("kind", ["hf_clip_dir", "open_clip_dir"])

@@ -22,7 +22,7 @@ from close.io.keys import text_key
 from close.vectors import build
 from close.vectors import table as reading
 from close.vectors.build import TableBuilder, embed_images, embed_texts, find_images
-from close.vectors.cache import cached_table
+from close.vectors.cache import cached_images, cached_table
 from close.vectors.open import check_encoder
 from close.vectors.table import EmbeddingTable
 
@@ -344,8 +344,23 @@ class TestCache:
         rows = RowFile(tiny.write_jsonl(tmp_path / "rows.jsonl", values))
         with pytest.raises(DataError, match=r"1 of the images can't be read, the first in row 'b': .*bad\.png"):
             cached_table(rows, encoder, "image")
+        again: list[int] = []
+        with pytest.raises(DataError, match="1 of the images"):  # by the table, which is kept
+            cached_table(rows, encoder, "image", progress=lambda done, total: again.append(done))
+        assert not again
         tiny.picture(tmp_path / "bad.png", 0)
         assert len(cached_table(rows, encoder, "image")) == 2
+
+    def test_what_can_be_read_by_now_is_read(self, encoder, tmp_path, monkeypatch):
+        """A package was installed, a limit raised, a disk is back: the file itself is as it was."""
+        images = [(f"{size}", tiny.picture(tmp_path / f"{size}.png", 0, size=size)) for size in (8, 80)]
+        with monkeypatch.context() as small:
+            small.setattr("PIL.Image.MAX_IMAGE_PIXELS", 1000)
+            for _ in range(2):
+                table = cached_images(images, encoder)
+                assert [failed["id"] for failed in table.failures] == ["80"]
+        table = cached_images(images, encoder)
+        assert (list(table.ids), table.failures) == (["8", "80"], [])
 
 
 MEMORY = """
