@@ -24,8 +24,8 @@ from close.vectors.neighbours import nearest
 
 __all__ = ["Finder", "FoundBatch", "check_memory", "open_finder", "settings_in"]
 
-SAME = 1 - 1e-6
-"""The cosine from which on a text is the one that was asked with."""
+SAME, ALMOST = 1 - 1e-4, 1 - 1e-3
+"""The cosine from which on a text is the one that was asked with: of a memory in fp32, which bf16 may ask, and of others."""
 SPARE = 8
 
 
@@ -80,10 +80,9 @@ class Finder:
         if (places < 0).any():
             raise DataError(f"memory {self.memory.path} can't be searched: a vector to search with is not finite")
         if modality == "text":
-            order = np.argsort(cosines > SAME, axis=1, kind="stable")[
-                :, :most
-            ]  # those that are the text itself go last
-            places = np.take_along_axis(places, order, axis=1)
+            same = SAME if self.memory.search.info.get("precision", "fp32") == "fp32" else ALMOST
+            last = np.argsort(cosines > same, axis=1, kind="stable")  # those that are the text itself
+            places = np.take_along_axis(places, last[:, :most], axis=1)
         vectors = None
         if "vectors" in self.retrieval.uses:
             take = self.memory.raw if self.retrieval.raw else self.memory.vectors.__getitem__

@@ -189,6 +189,17 @@ def test_in_use(rows, encoder):
     assert both.context(0, "what?") == named
 
 
+@pytest.mark.parametrize(("of", "asks"), [("bf16", "fp32"), ("fp32", "bf16")])
+def test_a_text_does_not_find_itself_in_another_precision(tmp_path, of, asks):
+    """A run that holds its memory, made on an accelerator, is asked on a laptop."""
+    encoders = {name: load_encoder("mini", precision=name) for name in {of, asks}}
+    texts = ["a red star", "a big blue ring", "a tiny green dog on the left", "two yellow circles"]
+    rows = open_rows(tiny.write_jsonl(tmp_path / "rows.jsonl", [{"source": text} for text in texts]))
+    finder = open_finder({"k": 3}, rows, lambda: encoders[of], "run")
+    found = finder(torch.cat([encoders[asks].encode_text([text]) for text in texts]), "text").places
+    assert all(text not in finder.memory.texts(places) for text, places in zip(texts, found, strict=True))
+
+
 def test_it_can_be_searched_in_another_encoder(rows, encoder, other, tmp_path):
     memory = Memory.open(rows, lambda: encoder, search=lambda: other)
     found = search(memory, rows, other, k=4)
