@@ -170,7 +170,7 @@ def test_words_are_those_that_were_found(runs, shown):
 def test_calibrated_for_one_memory(runs, pictures, others, tmp_path, cli, caplog):
     data = tiny.write_jsonl(
         tmp_path / "val.jsonl",
-        [{"id": f"{i}", "image": str(pictures / f"p{i % 12:02}.png"), "context": f"{i}", "references": ["a red dog", "a dog"]}
+        [{"id": f"{i}", "image": str(tiny.picture(tmp_path / "images" / f"{i}.png", i)), "references": ["a red dog", "a dog"]}
          for i in range(44)],
     )  # fmt: skip
     run = tmp_path / "run"
