@@ -297,7 +297,8 @@ class Lab:
 def deciding(recipe: Recipe, looks: Mapping[str, Mapping[str, Any]]) -> str:
     """A hash of what decides a run's scores, wherever it lies: the recipe, what is learnt from, and what is looked at."""
     sums = {str(part.train): sum_of(part.train, recipe.data.columns) for part in recipe.parts()} | sums_beside(recipe)
-    for place in [place for place in sums if (Path(place) / "table.json").is_file()]:  # whose sum is of its pictures' places too
+    for place in [place for place in sums if (Path(place) / "table.json").is_file()]:
+        # whose sum is of its pictures' places too
         table = read_json(Path(place) / "table.json")
         sums[place] = " ".join(f"{table[key]}" for key in ("fingerprint", "modality", "rows"))
     looked_at = [place for look in looks.values() for place in look.values() if isinstance(place, Path)]

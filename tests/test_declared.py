@@ -25,6 +25,7 @@ EXTRAS = {
     "onnxruntime": "onnx",
     "av": "video",
     "sentence_transformers": "st",
+    "faiss": "faiss",
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "h11"), "serve"),
 }
 """What only an extra brings; imported where it is used, never when a module is."""

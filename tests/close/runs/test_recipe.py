@@ -60,6 +60,7 @@ def test_the_defaults_are_the_papers(load):
             "epochs": 8,
             "batch_size": 128,
             "learning_rate": 3e-4,
+            "prefix_learning_rate": None,
             "precision": "auto",
             "report_to": "none",
             "metric_for_best": None,
