@@ -41,7 +41,7 @@ from close.study.claims import nested_interval
 from close.study.export import cell
 from close.study.results import interval
 from close.study.selection import selection_score
-from close.study.sweep import run_folder
+from close.study.sweep import deciding, run_folder
 from close.training.train import train
 from close.vectors.cache import cached_table
 
@@ -55,11 +55,11 @@ __all__ = [
     "Lab",
     "arms_table",
     "both_ways",
-    "deciding",
     "difference",
     "dots",
     "first_groups",
     "looked",
+    "made_of",
     "matched",
     "noise",
     "parser",
@@ -221,10 +221,10 @@ class Lab:
                 `selection_score` takes, and rows whose texts stand in for images.
         """
         recipe, folder = run_folder(base, Arm(title, dict(changes)), seed, self.place / group)
-        made_of = deciding(recipe, looks)
+        about = made_of(recipe, looks)
         for run in (self.kept or {}).get("runs", {}).get(group, {}).get(title, []):
             # records of before do not say what they were made of
-            if run["seed"] == seed and set(looks) <= set(run) and run.get("made_of", made_of) == made_of:
+            if run["seed"] == seed and set(looks) <= set(run) and run.get("made_of", about) == about:
                 return dict(run)
         if self.args.record and not (folder / RUN_FILE).is_file():
             return None
@@ -239,7 +239,7 @@ class Lab:
         if new:
             told = ", ".join(f"{name} {scores[self.keys[0]]:.1f}" for name, scores in found.items())
             tell(f"{group}, {title}, seed {seed}: {told} in {time.perf_counter() - begun:.0f} s")
-        return {"seed": seed, "made_of": made_of, **found}
+        return {"seed": seed, "made_of": about, **found}
 
     def three_ways(self, rows: Path) -> dict[str, dict[str, Any]]:
         """Looks at rows: both ways, and "alike", with texts as long as those of training, matched on validation pictures."""
@@ -294,7 +294,7 @@ class Lab:
         write_record(self.args.out, whole, markdown, plot)
 
 
-def deciding(recipe: Recipe, looks: Mapping[str, Mapping[str, Any]]) -> str:
+def made_of(recipe: Recipe, looks: Mapping[str, Mapping[str, Any]]) -> str:
     """A hash of what decides a run's scores, wherever it lies: the recipe, what is learnt from, and what is looked at."""
     sums = {str(part.train): sum_of(part.train, recipe.data.columns) for part in recipe.parts()} | sums_beside(recipe)
     for place in [place for place in sums if (Path(place) / "table.json").is_file()]:
@@ -303,7 +303,7 @@ def deciding(recipe: Recipe, looks: Mapping[str, Mapping[str, Any]]) -> str:
         sums[place] = " ".join(f"{table[key]}" for key in ("fingerprint", "modality", "rows"))
     looked_at = [place for look in looks.values() for place in look.values() if isinstance(place, Path)]
     sums |= {str(place): sum_of(place) for place in looked_at if place.is_file()}
-    said = json.dumps([recipe.dump(), looks], sort_keys=True, default=str)
+    said = json.dumps([deciding(recipe), looks], sort_keys=True, default=str)
     for place in sorted(sums, key=len, reverse=True):
         said = said.replace(json.dumps(place), json.dumps(sums[place]))
     return sha256(re.sub(r'"[^"]*/([^"/]+)"', r'"\1"', said).encode()).hexdigest()[:12]

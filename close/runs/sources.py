@@ -10,6 +10,7 @@ from typing import Any
 
 from close.adapters.resolve import files_in
 from close.data.shards import is_rows, open_rows
+from close.io.files import files_below
 from close.io.keys import file_key
 from close.retrieval.memory import memory_place
 from close.runs.recipe import Recipe
@@ -63,9 +64,8 @@ def _sum(place: Path, key: int, columns: tuple[tuple[str, str | int], ...]) -> s
     if (place / "table.json").is_file():
         return str(EmbeddingTable(place).info.get("plan"))  # of what it was made: the same vectors, wherever made
     found = hashlib.sha256()
-    for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
-        if file.is_file():
-            found.update(f"{file.relative_to(place)}\0".encode("utf-8", "surrogateescape"))
-            with file.open("rb") as content:
-                found.update(hashlib.file_digest(content, "sha256").digest())
+    for file in files_below(place) if place.is_dir() else [place]:
+        found.update(f"{file.relative_to(place)}\0".encode("utf-8", "surrogateescape"))
+        with file.open("rb") as content:
+            found.update(hashlib.file_digest(content, "sha256").digest())
     return found.hexdigest()

@@ -40,7 +40,7 @@ from close.training.origin import filled_in
 from close.training.train import train
 from close.vectors.open import check_rows, open_vectors
 
-__all__ = ["run_arm", "run_folder", "sweep"]
+__all__ = ["deciding", "run_arm", "run_folder", "sweep"]
 
 _log = logging.getLogger(__name__)
 
@@ -67,14 +67,19 @@ def run_folder(base: Recipe, arm: Arm, seed: int, folder: Path) -> tuple[Recipe,
     left = {key for key in _FOLLOWING if key not in base.model_fields_set}
     given = {key: value for key, value in base.dump().items() if key not in left}
     recipe = checked(merged(given, arm.changes) | {"seed": seed}, f"arm {arm.name!r}")
+    digest = hashlib.sha256(json.dumps(deciding(recipe), sort_keys=True).encode()).hexdigest()[:10]
+    return recipe, folder / "runs" / f"{re.sub(r'[^-+.,=()A-Za-z0-9]', '_', arm.name)[:80]}-{seed}-{digest}"
+
+
+def deciding(recipe: Recipe) -> dict[str, Any]:
+    """What a run is known by: a recipe's values, but for keys that came later and say nothing new."""
     values = recipe.dump()
     for key, before in _LATER.items():
         section, _, name = key.rpartition(".")
         place = values[section] if section else values
         if place and place[name] == before:
             del place[name]
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
-    return recipe, folder / "runs" / f"{re.sub(r'[^-+.,=()A-Za-z0-9]', '_', arm.name)[:80]}-{seed}-{digest}"
+    return values
 
 
 def run_arm(
