@@ -83,6 +83,8 @@ def _token_ids(
     seen: dict[tuple[int, ...], str] = {}
     for label, ids in zip(labels, sequences, strict=True):
         other = seen.setdefault(tuple(ids), label)
+        if other != label and lowercase and other.lower() == label.lower():
+            raise RecipeError(f"this run reads labels in lower case, where {other!r} and {label!r} are the same")
         if other != label:
             raise RecipeError(f"the tokenizer makes the same tokens of the labels {other!r} and {label!r}")
     return sequences

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -51,8 +50,13 @@ def lora_targets(language_model: nn.Module, given: str | list[str] | None) -> st
         raise RecipeError(
             f"lora.target_modules {given!r}: {other} is a {type(layers[other]).__name__}, not a linear layer"
         )
-    for name, other in itertools.product(matching, layers):
-        if name != other and layers[name].weight is getattr(layers[other], "weight", None):
+    # kept, so that each has an id of its own
+    weights = {name: getattr(layer, "weight", None) for name, layer in layers.items()}
+    sharing: dict[int, list[str]] = {}
+    for name, weight in weights.items():
+        sharing.setdefault(id(weight), []).append(name)
+    for name in matching:
+        if other := next((other for other in sharing[id(weights[name])] if other != name), None):
             raise RecipeError(
                 f"lora.target_modules {given!r}: {name} has the weights of {other}, which would change with it when what was "
                 "learnt is put in; leave it out"

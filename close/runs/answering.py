@@ -34,7 +34,7 @@ from close.runs.confidence import Confidence, settings_of
 from close.runs.outputs import Answer, Candidate
 from close.runs.prompts import Prompter
 from close.runs.searching import MemorySearch
-from close.tasks import get_task
+from close.tasks import Task, get_task
 
 __all__ = ["Answerer", "Decode"]
 
@@ -82,7 +82,7 @@ class Answerer:
         self._encoder: ContrastiveEncoder | None = None
         self.memory = MemorySearch(model, name, lambda: self.encoder)
         self._confidence: dict[str, Confidence | None] = {}
-        self._trees: dict[tuple[str, ...], LabelTree] = {}
+        self._trees: dict[tuple[bool, *tuple[str, ...]], LabelTree] = {}
         self.one_at_a_time = RLock()
         """Threads that share it answer in turn: a tokenizer's settings, trees and torch's draws are one for all of them."""
 
@@ -337,12 +337,18 @@ class Answerer:
         texts = [text.strip() for text in self.tokenizer.batch_decode(said, skip_special_tokens=True)]
         return [tree.label(row) or text for row, text in zip(ids, texts, strict=True)] if tree else texts
 
+    def _lower(self, labels: Sequence[str]) -> bool:
+        """Whether labels are learnt in lower case: not a task's own, where its targets are what it makes of them itself."""
+        own = type(self.task).targets is not Task.targets and {*labels} <= {*self.task.labels}
+        return self.lowercase and not own
+
     def _tree(self, labels: tuple[str, ...]) -> LabelTree:
         """The tree of labels; the last few are kept, the one asked for last at the end."""
-        tree = self._trees.pop(labels, None) or LabelTree(
-            self.tokenizer, labels, self.model.kind, lowercase=self.lowercase
+        lower = self._lower(labels)
+        tree = self._trees.pop((lower, *labels), None) or LabelTree(
+            self.tokenizer, labels, self.model.kind, lowercase=lower
         )
-        self._trees[labels] = tree
+        self._trees[lower, *labels] = tree
         if len(self._trees) > TREES:
             del self._trees[next(iter(self._trees))]
         return tree
@@ -365,7 +371,7 @@ class Answerer:
             modality=modality,
             normalise=normalise,
             context=self.prompts(contexts),
-            lowercase=self.lowercase,
+            lowercase=self._lower(labels),
         )
         found, every = [], list[dict[str, float] | None]()
         for row, shares in zip(scores, scores.softmax(-1), strict=True):

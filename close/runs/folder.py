@@ -24,7 +24,7 @@ from close.runs.card import model_card
 from close.runs.recipe import Recipe, upgraded
 from close.runs.recipe_file import absolute, portable, portable_reference, read_values
 from close.runs.sources import changed_source
-from close.runs.words import keep_words
+from close.runs.words import keep_words, word_lists
 
 __all__ = [
     "CHECKPOINTS",
@@ -248,7 +248,8 @@ def save_run(
     if logs.is_dir():
         shutil.copytree(logs, folder / "runs", dirs_exist_ok=True)
     model.config.language_model._name_or_path = ""  # a place on this machine
-    keep_words(model.config, folder, folder)
+    # where the recipe has them: the configuration may name only their last part
+    keep_words(model.config, word_lists(absolute(recipe.dump())["retrieve"], folder), folder)
     model.save_pretrained(folder, state_dict=state)
     tokenizer.save_pretrained(folder)
     write_text(folder / "log.jsonl", "".join(json.dumps(nan_as_null(entry)) + "\n" for entry in log))

@@ -27,7 +27,7 @@ from close.runs.folder import RECIPE_FILE, RUN_FILE, open_run
 from close.runs.recipe import checked
 from close.runs.recipe_file import portable, portable_reference, read_values
 from close.runs.searching import MemorySearch, has_memory
-from close.runs.words import keep_words
+from close.runs.words import keep_words, word_lists
 
 __all__ = ["merge"]
 
@@ -73,7 +73,7 @@ def merge(
         shutil.copytree(
             source, partial, ignore=shutil.ignore_patterns("checkpoints", "evaluations", "*.safetensors", ".*")
         )
-        keep_words(model.config, source, partial)
+        keep_words(model.config, word_lists(model.config.retrieve, source), partial)
         if wants_memory:
             held.put_into(model.config, partial)
         model.save_pretrained(partial)

@@ -315,23 +315,27 @@ def publish(
         WeightsError: the hub refuses it, or can't be reached; nothing was changed there.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
+    from huggingface_hub.errors import RevisionNotFoundError
 
     api = HfApi(endpoint=constants.ENDPOINT)
     try:
         api.create_repo(name, private=private or None, exist_ok=True)
-        if revision is not None:
-            api.create_branch(name, branch=revision, exist_ok=True)
         if private and not api.model_info(name).private:
             raise OutputExistsError(
                 f"{name} is public there, and --private is for one that is made: make it private on the hub first, or choose "
                 "another name"
             )
-        there = api.list_repo_files(name, revision=revision)
+        try:
+            there = api.list_repo_files(name, revision=revision)
+        except RevisionNotFoundError:
+            there = api.list_repo_files(name)  # of which a branch is made
         if RUN_FILE not in there and (other := [path for path in there if _is_ours(path) and path != "README.md"]):
             raise OutputExistsError(
                 f"{name} holds {other[0]} and is no run, and what is published would take its place: choose another name, or "
                 "remove it on the hub first"
             )
+        if revision is not None:
+            api.create_branch(name, branch=revision, exist_ok=True)
         gone = {path for path in there if _is_ours(path, f"{EXAMPLES}/*")} - parcel.files.keys()
         adds = [
             CommitOperationAdd(path, BytesIO(what) if isinstance(what, bytes) else str(what))

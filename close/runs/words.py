@@ -33,9 +33,8 @@ def word_lists(retrieve: Mapping[str, Any] | None, run: Path) -> Path | None:
     return run / language
 
 
-def keep_words(config: CloseConfig, run: Path, folder: Path) -> None:
+def keep_words(config: CloseConfig, words: Path | None, folder: Path) -> None:
     """Copy a run's word lists to where it is being saved, and name them so in its configuration; nothing where it has none."""
-    words = word_lists(config.retrieve, run)
     if words is not None:
         if words != folder / WORDS:
             shutil.copyfile(words, folder / WORDS)

@@ -201,7 +201,7 @@ class Validation:
         finder: Finder | None = None,
     ) -> None:
         self.rows, self.encoder, self.finder = rows, encoder, finder
-        self.tasks = [part.task for part in recipe.parts()]
+        self.tasks, self.lowercase = [part.task for part in recipe.parts()], recipe.lowercase
         self.num_beams, self.batch_size = recipe.training.metric_beams, min(recipe.training.batch_size, 64)
         self.shown, self.sums = "pictures", dict[str, str]()
         self.vectors = self._vectors(table, recipe.several)
@@ -267,6 +267,7 @@ class Validation:
     def __call__(self, model: Any, tokenizer: Any, process: int = 0, processes: int = 1) -> float:
         """The score of what a `CloseModel` says now; each of several processes says a share, and all get the same score."""
         captioner = CloseCaptioner(model.eval(), deepcopy(tokenizer), tasks=self.tasks)
+        captioner.lowercase = self.lowercase
         if self.finder is not None:
             captioner.memory.finder = self.finder
         contexts = [captioner.task.context(row) for row in self.rows.examples]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from close.runs.answering import TREES
 from close.runs.pipeline import Candidate, CloseCaptioner
 from close.runs.predict import decoding_of
 from close.runs.recipe import Recipe
+from close.tasks import Task
 from close.training.train import train
 
 
@@ -209,6 +211,19 @@ def test_labels_are_said_as_they_were_given(captioner, pictures, decode):
     assert sorted(texts(captioner(next(pictures.iterdir()), labels=ODD, decode=decode, n=9))) == sorted(ODD)
 
 
+class Lowered(Task):
+    """Its targets are those of every task, in lower case."""
+
+    name, labels = "lowered", ("A Cat", "a red Dog")
+
+
+class Stated(Lowered):
+    """Its targets are what it makes of a row itself."""
+
+    def targets(self, row: Any) -> tuple[str, ...]:
+        return (row.label,)
+
+
 def test_labels_are_read_in_the_case_that_was_learnt(zoo, captions, tiny_encoder, pictures, tmp_path):
     values = {"data": {"train": str(captions)}, "encoder": str(tiny_encoder), "language_model": str(zoo("gpt2_dir"))}
     values["training"] = {"max_steps": 1, "batch_size": 16, "save_strategy": "no"}
@@ -223,8 +238,15 @@ def test_labels_are_read_in_the_case_that_was_learnt(zoo, captions, tiny_encoder
             assert ([one.score for one in said[0]] == [one.score for one in said[1]]) == lowercase
         from_file = decoding_of(captioner, captioner.task, None, False, tmp_path / "labels.txt", None).labels
         assert from_file == tuple(lower if lowercase else written)
-    with pytest.raises(RecipeError, match="same tokens of the labels 'dog' and 'Dog'"):
+    with pytest.raises(RecipeError, match="reads labels in lower case, where 'dog' and 'Dog' are the same"):
         close.load(tmp_path / "True", device="cpu")(photo, labels=["dog", "Dog"])
+    for task, decode in itertools.product((Lowered, Stated), ("tree", "score")):
+        found = []
+        for captioner.lowercase in (True, False):
+            captioner.task = task()
+            found.append(captioner(photo, decode=decode, n=2).candidates)
+        assert sorted(one.text for one in found[0]) == sorted(task.labels)
+        assert (found[0] == found[1]) == (task is Stated)  # what a task makes of a row itself is learnt as it is
 
 
 @pytest.mark.parametrize("labels", ["yes", 3, ["a", 3], ["a", ""], ["a", None], {"a": 1}])
@@ -240,4 +262,4 @@ def test_trees_of_a_few_closed_sets_are_kept(captioner, pictures):
         captioner(photo, labels=["red", f"green {number}"])
         captioner(photo, labels=["red", "blue"])
     assert len(captioner._trees) == TREES
-    assert list(captioner._trees)[-2:] == [("red", f"green {TREES + 2}"), ("red", "blue")]
+    assert list(captioner._trees)[-2:] == [(True, "red", f"green {TREES + 2}"), (True, "red", "blue")]

@@ -404,7 +404,7 @@ def test_a_memory_is_served_to_those_that_search_one(runs, train_small, others):
         load_runs([without.with_name("none")], device="cpu", memory=others)
 
 
-def test_word_lists_of_ones_own_go_with_the_run(make, zoo, shown, tmp_path):
+def test_word_lists_of_ones_own_go_with_the_run(make, zoo, shown, tmp_path, monkeypatch):
     """Into it, onto the hub, and into what is merged; those of a run of before, which names them, too."""
     lists = tmp_path / "lists" / "mine.toml"
     lists.parent.mkdir()
@@ -430,3 +430,9 @@ def test_word_lists_of_ones_own_go_with_the_run(make, zoo, shown, tmp_path):
     assert load(tmp_path / "1")(shown, num_beams=1) == before
     with pytest.raises(MissingError, match=r"mine\.toml: no such file, the word lists that .*old finds words by"):
         pack(old, Shown("me/birds"))
+    lists.write_text(text)
+    monkeypatch.setattr(
+        "close.runs.recipe_file.seen_from", lambda place, folder: None
+    )  # nothing in common but the root
+    apart = make("words", retrieve={"language": str(lists)}, tune="none")
+    assert (apart / "words.toml").read_text() == text

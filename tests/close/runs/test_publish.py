@@ -262,7 +262,7 @@ for name in ("me/gone", "me/birds@gone", "me/model"):
 from close.runs.card import Shown
 from close.runs.publish import pack, publish
 for name, private in (("me/model", False), ("me/open", True)):
-    try: publish(run, name, pack(run, Shown(name)), private=private)
+    try: publish(run, name, pack(run, Shown(name)), private=private, revision="small")
     except CloseError as error: print("REFUSED", error)
 """
 

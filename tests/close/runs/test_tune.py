@@ -267,6 +267,17 @@ class TestTargets:
         assert "\n" not in str(error.value)
         assert not (tmp_path / "run").exists()
 
+    def test_are_looked_at_once(self, monkeypatch):
+        """However many experts a model has."""
+        model, asked, get = (
+            torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(30))),
+            [],
+            torch.nn.Module.__getattr__,
+        )
+        monkeypatch.setattr(torch.nn.Module, "__getattr__", lambda self, name: asked.append(name) or get(self, name))
+        lora_targets(model, r"language_model\.\d+")
+        assert asked.count("weight") <= len(model) + 1
+
     def test_may_be_named_by_their_ends(self, recipe, tmp_path):
         run = train(recipe({"max_steps": 1}, lora={"target_modules": ["k", "o"]}), tmp_path / "run")
         ends = {key.split(".")[-2] for key in load_file(run / "model.safetensors") if "lora" in key}

@@ -206,3 +206,14 @@ def test_other_images_to_stand_in_are_not_resumed_with(recipe, captions, unpaire
     np.save(unpaired, np.load(unpaired)[::-1])
     with pytest.raises(CloseError, match=r"V\.npy has changed since the run began"):
         train(made, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_texts_are_scored_in_the_case_that_is_learnt(recipe, captions, shown, tmp_path, monkeypatch, lowercase):
+    answer, seen = CloseCaptioner.answer, set()
+    monkeypatch.setattr(
+        CloseCaptioner, "answer", lambda self, *a, **k: seen.add(self.lowercase) or answer(self, *a, **k)
+    )
+    made = recipe(TRAINING | {"epochs": 1}, data={"train": str(captions), "val": str(shown)}, lowercase=lowercase)
+    train(made, tmp_path / "run")
+    assert seen == {lowercase}
