@@ -97,7 +97,11 @@ def _table(lines: Path) -> Any:
     text, number = pyarrow.string(), pyarrow.float64()
     candidates = pyarrow.list_(pyarrow.struct({"text": text, "score": number, "cosine": number}))
     known = {"text": text, "score": number, "item": text, "error": text, "confidence": number, "candidates": candidates}
-    table = arrow.read_json(lines, parse_options=arrow.ParseOptions(explicit_schema=pyarrow.schema(known)))
-    with lines.open(encoding="utf-8") as file:
-        first = json.loads(file.readline() or "{}")
+    with lines.open("rb") as file:
+        longest = max(map(len, file), default=0)
+        file.seek(0)
+        first = json.loads(file.readline() or b"{}")
+    block = arrow.ReadOptions(block_size=max(1 << 20, longest))  # a row lies in two blocks at most
+    schema = arrow.ParseOptions(explicit_schema=pyarrow.schema(known))
+    table = arrow.read_json(lines, read_options=block, parse_options=schema)
     return table.drop([name for name in known if name not in first and table[name].null_count == len(table)])

@@ -31,11 +31,7 @@ class Cosine(Filter):
         path, _, threshold = value.rpartition(":")
         if not path:
             raise cls.wrong(value)
-        vectors = _read_vectors(Path(path))
-        common = setting.language.function | setting.language.modifiers
-        if common and common.isdisjoint(vectors):
-            raise InputError(f"{path}: no frequent word of {setting.language.name} is in it; expected its vectors")
-        return cls(vectors, number(cls, value, -1, 1, threshold))
+        return cls(_read_vectors(Path(path)), number(cls, value, -1, 1, threshold))
 
     def _mean(self, found: Iterable[str]) -> npt.NDArray[np.float32] | None:
         known = [self._vectors[word] for word in found if word in self._vectors]

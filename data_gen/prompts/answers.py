@@ -217,7 +217,7 @@ def _filled(lines: Sequence[str], label: re.Pattern[str]) -> list[str]:
 def _labelled(lines: Sequence[str], fields: Sequence[str]) -> Iterator[Record]:
     """Records of `field: text` lines; a line without label before the first one answers the first field."""
     label = _label(fields)
-    lines = _unbroken(lines, label)
+    lines = _unbroken(lines, label, least=4)
     names = {field.casefold(): field for field in fields}
     record: Record = {}
     for line in lines:
@@ -233,17 +233,19 @@ def _labelled(lines: Sequence[str], fields: Sequence[str]) -> Iterator[Record]:
             record = {}
 
 
-def _unbroken(lines: Sequence[str], label: re.Pattern[str], one: bool = False) -> list[str]:
+def _unbroken(lines: Sequence[str], label: re.Pattern[str], *, one: bool = False, least: int = 1) -> list[str]:
     """Lines of which one that goes on, in lower case, with a sentence that has no end yet was put behind its beginning.
 
-    A sentence begins in upper case, behind a label or a bullet; where there is `one` text, without them too.
+    A sentence begins in upper case, behind a label or a bullet; where there is `one` text, without them too. With fewer
+    than `least` words it is a short answer ("Two"), and no line that was wrapped.
     """
     unbroken: list[str] = []
     for line in lines:
         before = unbroken[-1] if unbroken else ""
         item = _BULLET.sub("", before)
         labelled = label.match(item)
-        first = _LETTER.search(re.split("[:：]", item, maxsplit=1)[-1] if labelled else item)
+        text = re.split("[:：]", item, maxsplit=1)[-1] if labelled else item
+        first = _LETTER.search(text) if len(text.split()) >= least else None
         begun = (one or labelled or item != before) and first and first[0].isupper() and not _ENDED.search(before)
         goes_on = line.lstrip()[:1].islower() and not _HEADED.match(line.lstrip()) and not is_chat(line)
         if begun and goes_on:
@@ -257,7 +259,7 @@ def _bare(lines: Sequence[str], field: str, one: bool) -> list[Record]:
     """A record a line: of the labelled ones where there are any, else of the bulleted ones, else of all."""
     names = f"{re.escape(field)}|(?:final )?answer|output|response"
     label = re.compile(rf"^[\s*]*(?:{names})[\s\d*]*[:：]\s*\**", re.IGNORECASE)
-    lines = _unbroken(lines, label, one)
+    lines = _unbroken(lines, label, one=one)
     bulleted = [_BULLET.sub("", line) for line in lines if _BULLET.match(line)]
     bare = [_BULLET.sub("", line) for line in lines]
     labelled = [line for line in bare if label.match(line)]

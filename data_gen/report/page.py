@@ -72,7 +72,7 @@ def _samples(file: Path, texts: Sequence[str]) -> list[dict[str, str]]:
         meta = row.get("meta")
         keywords = meta.get("keywords") if isinstance(meta, dict) else None
         asked = ", ".join(map(str, keywords)) if isinstance(keywords, list) else ""
-        samples.append({"keywords": asked, **{part: str(row[part]) for part in parts if part in row}})
+        samples.append({"keywords": asked, **{part: str(row[part]) for part in parts if row.get(part) is not None}})
     return samples
 
 

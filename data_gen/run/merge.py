@@ -46,7 +46,7 @@ def merge_shards(inputs: Sequence[Path], out: Path) -> tuple[int, int]:
 
 
 def _key(path: Path, number: int, row: dict[str, Any]) -> str:
-    if not all(isinstance(part, str) for part in (row.get("source"), row.get("target"), row.get("context", ""))):
+    if not all(isinstance(part, str) for part in (row.get("source"), row.get("target"), row.get("context") or "")):
         raise InputError(f"{path}, line {number}: not a row that data-gen writes (source and target)")
     name = str(row.get("id")).rsplit("-", 3)[0]  # of its verb; see `Plan.units`
     return same_key(VERBS[name]().key(row) if name in VERBS else row_key(row))

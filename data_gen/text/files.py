@@ -125,7 +125,7 @@ def _id(value: Any, number: int) -> str:
 
 def _jsonl_texts(path: Path, keys: Sequence[str]) -> Iterator[Text]:
     for number, row in read_rows(path):
-        asked = [key for key in keys if key != "target" or "context" not in row]
+        asked = [key for key in keys if key != "target" or not row.get("context")]
         value = next((row[key] for key in asked if row.get(key)), None)
         for text in value if isinstance(value, list) else [value]:
             if not isinstance(text, str):

@@ -99,7 +99,7 @@ VERBS: Registry[Verb] = Registry("verb")
 
 def row_key(row: Row) -> str:
     """What a row starts from, and its question or else its target."""
-    return f"{row.get('source')}\n{row.get('context', row['target'])}"
+    return f"{row.get('source')}\n{row.get('context') or row['target']}"
 
 
 def text_of(row: Mapping[str, Any], key: str) -> str:

@@ -111,6 +111,14 @@ def test_texts_that_look_like_dates_stay_texts(tmp_path):
     assert plain.schema == more.select(plain.column_names).schema  # parts of one job join
 
 
+def test_rows_longer_than_a_block_of_arrow_are_read(tmp_path):
+    rows = [{"text": "a" * length} for length in (3, 3 << 20, 5, 2 << 20)]
+    with ResultFile(tmp_path / "out.parquet", {})() as results:
+        for row in rows:
+            results.write(row)
+    assert parquet.read_table(tmp_path / "out.parquet").to_pylist() == rows
+
+
 def test_vectors_as_parquet(tmp_path):
     table = EmbeddingTable.from_numpy([[1.0, 0.0], [0.6, 0.8]], tmp_path / "table", ids=["a", "b"])
     table.export(tmp_path / "out.parquet")

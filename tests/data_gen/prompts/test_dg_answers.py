@@ -161,8 +161,13 @@ def test_a_text_over_several_lines_is_one_where_one_was_asked_for(answer, texts)
 def test_items_over_several_lines_are_whole():
     assert captions("- A dog\n  runs.\n- A cat sleeps.\n- A bus\n  waits.") == DOGS
     assert captions("caption: A dog\nruns.\ncaption: A cat sleeps.\ncaption: A bus waits.") == DOGS
-    (record,) = parse("question: What is\nit?\nanswer: A dog\nin a park\nanything else", ["question", "answer"]).records
-    assert record == {"question": "What is it?", "answer": "A dog in a park anything else"}
+    asked = "question: How many of the dogs\nsit?\nanswer: "
+    for answer, text in (
+        ("A dog that is\nin a park\nbeside another", "A dog that is in a park beside another"),
+        ("Two\nbecause both of them sit", "Two"),
+    ):
+        (record,) = parse(asked + answer, ["question", "answer"]).records
+        assert record == {"question": "How many of the dogs sit?", "answer": text}
     assert captions("A dog runs\nquickly") == ["A dog runs", "quickly"]
 
 

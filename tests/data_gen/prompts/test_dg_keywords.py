@@ -67,7 +67,8 @@ def test_languages_tell_each_other_apart():
         "A cat sits in an armchair in a room",
     ):
         assert [tag for tag, language in languages.items() if language.speaks(text)] == ["en"]
-    assert languages["de"].speaks("Die Katze schläft in der Sonne")
+    for text in ("Die Katze schläft in der Sonne", "Die Kinder spielen am Strand"):
+        assert languages["de"].speaks(text)
 
 
 def test_uniform_draws_are_uniform_and_different():

@@ -168,6 +168,8 @@ def test_read_texts(tmp_path):
     assert [(t.id, t.text) for t in read_texts(tmp_path / "a.jsonl")] == [("x", "One"), ("x", "Two"), ("2", "C")]
     (tmp_path / "a.jsonl").write_text('{"source": ["S", "T"], "context": "Is it red?", "target": "no"}\n')
     assert [t.text for t in read_texts(tmp_path / "a.jsonl")] == ["S", "T"]
+    (tmp_path / "a.jsonl").write_text('{"context": null, "target": "A dog"}\n')
+    assert [t.text for t in read_texts(tmp_path / "a.jsonl")] == ["A dog"]
     (tmp_path / "plain").write_text("One dog\n")
     assert [t.text for t in read_texts(tmp_path / "plain")] == ["One dog"]
     (tmp_path / "a.json").write_text('{"annotations": [{"id": 7, "caption": "A dog. "}]}')

@@ -65,7 +65,9 @@ def test_figures_by_hand():
 def test_the_report_shows_what_it_counts_and_escapes_what_it_shows(tmp_path):
     written = tmp_path / "w.jsonl"
     texts = ["a dog opens <script>alert(1)</script> the door", "a cat & a dog"]
-    written.write_text("".join(json.dumps({"target": t, "meta": {"keywords": ["dog"]}}) + "\n" for t in texts))
+    written.write_text(
+        "".join(json.dumps({"target": t, "context": None, "meta": {"keywords": ["dog"]}}) + "\n" for t in texts)
+    )
     (tmp_path / "t.txt").write_text("\n".join(TARGET))
     (tmp_path / "w.jsonl.journal").write_text(
         '{"data_gen": 1}\n{"index": 0, "tokens_in": 7, "tokens_out": 3}\n{"index": 1, "tokens_in": 5, "tokens_out": 2}\n'
@@ -78,6 +80,7 @@ def test_the_report_shows_what_it_counts_and_escapes_what_it_shows(tmp_path):
     spent = {"requests": 2, "tokens_in": 12, "tokens_out": 5, "mended_rows": 0}
     assert figures["cost"] == {**spent, "rejected": {"failed": 1, "empty": 1}}
     assert "<script>" not in html
+    assert "None" not in html
     assert "&lt;script&gt;" in html
     assert html.count("<svg") == 5
     assert "opens" in html

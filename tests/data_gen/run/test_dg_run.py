@@ -394,10 +394,11 @@ def test_merge_calls_a_duplicate_what_the_verb_does(tmp_path, monkeypatch):
     common = {"source": "A dog.", "target": "neutral"}
     found = [{**common, "context": "It runs."}, {"source": "a dog", "context": "it runs", "target": "contradiction"}]
     found += [{"id": f"captions-f00-000000-{n}", "source": f"a {n}", "target": f"a {n}"} for n in range(3)]
+    found += [{"source": "A cat.", "context": None, "target": target} for target in ("It sits.", "It runs.")]
     (tmp_path / "shard.jsonl").write_text("".join(map("{}\n".format, map(json.dumps, found))))
-    assert merge_shards([tmp_path / "shard.jsonl"], tmp_path / "all.jsonl") == (4, 1)
+    assert merge_shards([tmp_path / "shard.jsonl"], tmp_path / "all.jsonl") == (6, 1)
     monkeypatch.setattr(VERBS["captions"], "key", lambda self, row: row["target"].split()[0])
-    assert merge_shards([tmp_path / "shard.jsonl"], tmp_path / "own.jsonl") == (2, 3)
+    assert merge_shards([tmp_path / "shard.jsonl"], tmp_path / "own.jsonl") == (4, 3)
 
 
 @pytest.mark.parametrize(
