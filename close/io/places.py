@@ -39,12 +39,16 @@ def _is_place(name: str, base: Place) -> bool:
     return os.path.isabs(name) or os.path.isdir(os.path.join(base, name))
 
 
-def seen_from(place: Place, folder: Place) -> str | None:
-    """A place relative to a folder, either of which need not be there; None where they have nothing but the root in common."""
+def seen_from(place: Place, folder: Place, shared: int = 2) -> str | None:
+    """A place relative to a folder, either of which need not be there; None where they have nothing but the root in common.
+
+    Args:
+        shared: parts that their paths begin with alike; 1 where the root is enough.
+    """
     for whole in (os.path.abspath, os.path.realpath):  # names as they were given, where no link leads elsewhere
         there, here = whole(place), whole(folder)
         apart = os.path.splitdrive(there)[0] != os.path.splitdrive(here)[0]
-        if apart or len(Path(os.path.commonpath([there, here])).parts) < 2:
+        if apart or len(Path(os.path.commonpath([there, here])).parts) < shared:
             continue
         near = os.path.relpath(there, here)
         if os.path.realpath(os.path.join(here, near)) == os.path.realpath(place):

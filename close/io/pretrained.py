@@ -196,15 +196,33 @@ def load_tokenizer(place: str, vocab_size: int) -> Any:
     return tokenizer
 
 
+_SETTINGS = (
+    "*config*.json",
+    "modules.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "*bpe*",
+    "*.py",
+)
+
+
 def settings_sum(folder: str | Path, names: str = "*") -> str:
     """A hash of a model folder's settings, tokenizer and code: of everything that decides vectors beside its weights.
+
+    By their names, and not below checkpoints: a training writes its own state and scores beside them.
 
     Args:
         names: which of its files, as `Path.glob` takes it.
     """
     digest = hashlib.sha256()
     for file in sorted(Path(folder).glob(names)):
-        if file.suffix in (".json", ".txt", ".model", ".bpe", ".py") and file.is_file():
-            digest.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())
+        within = file.relative_to(folder)
+        written = any(part.startswith("checkpoint-") for part in within.parts)
+        if not written and any(map(within.match, _SETTINGS)) and file.is_file():
+            digest.update(f"{within.as_posix()}\0{file.stat().st_size}\0".encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from close.vectors.table import EmbeddingTable
 __all__ = ["NpyVectors", "Picked", "RowVectors", "check_encoder", "check_rows", "differing_ids", "open_vectors"]
 
 _log = logging.getLogger(__name__)
+_OF_NOTHING = hashlib.sha256().hexdigest()[:32]
+"""What encoders without weights had as their fingerprint before they got one of their own: it says nothing."""
 
 
 class RowVectors:
@@ -151,7 +154,7 @@ def check_encoder(
     Raises:
         MismatchError: names both.
     """
-    if fingerprint and expected and fingerprint != expected:
+    if fingerprint and expected and fingerprint != expected and _OF_NOTHING not in (fingerprint, expected):
         theirs = f"encoder {users!r} (weights {expected[:8]})" if users else f"weights {expected[:8]}"
         raise MismatchError(
             f"{what} comes from encoder {encoder or 'unknown'!r} (weights {fingerprint[:8]}), but {user} uses {theirs}: "

@@ -253,7 +253,7 @@ def _below(names: Any, folder: Path) -> Any:
 def _from(place: str, folder: Path) -> str:
     """A folder as it is found from another, whatever links lead to either."""
     try:
-        near = seen_from(place, folder)
+        near = seen_from(place, folder, shared=1)
     except ValueError:  # half a character, which is told with the row
         near = None
     return os.path.abspath(place) if near is None else "" if near == "." else near

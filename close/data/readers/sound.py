@@ -25,8 +25,8 @@ class AudioCaps(Reader):
     """`audiocap_id,youtube_id,start_time,caption` (Kim et al., 2019), a row a caption; its test set has five of each clip.
 
     In `images` the clips are found by the names that downloads give them: `ID.wav`, `YID.wav`, or `ID_` and the start, recordings
-    before films; captions whose clip is not there, as of many it no longer is, are left out and counted. Streams; with `per`
-    image, captions are held in memory.
+    before films, and what else soundfile reads last; captions whose clip is not there, as of many it no longer is, are left out
+    and counted. Streams; with `per` image, captions are held in memory.
     """
 
     reads = "AudioCaps' CSV; --images is the folder of the clips"
@@ -59,7 +59,7 @@ class AudioCaps(Reader):
             raise MissingError(f"{folder}: no such folder of recordings")
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
         found: dict[str, str] = {}
-        for kinds, name in product((SOUND_SUFFIXES, FILMS), names):
+        for kinds, name in product((SOUND_SUFFIXES, FILMS, _OTHERS), names):
             stem, suffix = os.path.splitext(name)
             if suffix.lower() not in kinds:  # what else a download leaves beside a clip
                 continue
@@ -71,6 +71,8 @@ class AudioCaps(Reader):
 
 
 _ID = 11
+_OTHERS = (".opus", ".aif", ".aiff", ".au", ".caf", ".w64", "")
+"""Rarer recordings, which soundfile reads; the last is a download without an ending."""
 
 
 @READERS.register("drcap")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -67,6 +68,13 @@ def test_pictures_are_named_as_they_are_found_from_a_linked_folder(tmp_path: Pat
     (row,) = RowFile(tmp_path / "out" / "c.jsonl")
     assert row.image is not None
     assert row.image.read_bytes() == b"a picture"
+
+
+def test_pictures_on_another_mount_are_named_relatively_too(tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(b"a picture")
+    (tmp_path / "c.csv").write_text("caption,image\na dog,1.png\n")
+    (row,) = readers.read_rows("csv", tmp_path / "c.csv", options=ReadOptions(images=tmp_path), folder="/mnt")
+    assert row["image"] == os.path.relpath(tmp_path / "1.png", "/mnt")
 
 
 def test_the_example_in_the_documentation_runs(tmp_path: Path) -> None:

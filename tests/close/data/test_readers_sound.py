@@ -64,6 +64,17 @@ def test_audiocaps_with_its_clips_by_the_names_of_downloads(tmp_path):
         list(read_rows("audiocaps", tmp_path / "clotho.csv", options=ReadOptions(images=clips)))
 
 
+@pytest.mark.parametrize("name", ["Yr1nicOVtvkQ.opus", "r1nicOVtvkQ_130.AIFF", "r1nicOVtvkQ"])
+def test_clips_of_rarer_kinds_are_found(tmp_path, name):
+    """Recordings are opened by their content, so these can be heard."""
+    (tmp_path / "test.csv").write_text(AUDIOCAPS)
+    (tmp_path / name).touch()
+    (tmp_path / "r1nicOVtvkQ.description").touch()
+    options = ReadOptions(images=tmp_path, per="image")
+    (row,) = read_rows("audiocaps", tmp_path / "test.csv", options=options, folder=tmp_path)
+    assert row["image"] == name
+
+
 def test_wsacs_list_of_captions_without_the_tables_first_line(tmp_path):
     (tmp_path / "clotho.json").write_text(json.dumps(["caption_1", "caption_2", "a dog barks", "rain falls"]))
     summary = ReadSummary()

@@ -13,6 +13,7 @@ from close.io.places import last_part, moved_reference, place_of, reference_from
 def test_what_lies_together_is_relative_and_what_does_not_is_not(tmp_path):
     assert seen_from("/data/a/model", "/data/runs/mine") == "../../a/model"
     assert seen_from("/data/a/model", "/home/runs/mine") is None
+    assert seen_from("/data/a/model", "/home/runs/mine", shared=1) == "../../../data/a/model"
     assert last_part("/data/a/model/") == "model"
     run, model = tmp_path / "runs" / "mine", tmp_path / "model"
     model.mkdir()

@@ -15,7 +15,7 @@ import pytest
 
 from close.encoders import load_encoder
 from close.errors import CloseError, WeightsError
-from close.io.pretrained import load_tokenizer, loading, trusting
+from close.io.pretrained import load_tokenizer, loading, settings_sum, trusting
 from close.model.language_models.loading import count_weights, load_language_model
 from close.runs.pipeline import load
 
@@ -168,3 +168,18 @@ def test_a_bug_of_ours_is_told_as_one(run, monkeypatch):
 def test_a_run_is_tried_out_without_trying_what_is_fast(run, monkeypatch):
     monkeypatch.setattr("close.fast.search.find.is_on", lambda path: pytest.fail(f"tried {path}"))
     load(run)
+
+
+def test_settings_of_a_model_are_what_decides_its_vectors(tmp_path):
+    def written(name):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{name} holds this")
+        return settings_sum(tmp_path, "**/*")
+
+    sums = [settings_sum(tmp_path, "**/*")]
+    sums += [
+        written(name) for name in ("config.json", "1_Pooling/config.json", "merges.txt", "sentencepiece.bpe.model")
+    ]
+    assert len(set(sums)) == len(sums)
+    beside = ("trainer_state.json", "all_results.json", "note.txt", "eval/scores.txt", "checkpoint-500/config.json")
+    assert {written(name) for name in beside} == {sums[-1]}

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -278,6 +279,7 @@ def test_another_encoder_is_refused(tmp_path):
     of = ("the table", table.encoder, table.fingerprint, "the run")
     check_encoder(*of, "moved", "1" * 32)
     check_encoder(*of, None, None)
+    check_encoder("a table of an encoder without weights", "one", sha256().hexdigest()[:32], "the run", "one", "2" * 32)
     with pytest.raises(MismatchError) as told:
         check_encoder(*of, "two", "2" * 32)
     assert all(word in str(told.value) for word in ("'one'", "11111111", "'two'", "22222222", "the run"))
