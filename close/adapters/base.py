@@ -136,7 +136,7 @@ class GapAdapter(nn.Module):
         self.learn(Checked(text, "text", self.name, groups), Checked(image, "image", self.name))
         self.fitted.fill_(True)
         if not quiet and self.wants:
-            self._tell(text, image)
+            self._tell(text, image, groups)
         return self
 
     def learn(self, text: Any, image: Any) -> None:
@@ -149,13 +149,16 @@ class GapAdapter(nn.Module):
         """Both sides as unit rows; None stays."""
         return unit_rows(text, f"adapter {self.name!r}: text"), unit_rows(image, f"adapter {self.name!r}: image")
 
-    def _tell(self, text: Any, image: Any) -> None:
+    def _tell(self, text: Any, image: Any, groups: Any) -> None:
         """One line on what was learnt, if there is one; a warning where it was learnt from too little, or pairs look odd."""
-        sides = {"text": text, "image": image}
-        rows, side = min((different_rows(sides[side], self.trusted), side) for side in sides if side in self.wants)
+        sides = {side: rows for side, rows in (("image", image), ("text", text)) if side in self.wants}
+        counts = [(different_rows(rows, self.trusted), f"different {side} rows") for side, rows in sides.items()]
+        if "text" in sides and groups is not None:
+            counts.append((len(np.unique(np.asarray(groups))), "images"))  # its captions count once, as in the advice
+        rows, what = min(counts)
         few = ""
         if rows < self.trusted:
-            few = f"{rows} different {side} rows are few, and may do harm: it is to be trusted from {self.trusted} on "
+            few = f"{rows} {what} are few, and may do harm: it is to be trusted from {self.trusted} on "
             few += "(experiments/shared)"
         odd = differing_ids(text, image) if self.needs == "paired" else ""
         if told := "; ".join(filter(None, (self.told, few, odd))):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -164,16 +164,18 @@ def ece_by_chance(
         confidence: (N,). right: (N,) how right each is; in parts, it strays from what is expected less than right or wrong does,
             and what is drawn strays as little.
         clusters: (N,) of which picture, say, each row is. Rows of one go wrong together: what each strays by is kept, and drawn
-            is which way all of one picture do (the wild cluster bootstrap; Cameron, Gelbach and Miller, 2008).
+            is which way all of one picture do (the wild cluster bootstrap; Cameron, Gelbach and Miller, 2008). They stray no more
+            than right or wrong does: what is more than that is the error itself.
     """
     place, count = _numbers(clusters, len(confidence))
     rng = np.random.default_rng(seed)
+    most, strayed = float((confidence * (1 - confidence)).sum()), float(((right - confidence) ** 2).sum())
     if count < len(confidence):
+        kept = (right - confidence) * (math.sqrt(most / strayed) if strayed > most else 1.0)
         ways = rng.choice([-1.0, 1.0], (samples, count))
-        return _about([ece(confidence, confidence + way[place] * (right - confidence)) for way in ways], level)
+        return _about([ece(confidence, confidence + way[place] * kept) for way in ways], level)
     whole = bool(np.isin(right, (0, 1)).all())
-    most = float((confidence * (1 - confidence)).sum())
-    stray = 1.0 if whole or most == 0 else min(1.0, math.sqrt(float(((right - confidence) ** 2).sum()) / most))
+    stray = 1.0 if whole or most == 0 else min(1.0, math.sqrt(strayed / most))
     drawn = rng.random((samples, len(confidence))) < confidence
     return _about([ece(confidence, confidence + stray * (one - confidence)) for one in drawn], level)
 
@@ -229,9 +231,11 @@ def interval(
     """
     place, count = _numbers(clusters, len(columns[0]))
     value = float(measure(*columns))
-    members = np.split(np.argsort(place, kind="stable"), np.bincount(place).cumsum()[:-1])
     rng = np.random.default_rng(seed)
-    drawn = (np.concatenate([members[one] for one in rng.integers(0, count, count)]) for _ in range(samples))
+    drawn: Iterator[NDArray[np.int64]] = (rng.integers(0, count, count) for _ in range(samples))
+    if count < len(place):
+        members = np.split(np.argsort(place, kind="stable"), np.bincount(place).cumsum()[:-1])
+        drawn = (np.concatenate([members[one] for one in chosen]) for chosen in drawn)
     found = [measure(*(column[rows] for column in columns)) for rows in drawn]
     tail = 50 * (1 - level)
     ends = np.percentile(found, [tail, 100 - tail])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,10 +145,17 @@ def _results(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
 
 
 def _names(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What each was measured on: its file's name, with task and sum where several are called so (the hub groups by it)."""
+    """What each was measured on: its file's name, with task and sum where several are called so (the hub groups by it).
+
+    Other pictures beside the same lines are told apart by their key.
+    """
     stems = [Path(str(one["data"])).stem for one in evaluations]
     more = [f"-{one['task']}-{str(one.get('data_sha256'))[:8]}" for one in evaluations]
-    return [stem + (end if stems.count(stem) > 1 else "") for stem, end in zip(stems, more, strict=True)]
+    names = [stem + (end if stems.count(stem) > 1 else "") for stem, end in zip(stems, more, strict=True)]
+    keys = [str(one["images_key"])[:8] if "images_key" in one else "" for one in evaluations]
+    looks = {pair for pair in zip(names, keys, strict=True) if pair[1]}
+    several = Counter(name for name, _ in looks)
+    return [f"{name}-{key}" if key and several[name] > 1 else name for name, key in zip(names, keys, strict=True)]
 
 
 def _trained(recipe: Recipe, values: Mapping[str, Any], about: Mapping[str, Any]) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from close.evaluation.scores import score_rows
 from close.io.files import write_json, write_text
 from close.io.hub import hub_run_of
 from close.io.jobs import clear, exclusively
-from close.io.keys import files_key
+from close.io.keys import text_key
+from close.io.parts import file_of
 from close.io.plain import read_plain
 from close.io.pretrained import loading
 from close.io.record import code_sums
@@ -32,7 +34,6 @@ from close.runs.folder import RUN_FILE, open_run
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
 from close.runs.predict import Decoding, Told, decoding_of, task_of, tell
 from close.tasks import get_task
-from close.vectors.build import images_of
 
 SHOWN = 10
 """Probabilities kept with a prediction."""
@@ -92,14 +93,14 @@ def evaluate(
     kind = captioner.use_task(task or task_of(rows, captioner)).task
     decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)
     _check_before(captioner, rows, modality, metrics, generation)
-    place = Path(folder) if folder is not None else _place(captioner, data, rows.sha256, modality, decode)
+    state = _pictures(rows, modality)  # before they are read: those that are replaced meanwhile are other ones
+    place = Path(folder) if folder is not None else _place(captioner, data, rows.sha256, modality, decode, state)
     with exclusively(place, "is being made"):
         told = tell(captioner, rows, modality, limit, missing, batch_size, decoding, generation)
         scores, shown = _scores(captioner, told, missing=missing, tokenizer=tokenizer, metrics=metrics)
-        result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation)
+        result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation) | state
         result |= {"limit": limit, "missing": missing, "tokenizer": tokenizer, "metrics": metrics and [*metrics]}
-        result |= {"data": str(data), "scores": scores, "examples": shown}
-        return _saved(result, place, zip(told.seen, told.answers, strict=True))
+        return _saved(result | {"data": str(data), "scores": scores, "examples": shown}, place, told)
 
 
 def _loaded(run: str | Path | CloseCaptioner, **opened: Any) -> CloseCaptioner:
@@ -142,10 +143,11 @@ def _check_before(
 def evaluated(run: Path, data: Path, modality: Modality = "image") -> dict[str, Any]:
     """Scores of a run in its folder, made by `evaluate` as it comes; those that were made like that before are read."""
     rows = open_rows(data)
-    place = evaluation_folder(run / "evaluations", data, rows.sha256, modality)
+    pictures = cache(lambda: _pictures(rows, modality))
+    place = evaluation_folder(run / "evaluations", data, rows.sha256, modality, pictures=pictures)
     with exclusively(place, "is being made"):
         found = kept_scores(place / "scores.json")
-    if not found or not _as_it_comes(found, run, rows, modality):
+    if not found or not (_as_it_comes(found, run, rows, modality) and pictures().items() <= found.items()):
         found = evaluate(run, data, modality=modality, tokenizer="python")
     return dict(found["scores"])
 
@@ -157,7 +159,7 @@ def _as_it_comes(found: Mapping[str, Any], run: Path, rows: RowFile, modality: M
     if [*named] != [found.get("task")]:
         return False
     wanted: dict[str, Any] = {"data_sha256": rows.sha256, "modality": modality, "limit": None, "missing": None}
-    wanted |= {"metrics": None, "precision": "auto", "tokenizer": "python", **_pictures(rows, modality)}
+    wanted |= {"metrics": None, "precision": "auto", "tokenizer": "python"}
     wanted["decoding"] = Decoding().describe(get_task(found["task"]), None)
     kept, retrieve = found.get("memory"), read_plain(run / "config.json").get("retrieve")
     memory = None if retrieve is None else settings_in(retrieve, run)[1].get("sha256", kept)
@@ -194,34 +196,62 @@ def kept_scores(file: Path) -> dict[str, Any]:
     return found
 
 
-def _place(captioner: CloseCaptioner, data: str | Path, sha256: str, modality: Modality, decode: Decode | None) -> Path:
+def _place(
+    captioner: CloseCaptioner,
+    data: str | Path,
+    sha256: str,
+    modality: Modality,
+    decode: Decode | None,
+    pictures: dict[str, str],
+) -> Path:
     """Where an evaluation goes that nobody named a folder for."""
     published = hub_run_of(captioner.name)
     folder = Path("evaluations", published.name) if published else Path(captioner.name) / "evaluations"
-    return evaluation_folder(folder, data, sha256, modality, decode)
+    return evaluation_folder(folder, data, sha256, modality, decode, lambda: pictures)
 
 
 def evaluation_folder(
-    folder: Path, data: str | Path, sha256: str, modality: Modality, decode: Decode | None = None
+    folder: Path,
+    data: str | Path,
+    sha256: str,
+    modality: Modality,
+    decode: Decode | None = None,
+    pictures: Callable[[], dict[str, str]] | None = None,
 ) -> Path:
     """Where the evaluation of a data file lies, or goes: by the file's name, and where that is another's by its rows or pictures.
 
     Args:
-        folder: of a run's evaluations. sha256: of the data file's rows.
+        folder: of a run's evaluations. sha256: of the data file's rows. pictures: what `_pictures` says of these.
     """
     stem, more = Path(data).stem, "-".join([modality, *([decode] if decode else [])])
-    pictures = cache(lambda: _pictures(open_rows(data), modality))
-    for name in (f"{stem}-{more}", f"{stem}-{sha256[:8]}-{more}"):
-        found = kept_scores(folder / name / "scores.json")
-        alike = found.get("data_sha256") == sha256 and pictures().items() <= found.items()
-        if not found or alike or _is_one_file(found.get("data"), data):
-            return folder / name
+    pictures = pictures or cache(lambda: _pictures(open_rows(data), modality))
+    others = sorted(folder.glob(f"{escape(stem)}-{sha256[:8]}-{'?' * 16}-{more}"))  # of one sum, by their pictures
+    for place in (folder / f"{stem}-{more}", folder / f"{stem}-{sha256[:8]}-{more}", *others):
+        found = kept_scores(place / "scores.json")
+        alike = found.get("data_sha256") == sha256
+        if not found or _is_one_file(found.get("data"), data) or (alike and pictures().items() <= found.items()):
+            return place
     return folder / "-".join((stem, sha256[:8], *pictures().values(), more))
 
 
 def _pictures(rows: RowFile, modality: Modality) -> dict[str, str]:
-    """What tells the state of the pictures that are looked at, which rows only name."""
-    return {"images_key": f"{files_key([path for _, path in images_of(rows)]):016x}"} if modality == "image" else {}
+    """What tells the state of the pictures that are looked at, which rows only name: sizes and times of change.
+
+    Their names the rows' sum tells; where they lie does not matter, so that data which is moved with its times stays known.
+    """
+    if modality != "image":
+        return {}
+    files = dict.fromkeys(file_of(path) for path in dict.fromkeys(path for row in rows for path in row.images))
+    return {"images_key": f"{text_key(str([_state(file) for file in files])):016x}"}
+
+
+def _state(file: Path) -> list[int]:
+    """Size and time of change; nothing of what is no file."""
+    try:
+        about = file.stat()
+    except (OSError, ValueError):
+        return []
+    return [about.st_size, about.st_mtime_ns]
 
 
 def _is_one_file(known: Any, data: str | Path) -> bool:
@@ -245,7 +275,6 @@ def _settings(
     return {
         "run": captioner.name,
         "data_sha256": rows.sha256,
-        **_pictures(rows, told.table.modality),
         "rows": len(told.examples),
         "task": captioner.task.name,
         "modality": told.table.modality,
@@ -261,11 +290,12 @@ def _settings(
     }
 
 
-def _saved(result: dict[str, Any], place: Path, answers: Iterable[tuple[Row, Answer]]) -> dict[str, Any]:
+def _saved(result: dict[str, Any], place: Path, told: Told) -> dict[str, Any]:
     """Predictions, page and scores in their folder."""
     result["folder"] = str(place)
+    lines = (_line(row, answer) for row, answer in zip(told.seen, told.answers, strict=True))
     clear(place, r"predictions\.jsonl|scores\.json|report\.html")  # of a killed one
-    write_text(place / "predictions.jsonl", "".join(_line(row, answer) for row, answer in answers))
+    write_text(place / "predictions.jsonl", "".join(lines))
     write_evaluation_page(result, place / "report.html")
     write_json(place / "scores.json", result)  # last: where it is, all is
     return result

@@ -118,8 +118,9 @@ def tell(
     vectors = _vectors_of(task, rows, seen, table, several)
     search = _vectors_of(task, rows, seen, _table(other(), rows, modality, missing), "mean") if other else None
     settings = dict(generation)
-    torch.manual_seed(settings.pop("seed", 0))
-    answers = predict(captioner, seen, vectors, modality, batch_size, decoding, search, **settings)
+    with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
+        torch.manual_seed(settings.pop("seed", None) or 0)
+        answers = predict(captioner, seen, vectors, modality, batch_size, decoding, search, **settings)
     notes = {"rows": about_images(len(rows), len(merged))} if len(merged) < len(rows) else {}
     return Told(examples, seen, answers, table, notes)
 

@@ -167,6 +167,15 @@ def test_groups_larger_than_the_dimension_and_many(caplog):
     assert 0 < adapter.learnt["change"] < 1
 
 
+def test_captions_of_few_images_are_few(caplog):
+    """As the advice counts them."""
+    rows, groups = pairs_of(60), np.repeat(range(20), 3)
+    build_adapter("mean_shift", 16).fit(**rows)
+    assert "are few" not in caplog.text
+    build_adapter("mean_shift", 16).fit(**rows, groups=groups)
+    assert "20 images are few, and may do harm: it is to be trusted from 30 on" in caplog.text
+
+
 def pairs_of(count, dim=16):
     content, texts = draw(count, per=1, dim=dim)
     images = content + 0.1 * np.random.default_rng(2).normal(size=content.shape) + 1

@@ -110,6 +110,18 @@ def test_rows_of_one_picture_are_drawn_together():
     assert interval(aurc, sure, right, clusters=each) == interval(aurc, sure, right)
 
 
+def test_an_error_of_few_pictures_is_not_hidden_in_chance():
+    """Half right where 0.9 is said, of twenty pictures named twice: as flipped, the error is its own chance."""
+    sure, right = np.repeat(np.linspace(0.85, 0.95, 20), 2), np.tile([1.0, 1.0, 0.0, 0.0], 10)
+    assert ece(sure, right) > 1.5 * ece_by_chance(sure, right, np.repeat(range(20), 2).tolist())["most"]
+
+
+def test_rows_of_a_picture_each_are_drawn_as_they_are(monkeypatch):
+    """A list of an array a row, joined for each sample, is slow."""
+    monkeypatch.setattr(np, "split", None)
+    assert interval(np.mean, np.arange(60.0))[0] < 29.5
+
+
 def test_all_right_is_not_certain():
     """Of forty pictures: as in `close evaluate`, up to 9 % might not be, and of the surest half up to 17 %."""
     sure, right = np.linspace(0, 1, 40), np.ones(40)

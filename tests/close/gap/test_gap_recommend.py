@@ -302,7 +302,7 @@ def test_what_would_learn_from_too_few_images_is_left_out():
     advice = recommend(TEXT, IMAGE[:4], pairs="unpaired", groups=GROUPS)
     assert {str(trial.adapter) for trial in advice.trials} == {"none", "shared"}
     (said,) = [reason for reason in advice.reasons if reason.startswith("Left out")]
-    assert "shared and mean_shift (trusted from 30 unpaired rows on, and there are 4)" in said
+    assert "shared and mean_shift (trusted from 30 images on, and there are 4)" in said
     captions = recommend(TEXT, IMAGE, pairs=PAIRS)  # 640 pairs, which are no more images than 160
     (said,) = [reason for reason in captions.reasons if reason.startswith("Left out")]
     assert "covariance (trusted from 300 paired images on, and there are 160)" in said

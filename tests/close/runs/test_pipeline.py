@@ -149,6 +149,14 @@ def test_a_text_ends_before_its_end_whatever_token_that_is(captioner, pictures):
     assert captioner(path, num_beams=1, eos_token_id=end).text.split() == said[: said.index(said[-1])]
 
 
+@pytest.mark.parametrize("seed", [None, 3])
+def test_an_evaluation_moves_no_generator(captioner, captions, tmp_path, seed):
+    captioner.encoder.encode_text(["a dog"])  # loading it draws
+    before = torch.get_rng_state()
+    evaluate(captioner, captions, modality="text", folder=tmp_path / "e", limit=2, metrics=["bleu"], seed=seed)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_loaded_run_is_opened_no_other_way(captioner, captions, tmp_path):
     for given in ({"memory": captions}, {"encoder": "mini"}, {"device": "cpu"}, {"precision": "int8"}):
         with pytest.raises(RecipeError, match=f"loaded already, and {next(iter(given))} is said when that is done"):

@@ -16,6 +16,8 @@ from close.data.rows import RowFile
 from close.errors import DataError, MismatchError, RecipeError
 from close.evaluation.images import select_rows
 from close.evaluation.scores import score_rows
+from close.runs import evaluate as evaluating
+from close.runs.card import _names
 from close.runs.evaluate import evaluate, evaluated
 from close.runs.pipeline import load
 from close.runs.recipe import Recipe
@@ -717,6 +719,31 @@ def test_scores_are_of_the_pictures_that_were_looked_at(run, tmp_path):
     evaluated(run, tmp_path / "clean" / "pictures.jsonl")
     (new,) = (path for path in places[2] if (path / "scores.json").stat().st_mtime_ns > written[path])
     assert new == places[0].pop()
+    found = [json.loads((path / "scores.json").read_text()) for path in sorted(places[2])]
+    assert len(set(_names(found))) == 3  # on the card too
+    tiny.picture(tmp_path / "dark" / "1.png", 31)
+    evaluated(run, tmp_path / "dark" / "pictures.jsonl")
+    assert places[2] == {path.parent for path in run.glob("evaluations/pictures-*/scores.json")}
+
+
+def test_pictures_are_looked_at_once_and_known_where_they_are_moved_to(run, tmp_path, monkeypatch):
+    values = [{"id": f"{i}", "source": "a dog", "references": ["a dog"], "image": "1.png"} for i in range(3)]
+    tiny.picture(tmp_path / "a" / "1.png", 1)
+    data, looked, files = tiny.write_jsonl(tmp_path / "a" / "moved.jsonl", values), [], []
+    state, pictures = evaluating._state, evaluating._pictures
+    monkeypatch.setattr(evaluating, "_state", lambda file: files.append(file) or state(file))
+    monkeypatch.setattr(evaluating, "_pictures", lambda *given: looked.append(given) or pictures(*given))
+    own = evaluated(run, data)
+    assert (len(looked), len(files)) == (1, 1)  # one picture, whatever rows name it
+    (scores,) = run.glob("evaluations/moved-*/scores.json")
+    made = scores.stat().st_mtime_ns
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert evaluated(run, tmp_path / "b" / "moved.jsonl") == own
+    assert (len(looked), len(files)) == (2, 2)
+    assert [path.stat().st_mtime_ns for path in run.glob("evaluations/moved-*/scores.json")] == [made]
+    evaluate(run, tmp_path / "b" / "moved.jsonl", limit=2)
+    evaluated(run, tmp_path / "b" / "moved.jsonl")
+    assert len(looked) == 4  # where other things differ, pictures are not compared
 
 
 def test_a_key_that_came_later_leaves_runs_their_names(tmp_path):
