@@ -35,6 +35,7 @@ from close.runs.outputs import Answer, Candidate
 from close.runs.prompts import Prompter
 from close.runs.searching import MemorySearch
 from close.tasks import Task, get_task
+from close.vectors.open import same_weights
 
 __all__ = ["Answerer", "Decode"]
 
@@ -151,7 +152,7 @@ class Answerer:
         if isinstance(encoder, str):
             encoder = load_encoder(encoder, device=self.model.device, precision=self.precision)
         config = self.model.config
-        if encoder.fingerprint != config.encoder_fingerprint:
+        if not same_weights(encoder.fingerprint, config.encoder_fingerprint):
             raise MismatchError(
                 f"{self.name} was trained with encoder {config.encoder!r} (weights {config.encoder_fingerprint[:8]}), not with "
                 f"{encoder.name!r} (weights {encoder.fingerprint[:8]}): load it with the former"

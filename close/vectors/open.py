@@ -17,7 +17,16 @@ from close.vectors.checked import refuse_bad_rows
 from close.vectors.parts import JoinedArrays, find_parts, has_parts
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["NpyVectors", "Picked", "RowVectors", "check_encoder", "check_rows", "differing_ids", "open_vectors"]
+__all__ = [
+    "NpyVectors",
+    "Picked",
+    "RowVectors",
+    "check_encoder",
+    "check_rows",
+    "differing_ids",
+    "open_vectors",
+    "same_weights",
+]
 
 _log = logging.getLogger(__name__)
 _OF_NOTHING = hashlib.sha256().hexdigest()[:32]
@@ -143,6 +152,11 @@ def differing_ids(text: Any, image: Any) -> str:
     return ""
 
 
+def same_weights(one: str, other: str) -> bool:
+    """Whether two fingerprints may be of one encoder: those of before, of encoders without weights, were of nothing."""
+    return one == other or _OF_NOTHING in (one, other)
+
+
 def check_encoder(
     what: str, encoder: str | None, fingerprint: str | None, user: str, users: str | None, expected: str | None
 ) -> None:
@@ -154,7 +168,7 @@ def check_encoder(
     Raises:
         MismatchError: names both.
     """
-    if fingerprint and expected and fingerprint != expected and _OF_NOTHING not in (fingerprint, expected):
+    if fingerprint and expected and not same_weights(fingerprint, expected):
         theirs = f"encoder {users!r} (weights {expected[:8]})" if users else f"weights {expected[:8]}"
         raise MismatchError(
             f"{what} comes from encoder {encoder or 'unknown'!r} (weights {fingerprint[:8]}), but {user} uses {theirs}: "

@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from typing import IO, get_args, get_overloads, get_type_hints
 
@@ -19,7 +20,7 @@ from transformers import GenerationConfig
 
 import close
 from close.encoders import load_encoder
-from close.errors import CloseError, DataError, MissingError, RecipeError, UnknownNameError
+from close.errors import CloseError, DataError, MismatchError, MissingError, RecipeError, UnknownNameError
 from close.runs.evaluate import evaluate
 from close.runs.pipeline import CloseCaptioner, Item, Output
 from close.runs.recipe import Recipe
@@ -89,6 +90,16 @@ def test_threads_that_share_one_get_what_each_gets_alone(captioner, pictures):
     alone = [said(job) for job in jobs]
     with ThreadPoolExecutor(8) as threads:
         assert [*threads.map(said, jobs)] == alone
+
+
+def test_another_encoder_is_refused_and_one_known_by_nothing_is_not(run, zoo):
+    captioner = close.load(run)
+    other = load_encoder(str(zoo("hf_clip_dir")))
+    with pytest.raises(MismatchError, match="was trained with encoder"):
+        captioner.use_encoder(other)
+    captioner.model.config.encoder_fingerprint = sha256().hexdigest()[:32]  # what encoders without weights once had
+    captioner.use_encoder(other)
+    assert captioner.encoder is other
 
 
 def log_probability(captioner: CloseCaptioner, path: Path, ids: torch.Tensor) -> torch.Tensor:
