@@ -35,7 +35,7 @@ from close.runs.evaluate import evaluate, kept_scores
 from close.runs.folder import RUN_FILE
 from close.runs.length import match_length
 from close.runs.recipe import Recipe
-from close.runs.sources import sum_of, sums_beside
+from close.runs.sources import sum_of
 from close.study.arms import Arm
 from close.study.claims import nested_interval
 from close.study.export import cell
@@ -296,17 +296,16 @@ class Lab:
 
 def made_of(recipe: Recipe, looks: Mapping[str, Mapping[str, Any]]) -> str:
     """A hash of what decides a run's scores, wherever it lies: the recipe, what is learnt from, and what is looked at."""
-    sums = {str(part.train): sum_of(part.train, recipe.data.columns) for part in recipe.parts()} | sums_beside(recipe)
-    for place in [place for place in sums if (Path(place) / "table.json").is_file()]:
-        # whose sum is of its pictures' places too
-        table = read_json(Path(place) / "table.json")
-        sums[place] = " ".join(f"{table[key]}" for key in ("fingerprint", "modality", "rows"))
-    looked_at = [place for look in looks.values() for place in look.values() if isinstance(place, Path)]
-    sums |= {str(place): sum_of(place) for place in looked_at if place.is_file()}
-    said = json.dumps([deciding(recipe), looks], sort_keys=True, default=str)
-    for place in sorted(sums, key=len, reverse=True):
-        said = said.replace(json.dumps(place), json.dumps(sums[place]))
-    return sha256(re.sub(r'"[^"]*/([^"/]+)"', r'"\1"', said).encode()).hexdigest()[:12]
+    said = json.dumps([deciding(recipe), looks], sort_keys=True, default=lambda place: str(Path(place).resolve()))
+    return sha256(re.sub(r'"(/[^"]*)"', lambda found: _content(Path(found[1])), said).encode()).hexdigest()[:12]
+
+
+def _content(place: Path) -> str:
+    """What lies there: of a table whose, since its sum is of its pictures' places too; of a folder its name."""
+    if (place / "table.json").is_file():
+        table = read_json(place / "table.json")
+        return " ".join(f"{table[key]}" for key in ("fingerprint", "modality", "rows"))
+    return sum_of(place) if place.is_file() or (place / "adapter.json").is_file() else place.name
 
 
 def looked(folder: Path, name: str, look: Mapping[str, Any], *, record: bool) -> dict[str, Any] | None:

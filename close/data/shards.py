@@ -64,7 +64,7 @@ def is_rows(path: str | Path) -> bool:
 
 
 def _shards(folder: Path) -> list[Path]:
-    """Its files of rows; names of vectors, which `close embed --export` writes beside them, are none."""
+    """Its files of rows; names of vectors, which `close embed text --export` writes beside them, are none."""
     names = (name for name in folder.iterdir() if not name.name.endswith(".ids.txt"))
     return sorted(path for path in names if path.suffix.lower() in SUFFIXES and path.is_file())
 
