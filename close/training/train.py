@@ -102,7 +102,8 @@ def _train(
 ) -> None:
     origin = origin_of(recipe, folder, started_run(folder) if resume else None)
     arguments = training_arguments(recipe, folder / CHECKPOINTS, origin.weights if origin else None)
-    beside, data = sums_beside(recipe), _read_data(recipe, arguments, origin)
+    data = _read_data(recipe, arguments, origin)
+    beside = sums_beside(recipe)
     set_seed(recipe.seed)
     model = _settled(origin.model(recipe.adapter) if origin else _build_model(recipe, data), recipe, data, folder)
     _refer(model, recipe, folder, origin)
