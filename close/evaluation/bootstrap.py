@@ -26,6 +26,7 @@ __all__ = [
     "compare_summed",
     "intervals",
     "mean_score",
+    "percentile_ends",
     "pooled",
     "ratio_score",
     "unseen_share",
@@ -150,14 +151,21 @@ def intervals(
             wrong = 100 * unseen_share(max(counted, 1), level)
             result[name] = [0.0, wrong] if score.value == 0 else [100 - wrong, 100.0]
         else:
-            result[name] = _ends(score.combine(sums[:, own]), score.value, len(statistics), level, score.scale)
+            result[name] = percentile_ends(
+                score.combine(sums[:, own]), score.value, len(statistics), level, score.scale
+            )
         start = own.stop
     return result
 
 
-def _ends(
-    draws: Array, value: float, units: int, level: float, scale: tuple[float, float | None] = (-math.inf, None)
+def percentile_ends(
+    draws: Array | Sequence[float],
+    value: float,
+    units: int,
+    level: float,
+    scale: tuple[float, float | None] = (-math.inf, None),
 ) -> list[float]:
+    """The percentile interval of what was drawn of so many units, widened about the value where they are few."""
     tail = 50 * (1 - level)
     ends = np.percentile(draws, [tail, 100 - tail])
     if (wider := widening(units, level)) > 1:
@@ -213,7 +221,7 @@ def compare_summed(
     sums = _resampled(statistics, samples, rng)
     drawn = b.combine(sums[:, width:]) - a.combine(sums[:, :width])
     count = len(statistics)
-    told["ci"] = None if count < FEWEST else _ends(drawn, told["difference"], count, level)
+    told["ci"] = None if count < FEWEST else percentile_ends(drawn, told["difference"], count, level)
     apart = statistics[:, width:] - statistics[:, :width]
     swapped = _blocks(samples, len(apart), lambda rows: rng.random((rows, len(apart))) < 0.5)
     change = np.concatenate([swap.astype(np.float64) @ apart for swap in swapped])

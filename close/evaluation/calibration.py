@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from close.errors import DataError
-from close.evaluation.bootstrap import unseen_share, widening
+from close.evaluation.bootstrap import percentile_ends, unseen_share
 
 __all__ = [
     "COVERAGES",
@@ -237,11 +237,7 @@ def interval(
         members = np.split(np.argsort(place, kind="stable"), np.bincount(place).cumsum()[:-1])
         drawn = (np.concatenate([members[one] for one in chosen]) for chosen in drawn)
     found = [measure(*(column[rows] for column in columns)) for rows in drawn]
-    tail = 50 * (1 - level)
-    ends = np.percentile(found, [tail, 100 - tail])
-    if (wider := widening(count, level)) > 1:
-        ends = value + wider * (ends - value)
-    low, high = map(float, ends)
+    low, high = percentile_ends(found, value, count, level)
     if coverage is None:
         return [low, high]
     away = unseen_share(math.ceil(coverage * count - 1e-9), level)

@@ -121,7 +121,7 @@ class Found:
 
 def _said(row: Row, task: Task) -> Sequence[str]:
     """What a row says itself: its sources; of one that has images alone, the captions that it teaches, but never answers."""
-    return task.source(row) or (task.targets(row) if type(task).targets is Task.targets else ())
+    return task.source(row) or (task.targets(row) if task.teaches_texts else ())
 
 
 def find(

@@ -34,7 +34,7 @@ from close.runs.confidence import Confidence, settings_of
 from close.runs.outputs import Answer, Candidate
 from close.runs.prompts import Prompter
 from close.runs.searching import MemorySearch
-from close.tasks import Task, get_task
+from close.tasks import get_task
 from close.vectors.open import same_weights
 
 __all__ = ["Answerer", "Decode"]
@@ -340,7 +340,7 @@ class Answerer:
 
     def _lower(self, labels: Sequence[str]) -> bool:
         """Whether labels are learnt in lower case: not a task's own, where its targets are what it makes of them itself."""
-        own = type(self.task).targets is not Task.targets and {*labels} <= {*self.task.labels}
+        own = not self.task.teaches_texts and {*labels} <= {*self.task.labels}
         return self.lowercase and not own
 
     def _tree(self, labels: tuple[str, ...]) -> LabelTree:

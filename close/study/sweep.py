@@ -236,17 +236,18 @@ def _check(
     task = get_task(base.parts()[0].task)
     if tune is not None and test is None:
         raise RecipeError("--tune goes with --test: rows that the settings chosen on it are judged by")
+    opened = cache(open_rows)
     for option, chooser in (("--tune", tune), ("--select", select)):
         if chooser is not None and test is not None:
-            _check_apart(option, open_rows(chooser), open_rows(test))
+            _check_apart(option, opened(chooser), opened(test))
     for place in (test, tune):
         if place is None:
             continue
-        rows = open_rows(place)
+        rows = opened(place)
         if lacking := next((row for row in rows if row.image is None or not task.source(row)), None):
             raise DataError(f"{rows.path}: row {lacking.id!r}: rows to score on have an 'image' and a 'source'")
     if select is not None:
-        select_rows(open_rows(select), task)
+        select_rows(opened(select), task)
     if select_images is not None:
         if select is None:
             raise RecipeError("--select-image goes with --select: images that the selection's texts are made like")
@@ -261,7 +262,8 @@ def _check_apart(option: str, chooser: RowFile, test: RowFile) -> None:
         raise RecipeError(
             f"{option} are rows that settings and arms are chosen on, other than those of --test, which they are judged by"
         )
-    shown, judged = ({file_of(image).resolve() for row in rows for image in row.images} for rows in (chooser, test))
+    named = ({image for row in rows for image in row.images} for rows in (chooser, test))  # of many rows, few images
+    shown, judged = ({file_of(image).resolve() for image in images} for images in named)
     if both := len(shown & judged):
         _log.warning(
             "%s has %d of the %d pictures of --test, which what is chosen is judged by", option, both, len(judged)

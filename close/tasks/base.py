@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from close.data.rows import Row
 from close.errors import DataError
 from close.registry import Registry
 
-__all__ = ["TASKS", "Task", "check_views", "get_task"]
+__all__ = ["TASKS", "Task", "check_views", "get_task", "targets_of"]
 
 TASKS: Registry[type[Task]] = Registry("task")
 
@@ -61,6 +61,11 @@ class Task:
         """Texts to produce; each is trained on, lower-cased as in the paper."""
         return tuple(target.lower() for target in row.target or row.source)
 
+    @property
+    def teaches_texts(self) -> bool:
+        """Whether its targets are a row's own texts, and not answers that it makes of them."""
+        return type(self).targets is Task.targets
+
     def check_views(self, found: int, what: str) -> None:
         """Refuse an item of another number of images (or sources) than `views`, where that is more than one.
 
@@ -73,6 +78,11 @@ class Task:
             raise DataError(
                 f"{what}: task {self.name!r} takes {self.views} an item, together and in their order, and found {found}"
             )
+
+
+def targets_of(row: Row, task: Task, *, lowercase: bool) -> Sequence[str]:
+    """What is learnt of a row: the task's targets, or as the row has them."""
+    return task.targets(row) if lowercase else row.target or row.source
 
 
 def get_task(name: str) -> Task:

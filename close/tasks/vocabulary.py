@@ -6,7 +6,7 @@ from pathlib import Path
 
 from close.data.shards import open_rows
 from close.errors import DataError
-from close.tasks.base import Task
+from close.tasks.base import Task, targets_of
 
 __all__ = ["answer_vocabulary"]
 
@@ -36,8 +36,7 @@ def answer_vocabulary(
         counts: Counter[str] = Counter()
         for row in rows:
             try:
-                targets = task.targets(row) if lowercase else row.target or row.source
-                counts.update(" ".join(target.split()) for target in targets)
+                counts.update(" ".join(target.split()) for target in targets_of(row, task, lowercase=lowercase))
             except DataError as error:
                 raise DataError(f"{rows.path}: {error}") from None
         found = sorted(counts, key=lambda answer: (-counts[answer], answer))

@@ -18,8 +18,7 @@ from close.model.language_models.loading import check_language_model, check_room
 from close.model.lora import lora_targets
 from close.model.prefixes import build_prefix
 from close.runs.recipe import Recipe
-from close.tasks import Task, check_views, get_task
-from close.training.examples import targets_of
+from close.tasks import Task, check_views, get_task, targets_of
 from close.training.retrieving import check_retrieve
 from close.training.validation import ValidationRows, validation_rows
 
@@ -67,7 +66,7 @@ def check_work(
         task = get_task(part.task)
         _tell_other_tasks(task, rows)
         check_views(task, rows, f"{rows.path}: ")
-        if not recipe.lowercase and type(task).targets is not Task.targets:
+        if not recipe.lowercase and not task.teaches_texts:
             raise RecipeError(
                 f"lowercase: false is for texts, and task {part.task!r} learns its answers as they are scored: leave it out"
             )

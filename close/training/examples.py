@@ -12,17 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
-from close.data.rows import Modality, Row, RowFile
+from close.data.rows import Modality, RowFile
 from close.errors import DataError
 from close.model.configuration import Several
 from close.model.language_models.base import IGNORED, LanguageModelKind
 from close.model.sets import Sets, padded_sets
 from close.runs.prompts import Prompter, padded
 from close.runs.row_vectors import embeddings_of
-from close.tasks import Task
+from close.tasks import Task, targets_of
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["Collator", "LengthSampler", "MixedDataset", "TextDataset", "targets_of"]
+__all__ = ["Collator", "LengthSampler", "MixedDataset", "TextDataset"]
 
 Captions = Literal["single", "multiple"]
 
@@ -35,11 +35,6 @@ class Found(Protocol):
 
     def context(self, row: int, context: str, epoch: int) -> str:
         """A row's context with the words that were found; of its own words, those that an epoch keeps."""
-
-
-def targets_of(row: Row, task: Task, *, lowercase: bool) -> Sequence[str]:
-    """What is learnt of a row: the task's targets, or as the row has them."""
-    return task.targets(row) if lowercase else row.target or row.source
 
 
 class TextDataset(Dataset[dict[str, Any]]):

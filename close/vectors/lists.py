@@ -104,7 +104,7 @@ def _filled(keys: Any) -> Any:
     learnt = min(count, LEARNT * lists)
     chosen = np.arange(learnt) * count // learnt
     index.cp.min_points_per_centroid = 1
-    index.train(np.concatenate([_rows(keys, row, row + 1) for row in chosen]))
+    index.train(_picked(keys, chosen))
     for start in range(0, count, BLOCK):
         index.add(_rows(keys, start, start + BLOCK))
     return index
@@ -113,7 +113,7 @@ def _filled(keys: Any) -> Any:
 def _enough(index: Any, queries: Any, keys: Any, k: int, own: _Own, recall: float) -> int:
     """The number of lists that hold the wanted share of the exact neighbours of some queries, their own left out."""
     tried = np.unique(np.linspace(0, len(queries) - 1, TRIED).astype(np.int64))
-    some = np.concatenate([_rows(queries, row, row + 1) for row in tried])
+    some = _picked(queries, tried)
     exact, _ = nearest(some, keys, k, without=_together(own[row] for row in tried))
     probed = 8
     while True:
@@ -132,6 +132,10 @@ def _searched(index: Any, queries: npt.NDArray[np.float32], k: int, own: Sequenc
     """Up to k of each query, but for its own; fewer where its lists hold no more."""
     _, places = index.search(queries, min(k + max(map(len, own)), index.ntotal))
     return [near[(near >= 0) & ~np.isin(near, mine)][:k] for near, mine in zip(places, own, strict=True)]
+
+
+def _picked(source: Any, rows: Ints) -> npt.NDArray[np.float32]:
+    return np.concatenate([_rows(source, row, row + 1) for row in rows])
 
 
 def _rows(source: Any, start: int, end: int) -> npt.NDArray[np.float32]:

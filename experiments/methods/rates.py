@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 from lab import ALIKE, Lab, Runs, arms_table, difference, dots, parser, summary
-from run import HERE, MINI, STYLES, Domains
+from run import HERE, MINI, STYLES, Domains, ends_of
 
 from close.io.files import read_json
 
@@ -80,10 +80,7 @@ def markdown(record: dict[str, Any]) -> str:
     lines = ["| told alike | beside | CIDEr | attribute accuracy, points | pairs |", "|---|---|---|---|---|"]
     for title, others in record["compared"].items():
         for other, about in others.items():
-            cells = [
-                f"{one['difference']:+.1f}" + ("" if one["ci"] is None else " [{:+.1f}, {:+.1f}]".format(*one["ci"]))
-                for one in about.values()
-            ]
+            cells = [f"{one['difference']:+.1f}{ends_of(one['ci'])}" for one in about.values()]
             lines.append(f"| {title} | {other} | {' | '.join(cells)} | {len(about['cider']['values'])} |")
     columns = {
         "CIDEr, told alike": lambda arm: arm["alike"]["cider"],

@@ -251,7 +251,7 @@ def markdown(found: dict[str, Any], claimed: dict[str, Any], published: dict[str
         lines += ["### Claims, told alike, over both domains, seeds and warm-ups", ""]
         lines += ["| claim | CIDEr | | attribute accuracy, points | runs of each |", "|---|---|---|---|---|"]
     for claim, about in claimed.items():
-        cells = [f"{one['difference']:+.1f}" + _ends(one["ci"]) for one in (about[key] for key in SCORES[:2])]
+        cells = [f"{one['difference']:+.1f}" + ends_of(one["ci"]) for one in (about[key] for key in SCORES[:2])]
         lines.append(f"| {claim} | {cells[0]} | {about['cider']['verdict']} | {cells[1]} | {len(about['at'])} |")
     lines.append("")
     for name in dict.fromkeys(test for tests in found.values() for test in tests):
@@ -276,7 +276,7 @@ def markdown(found: dict[str, Any], claimed: dict[str, Any], published: dict[str
     return "\n".join([*lines, ""])
 
 
-def _ends(ci: list[float] | None) -> str:
+def ends_of(ci: list[float] | None) -> str:
     return "" if ci is None else f" [{ci[0]:+.1f}, {ci[1]:+.1f}]"
 
 
