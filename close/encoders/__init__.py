@@ -42,7 +42,7 @@ def encoder_name(reference: str) -> str:
 def load_encoder(
     reference: str, *, device: str | torch.device | None = None, precision: str = "auto"
 ) -> ContrastiveEncoder:
-    """The encoder that a reference names.
+    """The encoder that a reference names; torch's generator on the CPU is left as it was.
 
     Args:
         reference: `mini` or `mini-sound` (embedded), `open_clip:ViT-L-14/openai`,
@@ -57,7 +57,8 @@ def load_encoder(
         WeightsError: weights are missing or do not fit; nothing is ever replaced by random weights.
         RecipeError: no such device or precision here.
     """
-    encoder = _load(reference, device, precision)
+    with torch.random.fork_rng(devices=[]):  # libraries draw weights before they read the file's
+        encoder = _load(reference, device, precision)
     return in_int8(encoder) if precision == INT8 else encoder
 
 

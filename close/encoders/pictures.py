@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +20,8 @@ __all__ = ["cropped", "open_picture"]
 
 ASPECT = 200
 """How many times longer than high a picture may be, or higher than long: encoders scale the short side to their own size."""
+_LOADING = threading.Lock()
+"""Pillow reads an opened file where its picture is first used, and threads that share one would read it together."""
 
 
 def open_picture(item: Any) -> Image.Image:
@@ -35,8 +38,7 @@ def open_picture(item: Any) -> Image.Image:
         DataError: not a picture, too large or too narrow, or an array of another shape.
     """
     if isinstance(item, Image.Image):
-        _check_size(item.size, "a PIL image")
-        return _rgb(_upright(item))
+        return _loaded(item)
     if isinstance(item, (str, os.PathLike)):
         return _open_file(Path(item))
     if isinstance(item, (bytes, bytearray, memoryview)):
@@ -52,6 +54,16 @@ def open_picture(item: Any) -> Image.Image:
         array = (array * 255).round().astype(np.uint8)
     _check_size((array.shape[1], array.shape[0]), "an image array")
     return Image.fromarray(array).convert("RGB")
+
+
+def _loaded(picture: Image.Image) -> Image.Image:
+    _check_size(picture.size, "a PIL image")
+    try:
+        with _LOADING:
+            picture.load()
+    except Exception as error:  # of the file behind it
+        raise DataError(f"a PIL image can't be read: {reason(error)}") from None
+    return _rgb(_upright(picture))
 
 
 def _open_file(path: Path) -> Image.Image:

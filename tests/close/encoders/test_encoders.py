@@ -46,6 +46,14 @@ def encoder(
     return load
 
 
+@pytest.mark.parametrize("family", ["open_clip_dir", "hf_clip_dir"])
+def test_loading_leaves_the_generator_as_it_was(family, zoo):
+    folder = str(zoo(family))
+    before = torch.get_rng_state()
+    load_encoder(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.fixture(scope="module")
 def items(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Path]]:
     folder = tmp_path_factory.mktemp("items")

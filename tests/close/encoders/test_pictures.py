@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,19 @@ def test_a_broken_exif_block_is_no_reason_to_refuse_a_picture(exif, tmp_path):
     block = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
     (tmp_path / "broken.jpg").write_bytes(whole[:2] + block + whole[2:])
     assert (pixels(open_picture(tmp_path / "broken.jpg")) == pixels(open_picture(tmp_path / "plain.jpg"))).all()
+
+
+def test_an_opened_picture_may_be_shared_and_a_cut_one_is_told(tmp_path):
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (400, 400, 3), np.uint8)).save(tmp_path / "x.png")
+    wanted = pixels(open_picture(tmp_path / "x.png"))
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(4):
+            opened = Image.open(tmp_path / "x.png")
+            assert all((pixels(found) == wanted).all() for found in pool.map(open_picture, [opened] * 8))
+    (tmp_path / "cut.png").write_bytes((tmp_path / "x.png").read_bytes()[:50_000])
+    with pytest.raises(DataError, match="a PIL image can't be read: image file is truncated"):
+        open_picture(Image.open(tmp_path / "cut.png"))
 
 
 def test_pixels_are_counted_before_they_are_decoded(tmp_path, monkeypatch):
