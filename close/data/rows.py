@@ -229,10 +229,14 @@ class RowFile(Sequence[Row]):
         path: `.jsonl`, `.txt` (one caption a line), or a table: `.csv`, `.tsv`, `.token`.
         columns: of a table, key to a column's name or place from 0, where the names do not say it.
         lines: the JSONL that is read in place of `path`, whose images are relative to the folder of `path`.
+    Attributes:
+        stays_open: whether the file is kept open from the first row that is read on; else each row opens it for itself.
     Raises:
         MissingError: no such file.
         DataError: the file is empty, or what is wrong at which line.
     """
+
+    stays_open = True
 
     def __init__(
         self, path: str | Path, columns: Mapping[str, str | int] | None = None, *, lines: Path | None = None
@@ -335,8 +339,8 @@ class RowFile(Sequence[Row]):
         return self._parse(self._file.decode(self._read(start, end)), number >> _PLACES)[number & ((1 << _PLACES) - 1)]
 
     def _read(self, start: int, end: int) -> bytes:
-        """Bytes of the file, without the position of a file object, which processes share after a fork."""
-        if hasattr(os, "pread"):
+        """Bytes of the file, without the position of a file object, which threads share, and processes after a fork."""
+        if self.stays_open and hasattr(os, "pread"):
             handle = self._handle = self._handle or self._lines.open("rb")
             found = os.pread(handle.fileno(), end - start, start)
         else:
@@ -346,12 +350,6 @@ class RowFile(Sequence[Row]):
         if len(found) < end - start:
             raise DataError(f"{self.path}: the file has become shorter while it was read")
         return found
-
-    def close(self) -> None:
-        """Give the open file back; the next row opens it again."""
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_handle": None}  # each process opens the file for itself

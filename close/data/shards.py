@@ -28,7 +28,7 @@ SUFFIXES = (".jsonl", ".txt", *tables.SUFFIXES, ".parquet")
 FORMAT = 1
 """Of what is kept of Parquet."""
 OPEN_SHARDS = 100
-"""Shards that are kept open at once: systems allow a process some 256 files and more."""
+"""Most shards that are kept open, all of them: systems allow a process some 256 files and more."""
 _log = logging.getLogger(__name__)
 
 
@@ -89,6 +89,8 @@ class RowShards(RowFile):
                     "its ending is its own: rename one, or move it out of the folder"
                 )
         self.shards = [open_rows(path, columns) for path in found]
+        for rows in self.shards:
+            rows.stays_open = len(found) <= OPEN_SHARDS
         kinds = {shard.kind for shard in self.shards}
         self.kind = kinds.pop() if len(kinds) == 1 else "shards"
         texts = [path.name for path in found if path.suffix.lower() == ".txt"]
@@ -110,8 +112,6 @@ class RowShards(RowFile):
         index %= len(self)
         shard = int(np.searchsorted(self.starts, index, side="right")) - 1
         row: Row = self.shards[shard][index - int(self.starts[shard])]
-        if len(self.shards) > OPEN_SHARDS:
-            self.shards[shard].close()
         return replace(row, id=f"{self.names[shard]}/{row.id}")
 
 

@@ -224,7 +224,7 @@ def test_rows_are_read_by_position_on_every_system(tmp_path, monkeypatch, anywhe
     path = jsonl(tmp_path, *(json.dumps({"source": f"dog {i}"}) for i in range(50)))
     rows = RowFile(path)
     assert [rows[i].source[0] for i in (49, 3, -1, 0)] == ["dog 49", "dog 3", "dog 49", "dog 0"]
-    rows.close()
+    rows.stays_open = not rows.stays_open
     assert rows[7].source == ("dog 7",)
     path.write_bytes(path.read_bytes()[:-4])
     assert rows[7].source == ("dog 7",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -54,6 +55,23 @@ def test_rows_are_those_of_the_shards(shards):
     assert [row.id for row in rows[5:9]] == [rows[i].id for i in range(5, 9)]
     with pytest.raises(IndexError):
         rows[COUNT]
+
+
+def test_a_row_is_read_while_another_thread_reads_one_of_the_same_shard(tmp_path, monkeypatch):
+    monkeypatch.setattr("close.data.shards.OPEN_SHARDS", 2)
+    for number in range(4):
+        tiny.write_jsonl(tmp_path / f"{number}.jsonl", [{"source": f"{number} {row}"} for row in range(3)])
+    rows, pread = open_rows(tmp_path), os.pread
+
+    def after_another(*where: int) -> bytes:
+        monkeypatch.setattr(os, "pread", pread)
+        assert rows[0].source == ("0 0",)
+        return pread(*where)
+
+    for place in range(12):
+        monkeypatch.setattr(os, "pread", after_another)
+        assert rows[place].source == (f"{place // 3} {place % 3}",)
+    assert all(shard._handle is None for shard in rows.shards)
 
 
 def test_what_is_no_shard_is_told(tmp_path):
