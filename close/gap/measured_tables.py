@@ -27,7 +27,7 @@ class MeasuredTables:
         modalities, report: the embeddings and their measures.
         captions: text row → caption. pictures: row of the image table → file.
         names: ids of the texts and of the image table's rows, where known.
-        encoder: its name, where known.
+        encoder, fingerprint: its name and that of its weights, where known.
         adapter: the spec through which the first tables are seen here; None for tables of their own.
     """
 
@@ -38,6 +38,7 @@ class MeasuredTables:
     pictures: Mapping[int, Path] = field(default_factory=dict)
     names: tuple[Sequence[str] | None, Sequence[str] | None] = (None, None)
     encoder: str | None = None
+    fingerprint: str | None = None
     adapter: Any = None
 
 
@@ -94,6 +95,7 @@ def measure_tables(
                 pictures=found.pictures,
                 names=(text.ids, image.ids),
                 encoder=text.encoder or image.encoder,
+                fingerprint=text.fingerprint or image.fingerprint,
             )
         )
     first = measured[0]
@@ -122,8 +124,9 @@ def _remark(text: Any, image: Any, found: Pairing) -> dict[str, str]:
 
 
 def to_json(measured: Sequence[MeasuredTables]) -> str:
-    """The first tables' measures by their stable names; those of all others under `cases`, by name."""
+    """The first tables' measures by their stable names, and their encoder where known; those of all others under `cases`, by name."""
     out = measured[0].report.to_dict()
+    out |= {key: value for key in ("encoder", "fingerprint") if (value := getattr(measured[0], key)) is not None}
     if len(measured) > 1:
         out["cases"] = {tables.name: tables.report.to_dict() for tables in measured[1:]}
     return json.dumps(out, indent=2, ensure_ascii=False, allow_nan=False)

@@ -1,6 +1,7 @@
 """The curve of a search among texts over noise, where its answer is known, and what is advised by it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -135,7 +136,8 @@ def test_images_that_find_further_texts_than_any_noise_does(tmp_path):
     np.save(tmp_path / "T.npy", text)
     np.save(tmp_path / "V.npy", image)
     measured = measure_tables([("x", tmp_path / "T.npy", tmp_path / "V.npy")], bootstrap=0)
-    said = json.loads(to_json(measured))
+    said = json.loads(to_json([replace(measured[0], encoder="clip", fingerprint="f")]))
+    assert (said["encoder"], said["fingerprint"]) == ("clip", "f")
     assert said["search"] | {"curve": None} == {"cosine": None, "overlap": None, "curve": None}
     assert said["search"]["curve"]["noise"] is None
     assert said["search"]["curve"]["nearness"] == list(measured[0].modalities.search.nearness)
