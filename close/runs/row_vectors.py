@@ -118,10 +118,17 @@ def image_names(row: Row) -> list[str]:
 
 
 def mean_vectors(rows: Sequence[Row], table: EmbeddingTable) -> Callable[[Sequence[str]], NDArray[np.float32]]:
-    """Ids of rows to (N, D) unit vectors of their images."""
+    """Ids of rows to (N, D) unit vectors of their images.
+
+    The function raises DataError for an id that is not of these rows.
+    """
     place, found = {row.id: index for index, row in enumerate(rows)}, list[ItemVectors]()
 
     def vectors(ids: Sequence[str]) -> NDArray[np.float32]:
+        if absent := [name for name in ids if name not in place]:
+            raise DataError(
+                f"row {absent[0]!r} has no vector, its image could not be read: ask for those whose prediction is not blank"
+            )
         if not found:
             found.append(image_vectors(rows, table))
         return found[0].main([place[name] for name in ids])

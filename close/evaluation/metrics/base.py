@@ -38,7 +38,8 @@ class Inputs:
         predictions: id to text. references: id to captions, to a `VqaReference`, or to the true label.
         tokenizer: "java", "python" or "unicode", of `tokens`.
         rows: id to row, where they are at hand. encoder: the run's, where a run is scored.
-        image_vectors: ids to (N, D) vectors of their images, where a run is scored.
+        image_vectors: ids to (N, D) vectors of their images, where a run is scored; of an image that could not be read, whose
+            prediction is blank, there is none.
         found: what `once` has computed, by name.
     """
 

@@ -81,21 +81,27 @@ def _unit(vectors: NDArray[Any], what: str) -> NDArray[Any]:
     )
 )
 def clip_score(inputs: Inputs) -> dict[str, Any]:
-    """CLIPScore and RefCLIPScore by the run's own encoder, with the authors' words before each text.
+    """CLIPScore and RefCLIPScore by the run's own encoder, with the authors' words before each text; 0 where nothing is said.
 
     Raises:
         RecipeError: no run is scored, so there is no encoder.
     """
     if inputs.encoder is None or inputs.image_vectors is None:
         raise RecipeError("clip_score needs the encoder and the images of a run: ask for it in `close evaluate`")
-    texts = [inputs.predictions[key] for key in inputs.ids]
-    references = [inputs.references[key] for key in inputs.ids]
+    spoken = np.array([bool(inputs.predictions[key].strip()) for key in inputs.ids])
+    ids = [key for key, said in zip(inputs.ids, spoken, strict=True) if said]  # the others may have no picture
+    texts = [inputs.predictions[key] for key in ids]
+    references = [inputs.references[key] for key in ids]
     every = list(dict.fromkeys([*texts, *(text for several in references for text in several)]))
-    vectors = inputs.encoder.encode_text([f"A photo depicts {text}".strip() for text in every]).numpy()
-    place = {text: index for index, text in enumerate(every)}
-    scores = clip_scores(
-        inputs.image_vectors(inputs.ids),
-        vectors[[place[text] for text in texts]],
-        [vectors[[place[text] for text in several]] for several in references],
-    )
-    return {**scores, "clip_score_encoder": inputs.encoder.name}
+    values = {key: np.zeros(len(spoken)) for key in ("clip_score", "ref_clip_score")}
+    if ids:
+        vectors = inputs.encoder.encode_text([f"A photo depicts {text}" for text in every]).numpy()
+        place = {text: index for index, text in enumerate(every)}
+        scores = clip_scores(
+            inputs.image_vectors(ids),
+            vectors[[place[text] for text in texts]],
+            [vectors[[place[text] for text in several]] for several in references],
+        )
+        for key, score in scores.items():
+            values[key][spoken] = score.per_example
+    return {**{key: mean_score(single) for key, single in values.items()}, "clip_score_encoder": inputs.encoder.name}

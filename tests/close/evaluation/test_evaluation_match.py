@@ -177,10 +177,14 @@ def test_evaluate_captions_each_image_once_and_treats_unreadable_ones_as_asked(
 
     (tmp_path / "4.png").write_bytes(b"no picture")
     assert cli("evaluate", run, data, "--num-beams", 1).code == 1
+    mean: dict[str, float] = {}
     for missing, count in (("skip", 4), ("zero", 5)):
-        ran = cli("evaluate", run, data, "--num-beams", 1, "--missing", missing, "--out", tmp_path / "s.json")
+        asked = ("--num-beams", 1, "--missing", missing, "--metric", "clip_score", "--metric", "cider")
+        ran = cli("evaluate", run, data, *asked, "--out", tmp_path / "s.json", "--tokenizer", "python")
         assert ran.code == 0, ran
         assert "1 are missing" in ran.err
         found = json.loads((tmp_path / "s.json").read_text())
         assert (found["scores"]["n"], found["scores"]["missing"]) == (count, 1)
         assert found["unreadable"][0]["id"] == "40"
+        mean[missing] = found["scores"]["clip_score"]
+    assert mean["zero"] == pytest.approx(mean["skip"] * 4 / 5)  # nothing was said of the fifth
