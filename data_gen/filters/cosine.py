@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from data_gen.errors import InputError
 from data_gen.filters.base import FILTERS, Candidate, Filter, Setting, number
-from data_gen.text.files import read_lines
-from data_gen.text.words import words
+from data_gen.text.files import raw_lines
+from data_gen.text.words import clean, words
 
 __all__ = ["Cosine"]
 
@@ -47,20 +47,36 @@ class Cosine(Filter):
 def _read_vectors(path: Path) -> dict[str, npt.NDArray[np.float32]]:
     """By lower-cased word, the first of each; word2vec's first line, how many there are and how long, is none."""
     vectors: dict[str, npt.NDArray[np.float32]] = {}
-    for place, line in enumerate(read_lines(path), 1):
-        word, *values = line.split(" ")
-        if place == 1 and len(values) == 1 and (word + values[0]).isdecimal():
+    size = 0
+    for place, line in enumerate(raw_lines(path), 1):
+        word, *values = clean(line).split(" ")
+        if not (word or values) or (not size and len(values) == 1 and (word + values[0]).isdecimal()):
             continue
-        try:
-            with np.errstate(over="ignore"):
-                vector = np.array(values, np.float32)
-            if not np.isfinite(vector).all():
-                raise ValueError("not finite")
-            vectors.setdefault(word.lower(), vector)
-        except ValueError:
-            raise InputError(
-                f"{path}, line {place}: expected a word and its vector of numbers, separated by spaces"
-            ) from None
-    if len({vector.size for vector in vectors.values()}) != 1:
-        raise InputError(f"{path}: expected word vectors, all of one length")
+        if size and len(values) != size:
+            word, values = _odd(line, size)
+        vector = _numbers(values)
+        size = size or len(values)
+        if vector is None or not size or vector.size != size:
+            length = f"{size} numbers" if vectors else "numbers"
+            raise InputError(f"{path}, line {place}: expected a word and its vector of {length}, separated by spaces")
+        vectors.setdefault(word.lower(), vector)
+    if not vectors:
+        raise InputError(f"{path} holds no word vectors; expected a word and its numbers in each line")
     return vectors
+
+
+def _odd(line: str, size: int) -> tuple[str, list[str]]:
+    """A token with blanks or marks that nobody sees (fastText's and GloVe's files have some; no word is one), and its vector."""
+    word, *fields = line.rstrip().split(" ")
+    rest, values = fields[:-size], fields[-size:]
+    return " ".join([word, *rest]), values if not rest or _numbers(rest) is None else fields
+
+
+def _numbers(values: list[str]) -> npt.NDArray[np.float32] | None:
+    """None where they are not all finite numbers."""
+    try:
+        with np.errstate(over="ignore"):
+            vector = np.array(values, np.float32)
+    except ValueError:
+        return None
+    return vector if np.isfinite(vector).all() else None

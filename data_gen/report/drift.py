@@ -91,7 +91,7 @@ def _diversity(texts: Sequence[str]) -> dict[str, float]:
         result[f"distinct_{n}"] = len(grams) / max(1, grams.total())
     shares = np.array(list(Counter(itertools.chain.from_iterable(some)).values()), np.float64)
     shares /= shares.sum()
-    return {**result, "entropy": float(-(shares * np.log2(shares)).sum())}
+    return {**result, "entropy": float(0.0 - (shares * np.log2(shares)).sum())}
 
 
 def _phrases(written: Sequence[str], target: Sequence[str]) -> list[dict[str, Any]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -35,40 +36,39 @@ def _cost(file: Path) -> dict[str, Any]:
     journal, rejected = _beside(file)
     if not journal.exists():
         return {}
-    answers = [row for row in _whole_rows(journal) if "index" in row]
+    took = {"requests": 0, "tokens_in": 0, "tokens_out": 0}
+    for answer in (row for row in _whole_rows(journal) if "index" in row):
+        took["requests"] += 1
+        for name in ("tokens_in", "tokens_out"):
+            took[name] += answer[name] if type(answer.get(name)) is int else 0
     refused = _whole_rows(rejected) if rejected.exists() else []
     reasons = Counter(str(row.get("reason")).split(":")[0] for row in refused)
-    mended = [row for row in _whole_rows(file) if isinstance(row.get("meta"), dict) and row["meta"].get("mended")]
-    return {
-        "requests": len(answers),
-        **{
-            name: sum(row[name] for row in answers if type(row.get(name)) is int)
-            for name in ("tokens_in", "tokens_out")
-        },
-        "mended_rows": len(mended),
-        "rejected": dict(reasons.most_common()),
-    }
+    metas = (row.get("meta") for row in _whole_rows(file))
+    mended = sum(bool(meta.get("mended")) for meta in metas if isinstance(meta, dict))
+    return {**took, "mended_rows": mended, "rejected": dict(reasons.most_common())}
 
 
-def _whole_rows(path: Path) -> list[dict[str, Any]]:
+def _whole_rows(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSONL file, without lines that a kill, or something worse, left broken."""
-    rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
-            rows.append(parse_json(line, str(path)))
-        except InputError:
-            continue
-    return [row for row in rows if isinstance(row, dict)]
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            with suppress(InputError):
+                row = parse_json(line, str(path))
+                if isinstance(row, dict):
+                    yield row
 
 
 def _samples(file: Path, texts: Sequence[str]) -> list[dict[str, str]]:
-    rows = (
-        [row for _, row in read_rows(file)] if file.suffix.lower() == ".jsonl" else [{"target": text} for text in texts]
-    )
-    chosen = sorted(Random(0).sample(range(len(rows)), min(_SAMPLES, len(rows))))
+    def rows() -> Iterator[dict[str, Any]]:
+        if file.suffix.lower() == ".jsonl":
+            return (row for _, row in read_rows(file))
+        return ({"target": text} for text in texts)
+
+    number = sum(1 for _ in rows())
+    chosen = set(Random(0).sample(range(number), min(_SAMPLES, number)))
     parts = ("source", "context", "target")
     samples = []
-    for row in (rows[i] for i in chosen):
+    for row in (row for i, row in enumerate(rows()) if i in chosen):
         meta = row.get("meta")
         keywords = meta.get("keywords") if isinstance(meta, dict) else None
         asked = ", ".join(map(str, keywords)) if isinstance(keywords, list) else ""

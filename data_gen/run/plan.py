@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -285,6 +286,7 @@ def _digest(data: bytes) -> str:
 
 def _content(path: Path) -> str:
     try:
-        return _digest(path.read_bytes())
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: blake2b(digest_size=8)).hexdigest()
     except OSError as error:
         raise InputError(f"can't read {path}: {error.strerror}") from None

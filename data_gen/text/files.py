@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import tomllib
@@ -21,6 +22,7 @@ __all__ = [
     "builtin",
     "json_line",
     "parse_json",
+    "raw_lines",
     "read_lines",
     "read_rows",
     "read_texts",
@@ -77,26 +79,41 @@ def parse_json(text: str, where: str) -> Any:
     return value
 
 
-def _open(path: Path) -> str:
+def raw_lines(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 file without their ends, whichever these are; one at a time, so that a file may be of any size.
+
+    Raises:
+        InputError: the file can't be read, or is no UTF-8.
+    """
     if path.exists() and not path.is_file():
         raise InputError(
             f"can't read {path}: it is {'a folder' if path.is_dir() else 'no file, but a pipe or a device'}"
         )
+    place = 0
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            for line in file:
+                mark = len(codecs.BOM_UTF8) if not place and line.startswith(codecs.BOM_UTF8) else 0
+                text = line[mark:].decode().replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
+                yield from text.split("\n")
+                place += len(line)
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start})") from None
+        raise InputError(f"{path} is not UTF-8 text (byte {place + mark + error.start})") from None
     except OSError as error:
         raise InputError(f"can't read {path}: {error.strerror}") from None
 
 
-def read_lines(path: Path) -> list[str]:
+def _whole(path: Path) -> str:
+    return "\n".join(raw_lines(path))
+
+
+def read_lines(path: Path) -> Iterator[str]:
     """The lines of a text file that are not blank, cleaned.
 
     Raises:
         InputError: the file can't be read.
     """
-    return [line for line in map(clean, _open(path).split("\n")) if line]
+    return filter(None, map(clean, raw_lines(path)))
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -105,7 +122,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         InputError: the file can't be read, or a line is no JSON object, or one that was rejected.
     """
-    for number, line in enumerate(_open(path).split("\n"), 1):
+    for number, line in enumerate(raw_lines(path), 1):
         if not line.strip():
             continue
         row = parse_json(line, f"{path}, line {number}")
@@ -134,7 +151,7 @@ def _jsonl_texts(path: Path, keys: Sequence[str]) -> Iterator[Text]:
 
 
 def _coco_texts(path: Path) -> Iterator[Text]:
-    content = parse_json(_open(path), str(path))
+    content = parse_json(_whole(path), str(path))
     annotations = content.get("annotations") if isinstance(content, dict) else None
     for number, annotation in enumerate(annotations if isinstance(annotations, list) else [None], 1):
         known = annotation if isinstance(annotation, dict) else {}
@@ -154,7 +171,7 @@ def _texts_of(path: Path, keys: Sequence[str]) -> Iterator[Text]:
             f"{path}: expected .txt (a text a line), .jsonl (rows) or .json (COCO captions), not {path.suffix}"
         )
     else:
-        yield from (Text(str(number), clean(line)) for number, line in enumerate(_open(path).split("\n"), 1))
+        yield from (Text(str(number), clean(line)) for number, line in enumerate(raw_lines(path), 1))
 
 
 def read_texts(path: Path, keys: Sequence[str] = _KEYS) -> list[Text]:
@@ -191,7 +208,7 @@ def read_toml(folder: Path, name: str) -> dict[str, Any]:
     path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
     if not path.exists():
         raise InputError(f"no {kind} {name!r}: give a TOML file or one of {', '.join(builtin(folder))}")
-    text = _open(path)
+    text = _whole(path)
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

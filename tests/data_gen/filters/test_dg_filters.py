@@ -103,6 +103,36 @@ def test_cosine_to_the_keywords(tmp_path):
     assert not made(f"cosine={tmp_path / 'v.txt'}:0.5").rejects(candidate("A puppy"))
 
 
+def test_vectors_of_tokens_that_are_no_words_are_read_over(tmp_path):
+    """fastText's files have tokens of no-break spaces and of marks that nobody sees, GloVe's tokens with spaces."""
+    odd = ["\xa0 0.3 0.4 ", "New\xa0York 0.3 0.4", "\u200b 0.3 0.4", ". . . 0.3 0.4", "at name@x.org 0.3 0.4"]
+    (tmp_path / "v.vec").write_text(
+        "\n".join(["8 2", "dog 1 0 ", *odd, "\tpuppy\t0.9  0.1", "car 0 1"]), encoding="utf-8"
+    )
+    cosine = made(f"cosine={tmp_path / 'v.vec'}:0.5")
+    assert not cosine.rejects(candidate("A puppy"))
+    assert cosine.rejects(candidate("A car"))
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("cat 1 2 3", "line 2: expected a word and its vector of 2 numbers"),
+        ("cat 1", "line 2: expected a word and its vector of 2 numbers"),
+        ("cat 1 x", "line 2: expected a word and its vector of 2 numbers"),
+        ("cat 1 nan", "line 2: expected a word"),
+        ("cat", "line 2: expected a word"),
+    ],
+)
+def test_what_is_no_vector_is_told_with_its_line(tmp_path, line, told):
+    (tmp_path / "v.vec").write_text(f"dog 1 0\n{line}\n")
+    with pytest.raises(InputError, match=told):
+        made(f"cosine={tmp_path / 'v.vec'}:0.5")
+    (tmp_path / "v.vec").write_text("\n")
+    with pytest.raises(InputError, match="holds no word vectors"):
+        made(f"cosine={tmp_path / 'v.vec'}:0.5")
+
+
 def shingles(text):
     found = words(text)
     return {*found, *itertools.pairwise(found)}

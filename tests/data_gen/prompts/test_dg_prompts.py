@@ -9,7 +9,7 @@ from data_gen.prompts.answers import parse
 from data_gen.prompts.compose import compose, instruct, json_schema
 from data_gen.prompts.shots import read_shots, show, style_shots
 from data_gen.prompts.style import load_style
-from data_gen.text.files import read_texts
+from data_gen.text.files import raw_lines, read_texts
 from data_gen.text.language import load_language
 from data_gen.text.words import clean, words
 from data_gen.verbs import VERBS, Shot
@@ -174,6 +174,16 @@ def test_read_texts(tmp_path):
     assert [t.text for t in read_texts(tmp_path / "plain")] == ["One dog"]
     (tmp_path / "a.json").write_text('{"annotations": [{"id": 7, "caption": "A dog. "}]}')
     assert [(t.id, t.text) for t in read_texts(tmp_path / "a.json")] == [("7", "A dog.")]
+
+
+def test_lines_end_as_any_system_ends_them_and_come_one_by_one(tmp_path):
+    (tmp_path / "a.txt").write_bytes("\ufeffOne\r\nTwo\rThree\u2028x\n\n\ufeffFour".encode())
+    assert list(raw_lines(tmp_path / "a.txt")) == ["One", "Two", "Three\u2028x", "", "\ufeffFour"]
+    (tmp_path / "a.txt").write_bytes("\ufeffOne\nÄ".encode() + b"\xff\n")
+    lines = raw_lines(tmp_path / "a.txt")
+    assert next(lines) == "One"
+    with pytest.raises(InputError, match=r"not UTF-8 text \(byte 9\)"):
+        next(lines)
 
 
 @pytest.mark.parametrize(

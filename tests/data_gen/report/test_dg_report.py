@@ -62,6 +62,22 @@ def test_figures_by_hand():
     assert drift(TARGET, TARGET)["unigram"] == {"kl": 0, "js": pytest.approx(0)}
 
 
+@pytest.mark.parametrize(
+    ("written", "target"), [("dog\ncat\n", "a dog runs\n"), ("a dog runs\n", "dog\ncat\n"), ("dog\ndog\n", "dog\n")]
+)
+def test_a_report_of_single_words_is_json(tmp_path, written, target):
+    (tmp_path / "w.txt").write_text(written)
+    (tmp_path / "t.txt").write_text(target)
+    write_report(tmp_path / "w.txt", tmp_path / "t.txt", tmp_path / "r.html")
+
+    def refuse(name):
+        raise ValueError(name)
+
+    figures = json.loads((tmp_path / "r.json").read_text(), parse_constant=refuse)
+    assert figures["bigram"]["js"] == (0 if target == "dog\n" else 1)
+    assert "-0.0," not in (tmp_path / "r.json").read_text()
+
+
 def test_the_report_shows_what_it_counts_and_escapes_what_it_shows(tmp_path):
     written = tmp_path / "w.jsonl"
     texts = ["a dog opens <script>alert(1)</script> the door", "a cat & a dog"]
