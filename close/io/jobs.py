@@ -37,14 +37,20 @@ class Job:
         self.goes_on = self.found.get("about") == self.about
 
     def check(self, *, overwrite: bool = False) -> None:
-        """Make sure that the target is free, or this job's.
+        """Make sure that the target is free, or this job's, and that what lies under its other names is of a job.
 
         Raises:
-            OutputExistsError: it is there, or another job has begun it.
+            OutputExistsError: it is there, or what lies under its other names is not of a job.
         """
         own = self.goes_on and not self.found.get("replaces")
         if self.target.exists() and not (overwrite or own):
             raise OutputExistsError(f"{self.target} exists; choose another output, or remove it")
+        for path in (self.partial, self.notes):
+            if os.path.lexists(path) and "about" not in self.found:
+                raise OutputExistsError(
+                    f"{path} exists, and would be written over, but was not begun by such a command; move it away, or choose "
+                    "another output"
+                )
 
     def other(self) -> str:
         """In what the job that was found is another one."""

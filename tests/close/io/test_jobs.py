@@ -77,6 +77,24 @@ def test_what_another_job_has_begun(tmp_path):
     assert os.listdir(tmp_path) == ["out"]
 
 
+@pytest.mark.parametrize("name", ["out.partial", "out.partial.json"])
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}, {"continues": True}], ids=str)
+def test_what_no_job_has_begun_is_left_alone(tmp_path, name, kind, options):
+    """A user's own file or folder that has the name under which a target is made."""
+    place = tmp_path / name
+    if kind == "file":
+        place.write_text('{"own": 1}')
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        place.symlink_to(tmp_path / "gone")
+    with pytest.raises(OutputExistsError, match=rf"{name} exists, and would be written over, .*move it away"):
+        make(tmp_path / "out", "file", [], **options)
+    assert os.listdir(tmp_path) == [name]
+    assert kind != "file" or place.read_text() == '{"own": 1}'
+
+
 def test_one_at_a_time_and_what_killed_ones_left_is_removed(tmp_path):
     for name in (".out.17.tmp", ".out.partial.json.17.tmp", ".output.17.tmp", "out.17.tmp"):
         (tmp_path / name).touch()
