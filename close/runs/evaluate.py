@@ -80,7 +80,8 @@ def evaluate(
         missing: what to do where an image can't be read: "error" (also without it), "skip" the row, or "zero": it scores as if
             nothing was said.
         memory: texts to search in place of the run's own. folder: where predictions and scores go; without it
-            `RUN/evaluations/DATA-MODALITY[-DECODE]` (`evaluation_folder`); of a run of the hub, `evaluations/ORG/NAME/…`.
+            `RUN/evaluations/DATA-MODALITY[-DECODE][-firstN]` (`evaluation_folder`); of a run of the hub,
+            `evaluations/ORG/NAME/…`. What was made of the same rows with other settings is replaced.
         generation: overrides of the run's generation settings; and `seed`, of what is drawn, 0 without it.
     Returns:
         What `scores.json` says: scores (0–100) with intervals, settings, data hashes, seeds, versions.
@@ -94,13 +95,14 @@ def evaluate(
     decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)
     _check_before(captioner, rows, modality, metrics, generation)
     state = _pictures(rows, modality)  # before they are read: those that are replaced meanwhile are other ones
-    place = Path(folder) if folder is not None else _place(captioner, data, rows.sha256, modality, decode, state)
+    place = Path(folder) if folder is not None else _place(captioner, data, rows.sha256, modality, decode, limit, state)
     with exclusively(place, "is being made"):
         told = tell(captioner, rows, modality, limit, missing, batch_size, decoding, generation)
         scores, shown = _scores(captioner, told, missing=missing, tokenizer=tokenizer, metrics=metrics)
         result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation) | state
         result |= {"limit": limit, "missing": missing, "tokenizer": tokenizer, "metrics": metrics and [*metrics]}
-        return _saved(result | {"data": str(data), "scores": scores, "examples": shown}, place, told)
+        result |= {"data": str(data), "data_place": str(Path(data).resolve()), "scores": scores, "examples": shown}
+        return _saved(result, place, told)
 
 
 def _loaded(run: str | Path | CloseCaptioner, **opened: Any) -> CloseCaptioner:
@@ -202,12 +204,13 @@ def _place(
     sha256: str,
     modality: Modality,
     decode: Decode | None,
+    limit: int | None,
     pictures: dict[str, str],
 ) -> Path:
     """Where an evaluation goes that nobody named a folder for."""
     published = hub_run_of(captioner.name)
     folder = Path("evaluations", published.name) if published else Path(captioner.name) / "evaluations"
-    return evaluation_folder(folder, data, sha256, modality, decode, lambda: pictures)
+    return evaluation_folder(folder, data, sha256, modality, decode, limit, lambda: pictures)
 
 
 def evaluation_folder(
@@ -216,20 +219,23 @@ def evaluation_folder(
     sha256: str,
     modality: Modality,
     decode: Decode | None = None,
+    limit: int | None = None,
     pictures: Callable[[], dict[str, str]] | None = None,
 ) -> Path:
     """Where the evaluation of a data file lies, or goes: by the file's name, and where that is another's by its rows or pictures.
 
     Args:
-        folder: of a run's evaluations. sha256: of the data file's rows. pictures: what `_pictures` says of these.
+        folder: of a run's evaluations. sha256: of the data file's rows. limit: of its first examples alone.
+        pictures: what `_pictures` says of these.
     """
-    stem, more = Path(data).stem, "-".join([modality, *([decode] if decode else [])])
+    ways = (modality, decode, limit and f"first{limit}")
+    stem, more = Path(data).stem, "-".join(filter(None, ways))
     pictures = pictures or cache(lambda: _pictures(open_rows(data), modality))
     others = sorted(folder.glob(f"{escape(stem)}-{sha256[:8]}-{'?' * 16}-{more}"))  # of one sum, by their pictures
     for place in (folder / f"{stem}-{more}", folder / f"{stem}-{sha256[:8]}-{more}", *others):
         found = kept_scores(place / "scores.json")
         alike = found.get("data_sha256") == sha256
-        if not found or _is_one_file(found.get("data"), data) or (alike and pictures().items() <= found.items()):
+        if not found or _is_one_file(found, data, alike) or (alike and pictures().items() <= found.items()):
             return place
     return folder / "-".join((stem, sha256[:8], *pictures().values(), more))
 
@@ -254,9 +260,12 @@ def _state(file: Path) -> list[int]:
     return [about.st_size, about.st_mtime_ns]
 
 
-def _is_one_file(known: Any, data: str | Path) -> bool:
-    """Whether both are one place, whose content may have changed."""
-    return isinstance(known, str) and Path(known).resolve() == Path(data).resolve()
+def _is_one_file(found: Mapping[str, Any], data: str | Path, alike: bool) -> bool:
+    """Whether an evaluation is of this place, whose content may have changed; a name from another folder says little."""
+    known = found.get("data_place", found.get("data"))
+    if not isinstance(known, str) or not (alike or Path(known).is_absolute()):
+        return False
+    return Path(known).resolve() == Path(data).resolve()
 
 
 def _scores(captioner: CloseCaptioner, told: Told, **settings: Any) -> tuple[Scores, dict[str, Any]]:

@@ -266,7 +266,7 @@ def test_scores_that_were_made_otherwise_are_made_again(run, rows, other):
     made = place.stat().st_mtime_ns
     assert evaluated(run, rows) == own
     assert place.stat().st_mtime_ns == made
-    evaluate(run, rows, **{"tokenizer": "python"} | other)
+    evaluate(run, rows, folder=place.parent, **{"tokenizer": "python"} | other)
     found = json.loads(place.read_text())
     assert {key: found.get(key) for key in other if key in found} == {k: v for k, v in other.items() if k in found}
     changed = place.stat().st_mtime_ns
@@ -700,6 +700,20 @@ def test_two_data_sets_of_one_name_have_an_evaluation_each(recipe, rows, tmp_pat
     assert evaluate(run, changed)["folder"] == place  # the same file, which has changed
 
 
+def test_files_called_alike_from_their_own_folders_have_an_evaluation_each(run, tmp_path, monkeypatch):
+    """And so has a part of one."""
+    values = [{"id": f"{i}", "source": "a dog", "references": ["a dog"], "image": "1.png"} for i in range(4)]
+    folders = []
+    for seed, name in enumerate("ab"):
+        tiny.picture(tmp_path / name / "1.png", seed)
+        tiny.write_jsonl(tmp_path / name / "named.jsonl", [one | {"id": f"{name}{one['id']}"} for one in values])
+        monkeypatch.chdir(tmp_path / name)
+        folders += [evaluate(run, "named.jsonl", limit=limit)["folder"] for limit in (None, 1)]
+        assert evaluate(run, tmp_path / name / "named.jsonl")["folder"] == folders[-2]
+    assert len(set(folders)) == 4
+    assert folders[1].endswith("named-image-first1")
+
+
 def test_scores_are_of_the_pictures_that_were_looked_at(run, tmp_path):
     """Rows only name them: blurred ones beside the same lines have scores of their own, and replaced ones new scores."""
     values = [{"id": f"{i}", "source": "a dog", "references": ["a dog"], "image": f"{i}.png"} for i in range(3)]
@@ -741,7 +755,7 @@ def test_pictures_are_looked_at_once_and_known_where_they_are_moved_to(run, tmp_
     assert evaluated(run, tmp_path / "b" / "moved.jsonl") == own
     assert (len(looked), len(files)) == (2, 2)
     assert [path.stat().st_mtime_ns for path in run.glob("evaluations/moved-*/scores.json")] == [made]
-    evaluate(run, tmp_path / "b" / "moved.jsonl", limit=2)
+    evaluate(run, tmp_path / "b" / "moved.jsonl", tokenizer="unicode")
     evaluated(run, tmp_path / "b" / "moved.jsonl")
     assert len(looked) == 4  # where other things differ, pictures are not compared
 
