@@ -53,6 +53,7 @@ class Shared(GapAdapter):
 
     name = "shared"
     needs: ClassVar[Needs] = "groups"
+    trusted = 10
     advice: ClassVar[tuple[Advised, ...]] = (
         Advised(single=30, drops_wording=True),
         Advised(single=10, then="mean_shift", drops_wording=True),

@@ -49,10 +49,10 @@ class Candidate:
 
         for stage in (build_adapter(stage, dim) for stage in stages_of(self.spec)):
             if stage.needs != "nothing" and counts[stage.needs] < stage.trusted:
-                of_images = (
-                    "images" if counts["groups"] else f"{stage.needs} rows"
-                )  # texts in groups count once a group
-                what = "paired images" if stage.needs == "paired" else of_images
+                # texts in groups count once a group
+                of_images = "images" if counts["groups"] else f"{stage.needs} rows"
+                told = {"paired": "paired images", "groups": "images with several captions"}
+                what = told.get(stage.needs, of_images)
                 return f"{self.title} (trusted from {stage.trusted} {what} on, and there are {counts[stage.needs]})"
         return ""
 

@@ -10,16 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from close.errors import DataError
-from close.gap.advice.advice import Data
+from close.gap.advice.advice import Data, Setting
 from close.gap.advice.pseudo_pairs import pseudo_pairs
 from close.gap.modalities import Modalities
 from close.runs.stand_ins import moved_to_images
 from close.vectors.checked import Array, Floats, Ints, Pairs, distinct_rows, unit_rows
 
-__all__ = ["LEAST", "Half", "Rows"]
+__all__ = ["LEAST", "Half", "Rows", "enough_groups", "several_of"]
 
 LEAST = 8
 """Images, or groups of captions, that anything can be advised on."""
+GROUPS = 100
+"""Images with several captions from which on these tell the noise better than each caption's nearest other one does."""
 TESTS = 1000
 
 
@@ -41,25 +43,40 @@ class Rows:
     Attributes:
         text: (N, D) unit rows. images: (M, D) unit rows, or None.
         pairs: (P, 2) text and image rows that belong together; (0, 2) where none do.
-        labels: (N,) captions of one image share theirs; None where no two different ones do.
+        labels: (N,) captions of one image share theirs.
+        several: images that two different captions are of, or more.
+        grouped: whether stand-ins for images are made of other captions of the same image.
     """
 
     text: Array
     images: Array | None
     pairs: Ints
-    labels: Array | None
+    labels: Ints
+    several: int
+    grouped: bool
 
     @property
     def data(self) -> Data:
         """What kind of data it is."""
         if len(self.pairs):
             return "pairs"
-        return "unpaired" if self.images is not None else "groups" if self.labels is not None else "captions"
+        return "unpaired" if self.images is not None else "groups" if self.grouped else "captions"
 
     @classmethod
-    def of(cls, text: Any, image: Any, pairs: Pairs, groups: npt.ArrayLike | None, sample: int, seed: int) -> Rows:
-        """From tables as they come, at most `sample` texts of them; texts without groups are distinct ones.
+    def of(
+        cls,
+        text: Any,
+        image: Any,
+        pairs: Pairs,
+        groups: npt.ArrayLike | None,
+        sample: int,
+        seed: int,
+        setting: Setting = "single",
+    ) -> Rows:
+        """From tables as they come, at most `sample` texts of them; texts that no groups are judged by are distinct ones.
 
+        Args:
+            setting: "multiple" is judged by groups however few they are: the targets are others of them.
         Raises:
             DataError, MismatchError: see `measure_gap`.
         """
@@ -74,18 +91,24 @@ class Rows:
             labels = np.arange(len(rows)) if groups is None else np.asarray(groups)
         labels = np.unique(labels, return_inverse=True)[1]
         distinct, same = distinct_rows(rows)
-        # copies say nothing of what captions share
-        shared = len(np.unique(labels * len(rows) + same)) > labels.max() + 1
-        keep = np.arange(len(rows)) if shared or len(index) else distinct
+
+        def grouped(kept: Ints) -> bool:
+            several = several_of(labels[kept], same[kept])
+            return several > 0 if setting == "multiple" else several >= enough_groups(len(np.unique(labels[kept])))
+
+        keep = np.arange(len(rows)) if grouped(np.arange(len(rows))) or len(index) else distinct
         if len(keep) > sample:
             order = np.random.default_rng(seed).permutation(int(labels.max()) + 1)[labels]
             keep = np.sort(keep[np.argsort(order[keep], kind="stable")[:sample]])
+        if not (grouped(keep) or len(index)):  # of those drawn, fewer may share an image
+            keep = keep[np.sort(np.unique(same[keep], return_index=True)[1])]
         place = np.full(len(rows), -1)
         place[keep] = np.arange(len(keep))
         index = np.stack((place[index[:, 0]], index[:, 1]), axis=1)
-        return cls(rows[keep], images, index[index[:, 0] >= 0], labels[keep] if shared else None)
+        several = several_of(labels[keep], same[keep])
+        return cls(rows[keep], images, index[index[:, 0] >= 0], labels[keep], several, grouped(keep))
 
-    def halves(self, setting: str, seed: int) -> Iterator[Half]:
+    def halves(self, setting: Setting, seed: int) -> Iterator[Half]:
         """Two ways round: learn from one half of the groups and images, try on the other.
 
         Args:
@@ -94,7 +117,7 @@ class Rows:
             DataError: fewer than 8 groups or images, those that share one counted once.
         """
         rows, images, index, labels = self.text, self.images, self.pairs, self.labels
-        names = np.arange(len(rows)) if labels is None else np.unique(labels, return_inverse=True)[1]
+        names = np.unique(labels, return_inverse=True)[1]
         part = _linked(names, index)
         count = int(part.max()) + 1
         if count < LEAST:
@@ -107,7 +130,7 @@ class Rows:
         if len(index):
             image_side[index[:, 1]] = side[index[:, 0]]
         others = _others(rows, names)
-        z, truth, owners = _tests(rows, images, index, labels, others, seed)
+        z, truth, owners = _tests(rows, images, index, labels if self.grouped else None, others, seed)
         for learn in (0, 1):
             train = np.flatnonzero(side == learn)
             if setting == "multiple":
@@ -124,6 +147,21 @@ class Rows:
                 fit |= {"paired_text": rows[inside[:, 0]], "paired_image": images[inside[:, 1]]}  # type: ignore[index]
             targets = others[train] if setting == "multiple" else rows[train].astype(np.float64)
             yield Half(rows[train], targets, fit, z[test], truth[test])
+
+
+def several_of(labels: Ints, same: Ints | None = None) -> int:
+    """How many labels have two texts or more that differ.
+
+    Args:
+        labels: (N,) of the texts. same: (N,) what equal texts share; without it all differ.
+    """
+    different = labels if same is None else np.unique(np.stack((labels, same)), axis=1)[0]
+    return int((np.unique(different, return_counts=True)[1] > 1).sum())
+
+
+def enough_groups(count: int) -> int:
+    """Images with several captions that stand-ins are made by, of so many images: fewer where hardly a caption stands alone."""
+    return max(LEAST, min(GROUPS, count // 2))
 
 
 def _linked(names: Ints, index: Ints) -> Ints:

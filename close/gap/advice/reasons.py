@@ -8,6 +8,7 @@ from typing import Any
 from close.gap.advice.advice import Advice
 from close.gap.advice.candidates import Candidate
 from close.gap.advice.decoder import COSINES
+from close.gap.advice.halves import GROUPS
 from close.gap.search_curve import TOLERANCE
 from close.runs.stand_ins import TYPICAL_GAP
 from close.vectors.checked import Floats
@@ -23,15 +24,31 @@ _BASIS = {
     "unpaired": "Images without captions: texts carried to the images' mean and covariance stand in for captioned images.",
     "pairs": "Captioned images: what is learnt on one half of them is tried on the other.",
 }
+_SHARED = (
+    "shared takes away as much wording as the groups tell it of, and says how much when it is fitted: little from fewer "
+    "than 100. The noise behind it goes with the length of training: the longer, the more (cosines of 0.84, 0.67 and "
+    "0.54 were best at 470, 938 and 1,875 steps of batch 64), and too little for a length is a disaster. Let a sweep "
+    "choose it, by pictures that need no captions (close sweep --noise … --select ROWS --select-image PICTURES): "
+    "captions alone flatter little noise. And let the run hold its best checkpoint (training.metric_for_best: cider, "
+    "with data.val: captions in groups), which saved runs with too little noise (experiments/shared)."
+)
 
 
-def reasons(found: Advice, chosen: Candidate, alone: Floats, few: Sequence[str] = ()) -> Iterator[str]:
+def reasons(
+    found: Advice, chosen: Candidate, alone: Floats, few: Sequence[str] = (), groups_left: int = 0
+) -> Iterator[str]:
     """A sentence each.
 
     Args:
         alone: (len(COSINES),) agreement with noise alone. few: what is left out, each with the reason.
+        groups_left: images with several captions that are too few to be judged by.
     """
     yield _BASIS[found.data]
+    if groups_left:
+        yield (
+            f"Only {groups_left} images have several captions, which tell the noise worse than each caption's nearest other one: "
+            f"captions count as one of each image here. From {GROUPS} on, or where they are half of all, they are judged by."
+        )
     if found.task != "caption":
         yield f"This advice was judged on models that caption (experiments/gap), and on none that do {found.task}."
     if found.setting == "single":
@@ -70,14 +87,7 @@ def reasons(found: Advice, chosen: Candidate, alone: Floats, few: Sequence[str] 
             + f": agreement {found.agreement:.2f}."
         )
     if "shared" in chosen.title.split():
-        yield (
-            "shared takes away as much wording as the groups tell it of, and says how much when it is fitted: little from fewer "
-            "than 100. The noise behind it goes with the length of training: the longer, the more (cosines of 0.84, 0.67 and "
-            "0.54 were best at 470, 938 and 1,875 steps of batch 64), and too little for a length is a disaster. Let a sweep "
-            "choose it, by pictures that need no captions (close sweep --noise … --select ROWS --select-image PICTURES): "
-            "captions alone flatter little noise. And let the run hold its best checkpoint (training.metric_for_best: cider, "
-            "with data.val: captions in groups), which saved runs with too little noise (experiments/shared)."
-        )
+        yield _SHARED
     if found.search is not None:
         yield _searching(found.search, stand_ins=found.data != "pairs")
     if found.ceiling is not None:

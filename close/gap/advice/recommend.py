@@ -46,7 +46,7 @@ from close.evaluation.transfer import recovered_share
 from close.gap.advice.advice import Advice, Setting, Trial
 from close.gap.advice.candidates import Candidate, candidates
 from close.gap.advice.decoder import COSINES, agreement_behind, ceiling
-from close.gap.advice.halves import Half, Rows
+from close.gap.advice.halves import LEAST, Half, Rows, several_of
 from close.gap.advice.pseudo_pairs import pseudo_pairs
 from close.gap.advice.reasons import reasons
 from close.gap.measures.residual import caption_spread, noise_from_pairs, noise_of
@@ -81,24 +81,21 @@ def recommend(
     Args:
         text: (N, D) caption embeddings. image: (M, D), if there are any.
         pairs: with images: None pairs by row, "unpaired", or (P, 2) integers (text, image).
-        groups: (N,) labels: captions of one image share theirs. From the pairs, where not given.
+        groups: (N,) labels: captions of one image share theirs. From the pairs, where not given. Where most captions stand
+            alone, and fewer than 100 images have several, each caption's nearest other one is taken as it is without groups.
         captions: "single": the source is the target; "multiple": the other captions of its group are.
         task: what it is for; where the target is never the source (answers, labels), other captions of a group stand in for it.
         sample: with more texts than this, whole groups of them are drawn with `seed`.
     Raises:
-        DataError: rows that can't be used; "multiple" without groups; fewer than 8 images or groups.
+        DataError: rows that can't be used; fewer than 8 images or groups, with "multiple" than 8 with several captions.
         MismatchError: widths differ. RecipeError: unknown setting. UnknownNameError: unknown task.
     """
     setting = _setting(task, captions)
-    rows = Rows.of(text, image, pairs, groups, sample, seed)
-    if setting == "multiple" and rows.labels is None:
-        other = "captions: single" if captions == "multiple" else "task: caption, which takes more noise"
-        raise DataError(
-            "the targets are other captions of the same image, or these stand in for them, and no two texts share a group: "
-            f"give groups or pairs, or ask for {other}"
-        )
+    rows = Rows.of(text, image, pairs, groups, sample, seed, setting)
+    if setting == "multiple" and rows.several < LEAST:
+        raise _no_other_captions(rows, captions)
     halves = list(rows.halves(setting, seed))
-    able, few = _candidates(rows)
+    able, few = _candidates(rows, halves)
     tried = list(_tried(able, halves, seed, progress or (lambda _: None)))
     alone, chosen = tried[0].curve, _chosen(tried, setting)
     drops = chosen.candidate.place.drops_wording
@@ -122,7 +119,8 @@ def recommend(
         task=task,
         setting=setting,
     )
-    return replace(advice, reasons=tuple(reasons(advice, chosen.candidate, alone, few)))
+    groups_left = 0 if rows.grouped or len(rows.pairs) else rows.several
+    return replace(advice, reasons=tuple(reasons(advice, chosen.candidate, alone, few, groups_left)))
 
 
 def _setting(name: str, captions: str) -> Setting:
@@ -148,6 +146,15 @@ def _setting(name: str, captions: str) -> Setting:
     return "single" if own and captions == "single" else "multiple"
 
 
+def _no_other_captions(rows: Rows, captions: str) -> DataError:
+    other = "captions: single" if captions == "multiple" else "task: caption, which takes more noise"
+    shared = f"only {rows.several} images have two" if rows.several else "no two texts share a group"
+    return DataError(
+        f"the targets are other captions of the same image, or these stand in for them, and {shared}: "
+        f"give groups or pairs, or ask for {other}"
+    )
+
+
 def _search(rows: Rows, seed: int) -> SearchCurve | None:
     """What captions find with noise, against what their images find, or what stands in for these; None where there are too few.
 
@@ -155,14 +162,15 @@ def _search(rows: Rows, seed: int) -> SearchCurve | None:
     """
     if len(rows.text) < FEWEST:
         return None
+    labels = rows.labels if rows.several else None
     if len(rows.pairs):
         pairs = one_text_per_image(rows.pairs)
-        return search_curve(rows.text, rows.images[pairs[:, 1]], pairs[:, 0], labels=rows.labels, seed=seed)  # type: ignore[index]
-    pairs = pseudo_pairs(rows.text, rows.labels)
+        return search_curve(rows.text, rows.images[pairs[:, 1]], pairs[:, 0], labels=labels, seed=seed)  # type: ignore[index]
+    pairs = pseudo_pairs(rows.text, rows.labels if rows.grouped else None)
     chosen = np.sort(np.random.default_rng(seed).choice(len(pairs), min(QUERIES, len(pairs)), replace=False))
     queries, partners = pairs[chosen].T
     images = moved_to_images(rows.text[partners], rows.text, rows.images, seed=seed)
-    return search_curve(rows.text, images, queries, partners, labels=rows.labels, seed=seed)
+    return search_curve(rows.text, images, queries, partners, labels=labels, seed=seed)
 
 
 def _told(curve: SearchCurve | None) -> dict[str, Any] | None:
@@ -178,18 +186,25 @@ class _Tried:
     length: float
 
 
-def _candidates(rows: Rows) -> tuple[list[Candidate], list[str]]:
-    """What there are rows enough for, and of what may do harm with so few, why."""
+def _candidates(rows: Rows, halves: Sequence[Half]) -> tuple[list[Candidate], list[str]]:
+    """What there are rows enough for, in each half too, and of what may do harm with so few, why."""
     images = 0 if rows.images is None else len(rows.images)
-    texts = len(rows.text) if rows.labels is None else len(np.unique(rows.labels))  # captions of one image count once
+    texts = len(np.unique(rows.labels))  # captions of one image count once
+    learnt = min(several_of(half.fit["groups"]) for half in halves)
     counts: dict[Needs, int] = {
         "text": texts,
-        "groups": 0 if rows.labels is None else texts,
+        "groups": rows.several,
         "unpaired": min(texts, images),
         "paired": len(np.unique(rows.pairs[:, 1])),
     }
     every = candidates([kind for kind, count in counts.items() if count])
     few = [one.too_few(counts, rows.text.shape[1]) for one in every]
+    if learnt < 2:  # no fit is tried on a half of them
+        lacking = f"not two images with several captions in a half, of {rows.several}"
+        few = [
+            why or (f"{one.title} ({lacking})" if "groups" in one.needs else "")
+            for one, why in zip(every, few, strict=True)
+        ]
     return [one for one, why in zip(every, few, strict=True) if not why], [why for why in few if why]
 
 
@@ -218,7 +233,7 @@ def _calibrations(rows: Rows) -> dict[str, dict[str, float]]:
     if len(rows.pairs):
         noise = noise_from_pairs(rows.text, rows.images, rows.pairs)
         found["pair_residual"] = {"std": noise.std, "cosine": noise.cosine}
-    if rows.labels is not None:
+    if rows.several >= LEAST:
         std = caption_spread(rows.text, rows.labels).std
         found["caption_spread"] = {
             "std": std,

@@ -312,6 +312,38 @@ def test_what_would_learn_from_too_few_images_is_left_out():
     assert not any("Left out" in reason for reason in enough.reasons)
 
 
+@pytest.mark.parametrize("several", [1, 6, 60])
+def test_groups_are_judged_by_where_there_are_enough_of_them(several):
+    """A few duplicates do not take the place of all other captions; none is left out."""
+    text, image, *_ = world(scenes=400, per=2)
+    owners = np.concatenate((np.arange(400), np.arange(several)))
+    text = np.concatenate((text[::2], text[1 : 2 * several : 2]))
+    alone = recommend(text[:400])
+    for given in ({}, {"image": image, "pairs": "unpaired"}, {"image": image[owners]}):
+        advice = recommend(text, groups=owners, **given)
+        assert advice.data == {0: "captions"}.get(len(given), "pairs" if "pairs" not in given else "unpaired")
+        told = " ".join(advice.reasons)
+        assert (f"Only {several} images have several captions" in told) == (advice.data != "pairs")
+        tried = {str(trial.adapter) for trial in advice.trials}
+        assert ("shared" in tried) == (several > 10)
+        if several == 60:
+            continue
+        assert f"shared (trusted from 10 images with several captions on, and there are {several})" in told
+        if not given:
+            assert advice.agreement == pytest.approx(alone.agreement, abs=0.02)
+    if several < 8:
+        with pytest.raises(DataError, match=f"only {several} images have two"):
+            recommend(text, groups=owners, captions="multiple")
+
+
+def test_of_groups_that_are_drawn_too_few_may_be_left():
+    text, *_ = world(scenes=1300, per=2)
+    owners = np.concatenate((np.arange(1300), np.arange(120)))
+    text = np.concatenate((text[::2], text[1:240:2]))
+    assert recommend(text, groups=owners).data == "groups"
+    assert recommend(text, groups=owners, sample=200).data == "captions"
+
+
 def test_what_stands_in_for_an_image_is_not_made_of_what_was_learnt_from():
     """Without groups: neither the caption nor the one that its stand-in is made of lies in the half that is learnt from."""
     rows = Rows.of(TEXT, None, None, None, 20_000, 0)
