@@ -238,6 +238,7 @@ class Chain(GapAdapter):
     def __init__(self, dim: int, stages: Sequence[GapAdapter]) -> None:
         super().__init__(dim)
         self.stages = nn.ModuleList(stages)
+        self._kept: set[int] | None = None
 
     @property
     def members(self) -> list[GapAdapter]:
@@ -260,10 +261,15 @@ class Chain(GapAdapter):
         return all(stage.is_fitted for stage in self.members)
 
     def fit(self, *, text: Any = None, image: Any = None, groups: Any = None, quiet: bool = False) -> GapAdapter:
-        """Fit the stages in turn, each on what the stages before it make of the data (noise left out)."""
+        """Fit the stages in turn, each on what the stages before it make of the data (noise left out).
+
+        Stages that were fitted before the chain was stay as they are.
+        """
+        if self._kept is None:
+            self._kept = {place for place, stage in enumerate(self.members) if stage.is_fitted}
         text, image = self._units(text, image)
-        for stage in self.members:
-            if not stage.is_fitted:
+        for place, stage in enumerate(self.members):
+            if place not in self._kept:
                 stage.fit(text=text, image=image, groups=groups, quiet=quiet)
             text = None if text is None else Adapted(text, stage, "text")
             image = None if image is None else Adapted(image, stage, "image")

@@ -56,7 +56,7 @@ class TextMemory(GapAdapter):
         size = whole_number(self.name, "size", 10_000 if size is None else size, low=1, high=10**9)
         place = {"disk": True} if disk else {"size": size, "seed": whole_number(self.name, "seed", seed)}
         super().__init__(dim, renorm=renorm, options={**options, **place})
-        self.disk = disk
+        self.disk, self.asked = disk, size
         self.file: Path | None = None
         self._is_verified = False
         if disk:
@@ -69,7 +69,7 @@ class TextMemory(GapAdapter):
         if self.disk:
             self._write(text)
             return
-        size = min(self.options["size"], len(text))
+        size = min(self.asked, len(text))
         self.options["size"] = size
         kept = np.sort(np.random.default_rng(self.options["seed"]).choice(len(text), size, replace=False))
         self.memory = torch.cat(list(_take(text, torch.from_numpy(kept)))).to(self.memory)

@@ -245,6 +245,7 @@ def fit_adapter(
         DataError: data that it needs is not given.
         MismatchError: the tables are of different encoders, or widths.
         OutputExistsError: `out` is there already.
+        RecipeError: the adapter's own spec says what it learns from.
     """
     check_adapter(spec)
     tables = {side: _opened(path, side) for side, path in (("text", text), ("image", image)) if path is not None}
@@ -261,6 +262,8 @@ def fit_adapter(
         of = (table.encoder, table.fingerprint)
         check_encoder(f"{side} table", *of, f"{first.path}", first.encoder, first.fingerprint)
     adapter = _resolve(spec, first.shape[1], first.fingerprint, None, None, [])
+    if adapter.all_needs and adapter.is_fitted and not isinstance(adapter, Chain):
+        raise RecipeError(f"adapter {spec!r} is fitted already, by its own `fit` or `load`: leave that out, or these tables")
     adapter.fit(**tables, groups=labels)
     made_of: dict[str, Any] = {side: os.path.abspath(table.path) for side, table in tables.items()}
     made_of["pairs"] = None if pairs is None else sha256(pairs.tobytes()).hexdigest()

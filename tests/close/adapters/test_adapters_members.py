@@ -501,3 +501,12 @@ def test_built_on_the_meta_device_and_loaded(name, pairs, probe):
 def test_spec_builds_the_same_adapter_again(spec, pairs):
     adapter = fitted(spec, pairs)
     build_adapter(adapter.spec(), DIM).load_state_dict(adapter.state_dict())
+
+
+def test_a_chain_is_fitted_anew_and_a_memory_as_large_as_asked(pairs):
+    chain = Chain(DIM, [build_adapter("mean_shift", DIM), build_adapter({"memory": {"size": 40}}, DIM)])
+    for count in (20, 50):
+        chain.fit(text=pairs[0][:count], image=pairs[1][:count])
+    alone = fitted("mean_shift", [side[:50] for side in pairs])
+    assert torch.equal(chain.members[0].shift, alone.shift)
+    assert chain.members[1].memory.shape == (40, DIM)

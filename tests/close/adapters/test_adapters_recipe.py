@@ -91,6 +91,13 @@ def test_a_stage_is_not_fitted_through_one_that_is_not_fitted(folder):
     assert float(both.members[1].state_dict()["shift"].norm()) < 1e-5
 
 
+def test_what_is_fitted_by_its_own_spec_is_not_fitted_again(folder):
+    tables = {"text": folder / "text", "image": folder / "image"}
+    with pytest.raises(RecipeError, match="is fitted already, by its own `fit` or `load`: leave that out"):
+        fit_adapter({"mean_shift": {"fit": tables}}, folder / "A", **tables)
+    assert not (folder / "A").exists()
+
+
 def test_pairs_by_row_whose_ids_differ_are_told(folder, rows, caplog):
     names = [f"r{i}" for i in range(60)]
     EmbeddingTable.from_numpy(rows[0], folder / "T", ids=names)
