@@ -48,7 +48,8 @@ class Table:
         file.check(first[0], self.where)
         self.above = bool(_EXCEL.fullmatch(first[0].strip()) and first[1:])  # lines above the table
         first = first[self.above :]
-        self.delimiter = "" if not given and all(map(token, first)) else _delimiter(first, given)
+        usual = "\t" if file.path.suffix.lower() == ".tsv" else ","
+        self.delimiter = "" if not given and all(map(token, first)) else _delimiter(first, given, usual)
         names: list[str] = list(_TOKEN_NAMES)
         self.header = False
         if self.delimiter:
@@ -57,7 +58,6 @@ class Table:
             self.header = not pair and self._is_header(names, first, given)
             names = names if self.header else pair or [str(place) for place in range(len(names))]
         self.columns = Columns(names, given, self.where)
-        usual = "\t" if file.path.suffix.lower() == ".tsv" else ","
         if self.delimiter not in ("", usual):
             self.notes.append(f"{file.path}: cells are parted by {self.delimiter!r}")
         if self.delimiter and not self.header:
@@ -177,8 +177,8 @@ def _without_empty(cells: list[str]) -> list[str]:
     return cells
 
 
-def _delimiter(first: Sequence[str], given: Given | None) -> str:
-    """What parts the header into the most names that are known; what parts all lines alike."""
+def _delimiter(first: Sequence[str], given: Given | None, usual: str) -> str:
+    """What parts the header into the most names that are known; what parts all lines alike; the usual one where nothing does."""
     wanted = {str(column).strip().lower() for column in (given or {}).values()}
 
     def fits(delimiter: str) -> tuple[int, float, bool]:
@@ -191,4 +191,4 @@ def _delimiter(first: Sequence[str], given: Given | None) -> str:
         steady = sum(count == counts[0] for count in counts) / len(counts) if counts[0] else 0.0
         return known, steady, counts[0] > 0 and delimiter != ","
 
-    return max(",\t;|", key=fits)
+    return max(usual + ",\t;|", key=fits)

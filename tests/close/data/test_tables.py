@@ -69,6 +69,14 @@ def test_cells_are_parted_by_what_parts_them(tmp_path: Path, name: str, delimite
     assert any("parted by" in note for note in summary.notes) == (delimiter != ("\t" if name == "t.tsv" else ","))
 
 
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_commas_of_a_tsv_with_one_column_are_of_its_texts(tmp_path: Path, end: str) -> None:
+    path = put(tmp_path / "t.tsv", f"caption\nA dog, on grass\n\nA cat; a mat, red{end}")
+    assert [row["source"] for row in both(path)] == ["A dog, on grass", "A cat; a mat, red"]
+    comma = put(tmp_path / "commas.tsv", "caption,n\nA dog,1\n")
+    assert [row["source"] for row in both(comma)] == ["A dog"]
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_the_line_that_excel_puts_above_a_table(tmp_path: Path, delimiter: str) -> None:
     lines = [f"sep={delimiter}", f"image{delimiter}caption", f"a.jpg{delimiter}A dog"]
