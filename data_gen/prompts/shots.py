@@ -63,7 +63,7 @@ def _row_shots(verb: Verb, path: Path) -> list[Shot]:
     groups: dict[str, list[Record]] = {}
     for number, row in read_rows(path):
         try:
-            given, record = _given(row), verb.record(row)
+            given, record = _given(verb, row), verb.record(row)
         except InputError as error:
             raise InputError(f"{path}, line {number}: not a row that {verb.name} writes ({error})") from None
         groups.setdefault(given, []).append({field: clean(text) for field, text in record.items()})
@@ -75,11 +75,12 @@ def _row_shots(verb: Verb, path: Path) -> list[Shot]:
     return whole
 
 
-def _given(row: Row) -> str:
-    if "group" not in row:
-        return text_of(row, "source")
-    meta = row.get("meta")
-    return text_of(meta if isinstance(meta, dict) else {}, "given")
+def _given(verb: Verb, row: Row) -> str:
+    """The text that a row was made from: of a group its own `given`, where the source may be what was written."""
+    meta = row["meta"] if isinstance(row.get("meta"), dict) else {}
+    if "group" in row and (verb.grouped or "given" in meta):
+        return text_of(meta, "given")
+    return text_of(row, "source")
 
 
 def show(verb: Verb, shot: Shot) -> str:

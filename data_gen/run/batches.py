@@ -116,7 +116,7 @@ def _next_requests(synthesis: Synthesis, early: dict[int, Answer], cut: Mapping[
     while index < end and synthesis.may_plan(index) and size < _MOST_BYTES:
         if index not in early:
             request = _request(synthesis, index, cut)
-            if not synthesis.affordable(request.prompt, len(requests), whole=index in cut):
+            if not synthesis.affordable(request, len(requests), request.prompt.max_tokens if index in cut else None):
                 break
             requests.append(request)
             size += 4 * len(request.prompt.text)

@@ -68,8 +68,8 @@ class Preview:
 
     Attributes:
         prompts: the first three, whole.
-        requests, tokens_in, tokens_out: of the whole run, where nothing is rejected; four characters count for a token,
-            and an answer is half as long as it may be.
+        requests, tokens_in, tokens_out: of the whole run, the judge's questions included, where nothing is rejected; four
+            bytes of text count for a token, and an answer is half as long as it may be.
         cost: in the currency of the prices.
     """
 
@@ -92,9 +92,10 @@ def preview(verb: str, options: Options) -> Preview:
         InputError: an option or a file is wrong.
     """
     plan = Plan(verb, options)
-    prompts = [plan.request(index).prompt for index in range(3)]
+    plan.filters()
+    requests = [plan.request(index) for index in range(3)]
     number = -(-options.count // plan.rows_per_request)
-    tokens_in = number * sum(len(prompt.text) for prompt in prompts) // 12
-    tokens_out = number * prompts[0].max_tokens // 2
+    asked, ones_in, ones_out = zip(*(plan.takes(request, share=0.5) for request in requests), strict=True)
+    tokens_in, tokens_out = int(number * sum(ones_in) / 3), int(number * ones_out[0])
     cost = (tokens_in * options.price_in + tokens_out * options.price_out) / 1e6
-    return Preview([prompt.text for prompt in prompts], number, tokens_in, tokens_out, cost)
+    return Preview([request.prompt.text for request in requests], number * asked[0], tokens_in, tokens_out, cost)

@@ -87,7 +87,8 @@ class _Live:
             request = synthesis.request(index)
             if index not in self.early and self.budgeted:
                 waiting = sum(not task.done() for _, task in pending)
-                if not synthesis.affordable(request.prompt, waiting):
+                unknown = waiting and not synthesis.summary.tokens_in  # the first shows what one takes
+                if unknown or not synthesis.affordable(request, waiting):
                     return True
             pending.append((request, asyncio.create_task(self.answer(request, self.early.pop(index, None)))))
         return False
@@ -123,7 +124,7 @@ class _Live:
         if known is not None:
             return known
         try:
-            reply = await self.ask(request.prompt)
+            reply = await self.ask(request, request.prompt)
             verdicts = await self.verdicts(request, reply) if self.asks_judge else []
         except RequestError as error:
             took = error.took["in"], error.took["out"]
@@ -147,10 +148,11 @@ class _Live:
             raise
         return answer
 
-    async def ask(self, prompt: Prompt, enough: re.Pattern[str] | None = None) -> Reply:
+    async def ask(self, request: Request, prompt: Prompt, enough: re.Pattern[str] | None = None) -> Reply:
         """The model's reply; where it was cut off it is asked for again with more room, as far as the budget goes.
 
         Args:
+            prompt: the request's, or the judge's about it.
             enough: what a reply that was cut off may hold, so that its end does not matter.
         """
         synthesis, reply = self.synthesis, await self.client.complete(prompt)
@@ -160,7 +162,7 @@ class _Live:
             synthesis.unkept.update(unkept := Counter(spent))
             try:
                 waiting = sum(not task.done() for _, task in self.pending) - 1
-                if self.budgeted and not synthesis.affordable(prompt, max(waiting, 0), whole=True):
+                if self.budgeted and not synthesis.affordable(request, max(waiting, 0), prompt.max_tokens):
                     break
                 self.tell_room(reply)
                 more = await self.client.complete(prompt)
@@ -187,17 +189,16 @@ class _Live:
         """
         plan = self.synthesis.plan
         records = [] if reply.cut else plan.read(reply.text).records
-        asked = [plan.judge(request, unit.given, row) for unit in plan.units(request, records) for row in unit.rows]
-        found = await asyncio.gather(*map(self.verdict, asked))
+        found = await asyncio.gather(*(self.verdict(request, asked) for asked in plan.judge(request, records)))
         for failed in found:
             if isinstance(failed, RequestError):
                 failed.took = sum((one.took for one in (reply, *found)), Counter())
                 raise failed
         return [one for one in found if isinstance(one, Reply)]
 
-    async def verdict(self, prompt: Prompt) -> Reply | RequestError:
+    async def verdict(self, request: Request, prompt: Prompt) -> Reply | RequestError:
         """What the judge says, or why it says nothing."""
         try:
-            return await self.ask(prompt, VERDICT)
+            return await self.ask(request, prompt, VERDICT)
         except RequestError as error:
             return error

@@ -92,6 +92,9 @@ class Plan:
         self._structured = options.endpoint == "chat" and not labelled
         if options.endpoint == "completions" and self._givens > 1:
             raise InputError("--per-request above 1 needs --endpoint chat, whose answers can be told apart")
+        if 0 < self._many < self.verb.least <= self.verb.many:
+            told = f"--per-request must be at least {self.verb.least} for {name}, whose rows are accepted together"
+            raise InputError(f"{told}, got {self._many}")
         self._instruction = instruct(self.verb, self.style, self._language, self._many)
         self._seed = f"{options.seed}:{options.shard_of[0]}"
         self._sampler, self._texts = self._find_source()
@@ -265,11 +268,35 @@ class Plan:
         text = " ".join(str(row[part]) for part in self.verb.written)
         return Candidate(row["id"], given.text, text, self.verb.key(row), given.keywords, verdict)
 
-    def judge(self, request: Request, given: Given, row: Row) -> Prompt:
-        """The question whether a row is right, for a second call."""
-        lines = [f"{self.verb.given}: {given.text}", *(f"{k}: {v}" for k, v in self.verb.record(row).items())]
+    def judge(self, request: Request, records: Sequence[Record]) -> list[Prompt]:
+        """The question whether it is right about each row in an answer's records, for a second call."""
+        units = self.units(request, records)
+        return [self._question(request, unit.given, self.verb.record(row)) for unit in units for row in unit.rows]
+
+    def _question(self, request: Request, given: Given, record: Record) -> Prompt:
+        lines = [f"{self.verb.given}: {given.text}", *(f"{k}: {v}" for k, v in record.items())]
         text = "\n".join([*lines, "", f"{self.verb.judged} Answer yes or no."])
+        if self._options.endpoint == "completions":  # of a model that goes on from a label, and else begins a new line
+            text += "\nanswer:"
         return Prompt(text, 16, request.prompt.seed, None, ("\n",))
+
+    def takes(self, request: Request, share: float = 1.0) -> tuple[int, float, float]:
+        """About what a request takes before any was answered, with the judge's questions about its rows.
+
+        Args:
+            share: of the room that answers have; what they fill of it.
+
+        Returns:
+            Requests, prompt tokens (four bytes of text count for one), answer tokens.
+        """
+        prompt = request.prompt
+        asked, tokens_in, tokens_out = 1, _tokens(prompt), share * prompt.max_tokens
+        if "judge" in (self._options.filter or ()):
+            question = self._question(request, request.given[0], dict.fromkeys(self.verb.fields, ""))
+            asked += self.rows_per_request
+            tokens_in += self.rows_per_request * _tokens(question) + tokens_out  # the questions repeat what was written
+            tokens_out += self.rows_per_request * share * question.max_tokens
+        return asked, tokens_in, tokens_out
 
     def meta(self, request: Request, unit: Unit) -> dict[str, Any]:
         """Where rows come from: prompt hash, shots' ids, and their keywords or the text that was given."""
@@ -278,6 +305,10 @@ class Plan:
             {"keywords": list(given.keywords)} if given.keywords else {"input": given.id, "given": given.text}
         )
         return {"prompt": _digest(request.prompt.text.encode()), **source, "shots": list(request.shots)}
+
+
+def _tokens(prompt: Prompt) -> float:
+    return len(prompt.text.encode("utf-8", "replace")) / 4
 
 
 def _digest(data: bytes) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from data_gen.client import Prompt
 from data_gen.errors import StuckError
 from data_gen.filters import Candidate, Filter
 from data_gen.prompts.answers import EMPTY, OPEN_THOUGHT, Reading
@@ -142,21 +141,22 @@ class Synthesis:
         summary.tokens_out += answer.tokens_out
         summary.cost = (summary.tokens_in * options.price_in + summary.tokens_out * options.price_out) / 1e6
 
-    def affordable(self, prompt: Prompt, under_way: int, *, whole: bool = False) -> bool:
+    def affordable(self, request: Request, under_way: int, room: int | None = None) -> bool:
         """Whether another request still fits the budgets, beside those under way.
 
         Args:
-            prompt: of that request.
+            request: that request.
             under_way: how many there are.
-            whole: reckon with all the room that the answer has, not with what answers took so far.
+            room: tokens that its answer takes at most, to reckon with these and not with what answers took so far.
         """
         summary, options = self.summary, self.options
-        answered = summary.requests
-        one_in = summary.tokens_in / answered if answered else len(prompt.text) / 4
-        one_out = summary.tokens_out / answered if answered else prompt.max_tokens
+        if answered := summary.requests:
+            one_in, one_out = summary.tokens_in / answered, summary.tokens_out / answered
+        else:
+            _, one_in, one_out = self.plan.takes(request)
         tokens_in = summary.tokens_in + self.unkept["in"] + (under_way + 1) * one_in
         tokens_out = summary.tokens_out + self.unkept["out"] + under_way * one_out
-        tokens_out += prompt.max_tokens if whole else one_out
+        tokens_out += one_out if room is None else room
         tokens = tokens_in + tokens_out
         cost = (tokens_in * options.price_in + tokens_out * options.price_out) / 1e6
         return tokens <= (options.max_tokens or tokens) and cost <= (options.max_cost or cost)

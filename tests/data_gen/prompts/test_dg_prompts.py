@@ -154,6 +154,30 @@ def test_shots_of_the_rows_that_the_verbs_write(tmp_path):
         read_shots(VQA, path, ENGLISH, 0, 0)
 
 
+@pytest.mark.parametrize("group", [{}, {"group": "9"}])
+def test_shots_of_rows_of_data_sets_whose_pictures_are_named(tmp_path, group):
+    """`close convert` gives such rows a group, and their source is what they were made from."""
+    path = tmp_path / "rows.jsonl"
+    row = {
+        "source": "a man rides",
+        "context": "What is he doing?",
+        "target": ["riding"],
+        **group,
+        "meta": {"image_id": 9},
+    }
+    path.write_text(json.dumps(row))
+    (shot,) = read_shots(VQA, path, ENGLISH, 0, 0)
+    assert (shot.given, shot.records) == ("a man rides", ({"question": "What is he doing?", "answer": "riding"},))
+    labels = ("entailment", "neutral", "contradiction")
+    rows = [{"source": "a man rides", "context": f"h {label}", "target": label, **group} for label in labels]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    (shot,) = read_shots(VERBS["entailment"](), path, ENGLISH, 0, 0)
+    assert shot.given == "a man rides"
+    path.write_text(json.dumps({"source": "A rider.", "target": "A rider.", "group": "9"}))
+    with pytest.raises(InputError, match="line 1: not a row that paraphrase writes"):
+        read_shots(VERBS["paraphrase"](), path, ENGLISH, 0, 0)
+
+
 def test_shots_from_captions_use_words_of_the_caption(examples):
     for shot in read_shots(CAPTIONS, examples, ENGLISH, 2, 0):
         found = words(shot.records[0]["caption"])

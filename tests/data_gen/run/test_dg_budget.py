@@ -1,0 +1,112 @@
+"""What a run takes: told beforehand, and held to, the judge's questions included."""
+
+import itertools
+import json
+
+import pytest
+from dg_server import Do, Server, prompt_of
+from dg_tools import rows
+
+from data_gen import CaptionOptions, TextOptions
+from data_gen.errors import BudgetError, InputError
+from data_gen.run import generate, preview
+
+
+def served(text, tokens_in, tokens_out):
+    """An answer that says what it took."""
+    usage = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
+    return Do(raw=json.dumps({"model": "m", "choices": [{"message": {"content": text}}], "usage": usage}).encode())
+
+
+def questions(number):
+    """Answers of three questions, no two alike, and a judge who says yes."""
+
+    def decide(body, before):
+        prompt = prompt_of(body)
+        if prompt.endswith("Answer yes or no."):
+            return served("Yes", len(prompt) // 4, 2)
+        n = next(number)
+        items = [{"question": f"What is thing {n} number {k} doing near place {n * 7 + k}?", "answer": f"it {n} runs"}
+                 for k in range(3)]  # fmt: skip
+        return served(json.dumps({"items": items}), len(prompt) // 4, 60)
+
+    return decide
+
+
+def judged(tmp_path, examples, **options):
+    values = {
+        "out": tmp_path / "q.jsonl",
+        "count": 500,
+        "model": "m",
+        "input": examples,
+        "filter": ["judge"],
+        "shots": 0,
+    }
+    return TextOptions(**{**values, **options})
+
+
+def spent(path):
+    return sum(row["tokens_in"] + row["tokens_out"] for row in rows(f"{path}.journal")[1:])
+
+
+@pytest.mark.parametrize("budget", [700, 1500, 3000])
+def test_a_small_budget_holds_from_the_first_request_on_judge_included(tmp_path, examples, budget):
+    with Server(questions(itertools.count())) as server, pytest.raises(BudgetError):
+        generate("vqa", judged(tmp_path, examples, base_url=server.url, max_tokens=budget))
+    assert 0.4 * budget < spent(tmp_path / "q.jsonl") <= budget
+
+
+def test_a_small_budget_holds_where_a_character_is_a_token(tmp_path):
+    texts = [f"一只黑色的小狗在绿色的草地上追着红色的球跑过来{i}号" for i in range(60)]
+    (tmp_path / "shots.txt").write_text("\n".join(texts), encoding="utf-8")
+    (tmp_path / "words.txt").write_text("狗\n草地\n球\n", encoding="utf-8")
+    number = itertools.count()
+
+    def decide(body, before):
+        n = next(number)
+        return served(f"一只狗{n}在草地上跑{n * 3}", len(prompt_of(body)), 20)
+
+    options = {"out": tmp_path / "z.jsonl", "count": 500, "model": "m", "max_tokens": 2000}
+    options |= {"examples": tmp_path / "shots.txt", "keywords": tmp_path / "words.txt"}
+    with Server(decide) as server, pytest.raises(BudgetError):
+        generate("captions", CaptionOptions(**options, base_url=server.url))
+    assert 1000 < spent(tmp_path / "z.jsonl") <= 2000
+
+
+@pytest.mark.parametrize(("endpoint", "end"), [("chat", "Answer yes or no."), ("completions", "yes or no.\nanswer:")])
+def test_a_preview_counts_the_judges_questions(tmp_path, examples, endpoint, end):
+    asked = []
+
+    def decide(body, before):
+        asked.append(prompt_of(body))
+        if "Answer yes or no." in asked[-1]:
+            return served("Yes", len(asked[-1]) // 4, 2)
+        n = len(asked)
+        records = [(f"What is thing {n} number {k} doing near place {n * 7 + k}?", f"it {n} runs") for k in range(3)]
+        text = "\n".join(f"question: {question}\nanswer: {answer}" for question, answer in records)
+        return served(text.removeprefix("question:"), len(asked[-1]) // 4, 60)
+
+    with Server(decide) as server:
+        options = judged(tmp_path, examples, base_url=server.url, count=60, endpoint=endpoint)
+        told = preview("vqa", options)
+        summary = generate("vqa", options)
+    assert sum(prompt.endswith(end) for prompt in asked) == 60
+    assert told.requests == 20 + 60 == len(asked)
+    assert 0.6 < told.tokens_in / summary.tokens_in < 1.5
+    assert 0.6 < told.tokens_out / summary.tokens_out < 1.5
+    alone = preview("vqa", judged(tmp_path, examples, count=60, filter=[]))
+    assert alone.requests == 20
+    assert 2 * alone.tokens_in < told.tokens_in
+
+
+@pytest.mark.parametrize("wrong", ["lenght", "forbidden=nowhere.txt", "length=9-3"])
+def test_a_preview_looks_at_the_filters(tmp_path, examples, wrong):
+    with pytest.raises(InputError, match=r"did you mean 'length'|can't read nowhere\.txt|expected length=3-20"):
+        preview("vqa", judged(tmp_path, examples, filter=[wrong]))
+
+
+def test_fewer_than_are_accepted_together_are_not_asked_for(tmp_path, examples):
+    with pytest.raises(InputError, match=r"--per-request must be at least 2 for paraphrase, .*, got 1"):
+        preview("paraphrase", judged(tmp_path, examples, per_request=1))
+    for verb, many in (("paraphrase", 2), ("vqa", 1), ("entailment", 1)):
+        assert preview(verb, judged(tmp_path, examples, per_request=many, filter=[])).prompts
