@@ -109,7 +109,7 @@ def caption(
     num_beams: Beams = None,
     length_penalty: LengthPenalty = None,
     sample: Annotated[bool, typer.Option("--sample", help="Sample instead of searching.")] = False,
-    top_p: Annotated[float | None, typer.Option(help="With --sample.")] = None,
+    top_p: Annotated[float | None, typer.Option(min=0, max=1, help="With --sample.")] = None,
     temperature: Annotated[float | None, typer.Option(help="With --sample.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="With --sample; 0 without it.")] = None,
     batch_size: BatchSize = 32,

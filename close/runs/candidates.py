@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 from torch import Tensor
@@ -35,6 +36,25 @@ DRAWS = 4
 """How often samples are drawn at most for an item that has too few distinct ones."""
 DRAWING = ("temperature", "top_p", "top_k", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 """Settings that say how a text is drawn."""
+COUNTS = {
+    **{key: (1, SETTINGS[key]) for key in ("num_beams", "max_new_tokens")},
+    **{key: (0, SETTINGS[key]) for key in ("min_new_tokens", "min_length")},
+    "no_repeat_ngram_size": (0, SETTINGS["max_new_tokens"]),
+    "top_k": (0, 2**31),
+}
+"""Settings that are whole numbers, and from where to where."""
+SHARES = ("top_p", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
+NUMBERS = {"length_penalty": (-10, 10), "temperature": (0.001, 100), **dict.fromkeys(SHARES, (0, 1))}
+"""Settings that are any numbers, and from where to where: beyond, transformers takes many and heeds none of them."""
+UNHEEDED = {
+    "max_length": "a prompt and a text have lengths of their own: give max_new_tokens",
+    **dict.fromkeys(
+        ("encoder_repetition_penalty", "encoder_no_repeat_ngram_size", "guidance_scale"),
+        "it needs a prompt of tokens, and a prompt is vectors: leave it out",
+    ),
+    "diversity_penalty": "there are no groups of beams: leave it out",
+}
+"""Settings that change nothing, or end in a message about something else."""
 
 
 def check_candidates(n: int | None, rerank: Rerank | None, generation: dict[str, Any]) -> int | None:
@@ -79,7 +99,7 @@ def labels_sum(labels: Sequence[str]) -> str:
 
 
 def check_search(config: Any, generation: Mapping[str, Any], n: int) -> None:
-    """Refuse settings that would change nothing: of drawing, where nothing is drawn; of beams, where there is one.
+    """Refuse settings that would change nothing (of drawing, where nothing is drawn; of beams, where there is one), or are none.
 
     Args:
         config: the run's generation settings. generation: those that were given. n: candidates that are asked for.
@@ -89,6 +109,7 @@ def check_search(config: Any, generation: Mapping[str, Any], n: int) -> None:
     given = [key for key, value in generation.items() if value is not None]
     if "generation_config" in given:
         raise RecipeError("give settings of generation by their names (num_beams=4, …), not in a generation_config")
+    _check_values({key: generation[key] for key in given})
     samples, beams = search_width(config, generation, n)
     if not samples and (lonely := [key for key in given if key in DRAWING]):
         raise RecipeError(
@@ -99,6 +120,21 @@ def check_search(config: Any, generation: Mapping[str, Any], n: int) -> None:
         raise RecipeError(
             "length_penalty ranks beams, and there is one: give more (--num-beams, in Python num_beams=), or leave it out"
         )
+
+
+def _check_values(given: Mapping[str, Any]) -> None:
+    """Refuse values that no text is made with."""
+    for key, value in given.items():
+        if key in UNHEEDED:
+            raise RecipeError(f"{key} is not heeded here: {UNHEEDED[key]}")
+        if key == "do_sample" and not isinstance(value, bool):
+            raise RecipeError(f"do_sample is True or False, not {value!r}")
+        kind, what = (Integral, "a whole number") if key in COUNTS else (Real, "a number")
+        if not (limits := COUNTS.get(key) or NUMBERS.get(key)):
+            continue
+        low, high = limits
+        if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+            raise RecipeError(f"{key} is {what} from {low} to {high}, not {value!r}")
 
 
 def search_width(config: Any, generation: Mapping[str, Any], n: int) -> tuple[bool, Any]:

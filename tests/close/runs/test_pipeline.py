@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -21,6 +22,7 @@ from transformers import GenerationConfig
 import close
 from close.encoders import load_encoder
 from close.errors import CloseError, DataError, MismatchError, MissingError, RecipeError, UnknownNameError
+from close.runs.candidates import DRAWING
 from close.runs.evaluate import evaluate
 from close.runs.pipeline import CloseCaptioner, Item, Output
 from close.runs.recipe import Recipe
@@ -189,7 +191,37 @@ def test_settings_that_would_change_nothing_are_refused(captioner, pictures):
     with pytest.raises(RecipeError, match="length_penalty ranks beams"):
         captioner(path, do_sample=True, num_beams=1, n=3, length_penalty=2.0)
     assert len(captioner(path, num_beams=1, n=3, length_penalty=2.0).candidates) == 3  # there are three beams
+    for setting, instead in (
+        ("max_length", "give max_new_tokens"),
+        ("guidance_scale", "a prompt is vectors"),
+        ("encoder_no_repeat_ngram_size", "a prompt is vectors"),
+        ("encoder_repetition_penalty", "a prompt is vectors"),
+        ("diversity_penalty", "no groups of beams"),
+    ):
+        with pytest.raises(RecipeError, match=f"^{setting} is not heeded here: .*{instead}"):
+            captioner(path, **{setting: 2})
     assert captioner(path, top_p=None, num_beams=1, length_penalty=None).text == captioner(path, num_beams=1).text
+
+
+@pytest.mark.parametrize(
+    ("setting", "values", "limits"),
+    [
+        ("num_beams", ("4", 0, 2.5, 101, True, -1), "a whole number from 1 to 100"),
+        ("max_new_tokens", (2.5, 0, 5000), "a whole number from 1 to 4096"),
+        ("min_new_tokens", (-1, "2"), "a whole number from 0 to 4096"),
+        ("no_repeat_ngram_size", (2.5,), "a whole number from 0 to 4096"),
+        ("length_penalty", (1000, float("nan"), float("inf"), "1"), "a number from -10 to 10"),
+        ("top_p", (90, -0.1, float("nan")), "a number from 0 to 1"),
+        ("epsilon_cutoff", (3,), "a number from 0 to 1"),
+        ("temperature", (0.0, float("inf")), "a number from 0.001 to 100"),
+        ("do_sample", ("no", 1), "True or False"),
+    ],
+)
+def test_settings_that_are_none(captioner, pictures, setting, values, limits):
+    drawn = {"do_sample": True, "num_beams": 1} if setting in DRAWING else {}
+    for value in values:
+        with pytest.raises(RecipeError, match=f"^{setting} is {limits}, not {re.escape(repr(value))}$"):
+            captioner(pictures / "p00.png", **drawn | {setting: value})
 
 
 @pytest.mark.parametrize("fault", [TypeError("'NoneType' object is not callable"), ValueError(""), ZeroDivisionError()])
