@@ -43,7 +43,15 @@ class Synthesis:
     # ── what an answer means ─────────────────────────────────────────────────────────────────────────────────────
 
     def commit(self, request: Request, answer: Answer) -> None:
-        """Take the next answer: add its rows to the files."""
+        """Take the next answer: add its rows to the files.
+
+        Raises:
+            StuckError: none was accepted of the last `patience` answers.
+        """
+        self._take(request, answer)
+        self._check_patience()
+
+    def _take(self, request: Request, answer: Answer) -> None:
         self.committed += 1
         reading = Reading([]) if answer.error or answer.cut else self.plan.read(answer.text)
         if answer.error:
@@ -60,6 +68,8 @@ class Synthesis:
         self.barren = answer.cut or (reading.why if reading.why in (EMPTY, OPEN_THOUGHT) else "")
         if units and not any(candidate.words for unit in units for candidate in unit.candidates):
             self.barren = EMPTY
+
+    def _check_patience(self) -> None:
         if self.committed - self._last_accepted >= self.options.patience and not self.done:
             reasons = ", ".join(name for name, _ in self.summary.rejected.most_common(3)) or "failures"
             raise StuckError(
@@ -164,7 +174,11 @@ class Synthesis:
     # ── what the journal holds ───────────────────────────────────────────────────────────────────────────────────────
 
     def replay(self) -> dict[int, Answer]:
-        """Commit what the journal holds; what it holds beyond a gap is returned, by number of request."""
+        """Commit what the journal holds; what it holds beyond a gap is returned, by number of request.
+
+        Raises:
+            StuckError: at its end none was accepted of the last `patience` answers; what came in between was waited for.
+        """
         early: dict[int, Answer] = {}
         for answer in self.store.journal.replay():
             if not isinstance(answer, Answer):
@@ -173,8 +187,9 @@ class Synthesis:
             self._count(answer)
             early[answer.index] = answer
             while not self.done and self.committed in early:
-                self.commit(self.request(self.committed), early.pop(self.committed))
+                self._take(self.request(self.committed), early.pop(self.committed))
         self.store.finish_replay()
+        self._check_patience()
         return early
 
     def keep(self, answer: Answer) -> None:

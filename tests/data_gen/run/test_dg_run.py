@@ -333,6 +333,24 @@ def test_a_model_that_repeats_itself_is_told_and_patience_helps(captions):
         assert len(server.requests) > asked
 
 
+def test_a_file_that_took_patience_is_opened_again_with_less(captions):
+    """Patience is for what is asked, and not for what the journal tells of."""
+    count = itertools.count()
+
+    def decide(body, before):
+        return Do("Always the same" if 3 < next(count) < 40 else caption(body))
+
+    with Server(decide) as server:
+        options = {"count": 10, "concurrency": 1}
+        with pytest.raises(StuckError, match="in the last 10 requests"):
+            captions(server, patience=10, **options)
+        captions(server, patience=100, **options)
+        asked = len(server.requests)
+        assert captions(server, patience=10, **options)[0].accepted == 10
+        assert len(server.requests) == asked
+        assert captions(server, patience=10, **{**options, "count": 12})[0].accepted == 12
+
+
 @pytest.mark.parametrize("budget", [{"max_tokens": 4000}, {"max_cost": 0.5, "price_in": 100.0, "price_out": 400.0}])
 def test_a_budget_stops_before_it_is_overrun_and_a_larger_one_continues(captions, tmp_path, budget):
     with Server(good) as server:
