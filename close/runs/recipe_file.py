@@ -81,6 +81,10 @@ def _with_places(values: dict[str, Any], moved: Callable[[str], str], base: Path
         for key in ("train", "embeddings"):
             if isinstance(part, dict) and isinstance(part.get(key), str):
                 part[key] = moved(part[key])
+    training = values["training"] if isinstance(values.get("training"), dict) else {}
+    for key in ("deepspeed", "fsdp_config", "accelerator_config"):
+        if isinstance(training.get(key), str) and training[key].endswith(".json"):
+            training[key] = moved(training[key])
     retrieve = values["retrieve"] if isinstance(values.get("retrieve"), dict) else {}
     for section, key in ((values, "encoder"), (values, "language_model"), (retrieve, "encoder")):
         if isinstance(section.get(key), str):

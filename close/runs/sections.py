@@ -7,7 +7,7 @@ from dataclasses import fields
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -90,9 +90,9 @@ class LoraSection(Section):
     """
 
     r: int = Field(16, ge=1)
-    alpha: float = 32
+    alpha: float = Field(32, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: str | list[str] | None = None
+    target_modules: str | Annotated[list[str], Field(min_length=1)] | None = None
 
 
 _ONLY = {
@@ -184,6 +184,9 @@ _LEFT = {
     **dict.fromkeys(
         ("do_train", "do_eval", "do_predict"), "close train trains, and looks at data.val where it is given"
     ),
+    "remove_unused_columns": "a batch holds what the model takes, and no more",
+    "average_tokens_across_devices": "the loss is over the tokens of all processes",
+    **dict.fromkeys(("use_liger_kernel", "liger_kernel_config"), "Liger has no kernels for this model"),
     "generation_config": "how texts are searched is said where they are made: close caption --num-beams",
 }
 """Settings of theirs that would do nothing here, and why."""

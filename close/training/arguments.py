@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Seq2SeqTrainingArguments
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, get_scheduler
 from transformers.integrations import get_reporting_integration_callbacks, unset_hf_deepspeed_config
 
 from close.encoders import pick_device
@@ -17,6 +17,9 @@ from close.runs.recipe import Recipe
 from close.training.validation import LOSS, best_score
 
 __all__ = ["training_arguments"]
+
+LOGGED = 50
+"""Steps from one line of the log to the next."""
 
 
 def training_arguments(recipe: Recipe, folder: Path, weights: int | None = None) -> Seq2SeqTrainingArguments:
@@ -48,9 +51,11 @@ def training_arguments(recipe: Recipe, folder: Path, weights: int | None = None)
         )
         for reporter in get_reporting_integration_callbacks(arguments.report_to):  # now, and not when work has begun
             reporter()
-    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        _try(arguments, recipe)
+    except (ValueError, TypeError, ImportError, RuntimeError, OSError) as error:
         unset_hf_deepspeed_config()  # half made, it would be asked by every model that is loaded while the error lives
         raise RecipeError(f"training: {reason(error)}") from None
+    _check_choice(arguments)
     if recipe.tune != "full" and arguments.fsdp:
         raise RecipeError(
             f"tune: {recipe.tune} and training.fsdp do not go together: what is trained is too little to shard"
@@ -60,6 +65,34 @@ def training_arguments(recipe: Recipe, folder: Path, weights: int | None = None)
     if section.metric_for_best and (arguments.fsdp or arguments.deepspeed):
         raise RecipeError("training.metric_for_best does not go with fsdp or deepspeed: no process holds a whole model")
     return arguments
+
+
+def _try(arguments: Seq2SeqTrainingArguments, recipe: Recipe) -> None:
+    """What transformers would find out when training begins, and what was there has been removed."""
+    if arguments.eval_on_start and recipe.data.val is None:
+        raise ValueError("eval_on_start looks at data.val, and there is none")
+    if arguments.dataloader_persistent_workers and not arguments.dataloader_num_workers:
+        raise ValueError("dataloader_persistent_workers are kept where there are some, and dataloader_num_workers is 0")
+    if not any(kind in arguments.optim for kind in ("galore", "apollo", "lomo")):  # which ask for the model
+        Seq2SeqTrainer.get_optimizer_cls_and_kwargs(arguments)
+    get_scheduler(
+        arguments.lr_scheduler_type,
+        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0),
+        num_warmup_steps=0,
+        num_training_steps=1,
+        scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,
+    )
+
+
+def _check_choice(arguments: Seq2SeqTrainingArguments) -> None:
+    """Refuse to choose a checkpoint by scores of steps that are not saved."""
+    if arguments.load_best_model_at_end and arguments.save_strategy == "steps":
+        looked, saved = arguments.eval_steps, arguments.save_steps
+        if looked != saved:
+            raise RecipeError(
+                f"training: eval_steps {looked:g} and save_steps {saved:g}: the best checkpoint is one that was looked at and "
+                "saved, so give both the same"
+            )
 
 
 def _renamed(given: dict[str, Any]) -> dict[str, Any]:
@@ -74,6 +107,8 @@ def _best(recipe: Recipe) -> dict[str, Any]:
     given, found = recipe.training.model_extra or {}, best_score(recipe)
     steps = given.get("save_steps") or given.get("eval_steps")
     strategy = given.get("save_strategy") or given.get("eval_strategy") or ("steps" if steps else "epoch")
+    if strategy == "steps":
+        steps = steps or given.get("logging_steps") or LOGGED
     if strategy == "no" or given.get("eval_strategy") == "no":
         raise RecipeError(
             "training.metric_for_best: with save_strategy or eval_strategy 'no' there is nothing to choose from"
@@ -97,7 +132,7 @@ def _defaults(recipe: Recipe) -> dict[str, Any]:
         "save_strategy": "steps" if "save_steps" in given else "epoch",
         "save_total_limit": 2,
         "eval_strategy": "no" if recipe.data.val is None else "steps" if "eval_steps" in given else "epoch",
-        "logging_steps": 50,
+        "logging_steps": LOGGED,
         "logging_nan_inf_filter": False,  # it would hide what `FiniteLosses` stops the run for
         "per_device_eval_batch_size": recipe.training.batch_size,
         "disable_tqdm": True,

@@ -12,7 +12,7 @@ import torch
 from close.adapters.resolve import takes_groups, takes_training_text
 from close.data.rows import RowFile, evenly, named_sources
 from close.errors import DataError, RecipeError
-from close.model.configuration import CloseConfig
+from close.model.configuration import MOST_VECTORS, CloseConfig
 from close.model.language_models.base import LanguageModelKind
 from close.model.language_models.loading import check_language_model, check_room, skeleton
 from close.model.lora import lora_targets
@@ -44,6 +44,11 @@ def check_work(
             for it, or keys do not go with these rows and tasks. CloseError: what `validation_rows` and `check_retrieve` raise.
     """
     check_retrieve(recipe)
+    watched = [(recipe.parts()[0], val)] if val is not None else []
+    every = [*zip(recipe.parts(), files, strict=True), *watched]
+    most = recipe.most_vectors(_most(recipe, [(get_task(part.task), rows) for part, rows in every]))
+    if most > MOST_VECTORS:
+        raise DataError(f"an item of these rows has {most:,} vectors, and at most {MOST_VECTORS:,} go into a prefix")
     if language_model and recipe.init_from is None:  # else it is that run's
         check_language_model(recipe.language_model)
         model = skeleton(recipe.language_model)
@@ -51,7 +56,7 @@ def check_work(
             lora_targets(model, recipe.lora.target_modules if recipe.lora else None)
         with torch.device("meta"):
             prefix = build_prefix(recipe.prefix, 8, model.get_input_embeddings().embedding_dim)
-        length = prefix.length_of(recipe.most_vectors(_most(recipe, files)))
+        length = prefix.length_of(most)
         check_room(recipe.language_model, model, length, recipe.longest)
     if (recipe.training.model_extra or {}).get("neftune_noise_alpha"):
         _check_embedded(recipe, files)
@@ -61,8 +66,7 @@ def check_work(
             f"adapter {recipe.adapter!r} learns from the training text, and that is {len(files)} files: say which texts it "
             "learns from, as in {shared: {fit: {text: TABLE, groups: FILE}}}"
         )
-    watched = [(recipe.parts()[0], val)] if val is not None else []
-    for part, rows in [*zip(recipe.parts(), files, strict=True), *watched]:
+    for part, rows in every:
         task = get_task(part.task)
         _tell_other_tasks(task, rows)
         check_views(task, rows, f"{rows.path}: ")
@@ -133,15 +137,12 @@ def _check_embedded(recipe: Recipe, files: Sequence[RowFile]) -> None:
         )
 
 
-def _most(recipe: Recipe, files: Sequence[RowFile]) -> int:
+def _most(recipe: Recipe, files: Sequence[tuple[Task, RowFile]]) -> int:
     """The most vectors of a row."""
     if recipe.several == "mean":
         return 1
-    tasks = [get_task(part.task) for part in recipe.parts()]
     return max(
-        len(row.images if recipe.train_on == "image" else task.source(row))
-        for task, rows in zip(tasks, files, strict=True)
-        for row in rows
+        len(row.images if recipe.train_on == "image" else task.source(row)) for task, rows in files for row in rows
     )
 
 

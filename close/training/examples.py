@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from close.vectors.table import EmbeddingTable
 
 __all__ = ["Collator", "LengthSampler", "MixedDataset", "TextDataset"]
 
+_log = logging.getLogger(__name__)
 Captions = Literal["single", "multiple"]
 
 
@@ -124,7 +126,8 @@ class MixedDataset(Dataset[dict[str, Any]]):
         chosen = []
         for part, weight, start in zip(self.parts, self.weights, self.starts[:-1], strict=True):
             whole = int(weight)
-            rest = rng.permutation(len(part))[: round((weight - whole) * len(part))]
+            some = round((weight - whole) * len(part)) or (not whole)  # a task is learnt, however little
+            rest = rng.permutation(len(part))[:some]
             chosen.append(start + np.concatenate([np.tile(np.arange(len(part)), whole), np.sort(rest)]))
         return np.concatenate(chosen)
 
@@ -209,8 +212,15 @@ def _pair_up(rows: RowFile, task: Task, captions: Captions) -> tuple[NDArray[np.
             for other in members:
                 if other != source:
                     _extend(sources, others, targets, source, other, counts[other])
-    if not sources:
+    if not sources and captions == "multiple":
         raise DataError(f"{rows.path}: captions: multiple needs rows that share a 'group'; none do")
+    if silent := counts.count(0):
+        untold = (
+            f"{rows.path}: {silent:,} of {len(counts):,} rows have nothing to learn to say (a 'target', or a 'source')"
+        )
+        if not sources:
+            raise DataError(untold)
+        _log.warning("%s, and are left out", untold)
     pairs = [np.frombuffer(a, dtype=np.int64) for a in (sources, others, targets)]
     starts = np.cumsum([0, *counts])
     return *pairs, np.frombuffer(lengths, dtype=np.int64)[starts[pairs[1]] + pairs[2]]

@@ -103,6 +103,12 @@ def _train(
     origin = origin_of(recipe, folder, started_run(folder) if resume else None)
     arguments = training_arguments(recipe, folder / CHECKPOINTS, origin.weights if origin else None)
     data = _read_data(recipe, arguments, origin)
+    least = arguments.train_batch_size * arguments.world_size if arguments.dataloader_drop_last else 1
+    if len(data.train) < least:
+        raise RecipeError(
+            f"training: dataloader_drop_last leaves out what is no whole batch of {least}, and there are {len(data.train)} "
+            "examples"
+        )
     beside = sums_beside(recipe)
     set_seed(recipe.seed)
     model = _settled(origin.model(recipe.adapter) if origin else _build_model(recipe, data), recipe, data, folder)

@@ -97,13 +97,26 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
     @property
     def best(self) -> dict[str, Any]:
         """What `run.json` says of the checkpoint that the run holds, and of those that it was chosen from."""
-        key = self.args.metric_for_best_model
-        if not self.args.load_best_model_at_end or self.state.best_global_step is None:
+        if not self.args.load_best_model_at_end:
             return {}
+        if self.state.best_model_checkpoint is None:
+            _log.warning(
+                "training: no checkpoint was both looked at and saved before the end, so the run holds its last weights and not "
+                "the best: look earlier (eval_steps, eval_delay), or train for longer"
+            )
+            return {}
+        key = f"eval_{self.args.metric_for_best_model.removeprefix('eval_')}"
         history = [{"step": one["step"], key: one[key]} for one in self.state.log_history if key in one]
         about = self.validation.about if self.validation else {"metric": key.removeprefix("eval_")}
         found = {"step": self.state.best_global_step, "score": self.state.best_metric, "history": history}
         return {"best": about | found}
+
+    def get_train_dataloader(self) -> Any:
+        """transformers' own; workers that stay have a generator of their own: a resume would draw from torch's once more."""
+        loader = super().get_train_dataloader()
+        if self.args.dataloader_persistent_workers:
+            getattr(loader, "base_dataloader", loader).generator = torch.Generator().manual_seed(self.args.seed)
+        return loader
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """What `evaluation_loop` makes; it draws nothing from what training draws from (dropout): looking changes nothing."""

@@ -23,6 +23,7 @@ from close.model.modeling import CloseModel
 from close.runs.pipeline import CloseCaptioner
 from close.runs.stand_ins import STAND_INS, stand_ins
 from close.tasks import get_task
+from close.training.arguments import training_arguments
 from close.training.train import train
 from close.vectors.table import EmbeddingTable
 
@@ -138,6 +139,26 @@ def test_a_best_checkpoint_that_is_damaged_is_trained_again(recipe, captions, sh
     train(made, run, resume=True)
     assert best_of(run) == best_of(whole)
     assert (run / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_what_is_chosen_is_what_was_looked_at(recipe, captions, tmp_path, caplog):
+    data = {"train": str(captions), "val": str(captions)}
+    with pytest.raises(
+        CloseError, match="eval_steps 1 and save_steps 4: the best checkpoint is one that was looked at"
+    ):
+        train(recipe({"metric_for_best": "loss", "eval_steps": 1, "save_steps": 4}, data=data), tmp_path / "run")
+    arguments = training_arguments(
+        recipe({"metric_for_best": "loss", "eval_strategy": "steps", "logging_steps": 7}, data=data), tmp_path
+    )
+    assert arguments.save_steps == arguments.eval_steps == 7
+    by_hand = {"load_best_model_at_end": True, "max_steps": 4, "eval_steps": 2, "save_steps": 2, "logging_steps": 1}
+    best = best_of(train(recipe(by_hand, data=data), tmp_path / "hand"))
+    assert [one["step"] for one in best["history"]] == [2, 4]
+    assert best["score"] == min(one["eval_loss"] for one in best["history"])
+    late = {"metric_for_best": "loss", "max_steps": 2, "eval_steps": 1, "eval_delay": 50}
+    run = train(recipe(late, data=data), tmp_path / "late")
+    assert "holds its last weights and not the best" in caplog.text
+    assert "best" not in json.loads((run / "run.json").read_text())
 
 
 def test_by_loss(recipe, captions, tmp_path):

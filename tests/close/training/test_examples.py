@@ -191,6 +191,11 @@ def test_mixed_tasks_by_weight(made):
     assert (again.chosen == mixed.chosen).all()
 
 
+def test_a_task_of_little_weight_is_learnt(made):
+    rows = made(tiny.caption_rows(8))
+    assert [len(MixedDataset([rows, rows], [1, weight], seed=3)) for weight in (0.01, 0.2, 1.01)] == [9, 10, 16]
+
+
 class Labels:
     """Answers whose length gives them away, as those of entailment do."""
 

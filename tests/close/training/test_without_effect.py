@@ -13,7 +13,7 @@ from close.adapters import fit_adapter
 from close.data.rows import RowFile
 from close.encoders import load_encoder
 from close.errors import DataError, MismatchError, OutputExistsError, RecipeError
-from close.runs.recipe import Recipe
+from close.runs.recipe import Recipe, load_recipe
 from close.training.checks import check_work
 from close.training.train import train
 from close.vectors.table import EmbeddingTable
@@ -147,12 +147,61 @@ def test_columns_of_what_is_no_table_are_told(recipe, captions, tmp_path, caplog
         ({"generation_config": "mine"}, "generation_config does nothing here: how texts are searched is said where"),
         ({"generation_num_beams": 2}, "'training.metric_beams' here"),
         ({"resume_from_checkpoint": "x"}, "'--resume' here"),
+        ({"average_tokens_across_devices": False}, "the loss is over the tokens of all processes"),
+        ({"use_liger_kernel": True}, "Liger has no kernels for this model"),
+        ({"remove_unused_columns": True}, "a batch holds what the model takes"),
     ],
     ids=str,
 )
 def test_keys_that_do_nothing(recipe, training, told):
     with pytest.raises(ValueError, match=told):
         recipe(training)
+
+
+@pytest.mark.parametrize(
+    ("training", "told"),
+    [
+        ({"optim": "adamw_bnb_8bit"}, "bitsandbytes"),
+        ({"lr_scheduler_type": "cosine_with_min_lr"}, "min_lr"),
+        ({"eval_on_start": True}, "eval_on_start looks at data.val, and there is none"),
+        ({"dataloader_persistent_workers": True}, "dataloader_num_workers is 0"),
+        ({"accelerator_config": "nowhere.json"}, "nowhere.json"),
+        ({"dataloader_drop_last": True, "batch_size": 400}, "no whole batch of 400, and there are"),
+    ],
+    ids=str,
+)
+def test_a_finished_run_stays_where_options_are_wrong(recipe, tmp_path, training, told):
+    run = train(recipe({"max_steps": 1}), tmp_path / "run")
+    with pytest.raises(RecipeError, match=told):
+        train(recipe(training), run, overwrite=True)
+    assert (run / "model.safetensors").is_file()
+
+
+def test_files_of_training_lie_beside_the_recipe(captions, tmp_path, monkeypatch):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/acc.json").write_text('{"split_batches": false}')
+    wanted = {"data": {"train": str(captions)}, "training": {"accelerator_config": "acc.json"}}
+    (tmp_path / "own/r.yaml").write_text(yaml.safe_dump(wanted))
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe(tmp_path / "own/r.yaml").training.accelerator_config == str(tmp_path / "own/acc.json")
+
+
+def test_images_without_text_are_told(recipe, pictures, tmp_path, caplog):
+    shown = [{"id": f"{i}", "image": str(path)} for i, path in enumerate(sorted(pictures.iterdir())[:4])]
+    data = {"train": str(tiny.write_jsonl(tmp_path / "none.jsonl", shown))}
+    with pytest.raises(DataError, match="4 of 4 rows have nothing to learn to say"):
+        train(recipe({"max_steps": 1}, data=data, train_on="image"), tmp_path / "run")
+    some = [row | ({"source": "a dog"} if i % 2 else {}) for i, row in enumerate(shown)]
+    data = {"train": str(tiny.write_jsonl(tmp_path / "some.jsonl", some))}
+    train(recipe({"max_steps": 1}, data=data, train_on="image"), tmp_path / "run")
+    assert "2 of 4 rows have nothing to learn to say (a 'target', or a 'source'), and are left out" in caplog.text
+
+
+def test_more_vectors_than_a_prefix_takes(recipe, tmp_path):
+    rows = [{"source": [f"a dog {i}" for i in range(1030)], "target": "dogs"}]
+    data = {"train": str(tiny.write_jsonl(tmp_path / "many.jsonl", rows))}
+    with pytest.raises(DataError, match="has 1,030 vectors, and at most 1,024 go into a prefix"):
+        train(recipe(data=data, several="set", prefix={"kind": "fusion"}), tmp_path / "run")
 
 
 def test_steps_that_are_given_are_taken(recipe, captions, tmp_path):

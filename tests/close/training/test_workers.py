@@ -11,6 +11,7 @@ import tiny
 import torch
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
+from transformers import TrainerCallback
 
 from close.data.rows import RowFile
 from close.encoders import load_encoder
@@ -93,4 +94,20 @@ def test_a_run_trained_with_workers_is_the_one_without(large, table, recipe, tmp
     workers = {"dataloader_num_workers": 2, "dataloader_prefetch_factor": 30}  # enough to do that both read at once
     runs = [train(recipe(settings | more, data=data), tmp_path / f"{len(more)}") for more in ({}, workers)]
     one, two = (load_file(run / "model.safetensors") for run in runs)
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_a_run_whose_workers_stay_goes_on_to_the_same_weights(recipe, tmp_path):
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 4:
+                raise KeyboardInterrupt
+
+    workers = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True}
+    made = recipe({"epochs": 3, "save_steps": 1, **workers}, tune="lora", lora={"r": 2, "dropout": 0.3})
+    whole = train(made, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(made, tmp_path / "stopped", callbacks=[Stop()])
+    again = train(made, tmp_path / "stopped", resume=True)
+    one, two = (load_file(run / "model.safetensors") for run in (whole, again))
     assert all(torch.equal(one[key], two[key]) for key in one)
