@@ -251,7 +251,7 @@ def _show_comparison(result: dict[str, Any]) -> None:
         show(f"{measure:<14}{scores}   {interval:<18}{'' if p is None else f'{p:7.3f}'}")
     runs = [len(result[side]) for side in "ab"]
     pooled = "" if runs == [1, 1] else f", {runs[0]} runs of A and {runs[1]} of B counted together"
-    show(f"{result['n']} examples of {written(result['data'])}{pooled}")
+    show(f"{result['n']} examples of {written(result['data'])}{pooled}{_left_out(result)}")
     found = result.get("examples")
     if found:
         better = found["better"]
@@ -262,6 +262,10 @@ def _show_comparison(result: dict[str, Any]) -> None:
             show(f"  {written(one['id'])}")
             for side in "ab":
                 show(f"    {side.upper()} {one[f'score_{side}']:8.2f}  {written(' / '.join(one[side]))}")
+
+
+def _left_out(result: dict[str, Any]) -> str:
+    return f", without {result['left_out']:,} whose pictures could not be read" if result.get("left_out") else ""
 
 
 def report(
@@ -291,7 +295,7 @@ def report(
     if as_json:
         print_json(result)
     else:
-        show(f"{len(runs)} runs on {result['n']:,} examples: {written(out)}")
+        show(f"{len(runs)} runs on {result['n']:,} examples{_left_out(result)}: {written(out)}")
 
 
 def _short_names(paths: list[Path]) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,49 @@ from close.data.shards import is_rows, open_rows
 from close.errors import DataError, MismatchError, MissingError, RecipeError
 from close.evaluation.bootstrap import Scores, compare_summed, pooled
 from close.evaluation.examples import pick_differences
-from close.evaluation.images import one_row_an_image, pictured
+from close.evaluation.images import one_row_an_image, part_of, pictured
 from close.evaluation.match import Matched, match
 from close.evaluation.metrics import METRICS, VqaReference
 from close.evaluation.metrics.tokens import settled
-from close.evaluation.read import RowReferences, read_predictions, read_references
+from close.evaluation.read import Predictions, RowReferences, read_predictions, read_references
 from close.evaluation.scores import score
 from close.io.files import read_json
 from close.tasks import get_task
 
-__all__ = ["Paths", "compare", "compare_scores", "row_of", "runs_of", "scored", "what_they_share"]
+__all__ = ["Paths", "Shared", "compare", "compare_scores", "runs_of", "scored", "what_they_share"]
 
 Paths = str | Path | Sequence[str | Path]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What several runs have in common.
+
+    Attributes:
+        task: its kind. data: the data file.
+        matched: predictions and references, one a run; all against the captions of an image's rows together, or all row by row.
+        rows: of the examples, by id, where the data has rows.
+        left_out: examples whose pictures could not be read, where evaluations leave such out.
+    """
+
+    task: str
+    data: str
+    matched: list[Matched]
+    rows: Mapping[str, Row]
+    left_out: int = 0
+
+    def known(self, ids: Sequence[str]) -> dict[str, Row]:
+        """What is known of examples."""
+        return {key: self.rows.get(key) or _row_of(key, self.matched[0].references[key]) for key in ids}
+
+    def facts(self, count: int) -> dict[str, Any]:
+        """What a result of so many examples says of them."""
+        return {
+            "task": self.task,
+            "data": self.data,
+            "n": count,
+            **({"left_out": self.left_out} if self.left_out else {}),
+        }
 
 
 def compare_scores(
@@ -88,39 +120,53 @@ def compare(
         name: which of the evaluations that all runs have.
         examples: how many to show for each side that is better on them.
     Returns:
-        `a`, `b` (the runs of each), `task`, `n`, `data`, `measures`: name to `a`, `b`, `difference` (b − a), `ci`, `p` (with
-        several runs also `runs_a`, `runs_b`), and `examples`: see `close.evaluation.examples.pick_differences`.
+        `a`, `b` (the runs of each), `task`, `n`, `data`, `left_out` (of evaluations that leave out pictures that can't be read,
+        how many), `measures`: name to `a`, `b`, `difference` (b − a), `ci`, `p` (with several runs also `runs_a`, `runs_b`), and
+        `examples`: see `close.evaluation.examples.pick_differences`.
     Raises:
         MissingError: no evaluation, or no data file. MismatchError: other data, other examples, another task.
         RecipeError: more has to be said.
     """
     sides = [runs_of(a), runs_of(b)]
-    task, files, truth, data, rows = what_they_share([path for side in sides for path in side], references, task, name)
-    both = [match(task, read_predictions(file, task), truth) for file in files]
-    scores, count = scored(task, both, tokenizer), len(sides[0])
+    shared = what_they_share([path for side in sides for path in side], references, task, name)
+    both, count = shared.matched, len(sides[0])
+    scores = scored(shared.task, both, tokenizer)
     images = pictured(scores[0].ids, both[0].references)
     measures = compare_scores(scores[:count], scores[count:], clusters=images, samples=samples, seed=seed)
     result: dict[str, Any] = {name: [str(path) for path in paths] for name, paths in zip("ab", sides, strict=True)}
-    result |= {"task": task, "data": data, "n": len(scores[0].ids), "measures": measures}
-    shown = next((key for key in (METRICS.primary(task), *measures) if key in measures), None)
+    result |= shared.facts(len(scores[0].ids)) | {"measures": measures}
+    shown = METRICS.shown(shared.task, measures)
     if shown is not None:
-        known = {key: rows.get(key) or row_of(key, both[0].references[key]) for key in scores[0].ids}
-        first, second = ([(one.metrics[shown], said.predictions) for one, said in zip(scores, both, strict=True)][part]
+        known = shared.known(scores[0].ids)
+        first, second = ([(one.metrics[shown], said.texts) for one, said in zip(scores, both, strict=True)][part]
                          for part in (slice(count), slice(count, None)))  # fmt: skip
         result["examples"] = pick_differences(shown, first, second, scores[0].ids, known, count=examples, seed=seed)
     return result
 
 
-def what_they_share(
-    runs: Sequence[Path], references: str | Path | None, task: str | None, name: str | None
-) -> tuple[str, Sequence[Path], Mapping[str, Any], str, Mapping[str, Row]]:
-    """Kind of task, files of predictions, references, data file, and its rows by id where it has rows."""
+def what_they_share(runs: Sequence[Path], references: str | Path | None, task: str | None, name: str | None) -> Shared:
+    """What runs by folder, or files of predictions, have in common."""
     if all(path.is_dir() for path in runs):
         return _same_data(_evaluations(runs, name), references)
     if references is None or task is None:
         raise RecipeError("to compare files of predictions, say the references and the task")
-    rows = {row.id: row for row in one_row_an_image(open_rows(references), task)} if is_rows(references) else {}
-    return task, runs, read_references(references, task), str(references), rows
+    truth = read_references(references, task)
+    matched = _matched(task, [read_predictions(file, task) for file in runs], truth)
+    rows = open_rows(references) if is_rows(references) else ()
+    return Shared(task, str(references), matched, _by_id(rows, task, matched, truth))
+
+
+def _matched(task: str, said: Sequence[Predictions], truth: Mapping[str, Any], *, alone: bool = False) -> list[Matched]:
+    """All alike: row by row (`alone`) where any of them says other things of one image's rows."""
+    found = [match(task, one, truth) for one in said]
+    if not isinstance(truth, RowReferences) or not (alone or any(one.references is truth.single for one in found)):
+        return found
+    return [match(task, one, truth.single) for one in said]
+
+
+def _by_id(rows: Iterable[Row], task: str, matched: Sequence[Matched], truth: Any) -> dict[str, Row]:
+    alone = isinstance(truth, RowReferences) and matched[0].references is truth.single
+    return {row.id: row for row in (rows if alone else one_row_an_image(rows, task))}
 
 
 def runs_of(paths: Paths) -> list[Path]:
@@ -148,7 +194,7 @@ def scored(task: str, both: Sequence[Matched], tokenizer: str) -> list[Scores]:
     return [score(task, one, wanted, tokenizer=tokenizer, metrics=metrics, samples=0) for one in said]
 
 
-def row_of(key: str, truth: Any) -> Row:
+def _row_of(key: str, truth: Any) -> Row:
     """What is known of an example of which only the references are at hand."""
     if isinstance(truth, VqaReference):
         return Row(key, answers=truth.answers)
@@ -171,12 +217,11 @@ def _evaluations(runs: Sequence[Path], name: str | None) -> list[Path]:
     return [run / "evaluations" / name for run in runs]
 
 
-def _same_data(
-    places: Sequence[Path], references: str | Path | None
-) -> tuple[str, Sequence[Path], Mapping[str, Any], str, Mapping[str, Row]]:
-    """What `_what` gives, of evaluations, which must be of one task on one data file."""
-    first, *others = [_facts(place) for place in places]
-    for place, facts in zip(places[1:], others, strict=True):
+def _same_data(places: Sequence[Path], references: str | Path | None) -> Shared:
+    """Of evaluations, which must be of one task on one data file."""
+    every = [_facts(place) for place in places]
+    first = every[0]
+    for place, facts in zip(places[1:], every[1:], strict=True):
         for key, what in (("task", "task"), ("data_sha256", "data")):
             if first[key] != facts[key]:
                 raise MismatchError(
@@ -191,8 +236,20 @@ def _same_data(
     if rows.sha256 != first["data_sha256"]:
         raise MismatchError(f"{data} has changed since {places[0]} was evaluated")
     kind = get_task(first["task"]).metric
-    files = [place / "predictions.jsonl" for place in places]
-    return kind, files, RowReferences(rows, kind), str(data), {row.id: row for row in one_row_an_image(rows, kind)}
+    truth, said = RowReferences(rows, kind), [read_predictions(place / "predictions.jsonl", kind) for place in places]
+    found = _matched(kind, said, truth, alone=any(facts.get("modality") == "text" for facts in every))
+    known = _by_id(rows, kind, found, truth)
+    found = [_whole(kind, one, facts) for one, facts in zip(found, every, strict=True)]
+    fewer = [facts["rows"] - len(one.predictions) for one, facts in zip(found, every, strict=True) if "rows" in facts]
+    return Shared(kind, str(data), found, known, max([0, *fewer]))
+
+
+def _whole(kind: str, found: Matched, facts: Mapping[str, Any]) -> Matched:
+    """With the examples that an evaluation counted as nothing said: of the first `rows`, those that no prediction is of."""
+    if facts.get("missing") != "zero":
+        return found
+    examples = part_of(found.references, list(islice(found.references, facts.get("rows"))))
+    return match(kind, found.predictions, examples, "zero")
 
 
 def _is_there(path: Path) -> bool:
@@ -202,11 +259,14 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _facts(place: Path) -> dict[str, str]:
-    """Task and data of an evaluation."""
+def _facts(place: Path) -> dict[str, Any]:
+    """Task and data of an evaluation; and, where it says them, modality, number of examples, and what became of missing ones."""
     path = place / "scores.json"
     found = read_json(path)
     for key in ("task", "data", "data_sha256"):
         if not isinstance(found, dict) or not isinstance(found.get(key), str):
             raise DataError(f"{path}: not an evaluation as `close evaluate` writes it, no text under {key!r}")
-    return {key: found[key] for key in ("task", "data", "data_sha256")}
+    told = {key: found[key] for key in ("modality", "missing") if isinstance(found.get(key), str)}
+    if isinstance(found.get("rows"), int) and found["rows"] > 0:
+        told["rows"] = found["rows"]
+    return {key: found[key] for key in ("task", "data", "data_sha256")} | told

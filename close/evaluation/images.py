@@ -93,7 +93,8 @@ def about_images(rows: int, images: int) -> str:
 
 def part_of(references: Mapping[str, Any], ids: Collection[str]) -> References:
     """The references of some examples."""
-    return References({key: references[key] for key in references if key in ids}, _images(references))
+    wanted = frozenset(ids)
+    return References({key: references[key] for key in references if key in wanted}, _images(references))
 
 
 def pictured(ids: Sequence[str], references: Mapping[str, Any]) -> list[Hashable]:
@@ -121,4 +122,5 @@ def _merged(rows: list[Row]) -> Row:
         return rows[0]
     said = [row.references or row.target or row.source for row in rows]
     same = all(one == said[0] for one in said)  # all captions beside each of them
-    return replace(rows[0], references=said[0] if same else tuple(text for one in said for text in one))
+    meta = {key: value for row in reversed(rows) for key, value in row.meta.items()}  # of the first that says it
+    return replace(rows[0], references=said[0] if same else tuple(text for one in said for text in one), meta=meta)

@@ -38,6 +38,11 @@ class Matched:
     counts: dict[str, int] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """Predictions as they are shown: empty where nothing was said."""
+        return {key: text.strip("\0") for key, text in self.predictions.items()}
+
 
 def match(
     task: str, predictions: Mapping[str, str], references: Mapping[str, Any], missing: Missing | None = None

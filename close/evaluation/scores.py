@@ -13,7 +13,7 @@ from close.evaluation.images import part_of, pictured
 from close.evaluation.match import Matched, Missing, match
 from close.evaluation.metrics import METRICS, Inputs, caption_scores, label_scores, vqa_scores
 from close.evaluation.metrics.base import compute
-from close.evaluation.read import read_domains, read_predictions, read_references, row_references
+from close.evaluation.read import RowReferences, read_domains, read_predictions, read_references, row_references
 from close.registry import unknown_name
 from close.tasks import Task
 
@@ -109,7 +109,10 @@ def score_files(
     both = match(task, said, truth, missing)
     result = _scored(task, both, **settings)
     if task == "caption":
-        add_parts(result, both.predictions, both.references, read_domains(Path(references)), **settings)
+        domains = read_domains(Path(references))
+        if isinstance(truth, RowReferences):  # any row of an image may say its domain
+            domains = {truth.owner[key]: domain for key, domain in reversed(domains.items())} | domains
+        add_parts(result, both.predictions, both.references, domains, **settings)
     return result
 
 
@@ -141,8 +144,8 @@ def score_rows(
     predictions = {key: said.get(key, "") for key in scores.ids}
     if task.metric == "caption":
         domains = {row.id: str(row.meta["domain"]) for row in rows if row.meta.get("domain") is not None}
-        add_parts(scores, predictions, references, domains, **settings, **more)
-    shown = next((key for key in (METRICS.primary(task.metric), *scores.metrics) if key in scores.metrics), None)
+        add_parts(scores, predictions, references, domains, rows=by_id, **settings, **more)
+    shown = METRICS.shown(task.metric, scores.metrics)
     return scores, pick_examples(scores, shown, by_id, predictions) if shown else {}
 
 

@@ -10,12 +10,11 @@ import numpy as np
 
 from close.errors import RecipeError
 from close.evaluation.bootstrap import Scores, intervals, pooled
-from close.evaluation.compare import Paths, row_of, runs_of, scored, what_they_share
+from close.evaluation.compare import Paths, runs_of, scored, what_they_share
 from close.evaluation.examples import about
 from close.evaluation.images import pictured
-from close.evaluation.match import Matched, match
+from close.evaluation.match import Matched
 from close.evaluation.metrics import METRICS
-from close.evaluation.read import read_predictions
 
 __all__ = ["side_by_side"]
 
@@ -43,7 +42,8 @@ def side_by_side(
         name: which of the evaluations that all runs have.
         examples: how many at most are shown, chosen by the seed and nothing else.
     Returns:
-        `task`, `n`, `data`, `measure`; `groups`: `name`, `runs`, `scores` and their intervals `ci` over examples; `examples`:
+        `task`, `n`, `data`, `left_out` (as of `compare`), `measure`; `groups`: `name`, `runs`, `scores` and their intervals `ci`
+        over examples; `examples`:
         `id`, `image`, `source`, `context`, `references`, `texts` (`text` and `score` of each group's first run), `differs` (not
         all say the same), `poor` (somebody is wrong, or among the lowest quarter).
     Raises:
@@ -54,20 +54,11 @@ def side_by_side(
         raise RecipeError("a page of runs needs at least one run")
     sides = {title: runs_of(paths) for title, paths in groups.items()}
     every = [path for side in sides.values() for path in side]
-    task, files, truth, data, rows = what_they_share(every, references, task, name)
-    matched = [match(task, read_predictions(file, task), truth) for file in files]
-    scores = scored(task, matched, tokenizer)
+    shared = what_they_share(every, references, task, name)
+    matched, scores = shared.matched, scored(shared.task, shared.matched, tokenizer)
     measures = [key for key in scores[0].metrics if all(key in one.metrics for one in scores)]
-    primary = METRICS.primary(task)
-    shown = primary if primary in measures else next(iter(measures), None)
-    result: dict[str, Any] = {
-        "task": task,
-        "n": len(scores[0].ids),
-        "data": data,
-        "measure": shown,
-        "groups": [],
-        "examples": [],
-    }
+    shown = METRICS.shown(shared.task, measures)
+    result = shared.facts(len(scores[0].ids)) | {"measure": shown, "groups": [], "examples": []}
     images = pictured(scores[0].ids, matched[0].references)
     ends = np.cumsum([len(side) for side in sides.values()])
     for (title, side), end in zip(sides.items(), ends, strict=True):
@@ -77,7 +68,7 @@ def side_by_side(
         told = {"name": title, "runs": [str(path) for path in side], "scores": values}
         result["groups"].append(told | {"ci": intervals(both, clusters=images, samples=samples, seed=seed)})
     if shown is not None:
-        known = {key: rows.get(key) or row_of(key, matched[0].references[key]) for key in scores[0].ids}
+        known = shared.known(scores[0].ids)
         chosen = np.sort(np.random.default_rng(seed).permutation(len(known))[:examples])
         firsts = [int(end) - len(side) for end, side in zip(ends, sides.values(), strict=True)]
         result["examples"] = _examples(shown, [(scores[i], matched[i]) for i in firsts], known, chosen)
@@ -89,10 +80,12 @@ def _examples(
 ) -> list[dict[str, Any]]:
     values = np.stack([scores.metrics[measure].per_example for scores, _ in runs])
     answers = next(score.scale for score in METRICS.scores() if score.key == measure)[1] == 100
-    mark = WRONG if answers else float(np.percentile(values, LOWEST))
+    sign = 1 if METRICS.higher_is_better(measure) else -1
+    mark, good = sign * WRONG if answers else float(np.percentile(sign * values, LOWEST)), sign * values
+    said = [matched.texts for _, matched in runs]
     ids, found = runs[0][0].ids, []
     for place in map(int, chosen):
-        texts = [matched.predictions[ids[place]] for _, matched in runs]
+        texts = [one[ids[place]] for one in said]
         found.append(
             about(rows[ids[place]])
             | {
@@ -101,7 +94,7 @@ def _examples(
                     for text, value in zip(texts, values[:, place], strict=True)
                 ],
                 "differs": len({" ".join(text.lower().split()) for text in texts}) > 1,
-                "poor": bool((values[:, place] < mark).any() or (not answers and (values[:, place] <= mark).any())),
+                "poor": bool((good[:, place] < mark).any() or (not answers and (good[:, place] <= mark).any())),
             }
         )
     return found

@@ -151,13 +151,14 @@ def _notes(summary: dict[str, Any]) -> list[str]:
 
 
 def _share_of_best(chosen: dict[str, Any]) -> str:
-    if chosen.get("share_of_best") is None:
+    if "score" not in chosen:
         return ""
-    form = f".{METRICS.digits(chosen['by'])}f"
-    return (
-        f"; {chosen['by']} {chosen['score']:{form}} on images, {100 * chosen['share_of_best']:.1f} % of the best "
-        f"({chosen['best']}: {chosen['best_score']:{form}})"
-    )
+    form, share = f".{METRICS.digits(chosen['by'])}f", chosen["share_of_best"]
+    top = f"({chosen['best']}: {chosen['best_score']:{form}})"
+    of = f"where there is better {top}" if share is None else f"{100 * share:.1f} % of the best {top}"
+    if share is None and chosen["best"] == chosen["arm"]:
+        of = "the best"
+    return f"; {chosen['by']} {chosen['score']:{form}} on images, {of}"
 
 
 _LATEX = {

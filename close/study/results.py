@@ -88,14 +88,17 @@ def _selected(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     if not able or not all((runs := _together(results, able)).values()):
         return {}
     key = next(iter(runs[able[0]][0]["selection"]))
-    name = best({name: [run["selection"][key] for run in own] for name, own in runs.items()})
-    if not all("image" in run for own in runs.values() for run in own):
+    better = METRICS.higher_is_better(key)
+    name = best({name: [run["selection"][key] for run in own] for name, own in runs.items()}, higher_is_better=better)
+    if not all(
+        key in run.get("image", ()) for own in runs.values() for run in own
+    ):  # nor where test rows are of another task
         return {"selected": {"arm": name, "by": key}}
     real = {name: float(np.mean([run["image"][key] for run in own])) for name, own in runs.items()}
-    top = max(real, key=lambda name: real[name])
+    top = best({name: [mean] for name, mean in real.items()}, higher_is_better=better)
     return {
         "selected": {"arm": name, "by": key, "score": real[name], "best": top, "best_score": real[top]}
-        | {"share_of_best": real[name] / real[top] if real[top] > 0 else None}
+        | {"share_of_best": real[name] / real[top] if better and real[top] > 0 else None}
     }
 
 
@@ -105,7 +108,7 @@ def _recovered(results: Mapping[str, Any], name: str, none: str, image: str) -> 
     shares = {}
     for key in results[name]["runs"][0]["image"] if all(runs.values()) else ():
         means = [float(np.mean([run["image"][key] for run in runs[one]])) for one in (name, none, image)]
-        shares[key] = recovered_share(*means)
+        shares[key] = recovered_share(*means, higher_is_better=METRICS.higher_is_better(key))
     return shares
 
 

@@ -97,6 +97,7 @@ def saved_selection(run: Path, data: Path, *, image: Path | None = None) -> dict
     return found
 
 
-def best(scores: Mapping[str, Sequence[float]]) -> str:
-    """The name whose mean over seeds is highest; the first of equals."""
-    return max(scores, key=lambda name: sum(scores[name]) / len(scores[name]))
+def best(scores: Mapping[str, Sequence[float]], *, higher_is_better: bool = True) -> str:
+    """The name whose mean over seeds is best; the first of equals."""
+    choose = max if higher_is_better else min
+    return choose(scores, key=lambda name: sum(scores[name]) / len(scores[name]))

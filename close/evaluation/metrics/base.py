@@ -10,7 +10,7 @@ A metric is declared once, beside what computes it:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -171,15 +171,28 @@ class Metrics:
         return tuple(m.name for m in self.of(kind) if m.default and (java or "java" not in m.needs))
 
     def primary(self, kind: str) -> str:
-        """The score that a kind of task is known by.
+        """The score that a kind of task is known by: of its primary metric, else of one that is made by default, else of any.
 
         Raises:
-            UnknownNameError: no such kind of task, or it has none.
+            UnknownNameError: no such kind of task, or it has no score.
         """
-        found = next((metric.scores[0].key for metric in self.of(kind) if metric.primary), None)
+        found = self._known_by(kind)
         if found is None:
-            raise unknown_name("task", kind, [metric.kind for metric in self if metric.primary])
+            raise unknown_name("task", kind, [kind for kind in self.kinds if self._known_by(kind)])
         return found
+
+    def shown(self, kind: str, have: Collection[str]) -> str | None:
+        """Of the scores that there are, the one that a kind of task is known by, or else the first; None of none."""
+        known = self._known_by(kind)
+        return known if known in have else next(iter(have), None)
+
+    def _known_by(self, kind: str) -> str | None:
+        found = sorted(self.of(kind), key=lambda metric: (not metric.primary, not metric.default))
+        return next((metric.scores[0].key for metric in found if metric.scores), None)
+
+    def higher_is_better(self, key: str) -> bool:
+        """Of a score, or whether it is the other way round; of one that nothing is known of, too."""
+        return next((score.higher_is_better for score in self.scores() if score.key == key), True)
 
     def digits(self, key: str) -> int:
         """Digits after the point of a score, on pages and in tables."""
