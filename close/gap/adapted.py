@@ -21,10 +21,11 @@ BATCH = 8192
 def adapt(modalities: Modalities, spec: Any, *, fingerprint: str | None = None, seed: int = 0) -> Modalities:
     """The sides seen through an adapter: texts as in training, with noise, and images as at test time.
 
-    What the adapter learns from these very rows is learnt honestly: images are halved at random, with their texts, and each half
-    is carried by an adapter fitted on the other. What was fitted before, an adapter that names its data (`fit: …`, `load: …`)
-    or a fitted object, is taken as it is: on rows that it was fitted on it looks better than it is. Behind a memory an image is
-    made of texts of the other half, so that none finds its own: recall is left out.
+    What the adapter learns from these very rows is learnt honestly: images are halved at random, with their texts (and the
+    other images of these), and each half is carried by an adapter fitted on the other. What was fitted before, an adapter that
+    names its data (`fit: …`, `load: …`) or a fitted object, is taken as it is: on rows that it was fitted on it looks better
+    than it is. Behind a memory an image is made of texts of the other half, so that none finds its own: recall is left out.
+    So is the search among texts, which a run does with vectors that no adapter has moved.
 
     Args:
         spec: as in a recipe, or an adapter, which is left as it was.
@@ -54,7 +55,7 @@ def adapt(modalities: Modalities, spec: Any, *, fingerprint: str | None = None, 
         text[texts] = _through(fitted, modalities.text, texts, "text", seed)
         image[images] = _through(fitted, modalities.image, images, "image", seed)
     remade = any(isinstance(part, TextMemory) and not part.is_fitted for part in adapter.modules())
-    return replace(modalities, text=text, image=image, remade=remade)
+    return replace(modalities, text=text, image=image, adapted=True, remade=remade)
 
 
 def _names_data(spec: Any) -> bool:
@@ -67,12 +68,16 @@ def _names_data(spec: Any) -> bool:
 
 def _halves(modalities: Modalities, seed: int) -> list[tuple[Ints, Ints]]:
     """Two (text rows, image rows) that share no image; not the halves of `separability`, or it would see what the fit left."""
-    half = np.zeros(max(len(modalities.image), int(modalities.clusters.max()) + 1), bool)
+    clusters = modalities.clusters, modalities.image_clusters
+    half = np.zeros(int(max(side.max() for side in clusters)) + 1, bool)
     half[np.random.default_rng([seed, 1]).permutation(len(half))[::2]] = True
-    return [
-        (np.flatnonzero(half[modalities.clusters] == side), np.flatnonzero(half[: len(modalities.image)] == side))
-        for side in (True, False)
-    ]
+    texts, images = (half[side] for side in clusters)
+    if any(len(np.unique(side)) < 2 for side in (texts, images)):
+        raise DataError(
+            "pairs and groups link all texts and images, so that no half is left to fit an adapter on: give a fitted one "
+            "(load: FOLDER)"
+        )
+    return [(np.flatnonzero(texts == side), np.flatnonzero(images == side)) for side in (True, False)]
 
 
 def _fitted(adapter: Any, modalities: Modalities, texts: Ints, images: Ints) -> Any:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from close.errors import DataError
 from close.evaluation.bootstrap import FEWEST, unseen_share, widening
 from close.gap.measures import MEASURES, Computation, Interval, Measure
-from close.gap.modalities import Modalities, one_text_per_image
+from close.gap.modalities import Modalities, distinct_pairs
 from close.gap.resample import resamples
 from close.vectors.checked import Floats, Ints, Pairs
 
@@ -85,7 +85,8 @@ def measure_gap(
         groups: (N,) labels: captions of one image share theirs. From the pairs, where not given.
         sample: with more rows than this, measures quadratic in N (uniformity, MMD, neighbour agreement), and separability, take
             this many, drawn with `seed`. With more than five times as many, R@k asks so few of them, for all answers there are,
-            that it costs no more than those would, and hubness is None. The notes say so. All others are exact.
+            that it costs no more than those would, and hubness is None. The search is asked by 500 captions, among 50,000 at
+            most, whatever the sample. The notes say so. All others are exact.
         bootstrap: resamples for the intervals; 0 leaves them out.
         progress: called with the name of what is measured next.
     Raises:
@@ -114,7 +115,10 @@ def measure_modalities(
         tell(computation.measures[0].name)
         found, remarks = _computed(computation, drawn, seed)
         values |= found
-        notes |= {measure.name: note for measure in computation.measures if (note := _caveat(measure, drawn))} | remarks
+        for measure in computation.measures:
+            caveat = _caveat(measure, drawn) if measure.name in found else ""
+            if note := "; ".join(filter(None, (remarks.get(measure.name), caveat))):
+                notes[measure.name] = note
     tell("intervals")
     intervals = _intervals(data, values, bootstrap, seed)
     return GapReport(len(data.text), data.n_image, data.text.shape[1], values, intervals, notes, _curves(data))
@@ -155,7 +159,7 @@ class _Drawn:
     def of(cls, data: Modalities, limit: int, seed: int) -> _Drawn:
         rng = np.random.default_rng(seed)
         texts, images = _draw(len(data.text), limit, rng), _draw(len(data.image), limit, rng)
-        pairs = one_text_per_image(data.pairs)
+        pairs = distinct_pairs(data.pairs)
         rows = data if max(len(data.text), len(data.image)) <= limit else data.drawn(texts, images)
         return cls(data, rows, replace(data, pairs=pairs[_draw(len(pairs), limit, rng)]), limit, seed)
 
@@ -175,7 +179,7 @@ def _caveat(measure: Measure, drawn: _Drawn) -> str:
     totals = {
         "text": (len(data.text), "texts"),
         "image": (len(data.image), "images"),
-        "pairs": (len(np.unique(data.pairs[:, 1])), "paired images"),
+        "pairs": (len(distinct_pairs(data.pairs)), "paired images"),
     }
     notes = [
         f"on {limit} of {total} {kind}, drawn with seed {drawn.seed}"
@@ -184,22 +188,27 @@ def _caveat(measure: Measure, drawn: _Drawn) -> str:
     ]
     if measure.asked_by is not None and data.asked is not None:
         count, total, kind = len(data.asked[measure.asked_by]), *totals[("text", "image")[measure.asked_by]]
-        notes.append(f"asked by {count} of {total} {kind}, drawn with seed {drawn.seed}")
+        if count < total:
+            notes.append(f"asked by {count} of {total} {kind}, drawn with seed {drawn.seed}")
+    if measure.caveat:
+        notes.append(measure.caveat(data))
     if measure.few:
         unit, reads = measure.few
         different = min(len(np.unique(rows)) for rows in data.pairs.T)  # captions of one image are not new to it
         count = different if unit == "pairs" else min(len(data.text), len(data.image))
         if 0 < count < 4 * data.text.shape[1]:
             notes.append(f"reads {reads}: {count} rows are few for {data.text.shape[1]} dimensions")
-    return "; ".join(notes)
+    return "; ".join(filter(None, notes))
 
 
 def _intervals(
     data: Modalities, values: Mapping[str, float | None], draws: int, seed: int
 ) -> dict[str, tuple[float, float]]:
     """95 % intervals by name, of the measures that declare one and have a value."""
-    parts = [data.clusters, data.clusters[data.pairs[:, 0]]] if len(data.pairs) else [data.clusters]
-    units = min(len(data.image), *(len(np.unique(part)) for part in parts))
+    parts = [data.clusters, data.image_clusters]
+    if len(data.pairs):
+        parts.append(data.clusters[data.pairs[:, 0]])
+    units = min(len(np.unique(part)) for part in parts)
     if units < FEWEST:
         return {}
     wanted = {
@@ -228,7 +237,7 @@ def _asking(data: Modalities, name: str, units: int) -> int:
     if side is None or data.asked is None:
         return units
     asked = data.asked[side]
-    return min(units, len(np.unique(asked if side else data.clusters[asked])))
+    return min(units, len(np.unique((data.clusters, data.image_clusters)[side][asked])))
 
 
 def _ends(draws: Floats, value: float, interval: Interval, units: int) -> tuple[float, float] | None:

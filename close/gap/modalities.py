@@ -27,7 +27,7 @@ from close.vectors.checked import (
 from close.vectors.neighbours import Neighbours, nearest_across
 from close.vectors.second_moments import Moments, PairMoments, moments, pair_moments
 
-__all__ = ["Modalities", "hit_ranks", "one_text_per_image", "pair_cosines", "pair_distances", "text_clusters"]
+__all__ = ["Modalities", "distinct_pairs", "drawn_together", "hit_ranks", "pair_cosines", "pair_distances"]
 
 MISSED = np.iinfo(np.int64).max
 """Rank of a right answer that is not among the nearest: after any."""
@@ -42,12 +42,14 @@ class Modalities:
     Attributes:
         text, image: (N, D) and (M, D) float32 unit rows; no two images are equal.
         pairs: (P, 2) text and image indices, sorted; (0, 2) if unpaired.
-        clusters: (N,) see `text_clusters`.
+        clusters, image_clusters: (N,) and (M,) see `drawn_together`.
         groups: (N,) labels; captions of one image share theirs.
         image_rows: (M,) the row of the given table that each image is.
         n_image: rows of the given table.
         notes: remarks on the input.
         asked: texts and images that look for neighbours in the other modality, if not all do.
+        seed: of the captions that search.
+        adapted: whether an adapter moved them.
         remade: whether images are made of other texts than their own, as behind a memory that was fitted on the other half.
     """
 
@@ -55,11 +57,14 @@ class Modalities:
     image: npt.NDArray[np.float32]
     pairs: Ints
     clusters: Ints
+    image_clusters: Ints
     groups: Array
     image_rows: Ints
     n_image: int
     notes: Mapping[str, str]
     asked: tuple[Ints, Ints] | None = None
+    seed: int = 0
+    adapted: bool = False
     remade: bool = False
 
     @classmethod
@@ -76,12 +81,13 @@ class Modalities:
             remarks["image"].append(f"{len(images)} rows hold {len(first)} different images; equal rows are one image")
             images = images[first]
             index = np.unique(np.stack((index[:, 0], where[index[:, 1]]), axis=1), axis=0)
-        clusters = text_clusters(index, len(texts), len(images), groups)
+        clusters, image_clusters = drawn_together(index, len(texts), len(images), groups)
         return cls(
             text=texts,
             image=images,
             pairs=index,
             clusters=clusters,
+            image_clusters=image_clusters,
             groups=clusters if groups is None else np.asarray(groups),
             image_rows=first,
             n_image=len(image),
@@ -89,7 +95,9 @@ class Modalities:
         )
 
     def asking(self, sample: int, seed: int) -> Modalities:
-        """The same up to five samples a side, or where some were chosen; else so few look for neighbours as cost no more."""
+        """With the seed; above five samples a side, unless some were chosen, so few look for neighbours as cost no more."""
+        if self.seed != seed:
+            return replace(self, seed=seed).asking(sample, seed)
         sides, limit = (len(self.text), len(self.image)), SEARCHED * sample
         if self.asked is not None or max(sides) <= limit:
             return self
@@ -99,19 +107,21 @@ class Modalities:
             np.sort(rng.choice(rows, min(len(rows), max(LEAST_ASKED, limit**2 // others)), replace=False))
             for rows, others in zip(able, reversed(sides), strict=True)
         )
-        return replace(self, asked=(texts, images))
+        return self if (len(texts), len(images)) == sides else replace(self, asked=(texts, images))
 
     def drawn(self, texts: Ints, images: Ints) -> Modalities:
         """Some texts and images (sorted row numbers), with the pairs that are among them."""
         inside = self.pairs[np.isin(self.pairs[:, 0], texts) & np.isin(self.pairs[:, 1], images)]
         pairs = np.stack((np.searchsorted(texts, inside[:, 0]), np.searchsorted(images, inside[:, 1])), axis=1)
         groups = self.groups[texts]
+        clusters, image_clusters = drawn_together(pairs, len(texts), len(images), groups)
         return replace(
             self,
             text=self.text[texts],
             image=self.image[images],
             pairs=pairs,
-            clusters=text_clusters(pairs, len(texts), len(images), groups),
+            clusters=clusters,
+            image_clusters=image_clusters,
             groups=groups,
             image_rows=self.image_rows[images],
             asked=None,
@@ -152,13 +162,15 @@ class Modalities:
 
     @cached_property
     def search(self) -> SearchCurve:
-        """What texts find with noise, against what their images find; DataError without pairs."""
-        pairs = one_text_per_image(self.pairs)
+        """What texts find with noise, against what their images find; DataError without pairs, and behind an adapter."""
+        if self.adapted:
+            raise DataError("a run searches with the vectors before its adapter: see the tables as they are")
+        pairs = distinct_pairs(self.pairs)
         if len(pairs) < 2 or len(self.text) < 3:
             raise DataError("needs two captioned images and three texts")
         several = len(np.unique(self.clusters)) < len(self.clusters)
         labels = self.clusters if several else None
-        return search_curve(self.text, self.image, pairs[:, 0], image_rows=pairs[:, 1], labels=labels)
+        return search_curve(self.text, self.image, pairs[:, 0], image_rows=pairs[:, 1], labels=labels, seed=self.seed)
 
     @cached_property
     def squares(self) -> tuple[Floats, Floats]:
@@ -210,17 +222,23 @@ def hit_ranks(pairs: Ints, neighbours: Neighbours) -> tuple[tuple[Ints, Ints], t
     )
 
 
-def one_text_per_image(pairs: Ints) -> Ints:
-    """The first pair of every image."""
-    return np.asarray(pairs[np.unique(pairs[:, 1], return_index=True)[1]])
+def distinct_pairs(pairs: Ints) -> Ints:
+    """(Q, 2) pairs in which no image and no text comes twice: every image's first text, and of these every text's first image."""
+    first = pairs[np.unique(pairs[:, 1], return_index=True)[1]]
+    return np.asarray(first[np.sort(np.unique(first[:, 0], return_index=True)[1])])
 
 
-def text_clusters(pairs: Ints, n_text: int, n_image: int, groups: Any = None) -> Ints:
-    """(n_text,) what is drawn together: the index of a text's first image, or a number of its own (its group's) after those."""
+def drawn_together(pairs: Ints, n_text: int, n_image: int, groups: Any = None) -> tuple[Ints, Ints]:
+    """(n_text,) and (n_image,) numbers, from 0, that texts and images share which pairs or groups link, if by others.
+
+    Those with images come first, in the order of these.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     labels = np.arange(n_text) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    clusters = n_image + labels
-    texts, first = np.unique(pairs[:, 0], return_index=True)
-    clusters[texts] = pairs[first, 1]
-    alone = clusters >= n_image
-    clusters[alone] = n_image + np.unique(clusters[alone], return_inverse=True)[1]
-    return np.asarray(clusters)
+    size = n_image + int(labels.max(initial=-1)) + 1
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 1], n_image + labels[pairs[:, 0]])), shape=(size, size))
+    found = connected_components(links, directed=False)[1]
+    place = np.argsort(np.argsort(np.unique(found, return_index=True)[1]))[found]
+    return place[n_image + labels], place[:n_image]

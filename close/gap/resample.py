@@ -19,16 +19,16 @@ Side = Literal["text", "image"]
 
 
 def resamples(data: Modalities, draws: int, seed: int) -> Iterator[Resample]:
-    """`draws` resamples in batches: of images with all their texts (`text_clusters`), of texts without an image by themselves."""
+    """`draws` resamples in batches, of images with all their texts (`drawn_together`), texts without an image by themselves."""
     rng = np.random.default_rng(seed)
-    units = max(len(data.image), int(data.clusters.max()) + 1)
+    units = int(max(data.clusters.max(), data.image_clusters.max())) + 1
     batch = max(1, min(BATCH, WEIGHTS // units))
     for start in range(0, draws, batch):
         counts = [
             np.bincount(rng.integers(units, size=units), minlength=units) for _ in range(min(batch, draws - start))
         ]
         weights = np.stack(counts).astype(np.float32)
-        yield Resample(data, weights[:, data.clusters], weights[:, : len(data.image)])
+        yield Resample(data, weights[:, data.clusters], weights[:, data.image_clusters])
 
 
 class Resample:

@@ -21,7 +21,7 @@ from close.vectors.checked import Array, Floats, Ints, distinct_rows
 from close.vectors.groups import rows_by_label
 from close.vectors.neighbours import nearest
 
-__all__ = ["COSINES", "DEPTH", "TOLERANCE", "SearchCurve", "enough", "search_curve"]
+__all__ = ["COSINES", "DEPTH", "MOST", "QUERIES", "TOLERANCE", "SearchCurve", "enough", "search_curve"]
 
 COSINES = tuple(round(math.cos(math.radians(angle)), 3) for angle in range(0, 81, 6))
 """The noises that are tried, as cosines: every 6 degrees."""

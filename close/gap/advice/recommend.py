@@ -50,7 +50,7 @@ from close.gap.advice.halves import LEAST, Half, Rows, several_of
 from close.gap.advice.pseudo_pairs import pseudo_pairs
 from close.gap.advice.reasons import reasons
 from close.gap.measures.residual import caption_spread, noise_from_pairs, noise_of
-from close.gap.modalities import one_text_per_image
+from close.gap.modalities import distinct_pairs
 from close.gap.search_curve import QUERIES, SearchCurve, enough, search_curve
 from close.runs.stand_ins import moved_to_images
 from close.vectors.checked import Floats, Pairs
@@ -164,7 +164,7 @@ def _search(rows: Rows, seed: int) -> SearchCurve | None:
         return None
     labels = rows.labels if rows.several else None
     if len(rows.pairs):
-        pairs = one_text_per_image(rows.pairs)
+        pairs = distinct_pairs(rows.pairs)
         return search_curve(rows.text, rows.images[pairs[:, 1]], pairs[:, 0], labels=labels, seed=seed)  # type: ignore[index]
     pairs = pseudo_pairs(rows.text, rows.labels if rows.grouped else None)
     chosen = np.sort(np.random.default_rng(seed).choice(len(pairs), min(QUERIES, len(pairs)), replace=False))

@@ -67,7 +67,7 @@ class Measure:
         sample: exact where empty; else of what a sample is taken when there are too many: texts, images, or paired images.
         asked_by: of which modality its queries are (0: texts, 1: images), where it looks for neighbours in the other one.
         few: what it is biased on when there are fewer than 4 D of them, and whether it reads high or low then.
-        remark: what to note of a value, or "".
+        remark: what to note of a value, or "". caveat: what to note of the data that it is made of, or "".
         source: the paper, or "elementary".
         misleads: a case in which it tells something else than it seems to.
     """
@@ -85,6 +85,7 @@ class Measure:
     asked_by: Literal[0, 1] | None = None
     few: tuple[Literal["rows", "pairs"], Literal["high", "low"]] | None = None
     remark: Callable[[float], str] | None = None
+    caveat: Callable[[Modalities], str] | None = None
     source: str = ""
     misleads: str = ""
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from close.errors import DataError
 from close.gap.measures.base import MEASURES, Family, Interval, Measure
-from close.gap.modalities import Modalities, hit_ranks, one_text_per_image
+from close.gap.modalities import Modalities, distinct_pairs, hit_ranks
 from close.gap.resample import Resample
+from close.gap.search_curve import MOST, QUERIES
 from close.vectors.checked import Floats, Ints, Pairs
 from close.vectors.neighbours import NEIGHBOURS, Neighbours, nearest_across, nearest_within
 from close.vectors.second_moments import paired
@@ -122,16 +123,17 @@ def _pair_recall(data: Modalities) -> Retrieval:
 def neighbour_agreement(text: Any, image: Any, pairs: Pairs = None, *, k: int = NEIGHBOURS) -> float:
     """Mean |N_k(v_i) ∩ N_k(t_i)|/k, k = 10: neighbours of an image among images, of its text among texts, as pairs.
 
-    With several captions of an image its first stands for it. Quadratic, blockwise. Healthy: 1 the two modalities order the
-    world alike; k/N is chance; CLIP has .29 on 250 COCO pairs. A rotation of one modality doesn't change it.
+    Of several captions of an image the first counts, and of several images of a caption. Quadratic, blockwise. Healthy: 1 the
+    two modalities order the world alike; k/N is chance; CLIP has .29 on 250 COCO pairs. A rotation of one modality doesn't
+    change it.
 
     Raises:
         DataError: not more than k + 1 pairs.
     """
     text, image, index = paired(text, image, pairs)
-    index = one_text_per_image(index)
+    index = distinct_pairs(index)
     if len(index) <= k + 1:
-        raise DataError(f"needs more than {k + 1} paired images; there are {len(index)}")
+        raise DataError(f"needs more than {k + 1} images, each with a text of its own; there are {len(index)}")
     texts, images = nearest_within(text[index[:, 0]], k), nearest_within(image[index[:, 1]], k)
     return float((texts[:, :, None] == images[:, None, :]).sum() / texts.size)
 
@@ -153,6 +155,13 @@ def _neighbour_agreement(data: Modalities, seed: int) -> float:
     return neighbour_agreement(data.text, data.image, data.pairing)
 
 
+def _on_some(data: Modalities) -> str:
+    """Of how many captions the search is, where these are not all that have an image, and among how many texts."""
+    able, texts = len(distinct_pairs(data.pairs)), len(data.text)
+    among = f"; among {MOST} of {texts} texts" if texts > MOST else ""
+    return f"asked by {QUERIES} of {able} captions, drawn with seed {data.seed}{among}" if able > QUERIES else among[2:]
+
+
 @MEASURES.register(
     Measure(
         "search.cosine",
@@ -161,6 +170,7 @@ def _neighbour_agreement(data: Modalities, seed: int) -> float:
         "at which a text finds as near texts as its image",
         "what retrieve.noise is for; 1: none is needed",
         misleads="What is found may lie as far from the caption and yet be other texts: see what both find.",
+        caveat=_on_some,
         source=SEARCH,
     ),
     Measure(
@@ -170,6 +180,7 @@ def _neighbour_agreement(data: Modalities, seed: int) -> float:
         "|N(t + noise) ∩ N(v)|/5",
         "high; chance is 5/N",
         misleads="Falls with the number of texts, of which more and more are as good.",
+        caveat=_on_some,
         source=SEARCH,
     ),
 )

@@ -8,7 +8,7 @@ import numpy as np
 
 from close.errors import DataError
 from close.gap.measures.base import MEASURES, Family, Measure
-from close.gap.modalities import Modalities, text_clusters
+from close.gap.modalities import Modalities, drawn_together
 from close.vectors.checked import Ints, Pairs, matrices, pair_index
 
 __all__ = ["separability"]
@@ -28,22 +28,21 @@ def separability(text: Any, image: Any, pairs: Pairs = None, *, seed: int = 0) -
         DataError: fewer than 4 images or texts.
     """
     text, image = matrices(text, image)
-    return split_accuracy(
-        text, image, text_clusters(pair_index(pairs, len(text), len(image)), len(text), len(image)), seed
-    )
+    index = pair_index(pairs, len(text), len(image))
+    return split_accuracy(text, image, drawn_together(index, len(text), len(image)), seed)
 
 
-def split_accuracy(text: Any, image: Any, clusters: Ints, seed: int) -> float:
-    """`separability` with texts that are kept together by `text_clusters`."""
+def split_accuracy(text: Any, image: Any, clusters: tuple[Ints, Ints], seed: int) -> float:
+    """`separability` with texts and images that are kept together by `drawn_together`."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import balanced_accuracy_score
 
     if min(len(text), len(image)) < 4:
         raise DataError(f"needs at least 4 texts and 4 images; there are {len(text)} and {len(image)}")
-    order = np.random.default_rng(seed).permutation(max(int(clusters.max()) + 1, len(image)))
+    order = np.random.default_rng(seed).permutation(int(max(side.max() for side in clusters)) + 1)
     half = np.zeros(len(order), bool)
     half[order[::2]] = True
-    train = np.concatenate((half[clusters], half[: len(image)]))
+    train = half[np.concatenate(clusters)]
     label = np.repeat([0, 1], (len(text), len(image)))
     if any(len(set(label[part])) < 2 for part in (train, ~train)):
         raise DataError("a half without one of the modalities: too few images have texts to hold some out")
@@ -70,4 +69,4 @@ def split_accuracy(text: Any, image: Any, clusters: Ints, seed: int) -> float:
     )
 )
 def _separability(data: Modalities, seed: int) -> float:
-    return split_accuracy(data.text, data.image, data.clusters, seed)
+    return split_accuracy(data.text, data.image, (data.clusters, data.image_clusters), seed)

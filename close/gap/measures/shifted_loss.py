@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from close.gap.modalities import one_text_per_image
+from close.gap.modalities import distinct_pairs
 from close.vectors.checked import Array, Floats, Pairs
 from close.vectors.second_moments import mean_row, paired
 
@@ -40,12 +40,12 @@ def shifted_loss(
 
     Both modalities move by half of λΔ towards each other, t + λΔ/2 and v − λΔ/2, and go back onto the sphere: λ = 0 leaves them,
     λ = 1 closes the gap. The loss is the mean of both directions' cross-entropy among `sample` pairs drawn with `seed` (all, if
-    there are fewer; one caption an image).
+    there are fewer; one caption an image, and one image a caption).
 
     Healthy: flat or lowest at λ = 0 says that the encoder has put the gap there; a minimum elsewhere, that a shift helps.
     """
     text, image, index = paired(text, image, pairs)
-    index = one_text_per_image(index)
+    index = distinct_pairs(index)
     if len(index) > sample:
         index = index[np.sort(np.random.default_rng(seed).choice(len(index), sample, replace=False))]
     half = (mean_row(image) - mean_row(text)) / 2

@@ -164,6 +164,26 @@ def test_captions_of_one_image_are_not_rows_of_their_own():
     assert "cka" not in measure_gap(rng.normal(size=(300, 64)), image, bootstrap=0).notes
 
 
+def test_where_all_are_asked_nothing_is_left_out():
+    """As many captions of few images are: the other side's size says that all of both may look for neighbours."""
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(120, 8))
+    text = np.repeat(image, 5, axis=0) + rng.normal(size=(600, 8))
+    pairs = np.stack((np.arange(600), np.arange(600) // 5), axis=1)
+    report = measure_gap(text, image, pairs=pairs, sample=100, bootstrap=0)
+    assert report["hubness.text"] == measure_gap(text, image, pairs=pairs, bootstrap=0)["hubness.text"]
+    assert "recall.image_to_text.at_1" not in report.notes
+
+
+def test_a_remark_on_a_value_leaves_that_it_was_of_a_sample():
+    rows = np.random.default_rng(0).normal(size=(2, 600, 8))
+    for seed in range(6):
+        report = measure_gap(*rows, sample=150, bootstrap=0, seed=seed)
+        note = report.notes["separability"]
+        assert f"on 150 of 600 texts, drawn with seed {seed}" in note
+        assert ("below 0.5" in note) == (report["separability"] < 0.5)
+
+
 def test_what_few_rows_bias_is_no_advice():
     rng = np.random.default_rng(0)
     content, shift = rng.normal(size=(40, 256)), 2 * np.eye(256)[0] * 16

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from close.gap import measure_gap, recommend
+from close.gap.adapted import adapt
 from close.gap.advice.advise import to_yaml
+from close.gap.measure import measure_modalities
 from close.gap.measured_tables import measure_tables, to_json
+from close.gap.modalities import Modalities
 from close.gap.report import figures
 from close.gap.search_curve import COSINES, search_curve
 
@@ -102,6 +105,31 @@ def test_it_is_in_the_report_and_in_the_advice(world):
         assert found.retrieve["k"] >= 1
         assert any("a stand-in for an image finds" in reason for reason in found.reasons)
     assert recommend(text[:40], groups=groups[:40]).retrieve is None
+
+
+def test_of_many_captions_it_says_which_are_asked(monkeypatch):
+    rng = np.random.default_rng(0)
+    text = rng.standard_normal((600, 8))
+    image = text + rng.standard_normal((600, 8))
+    reports = [measure_gap(text, image, bootstrap=0, seed=seed) for seed in (0, 5)]
+    assert reports[0]["search.overlap"] != reports[1]["search.overlap"]
+    for name in ("search.cosine", "search.overlap"):
+        assert reports[1].notes[name] == "asked by 500 of 600 captions, drawn with seed 5"
+    assert "search.cosine" not in measure_gap(text[:500], image[:500], bootstrap=0).notes
+    monkeypatch.setattr("close.gap.measures.retrieval.MOST", 550)
+    said = measure_gap(text, image, bootstrap=0).notes["search.cosine"]
+    assert said == "asked by 500 of 600 captions, drawn with seed 0; among 550 of 600 texts"
+
+
+def test_a_run_searches_before_its_adapter():
+    rng = np.random.default_rng(0)
+    text = rng.standard_normal((60, 8))
+    data = Modalities.of(text, text + rng.standard_normal((60, 8)))
+    report = measure_modalities(adapt(data, "mean_shift"), bootstrap=0)
+    assert report["search.cosine"] is None
+    assert "before its adapter" in report.notes["search.cosine"]
+    assert not report.curves
+    assert measure_modalities(data, bootstrap=0).curves
 
 
 def test_strangers_are_other_texts():

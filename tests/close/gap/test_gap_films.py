@@ -1,0 +1,74 @@
+"""Texts that have several images each, as films of frames have: what hangs together counts once."""
+
+import numpy as np
+import pytest
+
+from close.errors import DataError
+from close.gap import measure_gap, recommend
+from close.gap.adapted import adapt
+from close.gap.measures.shifted_loss import shifted_loss
+from close.gap.modalities import Modalities, distinct_pairs, drawn_together
+
+FILMS = 60
+
+
+def films(frames: int, seed: int, related: float = 0.0):
+    """Text, image and pairs of films whose frames hardly differ; texts have to do with them as far as `related`."""
+    rng = np.random.default_rng(seed)
+    content = rng.normal(size=(FILMS, 16))
+    text = related * content + rng.normal(size=(FILMS, 16))
+    image = np.repeat(content, frames, axis=0) + 0.05 * rng.normal(size=(FILMS * frames, 16))
+    return text, image, np.stack((np.repeat(np.arange(FILMS), frames), np.arange(FILMS * frames)), axis=1)
+
+
+def test_what_pairs_and_groups_link_has_one_number():
+    pairs = np.array([[0, 1], [1, 1], [1, 2], [3, 0]])
+    texts, images = drawn_together(pairs, 6, 4)
+    assert images.tolist() == [0, 1, 1, 2]
+    assert texts.tolist() == [1, 1, 3, 0, 4, 5]
+    texts, images = drawn_together(pairs, 6, 4, ["a", "b", "c", "a", "c", "d"])
+    assert images.tolist() == [0, 0, 0, 1]
+    assert texts.tolist() == [0, 0, 2, 0, 2, 3]
+    assert distinct_pairs(pairs).tolist() == [[3, 0], [0, 1], [1, 2]]
+
+
+def test_frames_of_a_film_are_no_films_of_their_own():
+    reports = {
+        frames: [
+            measure_gap(text, image, pairs=pairs, bootstrap=100 * (seed < 2))
+            for seed in range(5)
+            for text, image, pairs in [films(frames, seed)]
+        ]
+        for frames in (1, 8)
+    }
+    one, eight = (
+        {name: np.mean([report[name] for report in found]) for name in ("neighbour_agreement", "separability")}
+        for found in reports.values()
+    )
+    assert eight["neighbour_agreement"] == pytest.approx(one["neighbour_agreement"], abs=0.03)
+    assert eight["separability"] == pytest.approx(one["separability"], abs=0.04)
+    wide = [np.ptp(reports[frames][0].intervals["cosine.image_image.mean"]) for frames in (1, 8)]
+    assert wide[1] == pytest.approx(wide[0], rel=0.25)
+    assert reports[8][0].curves["search"]["queries"] == FILMS
+    few = measure_gap(*films(8, 0)[:2], pairs=films(8, 0)[2], sample=100, bootstrap=0)
+    assert "neighbour_agreement" not in few.notes  # 60 pairs of films are all
+
+
+def test_sibling_frames_are_no_wrong_answers_to_the_loss():
+    assert min(shifted_loss(*films(8, 0, related=50)).loss) < 0.01
+
+
+def test_frames_of_a_film_lie_in_one_half():
+    """Fitted on the half without them, a ridge map finds no frames by their siblings; what is all one has no halves."""
+    text, image, pairs = films(8, 0)
+    after = adapt(Modalities.of(text, image, pairs), {"linear": {"method": "ridge"}})
+    dots = (after.text[pairs[:, 0]] * after.image[pairs[:, 1]]).sum(axis=1)
+    assert abs(dots.mean()) < 0.25
+    chain = np.concatenate((pairs, np.stack((np.arange(1, FILMS), np.arange(FILMS - 1) * 8), axis=1)))
+    with pytest.raises(DataError, match="link all texts and images"):
+        adapt(Modalities.of(text, image, chain), "mean_shift")
+
+
+def test_advice_searches_once_a_film():
+    text, image, pairs = films(8, 0, related=2)
+    assert recommend(text, image, pairs=pairs).search["queries"] == FILMS
