@@ -12,7 +12,7 @@ from data_gen.run.batches import run_batches
 from data_gen.run.live import run_live
 from data_gen.run.plan import Plan
 from data_gen.run.progress import Summary, note
-from data_gen.run.store import Answer, Store
+from data_gen.run.store import Answer, Store, begun
 from data_gen.run.synthesis import Synthesis
 from data_gen.verbs import Options
 
@@ -30,11 +30,11 @@ def generate(verb: str, options: Options) -> Summary:
         DataGenError: what went wrong, in one line; see `data_gen.errors`.
     """
     start = time.monotonic()
-    plan = Plan(verb, options)
+    plan = Plan(verb, options, begun(options.out))
     filters = plan.filters()
     find_server(options.base_url)
     try:
-        with Store(options.out, plan.params) as store:
+        with Store(options.out, plan.params, plan.names) as store:
             synthesis = Synthesis(plan, filters, options, store)
             early = synthesis.replay()
             if not synthesis.done:

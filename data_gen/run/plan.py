@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,10 +22,10 @@ from data_gen.prompts.answers import Reading, parse
 from data_gen.prompts.compose import compose, instruct, json_schema
 from data_gen.prompts.keywords import Sampler, Uniform, UnigramMatched, extract_keywords
 from data_gen.prompts.shots import read_shots, show, style_shots
-from data_gen.prompts.style import load_style
+from data_gen.prompts.style import Style, load_style
 from data_gen.run.progress import note
 from data_gen.text.files import Text, read_lines, read_texts
-from data_gen.text.language import load_language
+from data_gen.text.language import Language, load_language
 from data_gen.text.words import count_words
 from data_gen.verbs import VERBS, CaptionOptions, Options, Record, Row, Shot, TextOptions, Verb
 
@@ -70,12 +72,17 @@ class Plan:
     Args:
         name: of the verb.
         options: of the run.
+        began: how the run began that is continued (see `store.begun`): the same files may be named otherwise now, and their
+            names in its rows stay as they were.
+
+    Attributes:
+        names: what files are called in the rows.
 
     Raises:
         InputError: a file is unreadable, empty or does not fit.
     """
 
-    def __init__(self, name: str, options: Options) -> None:
+    def __init__(self, name: str, options: Options, began: Mapping[str, Any] | None = None) -> None:
         kind = VERBS[name]
         if not isinstance(options, kind.options_class):
             raise InputError(f"{name} takes {kind.options_class.__name__}, got {type(options).__name__}")
@@ -84,6 +91,9 @@ class Plan:
         self._style_name = options.style or self.verb.style
         self.style = load_style(self._style_name)
         self._language = load_language(options.language)
+        self._began, named = (began or {}).get("params", {}), (began or {}).get("names", {}).get("style")
+        known = isinstance(named, str) and self._began.get("style") == _settings(self.style)
+        self.names = {"style": str(named) if known else self._style_name}
         self._shots = self._find_shots()
         self._shown = [show(self.verb, shot) for shot in self._shots]
         self._many = (options.per_request or self.verb.many) if self.verb.many else 0
@@ -104,7 +114,7 @@ class Plan:
         if options.examples:
             count = options.keyword_count if isinstance(options, CaptionOptions) else 0
             return read_shots(verb, options.examples, self._language, count, options.seed)
-        shots = style_shots(verb, self.style, self._style_name)
+        shots = style_shots(verb, self.style, self.names["style"])
         if verb.is_keyword_driven() and not shots and options.shots:
             raise InputError(f"the style {self._style_name!r} has no examples of its own: give --examples FILE")
         if shots and self._language.name != "English" and not self._style_name.endswith(".toml"):
@@ -172,10 +182,11 @@ class Plan:
         """Everything that the rows depend on, as JSON; files by their content."""
         values = {k: v for k, v in dataclasses.asdict(self._options).items() if k not in _NOT_CONTENT}
         values = {k: _content(v) if isinstance(v, Path) else v for k, v in values.items()}
-        files = [option.partition("=")[2].rpartition(":") for option in self._options.filter or ()]
-        values["filter_files"] = [_content(Path(p)) for a, _, b in files for p in (a, b) if p and Path(p).is_file()]
-        for name, value in (("style", self.style), ("language", self._language)):
-            values[name] = _digest(json.dumps(dataclasses.asdict(value), default=sorted, sort_keys=True).encode())
+        filters = [_parts(option) for option in self._options.filter or ()]
+        values["filter_files"] = [_content(Path(part)) for parts in filters for part, is_file in parts if is_file]
+        if self._began.get("filter_files") == values["filter_files"] and _alike(self._began.get("filter"), filters):
+            values["filter"] = self._began["filter"]
+        values |= {"style": _settings(self.style), "language": _settings(self._language)}
         if not self.adaptive:
             del values["block"]
         return {"verb": self.verb.name, **values}
@@ -309,6 +320,26 @@ class Plan:
 
 def _tokens(prompt: Prompt) -> float:
     return len(prompt.text.encode("utf-8", "replace")) / 4
+
+
+def _parts(option: str) -> list[tuple[str, bool]]:
+    """A filter's option in parts, and which are files: its value, or what the last colon of that divides."""
+    name, equals, value = option.partition("=")
+    parts = [value] if os.path.isfile(value) else value.rpartition(":")
+    return [(name + equals, False), *((part, os.path.isfile(part)) for part in parts)]
+
+
+def _alike(there: object, filters: Sequence[Sequence[tuple[str, bool]]]) -> bool:
+    """Whether a run's filters are these in all but what their files are called."""
+    shapes = ("".join(".+" if is_file else re.escape(part) for part, is_file in parts) for parts in filters)
+    return (
+        isinstance(there, list) and len(there) == len(filters)
+        and all(isinstance(option, str) and re.fullmatch(shape, option) for option, shape in zip(there, shapes, strict=True))
+    )  # fmt: skip
+
+
+def _settings(value: Style | Language) -> str:
+    return _digest(json.dumps(dataclasses.asdict(value), default=sorted, sort_keys=True).encode())
 
 
 def _digest(data: bytes) -> str:

@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from io import FileIO
+from io import BytesIO, FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,7 +29,7 @@ from data_gen.errors import InputError, OutputError, shown
 from data_gen.text.files import json_line, parse_json
 from data_gen.verbs import Row
 
-__all__ = ["Answer", "Journal", "RowFile", "Store", "now"]
+__all__ = ["Answer", "Journal", "RowFile", "Store", "begun", "now"]
 
 _FORMAT = 3  # before: other rules for what can be read, what is a word, and which rows of one answer are alike
 
@@ -118,19 +118,32 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
+def begun(out: Path) -> dict[str, Any]:
+    """How the run of an output began: its `params`, and its `names`. Empty where it has no journal that can be read."""
+    path = Path(f"{out}.journal")
+    try:
+        with path.open("rb") if path.is_file() else BytesIO() as file:
+            head = parse_json(file.readline().decode("utf-8", "replace"), str(path))
+    except (OSError, InputError):
+        return {}
+    parts = {name: head.get(name) for name in ("params", "names")} if isinstance(head, dict) else {}
+    return {name: part for name, part in parts.items() if isinstance(part, dict)}
+
+
 class Journal:
     """Append-only answers of one run, locked against other processes.
 
     Args:
         path: of the journal.
         params: everything that the rows depend on; a journal with other parameters is refused.
+        names: what files are called in the rows; kept for a call that names the same files otherwise.
 
     Raises:
         OutputError: another process holds it, it belongs to another run, or it can't be opened.
     """
 
-    def __init__(self, path: Path, params: Mapping[str, Any]) -> None:
-        self._path = path
+    def __init__(self, path: Path, params: Mapping[str, Any], names: Mapping[str, str]) -> None:
+        self._path, self._names = path, names
         self._file = _open(path)
         self._lock = FileLock(path.with_suffix(".lock"))
         try:
@@ -176,7 +189,7 @@ class Journal:
 
     def _begin(self, params: Mapping[str, Any]) -> None:
         self._file.truncate(0)
-        _append(self._file, json_line({"data_gen": _FORMAT, "params": params}))
+        _append(self._file, json_line({"data_gen": _FORMAT, "params": params, "names": self._names}))
         os.fsync(self._file.fileno())
         self._good = os.fstat(self._file.fileno()).st_size
 
@@ -283,11 +296,15 @@ class RowFile:
 class Store:
     """The three files of a run; a context manager that holds the lock.
 
+    Args:
+        out: the file of accepted rows.
+        params, names: see `Journal`.
+
     Raises:
         OutputError: see `Journal`; or there are rows without a journal.
     """
 
-    def __init__(self, out: Path, params: Mapping[str, Any]) -> None:
+    def __init__(self, out: Path, params: Mapping[str, Any], names: Mapping[str, str] | None = None) -> None:
         journal, rejected = Path(f"{out}.journal"), Path(f"{out}.rejected.jsonl")
         if out.is_dir() or not out.parent.is_dir():
             raise OutputError(f"can't write {out}: {'it is a folder' if out.is_dir() else f'no folder {out.parent}'}")
@@ -295,7 +312,7 @@ class Store:
             if path.exists() and path.stat().st_size and not journal.exists():
                 raise OutputError(f"{path} is there already, without a journal to continue from; give another --out")
         self._paths = (out, rejected, journal)
-        self.journal = Journal(journal, params)
+        self.journal = Journal(journal, params, names or {})
         try:
             self.accepted, self.rejected = RowFile(out), RowFile(rejected)
         except BaseException:

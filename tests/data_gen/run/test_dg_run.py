@@ -11,7 +11,7 @@ from dg_server import Do, Server, asked_keywords, caption, digest, good, prompt_
 from dg_tools import EXAMPLES, rows, timeless
 
 from data_gen import CaptionOptions, TextOptions
-from data_gen.errors import BudgetError, InputError, ServerError, StuckError
+from data_gen.errors import BudgetError, InputError, OutputError, ServerError, StuckError
 from data_gen.report.divergence import smoothed_kl
 from data_gen.run import generate, merge_shards, preview
 from data_gen.text.words import count_words, words
@@ -331,6 +331,35 @@ def test_a_model_that_repeats_itself_is_told_and_patience_helps(captions):
         with pytest.raises(StuckError, match="in the last 60"):
             captions(server, patience=60)
         assert len(server.requests) > asked
+
+
+STYLE = 'instruction = "Be odd."\n[[shots]]\nkeywords = ["cat"]\ntext = "My cat sits."\n'
+
+
+def test_a_run_goes_on_with_the_same_files_under_other_names(captions, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    contents = {"st.toml": STYLE, "sub/odd.toml": STYLE, "no:w.txt": "kite\n", "v.vec": "Dog 1 0\n"}
+    contents |= {"sub/no.txt": "kite\n", "sub/v.vec": "Dog 1 0\n", "sub/v2.vec": "Dog 1 1\n"}
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content)
+    first = {"style": "st.toml", "filter": ["forbidden=no:w.txt", "length=1-90", "cosine=v.vec:-1"], "examples": None}
+    other = {"style": str(tmp_path / "sub" / "odd.toml"), "examples": None}
+    filters = ["forbidden=sub/no.txt", "length=1-90", f"cosine={tmp_path}/sub/v.vec:-1"]
+    with Server(good) as server:
+        _, whole, _ = captions(server, "whole.jsonl", count=14, **first)
+        captions(server, count=6, **first)
+        _, found, out = captions(server, count=14, filter=filters, **other)
+        wrong = [["forbidden=sub/no.txt", "length=1-9", "cosine=v.vec:-1"]]
+        wrong += [["forbidden=sub/no.txt", "length=1-90", f"cosine={name}"] for name in ("v.vec:0", "sub/v2.vec:-1")]
+        for changed in wrong:
+            with pytest.raises(OutputError, match="is the output of another run"):
+                captions(server, count=14, filter=changed, **other)
+        (tmp_path / "no:w.txt").write_text("boat\n")
+        with pytest.raises(OutputError, match="is the output of another run"):
+            captions(server, count=14, **first)
+    assert found == whole == timeless(out)
+    assert {shot for row in found for shot in row["meta"]["shots"]} == {"st.toml:1"}
 
 
 def test_a_file_that_took_patience_is_opened_again_with_less(captions):
