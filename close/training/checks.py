@@ -27,6 +27,8 @@ __all__ = ["check_work", "tell_cut"]
 _log = logging.getLogger(__name__)
 LOOKED = 1000
 """Rows that are looked at for the task that they name."""
+FOREIGN = 0.05
+"""Share of unknown tokens from which a language model is said to be none for these texts."""
 
 
 def check_work(
@@ -114,6 +116,27 @@ def tell_cut(recipe: Recipe, files: Sequence[RowFile], tokenizer: Any, kind: Lan
             if cut := sum(one != other for one, other in longer):
                 share = f"{cut} of {len(texts)} {what} that were looked at"
                 _log.warning("%s: %s are longer than %d tokens, and are cut there%s", rows.path, share, most, mend)
+        _tell_unknown(recipe, rows, targets, tokenizer)
+
+
+def _tell_unknown(recipe: Recipe, rows: RowFile, targets: Sequence[str], tokenizer: Any) -> None:
+    """Warn of texts that the language model has no tokens for: it learns to say that it does not know them."""
+    unknown = tokenizer.unk_token_id
+    if not targets or unknown is None or unknown in (tokenizer.eos_token_id, tokenizer.pad_token_id):
+        return
+    tokens = [token for text in tokenizer(list(targets), add_special_tokens=False)["input_ids"] for token in text]
+    share = tokens.count(unknown) / max(len(tokens), 1)
+    if share > FOREIGN:
+        name = "that of the run it begins from" if recipe.init_from else repr(recipe.language_model)
+        toy = (
+            "; it knows a world of coloured shapes alone, and so does encoder: mini"
+            if recipe.language_model == "mini"
+            else ""
+        )
+        _log.warning(
+            "%s: %.0f %% of the tokens to be learnt are unknown to language_model %s%s; take one that has tokens for them",
+            *(rows.path, 100 * share, name, toy),
+        )
 
 
 def _check_embedded(recipe: Recipe, files: Sequence[RowFile]) -> None:

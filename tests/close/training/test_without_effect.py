@@ -197,6 +197,19 @@ def test_images_without_text_are_told(recipe, pictures, tmp_path, caplog):
     assert "2 of 4 rows have nothing to learn to say (a 'target', or a 'source'), and are left out" in caplog.text
 
 
+def test_texts_of_another_language_than_the_models_are_told(recipe, tmp_path, caplog):
+    rows = [{"source": f"опухоль лёгкого {i}"} for i in range(12)]
+    data = {"train": str(tiny.write_jsonl(tmp_path / "other.jsonl", rows))}
+    train(recipe({"max_steps": 1}, data=data), tmp_path / "run")
+    assert "100 % of the tokens to be learnt are unknown to language_model '" in caplog.text
+    caplog.clear()
+    train(recipe({"max_steps": 1}, data=data, language_model="mini"), tmp_path / "mini")
+    assert "it knows a world of coloured shapes alone, and so does encoder: mini" in caplog.text
+    caplog.clear()
+    train(recipe({"max_steps": 1}), tmp_path / "own")
+    assert "unknown to language_model" not in caplog.text
+
+
 def test_more_vectors_than_a_prefix_takes(recipe, tmp_path):
     rows = [{"source": [f"a dog {i}" for i in range(1030)], "target": "dogs"}]
     data = {"train": str(tiny.write_jsonl(tmp_path / "many.jsonl", rows))}
