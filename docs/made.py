@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pictures
 from interface import commands, messages
 from markdown_of import cell, code, plain, table
 from one_a_line import one_a_line
-from pydantic import BaseModel
+from recipe_keys import attributes, recipe_keys
 
 __all__ = ["MADE", "filled", "on_page_markdown", "recipe_keys"]
 
@@ -28,6 +28,7 @@ MENDED = {
 }
 """What the theme fetches from elsewhere, or leaves without a name."""
 MARK = re.compile(r"^<!-- made: (\w+) -->$", re.MULTILINE)
+RECORDS = re.compile(r"^<!-- record: (.+) -->$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:
@@ -46,8 +47,13 @@ on_post_template = on_post_page  # the page for what is not found
 
 
 def filled(markdown: str) -> str:
-    """A page's text with all that is made."""
+    """A page's text with all that is made, and with the records of what it says told."""
+    markdown = RECORDS.sub(lambda found: f"<small>Recorded in {_files(found[1])}.</small>", markdown)
     return MARK.sub(lambda found: MADE[found[1]](), markdown)  # a name that is not there ends the build
+
+
+def _files(records: str) -> str:
+    return ", ".join(dict.fromkeys(code(record.partition("#")[0]) for record in records.split()))
 
 
 def _prose(doc: str) -> str:
@@ -211,56 +217,7 @@ def row_keys() -> str:
     from close.data.rows import Row
 
     names = ["image" if name == "images" else name for name in Row.__annotations__]  # as a file has it
-    return table(("key", "meaning"), ((code(name), cell(text)) for name, text in _attributes(Row, names).items()))
-
-
-def recipe_keys() -> list[tuple[str, str, str, str]]:
-    """Key, type, default and meaning of every key of a recipe, in the models' order."""
-    from close.runs.recipe import Recipe
-    from close.runs.sections import DataSection, LoraSection, RetrieveSection, TaskSection, TrainingSection
-
-    sections: dict[str, type[BaseModel]] = {
-        "": Recipe,
-        "data.": DataSection,
-        "task[].": TaskSection,
-        "lora.": LoraSection,
-        "retrieve.": RetrieveSection,
-        "training.": TrainingSection,
-    }
-    found = []
-    for prefix, model in sections.items():
-        meanings = _attributes(model)
-        for name, field in model.model_fields.items():
-            default = field.get_default(call_default_factory=True) if not field.is_required() else None
-            if isinstance(default, BaseModel):
-                default = "as below"
-            shown = "needed" if field.is_required() else "" if default is None else code(_default_of(default))
-            found.append((f"{prefix}{name}", _kind(field.annotation), shown, meanings.get(name, "")))
-    return found
-
-
-def _default_of(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _kind(annotation: Any) -> str:
-    text = annotation.__name__ if isinstance(annotation, type) and "[" not in str(annotation) else str(annotation)
-    text = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text).replace(" | None", "")
-    text = re.sub(r"\b\w+Section\b", "section", text).replace("NoneType", "nothing").replace("Path", "path")
-    return re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace("'", ""), text).replace("Any", "any")
-
-
-def _attributes(model: type, names: Sequence[str] = ()) -> dict[str, str]:
-    """Name to meaning, of the documentation of a class and those that it is made from; `a, b: …` is said of both."""
-    names = names or list(getattr(model, "model_fields", None) or model.__annotations__)
-    found: dict[str, str] = {}
-    for part in reversed(model.__mro__):
-        doc = one_a_line(inspect.cleandoc(part.__doc__ or ""), names)
-        section = doc.partition("Attributes:\n")[2].partition("\n\n")[0]
-        for entry in re.split(r"\n(?= {4}\w)", "\n" + section):
-            said, _, meaning = entry.partition(":")
-            found |= {name.strip(): " ".join(meaning.split()) for name in said.split(",")}
-    return {name: meaning for name, meaning in found.items() if name in names}
+    return table(("key", "meaning"), ((code(name), cell(text)) for name, text in attributes(Row, names).items()))
 
 
 def recipe() -> str:

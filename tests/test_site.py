@@ -130,6 +130,17 @@ def test_every_key_of_a_recipe_is_explained(monkeypatch):
     keys = made.recipe_keys()
     assert {"task", "data.train", "lora.r", "training.epochs"} <= {key for key, *_ in keys}
     assert not [key for key, _, _, meaning in keys if not meaning]
+    kinds = {key: kind for key, kind, *_ in keys}
+    assert not [kind for kind in kinds.values() if re.search("[A-Z(=]", kind)], "Python's own names of types"
+    assert (kinds["retrieve.among"], kinds["retrieve.leave_out"]) == ("int", "texts, groups")
+
+
+def test_a_page_names_the_records_of_its_numbers(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    import made
+
+    page = "<!-- record: experiments/a/b.json#x/y experiments/c.json experiments/a/b.json#z -->\n\nCIDEr 1.0"
+    assert made.filled(page) == "<small>Recorded in `experiments/a/b.json`, `experiments/c.json`.</small>\n\nCIDEr 1.0"
 
 
 def test_arguments_side_by_side_come_one_to_a_line(monkeypatch):
