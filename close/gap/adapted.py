@@ -22,10 +22,12 @@ def adapt(modalities: Modalities, spec: Any, *, fingerprint: str | None = None, 
     """The sides seen through an adapter: texts as in training, with noise, and images as at test time.
 
     What the adapter learns from these very rows is learnt honestly: images are halved at random, with their texts (and the
-    other images of these), and each half is carried by an adapter fitted on the other. What was fitted before, an adapter that
-    names its data (`fit: …`, `load: …`) or a fitted object, is taken as it is: on rows that it was fitted on it looks better
-    than it is. Behind a memory an image is made of texts of the other half, so that none finds its own: recall is left out.
-    So is the search among texts, which a run does with vectors that no adapter has moved.
+    other images of these), and each half is carried by an adapter fitted on the other; so are texts that a recipe would
+    take from its training data (`shared`, `{mean_shift: {fit: {image: V}}}`). What was fitted before, by data that it names
+    (`fit: …`, `load: …`) or as an object, is taken as it is: on rows that it was fitted on it looks better than it is.
+
+    Behind a memory an image is made of texts of the other half, so that none finds its own: recall is left out. So is the search
+    among texts, which a run does with vectors that no adapter has moved.
 
     Args:
         spec: as in a recipe, or an adapter, which is left as it was.
@@ -35,27 +37,40 @@ def adapt(modalities: Modalities, spec: Any, *, fingerprint: str | None = None, 
         DataError: the adapter needs pairs, and there are none.
     """
     from close.adapters import build_adapter, check_adapter, resolve_adapter
-    from close.adapters.memory import TextMemory
+    from close.adapters.resolve import takes_training_text
 
     check_adapter(spec)
     dim = modalities.text.shape[1]
-    text, image = np.empty_like(modalities.text), np.empty_like(modalities.image)
-    adapter = resolve_adapter(spec, dim, fingerprint) if _names_data(spec) else deepcopy(build_adapter(spec, dim))
-    if adapter.dim != dim:
-        raise MismatchError(f"adapter {adapter.name!r} is for {adapter.dim} dimensions, and the embeddings have {dim}")
-    if adapter.is_fitted:
-        parts = [(adapter, np.arange(len(text)), np.arange(len(image)))]
+    if _names_data(spec):
+        halved, new = takes_training_text(spec), True
+
+        def fit(texts: Ints, images: Ints) -> Any:
+            rows, labels = modalities.text[texts], modalities.groups[texts]
+            return resolve_adapter(spec, dim, fingerprint, text=rows, groups=lambda: labels)
     else:
-        first, second = _halves(modalities, seed)
-        parts = [
-            (_fitted(deepcopy(adapter), modalities, *there), *here)
-            for here, there in ((first, second), (second, first))
-        ]
-    for fitted, texts, images in parts:
-        text[texts] = _through(fitted, modalities.text, texts, "text", seed)
-        image[images] = _through(fitted, modalities.image, images, "image", seed)
-    remade = any(isinstance(part, TextMemory) and not part.is_fitted for part in adapter.modules())
+        own = build_adapter(spec, dim)
+        if own.dim != dim:
+            raise MismatchError(f"adapter {own.name!r} is for {own.dim} dimensions, and the embeddings have {dim}")
+        halved, new = not own.is_fitted, any(not part.is_fitted for part in _memories(own))
+
+        def fit(texts: Ints, images: Ints) -> Any:
+            return _fitted(deepcopy(own), modalities, texts, images)
+
+    every = np.arange(len(modalities.text)), np.arange(len(modalities.image))
+    halves = _halves(modalities, seed) if halved else [every]
+    adapters = [fit(*there) for there in reversed(halves)]
+    text, image = np.empty_like(modalities.text), np.empty_like(modalities.image)
+    for adapter, (texts, images) in zip(adapters, halves, strict=True):
+        text[texts] = _through(adapter, modalities.text, texts, "text", seed)
+        image[images] = _through(adapter, modalities.image, images, "image", seed)
+    remade = halved and new and bool(_memories(adapters[0]))
     return replace(modalities, text=text, image=image, adapted=True, remade=remade)
+
+
+def _memories(adapter: Any) -> list[Any]:
+    from close.adapters.memory import TextMemory
+
+    return [part for part in adapter.modules() if isinstance(part, TextMemory)]
 
 
 def _names_data(spec: Any) -> bool:
@@ -81,6 +96,8 @@ def _halves(modalities: Modalities, seed: int) -> list[tuple[Ints, Ints]]:
 
 
 def _fitted(adapter: Any, modalities: Modalities, texts: Ints, images: Ints) -> Any:
+    if adapter.is_fitted:
+        return adapter
     if "paired" in adapter.all_needs:
         inside = modalities.pairs[np.isin(modalities.pairs[:, 0], texts) & np.isin(modalities.pairs[:, 1], images)]
         if len(inside) < 2:

@@ -63,17 +63,20 @@ def measure_tables(
         sample, bootstrap, seed: see `measure_gap`.
         progress: called with what is being done.
     Raises:
-        RecipeError: several ways of pairing.
+        RecipeError: several ways of pairing, or two cases of one name.
         CloseError: a file, a row, a pair or a spec is wrong.
     """
     if (pairs is not None) + (per_image is not None) + unpaired > 1:
         raise RecipeError("--pairs, --per-image and --unpaired exclude each other")
+    names = [*(name for name, *_ in sources), *(adapters or {})]
+    if twice := next((name for place, name in enumerate(names) if name in names[:place]), None):
+        raise RecipeError(f"two cases are called {twice!r}; give each a name of its own (--compare NAME=TEXT,IMAGE)")
 
     def report(name: str, modalities: Modalities) -> GapReport:
         tell = (lambda step: progress(f"{name}: {step}")) if progress else None
         return measure_modalities(modalities, sample=sample, bootstrap=bootstrap, seed=seed, progress=tell)
 
-    measured, fingerprint = [], None
+    measured = []
     for name, text_path, image_path in sources:
         text, image = open_vectors(text_path, "text"), open_vectors(image_path, "image")
         of = (image.encoder, image.fingerprint)
@@ -85,7 +88,6 @@ def measure_tables(
             found = side_by_side(per_image, text, image)
         modalities = _modalities(text, image, found).asking(sample, seed)
         modalities = replace(modalities, notes={**modalities.notes, **_remark(text, image, found)})
-        fingerprint = fingerprint or text.fingerprint or image.fingerprint
         measured.append(
             MeasuredTables(
                 name=name,
@@ -100,7 +102,7 @@ def measure_tables(
         )
     first = measured[0]
     for name, spec in (adapters or {}).items():
-        modalities = adapt(first.modalities, spec, fingerprint=fingerprint, seed=seed)
+        modalities = adapt(first.modalities, spec, fingerprint=first.fingerprint, seed=seed)
         measured.append(replace(first, name=name, modalities=modalities, report=report(name, modalities), adapter=spec))
     return measured
 
@@ -124,7 +126,7 @@ def _remark(text: Any, image: Any, found: Pairing) -> dict[str, str]:
 
 
 def to_json(measured: Sequence[MeasuredTables]) -> str:
-    """The first tables' measures by their stable names, and their encoder where known; those of all others under `cases`, by name."""
+    """The first tables' measures by their stable names, and their encoder where known; of others under `cases`, by name."""
     out = measured[0].report.to_dict()
     out |= {key: value for key in ("encoder", "fingerprint") if (value := getattr(measured[0], key)) is not None}
     if len(measured) > 1:

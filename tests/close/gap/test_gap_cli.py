@@ -9,6 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from close.adapters.resolve import fit_adapter
 from close.cli.gap import register
 from close.errors import CloseError, DataError, MismatchError, MissingError, RecipeError
 from close.gap import measure_gap
@@ -269,6 +270,30 @@ def test_real_embedding_tables(close_gap, folder):
     EmbeddingTable.from_numpy(image, folder / "X", modality="image", encoder="other", fingerprint="cd" * 16)
     with pytest.raises(MismatchError, match=r"'some/encoder'.*'other'"):
         close_gap("--text", folder / "T", "--image", folder / "X")
+
+
+def test_cases_have_names_of_their_own(close_gap, folder):
+    tables = ("--text", folder / "one.npy", "--image", folder / "image.npy")
+    again = f"={folder / 'one.npy'},{folder / 'image.npy'}"
+    for twice in (
+        ("--compare", "A" + again, "--compare", "A" + again),
+        ("--compare", "mean_shift" + again, "--adapter", "mean_shift"),
+    ):
+        with pytest.raises(RecipeError, match=r"two cases are called '(A|mean_shift)'; give each a name"):
+            close_gap(*tables, *twice)
+
+
+def test_an_adapter_is_of_the_first_tables_encoder(close_gap, folder):
+    text, image = np.load(folder / "one.npy"), np.load(folder / "image.npy")
+    for name, fingerprint in (("X", "ab" * 16), ("Y", "cd" * 16)):
+        about = {"encoder": name, "fingerprint": fingerprint}
+        EmbeddingTable.from_numpy(text, folder / f"T{name}", modality="text", **about)
+        EmbeddingTable.from_numpy(image, folder / f"V{name}", modality="image", **about)
+    fit_adapter("mean_shift", folder / "A", text=folder / "TY", image=folder / "VY")
+    unknown = ("--text", folder / "one.npy", "--image", folder / "image.npy", "--compare")
+    close_gap(*unknown, f"X={folder / 'TX'},{folder / 'VX'}", "--adapter", f"{{load: {folder / 'A'}}}")
+    with pytest.raises(MismatchError, match="'Y'"):
+        close_gap("--text", folder / "TX", "--image", folder / "VX", "--adapter", f"{{load: {folder / 'A'}}}")
 
 
 def test_a_bad_table_is_named(close_gap, folder):

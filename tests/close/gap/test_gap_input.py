@@ -263,6 +263,25 @@ def test_what_captions_share_lies_nearer_to_their_images():
         adapt(Modalities.of(content, content), "shared")
 
 
+def test_what_a_recipe_fits_on_its_training_text_is_fitted_here(tmp_path):
+    """The lines of the advice: the texts measured stand for those of the training data, half by half."""
+    rng = np.random.default_rng(5)
+    content = rng.normal(size=(200, 16))
+    text = np.repeat(content, 2, axis=0) + rng.normal(size=(400, 16)) + 1
+    sides = Modalities.of(text, content - 1, np.stack((np.arange(400), np.arange(400) // 2), axis=1))
+    np.save(tmp_path / "V.npy", rng.normal(size=(300, 16)) - 1)
+    shift = {"mean_shift": {"fit": {"image": str(tmp_path / "V.npy")}}}
+    before, after, shared = (
+        measure_modalities(seen, bootstrap=0)
+        for seen in (sides, adapt(sides, shift), adapt(sides, ["shared", shift, {"gaussian": {"cosine": 0.9}}]))
+    )
+    assert before["centroid_gap"] > 1
+    assert max(after["centroid_gap"], shared["centroid_gap"]) < 0.3
+    seen = Modalities.of(content[:40], content[:40] + 0.01 * rng.normal(size=(40, 16)))
+    nearest = measure_modalities(adapt(seen, ["nearest", shift]), bootstrap=0)
+    assert nearest["recall.image_to_text.at_1"] is None  # of the other half's texts
+
+
 def test_an_adapter_that_needs_pairs_says_so():
     with pytest.raises(DataError, match="learns from pairs, and there are none"):
         adapt(Modalities.of(TEXT, IMAGE, "unpaired"), "linear")
