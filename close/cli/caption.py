@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from itertools import chain
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -96,6 +96,7 @@ def register(app: typer.Typer) -> None:
 def caption(
     run: Run,
     items: Things = None,
+    task: Annotated[str | None, typer.Option(help="Of a run that learnt several; its first without it.")] = None,
     context: Annotated[str, typer.Option(help="Question, hypothesis or article, for tasks that have one.")] = "",
     n: Candidates = None,
     rerank: Ranking = None,
@@ -129,27 +130,22 @@ def caption(
     candidate. The score is how sure the model is, the mean log-probability of the text's tokens: 0 is certain, -0.1 is 90 % a
     token. It ranks what one run says, and is no measure of truth; confidence is one, the share of such outputs that was right.
     """
-    from close.runs.pipeline import load
-    from close.runs.vector_items import VectorItems
-
     parts = {"together": together, "boxes": boxes, "tiles": tiles, "frames": frames}
     _check_usage(items, vectors, modality, parts, out if as_json else None)
     found = {"n": n, "rerank": rerank, "min_confidence": min_confidence, "length_penalty": length_penalty}
     settings = _generation(sample, seed, **found, num_beams=num_beams, top_p=top_p, temperature=temperature)
     spread = pick_engine(engine, workers, address)
-    model = load(run, device=device, precision=precision, encoder=encoder, memory=memory)
-    source = VectorItems(vectors, model.model.config, str(run), modality) if vectors else None
-    if source is not None and not len(source):
-        raise DataError(f"{vectors}: there are no vectors in it")
+    model = _loaded(run, task, device=device, precision=precision, encoder=encoder, memory=memory)
+    source = _source(vectors, model, modality) if vectors else None
     model.check_parts(boxes=boxes is not None, tiles=tiles is not None, frames=frames is not None)
     many = range(len(source)) if source else _items(items or [], model, boxes, tiles, together=together, frames=frames)
     settings |= {"context": context, "batch_size": batch_size}
-    say = _sayer(model, spread, settings | ({"source": source} if source else {}))
+    say, told = _sayer(model, spread, many, settings | ({"source": source} if source else {})), _Told()
     if out is None:
-        told = _printed(say(many), as_json, n)
+        _print(say(0), told, as_json, n)
     else:
-        with _file(out, model, many, source, settings | model.memory.setting) as results:
-            told = _written(results, say, many, "vectors" if source else model.encoder.items)
+        with _file(out, model, many, source, settings | model.memory.setting, told) as results:
+            _write(results, say, told, len(many), "vectors" if source else model.encoder.items)
             results.finish()
             show(f"{out}: {len(many)} rows")
     told.finish(len(many), n, min_confidence, out)
@@ -205,6 +201,35 @@ def _check_usage(
         raise typer.BadParameter(f"{lines} takes the lines: leave one of the two out", param_hint="--json")
 
 
+def _loaded(run: Path, task: str | None, **settings: Any) -> CloseCaptioner:
+    """The run, at one of its tasks.
+
+    Raises:
+        UnknownNameError: it has not learnt it.
+    """
+    from close.registry import unknown_name
+    from close.runs.pipeline import load
+
+    model = load(run, **settings)
+    if task is not None and task not in model.tasks:
+        raise unknown_name("task of this run", task, model.tasks)
+    return model.use_task(task or model.tasks[0])
+
+
+def _source(vectors: Path, model: CloseCaptioner, modality: Any) -> VectorItems:
+    """The vectors that are given in place of pictures.
+
+    Raises:
+        DataError: there are none.
+    """
+    from close.runs.vector_items import VectorItems
+
+    source = VectorItems(vectors, model.model.config, model.name, modality)
+    if not len(source):
+        raise DataError(f"{vectors}: there are no vectors in it")
+    return source
+
+
 def _items(
     items: list[Path], model: CloseCaptioner, boxes: Path | None, tiles: str | None, **how: Any
 ) -> Sequence[Any]:
@@ -221,30 +246,49 @@ def _items(
     return [tiled(item, tiles) for item in many]
 
 
-def _sayer(model: CloseCaptioner, spread: Any, settings: dict[str, Any]) -> Callable[[Sequence[Any]], Iterator[Output]]:
-    """What says something of items, here or `spread` over the processes of a cluster."""
+def _sayer(
+    model: CloseCaptioner, spread: Any, many: Sequence[Any], settings: dict[str, Any]
+) -> Callable[[int], Iterator[Output]]:
+    """What says something of items from one on, here or `spread` over the processes of a cluster."""
     from close.runs.candidates import check_candidates, check_search
+    from close.runs.items import draw_seeds, item_name
 
     candidates = check_candidates(settings.get("n"), settings.get("rerank"), {}) or 1
     check_search(model.model.generation_config, settings, candidates)  # before a file is begun
+    others = {key: value for key, value in settings.items() if key not in ("context", "seed")}
+    context, seed, size = settings["context"], settings.get("seed"), settings["batch_size"]
+    name = settings["source"].name if "source" in settings else item_name
 
-    def say(items: Sequence[Any]) -> Iterator[Output]:
+    def say(start: int) -> Iterator[Output]:
         from close.encoders.base import windows
 
-        context, others = settings["context"], {key: value for key, value in settings.items() if key != "context"}
+        # of all items, those that were said before too: one that is listed twice is drawn twice
+        seeds = None if seed is None else islice(draw_seeds(seed, map(name, many), repeat(context)), start, None)
+        items = many[start:]
         if spread is map:
-            return model.stream(items, [context] * len(items), **others)
-        return chain.from_iterable(
-            spread(partial(model.outputs, **settings), list(windows(items, settings["batch_size"])))
-        )
+            return model.stream(items, [context] * len(items), seed=seeds, **others)
+        own = repeat(None) if seeds is None else windows(seeds, size)
+        parts = list(zip(windows(items, size), own, strict=False))
+        return chain.from_iterable(spread(partial(_part, model, {"context": context, **others}), parts))
 
     return say
 
 
+def _part(model: CloseCaptioner, settings: dict[str, Any], part: tuple[list[Any], list[int] | None]) -> list[Output]:
+    """What one process says of its items, whose draws start from these seeds."""
+    items, seeds = part
+    return model.outputs(items, seed=None if seeds is None else iter(seeds), **settings)
+
+
 def _file(
-    out: Path, model: CloseCaptioner, items: Sequence[Any], source: VectorItems | None, settings: dict[str, Any]
+    out: Path,
+    model: CloseCaptioner,
+    items: Sequence[Any],
+    source: VectorItems | None,
+    settings: dict[str, Any],
+    told: _Told,
 ) -> AbstractContextManager[ResultFile]:
-    """The file of results, open for what it lacks."""
+    """The file of results, open for what it lacks; what it has is told too."""
     from close.io.keys import file_key, files_key
     from close.io.results import ResultFile
     from close.runs.confidence import calibration_sums
@@ -258,33 +302,34 @@ def _file(
         if source
         else [files_key([Path(file) for file in item_files(item)]) for item in items]
     )
-    return ResultFile(out, about, unit=int(settings["batch_size"]), keys=keys)()
+    return ResultFile(out, about, unit=int(settings["batch_size"]), keys=keys, kept=told.note)()
 
 
 def _made_by(model: CloseCaptioner, source: VectorItems | None) -> dict[str, Any]:
-    """What decides a text beside its item and what is asked: the run, how it searches, and what numbers are computed in."""
+    """What decides a text beside its item and what is asked: the run, its task, how it searches, what numbers are computed in."""
     from close.runs.folder import RUN_FILE
 
     run, numbers = Path(model.name), [model.precision, str(model.model.prefix.weight.dtype)]
     numbers += [] if source else [model.encoder.precision]
     files = (run / name for name in (RUN_FILE, "generation_config.json"))
     sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
-    return {"run": str(run), "precision": numbers, **sums}
+    other = {} if model.task.name == model.tasks[0] else {"task": model.task.name}
+    return {"run": str(run), "precision": numbers, **sums, **other}
 
 
 class _Told:
     """What is to be told when all is said: errors, and items with few candidates."""
 
-    def __init__(self, errors: Iterable[str] = ()) -> None:
-        self.errors, self.counts, self.left_out = list(errors), list[int](), 0
+    def __init__(self) -> None:
+        self.errors, self.counts, self.left_out = list[str](), list[int](), 0
 
-    def note(self, output: Output) -> None:
-        """One more output."""
-        if output.error:
-            self.errors.append(output.error)
+    def note(self, row: Mapping[str, Any]) -> None:
+        """One more output, as it is written."""
+        if row.get("error"):
+            self.errors.append(row["error"])
         else:
-            self.counts.append(len(output.candidates))
-            self.left_out += output.left_out
+            self.counts.append(len(row.get("candidates", ())))
+            self.left_out += row.get("left_out", False)
 
     def finish(self, items: int, n: int | None, sure: float | None, out: Path | None) -> None:
         """Tell it.
@@ -305,29 +350,29 @@ class _Told:
             raise PartialError(f"{len(self.errors)} of {items} items could not be read: {listed}")
 
 
-def _written(
-    results: ResultFile, say: Callable[[Sequence[Any]], Iterable[Output]], items: Sequence[Any], what: str
-) -> _Told:
-    """What is said of the items that the file lacks goes into it."""
+def _write(results: ResultFile, say: Callable[[int], Iterable[Output]], told: _Told, count: int, what: str) -> None:
+    """What is said of the items that the file lacks goes into it.
+
+    Args:
+        count: of all items. what: they are.
+    """
     from close.io.progress import progress
 
     with progress("captioning", what) as update:
-        told = _Told(results.failed)
-        update(results.done, len(items))
-        for done, output in enumerate(say(items[results.done :]), results.done + 1):
-            results.write(nan_as_null(output.to_dict()))
-            told.note(output)
-            update(done, len(items))
-    return told
+        update(results.done, count)
+        for done, output in enumerate(say(results.done), results.done + 1):
+            row = nan_as_null(output.to_dict())
+            results.write(row)
+            told.note(row)
+            update(done, count)
 
 
-def _printed(outputs: Iterable[Output], as_json: bool, n: int | None) -> _Told:
+def _print(outputs: Iterable[Output], told: _Told, as_json: bool, n: int | None) -> None:
     """A line an output, or with `n` a candidate."""
     from close.runs.outputs import Candidate
 
-    told = _Told()
     for output in outputs:
-        told.note(output)
+        told.note(output.to_dict())
         if as_json:
             show(json.dumps(nan_as_null(output.to_dict()), ensure_ascii=False))
         elif not output.error and not output.left_out:
@@ -337,4 +382,3 @@ def _printed(outputs: Iterable[Output], as_json: bool, n: int | None) -> _Told:
                 numbers = [f"{score:.3f}", *([] if cosine is None else [f"{cosine:.3f}"]), *sure]
                 show("\t".join([written(output.item), *numbers, written(text)]))
                 sure = ["-"] * len(sure)  # it is of what is said
-    return told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,18 +27,27 @@ class ResultFile:
         about: what decides the rows; a partial file of another job is not continued.
         unit: rows that are made together; a stopped job goes on after the last whole unit.
         keys: what each row is made of (`close.io.keys.file_key`); a stopped job goes on before the first that has changed.
+        kept: told of each row that is there already.
     Attributes:
-        done: rows that are there already. failed: those of them with an `error`.
+        done: rows that are there already.
     Raises:
         RecipeError: the name ends in something else. OutputExistsError: the file is there.
     """
 
-    def __init__(self, path: Path, about: Mapping[str, Any], *, unit: int = 1, keys: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        about: Mapping[str, Any],
+        *,
+        unit: int = 1,
+        keys: Sequence[int] = (),
+        kept: Callable[[Mapping[str, Any]], None] = lambda row: None,
+    ) -> None:
         if path.suffix not in SUFFIXES:
             raise RecipeError(f"{path}: expected a name that ends in {' or '.join(SUFFIXES)}")
         Job(path, about).check()
         self.path, self.about, self.unit, self.keys = path, dict(about), unit, list(keys)
-        self.done, self.failed = 0, list[str]()
+        self.done, self.kept = 0, kept
 
     @contextmanager
     def __call__(self) -> Iterator[ResultFile]:
@@ -84,7 +93,8 @@ class ResultFile:
                     break
                 if len(unit) == self.unit:
                     kept, self.done = kept + sum(map(len, unit)), self.done + self.unit
-                    self.failed += [error for row in map(json.loads, unit) if (error := row.get("error"))]
+                    for row in map(json.loads, unit):
+                        self.kept(row)
                     unit = []
         os.truncate(self._job.partial, kept)
 

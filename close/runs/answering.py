@@ -6,6 +6,7 @@ import logging
 import math
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import takewhile
 from threading import RLock
 from typing import Any, Literal, Self, get_args
@@ -15,8 +16,10 @@ from torch import Tensor
 from close.data.rows import Modality
 from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import CloseError, MismatchError, MissingError, RecipeError, UnknownNameError, WeightsError, reason
+from close.io.keys import text_key
 from close.io.places import place_of
 from close.model.answers import LabelTree, label_scores
+from close.model.draws import RowDraws
 from close.model.modeling import CloseModel
 from close.model.sets import Sets
 from close.registry import unknown_name
@@ -47,19 +50,8 @@ Decode = Literal["tree", "score", "free"]
 TREES = 8
 """Closed sets whose prefix trees are kept."""
 
-_SETTINGS = (
-    "boxes",
-    "tiles",
-    "frames",
-    "batch_size",
-    "n",
-    "rerank",
-    "labels",
-    "decode",
-    "normalise",
-    "min_confidence",
-    "seed",
-)
+_OF_A_CALL = ("boxes", "tiles", "frames", "batch_size", "min_confidence", "seed")
+_SETTINGS = (*_OF_A_CALL, "n", "rerank", "labels", "decode", "normalise")
 """What a call takes beside transformers' settings of generation."""
 
 
@@ -172,6 +164,7 @@ class Answerer:
         rerank: Rerank | None = None,
         cosine: bool = False,
         search: Tensor | None = None,
+        seeds: Sequence[int] | None = None,
         **generation: Any,
     ) -> list[Answer]:
         """What the model says of items.
@@ -188,6 +181,7 @@ class Answerer:
                 the first.
             cosine: the answers carry theirs in any case.
             search: (B, D) unit rows to search the run's memory with, where that is done in another encoder.
+            seeds: of each item, what its draws start from; without them, torch's generator goes on.
         Raises:
             RecipeError: no labels to choose from, or settings that do not go together.
             WeightsError: a score is NaN or infinite.
@@ -198,10 +192,8 @@ class Answerer:
         labels = self.task.labels if given is None else given
         how = self._way(labels, decode, normalise)
         wanted = check_candidates(n, rerank, generation)
-        asked: dict[str, Any] = {"modality": modality, "labels": given, "normalise": normalise}
-        asked |= {"n": wanted, "rerank": rerank}
-        settings = settings_of(self.model.generation_config, how, generation=generation, **asked) | self.memory.setting
-        sure = self.confidence if self.confidence is not None and self.confidence.fits(settings) else None
+        asked = {"modality": modality, "normalise": normalise, "n": wanted, "rerank": rerank}
+        sure = self._sure(how, labels=given, generation=generation, **asked)
         shares: Sequence[dict[str, float] | None] = [None] * len(items)
         if how == "score":
             if generation:
@@ -209,7 +201,8 @@ class Answerer:
             found, shares = self._scored(items, contexts, labels, modality, normalise, wanted or 1)
         else:
             closed = () if how == "free" else labels
-            found = self.candidates(items, contexts, wanted or 1, modality=modality, labels=closed, **generation)
+            asked = {"modality": modality, "labels": closed, "seeds": seeds}
+            found = self.candidates(items, contexts, wanted or 1, **asked, **generation)
         if rerank or cosine or (sure and sure.map.needs_cosine):
             found = with_cosines(found, items.main, self.encoder)
         found = by_cosine(found) if rerank else found
@@ -219,10 +212,17 @@ class Answerer:
         ]
         return sure.of(self._finite(answers)) if sure else self._finite(answers)
 
+    def _sure(self, how: Decode, **asked: Any) -> Confidence | None:
+        """The calibration, where it was measured with these settings."""
+        if (known := self.confidence) is None:
+            return None
+        settings = settings_of(self.model.generation_config, how, **asked) | self.memory.setting
+        return known if known.fits(settings) else None
+
     def _warn_of(self, contexts: Sequence[str]) -> None:
         """Say once that the run learnt the task from rows without contexts, where there are any."""
         if self.task.name in self.without_context and any(contexts):
-            self.without_context.clear()
+            self.without_context.discard(self.task.name)
             said = "%s learnt %s without contexts: what one does to its answers is anybody's guess"
             _log.warning(said, self.name, self.task.name)
 
@@ -278,6 +278,7 @@ class Answerer:
         *,
         modality: Modality = "image",
         labels: Sequence[str] | None = None,
+        seeds: Sequence[int] | None = None,
         **generation: Any,
     ) -> list[tuple[Candidate, ...]]:
         """Up to `n` distinct texts and their scores of each item, the one that the search ranks highest first.
@@ -285,7 +286,7 @@ class Answerer:
         Args:
             embeds: (B, D) unit rows, or items of several vectors, with what was found for them.
             labels: only these may come out (a prefix tree keeps generation among them). Without them, the task's own
-                closed set if it has one; an empty list decodes freely.
+                closed set if it has one; an empty list decodes freely. seeds: see `answer`.
         Raises:
             RecipeError: settings that would change nothing.
         """
@@ -301,9 +302,11 @@ class Answerer:
 
         items = Sets.of(embeds)
 
-        def find(rows: Sequence[int]) -> list[list[tuple[str, float]]]:
+        def find(rows: Sequence[int], attempt: int) -> list[list[tuple[str, float]]]:
             asked = [contexts[row] for row in rows]
-            flat = self._generated(items[rows], asked, modality, tree, num_return_sequences=several, **generation)
+            own = None if seeds is None else RowDraws([text_key(f"{seeds[row]} {attempt}") for row in rows])
+            with own or nullcontext():
+                flat = self._generated(items[rows], asked, modality, tree, num_return_sequences=several, **generation)
             return [flat[start : start + several] for start in range(0, len(flat), several)]
 
         return distinct(find, len(items), n, again=samples and n > 1)

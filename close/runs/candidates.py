@@ -150,18 +150,18 @@ def search_width(config: Any, generation: Mapping[str, Any], n: int) -> tuple[bo
 
 
 def distinct(
-    find: Callable[[Sequence[int]], Sequence[Sequence[tuple[str, float]]]], inputs: int, n: int, *, again: bool
+    find: Callable[[Sequence[int], int], Sequence[Sequence[tuple[str, float]]]], inputs: int, n: int, *, again: bool
 ) -> list[tuple[Candidate, ...]]:
     """Up to `n` distinct candidates of every input; of texts found several times the likeliest way counts.
 
     Args:
-        find: texts and scores of each of these inputs, as a search ranks them. again: it draws, and others when asked again;
-            these come likeliest first.
+        find: texts and scores of each of these inputs, as a search ranks them, told how often it was asked before. again: it
+            draws, and others when asked again; these come likeliest first.
     """
     found: list[dict[str, float]] = [{} for _ in range(inputs)]
     lacking: Sequence[int] = range(inputs)
-    for _ in range(DRAWS if again else 1):
-        for row, several in zip(lacking, find(lacking), strict=True):
+    for attempt in range(DRAWS if again else 1):
+        for row, several in zip(lacking, find(lacking, attempt), strict=True):
             for text, score in several:
                 if not found[row] or score > max(NOT_CHOSEN, found[row].get(text, NOT_CHOSEN)):
                     found[row][text] = score

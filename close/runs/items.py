@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from close.encoders.films import is_film
 from close.encoders.pictures import cropped, open_picture
 from close.errors import CloseError, DataError, RecipeError, shown
+from close.io.keys import text_key
 from close.io.media import FILMS, describe, media_below, some
 from close.io.parts import FRAMES, MOST_TILES, box_name, check_frames, file_of, frame_names, tile_names
 from close.model.configuration import Several
@@ -27,6 +29,7 @@ __all__ = [
     "Items",
     "Read",
     "boxed",
+    "draw_seeds",
     "expand",
     "item_files",
     "item_name",
@@ -179,6 +182,15 @@ def item_name(item: Any, number: int | None = None) -> str:
     """How a message or a result names an item: its file, or its files, or its number among those given."""
     files = item_files(item)
     return " + ".join(describe(file, number) for file in files)
+
+
+def draw_seeds(seed: int, names: Iterable[str], contexts: Iterable[str]) -> Iterator[int]:
+    """Of each item what its draws start from: the seed, its name and context, and how many items before it had both."""
+    before: Counter[int] = Counter()
+    for name, context in zip(names, contexts, strict=False):
+        key = text_key(f"{seed} {name}\0{context}")
+        yield text_key(f"{key} {before[key]}")
+        before[key] += 1
 
 
 def read_items(

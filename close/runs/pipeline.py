@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, overload
 
@@ -18,7 +18,6 @@ from close.encoders import ContrastiveEncoder, pick_device
 from close.errors import CloseError, DataError, RecipeError, shown
 from close.fast.precision import pick_dtype, pick_precision
 from close.io.hub import run_folder
-from close.io.keys import text_key
 from close.io.pretrained import load_tokenizer, loading, trusting, trusts_code
 from close.model.modeling import CloseModel
 from close.model.sets import Sets
@@ -26,7 +25,7 @@ from close.plugins import load_plugins, loaded
 from close.runs.answering import Answerer, Decode
 from close.runs.confidence import check_confidence
 from close.runs.folder import open_run, recipe_of
-from close.runs.items import Item, Items, boxed, expand, item_files, item_name, read_items, tiled, together
+from close.runs.items import Item, Items, boxed, draw_seeds, expand, item_files, item_name, read_items, tiled, together
 from close.runs.outputs import Answer, Candidate, Output
 from close.runs.vector_items import VectorItems
 
@@ -240,7 +239,7 @@ class CloseCaptioner(Answerer):
         contexts: Sequence[str],
         *,
         batch_size: int = 32,
-        seed: int | None = None,
+        seed: int | Iterator[int] | None = None,
         source: VectorItems | None = None,
         modality: Modality | None = None,
         min_confidence: float | None = None,
@@ -250,8 +249,9 @@ class CloseCaptioner(Answerer):
 
         Args:
             min_confidence: outputs that are less sure say nothing and are marked (`Output.left_out`).
-            seed: with it, sampling in a batch starts from the seed and the batch's items, whatever was said before: a job that
-                goes on, or is spread, says what it would have said in one piece.
+            seed: of what is drawn: the same items in one call get the same texts again, whatever the batch size and whatever was
+                said before, and an item that is listed several times gets as many draws. Torch's generator stays where it is.
+                Or of each item its own (`draw_seeds`), which a job that goes on, or is spread, makes of all its items.
             source: what the items are rows of; without it, they are the second modality's files.
             modality: the side of the adapter that they pass; without it, the source's own, or "image".
         """
@@ -260,15 +260,16 @@ class CloseCaptioner(Answerer):
         name = source.name if source else item_name
         modality = modality or (source.modality if source else "image")
         self._check_contexts(contexts)
+        if seed is not None and not isinstance(seed, Iterator):
+            seed = draw_seeds(seed, map(name, items), contexts)
         for read in self.read(items, batch_size, source):
             batch = items[read.start : read.start + batch_size]
             asked = [contexts[read.start + i] for i in read.good]
+            seeds = list(islice(seed, len(batch))) if seed else None
+            how: dict[str, Any] = {"modality": modality, "search": read.search}
+            how["seeds"] = seeds and [seeds[i] for i in read.good]
             with self.one_at_a_time:
-                if seed is not None:
-                    torch.manual_seed(text_key(f"{seed} " + "\0".join(map(name, batch))))
-                said = (
-                    self.answer(read.sets, asked, modality=modality, search=read.search, **generation) if asked else []
-                )
+                said = self.answer(read.sets, asked, **how, **generation) if asked else []
             spoken = dict(zip(read.good, said, strict=True))
             for index, item in enumerate(batch):
                 named = name(item) if source else item_name(item, read.start + index + 1)

@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 import close
 from close.errors import RecipeError, UnknownNameError
+from close.io.results import ResultFile
 from close.runs.answering import TREES
 from close.runs.pipeline import Candidate, CloseCaptioner
 from close.runs.predict import decoding_of
@@ -167,7 +168,8 @@ def test_on_the_command_line(cli, run, captioner, pictures, tmp_path):
 
 def test_samples_of_a_job_in_parts(cli, run, pictures, tmp_path, monkeypatch):
     """Stopped and continued, the job gives the candidates that it would have given in one piece."""
-    command = ("caption", run, pictures, "--batch-size", 4, "--sample", "--n", 3, "--seed", 7, "--out")
+    again = pictures / "p00.png"  # which is in the folder too
+    command = ("caption", run, pictures, again, "--batch-size", 4, "--sample", "--n", 3, "--seed", 7, "--out")
     assert cli(*command, tmp_path / "whole.jsonl").code == 0
     answer, calls = CloseCaptioner.answer, []
 
@@ -181,6 +183,28 @@ def test_samples_of_a_job_in_parts(cli, run, pictures, tmp_path, monkeypatch):
     assert cli(*command, tmp_path / "cut.jsonl").code == 130
     assert cli(*command, tmp_path / "cut.jsonl").code == 0
     assert (tmp_path / "cut.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    first, *_, last = map(json.loads, (tmp_path / "whole.jsonl").read_text().splitlines())
+    assert (first["item"], first["candidates"] == last["candidates"]) == (last["item"], False)
+
+
+def test_what_a_job_in_parts_tells_is_of_all_its_items(cli, run, pictures, tmp_path, monkeypatch):
+    command = ("caption", run, pictures, "--batch-size", 4, "--sample", "--top-p", 1e-6, "--n", 2, "--out")
+    assert cli(*command, tmp_path / "whole.jsonl").messages == [
+        "note: 12 of 12 items have fewer than 2 distinct candidates"
+    ]
+    write, rows = ResultFile.write, []
+
+    def stopped(results: ResultFile, row: dict[str, Any]) -> None:
+        if len(rows) == 9:
+            raise KeyboardInterrupt
+        rows.append(row)
+        write(results, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultFile, "write", stopped)
+        assert cli(*command, tmp_path / "cut.jsonl").code == 130
+    ran = cli(*command, tmp_path / "cut.jsonl")
+    assert ran.messages == ["note: 12 of 12 items have fewer than 2 distinct candidates"]
 
 
 @pytest.mark.parametrize("decode", ["score", "tree"])

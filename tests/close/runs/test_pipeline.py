@@ -94,6 +94,59 @@ def test_threads_that_share_one_get_what_each_gets_alone(captioner, pictures):
         assert [*threads.map(said, jobs)] == alone
 
 
+DRAWN = [
+    {"num_beams": 1},
+    {"num_beams": 3},
+    {"num_beams": 1, "n": 3},
+    {"num_beams": 1, "labels": ["a red dog", "a cat", "boats"]},
+]
+
+
+@pytest.mark.parametrize("settings", DRAWN, ids=str)
+def test_what_is_drawn_hangs_on_the_seed_and_the_item_alone(captioner, pictures, settings):
+    paths = sorted(pictures.iterdir())[:7]
+    settings = {"do_sample": True, "temperature": 3.0, **settings}
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    wanted = captioner(paths, seed=0, **settings)
+    for batch_size in (1, 3):
+        found = captioner(paths, seed=0, batch_size=batch_size, **settings)
+        assert [(one.text, *texts(one)) for one in found] == [(one.text, *texts(one)) for one in wanted]
+    assert torch.equal(torch.get_rng_state(), before)  # which is the user's
+    others = captioner(paths, seed=1, **settings)
+    assert [(one.text, *texts(one)) for one in others] != [(one.text, *texts(one)) for one in wanted]
+
+
+def texts(output: Output) -> list[str]:
+    return [candidate.text for candidate in output.candidates]
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_one_picture_given_eight_times_is_drawn_eight_times(captioner, pictures, opened):
+    path = pictures / "p00.png"
+    items = [Image.open(path) if opened else path for _ in range(8)]
+    settings = {"do_sample": True, "num_beams": 1, "temperature": 3.0, "seed": 0}
+    said = [output.text for output in captioner(items, batch_size=4, **settings)]
+    assert len(set(said)) == 8
+    assert said == [output.text for output in captioner(items, batch_size=3, **settings)]
+
+
+def test_an_array_of_vectors_is_drawn_of_row_by_row(captioner, pictures):
+    vectors = captioner.encoder.encode_image([pictures / "p00.png"]).expand(4, -1)
+    settings = {"do_sample": True, "num_beams": 1, "temperature": 3.0, "seed": 0}
+    said = [output.text for output in captioner.embed_to_text(vectors, batch_size=2, **settings)]
+    assert len(set(said)) == 4
+    assert said == [output.text for output in captioner.embed_to_text(vectors, **settings)]
+
+
+def test_probabilities_that_are_none_are_told_whoever_draws(captioner, pictures):
+    def broken(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        return scores * float("nan")
+
+    with pytest.raises(CloseError, match="the next token's probabilities are NaN"):
+        captioner(pictures / "p00.png", do_sample=True, num_beams=1, seed=0, logits_processor=[broken])
+
+
 def test_another_encoder_is_refused_and_one_known_by_nothing_is_not(run, zoo):
     captioner = close.load(run)
     other = load_encoder(str(zoo("hf_clip_dir")))
@@ -322,6 +375,14 @@ def test_contexts(questions, pictures):
     for context, named in ((3, "3"), ([None, "what?", "where?"], "None")):
         with pytest.raises(DataError, match=f"a context is a text, not {named}"):
             questions(paths, context)
+
+
+def test_of_each_task_that_was_learnt_without_contexts_that_is_told(captioner, pictures, caplog, monkeypatch):
+    monkeypatch.setattr(captioner, "without_context", {"caption", "vqa"})
+    monkeypatch.setattr(captioner, "task", captioner.task)
+    for task in ("caption", "vqa", "vqa"):
+        captioner.use_task(task)(sorted(pictures.iterdir())[0], "what is it?")
+    assert [record.message.partition(" learnt ")[2].split()[0] for record in caplog.records] == ["caption", "vqa"]
 
 
 def test_contexts_that_a_run_has_never_read_are_told(captioner, questions, pictures, caplog):
