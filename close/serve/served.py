@@ -86,12 +86,17 @@ class Served:
         settings: dict[str, Any] = {"batch_size": batch_size, **dict(what.settings)}
         if what.modality == "text":
             texts = [text for item in inputs for text in item] if what.views > 1 else inputs
-            vectors = self._embeds(texts, "text")
-            vectors = vectors.unflatten(0, (-1, what.views)) if what.views > 1 else vectors
+            vectors = self._views(texts, what.views) if what.views > 1 else self._embeds(texts, "text")
             settings["source"] = VectorItems(vectors, self.captioner.model.config, self.name, "text")
             inputs = list(range(len(inputs)))
         self.captioner.use_task(what.task)
         return [output.to_dict() for output in self.captioner.stream(inputs, contexts, **settings)]
+
+    def _views(self, texts: list[str], views: int) -> Tensor:
+        """Unit vectors of items of several texts each, (N, views, D), or where the run reads means those of raw ones, (N, D)."""
+        if self.captioner.model.config.several == "set":
+            return self._embeds(texts, "text").unflatten(0, (-1, views))
+        return F.normalize(self.captioner.encoder.text_features(texts).unflatten(0, (-1, views)).mean(1), dim=-1)
 
     def _embeds(self, inputs: list[Any], modality: Modality) -> Tensor:
         encoder = self.captioner.encoder

@@ -21,6 +21,7 @@ import pytest
 import tiny
 from asking import PATIENCE, Asking, Client, form, serving, wait_until
 from PIL import Image
+from torch.nn import functional as F
 
 import close
 from close.errors import RecipeError
@@ -90,6 +91,17 @@ def test_text_in_passes_the_text_side(ask, pair):
     assert [(output["item"], output["text"]) for output in outputs] == [
         (text, same.text) for text, same in zip(texts, wanted, strict=True)
     ]
+
+
+def test_texts_of_one_item_count_by_their_raw_lengths(ask, pair):
+    """As in training, and as pictures of one item do."""
+    captioner, texts = close.load(pair[0], device="cpu"), tiny.sentences(3)
+    raw = captioner.encoder.text_features(texts)
+    by_length, alike = F.normalize(raw.mean(0), dim=0), F.normalize(F.normalize(raw).mean(0), dim=0)
+    said, other = (captioner.embed_to_text(one, modality="text", num_beams=2) for one in (by_length, alike))
+    (output,) = ask("/v1/caption", {"texts": texts, "together": True, "num_beams": 2}).json["outputs"]
+    assert output["score"] == pytest.approx(said.score, abs=1e-6)
+    assert abs(said.score - other.score) > 1e-5
 
 
 def test_tasks_labels_and_probabilities(ask, pair, files):
