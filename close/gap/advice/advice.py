@@ -36,6 +36,8 @@ class Advice:
         calibrations: `pair_residual`, `caption_spread`: {std, cosine} of isotropic noise of that size, where they can be had.
         trials: every adapter that there are data enough for. reasons: a sentence each.
         search: the curve that `retrieve` is advised by (`close.gap.search_curve`); None of few texts.
+        fit: the tables that the adapter is to be fitted on, as a recipe names them, where they are known. load: or the folder
+            that a fitted one is expected in.
     """
 
     data: Data
@@ -54,6 +56,8 @@ class Advice:
     search: Mapping[str, Any] | None = None
     task: str = "caption"
     setting: Setting = "single"
+    fit: Mapping[str, str] | None = None
+    load: str | None = None
 
     @property
     def retrieve(self) -> dict[str, Any] | None:
@@ -63,23 +67,27 @@ class Advice:
         noise = {"noise": self.search["noise"]} if self.search["noise"] < 1 else {}
         return {"k": self.search["best_k"], **noise}
 
-    def stages(self, fit: Mapping[str, str] | None = None, load: str | None = None) -> list[Any]:
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The lines of a recipe that it comes to."""
+        return {"adapter": self.stages(), "train_on": "text", "captions": self.captions}
+
+    def stages(self, fit: Mapping[str, str] | None = None) -> list[Any]:
         """The recipe's `adapter`.
 
         Args:
-            fit: the tables that the adapter is to be fitted on, as a recipe names them. load: or the folder of a fitted one.
+            fit: the tables that the adapter is to be fitted on, as a recipe names them; those of the advice without it.
         """
         from close.adapters.base import stages_of
 
-        stages = [_fitted_on(stage, fit) for stage in stages_of(self.adapter)]
-        if stages and load is not None:
-            stages = [{"load": load}]
+        stages = [_fitted_on(stage, fit or self.fit) for stage in stages_of(self.adapter)]
+        if stages and self.load is not None and not fit:
+            stages = [{"load": self.load}]
         return stages + ([{"gaussian": {"cosine": self.cosine}}] if self.cosine < 1 else []) or ["none"]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        recipe = {"adapter": self.stages(), "captions": self.captions, "retrieve": self.retrieve}
-        return asdict(self) | {"recipe": recipe}
+        return asdict(self) | {"recipe": self.recipe, "retrieve": self.retrieve}
 
 
 def _fitted_on(stage: Any, fit: Mapping[str, str] | None) -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ __all__ = ["advise", "to_yaml"]
 
 _log = logging.getLogger(__name__)
 
+_WHOLE: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 FITTED = "adapters/advised"
 """Where the lines expect an adapter that a recipe can't fit by itself."""
 
@@ -84,7 +87,8 @@ def advise(
         seed=seed,
         progress=progress,
     )
-    return advice, to_yaml(advice, texts.path, None if images is None else images.path, pairs)
+    tables = texts.path, None if images is None else images.path, pairs
+    return placed(advice, *tables), to_yaml(advice, *tables)
 
 
 def _check(text: Path, image: Path | None, pairs: Path | None, unpaired: bool, encoder: str | None) -> None:
@@ -110,27 +114,35 @@ def _heading(advice: Advice) -> str:
     return f"{advice.task}, where the target is {'the source' if advice.setting == 'single' else 'not the source'}"
 
 
-def to_yaml(advice: Advice, text: Path, image: Path | None = None, pairs: Path | None = None) -> str:
-    """Lines for a recipe, with the reasons as comments."""
+def placed(advice: Advice, text: Path, image: Path | None = None, pairs: Path | None = None) -> Advice:
+    """With the tables that its adapter is to be fitted on, or the folder that one is expected in which a recipe can't fit."""
+    if advice.adapter is None:
+        return advice
+    paired = _is_paired(advice)
+    if paired and pairs:
+        return replace(advice, load=FITTED)
+    fit = ({"text": str(text)} if paired else {}) | ({"image": str(image)} if image else {})
+    return replace(advice, fit=fit)
+
+
+def _is_paired(advice: Advice) -> bool:
     from close.adapters import ADAPTERS
     from close.adapters.base import split_spec, stages_of
 
+    return any(ADAPTERS[split_spec(stage)[0]].needs == "paired" for stage in stages_of(advice.adapter))
+
+
+def to_yaml(advice: Advice, text: Path, image: Path | None = None, pairs: Path | None = None) -> str:
+    """Lines for a recipe, with the reasons as comments; a command that has to come first stands on a line of its own."""
+    advice = placed(advice, text, image, pairs)
     lines = [f"what is advised for {_heading(advice)}, from {advice.data}:", *advice.reasons]
-    fit = load = None
-    if advice.adapter is not None:
-        paired = any(ADAPTERS[split_spec(stage)[0]].needs == "paired" for stage in stages_of(advice.adapter))
-        if paired and pairs:
-            load = FITTED
-            spec = yaml.safe_dump(advice.adapter, default_flow_style=True, width=1000).strip().removesuffix("\n...")
-            lines.append(
-                f"First: close adapter fit '{spec}' --text {text} --image {image} --pairs {pairs} --out {load}"
-            )
-        else:
-            fit = ({"text": str(text)} if paired else {}) | ({"image": str(image)} if image else {})
-    comments = [f"# {part}" for line in lines for part in textwrap.wrap(line, 110, break_long_words=False)]
-    snippet = {"adapter": advice.stages(fit, load), "train_on": "text", "captions": advice.captions}
+    comments = [f"# {part}" for line in lines for part in textwrap.wrap(line, 110, **_WHOLE)]
+    if advice.load is not None:
+        spec = yaml.safe_dump(advice.adapter, default_flow_style=True, width=1000).strip().removesuffix("\n...")
+        files = ["--text", str(text), "--image", str(image), "--pairs", str(pairs), "--out", advice.load]
+        comments += ["# First:", f"#   {shlex.join(['close', 'adapter', 'fit', spec, *files])}"]
     noise = f"# noise: cosine {advice.cosine:g} is a std of {advice.std:.4g} at {advice.dim} dimensions"
     if advice.retrieve:
         listed = yaml.safe_dump(advice.retrieve, default_flow_style=True, sort_keys=False).strip()
         noise += f"\n# with a memory of texts (its own rows, or others): retrieve: {listed}"
-    return "\n".join([*comments, noise, yaml.safe_dump(snippet, sort_keys=False)])
+    return "\n".join([*comments, noise, yaml.safe_dump(advice.recipe, sort_keys=False)])

@@ -1,12 +1,14 @@
 """`recommend`: against a decoder that is really trained on noise, and in worlds whose truth is known."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from close.adapters.resolve import check_adapter
 from close.errors import CloseError, DataError, MismatchError, RecipeError
 from close.gap import recommend
 from close.gap.advice.advise import advise, to_yaml
@@ -252,8 +254,29 @@ def test_the_lines_are_a_recipe(cli, tables, monkeypatch, arguments, adapter):
     assert noise == ([said["cosine"]] if said["cosine"] < 1 else [])
     fitted = [options["fit"] for stage in lines["adapter"] for options in stage.values() if "fit" in options]
     assert fitted == ([adapter] if said["adapter"] else [])
+    assert {key: said["recipe"][key] for key in lines} == lines
+    check_adapter(said["recipe"]["adapter"], trains_on="text")
     assert "# " in ran.out
     assert max(map(len, ran.out.splitlines())) < 120
+
+
+def test_a_command_in_the_lines_can_be_copied(cli, tmp_path, monkeypatch):
+    """Paths with hyphens and spaces, on one line; the JSON says what the lines say."""
+    folder = tmp_path / "my long project-name" / "of-the-coco-2014-karpathy-split-and-of-others-too"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    content = rng.normal(size=(700, 6)) @ rng.normal(size=(6, 24))
+    turned = np.roll(content, 5, axis=1)  # only pairs tell
+    np.save(folder / "T.npy", content + 0.8 * rng.normal(size=content.shape) + 5 * np.eye(24)[0])
+    np.save(folder / "V.npy", turned + 0.8 * rng.normal(size=content.shape) - 5 * np.eye(24)[0])
+    (folder / "P.jsonl").write_text("".join(f'{{"text": {i}, "image": {i}}}\n' for i in range(700)))
+    advice, lines = advise(folder / "T.npy", folder / "V.npy", pairs=folder / "P.jsonl")
+    assert advice.recipe == yaml.safe_load(lines)
+    (command,) = (line[1:] for line in lines.splitlines() if "close adapter fit" in line)
+    monkeypatch.chdir(tmp_path)
+    ran = cli(*shlex.split(command)[1:])
+    assert ran.code == 0, ran.err
+    check_adapter(advice.recipe["adapter"], trains_on="text")
 
 
 def test_data_files_are_embedded(cli, told, captions, tiny_encoder):

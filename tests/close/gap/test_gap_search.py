@@ -97,7 +97,7 @@ def test_it_is_in_the_report_and_in_the_advice(world):
     assert "curve" not in alone.to_dict()["search"]
     advice = recommend(text, image, pairs=pairs)
     assert advice.retrieve["noise"] == pytest.approx(0.6, abs=0.06)
-    assert json.loads(json.dumps(advice.to_dict()))["recipe"]["retrieve"] == advice.retrieve
+    assert json.loads(json.dumps(advice.to_dict()))["retrieve"] == advice.retrieve
     (line,) = (line for line in to_yaml(advice, "t").splitlines() if "retrieve: {" in line)
     assert f"retrieve: {{k: {advice.retrieve['k']}, noise: {advice.retrieve['noise']}}}" in line
     for known in ({"groups": groups}, {}):
@@ -174,7 +174,7 @@ def test_images_that_find_further_texts_than_any_noise_does(tmp_path):
     advice = recommend(text, image)
     assert advice.retrieve is None
     assert advice.search["noise"] is None
-    assert json.loads(json.dumps(advice.to_dict(), allow_nan=False))["recipe"]["retrieve"] is None
+    assert json.loads(json.dumps(advice.to_dict(), allow_nan=False))["retrieve"] is None
     assert "retrieve:" not in to_yaml(advice, "t").split("# noise:")[1]
     assert any("no memory is advised" in reason for reason in advice.reasons)
 
