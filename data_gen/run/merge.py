@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_gen.errors import InputError, OutputError, shown
+from data_gen.run.store import begun
 from data_gen.text.files import json_line, read_rows, whole
 from data_gen.text.words import digest, same_key
-from data_gen.verbs import VERBS, row_key
+from data_gen.verbs import VERBS, Row, Verb, row_key
 
 __all__ = ["merge_shards"]
 
@@ -17,36 +19,98 @@ __all__ = ["merge_shards"]
 def merge_shards(inputs: Sequence[Path], out: Path) -> tuple[int, int]:
     """Write the rows of all inputs, in order, to `out`; of rows that a run would call duplicates only the first.
 
+    Rows that are accepted together, or not at all (the hypotheses of one premise), are left out together too.
+
     Returns:
-        Rows kept, and duplicates left out.
+        Rows kept, and rows left out.
 
     Raises:
-        InputError: an input is unreadable or no JSONL; a line is no row that data-gen accepts; two texts have one id.
+        InputError: an input is unreadable or no JSONL; a line is no row that data-gen accepts; two texts have one id, or
+            texts of two inputs one group.
         OutputError: `out` exists.
     """
     if out.exists():
         raise OutputError(f"{out} is there already; give another --out")
     seen: set[int] = set()
     keys: dict[int, int] = {}  # by id
+    groups = _Groups()
     kept = dropped = 0
     with whole(out) as partial, partial.open("wb") as file:
         for path in inputs:
-            for number, row in read_rows(path):
-                key = digest(_key(path, number, row))
-                if "id" in row and keys.setdefault(digest(ascii(row["id"])), key) != key:
-                    told = f"{path}, line {number}: the id {shown(row['id'])} came before with another text"
-                    raise InputError(f"{told}; give runs of the same options a --shard each, or another --seed")
-                if key in seen:
-                    dropped += 1
-                    continue
-                seen.add(key)
-                kept += 1
-                file.write(json_line(row))
+            groups.open(path)
+            for _, entries in itertools.groupby(_entries(path), lambda entry: entry.unit):
+                unit, fresh = list(entries), dict[int, Row]()
+                for where, row, verb, key, _ in unit:
+                    if "id" in row and keys.setdefault(digest(ascii(row["id"])), key) != key:
+                        told = f"{where}: the id {shown(row['id'])} came before with another text"
+                        raise InputError(f"{told}; give runs of the same options a --shard each, or another --seed")
+                    if verb and verb.grouped:
+                        groups.check(where, row)
+                    if key not in seen:
+                        fresh.setdefault(key, row)
+                least = unit[0].verb.least if unit[0].verb else 1
+                if len(fresh) < min(least, len(unit)):  # a unit that --count cut off has fewer, and stays
+                    fresh.clear()
+                seen.update(fresh)
+                kept, dropped = kept + len(fresh), dropped + len(unit) - len(fresh)
+                file.writelines(map(json_line, fresh.values()))
     return kept, dropped
 
 
-def _key(path: Path, number: int, row: dict[str, Any]) -> str:
-    if not all(isinstance(part, str) for part in (row.get("source"), row.get("target"), row.get("context") or "")):
-        raise InputError(f"{path}, line {number}: not a row that data-gen writes (source and target)")
-    name = str(row.get("id")).rsplit("-", 3)[0]  # of its verb; see `Plan.units`
-    return same_key(VERBS[name]().key(row) if name in VERBS else row_key(row))
+class _Entry(NamedTuple):
+    """A row of an input.
+
+    Attributes:
+        where: its file and line, for messages.
+        verb: that wrote it, where it is known.
+        key: what makes it the same as another.
+        unit: the same for neighbours that were accepted together.
+    """
+
+    where: str
+    row: Row
+    verb: Verb | None
+    key: int
+    unit: Any
+
+
+def _entries(path: Path) -> Iterator[_Entry]:
+    for number, row in read_rows(path):
+        where = f"{path}, line {number}"
+        if not all(isinstance(part, str) for part in (row.get("source"), row.get("target"), row.get("context") or "")):
+            raise InputError(f"{where}: not a row that data-gen writes (source and target)")
+        stem = str(row.get("id")).rpartition("-")[0]  # of its verb, run and request; see `Plan.units`
+        name = stem.rsplit("-", 2)[0]
+        verb = VERBS[name]() if name in VERBS else None
+        key = digest(same_key(verb.key(row) if verb else row_key(row)))
+        together = verb is not None and verb.least > 1
+        yield _Entry(where, row, verb, key, (stem, _meta(row).get("input")) if together else number)
+
+
+class _Groups:
+    """Which text each group is of: inputs without ids count their lines, and so call other images alike."""
+
+    def __init__(self) -> None:
+        self._inputs: dict[int, str] = {}  # by group: where it came first
+        self._texts: set[int] = set()  # with their groups
+        self._input = ""
+
+    def open(self, path: Path) -> None:
+        """Begin with a file; shards of one input share its groups, which may have several texts."""
+        self._input = str(begun(path).get("params", {}).get("input", path))
+
+    def check(self, where: str, row: Row) -> None:
+        """Raise `InputError` if the row's group came before in the output of another input, with other texts."""
+        given = _meta(row).get("given")
+        if row.get("group") is None or given is None:
+            return
+        group, text = digest(ascii(row["group"])), digest(ascii([row["group"], given]))
+        if self._inputs.setdefault(group, self._input) == self._input:
+            self._texts.add(text)
+        elif text not in self._texts:
+            told = f"{where}: the group {shown(row['group'])} came before with another text, and would be one image's"
+            raise InputError(f"{told}; merge runs of one input, or of inputs (.jsonl) whose ids differ")
+
+
+def _meta(row: Row) -> dict[str, Any]:
+    return row["meta"] if isinstance(row.get("meta"), dict) else {}

@@ -3,7 +3,36 @@
 import json
 import tracemalloc
 
+import pytest
+from dg_tools import rows
+
+from data_gen.errors import InputError
 from data_gen.run import merge_shards
+
+LABELS = ("entailment", "neutral", "contradiction")
+
+
+def entailed(run, request, source, hypotheses, start=0):
+    """The rows of a premise as `entailment` writes them."""
+    common = {"task": "entailment", "source": source, "meta": {"input": source, "given": source}}
+    return [
+        {
+            "id": f"entailment-{run}-{request:06d}-{start + n}",
+            **common,
+            "context": text,
+            "target": label,
+            "label": label,
+        }
+        for n, (label, text) in enumerate(zip(LABELS, hypotheses, strict=False))
+    ]
+
+
+def paraphrased(run, request, group, given, texts):
+    return [
+        {"id": f"paraphrase-{run}-{request:06d}-{n}", "source": text, "target": text, "group": group,
+         "meta": {"input": group, "given": given}}
+        for n, text in enumerate(texts)
+    ]  # fmt: skip
 
 
 def write(path, rows):
@@ -19,3 +48,33 @@ def test_a_merge_needs_no_memory_for_the_texts(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < part.stat().st_size / 3
+
+
+def test_what_is_accepted_together_is_left_out_together(tmp_path):
+    """A premise keeps a hypothesis of each label, or has none; of paraphrases two are enough."""
+    one = entailed("aaaaaaaa", 0, "A dog.", ["It lives.", "It is brown.", "It is a cat."])
+    other = entailed("bbbbbbbb", 0, "A dog.", ["It is alive.", "it is brown!", "It is a bus."])  # the second is alike
+    other += entailed("bbbbbbbb", 0, "A cat.", ["It lives.", "It is brown.", "It is a dog."], start=3)
+    other += entailed("bbbbbbbb", 1, "A bus.", ["It has wheels.", "It is red."])  # cut off by --count
+    groups = paraphrased("cccccccc", 0, "7", "A dog runs.", ["A dog is running", "Some dog", "A hound"])
+    more = paraphrased("dddddddd", 0, "7", "A dog runs.", ["Some dog", "A poodle", "a hound.", "An animal"])
+    more += paraphrased("dddddddd", 1, "7", "A dog runs.", ["A poodle", "A beast"])
+    parts = [write(tmp_path / f"{n}.jsonl", part) for n, part in enumerate((one, other, groups, more))]
+    assert merge_shards(parts, tmp_path / "all.jsonl") == (3 + 3 + 2 + 3 + 2, 3 + 2 + 2)
+    merged = rows(tmp_path / "all.jsonl")
+    assert merged == [*one, *other[3:], *groups, more[1], more[3]]
+
+
+def test_captions_of_two_inputs_are_not_of_one_image(tmp_path):
+    one = write(tmp_path / "1.jsonl", paraphrased("aaaaaaaa", 0, "1", "A dog.", ["Some dog", "A hound"]))
+    same = write(tmp_path / "2.jsonl", paraphrased("bbbbbbbb", 0, "1", "A dog.", ["A poodle", "A pup"]))
+    assert merge_shards([one, same], tmp_path / "same.jsonl") == (4, 0)
+    other = write(tmp_path / "3.jsonl", paraphrased("cccccccc", 0, "1", "A cat.", ["A kitten", "A tom"]))
+    with pytest.raises(InputError, match=r"3.jsonl, line 1: the group '1' came before with another text"):
+        merge_shards([one, other], tmp_path / "all.jsonl")
+    for part in (one, other):  # two texts of one row of an input, in two shards of it
+        part.with_name(part.name + ".journal").write_text('{"data_gen": 3, "params": {"input": "f00"}}\n')
+    assert merge_shards([one, other], tmp_path / "all.jsonl") == (4, 0)
+    other.with_name(other.name + ".journal").write_text('{"data_gen": 3, "params": {"input": "ba7"}}\n')
+    with pytest.raises(InputError, match="would be one image's; merge runs of one input"):
+        merge_shards([one, other], tmp_path / "again.jsonl")
