@@ -32,7 +32,7 @@ from close.retrieval.finder import settings_in
 from close.runs.candidates import check_search
 from close.runs.folder import RUN_FILE, open_run
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
-from close.runs.predict import Decoding, Told, decoding_of, task_of, tell
+from close.runs.predict import Decoding, Told, decoding_of, doing, task_of, tell
 from close.tasks import get_task
 
 SHOWN = 10
@@ -70,7 +70,8 @@ def evaluate(
     Args:
         run: a run's folder, or a loaded one (then `folder` says where to save).
         data: rows to score on; for `modality="image"` each has an image, for "text" a source.
-        task: what to do; without it, the run's task, and where it learnt several, the one that the rows name.
+        task: what to do; without it, the run's task, and where it learnt several, the one that the rows name. A loaded run stays
+            set to the task that it was set to.
         tokenizer: of caption scores: auto, java, python or unicode.
         metrics: names in `METRICS`; without them, the task's default ones that need no Java.
         decode: "tree", "score" or "free" for answers from a closed set. normalise: with "score", by their lengths.
@@ -91,18 +92,18 @@ def evaluate(
     """
     rows = open_rows(data)
     captioner = _loaded(run, device=device, precision=precision, encoder=encoder, memory=memory)
-    kind = captioner.use_task(task or task_of(rows, captioner)).task
-    decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)
-    _check_before(captioner, rows, modality, metrics, generation)
-    state = _pictures(rows, modality)  # before they are read: those that are replaced meanwhile are other ones
-    place = Path(folder) if folder is not None else _place(captioner, data, rows.sha256, modality, decode, limit, state)
-    with exclusively(place, "is being made"):
-        told = tell(captioner, rows, modality, limit, missing, batch_size, decoding, generation)
-        scores, shown = _scores(captioner, told, missing=missing, tokenizer=tokenizer, metrics=metrics)
-        result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation) | state
-        result |= {"limit": limit, "missing": missing, "tokenizer": tokenizer, "metrics": metrics and [*metrics]}
-        result |= {"data": str(data), "data_place": str(Path(data).resolve()), "scores": scores, "examples": shown}
-        return _saved(result, place, told)
+    with doing(captioner, task or task_of(rows, captioner)) as kind:
+        decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)
+        _check_before(captioner, rows, modality, metrics, generation)
+        state = _pictures(rows, modality)  # before they are read: those that are replaced meanwhile are other ones
+        place = Path(folder or _place(captioner, data, rows.sha256, modality, decode, limit, state))
+        with exclusively(place, "is being made"):
+            told = tell(captioner, rows, modality, limit, missing, batch_size, decoding, generation)
+            scores, shown = _scores(captioner, told, missing=missing, tokenizer=tokenizer, metrics=metrics)
+            result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation) | state
+            result |= {"limit": limit, "missing": missing, "tokenizer": tokenizer, "metrics": metrics and [*metrics]}
+            result |= {"data": str(data), "data_place": str(Path(data).resolve()), "scores": scores, "examples": shown}
+            return _saved(result, place, told)
 
 
 def _loaded(run: str | Path | CloseCaptioner, **opened: Any) -> CloseCaptioner:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from close.vectors.build import images_of
 from close.vectors.cache import cached_images, cached_table
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["Decoding", "Told", "decoding_of", "predict", "task_of", "tell", "training_file"]
+__all__ = ["Decoding", "Told", "decoding_of", "doing", "named_task", "predict", "task_of", "tell", "training_file"]
 
 TOP_ANSWERS = 3000
 
@@ -195,16 +196,36 @@ def _vectors_of(
 
 def task_of(rows: RowFile, captioner: CloseCaptioner) -> str:
     """The run's task; of several, the one that all rows name."""
-    if not captioner.instructs:
-        return captioner.tasks[0]
+    return named_task(rows, captioner.tasks, captioner.name, "; say which with --task")
+
+
+def named_task(rows: RowFile, tasks: Sequence[str], who: str, hint: str = "") -> str:
+    """The one task that is learnt; of several, the one that all rows name.
+
+    Args:
+        who: what learns them, and `hint`, what else can be done, for the message.
+    Raises:
+        RecipeError: they do not all name one of them.
+    """
+    if len(tasks) == 1:
+        return tasks[0]
     named = {row.task for row in rows}
     chosen = named.pop() if len(named) == 1 else None
-    if chosen not in captioner.tasks:
+    if chosen not in tasks:
         raise RecipeError(
-            f"{captioner.name} learnt {', '.join(captioner.tasks)}, and the rows of {rows.path} do not all name one of "
-            "them ('task'); say which with --task"
+            f"{who} learnt {', '.join(tasks)}, and the rows of {rows.path} do not all name one of them ('task'){hint}"
         )
     return chosen
+
+
+@contextmanager
+def doing(captioner: CloseCaptioner, task: str) -> Iterator[Task]:
+    """Set to a task, and to what it was set to afterwards: it may be the caller's."""
+    before = captioner.task.name
+    try:
+        yield captioner.use_task(task).task
+    finally:
+        captioner.use_task(before)
 
 
 def decoding_of(
@@ -225,19 +246,19 @@ def decoding_of(
     if answers is not None:
         return Decoding(decode, normalise, tuple(answers))
     if task.metric == "vqa" and decode in ("tree", "score"):
-        return Decoding(decode, normalise, _learnt_answers(captioner.name, task, top or TOP_ANSWERS))
+        return Decoding(decode, normalise, _learnt_answers(captioner, task, top or TOP_ANSWERS))
     if top is not None:
         raise RecipeError("the number of answers goes with a file of answers, or with VQA decoded by tree or score")
     return Decoding(decode, normalise)
 
 
-def _learnt_answers(run: str, task: Task, top: int) -> tuple[str, ...]:
+def _learnt_answers(captioner: CloseCaptioner, task: Task, top: int) -> tuple[str, ...]:
     """The commonest targets of the data that the run was trained on, which must still be there unchanged."""
-    found = training_file(run, task, "the answers")
+    found = training_file(captioner.name, task, "the answers")
     if found is None:
-        raise RecipeError(f"{run} was not trained on {task.name!r}, so it has no answers of its own; give them")
+        raise RecipeError(f"{captioner.name} was not trained on {task.name!r}, so it has no answers of its own; give them")
     path, columns = found
-    return tuple(answer_vocabulary(path, task, top, columns))
+    return tuple(answer_vocabulary(path, task, top, columns, lowercase=captioner.lowercase))
 
 
 def training_file(run: str, task: Task, instead: str) -> tuple[Path, Any] | None:

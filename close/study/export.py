@@ -130,6 +130,11 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         notes.append(f"Of fewer than {FEW} seeds each one's value is shown ({seeds}): they give no interval.")
     if any("recovered_share" in arm for arm in arms.values()):
         notes.append("Recovered is (method − none) / (image − none), of the means.")
+    if scored := next((arm["examples"] for arm in arms.values() if "examples" in arm), None):
+        notes.append(
+            f"Images in: {scored['image']:,} images, each against the captions of all its rows; "
+            f"text in: {scored['text']:,} rows, each against its own."
+        )
     if len(counts) > 1:
         notes.append("What is recovered and chosen is of the seeds that all arms have.")
     off = [name for name, arm in arms.items() if not 1 / FAR <= arm.get("length_ratio", 1.0) <= FAR]

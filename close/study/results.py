@@ -28,6 +28,8 @@ def summarise(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         for modality in MODALITIES:
             if keys := arm["runs"][0].get(modality):
                 table[name][modality] = {key: interval([run[modality][key] for run in arm["runs"]]) for key in keys}
+        if "examples" in arm["runs"][0]:
+            table[name]["examples"] = arm["runs"][0]["examples"]
         if all("length_ratio" in run for run in arm["runs"]):
             table[name]["length_ratio"] = float(np.mean([run["length_ratio"] for run in arm["runs"]]))
         if all("length" in run for run in arm["runs"]):

@@ -19,7 +19,9 @@ from close.evaluation.scores import score_rows
 from close.io.files import write_json
 from close.io.keys import file_key
 from close.runs.evaluate import kept_scores, searched_alike
+from close.runs.folder import open_run
 from close.runs.pipeline import CloseCaptioner, load
+from close.runs.predict import doing, named_task, task_of
 from close.runs.stand_ins import STAND_INS, stand_ins, unpaired_images
 
 __all__ = ["best", "saved_selection", "selection_score"]
@@ -37,7 +39,8 @@ def selection_score(
     """Score a run on texts that stand in for images.
 
     Args:
-        run: a run's folder, or a loaded one. data: validation rows (see `select_rows`), best with several captions an image.
+        run: a run's folder, or a loaded one; of several tasks it does the one that the rows name.
+        data: validation rows (see `select_rows`), best with several captions an image.
         image: a table (or `.npy`) of images that nothing is known of; without it, no image is needed.
         seed: of the directions of the gap, where images don't tell it.
     Returns:
@@ -45,36 +48,40 @@ def selection_score(
             what the stand-ins are (`stand_in`).
     Raises:
         DataError: rows that tell nothing of an image but their source. MismatchError: the images are of another encoder.
+        RecipeError: the run learnt several tasks, and the rows do not all name one.
     """
     captioner = run if isinstance(run, CloseCaptioner) else load(run)
-    rows, task = open_rows(data), captioner.task
-    told = select_rows(rows, task)
-    images = unpaired_images(Path(image), captioner.encoder) if image is not None else None
-    about = {"several": captioner.model.config.several, "seed": seed}
-    found = stand_ins(told, task, captioner.encoder, images, **about)
-    shown, search = torch.from_numpy(found.vectors), None
-    if other := captioner.memory.search:  # its memory lies in another encoder's space, where no images are known
-        search = torch.from_numpy(stand_ins(told, task, other(), seed=seed).vectors)
-    said: dict[int, str] = {}
-    order = sorted(range(len(told)), key=lambda i: len(task.context(told[i])))
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        asked, wanted = [task.context(told[i]) for i in batch], None if search is None else search[batch]
-        outputs = captioner.generate(shown[batch], asked, search=wanted, **generation)
-        said |= {i: text for i, (text, _) in zip(batch, outputs, strict=True)}
-    scores, _ = score_rows(task, told, [said[i] for i in range(len(told))], tokenizer="python")
-    return {
-        "data": str(data),
-        "data_sha256": rows.sha256,
-        "rows": len(told),
-        "image": None if image is None else str(image),
-        "image_key": _key(image),
-        "seed": seed,
-        "stand_in": found.made_of,
-        "generation": captioner.model.generation_config.to_diff_dict() | generation,
-        "primary": METRICS.primary(task.metric),
-        "scores": scores,
-    }
+    rows = open_rows(data)
+    own = task_of(rows, captioner) if captioner.instructs else captioner.task.name
+    with doing(captioner, own) as task:
+        told = select_rows(rows, task)
+        images = unpaired_images(Path(image), captioner.encoder) if image is not None else None
+        about = {"several": captioner.model.config.several, "seed": seed}
+        found = stand_ins(told, task, captioner.encoder, images, **about)
+        shown, search = torch.from_numpy(found.vectors), None
+        if other := captioner.memory.search:  # its memory lies in another encoder's space, where no images are known
+            search = torch.from_numpy(stand_ins(told, task, other(), seed=seed).vectors)
+        said: dict[int, str] = {}
+        order = sorted(range(len(told)), key=lambda i: len(task.context(told[i])))
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            asked, wanted = [task.context(told[i]) for i in batch], None if search is None else search[batch]
+            outputs = captioner.generate(shown[batch], asked, search=wanted, **generation)
+            said |= {i: text for i, (text, _) in zip(batch, outputs, strict=True)}
+        scores, _ = score_rows(task, told, [said[i] for i in range(len(told))], tokenizer="python")
+        return {
+            "data": str(data),
+            "data_sha256": rows.sha256,
+            "rows": len(told),
+            "task": task.name,
+            "image": None if image is None else str(image),
+            "image_key": _key(image),
+            "seed": seed,
+            "stand_in": found.made_of,
+            "generation": captioner.model.generation_config.to_diff_dict() | generation,
+            "primary": METRICS.primary(task.metric),
+            "scores": scores,
+        }
 
 
 def _key(image: str | Path | None) -> str | None:
@@ -87,8 +94,10 @@ def saved_selection(run: Path, data: Path, *, image: Path | None = None) -> dict
     kind = "unpaired" if image else "text"
     place = run / "evaluations" / f"{data.stem}-{kind}-selection" / "scores.json"
     found = kept_scores(place)
-    wanted = (open_rows(data).sha256, None if image is None else str(image), _key(image))
-    kept = (found.get("data_sha256"), found.get("image"), found.get("image_key"))
+    rows, tasks = open_rows(data), open_run(run)["tasks"]
+    task = named_task(rows, tasks, str(run)) if len(tasks) > 1 else found.get("task")  # of one, it was not told before
+    wanted = (rows.sha256, None if image is None else str(image), _key(image), task)
+    kept = tuple(found.get(key) for key in ("data_sha256", "image", "image_key", "task"))
     made_of = {STAND_INS["text"], STAND_INS[kind]}  # the rows say which
     if kept == wanted and found.get("stand_in") in made_of and searched_alike(found.get("generation"), run):
         return found

@@ -29,12 +29,13 @@ from close.io.record import stamp
 from close.model.language_models.loading import check_language_model
 from close.runs.evaluate import evaluated, evaluation_folder
 from close.runs.length import LENGTH_FILE, check_match, match_length
+from close.runs.predict import named_task
 from close.runs.recipe import Recipe, checked
 from close.study.arms import Arm, merged, naming
 from close.study.export import FEW, csv_of, latex_of, table_of
 from close.study.results import plot, plot_methods, summarise
 from close.study.selection import saved_selection
-from close.tasks import get_task
+from close.tasks import Task, get_task
 from close.training.checks import check_work
 from close.training.origin import filled_in
 from close.training.train import train
@@ -101,14 +102,16 @@ def run_arm(
     Returns:
         Score by name for images in ("image") and for text in ("text"), where there are test rows; for the images of rows to tune
         on ("tuning"); and for texts that stand in for images ("selection"), where there are rows to select by and the arm is
-        trained on text. `length_ratio`: words of what is said of images against the references', where there are any; with
-        `photos`, `length`: the `penalty`, and whether texts are as long with it (`reached`).
+        trained on text. `examples`: how many images and how many texts were scored, where these differ. `length_ratio`: words
+        of what is said of images against the references', where there are any; with `photos`, `length`: the `penalty`, and
+        whether texts are as long with it (`reached`).
     """
     recipe, place = run_folder(base, arm, seed, folder)
     train(recipe, place, resume=True)
     if photos is None and (place / LENGTH_FILE).is_file():
         raise RecipeError(f"{place}: its texts' length was matched to photos before (--match-length); give them again")
     scores: dict[str, Any] = {}
+    counts: dict[str, int] = {}
     if photos is not None:
         scores["length"] = _matched(place, recipe, photos)
     looked: tuple[tuple[str, Path | None, Modality], ...]
@@ -117,8 +120,11 @@ def run_arm(
         if rows is not None:
             found = evaluated(place, rows, modality)
             scores[name] = _headlines(found)
+            counts |= {name: found["n"]} if name != "tuning" else {}
             if name == "image" and "length_ratio" in found:
                 scores["length_ratio"] = found["length_ratio"]
+    if len({*counts.values()}) > 1:
+        scores["examples"] = counts
     if select is not None and recipe.train_on == "text":
         scores["selection"] = _headlines(saved_selection(place, select, image=select_images)["scores"])
     return scores
@@ -142,9 +148,10 @@ def _matched(run: Path, recipe: Recipe, photos: Path) -> dict[str, Any]:
 
 
 def _headlines(scores: dict[str, Any]) -> dict[str, float]:
-    """Scores that a sweep reports, where the evaluation has them; the first that it has is plotted."""
-    keys = [score.key for score in METRICS.scores() if score.headline]
-    return {key: scores[key] for key in keys if scores.get(key) is not None}
+    """Scores that a sweep reports, where the evaluation has them, or else its first; the first of these is plotted."""
+    known = [score for score in METRICS.scores() if scores.get(score.key) is not None]
+    shown = [score for score in known if score.headline] or known[:1]
+    return {score.key: scores[score.key] for score in shown}
 
 
 def sweep(
@@ -219,9 +226,11 @@ def _check(
 ) -> None:
     """Every arm as a whole recipe, and what it is scored on, before the first is trained."""
     names = [arm.name for arm in arms]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise RecipeError(f"arm {twice[0]!r} is there twice; each has a name of its own")
+    for what, given in (("arm", names), ("seed", list(seeds))):
+        if twice := [one for one in given if given.count(one) > 1]:
+            raise RecipeError(f"{what} {twice[0]!r} is there twice; expected each once")
     recipes = [run_folder(base, arm, seed, folder)[0] for arm in arms for seed in seeds][:: len(seeds)]
+    _check_arms_differ(names, recipes)
     files = [open_rows(part.train, base.data.columns) for part in base.parts()]
     encoder = cache(lambda: load_encoder(base.encoder))
     for arm, recipe in zip(arms, recipes, strict=True):
@@ -233,7 +242,7 @@ def _check(
             check_work(recipe, files, val, language_model=False)
             check_tables(recipe.adapter, encoder)
     check_language_model(base.language_model)
-    task = get_task(base.parts()[0].task)
+    tasks = list(dict.fromkeys(part.task for part in base.parts()))
     if tune is not None and test is None:
         raise RecipeError("--tune goes with --test: rows that the settings chosen on it are judged by")
     opened = cache(open_rows)
@@ -243,17 +252,41 @@ def _check(
     for place in (test, tune):
         if place is None:
             continue
-        rows = opened(place)
+        rows, task = opened(place), _scored_task(opened(place), tasks)
         if lacking := next((row for row in rows if row.image is None or not task.source(row)), None):
             raise DataError(f"{rows.path}: row {lacking.id!r}: rows to score on have an 'image' and a 'source'")
     if select is not None:
-        select_rows(opened(select), task)
+        select_rows(opened(select), _scored_task(opened(select), tasks))
     if select_images is not None:
         if select is None:
             raise RecipeError("--select-image goes with --select: images that the selection's texts are made like")
         check_rows(f"--select-image {select_images}", open_vectors(select_images, "image"), encoder())
     if photos is not None:
         check_match(base, photos)
+
+
+def _check_arms_differ(names: Sequence[str], recipes: Sequence[Recipe]) -> None:
+    known: list[tuple[str, dict[str, Any]]] = []
+    for name, recipe in zip(names, recipes, strict=True):
+        values = recipe.dump() | {"seed": None}
+        if other := next((one for one, before in known if before == values), None):
+            raise RecipeError(f"arms {other!r} and {name!r} are one recipe: expected what differs, or one of them")
+        known.append((name, values))
+
+
+def _scored_task(rows: RowFile, tasks: Sequence[str]) -> Task:
+    """What rows are scored as.
+
+    Raises:
+        RecipeError: the rows of several tasks do not all name one, or nothing scores it by itself.
+    """
+    task = get_task(named_task(rows, tasks, "what the recipe trains"))
+    if not any(METRICS[name].scores for name in METRICS.defaults(task.metric, java=False)):
+        raise RecipeError(
+            f"{rows.path}: no metric scores {task.name!r} by itself, and a sweep needs one: declare one with a Score, and "
+            "default=True"
+        )
+    return task
 
 
 def _check_apart(option: str, chooser: RowFile, test: RowFile) -> None:

@@ -21,6 +21,7 @@ from close.runs.card import _names
 from close.runs.evaluate import evaluate, evaluated
 from close.runs.pipeline import load
 from close.runs.recipe import Recipe
+from close.study import sweep as sweeping
 from close.study.arms import Arm, arms_of, merged, own_adapter, settings_of
 from close.study.export import csv_of, latex_of, table_of
 from close.study.results import interval, plot, summarise
@@ -293,6 +294,14 @@ def test_a_sweep_needs_something_to_do(recipe, rows, tmp_path):
         sweep(recipe(), [Arm("none")], [0], None, tmp_path)
     with pytest.raises(RecipeError, match=r"captions.jsonl: no images .* --no-image"):
         sweep(recipe(), arms_of([], []), [0], rows, tmp_path)
+    with pytest.raises(RecipeError, match="seed 1 is there twice"):
+        sweep(recipe(), [Arm("none")], [1, 0, 1], rows, tmp_path)
+    same = [Arm(f"epochs {n}", {"training": {"epochs": n}}) for n in (1, 1.0)]
+    with pytest.raises(RecipeError, match=r"'epochs 1' and 'epochs 1\.0' are one recipe"):
+        sweep(recipe(), same, [0], rows, tmp_path)
+    several = [{"task": task, "train": str(rows)} for task in ("caption", "news")]
+    with pytest.raises(RecipeError, match="what the recipe trains learnt caption, news, and the rows of"):
+        sweep(recipe(task=several, data={}), [Arm("none")], [0], rows, tmp_path)
     assert not any(tmp_path.iterdir())
 
 
@@ -616,6 +625,24 @@ def test_a_stopped_sweep_compares_the_seeds_that_all_arms_have():
     assert (found["selected"]["arm"], found["selected"]["best_score"]) == ("image", 50)
     assert found["arms_scored"]["a"]["image"]["cider"]["mean"] == 55
     assert "What is recovered and chosen is of the seeds that all arms have." in table_of(found)
+
+
+def test_what_the_selection_scores_and_the_test_rows_do_not():
+    """Of several tasks."""
+    runs = [{"seed": 0, "image": {"accuracy": 50.0}, "selection": {"cider": 10.0}}]
+    assert summarise({"none": {"runs": runs}, "a": {"runs": runs}})["selected"] == {"arm": "none", "by": "cider"}
+
+
+def test_a_table_says_where_text_in_is_of_other_examples():
+    runs = [{"seed": 0, "image": {"cider": 50.0}, "text": {"cider": 60.0}, "examples": {"image": 5, "text": 10}}]
+    assert "Images in: 5 images, each against the captions of all its rows; text in: 10 rows" in table_of(
+        summarise({"none": {"runs": runs}})
+    )
+
+
+def test_where_no_score_is_a_headline_the_first_is_shown():
+    assert sweeping._headlines({"bleu_1": 3.0, "rouge_l": 2.0, "n": 4}) == {"bleu_1": 3.0}
+    assert sweeping._headlines({"n": 4}) == {}
 
 
 def test_a_score_has_the_digits_that_its_metric_says(monkeypatch):

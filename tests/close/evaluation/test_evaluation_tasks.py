@@ -1,0 +1,50 @@
+"""Which task rows are scored as, and that a loaded run is left at the one that it was set to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+import close
+from close.data.rows import RowFile
+from close.errors import CloseError, RecipeError
+from close.runs.evaluate import evaluate
+from close.runs.predict import named_task
+from close.study.selection import selection_score
+
+
+def test_a_loaded_run_keeps_its_task(run: Path, captions: Path, tmp_path: Path) -> None:
+    captioner = close.load(run).use_task("news")
+    evaluate(captioner, captions, task="caption", modality="text", limit=2, metrics=["bleu"], folder=tmp_path / "e")
+    assert captioner.task.name == "news"
+    with pytest.raises(CloseError):
+        evaluate(captioner, captions, task="vqa", modality="text", metrics=["bleu"], folder=tmp_path / "e")
+    assert captioner.task.name == "news"
+
+
+def test_rows_say_which_of_several_tasks_they_are(tmp_path: Path) -> None:
+    both = [{"source": "a dog", "task": task} for task in ("caption", "news")]
+    rows = [
+        RowFile(tiny.write_jsonl(tmp_path / f"{n}.jsonl", part)) for n, part in enumerate((both[:1], both[1:], both))
+    ]
+    assert [named_task(one, ["caption", "news"], "it") for one in rows[:2]] == ["caption", "news"]
+    assert named_task(rows[2], ["caption"], "it") == "caption"
+    with pytest.raises(RecipeError, match="do not all name one of them"):
+        named_task(rows[2], ["caption", "news"], "it")
+
+
+def test_selection_is_scored_as_the_task_of_its_rows(run: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    captioner = close.load(run)
+    captioner.tasks = ("caption", "news")
+    rows = [{"source": "a red dog", "context": "a dog", "references": ["a dog"], "task": "news"} for _ in range(2)]
+    data = tiny.write_jsonl(tmp_path / "select.jsonl", [one | {"group": f"g{n}"} for n, one in enumerate(rows)])
+    asked: list[str] = []
+    generate = type(captioner).generate
+    monkeypatch.setattr(
+        type(captioner), "generate", lambda self, *a, **k: asked.append(self.task.name) or generate(self, *a, **k)
+    )
+    assert selection_score(captioner, data)["task"] == "news"
+    assert (asked, captioner.task.name) == (["news"], "caption")
