@@ -34,7 +34,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "answers": (),
     "image": (
         *("image_path", "image_name", "image_file", "file_name", "filename", "filepath", "file_path", "path", "file"),
-        *("img", "jpg", "png", "audio", "audio_path"),
+        *("img", "jpg", "png", "audio", "audio_path", "video", "video_path"),
     ),
     "group": ("image_id", "img_id", "cocoid", "youtube_id"),
     "label": ("gold_label",),
@@ -232,8 +232,9 @@ def by_caption(values: Values, default_id: str, *, split: bool = True) -> list[V
         default_id: where the record has no id. split: whether several captions are rows of their own.
     """
     values = {"id": default_id} | values
-    if "group" not in values and isinstance(values.get("image"), str):
-        values["group"] = values["image"]
+    names = values.get("image")
+    if "group" not in values and isinstance(names, (str, list)):
+        values["group"] = names if isinstance(names, str) else ", ".join(names)
     if not split or "source" in values or "references" not in values:
         return [values]
     captions = values.pop("references")
@@ -266,13 +267,21 @@ def _fitting(key: str, value: Any, given: bool) -> Any:
         alone = texts is not None and len(texts) == 1 and key != "references" and not isinstance(value, list)
         return texts[0] if texts and alone else texts
     if key == "image":
-        return value if isinstance(value, dict) or (isinstance(value, str) and "://" not in value) else None
+        several = isinstance(value, list) and bool(value) and all(map(_is_image, value))
+        return value if several or isinstance(value, dict) or _is_image(value) else None
     if key == "meta":
         return value if isinstance(value, dict) else None
     if isinstance(value, str):
         return value.strip() or None
     whole = isinstance(value, int) and not isinstance(value, bool)
     return str(value) if whole and (given or key in ("id", "group")) else None
+
+
+def _is_image(value: Any) -> bool:
+    """Whether it is the name of a file, or a picture that has its content."""
+    if isinstance(value, dict):
+        return isinstance(value.get("bytes"), bytes)
+    return isinstance(value, str) and "://" not in value
 
 
 def _texts(value: Any) -> list[str] | None:

@@ -25,7 +25,7 @@ from close.io.keys import cache_folder, file_key, text_key
 __all__ = ["RowShards", "is_rows", "open_rows"]
 
 SUFFIXES = (".jsonl", ".txt", *tables.SUFFIXES, ".parquet")
-FORMAT = 1
+FORMAT = 2
 """Of what is kept of Parquet."""
 OPEN_SHARDS = 100
 """Most shards that are kept open, all of them: systems allow a process some 256 files and more."""
@@ -172,7 +172,7 @@ def _sum_by_cache(lines: Path, folder: Path) -> str:
     digest, home, there = hashlib.sha256(), os.path.abspath(lines.parent), os.path.abspath(folder)
     with lines.open(encoding="utf-8") as file:
         for values in map(json.loads, file):
-            if "image" in values:
+            if isinstance(values.get("image"), str):  # several were none
                 values["image"] = os.path.relpath(os.path.join(there, values["image"]), home)
             digest.update((json.dumps(values, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
     return digest.hexdigest()

@@ -23,6 +23,7 @@ from close.errors import DataError, MissingError, OutputExistsError
 __all__ = [
     "below",
     "check_file",
+    "clear_left",
     "files_below",
     "locked",
     "nan_as_null",
@@ -89,15 +90,18 @@ def files_below(folder: Path, suffix: str = "") -> list[Path]:
 
 
 @contextmanager
-def whole(path: str | Path) -> Iterator[Path]:
+def whole(path: str | Path, *, clear: bool = True) -> Iterator[Path]:
     """A name to write a file or a folder under; when the block ends without an error it gets its own, else it is gone.
 
     So is what a process of this machine that was killed had begun to write.
+
+    Args:
+        clear: whether that is looked for, through the whole folder; who writes many files there does it once (`clear_left`).
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    for left in _left_of(target):
-        remove(left)
+    if clear:
+        clear_left(target.parent, re.escape(target.name))
     partial = target.with_name(f".{target.name}.{_machine()}-{os.getpid()}.tmp")
     try:
         yield partial
@@ -120,13 +124,18 @@ def _machine() -> str:
     return f"{crc32(platform.node().encode()):08x}"
 
 
-def _left_of(target: Path) -> list[Path]:
-    """What processes of this machine that are gone were about to call by a target's name."""
+def clear_left(folder: Path, names: str = ".+") -> None:
+    """Remove what processes of this machine that are gone were about to call by one of these names (a regular expression).
+
+    Args:
+        folder: which must be there; only what lies directly in it is looked at.
+    """
     if os.name != "posix":  # elsewhere asking after a process would end it
-        return []
-    name = re.compile(rf"\.{re.escape(target.name)}\.{_machine()}-(\d+)\.tmp")
-    found = ((target.parent / entry, name.fullmatch(entry)) for entry in os.listdir(target.parent))
-    return [path for path, match in found if match and not _is_alive(int(match[1]))]
+        return
+    left = re.compile(rf"\.(?:{names})\.{_machine()}-(?P<process>\d+)\.tmp")
+    for entry in os.listdir(folder):
+        if (match := left.fullmatch(entry)) and not _is_alive(int(match["process"])):
+            remove(folder / entry)
 
 
 def _is_alive(process: int) -> bool:

@@ -13,12 +13,23 @@ from typing import Any
 from close.errors import written
 from close.io.files import walk
 
-__all__ = ["FILMS", "SOUND_SUFFIXES", "describe", "media_below", "picture_formats", "picture_suffixes", "some"]
+__all__ = [
+    "FILMS",
+    "RARE_SOUNDS",
+    "SOUND_SUFFIXES",
+    "describe",
+    "media_below",
+    "picture_formats",
+    "picture_suffixes",
+    "some",
+]
 
 _log = logging.getLogger(__name__)
 FILMS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".ogv", ".flv", ".wmv", ".3gp", ".ts")
 """How names of films end, in lower case."""
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+RARE_SOUNDS = (".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
+"""Rarer recordings, which soundfile reads too."""
 _NO_PICTURES = ("EPS", "MPEG")
 """What Pillow lists and can't be had: PostScript is run as a program, by Ghostscript; of films it reads the size alone."""
 

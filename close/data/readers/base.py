@@ -142,6 +142,10 @@ class Reader(ABC):
             raise DataError(f"{where}: image {shown(name)} is not in {self.options.images}")
         return path
 
+    def images(self, names: Any, where: str) -> Any:
+        """Path of an image named in the file, or of each of several."""
+        return [self.image(name, where) for name in names] if isinstance(names, list) else self.image(names, where)
+
     def film(self, name: str, ending: str, where: str) -> list[str]:
         """Frames of a film named in the file: of a folder of frames of that name, if it is there, or of the film itself."""
         place = below(self.pictures, name)

@@ -12,7 +12,7 @@ from typing import Any
 
 from close.data.columns import Columns, Skip, by_caption, check_flags, is_known
 from close.data.readers.base import READERS, Reader, Values
-from close.data.readers.folder import IMAGE_SUFFIXES
+from close.data.readers.inside import MEDIA_SUFFIXES
 from close.data.readers.json_stream import first_items, json_items, json_pairs
 from close.data.readers.lines import by_record
 from close.errors import DataError, listed, shown
@@ -33,7 +33,7 @@ class JsonList(Reader):
     def records(self) -> Iterator[tuple[str, Any]]:
         self._known: Columns | None = None
         numbered = enumerate(self._records())
-        yield from by_record(((where, (n, record)) for n, (where, record) in numbered), self._rows, self.per)
+        yield from by_record(self, ((where, (n, record)) for n, (where, record) in numbered), self._rows)
 
     def _records(self) -> Iterator[tuple[str, Any]]:
         found = first_items(self.path, encoding=self.options.encoding)
@@ -49,7 +49,8 @@ class JsonList(Reader):
             yield from json_items(self.path, lists[0], encoding=self.options.encoding)
             return
         for where, name, value in json_pairs(self.path, encoding=self.options.encoding):
-            own = "image" if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES else "id"
+            suffix = PurePosixPath(name).suffix.lower()
+            own = "image" if any(suffix in kind for kind in MEDIA_SUFFIXES) else "id"
             yield where, {own: name} | (value if isinstance(value, dict) else {"caption": value})
 
     def _rows(self, given: Any, where: str) -> list[Values]:
@@ -71,5 +72,4 @@ class JsonList(Reader):
         return by_caption(values, str(number), split=self.per == "caption")
 
     def row(self, record: Any, where: str) -> Values:
-        self.in_split(str(record.get("meta", {}).get("split", "")))
-        return record | ({"image": self.image(record["image"], where)} if "image" in record else {})
+        return record | ({"image": self.images(record["image"], where)} if "image" in record else {})

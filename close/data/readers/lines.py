@@ -11,7 +11,7 @@ from close.data.readers.base import READERS, Reader, Values
 from close.data.rows import by_one_name, parse_json
 from close.data.tables import Table
 from close.data.text import TextFile, check_plain, plain_lines
-from close.errors import DataError
+from close.errors import DataError, shown
 
 __all__ = ["Csv", "Jsonl", "Txt", "by_record", "json_lines", "json_records"]
 
@@ -56,11 +56,8 @@ class Jsonl(Reader):
         values = {"id": None} | by_one_name(record, where)
         if values["id"] in (None, ""):
             values["id"] = where.rpartition(":")[2]
-        names = values.get("image")
-        if isinstance(names, str):
-            values["image"] = self.image(names, where)
-        elif isinstance(names, list):
-            values["image"] = [self.image(name, where) for name in names]
+        if isinstance(values.get("image"), (str, list)):
+            values["image"] = self.images(values["image"], where)
         return values
 
 
@@ -96,22 +93,21 @@ class Csv(Reader):
         table = Table(TextFile(self.path, self.options.encoding), self.options.columns)
         self.notes += table.notes
         records = ((f"{self.path}:{number}", (str(number), table, text)) for number, _, text in table.records())
-        yield from by_record(
-            records, lambda r, where: r[1].rows(r[2], where, r[0], split=self.per == "caption"), self.per
-        )
+        yield from by_record(self, records, lambda r, where: r[1].rows(r[2], where, r[0], split=self.per == "caption"))
 
     def row(self, record: Any, where: str) -> Values:
-        self.in_split(str(record.get("meta", {}).get("split", "")))
-        return record | ({"image": self.image(record["image"], where)} if "image" in record else {})
+        return record | ({"image": self.images(record["image"], where)} if "image" in record else {})
 
 
 def by_record(
-    records: Iterable[tuple[str, Any]], rows: Callable[[Any, str], list[Values]], per: str
+    reader: Reader, records: Iterable[tuple[str, Any]], rows: Callable[[Any, str], list[Values]]
 ) -> Iterator[tuple[str, Any]]:
     """Yield (where, row) of each row that a table's record has, and what is wrong with a record in its place.
 
     Args:
-        rows: the rows of a record. per: "image" gathers the captions of an image into the references of one row, at the end.
+        reader: with `per` "image", the captions of an image are gathered into the references of one row, at the end. Records
+            of other splits than those asked for are left out before that.
+        rows: the rows of a record.
     """
     gathered: dict[str, tuple[str, Values]] = {}
     for where, record in records:
@@ -119,15 +115,42 @@ def by_record(
             if isinstance(record, DataError):
                 raise record
             found = rows(record, where)
+            for values in found:
+                reader.in_split(str(values.get("meta", {}).get("split", "")))
+            if reader.per == "image":
+                for values in found:
+                    _gather(values, where, gathered)
+                continue
         except (DataError, Skip) as error:
             yield where, error
             continue
-        for values in found:
-            if per == "caption" or "group" not in values:
-                yield where, values
-                continue
-            source = values.pop("source", [])
-            captions = values.pop("references", None) or ([source] if isinstance(source, str) else source)
-            first = gathered.setdefault(values["group"], (where, values | {"id": values["group"], "references": []}))[1]
-            first["references"] = [*first["references"], *captions]
-    yield from gathered.values()
+        yield from ((where, values) for values in found)
+    for where, values in gathered.values():
+        yield where, {key: value for key, value in values.items() if value != []}
+
+
+_OF_AN_IMAGE = ("image", "context", "target", "answers", "label", "task")
+"""What a row of an image has once."""
+
+
+def _gather(values: Values, where: str, gathered: dict[str, tuple[str, Values]]) -> None:
+    """Put a record's captions to those of its image.
+
+    Raises:
+        DataError: it has no image, or says something else of it than another record, of which a row has one.
+    """
+    if not {"image", "group"} <= values.keys():
+        raise DataError(
+            f"{where}: no image, of which each row is to be (--per image); --images says in which folder they are, or are to "
+            "be put, and --columns image=NAME which column names them"
+        )
+    source = values.pop("source", [])
+    captions = values.pop("references", None) or ([source] if isinstance(source, str) else source)
+    place, first = gathered.setdefault(values["group"], (where, values | {"id": values["group"], "references": []}))
+    for key in _OF_AN_IMAGE:
+        if values.get(key) != first.get(key):
+            raise DataError(
+                f"{where}: {key!r} is {shown(values.get(key))}, but {shown(first.get(key))} in {place}, of the same image; "
+                "--per image gathers captions alone: convert these without it"
+            )
+    first["references"].extend(captions)

@@ -1,4 +1,4 @@
-"""Parquet: columns named as in CSV; lists of captions; pictures as a struct of bytes and path, as Hugging Face writes them."""
+"""Parquet: columns named as in CSV; lists of captions; pictures as bytes, or a struct of bytes and path (Hugging Face)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from close.data.columns import Columns, by_caption, check_flags
 from close.data.readers.base import READERS, Reader, Values
+from close.data.readers.inside import Unpacked
 from close.data.readers.lines import by_record
-from close.data.readers.webdataset import write_picture
 from close.errors import DataError, reason
 from close.io.files import check_file, files_below
 
@@ -24,8 +24,9 @@ _UNREADABLE = (ValueError, OverflowError, KeyError)
 class Parquet(Reader):
     """One file, or every `.parquet` below a folder, by name. Streams batch by batch.
 
-    Pictures inside are written out below `images`, named by their content: rows of one picture share its file. Without that
-    option they are left where they are. Numbers that Hugging Face's schema has names for (classes) become these.
+    Pictures, recordings and films inside are written out below `images`, named by their content: rows of one share its file,
+    and are a group. Without that option they are left where they are. Numbers that Hugging Face's schema has names for
+    (classes) become these.
     """
 
     reads = "Parquet, one file or a folder of them, columns as in CSV"
@@ -35,7 +36,9 @@ class Parquet(Reader):
         files = files_below(self.path, ".parquet") if self.path.is_dir() else [self.path]
         if not files:
             raise DataError(f"{self.path}: no .parquet file in this folder")
-        yield from by_record(self._records(files), self._rows, self.per)
+        self.unpacked = Unpacked(self.options.images)
+        yield from by_record(self, self._records(files), self._rows)
+        self.notes += self.unpacked.notes(self.path)
 
     def _records(self, files: list[Path]) -> Iterator[tuple[str, Any]]:
         import pyarrow
@@ -65,27 +68,38 @@ class Parquet(Reader):
     def _rows(self, record: Any, where: str) -> list[Values]:
         number, columns, record = record
         check_flags(record)
-        values = columns.values(record, where)
-        picture = values.get("image")
-        if isinstance(picture, dict):
-            del values["image"]
-        rows = by_caption(values, str(number), split=self.per == "caption")
-        inside = isinstance(picture, dict) and isinstance(picture.get("bytes"), bytes)
-        if inside and self.options.images is None and not {"source", "references"} & values.keys():
-            raise DataError(
-                f"{where}: its picture lies in the table, and there is no caption; --images says where to put it"
-            )
-        if isinstance(picture, dict) and inside and self.options.images is not None:
-            path = write_picture(self.options.images, str(picture.get("path")), picture["bytes"])
-            rows = [row | {"image": path} for row in rows]
-        elif isinstance(picture, str):
-            path = self.image(picture, where)
-            rows = [row | {"image": path} for row in rows]
-        return rows
+        values = columns.values(_with_pictures(record, columns), where)
+        self.in_split(str(values.get("meta", {}).get("split", "")))  # before a picture is written
+        images = values.pop("image", None)
+        given = images if isinstance(images, list) else [images]
+        if isinstance(given[0], str):
+            values["image"] = images
+        elif inside := [one for one in given if one is not None and isinstance(one.get("bytes"), bytes)]:
+            if self.options.images is not None:
+                paths = [self.unpacked.write(str(one.get("path")), one["bytes"]) for one in inside]
+                values.setdefault("group", ", ".join(Path(path).name for path in paths))
+                values["image"] = paths if isinstance(images, list) else paths[0]
+            elif not {"source", "references"} & values.keys():
+                raise DataError(
+                    f"{where}: its picture lies in the table, and there is no caption; --images says where to put it"
+                )
+        self.unpacked.without += "image" not in values
+        return by_caption(values, str(number), split=self.per == "caption")
 
     def row(self, record: Any, where: str) -> Values:
-        self.in_split(str(record.get("meta", {}).get("split", "")))
-        return dict(record)
+        return record | ({"image": self.images(record["image"], where)} if "image" in record else {})
+
+
+def _with_pictures(record: Values, columns: Columns) -> Values:
+    """A record whose pictures are structs, as Hugging Face writes them, where they are bytes alone, as img2dataset does."""
+
+    def struct(value: Any, name: str) -> Any:
+        if isinstance(value, list):
+            return [struct(one, name) for one in value]
+        return {"bytes": value, "path": f"x.{name}"} if isinstance(value, bytes) else value
+
+    own = {name for name, keys in columns.keys.items() if "image" in keys}
+    return {name: struct(value, name) if name in own else value for name, value in record.items()}
 
 
 def _values(column: Any) -> list[Any]:

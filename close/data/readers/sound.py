@@ -15,7 +15,7 @@ from close.data.readers.lines import by_record, json_records
 from close.data.tables import Table
 from close.data.text import TextFile
 from close.errors import DataError, MissingError, listed
-from close.io.media import FILMS, SOUND_SUFFIXES
+from close.io.media import FILMS, RARE_SOUNDS, SOUND_SUFFIXES
 
 __all__ = ["AudioCaps", "DrCap"]
 
@@ -37,7 +37,7 @@ class AudioCaps(Reader):
         if "youtube_id" not in table.columns.names:
             raise DataError(f"{self.path}:1: no column 'youtube_id'; there are {listed(table.columns.names)}")
         records = ((f"{self.path}:{number}", (str(number), table, line)) for number, _, line in table.records())
-        yield from by_record(records, lambda r, where: self._rows(r[1].rows(r[2], where, r[0])), self.per)
+        yield from by_record(self, records, lambda r, where: self._rows(r[1].rows(r[2], where, r[0])))
 
     def _rows(self, found: list[Values]) -> list[Values]:
         clips = self._clips if self.options.images else None
@@ -71,8 +71,8 @@ class AudioCaps(Reader):
 
 
 _ID = 11
-_OTHERS = (".opus", ".aif", ".aiff", ".au", ".caf", ".w64", "")
-"""Rarer recordings, which soundfile reads; the last is a download without an ending."""
+_OTHERS = (*RARE_SOUNDS, "")
+"""The last is a download without an ending."""
 
 
 @READERS.register("drcap")

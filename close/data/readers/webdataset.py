@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import lzma
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from close.data.columns import Columns, by_caption, check_flags, key_of
 from close.data.readers.base import READERS, Reader, Values
-from close.data.readers.folder import IMAGE_SUFFIXES
+from close.data.readers.inside import MEDIA_SUFFIXES, Unpacked
 from close.data.readers.lines import by_record
 from close.data.rows import parse_json
 from close.data.text import FIRST_LINES, not_plain
 from close.errors import DataError, listed, shown
-from close.io.files import check_file, files_below, whole
+from close.io.files import check_file, files_below
 
-__all__ = ["WebDataset", "write_picture"]
+__all__ = ["WebDataset"]
 
-_PICTURES = IMAGE_SUFFIXES | {".img", ".image"}
+_MEDIA = (MEDIA_SUFFIXES[0] | {".img", ".image"}, *MEDIA_SUFFIXES[1:])
 _TEXTS = (".txt", ".text", ".cap", ".caption")
 _SORTED = "pack the shard in order of name (tar --sort=name)"
 _BROKEN = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, OverflowError)
@@ -34,8 +33,8 @@ class WebDataset(Reader):
 
     Source: the `.txt` (`.cap`, `.outputs.txt`, …; `columns` says which), or a caption in the `.json`, whose other fields go to
     `meta`, and so do captions that differ from the `.txt`'s. Of several lines the first is the source, and all are references,
-    as in a folder. Pictures are written out below `images`, in a folder for each shard and named by their content, because
-    everything else reads files; without that option they are left where they are.
+    as in a folder. Pictures, or else recordings or films, are written out below `images`, in a folder for each shard and named by
+    their content, because everything else reads files; without that option they are left where they are.
     """
 
     reads = "tar shards as webdataset writes them, one or a folder of them"
@@ -45,7 +44,9 @@ class WebDataset(Reader):
         shards = files_below(self.path, ".tar") if self.path.is_dir() else [self.path]
         if not shards:
             raise DataError(f"{self.path}: no .tar file in this folder")
-        yield from by_record(self._records(shards), self._rows, "caption")
+        self.unpacked = Unpacked(self.options.images)
+        yield from by_record(self, self._records(shards), self._rows)
+        self.notes += self.unpacked.notes(self.path)
 
     def _records(self, shards: list[Path]) -> Iterator[tuple[str, Any]]:
         for shard in shards:
@@ -76,8 +77,8 @@ class WebDataset(Reader):
         given = {name: column for name, column in self.given.items() if str(column) in fields}
         columns = Columns(fields, given, where, demand=False)
         values = columns.values(fields, where)
-        picture = self._part("image", _PICTURES, sample, fields, where)
-        caption = self._part("caption", _TEXTS, sample, fields, where)
+        picture = self._part("image", _MEDIA, sample, fields, where)
+        caption = self._part("caption", (_TEXTS,), sample, fields, where)
         said = self._captions(sample[caption], f"{where}: {caption}") if caption else {}
         own = {"id", "image", *(("source", "references") if caption else ())}  # what a sample has already
         others = {name: fields.get(name) for name, keys in columns.keys.items() if own & {*keys}}
@@ -92,11 +93,11 @@ class WebDataset(Reader):
             meta["cls"] = self._text(sample[".cls"], f"{where}: .cls").strip()
         if meta := values.get("meta", {}) | meta:
             values["meta"] = meta
-        rows = by_caption(values, f"{shard}/{key}")
         if picture and self.options.images is not None:
-            path = write_picture(self.options.images / shard, picture, sample[picture])
-            rows = [row | {"image": path} for row in rows]
-        return rows
+            path = self.unpacked.write(picture, sample[picture], shard)
+            values |= {"group": values.get("group", Path(path).name), "image": path}
+        self.unpacked.without += not picture
+        return by_caption(values, f"{shard}/{key}")
 
     def _captions(self, content: bytes, where: str) -> Values:
         """Source and references of a text, one caption a line; of a single caption, the source alone."""
@@ -105,15 +106,19 @@ class WebDataset(Reader):
             raise DataError(f"{where}: expected one caption a line, but this looks like {found}")
         return {"source": lines[0] if lines else ""} | ({"references": lines} if len(lines) > 1 else {})
 
-    def _part(self, key: str, suffixes: Any, sample: dict[str, bytes], fields: Values, where: str) -> str | None:
-        """The part of a sample that is its picture, or its caption: as `columns` say, else by its suffix."""
+    def _part(
+        self, key: str, kinds: Sequence[Container[str]], sample: dict[str, bytes], fields: Values, where: str
+    ) -> str | None:
+        """The part of a sample that is its image, or its caption: as `columns` say, else by its suffix, of the first kind."""
         for column in (str(column) for name, column in self.given.items() if key_of(name) == key_of(key)):
             if (part := f".{column.lstrip('.').lower()}") in sample:
                 return part
             if column not in fields:
                 raise DataError(f"{where}: no {shown(column)} for {key!r}; it has {listed([*sample, *fields])}")
             return None
-        found = [part for part in sample if PurePosixPath(f"x{part}").suffix in suffixes]
+        suffixes = {part: PurePosixPath(f"x{part}").suffix for part in sample}
+        of_kinds = ([part for part in sample if suffixes[part] in kind] for kind in kinds)
+        found: list[str] = next(filter(None, of_kinds), [])
         plain = [part for part in found if part.count(".") == 1]
         if len(found) > 1 and not plain:
             raise DataError(
@@ -188,17 +193,3 @@ def _closed(key: str, sample: dict[str, bytes], seen: set[int]) -> Iterator[tupl
     name = key + middle
     yield name, None if hash(name) in seen else {part.removeprefix(middle): content for part, content in sample.items()}
     seen.add(hash(name))
-
-
-def write_picture(folder: Path, name: str, content: bytes) -> str:
-    """Write a picture into a folder, named by its content, so that none is written over; give its path.
-
-    Args:
-        name: where it comes from, for its ending.
-    """
-    suffix = PurePosixPath(f"x{name}").suffix.lower()
-    suffix = suffix if suffix in IMAGE_SUFFIXES else ".jpg"
-    path = folder.resolve() / f"{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
-    with whole(path) as partial:
-        partial.write_bytes(content)
-    return str(path)

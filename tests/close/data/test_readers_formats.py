@@ -363,6 +363,7 @@ def test_webdataset_shards_with_pictures_written_out(tmp_path: Path) -> None:
         "id": "00000/000000",
         "source": "A red square.",
         "image": os.path.join("out", "00000", f"{hashlib.sha256(content).hexdigest()[:16]}.jpg"),
+        "group": f"{hashlib.sha256(content).hexdigest()[:16]}.jpg",
         "meta": {"width": 4, "key": "000000"},
     }
     assert [r["source"] for r in got] == ["A red square.", "Another.", "Ein Würfel."]
@@ -426,6 +427,7 @@ def test_parquet_with_pictures_inside_and_lists_of_captions(tmp_path: Path) -> N
     assert got[0] == {
         "id": "1",
         "image": os.path.join("out", f"{hashlib.sha256(content).hexdigest()[:16]}.png"),
+        "group": f"{hashlib.sha256(content).hexdigest()[:16]}.png",
         "source": "A square.",
         "references": ["A square.", "Red."],
         "meta": {"score": 0.5},
