@@ -353,6 +353,8 @@ class CloseModel(PreTrainedModel, GenerationMixin):
             ends = ("eos_token_id", "pad_token_id")
             merged.update(**{key: getattr(self.generation_config, key) for key in ends if getattr(config, key) is None})
         rest = merged.update(**kwargs)
+        if processors := self.kind.behind_vectors(merged):
+            rest["logits_processor"] = [*processors, *(rest.get("logits_processor") or ())]
         self.check_places(length, merged.max_new_tokens or 0, "max_new_tokens is")
         return merged, rest, None if rest else planned(self.language_model, merged, length)
 

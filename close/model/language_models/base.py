@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
-from transformers import PretrainedConfig
+from transformers import GenerationConfig, LogitsProcessor, PretrainedConfig
 
 from close.errors import RecipeError
 
@@ -122,6 +122,14 @@ class LanguageModelKind(ABC):
     @abstractmethod
     def end(self, tokenizer: Any) -> int:
         """What may follow a finished text."""
+
+    def behind_vectors(self, config: GenerationConfig) -> list[LogitsProcessor]:
+        """Make settings mean what is said behind a prompt, which is vectors and padding; what they can't say, as processors.
+
+        Args:
+            config: is changed.
+        """
+        return []
 
     def arrange(self, prompt: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Put the (B, L) places that do not count where this kind wants them; the order of the others stays."""

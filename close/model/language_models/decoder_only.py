@@ -14,7 +14,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    LogitsProcessor,
+    PretrainedConfig,
+    RepetitionPenaltyLogitsProcessor,
+)
 
 from close.errors import WeightsError
 from close.model.language_models.base import IGNORED, LanguageModelKind, Template
@@ -68,6 +74,15 @@ class DecoderOnly(LanguageModelKind):
     def end(self, tokenizer: Any) -> int:
         """The template's padding."""
         return self.template.pad
+
+    def behind_vectors(self, config: GenerationConfig) -> list[LogitsProcessor]:
+        """Transformers takes a prompt's length off `min_length`, and a row's padding off what `repetition_penalty` looks at."""
+        if config.min_length:
+            config.min_new_tokens, config.min_length = max(config.min_new_tokens or 0, config.min_length), None
+        if (penalty := config.repetition_penalty) in (None, 1.0):
+            return []
+        config.repetition_penalty = 1.0
+        return [RepetitionPenaltyLogitsProcessor(penalty)]
 
     def predict(
         self,

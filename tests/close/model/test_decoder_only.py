@@ -118,6 +118,27 @@ def test_text_and_score_of_a_batch_are_those_of_its_rows(family, embeds, beams):
 
 
 @pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("setting", [{"repetition_penalty": 4.0}, {"min_length": 7}], ids=str)
+def test_settings_of_what_is_said_do_not_know_the_padding(family, embeds, beams, setting):
+    """In transformers, a row's padding hid its first tokens from the penalty, and a prompt counted as said."""
+    model, tokenizer = family
+    settings, prompts = {"num_beams": beams, "max_new_tokens": 8}, Prompter(tokenizer, kind=model.kind)(CONTEXTS)
+    without, end = model.generate(embeds, **prompts, **settings), model.kind.template.end
+    if "min_length" in setting:
+        end = settings["eos_token_id"] = without[0, 0].item()  # which would be said soon
+    settings |= setting
+    together, said = model.generate(embeds, **prompts, **settings), []
+    for embed, context, row in zip(embeds, CONTEXTS, together.tolist(), strict=True):
+        alone = model.generate(embed[None], **Prompter(tokenizer, kind=model.kind)([context]), **settings)[0].tolist()
+        said.append(row[: row.index(end) + 1] if end in row else row)
+        assert said[-1] == alone
+    if "min_length" in setting:
+        assert all(end not in row[:7] for row in said)
+    else:
+        assert together.tolist() != without.tolist()
+
+
+@pytest.mark.parametrize("beams", [1, 3])
 def test_turned_off_text_and_score_are_the_same(family, embeds, beams, monkeypatch):
     model, tokenizer = family
     inputs = Prompter(tokenizer, kind=model.kind)(CONTEXTS)
