@@ -12,7 +12,7 @@ from typing import Any
 from close.errors import DataError, RecipeError
 from close.evaluation.calibration import Calibration
 from close.io.plain import read_plain
-from close.runs.candidates import labels_sum, search_width
+from close.runs.candidates import closed_set, labels_sum, search_width
 from close.runs.folder import RUN_FILE
 from close.runs.outputs import Answer
 
@@ -82,8 +82,14 @@ class Confidence:
             f"{key} {_short(self.settings.get(key))}, not {_short(settings.get(key))}" for key in differing
         )
 
-    def fits(self, settings: Mapping[str, Any]) -> bool:
-        """Whether it was measured with these settings; where not, that is told once."""
+    def fits(self, settings: Mapping[str, Any], labels: Sequence[str] | None = None) -> bool:
+        """Whether it was measured with these settings; where not, that is told once.
+
+        Args:
+            labels: that were given, if any: a calibration of before knows them in their order then.
+        """
+        if labels is not None and self.settings.get("labels") == labels_sum(labels):
+            settings = {**settings, "labels": self.settings["labels"]}
         self.other = differing = self.differs(settings)
         if differing and not self.told:
             self.told = True
@@ -129,7 +135,7 @@ def settings_of(
     if rerank or samples:
         found["n"] = n or 1
     if labels is not None:
-        found["labels"] = labels_sum(labels)
+        found["labels"] = labels_sum(sorted(closed_set(labels)))  # their order decides nothing
     return found
 
 

@@ -256,7 +256,9 @@ def _learnt_answers(captioner: CloseCaptioner, task: Task, top: int) -> tuple[st
     """The commonest targets of the data that the run was trained on, which must still be there unchanged."""
     found = training_file(captioner.name, task, "the answers")
     if found is None:
-        raise RecipeError(f"{captioner.name} was not trained on {task.name!r}, so it has no answers of its own; give them")
+        raise RecipeError(
+            f"{captioner.name} was not trained on {task.name!r}, so it has no answers of its own; give them"
+        )
     path, columns = found
     return tuple(answer_vocabulary(path, task, top, columns, lowercase=captioner.lowercase))
 

@@ -17,6 +17,7 @@ from close.errors import RecipeError
 from close.evaluation.calibration import Calibration
 from close.evaluation.scores import score_rows
 from close.mini import export
+from close.runs.candidates import labels_sum
 from close.runs.recipe import Recipe
 from close.training.train import train
 
@@ -152,8 +153,16 @@ def test_labels_of_a_call(run, world, tmp_path):
     calibrate(other, world / "val" / "eval.jsonl", task="caption", metric="rouge_l", labels=labels, num_beams=1)
     image = next((world / "val" / "images").iterdir())
     captioner = close.load(other)
-    assert captioner(image, labels=labels, num_beams=1).confidence is not None
+    sure = captioner(image, labels=labels, num_beams=1).confidence
+    assert sure is not None
+    assert captioner(image, labels=labels[::-1], num_beams=1).confidence == sure
     assert captioner(image, num_beams=1).confidence is None
+    file = other / "calibration" / "caption.json"  # one of before knows labels in their order
+    saved = json.loads(file.read_text())
+    saved["settings"]["labels"] = labels_sum(labels)
+    file.write_text(json.dumps(saved))
+    assert close.load(other)(image, labels=labels, num_beams=1).confidence == sure
+    assert close.load(other)(image, labels=labels[:1], num_beams=1).confidence is None
 
 
 def test_what_does_not_go_is_told(told, cli, run, calibrated, world, tmp_path, monkeypatch):

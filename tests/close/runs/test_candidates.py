@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from pyarrow import parquet
 
@@ -241,6 +242,12 @@ class Lowered(Task):
     name, labels = "lowered", ("A Cat", "a red Dog")
 
 
+class Named(Task):
+    """Its answers are scored as those of VQA, and learnt as every task's targets."""
+
+    name, metric = "named", "vqa"
+
+
 class Stated(Lowered):
     """Its targets are what it makes of a row itself."""
 
@@ -248,7 +255,7 @@ class Stated(Lowered):
         return (row.label,)
 
 
-def test_labels_are_read_in_the_case_that_was_learnt(zoo, captions, tiny_encoder, pictures, tmp_path):
+def test_labels_are_read_in_the_case_that_was_learnt(zoo, captions, tiny_encoder, pictures, tmp_path, monkeypatch):
     values = {"data": {"train": str(captions)}, "encoder": str(tiny_encoder), "language_model": str(zoo("gpt2_dir"))}
     values["training"] = {"max_steps": 1, "batch_size": 16, "save_strategy": "no"}
     photo, written, lower = next(pictures.iterdir()), ["A red Dog", "a Cat"], ["a red dog", "a cat"]
@@ -262,6 +269,10 @@ def test_labels_are_read_in_the_case_that_was_learnt(zoo, captions, tiny_encoder
             assert ([one.score for one in said[0]] == [one.score for one in said[1]]) == lowercase
         from_file = decoding_of(captioner, captioner.task, None, False, tmp_path / "labels.txt", None).labels
         assert from_file == tuple(lower if lowercase else written)
+        rows = tiny.write_jsonl(tmp_path / "rows.jsonl", [{"source": "x", "target": "a Dog", "context": "?"}])
+        monkeypatch.setattr("close.runs.predict.training_file", lambda *_, rows=rows: (rows, None))
+        learnt = decoding_of(captioner, Named(), "tree", False, None, None).labels
+        assert learnt == (("a dog",) if lowercase else ("a Dog",))
     with pytest.raises(RecipeError, match="reads labels in lower case, where 'dog' and 'Dog' are the same"):
         close.load(tmp_path / "True", device="cpu")(photo, labels=["dog", "Dog"])
     for task, decode in itertools.product((Lowered, Stated), ("tree", "score")):
