@@ -161,14 +161,14 @@ def _write(
     from close.gap.measured_tables import to_json
     from close.io.files import write_text
 
+    if out:
+        write_text(out, to_json(measured) + "\n")
+        yield out
     if html:
         from close.gap.report.page import render_html
 
         write_text(html, render_html(measured, seed=seed))
         yield html
-    if out:
-        write_text(out, to_json(measured) + "\n")
-        yield out
     if plots:
         from close.gap.report.figures import save_figures
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup, escape
 
+from close.errors import CloseError
 from close.gap.measure import GapReport
 from close.gap.measured_tables import MeasuredTables
 from close.gap.measures import MEASURES, Measure
@@ -196,15 +197,14 @@ def _image_name(tables: MeasuredTables, row: int) -> str:
 
 
 def _thumbnail(path: Path | None) -> str | None:
-    """A picture as a data URL; None where there is none that can be read."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    """A picture, as encoders are shown it, as a data URL; None where there is none that can be read."""
+    from close.encoders.pictures import open_picture
 
     if path is None:
         return None
     try:
-        with Image.open(path) as picture:
-            small = ImageOps.exif_transpose(picture).convert("RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
+        small = open_picture(path)
+    except CloseError:
         return None
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     out = BytesIO()

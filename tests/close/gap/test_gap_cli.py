@@ -71,6 +71,17 @@ def test_files_appear_whole(close_gap, folder):
     assert [path.name for path in out.parent.iterdir()] == ["gap.json"]
 
 
+def test_measures_are_written_before_the_page_is_drawn(close_gap, folder, monkeypatch):
+    def fails(*_, **__):
+        raise RuntimeError
+
+    monkeypatch.setattr("close.gap.report.page.render_html", fails)
+    tables = ("--text", folder / "one.npy", "--image", folder / "image.npy")
+    with pytest.raises(AssertionError):
+        close_gap(*tables, "--out", folder / "gap.json", "--html", folder / "gap.html")
+    assert json.loads((folder / "gap.json").read_text())["n_text"] == 40
+
+
 def test_table_and_verdict_on_the_terminal(close_gap, folder):
     shown = close_gap("--text", folder / "one.npy", "--image", folder / "image.npy", "--adapter", "mean_shift")
     for word in ("Centroid gap", "mean_shift", "Hubness of images", "A wide gap", "note, cka: reads high: 40 rows"):

@@ -1,10 +1,12 @@
 """The HTML report: everything in it, everything escaped, nothing fetched; looked at by a real browser where there is one."""
 
+import base64
 import json
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from close.gap.measured_tables import measure_tables
 from close.gap.measures import MEASURES
 from close.gap.modalities import Modalities
 from close.gap.report.figures import _cosine_samples, recalls
-from close.gap.report.page import number, render_html
+from close.gap.report.page import _thumbnail, number, render_html
 
 EVIL = '<script>document.title="hacked"</script><img src=x onerror=alert(1)> & "quoted" $x_1$'
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -103,6 +105,20 @@ def test_everything_is_there(page):
     assert re.search(r"A (wide|clear) gap, \w+ of it one constant shift", words)
     assert found.tags.count("figure") == 4 * 3 + 5
     assert found.tags.count("img") >= 3  # thumbnails, where the file is a picture
+
+
+def test_pictures_are_shown_as_encoders_see_them(tmp_path, monkeypatch):
+    def shown(name):
+        made = _thumbnail(tmp_path / name)
+        return made and np.asarray(Image.open(BytesIO(base64.b64decode(made.partition(",")[2]))))
+
+    Image.fromarray(np.linspace(0, 65535, 3600).reshape(60, 60).astype(np.uint16)).save(tmp_path / "deep.png")
+    assert shown("deep.png").mean() == pytest.approx(127.5, abs=2)
+    assert shown("deep.png#xywh=0,0,30,20").shape == (20, 30, 3)
+    monkeypatch.setattr(
+        Image, "MAX_IMAGE_PIXELS", 1000
+    )  # with more than twice as many Pillow raises what is no OSError
+    assert shown("deep.png") is None
 
 
 def test_behind_a_memory_no_recall_is_drawn(folder):
