@@ -64,11 +64,11 @@ class T5Decoding:
             q, k, v = layer.attention.qkv(layer.attention_norm(hidden))
             keys, values = self.keys[index], self.values[index]
             keys[:, :, new], values[:, :, new] = k, v
-            hidden = hidden + layer.attention(q, keys[:, :, past], values[:, :, past], mask)
+            hidden = _held(hidden + layer.attention(q, keys[:, :, past], values[:, :, past], mask))
             # the beams of an input are so many queries of one cross-attention
             query = layer.cross.q(layer.cross_norm(hidden))
-            hidden = hidden + layer.cross(query, self.cross_keys[index], self.cross_values[index], self.cross_mask)
-            hidden = layer.feed(hidden)
+            said = layer.cross(query, self.cross_keys[index], self.cross_values[index], self.cross_mask)
+            hidden = layer.feed(_held(hidden + said))
         self.filled, self.time = past.stop, self.time + 1
         return self.weights.logits(hidden)
 
@@ -94,7 +94,7 @@ class _PackedT5:
         bias = self.encoder_bias(hidden.shape[1], hidden.shape[1]) + mask
         for layer in self.encoder:
             q, k, v = layer.attention.qkv(layer.attention_norm(hidden))
-            hidden = layer.feed(hidden + layer.attention(q, k, v, bias))
+            hidden = layer.feed(_held(hidden + layer.attention(q, k, v, bias)))
         return self.encoder_norm(hidden)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -156,4 +156,13 @@ class _Layer:
         """The feed-forward half, its residual included."""
         normed = self.feed_norm(hidden)
         inner = self.act(self.gates[0](normed))
-        return hidden + self.down(inner * self.gates[1](normed) if len(self.gates) == 2 else inner)
+        return _held(hidden + self.down(inner * self.gates[1](normed) if len(self.gates) == 2 else inner))
+
+
+def _held(hidden: Tensor) -> Tensor:
+    """In float16, what has grown beyond it comes back below its end, as in transformers: T5 is known for it."""
+    if hidden.dtype != torch.float16:
+        return hidden
+    end = torch.finfo(torch.float16).max
+    limit = torch.where(hidden.isinf().any(), end - 1000, end)
+    return hidden.clamp(-limit, limit)

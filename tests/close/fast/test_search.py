@@ -161,6 +161,24 @@ def test_changed_weights_are_seen(prompts, family):
     assert before[0] == before[1] != after[1] == after[0]
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("part", "weight"), [("encoder", "wo"), ("decoder", "wo"), ("encoder", "o"), ("decoder", "o")])
+def test_products_beyond_float16_are_held_as_in_transformers(prompts, part, weight):
+    made, settings = model("t5"), {"num_beams": 2, "max_new_tokens": 6}
+    layer = getattr(made, part).block[0].layer[-1 if weight == "wo" else 0]
+    (layer.DenseReluDense.wo if weight == "wo" else layer.SelfAttention.o).weight *= 1e5
+    made.half()
+    prompt, mask = prompts[0][:20].half(), prompts[1][:20]
+    search = Search.of(made, GenerationConfig(**settings), prompt.shape[1])
+    assert search is not None
+    ids, scores = find_texts(made, prompt, mask, search)
+    said = {"return_dict_in_generate": True, "output_scores": True}
+    output = made.generate(inputs_embeds=prompt, attention_mask=mask, **said, **settings)
+    assert torch.allclose(scores, output.sequences_scores.float(), atol=2e-2)
+    alike = [a == b for a, b in zip(cut(ids), cut(output.sequences), strict=True)]
+    assert sum(alike) >= 18, "but for rounding"
+
+
 @pytest.mark.parametrize("family", ["t5", "gpt2"])
 @pytest.mark.parametrize(
     "settings",
