@@ -40,6 +40,9 @@ SMALL = [
     ("epochs: 8", "epochs: 1"),
     ("epochs=20", "epochs=1"),
 ]
+MINI = [("open_clip:ViT-L-14/openai", "mini"), ("google-t5/t5-base", "mini")]
+"""On the page of one's own captions the mini models stand in for those that would be downloaded."""
+OWN = ROOT / "docs" / "own_captions.md"
 SERVER = "data-gen serve-mini &"
 OTHERS = {"pip", "make", "torchrun", "accelerate", "curl", "python", "git"}
 """Programs that marked blocks may name beside this package's own."""
@@ -57,7 +60,7 @@ def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page, in small sizes."""
     found = []
     for mark, kind, text in FENCE.findall(page.read_text(encoding="utf-8")):
-        for whole, small in SMALL:
+        for whole, small in SMALL + (MINI if page == OWN else []):
             text = text.replace(whole, small)
         found.append(Block(kind, text, not mark and page.stem not in ELSEWHERE))
     return found
@@ -172,7 +175,7 @@ def follow(page: Path, folder: Path) -> None:
     """Run a page's blocks in a folder; a whole recipe on the page is the folder's recipe.yaml."""
     names: dict[str, Any] = {}
     for block in blocks(page):
-        if block.kind == "yaml" and page in (START, README):
+        if block.kind == "yaml" and page in (START, README, OWN):
             (folder / "recipe.yaml").write_text(block.text)
     with contextlib.chdir(folder):
         for block in blocks(page):
@@ -185,13 +188,29 @@ def test_the_quick_start_gives_scores(started):
     assert (started / "runs" / "mine" / "evaluations" / "eval-image" / "report.html").is_file()
 
 
+def as_ones_own(started: Path, folder: Path) -> None:
+    """The files that the page of one's own captions begins with, in a folder that holds nothing else."""
+    data = started / "data"
+    rows = {name: [*map(json.loads, (data / name / "captions.jsonl").open())] for name in ("train", "test")}
+    (folder / "captions.txt").write_text("\n".join(row["source"] for row in rows["train"]))
+    table = [f'{Path(row["image"]).name},"{row["source"]}"' for row in rows["test"]]
+    (folder / "mine.csv").write_text("\n".join(["file,caption", *table]))
+    for split, name in (("val", "photos"), ("test", "pictures")):
+        shutil.copytree(data / split / "images", folder / name)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_what_a_page_says_works(page, started, tmp_path):
     if needs_an_extra(page):
         pytest.skip("the serve extra is not installed")
-    if any(block.runs and block.kind in ("sh", "python") for block in blocks(page)):
+    if page == OWN:
+        as_ones_own(started, tmp_path)
+    elif any(block.runs and block.kind in ("sh", "python") for block in blocks(page)):
         shutil.copytree(started, tmp_path, dirs_exist_ok=True)
     follow(page, tmp_path)
+    if page == OWN:
+        assert json.loads((tmp_path / "rows.jsonl").read_text().splitlines()[0])["references"][1:]
+        assert (tmp_path / "runs" / "mine" / "evaluations" / "rows-image" / "report.html").is_file()
     if page.stem == "data_gen":
         rows = (tmp_path / "written.jsonl").read_text().splitlines()
         assert len(rows) == len(set(rows)) == 60
