@@ -22,8 +22,9 @@ def pick_examples(
     Args:
         rows, texts: id to row and to what the model said.
     Returns:
-        `measure`, and under `best`, `worst`, `random` up to `count` examples each: `id`, `image`, `source` (where there
-        is no image), `context`, `prediction`, `references`, `score`. No example is both among the best and the worst.
+        `measure`, and under `best`, `worst`, `random` up to `count` examples each: `id`, `image` (of several the first, and all
+        under `images`), `source` (where there is no image), `context`, `prediction`, `references`, `score`. No example is both
+        among the best and the worst.
     """
     values, rng = scores.metrics[measure].per_example, np.random.default_rng(seed)
     order = np.lexsort((rng.permutation(len(values)), _sign(measure) * values))
@@ -92,6 +93,7 @@ def about(row: Row) -> dict[str, Any]:
     return {
         "id": row.id,
         "image": str(row.image) if row.image else None,
+        **({"images": [str(image) for image in row.images]} if len(row.images) > 1 else {}),
         "source": None if row.image or not row.source else row.source[0],
         "context": row.context,
         "references": list(row.references or row.answers or ((row.label,) if row.label else row.target or row.source)),

@@ -11,6 +11,7 @@ from typing import Any
 
 from close.errors import CloseError
 from close.evaluation.metrics import METRICS
+from close.evaluation.pictures import MOST, pictures_of, small_picture
 from close.evaluation.saved import check_evaluation
 from close.io.files import read_json, write_text
 
@@ -161,10 +162,12 @@ def _examples(chosen: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]
 
 
 def _drawn(example: Mapping[str, Any]) -> dict[str, Any]:
-    """An example with its picture, what that shows in words, and its references counted."""
-    said = _counted(example["references"])
-    alt = f"Picture of {example['id']}" + (f": {said[0][0]}" if said else "")
-    return dict(example) | _picture(example.get("image")) | {"said": said, "alt": alt}
+    """An example with its pictures, what they show in words, and its references counted."""
+    said, names = _counted(example["references"]), pictures_of(example)
+    what = f"Picture{'s' * (len(names) > 1)} of {example['id']}"
+    alt = what + (f": {said[0][0]}" if said else "")
+    told = {"said": said, "alt": alt, "more": f"{MOST} of {len(names)} pictures" if len(names) > MOST else None}
+    return dict(example) | _picture(names) | told
 
 
 def _counted(references: list[str]) -> list[tuple[str, int]]:
@@ -172,17 +175,14 @@ def _counted(references: list[str]) -> list[tuple[str, int]]:
     return list(Counter(references).items())
 
 
-def _picture(path: str | None) -> dict[str, str]:
-    """A small copy of a picture inside the page, or why there is none."""
-    from close.encoders.pictures import open_picture
-
-    if not path:
+def _picture(names: Sequence[str]) -> dict[str, str]:
+    """A small copy of pictures inside the page, or why there is none."""
+    if not names:
         return {}
     try:
-        small = open_picture(path)
+        small = small_picture(names, _THUMBNAIL)
     except (CloseError, OSError, ValueError):  # the last two: of a name that no file can have
-        return {"absent": f"{Path(path).name}: not found, or no picture"}
-    small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        return {"absent": f"{', '.join(Path(name).name for name in names[:MOST])}: not found, or no picture"}
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=85)
     return {"data": base64.b64encode(buffer.getvalue()).decode()}

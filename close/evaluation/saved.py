@@ -21,6 +21,7 @@ class _Example(BaseModel):
     references: list[StrictStr]
     score: FiniteFloat
     image: StrictStr | None = None
+    images: list[StrictStr] = []
     source: StrictStr | None = None
     context: StrictStr | None = None
 

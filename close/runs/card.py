@@ -120,9 +120,17 @@ def _base_models(recipe: Recipe) -> Iterator[str]:
 def _measured(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, float, Any]]:
     """Key, label, value and 95 % interval (or None) of each score."""
     labels, scores = {score.key: score.label for score in METRICS.scores()}, evaluation["scores"]
+    other = _of_tokens() if scores.get("tokenizer") == "unicode" else ()
     for key, value in scores.items():
         if key in labels and isinstance(value, (int, float)) and not isinstance(value, bool):
-            yield key, labels[key], round(float(value), 2), (scores.get("ci") or {}).get(key)
+            label = labels[key] + " (Unicode words)" * (key in other)
+            yield key, label, round(float(value), 2), (scores.get("ci") or {}).get(key)
+
+
+def _of_tokens() -> set[str]:
+    """Scores that papers print of Penn Treebank tokens."""
+    metrics = (metric for metric in METRICS.of("caption") if not metric.automatic and "encoder" not in metric.needs)
+    return {score.key for metric in metrics for score in metric.scores}
 
 
 def _results(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
@@ -132,6 +140,7 @@ def _results(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
     for data, evaluation in zip(_names(evaluations), evaluations, strict=True):
         for key, label, value, interval in _measured(evaluation):
             more = {"interval_95": [round(float(end), 2) for end in interval]} if interval else {}
+            more |= {"tokenizer": used} if (used := evaluation["scores"].get("tokenizer")) else {}
             yield EvalResult(
                 task_type="image-to-text",
                 task_name=str(evaluation["task"]),
@@ -173,7 +182,7 @@ def _trained(recipe: Recipe, values: Mapping[str, Any], about: Mapping[str, Any]
     lines += [f"- begun from the run `{Path(origin['run']).name}`"] if (origin := about.get("init_from")) else []
     lines += [
         f"- language model {how[recipe.tune]}, seed {recipe.seed}{steps}",
-        f"- across the gap: `{_inline(adapter)}`",
+        f"- across the gap: `{' '.join(adapter.replace('`', '').split())}`",
     ]
     return "## Trained on\n\n" + "\n".join(lines)
 
@@ -225,7 +234,7 @@ def _at(gap: Mapping[str, Any], name: str) -> float:
 def _inline(text: Any) -> str:
     """Text that ends no cell, line or code, and is no markup."""
     plain = "".join(one if written(one) == one else " " for one in " ".join(str(text).split()))
-    return re.sub(r"([\\|`*_\[\]<>#!&])", r"\\\1", plain) if not plain.startswith(("[", "{")) else plain
+    return re.sub(r"([\\|`*_\[\]<>#!&])", r"\\\1", plain)
 
 
 _ABOUT = """Trained on {train_on} embeddings of the contrastive encoder `{encoder}` with CLOSE toolkit (Gu, Clark and Kembhavi,

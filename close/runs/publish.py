@@ -16,7 +16,6 @@ from typing import Any
 import yaml
 
 from close.data.shards import open_rows
-from close.encoders.pictures import open_picture
 from close.errors import (
     CloseError,
     DataError,
@@ -27,9 +26,11 @@ from close.errors import (
     reason,
 )
 from close.evaluation.metrics import METRICS
+from close.evaluation.pictures import pictures_of, small_picture
 from close.evaluation.saved import check_evaluation
 from close.io.files import read_json
 from close.io.hub import RUN_FILES
+from close.io.parts import file_of
 from close.io.places import last_part, moved_reference
 from close.io.plain import read_plain
 from close.retrieval.finder import settings_in
@@ -42,12 +43,13 @@ from close.runs.recipe import checked
 from close.runs.recipe_file import named, read_values
 from close.runs.words import WORDS, word_lists
 from close.tasks import get_task
+from close.vectors.open import check_encoder
 
 __all__ = ["Parcel", "check_name", "pack", "publish"]
 
 EXAMPLES = "examples"
 PIXELS = 384
-"""Longer side of an example's picture."""
+"""Longer side of an example's picture, or about half of that of several."""
 
 
 @dataclass
@@ -129,12 +131,14 @@ def pack(run: str | Path, shown: Shown, *, gap: str | Path | None = None, exampl
     parcel.notes += _missed(config, parcel, folder)
     if other := len(measured_so) - len(evaluations):
         parcel.notes.append(
-            f"{other} of {len(measured_so)} evaluations are not on the card: searched otherwise than the run does by itself, or "
+            f"{other} of {len(measured_so)} evaluations are not on the card: made otherwise than the run does by itself, or "
             "not of all rows; `close evaluate RUN ROWS`, and nothing else said, is what the card shows"
         )
     if examples and not pictures:
         parcel.notes.append(_without_pictures(evaluations))
-    measured = None if gap is None else _gap(Path(gap), config.get("embed_dim"))
+    measured = None if gap is None else _gap(Path(gap), config.get("embed_dim"), about)
+    if measured is not None and not measured.get("fingerprint"):
+        parcel.notes.append(f"{gap} does not say of which encoder it is: measured on tables, `close gap` says it")
     shown = replace(shown, evaluations=evaluations, pictures=pictures, gap=measured)
     recipe = checked(values, f"{place}", only_keys=True)
     parcel.files["README.md"] = model_card(recipe, Path("/"), about, shown).encode()
@@ -216,33 +220,34 @@ def _run_info(about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _evaluations(folder: Path) -> Iterator[dict[str, Any]]:
-    """What was measured on images, all rows."""
+    """What was measured on images."""
     keys = {score.key: score.label for score in METRICS.scores()}
     for file in sorted(folder.glob("evaluations/*/scores.json")):
         found = read_json(file)
         check_evaluation(found, f"{file}", keys)
         if not all(key in found for key in ("data", "task", "rows", "modality")):
             raise DataError(f"{file}: no evaluation of a run: it says no data, task, rows or modality")
-        if found["modality"] == "image" and found.get("limit") is None:
+        if found["modality"] == "image":
             yield found
 
 
 def _as_the_run_says(found: Mapping[str, Any], folder: Path, memory: str | None) -> bool:
-    """Whether an evaluation shows what the run says by itself of every row, and not another search, memory or set of answers."""
+    """Whether an evaluation shows what the run says by itself of every row: not another search, precision, memory or answers."""
     decoding = Decoding().describe(get_task(found["task"]), None)
     alike = found.get("decoding", decoding) == decoding and found.get("memory") == memory
-    return alike and not found.get("unreadable") and searched_alike(found.get("generation"), folder)
+    alike = alike and found.get("precision", "auto") == "auto"
+    every = found.get("limit") is None and not found.get("unreadable")
+    return alike and every and searched_alike(found.get("generation"), folder)
 
 
 def _pictures(parcel: Parcel, evaluations: list[dict[str, Any]], count: int) -> list[tuple[str, Mapping[str, Any]]]:
     """Small copies of the pictures of random examples, without what their files say besides; they go into the parcel."""
     shown: list[tuple[str, Mapping[str, Any]]] = []
     for one in _drawn(evaluations) if count else ():
-        if len(shown) < count and os.path.isfile(one["image"]):
-            picture, made, name = open_picture(one["image"]), BytesIO(), f"{EXAMPLES}/{len(shown) + 1}.jpg"
-            picture.info = {}  # comments and the like, which Pillow writes on
-            picture.thumbnail((PIXELS, PIXELS))
-            picture.save(made, "JPEG", quality=90)
+        names = pictures_of(one)
+        if len(shown) < count and all(file_of(image).exists() for image in names):
+            made, name = BytesIO(), f"{EXAMPLES}/{len(shown) + 1}.jpg"
+            small_picture(names, PIXELS).save(made, "JPEG", quality=90)
             parcel.files[name] = made.getvalue()
             shown.append((name, one))
     return shown
@@ -266,7 +271,7 @@ def _without_pictures(evaluations: list[dict[str, Any]]) -> str:
     )
 
 
-def _gap(file: Path, width: Any) -> dict[str, Any]:
+def _gap(file: Path, width: Any, about: Mapping[str, Any]) -> dict[str, Any]:
     """What `close gap --json` said.
 
     Raises:
@@ -277,6 +282,10 @@ def _gap(file: Path, width: Any) -> dict[str, Any]:
         raise DataError(f"{file}: expected what `close gap --text T --image V --out {file}` writes")
     if found.get("dim") != width:
         raise MismatchError(f"{file} is of vectors of width {found.get('dim')}, and the run's encoder has {width}")
+    named = found.get("encoder"), found.get("fingerprint")
+    if not all(isinstance(one, (str, type(None))) for one in named):
+        raise DataError(f"{file}: encoder and fingerprint are {named!r}, expected texts")
+    check_encoder(f"{file}", *named, "the run", about.get("encoder"), about.get("fingerprint"))
     return found
 
 

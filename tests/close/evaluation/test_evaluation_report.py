@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 import close
+from close.data.rows import Row
 from close.errors import DataError, MissingError
+from close.evaluation.examples import about
 from close.evaluation.page import evaluation_page, write_evaluation_page
 from close.evaluation.scores import score
 
@@ -91,6 +93,30 @@ def test_pictures_are_small_copies(tmp_path: Path) -> None:
     with Image.open(io.BytesIO(base64.b64decode(pictures[0]))) as image:
         assert image.size == (320, 160)
         assert image.getpixel((5, 5)) == pytest.approx((254, 0, 0), abs=4)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "more"), [(2, (432, 213), ""), (3, (432, 432), ""), (12, (492, 492), "9 of 12")]
+)
+def test_all_pictures_of_an_example_are_shown(tmp_path: Path, count: int, size: tuple[int, int], more: str) -> None:
+    for n in range(count):
+        Image.new("RGB", (400, 400), ("red", "blue")[n % 2]).save(tmp_path / f"{n}.png")
+    values = result(tmp_path)
+    names = [str(tmp_path / f"{n}.png") for n in range(count)]
+    values["examples"]["best"][0] |= {"image": names[0], "images": names}
+    html = evaluation_page(values)
+    (picture,) = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)
+    with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
+        assert image.size == size
+        assert image.getpixel((size[0] - 9, 9)) == pytest.approx((0, 0, 254) if count < 9 else (254, 0, 0), abs=4)
+    assert 'alt="Pictures of' in html
+    assert more in html
+
+
+def test_of_several_pictures_all_are_told_and_of_one_that_alone() -> None:
+    both = about(Row("x", images=(Path("a.jpg"), Path("b.jpg"))))
+    assert (both["image"], both["images"]) == ("a.jpg", ["a.jpg", "b.jpg"])
+    assert "images" not in about(Row("x", images=(Path("a.jpg"),)))
 
 
 def test_confusion_and_types(tmp_path: Path) -> None:

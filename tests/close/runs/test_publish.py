@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ import close
 from close import plugins
 from close.errors import DataError, MismatchError, RecipeError
 from close.io.hub import RUN_FILES
-from close.runs.card import Shown, model_card
+from close.runs.card import Shown, _inline, model_card
 from close.runs.evaluate import evaluate
 from close.runs.publish import check_name, pack
 from close.training.train import train
@@ -90,6 +92,13 @@ def test_the_card_is_what_the_hub_reads(evaluated):
     file.write_text(json.dumps(gap | {"dim": 17}))
     with pytest.raises(MismatchError, match="width 17"):
         pack(evaluated, shown, gap=file)
+    assert [note for note in parcel.notes if "does not say of which encoder" in note]
+    about = json.loads((evaluated / "run.json").read_text())
+    file.write_text(json.dumps(gap | {"encoder": "same", "fingerprint": about["fingerprint"]}))
+    assert not [note for note in pack(evaluated, shown, gap=file).notes if "does not say" in note]
+    file.write_text(json.dumps(gap | {"encoder": "as wide", "fingerprint": "f" * 16}))
+    with pytest.raises(MismatchError, match="comes from encoder 'as wide'"):
+        pack(evaluated, shown, gap=file)
     file.write_text("{}")
     with pytest.raises(DataError, match="expected what `close gap"):
         pack(evaluated, shown, gap=file)
@@ -155,15 +164,52 @@ def test_scores_are_of_what_the_run_says_by_itself(evaluated, tmp_path):
         {"memory": "f" * 64},
         {"decoding": known["decoding"] | {"how": "score"}},
         {"unreadable": [{"id": "1", "reason": "cut off"}]},
+        {"precision": "bf16"},
+        {"limit": 3},
     ]
     for number, one in enumerate([*otherwise, {"data": "/x/test set.txt", "data_sha256": "f" * 64, "task": "vqa"}]):
         (own / "evaluations" / f"{number}").mkdir()
         (own / "evaluations" / f"{number}" / "scores.json").write_text(json.dumps(known | one))
     parcel = pack(own, Shown("me/birds"))
-    assert "4 of 6 evaluations are not on the card" in parcel.notes[-1]
+    assert "6 of 8 evaluations are not on the card" in parcel.notes[-1]
     names = {f"test set-caption-{known['data_sha256'][:8]}", "test set-vqa-ffffffff"}
     assert {result.dataset_name for result in ModelCard(parcel.card).data.eval_results} == names
     assert all(f"| {name} (12, image) |" in parcel.card for name in names)
+
+
+def test_scores_say_of_which_words_they_are(evaluated, tmp_path):
+    own = shutil.copytree(evaluated, tmp_path / "own")
+    place = own / "evaluations" / "test set-image" / "scores.json"
+    known = json.loads(place.read_text())
+    assert "(Unicode words)" not in pack(own, Shown("me/birds")).card
+    place.write_text(json.dumps(known | {"scores": known["scores"] | {"tokenizer": "unicode", "clip_score": 70.0}}))
+    card = pack(own, Shown("me/birds")).card
+    found = {result.metric_type: result for result in ModelCard(card).data.eval_results}
+    assert (found["cider"].metric_name, found["clip_score"].metric_name) == ("CIDEr (Unicode words)", "CLIPScore")
+    assert found["cider"].metric_args["tokenizer"] == "unicode"
+    assert "| CIDEr (Unicode words) |" in card
+
+
+@pytest.mark.parametrize("text", ["[a] dog | <b>x</b>", "{a} | _b_"])
+def test_texts_are_no_markup_whatever_they_begin_with(text):
+    assert not re.search(r"(?<!\\)[|<>_\[\]]", _inline(text))
+
+
+def test_an_adapter_is_code_as_it_is_written(recipe):
+    card = model_card(recipe(adapter=["random_shift", {"gaussian": {"cosine": 0.5}}]), Path("/"), {})
+    assert "- across the gap: `[random_shift, {gaussian: {cosine: 0.5}}]`" in card
+
+
+def test_a_box_and_two_pictures_are_examples_too(evaluated, tmp_path, pictures):
+    own = shutil.copytree(evaluated, tmp_path / "own")
+    place = own / "evaluations" / "test set-image" / "scores.json"
+    known, both = json.loads(place.read_text()), [str(pictures / f"p0{n}.png") for n in range(2)]
+    (one, *_) = known["examples"]["random"]
+    drawn = [one | {"image": both[0] + "#xywh=0,0,8,4"}, one | {"image": both[0], "images": both}]
+    place.write_text(json.dumps(known | {"examples": known["examples"] | {"random": drawn}}))
+    files = pack(own, Shown("me/birds"), examples=2).files
+    sizes = [Image.open(BytesIO(files[f"examples/{n}.jpg"])).size for n in (1, 2)]
+    assert sizes == [(8, 4), (2 * tiny.PIXELS + 6, tiny.PIXELS)]
 
 
 def test_pictures_say_nothing_besides_and_are_those_of_the_rows(evaluated, tmp_path, monkeypatch):
