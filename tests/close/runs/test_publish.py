@@ -196,8 +196,8 @@ def test_texts_are_no_markup_whatever_they_begin_with(text):
 
 
 def test_an_adapter_is_code_as_it_is_written(recipe):
-    card = model_card(recipe(adapter=["random_shift", {"gaussian": {"cosine": 0.5}}]), Path("/"), {})
-    assert "- across the gap: `[random_shift, {gaussian: {cosine: 0.5}}]`" in card
+    card = model_card(recipe(adapter=[{"random_shift": {"norm": 0.5}}, {"gaussian": {"cosine": 0.5}}]), Path("/"), {})
+    assert "- across the gap: `[{random_shift: {norm: 0.5}}, {gaussian: {cosine: 0.5}}]`" in card
 
 
 def test_a_box_and_two_pictures_are_examples_too(evaluated, tmp_path, pictures):
