@@ -20,6 +20,7 @@ from close.data.rows import Modality
 from close.errors import DataError, MismatchError, NotFittedError, RecipeError
 from close.io.plain import walked
 from close.registry import Registry, unknown_name
+from close.vectors.groups import known_labels
 from close.vectors.open import differing_ids
 
 __all__ = [
@@ -128,10 +129,11 @@ class GapAdapter(nn.Module):
             groups: (N,) labels of the texts: captions of one image share theirs.
             quiet: do not log what was learnt, nor warn that data are few.
         Raises:
-            DataError: data that `needs` names is not given, or is too little.
+            DataError: data that `needs` names is not given, or is too little; a label is NaN or None.
             MismatchError: widths differ, or pairs or groups are of different lengths.
         """
         text, image = self._units(text, image)
+        groups = None if groups is None else known_labels(groups)
         self._check_fit(text, image, groups)
         self.learn(Checked(text, "text", self.name, groups), Checked(image, "image", self.name))
         self.fitted.fill_(True)

@@ -90,7 +90,7 @@ def measure_gap(
         bootstrap: resamples for the intervals; 0 leaves them out.
         progress: called with the name of what is measured next.
     Raises:
-        DataError: shapes, NaN, infinite or zero rows (named), constant tables, pairs that point nowhere.
+        DataError: shapes, NaN, infinite or zero rows (named), constant tables, pairs that point nowhere, labels that are none.
         MismatchError: widths differ, or lengths where pairing is by row.
     """
     data = Modalities.of(text, image, pairs, groups)

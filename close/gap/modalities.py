@@ -24,6 +24,7 @@ from close.vectors.checked import (
     raw_matrices,
     unit_rows,
 )
+from close.vectors.groups import known_labels
 from close.vectors.neighbours import Neighbours, nearest_across
 from close.vectors.second_moments import Moments, PairMoments, moments, pair_moments
 
@@ -74,6 +75,7 @@ class Modalities:
         index = pair_index(pairs, len(text), len(image))
         if groups is not None and np.shape(groups) != (len(text),):
             raise DataError(f"groups: expected a label for each of {len(text)} texts, got shape {np.shape(groups)}")
+        groups = None if groups is None else known_labels(groups)
         (texts, text_remark), (images, image_remark) = unit_rows(text, "text"), unit_rows(image, "image")
         first, where = distinct_rows(images)
         remarks = {"text": [text_remark], "image": [image_remark]}
@@ -88,7 +90,7 @@ class Modalities:
             pairs=index,
             clusters=clusters,
             image_clusters=image_clusters,
-            groups=clusters if groups is None else np.asarray(groups),
+            groups=clusters if groups is None else groups,
             image_rows=first,
             n_image=len(image),
             notes={side: "; ".join(filter(None, parts)) for side, parts in remarks.items() if any(parts)},

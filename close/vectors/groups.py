@@ -12,10 +12,10 @@ import numpy.typing as npt
 from numpy.typing import NDArray
 
 from close.data.rows import Row, RowFile, named_sources
-from close.errors import MismatchError
+from close.errors import DataError, MismatchError
 from close.vectors.open import RowVectors
 
-__all__ = ["ItemFinder", "group_labels", "labelled", "rows_by_label"]
+__all__ = ["ItemFinder", "group_labels", "known_labels", "labelled", "rows_by_label"]
 
 
 def labelled(rows: Iterable[Row]) -> Iterator[tuple[Row, str]]:
@@ -44,15 +44,48 @@ def group_labels(rows: RowFile, table: Any) -> NDArray[Any]:
     return labels.astype(str)
 
 
+def known_labels(labels: npt.ArrayLike) -> NDArray[Any]:
+    """Labels as an array that sorts; NaN would be one label of all that have none.
+
+    Args:
+        labels: (N,) of any one kind.
+    Raises:
+        DataError: one is NaN or None, or they are of kinds that have no order.
+    """
+    found = np.asarray(labels)
+    if found.dtype.kind not in "OfcmM":
+        return found
+    lost = [row for row, label in enumerate(found.reshape(-1)) if _is_none(label)]
+    if lost:
+        more = f" ({len(lost)} such rows)" if len(lost) > 1 else ""
+        raise DataError(
+            f"groups: row {lost[0]} has none ({found.reshape(-1)[lost[0]]}){more}; give a text that shares its image with no "
+            "other a label of its own"
+        )
+    if found.dtype.kind == "O" and len(kinds := {type(label).__name__ for label in found.reshape(-1)}) > 1:
+        try:
+            np.unique(found)
+        except TypeError:
+            raise DataError(f"groups: labels are {' and '.join(sorted(kinds))}; give all of them as text") from None
+    return found
+
+
+def _is_none(label: Any) -> bool:
+    try:
+        return label is None or bool(label != label)  # NaN and its like equal nothing
+    except (TypeError, ValueError):  # pandas' NA says neither
+        return True
+
+
 def rows_by_label(labels: npt.ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows in the order of their labels, and where each label's rows begin and end in it.
 
     Args:
-        labels: (N,) of any kind that sorts.
+        labels: (N,) of any kind that sorts, see `known_labels`.
     Returns:
         (N,) row numbers, those of one label in their own order; (G + 1,) bounds: label g's are `rows[bounds[g]:bounds[g + 1]]`.
     """
-    numbers = np.unique(np.asarray(labels), return_inverse=True)[1]
+    numbers = np.unique(known_labels(labels), return_inverse=True)[1]
     bounds = np.concatenate(([0], np.cumsum(np.bincount(numbers))))
     return np.argsort(numbers, kind="stable"), bounds.astype(np.int64)
 

@@ -15,6 +15,7 @@ from close.gap.advice.pseudo_pairs import pseudo_pairs
 from close.gap.modalities import Modalities
 from close.runs.stand_ins import moved_to_images
 from close.vectors.checked import Array, Floats, Ints, Pairs, distinct_rows, unit_rows
+from close.vectors.groups import known_labels
 
 __all__ = ["LEAST", "Half", "Rows", "enough_groups", "several_of"]
 
@@ -88,7 +89,7 @@ class Rows:
             rows = unit_rows(text, "text")[0]
             if groups is not None and np.shape(groups) != (len(rows),):
                 raise DataError(f"groups: expected a label for each of {len(rows)} texts, got shape {np.shape(groups)}")
-            labels = np.arange(len(rows)) if groups is None else np.asarray(groups)
+            labels = np.arange(len(rows)) if groups is None else known_labels(groups)
         labels = np.unique(labels, return_inverse=True)[1]
         distinct, same = distinct_rows(rows)
 

@@ -7,10 +7,11 @@ import pytest
 
 from close.adapters import build_adapter
 from close.errors import DataError, MismatchError
-from close.gap import measure_gap
+from close.gap import measure_gap, recommend
 from close.gap.adapted import adapt
 from close.gap.measure import measure_modalities
 from close.gap.measures import MEASURES
+from close.gap.measures.residual import caption_spread
 from close.gap.modalities import Modalities
 from close.gap.report.words import verdict
 
@@ -64,6 +65,33 @@ def test_refused_in_one_line(text, image, options, error, said):
         measure_gap(text, image, **options)
     assert said in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        (np.nan, "groups: row 3 has none (nan)"),
+        (None, "groups: row 3 has none (None)"),
+        (np.datetime64("NaT"), "groups: row 3 has none (NaT)"),
+        (7, "groups: labels are int and str; give all of them as text"),
+    ],
+)
+def test_labels_that_are_none_are_no_group(label, said):
+    labels = np.array([f"image {row // 2}" for row in range(30)], object)
+    labels[3] = label
+    numbers = np.where(np.arange(30) % 4 == 3, np.nan, np.arange(30) // 2)
+    for given, told in ((labels, said), (numbers, "row 3 has none (nan) (7 such rows)")):
+        calls = [
+            lambda groups: measure_gap(TEXT, IMAGE, groups=groups, bootstrap=0),
+            lambda groups: recommend(TEXT, groups=groups),
+            lambda groups: recommend(TEXT, IMAGE, groups=groups),
+            lambda groups: build_adapter("shared", 12).fit(text=TEXT, groups=groups),
+            lambda groups: caption_spread(TEXT, groups),
+        ]
+        for call in calls:
+            with pytest.raises(DataError) as error:
+                call(given)
+            assert told in str(error.value)
 
 
 def test_a_memory_map_of_halves_is_fine(tmp_path):
