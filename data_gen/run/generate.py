@@ -93,6 +93,8 @@ def preview(verb: str, options: Options) -> Preview:
     """
     plan = Plan(verb, options)
     plan.filters()
+    if options.base_url:  # without one an estimate needs no key
+        find_server(options.base_url)
     requests = [plan.request(index) for index in range(3)]
     number = -(-options.count // plan.rows_per_request)
     asked, ones_in, ones_out = zip(*(plan.takes(request, share=0.5) for request in requests), strict=True)

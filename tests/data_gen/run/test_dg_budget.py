@@ -105,6 +105,11 @@ def test_a_preview_looks_at_the_filters(tmp_path, examples, wrong):
         preview("vqa", judged(tmp_path, examples, filter=[wrong]))
 
 
+def test_a_preview_looks_at_the_address(tmp_path, examples):
+    with pytest.raises(InputError, match=r"--base-url '127.0.0.1:8000' is no URL"):
+        preview("vqa", judged(tmp_path, examples, base_url="127.0.0.1:8000"))
+
+
 def test_fewer_than_are_accepted_together_are_not_asked_for(tmp_path, examples):
     with pytest.raises(InputError, match=r"--per-request must be at least 2 for paraphrase, .*, got 1"):
         preview("paraphrase", judged(tmp_path, examples, per_request=1))
