@@ -159,7 +159,10 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         if self.is_frozen:
             self.language_model.eval()
             for layer in self.language_model.modules():
-                layer.training = mode and getattr(layer, "gradient_checkpointing", False)
+                if mode and getattr(layer, "gradient_checkpointing", False):
+                    layer.training = True  # which checkpointing asks for, and so does dropout
+                    drops = [name for name, value in vars(layer).items() if "drop" in name and isinstance(value, float)]
+                    layer.__dict__.update(dict.fromkeys(drops, 0.0))
         return self
 
     def get_input_embeddings(self) -> nn.Embedding:

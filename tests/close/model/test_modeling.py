@@ -254,6 +254,19 @@ def test_gradient_checkpointing_gives_the_same_gradients(build, embeds):
     assert torch.allclose(gradient(True), gradient(False), atol=1e-7)
 
 
+@pytest.mark.parametrize("family", ["t5_dir", "bart_dir"])
+def test_a_frozen_language_model_drops_nothing_when_checkpointed(build, embeds, family):
+    labels = torch.randint(3, 30, (5, 6), generator=torch.Generator().manual_seed(5))
+    model = build(family, adapter="none")
+    model.is_frozen = True
+    model.language_model.requires_grad_(False)
+    wanted = model.eval()(embeds, labels=labels).loss
+    model.activation_checkpointing_enable()
+    model.train()
+    assert any(layer.training for layer in model.language_model.modules())  # else nothing is checkpointed
+    assert torch.allclose(model(embeds, labels=labels).loss, wanted, atol=1e-6)
+
+
 def test_a_run_of_before_prefixes_had_kinds_loads(build, embeds, tmp_path):
     model = build(adapter="none", prefix={"kind": "linear", "length": 3}).eval()
     model.save_pretrained(tmp_path)
