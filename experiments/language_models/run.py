@@ -7,7 +7,8 @@
 
 `random`: models of one size that start at random, each crossing of the gap. `pretrained`: models that have read the mini
 language (models.py), trained whole, by LoRA, and not at all, behind each kind of prefix, on text with noise. `images`: the same
-trained on images, which is ClipCap's setting. Seeds are outermost, so that a stopped experiment has all arms with some of them.
+trained on images, which is ClipCap's setting. `slow`: the deep prefix of `pretrained` with a rate of its own. Seeds are
+outermost, so that a stopped experiment has all arms with some of them.
 Writes results.json, .md and .png beside this file. What a record of the same settings and world has is kept, so that
 a stopped experiment goes on elsewhere too.
 """
@@ -39,6 +40,7 @@ PARTS = {
     "random": "From a random start, linear prefix of 4 tokens",
     "pretrained": "After reading the mini language: text with noise .41",
     "images": "After reading the mini language: trained on images (ClipCap's setting)",
+    "slow": "After reading the mini language: text with noise .41, the Transformer learning at a tenth of the rate",
 }
 
 
@@ -50,9 +52,11 @@ def arms(part: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
                 yield f"{kind}: {crossing}", kind, changes
             continue
         crossing = CROSSINGS["images" if part == "images" else "noise .41"]
+        slow = {"training": {"prefix_learning_rate": TRAINING["learning_rate"] / 10}} if part == "slow" else {}
         for tune, trained in TUNES.items():
             for name, prefix in PREFIXES.items():
-                yield f"{kind}, {tune}, {name}", kind, {**crossing, **trained, "prefix": prefix}
+                if not slow or name == "transformer":
+                    yield f"{kind}, {tune}, {name}", kind, {**crossing, **trained, "prefix": prefix, **slow}
 
 
 def model(lab: Lab, part: str, kind: str, seed: int) -> Path:
