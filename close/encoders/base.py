@@ -199,6 +199,8 @@ class ContrastiveEncoder(ABC):
     @torch.inference_mode()
     def read_texts(self, texts: Sequence[str], batch_size: int = 256) -> tuple[Tensor, int]:
         """`text_features`, and how many of the texts are longer than the context and were cut."""
+        if not len(texts):  # no tokenizer takes none
+            return torch.empty(0, self.embed_dim), 0
         self.check_texts(texts)
         inputs, lengths = self.tokenize(list(texts))
         cut = self.count_cut(texts, inputs, lengths)

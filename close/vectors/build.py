@@ -151,8 +151,8 @@ class TableBuilder:
         shutil.rmtree(self.partial, ignore_errors=True)
 
     def _prepare(self, ids: list[Any], count: int) -> dict[str, Any]:
-        """The state to continue from; anew where there is none."""
-        if self.state.is_file():
+        """The state to continue from; anew where there is none, or where its folder was removed."""
+        if self.state.is_file() and self.partial.is_dir():
             state = read_json(self.state)
             if not _is_state(state, count):
                 raise DataError(f"{self.state}: damaged; remove it and {self.partial.name} to start anew")

@@ -44,11 +44,12 @@ IN_MEMORY = 2**30
 NAMED = 5  # rows that a message lists before it only counts
 
 
-def refuse_bad_rows(norms: Array, index: Any, where: str) -> None:
+def refuse_bad_rows(norms: Array, index: Any, where: str, count: int | None = None) -> None:
     """Name the first row that is zero or not finite.
 
     Args:
-        norms: (B,) of the rows that `index`, a slice or row numbers, took. where: what the message begins with.
+        norms: (B,) of the rows that `index`, a slice, row numbers or a mask, took. where: what the message begins with.
+        count: the rows that it took them of, for numbers from the end.
     Raises:
         DataError: there is one.
     """
@@ -56,7 +57,12 @@ def refuse_bad_rows(norms: Array, index: Any, where: str) -> None:
     if len(wrong):
         bad = wrong[0]
         kind = "zero" if norms[bad] == 0 else "not finite (NaN or infinity)"
-        row = (index.start or 0) + bad if isinstance(index, slice) else index[bad]
+        if isinstance(index, slice):
+            row = range(*index.indices(count))[bad] if count is not None else (index.start or 0) + bad
+        else:
+            numbers = np.asarray(index)
+            row = np.flatnonzero(numbers)[bad] if numbers.dtype == bool else numbers[bad]
+            row = row + count if row < 0 and count is not None else row
         raise DataError(f"{where} row {row} is {kind}")
 
 

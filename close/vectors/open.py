@@ -34,7 +34,7 @@ _OF_NOTHING = hashlib.sha256().hexdigest()[:32]
 
 
 class RowVectors:
-    """(N, D) numbers; slices, and choices of rows by number, are unit float32 rows. Nothing is known of their encoder.
+    """(N, D) numbers; slices, and choices of rows, are float32 rows of unit length (to 1e-3). Their encoder is not known.
 
     As a whole (`np.asarray`) it is the numbers themselves, for measures, which check rows and tell what they normalise.
 
@@ -60,14 +60,13 @@ class RowVectors:
 
     def __getitem__(self, index: Any) -> NDArray[np.float32]:
         rows = np.asarray(self._rows[index])
-        norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))[
-            :, None
-        ]  # squares of float32 do not fit into it
-        refuse_bad_rows(norms[:, 0], index, self._where)
-        if np.abs(norms - 1).max(initial=0) < 1e-3:
+        norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))  # squares of float32 do not fit into it
+        refuse_bad_rows(norms, index, self._where, len(self))
+        off = np.abs(norms - 1) >= 1e-3
+        if not off.any():
             return rows.astype(np.float32, copy=False)
-        self._tell_scaled()
-        unit: NDArray[np.float32] = (rows / norms).astype(np.float32, copy=False)
+        self._tell_scaled()  # a row is what it is, whichever are read with it
+        unit: NDArray[np.float32] = (rows / np.where(off, norms, 1.0)[:, None]).astype(np.float32, copy=False)
         return unit
 
     def _tell_scaled(self) -> None:

@@ -216,7 +216,9 @@ class EmbeddingTable:
         return self.vectors[self.index[rows]]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.float32]:
-        return np.asarray(self[:], dtype=dtype)
+        each = len(self.index) == len(self.vectors) and bool((self.index == np.arange(len(self.index))).all())
+        rows = self.vectors[:] if each else self[:]  # a vector each: mapped, as they lie on disk
+        return np.array(rows, dtype=dtype) if copy else np.asarray(rows, dtype=dtype)
 
     def raw(self, vectors: Any) -> NDArray[np.float32]:
         """Distinct vectors by position, with their raw norms."""

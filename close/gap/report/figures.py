@@ -43,7 +43,7 @@ def planes(measured: Sequence[MeasuredTables], seed: int = 0) -> list[Svg]:
         planes[0] if tables.adapter is not None else plane for tables, plane in zip(measured, planes, strict=True)
     ]
     drawn = [_drawn(tables.modalities, plane, seed) for tables, plane in zip(measured, planes, strict=True)]
-    reach = 1.08 * max(float(np.abs(points).max()) for texts, images, _ in drawn for points in (texts, images))
+    reach = 1.08 * max(float(np.abs(points).max()) for texts, images, *_ in drawn for points in (texts, images))
     return [
         svg((4.5, 4.5), _scatter(*points, reach), f"{tables.name}: texts and images on a plane")
         for tables, points in zip(measured, drawn, strict=True)
@@ -64,8 +64,8 @@ def _plane(modalities: Modalities, seed: int) -> tuple[Array, Array]:
     return (centres[0] + centres[1]) / 2, np.stack((along, across), axis=1)
 
 
-def _drawn(modalities: Modalities, plane: tuple[Array, Array], seed: int) -> tuple[Array, Array, Array]:
-    """Texts and images on the plane, and ends of lines between some pairs."""
+def _drawn(modalities: Modalities, plane: tuple[Array, Array], seed: int) -> tuple[Array, Array, Array, Array]:
+    """Texts and images on the plane, ends of lines between some pairs, and the means of all texts and of all images."""
     middle, axes = plane
     chosen = modalities.pairs[_some(len(modalities.pairs), DRAWN, seed)]
     if len(chosen):
@@ -73,14 +73,17 @@ def _drawn(modalities: Modalities, plane: tuple[Array, Array], seed: int) -> tup
     else:
         t, v = (_some(len(rows), DRAWN, seed) for rows in (modalities.text, modalities.image))
     texts, images = ((rows[index] - middle) @ axes for rows, index in ((modalities.text, t), (modalities.image, v)))
-    return texts, images, np.stack((texts, images), axis=1)[:40] if len(chosen) else np.empty((0, 2, 2))
+    lines = np.stack((texts, images), axis=1)[:40] if len(chosen) else np.empty((0, 2, 2))
+    means = np.stack([(mean_row(rows) - middle) @ axes for rows in (modalities.text, modalities.image)])
+    return texts, images, lines, means
 
 
-def _scatter(texts: Array, images: Array, lines: Array, reach: float) -> Callable[[Any], None]:
+def _scatter(texts: Array, images: Array, lines: Array, means: Array, reach: float) -> Callable[[Any], None]:
     def paint(axes: Any) -> None:
         for line in lines:
             axes.plot(*line.T, color=MUTED, linewidth=0.5, alpha=0.45, zorder=1)
-        for points, colour, marker, label in ((texts, TEXT, "o", "text"), (images, IMAGE, "D", "image")):
+        sides = (texts, means[0], TEXT, "o", "text"), (images, means[1], IMAGE, "D", "image")
+        for points, mean, colour, marker, label in sides:
             axes.scatter(
                 *points.T,
                 s=9 if marker == "o" else 7,
@@ -90,9 +93,7 @@ def _scatter(texts: Array, images: Array, lines: Array, reach: float) -> Callabl
                 linewidths=0,
                 label=label,
             )
-            axes.scatter(
-                *points.mean(axis=0), s=70, marker=marker, color=colour, edgecolors=INK, linewidths=1.2, zorder=5
-            )
+            axes.scatter(*mean, s=70, marker=marker, color=colour, edgecolors=INK, linewidths=1.2, zorder=5)
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="along the gap", ylabel="across it")
 
     return paint

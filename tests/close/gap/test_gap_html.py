@@ -15,7 +15,7 @@ from PIL import Image
 from close.gap.measured_tables import measure_tables
 from close.gap.measures import MEASURES
 from close.gap.modalities import Modalities
-from close.gap.report.figures import _cosine_samples, recalls
+from close.gap.report.figures import _cosine_samples, _drawn, _plane, recalls
 from close.gap.report.page import _thumbnail, number, render_html
 
 EVIL = '<script>document.title="hacked"</script><img src=x onerror=alert(1)> & "quoted" $x_1$'
@@ -119,6 +119,15 @@ def test_pictures_are_shown_as_encoders_see_them(tmp_path, monkeypatch):
         Image, "MAX_IMAGE_PIXELS", 1000
     )  # with more than twice as many Pillow raises what is no OSError
     assert shown("deep.png") is None
+
+
+def test_the_means_in_the_picture_are_of_all_rows():
+    rng = np.random.default_rng(0)
+    data = Modalities.of(rng.normal(size=(900, 8)) + 1, rng.normal(size=(900, 8)) - 1)
+    plane = _plane(data, 0)
+    means = _drawn(data, plane, 0)[3]
+    gap = np.linalg.norm(data.image.mean(axis=0, dtype=float) - data.text.mean(axis=0, dtype=float))
+    assert means[1, 0] - means[0, 0] == pytest.approx(gap, abs=1e-6)
 
 
 def test_behind_a_memory_no_recall_is_drawn(folder):

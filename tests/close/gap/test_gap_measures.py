@@ -226,6 +226,11 @@ def test_caption_spread():
     found = caption_spread(text, groups)
     assert found.std == close(np.sqrt(squared / free / text.shape[1]))
     assert found.linf == close(np.mean(farthest))
+    many = np.random.default_rng(0).normal(size=(3000, 6))
+    most = caption_spread(many, np.arange(3000) // 1500)  # some of a group are compared, all are counted
+    exact = caption_spread(many[:1000], np.arange(1000) // 500)
+    assert most.linf != exact.linf
+    assert most.linf == pytest.approx(exact.linf, rel=0.02)
 
 
 def check_recall(text, image, pairs):
