@@ -188,6 +188,13 @@ def test_samples_of_a_job_in_parts(cli, run, pictures, tmp_path, monkeypatch):
     assert (first["item"], first["candidates"] == last["candidates"]) == (last["item"], False)
 
 
+def test_samples_of_a_job_that_is_spread(cli, run, pictures, monkeypatch):
+    command = ("caption", run, pictures, pictures / "p00.png", "--batch-size", 4, "--sample", "--seed", 7, "--json")
+    alone = cli(*command)
+    monkeypatch.setattr("close.cli.caption.pick_engine", lambda *_: lambda work, parts: map(work, parts))
+    assert cli(*command).out == alone.out
+
+
 def test_what_a_job_in_parts_tells_is_of_all_its_items(cli, run, pictures, tmp_path, monkeypatch):
     command = ("caption", run, pictures, "--batch-size", 4, "--sample", "--top-p", 1e-6, "--n", 2, "--out")
     assert cli(*command, tmp_path / "whole.jsonl").messages == [
