@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from close.data.rows import Row
-from close.data.shards import is_rows, open_rows
+from close.data.shards import open_rows
 from close.errors import DataError, MismatchError, MissingError, RecipeError
 from close.evaluation.bootstrap import Scores, compare_summed, pooled
 from close.evaluation.examples import pick_differences
@@ -152,7 +152,7 @@ def what_they_share(runs: Sequence[Path], references: str | Path | None, task: s
         raise RecipeError("to compare files of predictions, say the references and the task")
     truth = read_references(references, task)
     matched = _matched(task, [read_predictions(file, task) for file in runs], truth)
-    rows = open_rows(references) if is_rows(references) else ()
+    rows = open_rows(references) if isinstance(truth, RowReferences) else ()
     return Shared(task, str(references), matched, _by_id(rows, task, matched, truth))
 
 

@@ -139,7 +139,7 @@ def read_references(path: str | Path, task: str) -> References:
         return RowReferences(open_rows(path), task)
     _there(path)
     if task == "entailment":
-        return _labels(path)
+        return _labelled_rows(path) or _labels(path)
     if task == "vqa":
         return _questions(path)
     return _captions(path)
@@ -174,6 +174,16 @@ def _questions(path: Path) -> References:
         if record.get("image_id") is not None:
             images[key] = get(record, "image_id", (int, str), where)
     return References(questions, images)
+
+
+def _labelled_rows(path: Path) -> RowReferences | None:
+    """This project's rows, with `label` or `target`, an id or none; nothing of another file."""
+    try:
+        rows = open_rows(path)
+        found = RowReferences(rows, "entailment")
+    except DataError:
+        return None
+    return found if len(found.single) == len(rows) else None
 
 
 def _labels(path: Path) -> References:

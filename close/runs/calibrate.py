@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from close.data.rows import Row, RowFile
 from close.data.shards import open_rows
 from close.errors import DataError, RecipeError
+from close.evaluation.bootstrap import Scores
 from close.evaluation.calibration import (
     COVERAGES,
     Signal,
@@ -149,6 +150,14 @@ def _chosen(
         of_claims = kind.metric == "caption" and all("facts" in row.meta for row in rows)
         key = "attribute_accuracy" if of_claims else METRICS.primary(kind.metric)
     score = _score(key, kind)
+    if not score.single:
+        raise RecipeError(
+            f"{score.label} is of all rows together, and does not say how right one is: take another (--metric)"
+        )
+    names = _metrics(kind, score)
+    if not any("encoder" in METRICS[name].needs for name in names):
+        one = next(iter(rows))
+        _check_made(key, names, score_rows(kind, [one], ["a"], metrics=names)[0])
     if at_least is None:
         _check_scale(score)
     elif not math.isfinite(at_least):
@@ -160,14 +169,25 @@ def _right(captioner: CloseCaptioner, told: Told, key: str, at_least: float | No
     """(N,) how right each output is, 0 to 1."""
     task, score = captioner.task, _score(key, captioner.task)
     more: dict[str, Any] = {"encoder": captioner.encoder, "image_vectors": told.image_vectors}
-    names = [metric.name for metric in METRICS.of(task.metric) if score in metric.scores]
+    names = _metrics(task, score)
     scores, _ = score_rows(task, told.seen, told.said, tokenizer=tokenizer, metrics=names, **more)
-    if key not in scores.metrics:
-        raise unknown_name(f"score of single {task.name} rows", key, scores.metrics)
+    _check_made(key, names, scores)
     values = scores.metrics[key].per_example
     if at_least is not None:
         return np.asarray(values >= at_least if score.higher_is_better else values <= at_least, dtype=np.float64)
     return np.asarray((values if score.higher_is_better else 100 - values) / 100, dtype=np.float64)
+
+
+def _metrics(kind: Task, score: Score) -> list[str]:
+    return [metric.name for metric in METRICS.of(kind.metric) if score in metric.scores]
+
+
+def _check_made(key: str, names: Sequence[str], scores: Scores) -> None:
+    """Refuse a score that was not made, with the reason."""
+    if key not in scores.metrics:
+        notes = scores.get("notes", {})
+        why = next((f": {notes[name]}" for name in names if name in notes), ", one a row")
+        raise RecipeError(f"{key} is not to be had{why}; take another (--metric)")
 
 
 def _score(key: str, kind: Task) -> Score:

@@ -20,8 +20,8 @@ def _has_facts(inputs: Inputs) -> bool:
         "caption",
         (
             Score("attribute_accuracy", "Attributes right", headline=True),
-            Score("attribute_recall", "Attributes named", headline=True),
-            Score("hallucination", "Attributes made up", higher_is_better=False),
+            Score("attribute_recall", "Attributes named", headline=True, single=False),
+            Score("hallucination", "Attributes made up", higher_is_better=False, single=False),
         ),
         applies=_has_facts,
         automatic=True,

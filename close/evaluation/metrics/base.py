@@ -78,6 +78,7 @@ class Score:
         higher_is_better: or the other way round.
         headline: sweeps report it.
         digits: after the point on pages and in tables; the command line shows one more.
+        single: whether each example has one; else it is of all of them together.
     """
 
     key: str
@@ -86,6 +87,7 @@ class Score:
     higher_is_better: bool = True
     headline: bool = False
     digits: int = 1
+    single: bool = True
 
 
 def _always(inputs: Inputs) -> bool:

@@ -17,7 +17,7 @@ def _has_statements(inputs: Inputs) -> bool:
     Metric(
         "consistency",
         "entailment",
-        (Score("consistency", "Consistency"),),
+        (Score("consistency", "Consistency", single=False),),
         applies=_has_statements,
         automatic=True,
         source="Suhr et al. (2019), A Corpus for Reasoning About Natural Language Grounded in Photographs",

@@ -1,6 +1,7 @@
 """Intervals and paired tests against closed forms, slow loops and simulated coverage."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,6 +123,19 @@ def test_examples_of_one_image_are_drawn_and_exchanged_together() -> None:
     assert found <= 0.1 * 200 < alone
     each = compare_summed(a, b, clusters=list(range(300)), samples=300)
     assert each == compare_summed(a, b, samples=300)
+
+
+def test_a_difference_that_is_the_same_everywhere() -> None:
+    """Of twelve, as many may hide as of a share that is all right."""
+    wrong, right, unseen = mean_score(np.zeros(12)), mean_score(np.full(12, 100.0)), 1 - 0.025 ** (1 / 12)
+    assert compare_summed(wrong, right)["ci"] == pytest.approx([100 - 200 * unseen, 100])
+    assert compare_summed(right, wrong)["ci"] == pytest.approx([-100, 200 * unseen - 100])
+    assert compare_summed(right, right)["ci"] == pytest.approx([-100 * unseen, 100 * unseen])
+    pictures = [n // 2 for n in range(24)]
+    many = mean_score(np.full(24, 100.0))
+    assert compare_summed(many, many, clusters=pictures)["ci"] == pytest.approx([-100 * unseen, 100 * unseen])
+    free = replace(right, scale=(0, None))  # of what is no share, nothing is known
+    assert compare_summed(free, free)["ci"] == [0, 0]
 
 
 def test_an_interval_where_nothing_varies() -> None:

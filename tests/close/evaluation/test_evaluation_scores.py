@@ -138,6 +138,23 @@ def test_entailment(tmp_path: Path) -> None:
     assert scores["per_label"] == {"entailment": 0, "neutral": 100}
 
 
+@pytest.mark.parametrize("truth", ["label", "target"])
+def test_entailment_in_the_projects_own_rows(tmp_path: Path, truth: str) -> None:
+    """As `close evaluate` takes them: with a target for a label, and named by their lines."""
+    rows = [
+        {"source": "a dog", "context": "an animal", truth: "entailment", "image": f"{n // 2}.jpg"} for n in range(4)
+    ]
+    data = put(tmp_path / "rows.jsonl", rows)
+    ids = [row.id for row in RowFile(data)]
+    said = put(tmp_path / "said.jsonl", [{"id": key, "text": "entailment"} for key in ids])
+    assert score_files(said, data, "entailment", samples=0)["accuracy"] == 100
+    assert compare(said, said, references=data, task="entailment", samples=100)["n"] == 4
+    labels = put(
+        tmp_path / "labels.jsonl", [{"id": key, "label": "entailment"} for key in ids]
+    )  # official: nothing else
+    assert compare(said, said, references=labels, task="entailment", samples=100)["n"] == 4
+
+
 def test_entailment_needs_the_same_ids() -> None:
     with pytest.raises(DataError, match="1 examples have no prediction and 1 predictions no true label"):
         label_scores({"a": "x"}, {"b": "x"})

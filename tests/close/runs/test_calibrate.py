@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 
 import close
 from close.data.rows import RowFile
-from close.errors import RecipeError
+from close.errors import MissingError, RecipeError
 from close.evaluation.calibration import Calibration
+from close.evaluation.metrics import METRICS
 from close.evaluation.scores import score_rows
 from close.mini import export
 from close.runs.candidates import labels_sum
@@ -165,16 +167,23 @@ def test_labels_of_a_call(run, world, tmp_path):
     assert close.load(other)(image, labels=labels[:1], num_beams=1).confidence is None
 
 
+def no_java(inputs):
+    raise MissingError("no Java today")
+
+
 def test_what_does_not_go_is_told(told, cli, run, calibrated, world, tmp_path, monkeypatch):
     """Before a row is captioned, which may take hours."""
     data = world / "val" / "eval.jsonl"
     monkeypatch.setattr("close.runs.calibrate.tell", None)
+    monkeypatch.setitem(METRICS._metrics._items, "spice", replace(METRICS["spice"], function=no_java))
     for words, arguments in (
         ("--at-least", (data, "--metric", "cider")),
         ("RefCLIPScore does not run from 0 to 100", (data, "--metric", "ref_clip_score")),
         ("did you mean 'cider'", (data, "--metric", "cidre")),
         ("did you mean 'cider'", (data, "--metric", "cidre", "--at-least", 3)),
         ("unknown score of caption rows 'accuracy'", (data, "--metric", "accuracy", "--at-least", 3)),
+        ("Attributes made up is of all rows together", (data, "--metric", "hallucination")),
+        ("spice is not to be had: no Java today; take another", (data, "--metric", "spice")),
         ("a number, not nan", (data, "--metric", "cider", "--at-least", "nan")),
         (
             "8 examples of 8 images; calibration takes 40 images at least",
