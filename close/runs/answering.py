@@ -192,7 +192,7 @@ class Answerer:
         labels = self.task.labels if given is None else given
         how = self._way(labels, decode, normalise)
         wanted = check_candidates(n, rerank, generation)
-        asked = {"modality": modality, "normalise": normalise, "n": wanted, "rerank": rerank}
+        asked: dict[str, Any] = {"modality": modality, "normalise": normalise, "n": wanted, "rerank": rerank}
         sure = self._sure(how, labels=given, generation=generation, **asked)
         shares: Sequence[dict[str, float] | None] = [None] * len(items)
         if how == "score":

@@ -129,11 +129,11 @@ def _check_values(given: Mapping[str, Any]) -> None:
             raise RecipeError(f"{key} is not heeded here: {UNHEEDED[key]}")
         if key == "do_sample" and not isinstance(value, bool):
             raise RecipeError(f"do_sample is True or False, not {value!r}")
-        kind, what = (Integral, "a whole number") if key in COUNTS else (Real, "a number")
         if not (limits := COUNTS.get(key) or NUMBERS.get(key)):
             continue
-        low, high = limits
-        if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+        (low, high), kind = limits, Integral if key in COUNTS else Real
+        if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:  # type: ignore[operator]
+            what = "a whole number" if key in COUNTS else "a number"
             raise RecipeError(f"{key} is {what} from {low} to {high}, not {value!r}")
 
 

@@ -211,7 +211,7 @@ def named_task(rows: RowFile, tasks: Sequence[str], who: str, hint: str = "") ->
         return tasks[0]
     named = {row.task for row in rows}
     chosen = named.pop() if len(named) == 1 else None
-    if chosen not in tasks:
+    if chosen is None or chosen not in tasks:
         raise RecipeError(
             f"{who} learnt {', '.join(tasks)}, and the rows of {rows.path} do not all name one of them ('task'){hint}"
         )
