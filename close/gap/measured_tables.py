@@ -68,9 +68,7 @@ def measure_tables(
     """
     if (pairs is not None) + (per_image is not None) + unpaired > 1:
         raise RecipeError("--pairs, --per-image and --unpaired exclude each other")
-    names = [*(name for name, *_ in sources), *(adapters or {})]
-    if twice := next((name for place, name in enumerate(names) if name in names[:place]), None):
-        raise RecipeError(f"two cases are called {twice!r}; give each a name of its own (--compare NAME=TEXT,IMAGE)")
+    _refuse_twice([*(name for name, *_ in sources), *(adapters or {})])
 
     def report(name: str, modalities: Modalities) -> GapReport:
         tell = (lambda step: progress(f"{name}: {step}")) if progress else None
@@ -87,7 +85,6 @@ def measure_tables(
         elif per_image:
             found = side_by_side(per_image, text, image)
         modalities = _modalities(text, image, found).asking(sample, seed)
-        modalities = replace(modalities, notes={**modalities.notes, **_remark(text, image, found)})
         measured.append(
             MeasuredTables(
                 name=name,
@@ -107,12 +104,19 @@ def measure_tables(
     return measured
 
 
+def _refuse_twice(names: Sequence[str]) -> None:
+    """Refuse a name of two cases, of which the JSON would hold one."""
+    if twice := next((name for place, name in enumerate(names) if name in names[:place]), None):
+        raise RecipeError(f"two cases are called {twice!r}; give each a name of its own (--compare NAME=TEXT,IMAGE)")
+
+
 def _modalities(text: Any, image: Any, found: Pairing) -> Modalities:
-    """Both tables, named where they can't be measured."""
+    """Both tables, with what is odd about their pairing; named where they can't be measured."""
     try:
-        return Modalities.of(text, image, found.pairs, found.groups)
+        modalities = Modalities.of(text, image, found.pairs, found.groups)
     except (DataError, MismatchError) as error:
         raise type(error)(f"{error} (text is {text.path}, image {image.path})") from None
+    return replace(modalities, notes={**modalities.notes, **_remark(text, image, found)})
 
 
 def _remark(text: Any, image: Any, found: Pairing) -> dict[str, str]:
