@@ -72,7 +72,7 @@ def _whole(task: str, both: Matched, chosen: list[str], settings: Mapping[str, A
     predictions, references = both.predictions, both.references
     result = _WHOLE[task](predictions, references, **settings)
     own = [name for name in chosen if name not in METRICS.defaults(task)]
-    summed, values, notes = compute(task, own, Inputs(result.ids, predictions, references, **more))
+    summed, values, notes = compute(task, own, Inputs(result.ids, both.texts, references, **more))
     result.metrics |= summed
     result["ci"] |= intervals(summed, clusters=pictured(result.ids, references), **settings)
     result |= {key: one.value for key, one in summed.items()} | values

@@ -18,4 +18,4 @@ def recovered_share(score: float, none: float, ceiling: float, *, higher_is_bett
         recover.
     """
     better = ceiling > none if higher_is_better else ceiling < none
-    return (score - none) / (ceiling - none) if better else None
+    return (score - none) / (ceiling - none) + 0.0 if better else None  # no −0

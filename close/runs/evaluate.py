@@ -70,19 +70,16 @@ def evaluate(
     Args:
         run: a run's folder, or a loaded one (then `folder` says where to save).
         data: rows to score on; for `modality="image"` each has an image, for "text" a source.
-        task: what to do; without it, the run's task, and where it learnt several, the one that the rows name. A loaded run stays
-            set to the task that it was set to.
+        task: what to do; without it, the run's task; of several, the one that the rows name. A loaded run stays set as it was.
         tokenizer: of caption scores: auto, java, python or unicode.
         metrics: names in `METRICS`; without them, the task's default ones that need no Java.
         decode: "tree", "score" or "free" for answers from a closed set. normalise: with "score", by their lengths.
         answers: the closed set: the answers themselves, or a file for `answer_vocabulary`. Without it, the task's labels;
             for VQA decoded by "tree" or "score", the commonest targets that the run was trained on.
         top_answers: how many of a file's answers; of training targets, 3,000 without it. limit: only the first examples.
-        missing: what to do where an image can't be read: "error" (also without it), "skip" the row, or "zero": it scores as if
-            nothing was said.
-        memory: texts to search in place of the run's own. folder: where predictions and scores go; without it
-            `RUN/evaluations/DATA-MODALITY[-DECODE][-firstN]` (`evaluation_folder`); of a run of the hub,
-            `evaluations/ORG/NAME/…`. What was made of the same rows with other settings is replaced.
+        missing: of an image that can't be read: "error" (also without it), "skip" the row, or "zero": as if nothing was said.
+        memory: texts to search in place of the run's own. folder: where all is saved, in place of what is there; without it
+            `RUN/evaluations/DATA-MODALITY[-DECODE][-firstN]` (`evaluation_folder`), of a hub's run `evaluations/ORG/NAME/…`.
         generation: overrides of the run's generation settings; and `seed`, of what is drawn, 0 without it.
     Returns:
         What `scores.json` says: scores (0–100) with intervals, settings, data hashes, seeds, versions.
@@ -99,11 +96,11 @@ def evaluate(
         place = Path(folder or _place(captioner, data, rows.sha256, modality, decode, limit, state))
         with exclusively(place, "is being made"):
             told = tell(captioner, rows, modality, limit, missing, batch_size, decoding, generation)
-            scores, shown = _scores(captioner, told, missing=missing, tokenizer=tokenizer, metrics=metrics)
-            result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation) | state
-            result |= {"limit": limit, "missing": missing, "tokenizer": tokenizer, "metrics": metrics and [*metrics]}
-            result |= {"data": str(data), "data_place": str(Path(data).resolve()), "scores": scores, "examples": shown}
-            return _saved(result, place, told)
+            asked: dict[str, Any] = {"missing": missing, "tokenizer": tokenizer, "metrics": metrics and [*metrics]}
+            scores, shown = _scores(captioner, told, **asked)
+            result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation) | state | asked
+            result |= {"limit": limit, "data": str(data), "data_place": str(Path(data).resolve())}
+            return _saved(result | {"scores": scores, "examples": shown}, place, told)
 
 
 def _loaded(run: str | Path | CloseCaptioner, **opened: Any) -> CloseCaptioner:
@@ -229,8 +226,8 @@ def evaluation_folder(
         folder: of a run's evaluations. sha256: of the data file's rows. limit: of its first examples alone.
         pictures: what `_pictures` says of these.
     """
-    ways = (modality, decode, limit and f"first{limit}")
-    stem, more = Path(data).stem, "-".join(filter(None, ways))
+    ways = [modality, *([decode] if decode else []), *([f"first{limit}"] if limit else [])]
+    stem, more = Path(data).stem, "-".join(ways)
     pictures = pictures or cache(lambda: _pictures(open_rows(data), modality))
     others = sorted(folder.glob(f"{escape(stem)}-{sha256[:8]}-{'?' * 16}-{more}"))  # of one sum, by their pictures
     for place in (folder / f"{stem}-{more}", folder / f"{stem}-{sha256[:8]}-{more}", *others):

@@ -226,9 +226,9 @@ def _check(
 ) -> None:
     """Every arm as a whole recipe, and what it is scored on, before the first is trained."""
     names = [arm.name for arm in arms]
-    for what, given in (("arm", names), ("seed", list(seeds))):
+    for what, given in (("arm", list(map(repr, names))), ("seed", list(map(str, seeds)))):
         if twice := [one for one in given if given.count(one) > 1]:
-            raise RecipeError(f"{what} {twice[0]!r} is there twice; expected each once")
+            raise RecipeError(f"{what} {twice[0]} is there twice; expected each once")
     recipes = [run_folder(base, arm, seed, folder)[0] for arm in arms for seed in seeds][:: len(seeds)]
     _check_arms_differ(names, recipes)
     files = [open_rows(part.train, base.data.columns) for part in base.parts()]
