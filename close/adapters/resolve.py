@@ -262,7 +262,7 @@ def fit_adapter(
         of = (table.encoder, table.fingerprint)
         check_encoder(f"{side} table", *of, f"{first.path}", first.encoder, first.fingerprint)
     adapter = _resolve(spec, first.shape[1], first.fingerprint, None, None, [])
-    if adapter.all_needs and adapter.is_fitted and not isinstance(adapter, Chain):
+    if adapter.all_needs and adapter.is_fitted:
         raise RecipeError(f"adapter {spec!r} is fitted already, by its own `fit` or `load`: leave that out, or these tables")
     adapter.fit(**tables, groups=labels)
     made_of: dict[str, Any] = {side: os.path.abspath(table.path) for side, table in tables.items()}

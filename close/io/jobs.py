@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from close.errors import OutputExistsError
+from close.errors import DataError, OutputExistsError
 from close.io.files import locked, read_json, remove, write_json
 
 __all__ = ["Job", "clear", "exclusively", "is_temporary", "job"]
@@ -32,7 +32,9 @@ class Job:
         self.target, self.about = target, json.loads(json.dumps(about))
         self.partial = target.with_name(target.name + ".partial")
         self.notes = target.with_name(target.name + ".partial.json")
-        found = read_json(self.notes) if self.notes.is_file() else {}
+        found: Any = {}
+        with suppress(DataError):  # a stranger's, which `check` leaves alone
+            found = read_json(self.notes) if self.notes.is_file() else {}
         self.found: dict[str, Any] = found if isinstance(found, dict) else {}
         self.goes_on = self.found.get("about") == self.about
 

@@ -288,7 +288,8 @@ class TrainingSection(BaseModel):
         known = _theirs() - set(_OURS) | set(cls.model_fields)
         wrong = [_ours(key) for key in values if key in _OURS]
         wrong += [str(unknown_name("key", str(key), known)) for key in values if key not in known | set(_OURS)]
-        wrong += [f"{key} does nothing here: {why}" for key, why in _LEFT.items() if key in values]
+        if not keys_only(info):  # runs of before may name what is refused by now
+            wrong += [f"{key} does nothing here: {why}" for key, why in _LEFT.items() if key in values]
         wrong += [
             f"{key} counts where metric_for_best names a score, and it does not"
             for key in ("metric_rows", "metric_beams")

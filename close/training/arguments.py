@@ -77,7 +77,7 @@ def _try(arguments: Seq2SeqTrainingArguments, recipe: Recipe) -> None:
         Seq2SeqTrainer.get_optimizer_cls_and_kwargs(arguments)
     get_scheduler(
         arguments.lr_scheduler_type,
-        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0),
+        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=arguments.learning_rate),
         num_warmup_steps=0,
         num_training_steps=1,
         scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,

@@ -48,9 +48,7 @@ def check_work(
     check_retrieve(recipe)
     watched = [(recipe.parts()[0], val)] if val is not None else []
     every = [*zip(recipe.parts(), files, strict=True), *watched]
-    most = recipe.most_vectors(_most(recipe, [(get_task(part.task), rows) for part, rows in every]))
-    if most > MOST_VECTORS:
-        raise DataError(f"an item of these rows has {most:,} vectors, and at most {MOST_VECTORS:,} go into a prefix")
+    most = max(_most(recipe, part.task, rows) for part, rows in every)
     if language_model and recipe.init_from is None:  # else it is that run's
         check_language_model(recipe.language_model)
         model = skeleton(recipe.language_model)
@@ -160,13 +158,14 @@ def _check_embedded(recipe: Recipe, files: Sequence[RowFile]) -> None:
         )
 
 
-def _most(recipe: Recipe, files: Sequence[tuple[Task, RowFile]]) -> int:
-    """The most vectors of a row."""
-    if recipe.several == "mean":
-        return 1
-    return max(
-        len(row.images if recipe.train_on == "image" else task.source(row)) for task, rows in files for row in rows
-    )
+def _most(recipe: Recipe, name: str, rows: RowFile) -> int:
+    """The most vectors of a row of a task, with what is found for it."""
+    task = get_task(name)
+    of_image = recipe.train_on == "image"
+    own = 1 if recipe.several == "mean" else max(len(row.images if of_image else task.source(row)) for row in rows)
+    if (most := recipe.most_vectors(own)) > MOST_VECTORS:
+        raise DataError(f"{rows.path}: a row has {most:,} vectors, and at most {MOST_VECTORS:,} go into a prefix")
+    return most
 
 
 def _tell_other_tasks(task: Task, rows: RowFile) -> None:

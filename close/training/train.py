@@ -103,8 +103,9 @@ def _train(
     origin = origin_of(recipe, folder, started_run(folder) if resume else None)
     arguments = training_arguments(recipe, folder / CHECKPOINTS, origin.weights if origin else None)
     data = _read_data(recipe, arguments, origin)
-    least = arguments.train_batch_size * arguments.world_size if arguments.dataloader_drop_last else 1
-    if len(data.train) < least:
+    least = arguments.train_batch_size
+    # several processes fill their last step
+    if arguments.dataloader_drop_last and arguments.world_size == 1 and len(data.train) < least:
         raise RecipeError(
             f"training: dataloader_drop_last leaves out what is no whole batch of {least}, and there are {len(data.train)} "
             "examples"

@@ -52,7 +52,8 @@ def known_labels(labels: npt.ArrayLike) -> NDArray[Any]:
     Raises:
         DataError: one is NaN or None, or they are of kinds that have no order.
     """
-    found = np.asarray(labels)
+    # numpy would write NaN among texts as one
+    found = np.asarray(labels if hasattr(labels, "dtype") else np.array([*labels], dtype=object))  # type: ignore[misc]
     if found.dtype.kind not in "OfcmM":
         return found
     lost = [row for row, label in enumerate(found.reshape(-1)) if _is_none(label)]
@@ -67,7 +68,7 @@ def known_labels(labels: npt.ArrayLike) -> NDArray[Any]:
             np.unique(found)
         except TypeError:
             raise DataError(f"groups: labels are {' and '.join(sorted(kinds))}; give all of them as text") from None
-    return found
+    return np.asarray(labels)
 
 
 def _is_none(label: Any) -> bool:

@@ -19,7 +19,8 @@ _BEGINNINGS = (
     (rb"RIFF.{4}WAVE", ".wav"),
     (rb"fLaC", ".flac"),
     (rb"OggS", ".ogg"),
-    (rb"ID3|\xff[\xe2-\xfb]", ".mp3"),
+    (rb"ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]", ".mp3"),
+    (rb".{4}ftypM4A", ".m4a"),
     (rb".{4}ftyp(?!avi|he|mi|ms)", ".mp4"),  # these are pictures
     (rb"\x1a\x45\xdf\xa3", ".webm"),
 )

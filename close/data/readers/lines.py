@@ -149,8 +149,9 @@ def _gather(values: Values, where: str, gathered: dict[str, tuple[str, Values]])
     place, first = gathered.setdefault(values["group"], (where, values | {"id": values["group"], "references": []}))
     for key in _OF_AN_IMAGE:
         if values.get(key) != first.get(key):
+            same = f"group {shown(values['group'])}, and rows of one group are one image" if key == "image" else "image"
             raise DataError(
-                f"{where}: {key!r} is {shown(values.get(key))}, but {shown(first.get(key))} in {place}, of the same image; "
+                f"{where}: {key!r} is {shown(values.get(key))}, but {shown(first.get(key))} in {place}, of the same {same}; "
                 "--per image gathers captions alone: convert these without it"
             )
     first["references"].extend(captions)

@@ -70,11 +70,11 @@ class Parquet(Reader):
         check_flags(record)
         values = columns.values(_with_pictures(record, columns), where)
         self.in_split(str(values.get("meta", {}).get("split", "")))  # before a picture is written
-        images = values.pop("image", None)
+        images = values.get("image")  # names stay where their column is: sums of rows know their order
         given = images if isinstance(images, list) else [images]
-        if isinstance(given[0], str):
-            values["image"] = images
-        elif inside := [one for one in given if one is not None and isinstance(one.get("bytes"), bytes)]:
+        if not isinstance(given[0], str):
+            values.pop("image", None)
+        if inside := [one for one in given if isinstance(one, dict) and isinstance(one.get("bytes"), bytes)]:
             if self.options.images is not None:
                 paths = [self.unpacked.write(str(one.get("path")), one["bytes"]) for one in inside]
                 values.setdefault("group", ", ".join(Path(path).name for path in paths))

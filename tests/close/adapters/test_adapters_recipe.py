@@ -87,14 +87,16 @@ def test_a_stage_is_not_fitted_through_one_that_is_not_fitted(folder):
     tables = {"text": folder / "text", "image": folder / "image"}
     with pytest.raises(RecipeError, match="adapter 'centring' before it, which is not fitted"):
         fit_adapter(["centring", {"mean_shift": {"fit": tables}}], folder / "A", **tables)
-    both = fit_adapter([{"centring": {"fit": tables}}, {"mean_shift": {"fit": tables}}], folder / "A", **tables)
+    both = fit_adapter([{"centring": {"fit": tables}}, "mean_shift"], folder / "A", **tables)
     assert float(both.members[1].state_dict()["shift"].norm()) < 1e-5
 
 
 def test_what_is_fitted_by_its_own_spec_is_not_fitted_again(folder):
     tables = {"text": folder / "text", "image": folder / "image"}
-    with pytest.raises(RecipeError, match="is fitted already, by its own `fit` or `load`: leave that out"):
-        fit_adapter({"mean_shift": {"fit": tables}}, folder / "A", **tables)
+    own = {"mean_shift": {"fit": tables}}
+    for spec in (own, [own], [own, {"gaussian": {"cosine": 0.5}}]):
+        with pytest.raises(RecipeError, match="is fitted already, by its own `fit` or `load`: leave that out"):
+            fit_adapter(spec, folder / "A", **tables)
     assert not (folder / "A").exists()
 
 

@@ -148,6 +148,11 @@ def test_tables_read_for_training_are_as_before(tmp_path):
     ]
 
 
+def test_names_of_images_stay_in_their_column(tmp_path):
+    pq.write_table(pa.table({"image": ["a.jpg", "b.jpg"], "caption": ["A", "B"]}), tmp_path / "t.parquet")
+    assert open_rows(tmp_path / "t.parquet").sha256[:16] == "3341284a1f71685b"
+
+
 def test_each_is_written_once_and_their_folder_is_read_once(tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     listed, replaced = [], []

@@ -80,7 +80,7 @@ def test_labels_that_are_none_are_no_group(label, said):
     labels = np.array([f"image {row // 2}" for row in range(30)], object)
     labels[3] = label
     numbers = np.where(np.arange(30) % 4 == 3, np.nan, np.arange(30) // 2)
-    for given, told in ((labels, said), (numbers, "row 3 has none (nan) (7 such rows)")):
+    for given, told in ((labels, said), (labels.tolist(), said), (numbers, "row 3 has none (nan) (7 such rows)")):
         calls = [
             lambda groups: measure_gap(TEXT, IMAGE, groups=groups, bootstrap=0),
             lambda groups: recommend(TEXT, groups=groups),

@@ -163,6 +163,7 @@ def test_keys_that_do_nothing(recipe, training, told):
     [
         ({"optim": "adamw_bnb_8bit"}, "bitsandbytes"),
         ({"lr_scheduler_type": "cosine_with_min_lr"}, "min_lr"),
+        ({"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": 0.1}}, "lr_end"),
         ({"eval_on_start": True}, "eval_on_start looks at data.val, and there is none"),
         ({"dataloader_persistent_workers": True}, "dataloader_num_workers is 0"),
         ({"accelerator_config": "nowhere.json"}, "nowhere.json"),
@@ -213,7 +214,7 @@ def test_texts_of_another_language_than_the_models_are_told(recipe, tmp_path, ca
 def test_more_vectors_than_a_prefix_takes(recipe, tmp_path):
     rows = [{"source": [f"a dog {i}" for i in range(1030)], "target": "dogs"}]
     data = {"train": str(tiny.write_jsonl(tmp_path / "many.jsonl", rows))}
-    with pytest.raises(DataError, match="has 1,030 vectors, and at most 1,024 go into a prefix"):
+    with pytest.raises(DataError, match=r"many\.jsonl: a row has 1,030 vectors, and at most 1,024 go into a prefix"):
         train(recipe(data=data, several="set", prefix={"kind": "fusion"}), tmp_path / "run")
 
 
