@@ -267,7 +267,6 @@ def _fitting(key: str, value: Any, given: bool) -> Any:
         alone = texts is not None and len(texts) == 1 and key != "references" and not isinstance(value, list)
         return texts[0] if texts and alone else texts
     if key == "image":
-        value = (_listed(value.strip()) or value) if isinstance(value, str) else value
         value = [one for one in value if one is not None] if isinstance(value, list) else value
         several = isinstance(value, list) and bool(value) and all(map(_is_image, value))
         return value if several or isinstance(value, dict) or _is_image(value) else None
