@@ -263,7 +263,9 @@ def fit_adapter(
         check_encoder(f"{side} table", *of, f"{first.path}", first.encoder, first.fingerprint)
     adapter = _resolve(spec, first.shape[1], first.fingerprint, None, None, [])
     if adapter.all_needs and adapter.is_fitted:
-        raise RecipeError(f"adapter {spec!r} is fitted already, by its own `fit` or `load`: leave that out, or these tables")
+        raise RecipeError(
+            f"adapter {spec!r} is fitted already, by its own `fit` or `load`: leave that out, or these tables"
+        )
     adapter.fit(**tables, groups=labels)
     made_of: dict[str, Any] = {side: os.path.abspath(table.path) for side, table in tables.items()}
     made_of["pairs"] = None if pairs is None else sha256(pairs.tobytes()).hexdigest()

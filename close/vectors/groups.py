@@ -52,8 +52,7 @@ def known_labels(labels: npt.ArrayLike) -> NDArray[Any]:
     Raises:
         DataError: one is NaN or None, or they are of kinds that have no order.
     """
-    # numpy would write NaN among texts as one
-    found = np.asarray(labels if hasattr(labels, "dtype") else np.array([*labels], dtype=object))  # type: ignore[misc]
+    found = np.asarray(labels, dtype=None if hasattr(labels, "dtype") else object)  # else NaN among texts would be one
     if found.dtype.kind not in "OfcmM":
         return found
     lost = [row for row, label in enumerate(found.reshape(-1)) if _is_none(label)]
