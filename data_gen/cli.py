@@ -114,7 +114,9 @@ def _merge(
 
     kept, dropped = merge_shards(inputs, out)
     figures = {"out": str(out), "rows": kept, "duplicates": dropped}
-    _print(figures, [f"{out}: {kept} rows, {dropped} duplicates left out"], as_json)
+    _print(
+        figures, [f"{out}: {kept} rows, {dropped} left out (duplicates, and what is accepted only with them)"], as_json
+    )
 
 
 def _report(

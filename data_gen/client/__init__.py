@@ -3,7 +3,17 @@
 from data_gen.client.client import Client
 from data_gen.client.exchange import Prompt, Reply, RequestError
 from data_gen.client.limits import Limit, retry_after
-from data_gen.client.server import find_server
+from data_gen.client.server import check_url, find_server
 from data_gen.client.terms import optional
 
-__all__ = ["Client", "Limit", "Prompt", "Reply", "RequestError", "find_server", "optional", "retry_after"]
+__all__ = [
+    "Client",
+    "Limit",
+    "Prompt",
+    "Reply",
+    "RequestError",
+    "check_url",
+    "find_server",
+    "optional",
+    "retry_after",
+]

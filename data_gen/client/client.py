@@ -20,7 +20,7 @@ from data_gen.client.secrets import Secrets
 from data_gen.client.server import environment, find_server, reachable, without_password
 from data_gen.client.terms import RefusedError, Terms, Trial, named, optional, parameter
 from data_gen.errors import InputError, ServerError
-from data_gen.text.words import clean
+from data_gen.text.words import clean, count_tokens
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -140,7 +140,7 @@ class Client:
         async with self._slots:
             tries, trial, spent = 0, Trial(), Counter[str]()
             while True:
-                await self._wait(len(prompt.text) / 4 + prompt.max_tokens)
+                await self._wait(count_tokens(prompt.text) + prompt.max_tokens)
                 terms, body = self._terms.dropped, self.body(prompt, trial.left_out)
                 try:
                     reply = await self._try(prompt, body)

@@ -52,7 +52,7 @@ class Prompt:
 class Reply:
     """What came back, and what it took; `cut`: why it is not whole, if it is not.
 
-    Where the server counts no tokens, four characters are taken for one.
+    Where the server counts no tokens, or none of a text, four bytes are taken for one.
     """
 
     text: str

@@ -9,7 +9,7 @@ from typing import Any
 from data_gen.client.exchange import Prompt, Reply, RequestError, error_message
 from data_gen.text.files import too_deep
 from data_gen.text.thoughts import without_thought
-from data_gen.text.words import clean
+from data_gen.text.words import clean, count_tokens
 
 __all__ = ["read_reply"]
 
@@ -106,6 +106,6 @@ def _reasoned(message: Mapping[str, Any], usage: Mapping[str, Any]) -> bool:
 
 def _tokens(usage: Mapping[str, Any], prompt: Prompt, text: str) -> tuple[int, int]:
     counts = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
-    guesses = [len(prompt.text) // 4, len(text) // 4]
-    one, other = (c if type(c) is int and 0 <= c < _MOST_TOKENS else g for c, g in zip(counts, guesses, strict=True))
+    guesses = [count_tokens(prompt.text), count_tokens(text)]
+    one, other = (c if type(c) is int and 0 < c < _MOST_TOKENS else g for c, g in zip(counts, guesses, strict=True))
     return one, other

@@ -9,7 +9,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from data_gen.errors import InputError
 
-__all__ = ["environment", "find_server", "reachable", "without_password"]
+__all__ = ["check_url", "environment", "find_server", "reachable", "without_password"]
 
 _NAMES = {"http_proxy", "https_proxy", "all_proxy", "ssl_cert_file", "ssl_cert_dir"}
 _DEFAULT_URL = "https://api.openai.com/v1"
@@ -49,20 +49,31 @@ def _is_url(text: str) -> bool:
         return False
 
 
+def check_url(base_url: str | None) -> str:
+    """The URL to ask, from the option and the environment.
+
+    Raises:
+        InputError: it is none.
+    """
+    url = base_url or os.environ.get("OPENAI_BASE_URL") or _DEFAULT_URL
+    if not _is_url(url):
+        name = "--base-url" if base_url else "OPENAI_BASE_URL"
+        raise InputError(
+            f"{name} {without_password(url)!r} is no URL; expected something like http://127.0.0.1:8000/v1"
+        )
+    return url
+
+
 def find_server(base_url: str | None) -> tuple[str, str]:
     """The URL to ask and the key to send, from the option and the environment.
 
     Raises:
         InputError: no key for the default URL, or an impossible URL or key.
     """
-    url = base_url or os.environ.get("OPENAI_BASE_URL") or _DEFAULT_URL
+    url = check_url(base_url)
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not key and url == _DEFAULT_URL:
         raise InputError("no key: set OPENAI_API_KEY, or give --base-url for a server that needs none")
     if not (key.isascii() and key.isprintable()):
         raise InputError("OPENAI_API_KEY holds characters that no key has")
-    if not _is_url(url):
-        raise InputError(
-            f"--base-url {without_password(url)!r} is no URL; expected something like http://127.0.0.1:8000/v1"
-        )
     return url, key

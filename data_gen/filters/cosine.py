@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
@@ -15,6 +16,8 @@ from data_gen.text.files import raw_lines
 from data_gen.text.words import clean, words
 
 __all__ = ["Cosine"]
+
+_BLANKS = re.compile(r"[ \t]+")  # no others: tokens of fastText's files have them
 
 
 @FILTERS.register("cosine")
@@ -45,31 +48,31 @@ class Cosine(Filter):
 
 
 def _read_vectors(path: Path) -> dict[str, npt.NDArray[np.float32]]:
-    """By lower-cased word, the first of each; word2vec's first line, how many there are and how long, is none."""
+    """By lower-cased word, the first of each; word2vec's first line says how many there are and how long."""
     vectors: dict[str, npt.NDArray[np.float32]] = {}
     size = 0
     for place, line in enumerate(raw_lines(path), 1):
-        word, *values = clean(line).split(" ")
-        if not (word or values) or (not size and len(values) == 1 and (word + values[0]).isdecimal()):
+        if not line.strip():
             continue
-        if size and len(values) != size:
-            word, values = _odd(line, size)
-        vector = _numbers(values)
-        size = size or len(values)
-        if vector is None or not size or vector.size != size:
-            length = f"{size} numbers" if vectors else "numbers"
+        fields = _BLANKS.split(line.strip(" \t"))
+        if not size and len(fields) == 2 and "".join(fields).isdecimal() and len(fields[1]) < 9:
+            size = int(fields[1])
+            continue
+        told, size = size, size or len(fields) - 1
+        token, vector = fields[:-size], _numbers(fields[-size:])
+        if vector is None or not token or _is_longer(token):
+            length = f"{told} numbers" if told else "numbers"
             raise InputError(f"{path}, line {place}: expected a word and its vector of {length}, separated by spaces")
-        vectors.setdefault(word.lower(), vector)
+        vectors.setdefault(clean(" ".join(token)).lower(), vector)
     if not vectors:
         raise InputError(f"{path} holds no word vectors; expected a word and its numbers in each line")
     return vectors
 
 
-def _odd(line: str, size: int) -> tuple[str, list[str]]:
-    """A token with blanks or marks that nobody sees (fastText's and GloVe's files have some; no word is one), and its vector."""
-    word, *fields = line.rstrip().split(" ")
-    rest, values = fields[:-size], fields[-size:]
-    return " ".join([word, *rest]), values if not rest or _numbers(rest) is None else fields
+def _is_longer(token: list[str]) -> bool:
+    """Whether what stands before a vector is a word and more numbers; tokens with spaces (GloVe's files have some) are not."""
+    word, *rest = token
+    return bool(rest) and _numbers(rest) is not None and _numbers([word]) is None
 
 
 def _numbers(values: list[str]) -> npt.NDArray[np.float32] | None:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data_gen.client import Client, RequestError, optional
-from data_gen.errors import BudgetError, ServerError, written
+from data_gen.errors import ServerError, written
 from data_gen.run.live import MOST_ROOM
 from data_gen.run.plan import Request
 from data_gen.run.store import Answer, now
@@ -53,9 +53,7 @@ async def run_batches(synthesis: Synthesis, client: Client, early: dict[int, Ans
         if batch is None:
             requests = _next_requests(synthesis, early, cut)
             if not requests:
-                raise BudgetError(
-                    f"the budget is spent: {synthesis.summary}; the same command with a larger one continues"
-                )
+                raise synthesis.unaffordable()
             if last.get("done"):
                 last = {"batch": uuid.uuid4().hex, "cut": cut}
                 _record(synthesis, last)

@@ -6,7 +6,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from data_gen.client import Client, find_server
+from data_gen.client import Client, check_url, find_server
 from data_gen.errors import DataGenError, OutputError
 from data_gen.run.batches import run_batches
 from data_gen.run.live import run_live
@@ -31,8 +31,8 @@ def generate(verb: str, options: Options) -> Summary:
     """
     start = time.monotonic()
     plan = Plan(verb, options, begun(options.out))
+    find_server(options.base_url)  # before files of word vectors, which take their time
     filters = plan.filters()
-    find_server(options.base_url)
     try:
         with Store(options.out, plan.params, plan.names) as store:
             synthesis = Synthesis(plan, filters, options, store)
@@ -92,9 +92,8 @@ def preview(verb: str, options: Options) -> Preview:
         InputError: an option or a file is wrong.
     """
     plan = Plan(verb, options)
+    check_url(options.base_url)  # an estimate needs no key
     plan.filters()
-    if options.base_url:  # without one an estimate needs no key
-        find_server(options.base_url)
     requests = [plan.request(index) for index in range(3)]
     number = -(-options.count // plan.rows_per_request)
     asked, ones_in, ones_out = zip(*(plan.takes(request, share=0.5) for request in requests), strict=True)

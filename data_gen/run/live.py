@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from data_gen.client import Client, Prompt, Reply, RequestError
-from data_gen.errors import BudgetError, ServerError, StuckError
+from data_gen.errors import ServerError, StuckError
 from data_gen.filters.plain import VERDICT
 from data_gen.prompts.answers import EMPTY
 from data_gen.run.plan import Request
@@ -62,9 +62,7 @@ class _Live:
                 spent = self.fill()
                 if not pending:
                     assert spent
-                    raise BudgetError(
-                        f"the budget is spent: {synthesis.summary}; the same command with a larger one continues"
-                    )
+                    raise synthesis.unaffordable()
                 either: list[asyncio.Future[Any]] = [pending[0][1], self.unwritten]
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 if self.unwritten.done():
@@ -87,7 +85,7 @@ class _Live:
             request = synthesis.request(index)
             if index not in self.early and self.budgeted:
                 waiting = sum(not task.done() for _, task in pending)
-                unknown = waiting and not synthesis.summary.tokens_in  # the first shows what one takes
+                unknown = waiting and not synthesis.summary.requests  # the first shows what one takes
                 if unknown or not synthesis.affordable(request, waiting):
                     return True
             pending.append((request, asyncio.create_task(self.answer(request, self.early.pop(index, None)))))

@@ -26,7 +26,7 @@ def merge_shards(inputs: Sequence[Path], out: Path) -> tuple[int, int]:
 
     Raises:
         InputError: an input is unreadable or no JSONL; a line is no row that data-gen accepts; two texts have one id, or
-            texts of two inputs one group.
+            texts of two inputs one group (of runs whose journals are beside them).
         OutputError: `out` exists.
     """
     if out.exists():
@@ -83,33 +83,37 @@ def _entries(path: Path) -> Iterator[_Entry]:
         name = stem.rsplit("-", 2)[0]
         verb = VERBS[name]() if name in VERBS else None
         key = digest(same_key(verb.key(row) if verb else row_key(row)))
-        together = verb is not None and verb.least > 1
-        yield _Entry(where, row, verb, key, (stem, _meta(row).get("input")) if together else number)
+        meta, together = _meta(row), verb is not None and verb.least > 1
+        yield _Entry(where, row, verb, key, (stem, meta.get("input"), meta.get("given")) if together else number)
 
 
 class _Groups:
     """Which text each group is of: inputs without ids count their lines, and so call other images alike."""
 
     def __init__(self) -> None:
-        self._inputs: dict[int, str] = {}  # by group: where it came first
-        self._texts: set[int] = set()  # with their groups
-        self._input = ""
+        self._inputs: dict[int, str | None] = {}  # by group; None: of several
+        self._texts: dict[int, int | None] = {}
+        self._input: str | None = None
 
     def open(self, path: Path) -> None:
-        """Begin with a file; shards of one input share its groups, which may have several texts."""
-        self._input = str(begun(path).get("params", {}).get("input", path))
+        """Begin with a file; its journal knows its input, whose shards share groups, which may have several texts."""
+        self._input = begun(path).get("params", {}).get("input")
 
     def check(self, where: str, row: Row) -> None:
-        """Raise `InputError` if the row's group came before in the output of another input, with other texts."""
+        """Raise `InputError` if the row's group is a line of several inputs, and of several texts."""
         given = _meta(row).get("given")
-        if row.get("group") is None or given is None:
+        if self._input is None or given is None or not str(row.get("group")).isdecimal():
             return
-        group, text = digest(ascii(row["group"])), digest(ascii([row["group"], given]))
-        if self._inputs.setdefault(group, self._input) == self._input:
-            self._texts.add(text)
-        elif text not in self._texts:
-            told = f"{where}: the group {shown(row['group'])} came before with another text, and would be one image's"
-            raise InputError(f"{told}; merge runs of one input, or of inputs (.jsonl) whose ids differ")
+        group, text = digest(str(row["group"])), digest(ascii(given))
+        if self._inputs.setdefault(group, self._input) != self._input:
+            self._inputs[group] = None
+        if self._texts.setdefault(group, text) != text:
+            self._texts[group] = None
+        if self._inputs[group] is None and self._texts[group] is None:
+            told = f"{where}: the group {shown(row['group'])} came before of another --input and text, and would be one image's"
+            raise InputError(
+                f"{told}; give captions their images' ids (.jsonl); where it is one, merge copies without their .journal"
+            )
 
 
 def _meta(row: Row) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from data_gen.prompts.style import Style, load_style
 from data_gen.run.progress import note
 from data_gen.text.files import Text, read_lines, read_texts
 from data_gen.text.language import Language, load_language
-from data_gen.text.words import count_words
+from data_gen.text.words import count_tokens, count_words
 from data_gen.verbs import VERBS, CaptionOptions, Options, Record, Row, Shot, TextOptions, Verb
 
 __all__ = ["Given", "Plan", "Request", "Unit"]
@@ -98,6 +98,7 @@ class Plan:
         self._shown = [show(self.verb, shot) for shot in self._shots]
         self._many = (options.per_request or self.verb.many) if self.verb.many else 0
         self._givens = 1 if self.verb.many else options.per_request or 1
+        self._texts_per_request = max(self._givens, self._many, 1)
         labelled = self._givens == 1 and not self._many and len(self.verb.fields) == 1
         self._structured = options.endpoint == "chat" and not labelled
         if options.endpoint == "completions" and self._givens > 1:
@@ -220,7 +221,7 @@ class Plan:
         line = len(self.verb.fields) == 1 and not self._many
         prompt = Prompt(
             text,
-            (self._options.answer_tokens or self.style.max_tokens) * max(self._givens, self._many, 1),
+            (self._options.answer_tokens or self.style.max_tokens) * self._texts_per_request,
             rng.getrandbits(31),
             json_schema(self.verb) if self._structured else None,
             ("\n",) if line else ("\n\n",),
@@ -298,14 +299,17 @@ class Plan:
             share: of the room that answers have; what they fill of it.
 
         Returns:
-            Requests, prompt tokens (four bytes of text count for one), answer tokens.
+            Requests, prompt tokens (see `count_tokens`), answer tokens.
         """
         prompt = request.prompt
-        asked, tokens_in, tokens_out = 1, _tokens(prompt), share * prompt.max_tokens
+        asked, tokens_in, tokens_out = 1, count_tokens(prompt.text), share * prompt.max_tokens
         if "judge" in (self._options.filter or ()):
             question = self._question(request, request.given[0], dict.fromkeys(self.verb.fields, ""))
             asked += self.rows_per_request
-            tokens_in += self.rows_per_request * _tokens(question) + tokens_out  # the questions repeat what was written
+            written = min(
+                prompt.max_tokens, self.style.max_tokens * self._texts_per_request
+            )  # the rest is for thoughts
+            tokens_in += self.rows_per_request * count_tokens(question.text) + share * written  # which questions repeat
             tokens_out += self.rows_per_request * share * question.max_tokens
         return asked, tokens_in, tokens_out
 
@@ -316,10 +320,6 @@ class Plan:
             {"keywords": list(given.keywords)} if given.keywords else {"input": given.id, "given": given.text}
         )
         return {"prompt": _digest(request.prompt.text.encode()), **source, "shots": list(request.shots)}
-
-
-def _tokens(prompt: Prompt) -> float:
-    return len(prompt.text.encode("utf-8", "replace")) / 4
 
 
 def _parts(option: str) -> list[tuple[str, bool]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from data_gen.errors import StuckError
+from data_gen.errors import BudgetError, StuckError
 from data_gen.filters import Candidate, Filter
 from data_gen.prompts.answers import EMPTY, OPEN_THOUGHT, Reading
 from data_gen.run.plan import Plan, Request, Unit
@@ -31,6 +31,7 @@ class Synthesis:
         self.committed = 0
         self._last_accepted = 0
         self._fixed_block = -1
+        self._took = 0  # answers that took tokens: a request that failed tells nothing of what one takes
         self.barren = ""  # why there was nothing in the last answer, if there was not
         self.unkept = Counter[str]()  # tokens of answers that were cut off, and are asked for again
         self.batches: list[dict[str, Any]] = []  # the journal's records of the Batch API
@@ -147,6 +148,7 @@ class Synthesis:
     def _count(self, answer: Answer) -> None:
         summary, options = self.summary, self.options
         summary.requests += 1
+        self._took += answer.tokens_in + answer.tokens_out > 0
         summary.tokens_in += answer.tokens_in
         summary.tokens_out += answer.tokens_out
         summary.cost = (summary.tokens_in * options.price_in + summary.tokens_out * options.price_out) / 1e6
@@ -160,8 +162,8 @@ class Synthesis:
             room: tokens that its answer takes at most, to reckon with these and not with what answers took so far.
         """
         summary, options = self.summary, self.options
-        if answered := summary.requests:
-            one_in, one_out = summary.tokens_in / answered, summary.tokens_out / answered
+        if self._took:
+            one_in, one_out = summary.tokens_in / self._took, summary.tokens_out / self._took
         else:
             _, one_in, one_out = self.plan.takes(request)
         tokens_in = summary.tokens_in + self.unkept["in"] + (under_way + 1) * one_in
@@ -170,6 +172,16 @@ class Synthesis:
         tokens = tokens_in + tokens_out
         cost = (tokens_in * options.price_in + tokens_out * options.price_out) / 1e6
         return tokens <= (options.max_tokens or tokens) and cost <= (options.max_cost or cost)
+
+    def unaffordable(self) -> BudgetError:
+        """The error where the next request does not fit the budgets."""
+        if self._took or self.unkept.total():
+            return BudgetError(f"the budget is spent: {self.summary}; the same command with a larger one continues")
+        tokens = sum(self.plan.takes(self.request(self.committed))[1:])
+        return BudgetError(
+            f"one request may take {tokens:.0f} tokens (its prompt, and all the room that answers have), more than the budget "
+            "holds; raise --max-tokens or --max-cost, or lower --answer-tokens"
+        )
 
     # ── what the journal holds ───────────────────────────────────────────────────────────────────────────────────────
 

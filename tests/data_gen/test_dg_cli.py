@@ -248,8 +248,9 @@ def test_the_key_appears_nowhere(line, tmp_path):
 def test_report_and_merge(cli, line, tmp_path):
     with Server(good) as server:
         cli(*line(server.url))
-    code, _, _ = cli("merge", tmp_path / "o.jsonl", tmp_path / "o.jsonl", "--out", tmp_path / "m.jsonl")
+    code, out, _ = cli("merge", tmp_path / "o.jsonl", tmp_path / "o.jsonl", "--out", tmp_path / "m.jsonl")
     assert code == 0
+    assert "10 rows, 10 left out (duplicates, and what is accepted only with them)" in out
     assert rows(tmp_path / "m.jsonl") == rows(tmp_path / "o.jsonl")
     code, out, _ = cli("merge", tmp_path / "o.jsonl", tmp_path / "m.jsonl", "--out", tmp_path / "n.jsonl", "--json")
     assert (code, json.loads(out)) == (0, {"out": str(tmp_path / "n.jsonl"), "rows": 10, "duplicates": 10})

@@ -45,6 +45,13 @@ def test_parts_are_joined_and_thoughts_left_out():
     assert read({"content": parts}).text == "A dog runs."
 
 
+@pytest.mark.parametrize("usage", [{}, {"prompt_tokens": 0, "completion_tokens": 0}, {"prompt_tokens": "7"}])
+def test_where_a_server_counts_no_tokens_four_bytes_are_one(usage):
+    reply = read({"content": "一只黑色的小狗" * 4}, usage=usage, prompt=Prompt("A dog runs. " * 10, 64, 0))
+    assert (reply.tokens_in, reply.tokens_out) == (30, 21)
+    assert read({"content": ""}, usage={"prompt_tokens": 9, "completion_tokens": 0}).took == {"in": 9, "out": 0}
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [

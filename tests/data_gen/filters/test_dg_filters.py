@@ -112,6 +112,13 @@ def test_vectors_of_tokens_that_are_no_words_are_read_over(tmp_path):
     cosine = made(f"cosine={tmp_path / 'v.vec'}:0.5")
     assert not cosine.rejects(candidate("A puppy"))
     assert cosine.rejects(candidate("A car"))
+    for first in (
+        "3 2\n\xa0 0.3 0.4\ndog 1 0",
+        "dog 1 0\n1 000 0.3 0.4",
+        "4 2\n. . 0.3 0.4\n1\xa0000 0.3 0.4\ndog 1 0",
+    ):
+        (tmp_path / "v.vec").write_text(f"{first}\ncar 0 1\n", encoding="utf-8")
+        assert made(f"cosine={tmp_path / 'v.vec'}:0.5").rejects(candidate("A car"))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_report_of_single_words_is_json(tmp_path, written, target):
 
     figures = json.loads((tmp_path / "r.json").read_text(), parse_constant=refuse)
     assert figures["bigram"]["js"] == (0 if target == "dog\n" else 1)
-    assert "-0.0," not in (tmp_path / "r.json").read_text()
+    assert not re.search(r"-0\.0\b", (tmp_path / "r.json").read_text())
 
 
 def test_the_report_shows_what_it_counts_and_escapes_what_it_shows(tmp_path):

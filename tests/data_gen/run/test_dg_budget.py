@@ -73,6 +73,55 @@ def test_a_small_budget_holds_where_a_character_is_a_token(tmp_path):
     assert 1000 < spent(tmp_path / "z.jsonl") <= 2000
 
 
+@pytest.mark.parametrize("counts", [100, 0, None])
+def test_a_budget_holds_back_the_first_request_alone(tmp_path, examples, counts):
+    """Whatever a server says of its tokens, and where the first requests fail."""
+    number = itertools.count()
+
+    def decide(body, before):
+        if (n := next(number)) < 2:
+            return Do(status=500, delay=0.05)
+        usage = {} if counts is None else {"prompt_tokens": counts}
+        choice = {"message": {"content": f"A dog number {n} runs to place {n * 7}."}}
+        return Do(raw=json.dumps({"model": "m", "choices": [choice], "usage": usage}).encode(), delay=0.05)
+
+    options = {"out": tmp_path / "c.jsonl", "count": 40, "model": "m", "max_tokens": 100_000, "retries": 1}
+    with Server(decide) as server:
+        summary = generate("captions", CaptionOptions(**options, examples=examples, base_url=server.url))
+    assert (summary.failed, summary.accepted) == (1, 40)
+    assert summary.tokens_in >= (counts or 50) * 40
+    assert server.most_under_way > 8
+
+
+def test_requests_that_failed_tell_nothing_of_what_one_takes(tmp_path, examples):
+    """A budget is reckoned with what answers take, however many requests failed for nothing."""
+    number = itertools.count()
+
+    def decide(body, before):
+        if (n := next(number)) < 10:
+            return Do(status=500)
+        return served(f"A dog number {n} runs to place {n * 7}.", 200, 20) if n > 10 else served("A dog runs.", 200, 20)
+
+    options = {"out": tmp_path / "c.jsonl", "count": 500, "model": "m", "max_tokens": 1500, "retries": 0}
+    with Server(decide) as server, pytest.raises(BudgetError, match="the budget is spent"):
+        generate("captions", CaptionOptions(**options, concurrency=8, examples=examples, base_url=server.url))
+    assert 1000 < spent(tmp_path / "c.jsonl") <= 1500
+
+
+def test_room_for_thoughts_is_not_reckoned_as_asked_again(tmp_path, examples):
+    """What the judge's questions repeat is what was written, and not what was thought."""
+    with_room = preview("vqa", judged(tmp_path, examples, count=60, answer_tokens=2048))
+    assert with_room.tokens_in == preview("vqa", judged(tmp_path, examples, count=60)).tokens_in
+    options = {"count": 3, "answer_tokens": 2048}
+    with Server(questions(itertools.count())) as server:
+        told = r"one request may take 6\d\d\d tokens .* raise --max-tokens or --max-cost, or lower --answer-tokens"
+        with pytest.raises(BudgetError, match=told):
+            generate("vqa", judged(tmp_path, examples, base_url=server.url, max_tokens=5000, **options))
+        assert not server.requests
+        done = generate("vqa", judged(tmp_path, examples, base_url=server.url, max_tokens=12_000, **options))
+    assert done.accepted == 3
+
+
 @pytest.mark.parametrize(("endpoint", "end"), [("chat", "Answer yes or no."), ("completions", "yes or no.\nanswer:")])
 def test_a_preview_counts_the_judges_questions(tmp_path, examples, endpoint, end):
     asked = []
@@ -99,15 +148,32 @@ def test_a_preview_counts_the_judges_questions(tmp_path, examples, endpoint, end
     assert 2 * alone.tokens_in < told.tokens_in
 
 
-@pytest.mark.parametrize("wrong", ["lenght", "forbidden=nowhere.txt", "length=9-3"])
-def test_a_preview_looks_at_the_filters(tmp_path, examples, wrong):
-    with pytest.raises(InputError, match=r"did you mean 'length'|can't read nowhere\.txt|expected length=3-20"):
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("lenght", "did you mean 'length'"),
+        ("forbidden=nowhere.txt", r"can't read nowhere\.txt"),
+        ("length=9-3", "expected length=3-20"),
+    ],
+)
+def test_a_preview_looks_at_the_filters(tmp_path, examples, wrong, told):
+    with pytest.raises(InputError, match=told):
         preview("vqa", judged(tmp_path, examples, filter=[wrong]))
 
 
-def test_a_preview_looks_at_the_address(tmp_path, examples):
+def test_a_preview_looks_at_the_address_and_needs_no_key(tmp_path, examples, monkeypatch):
     with pytest.raises(InputError, match=r"--base-url '127.0.0.1:8000' is no URL"):
         preview("vqa", judged(tmp_path, examples, base_url="127.0.0.1:8000"))
+    assert preview("vqa", judged(tmp_path, examples, base_url="https://api.openai.com/v1")).prompts
+    monkeypatch.setenv("OPENAI_BASE_URL", "localhost/v1")
+    with pytest.raises(InputError, match="OPENAI_BASE_URL 'localhost/v1' is no URL"):
+        preview("vqa", judged(tmp_path, examples))
+
+
+def test_address_and_key_come_before_what_takes_its_time(tmp_path, examples):
+    """Files of word vectors may be of gigabytes."""
+    with pytest.raises(InputError, match="no key: set OPENAI_API_KEY"):
+        generate("vqa", judged(tmp_path, examples, filter=["cosine=nowhere.vec:0.3"]))
 
 
 def test_fewer_than_are_accepted_together_are_not_asked_for(tmp_path, examples):

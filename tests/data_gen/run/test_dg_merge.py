@@ -1,5 +1,6 @@
 """Merges: what a run takes for one thing stays one, and no size is too large."""
 
+import itertools
 import json
 import tracemalloc
 
@@ -40,6 +41,11 @@ def write(path, rows):
     return path
 
 
+def begin(path, digest):
+    """A journal beside an output that tells its input."""
+    path.with_name(path.name + ".journal").write_text(json.dumps({"data_gen": 3, "params": {"input": digest}}) + "\n")
+
+
 def test_a_merge_needs_no_memory_for_the_texts(tmp_path):
     texts = [f"\U0001f436 {n} {'dog ' * 2000}" for n in range(400)]
     part = write(tmp_path / "part.jsonl", [{"source": text, "target": text} for text in texts])
@@ -65,16 +71,36 @@ def test_what_is_accepted_together_is_left_out_together(tmp_path):
     assert merged == [*one, *other[3:], *groups, more[1], more[3]]
 
 
+def test_two_premises_of_one_row_are_kept_or_left_out_apart(tmp_path):
+    """`--per-request 2` of an input whose rows have several texts: both premises have the row's id."""
+    one = entailed("aaaaaaaa", 0, "A dog.", ["It lives.", "It is brown.", "It is a cat."])
+    two = entailed("bbbbbbbb", 0, "A dog.", ["It is alive.", "it is brown!", "It is a bus."])
+    two += entailed("bbbbbbbb", 0, "A cat.", ["It lives.", "It is brown.", "It is a dog."], start=3)
+    for row in two:
+        row["meta"]["input"] = "7"
+    parts = [write(tmp_path / f"{n}.jsonl", part) for n, part in enumerate((one, two))]
+    assert merge_shards(parts, tmp_path / "all.jsonl") == (6, 3)
+    assert rows(tmp_path / "all.jsonl") == [*one, *two[3:]]
+
+
 def test_captions_of_two_inputs_are_not_of_one_image(tmp_path):
     one = write(tmp_path / "1.jsonl", paraphrased("aaaaaaaa", 0, "1", "A dog.", ["Some dog", "A hound"]))
     same = write(tmp_path / "2.jsonl", paraphrased("bbbbbbbb", 0, "1", "A dog.", ["A poodle", "A pup"]))
     assert merge_shards([one, same], tmp_path / "same.jsonl") == (4, 0)
     other = write(tmp_path / "3.jsonl", paraphrased("cccccccc", 0, "1", "A cat.", ["A kitten", "A tom"]))
-    with pytest.raises(InputError, match=r"3.jsonl, line 1: the group '1' came before with another text"):
-        merge_shards([one, other], tmp_path / "all.jsonl")
-    for part in (one, other):  # two texts of one row of an input, in two shards of it
-        part.with_name(part.name + ".journal").write_text('{"data_gen": 3, "params": {"input": "f00"}}\n')
+    assert merge_shards([one, other], tmp_path / "all.jsonl") == (4, 0)  # nobody knows: without their journals
+    begin(one, "f00"), begin(other, "f00")  # two texts of one row of an input, in two shards of it
+    assert merge_shards([one, other], tmp_path / "shards.jsonl") == (4, 0)
+    assert merge_shards([tmp_path / "shards.jsonl", same], tmp_path / "twice.jsonl") == (6, 0)
+    begin(other, "ba7"), begin(same, "f00")
+    for order in itertools.permutations([one, same, other]):
+        with pytest.raises(InputError, match=r"line 1: the group '1' came before .* and would be one image's"):
+            merge_shards(order, tmp_path / "again.jsonl")
+
+
+def test_ids_of_images_may_be_those_of_two_inputs(tmp_path):
+    """Two files of captions of the same images, which are named and not counted."""
+    one = write(tmp_path / "1.jsonl", paraphrased("aaaaaaaa", 0, "coco-1", "A dog.", ["Some dog", "A hound"]))
+    other = write(tmp_path / "2.jsonl", paraphrased("bbbbbbbb", 0, "coco-1", "A dog on grass.", ["A pet", "A pup"]))
+    begin(one, "f00"), begin(other, "ba7")
     assert merge_shards([one, other], tmp_path / "all.jsonl") == (4, 0)
-    other.with_name(other.name + ".journal").write_text('{"data_gen": 3, "params": {"input": "ba7"}}\n')
-    with pytest.raises(InputError, match="would be one image's; merge runs of one input"):
-        merge_shards([one, other], tmp_path / "again.jsonl")
