@@ -103,6 +103,7 @@ def calibrate(
         "rows": {"learnt_on": int(learn.sum()), "measured_on": int((~learn).sum())},
         "run_sha256": run_sum(run),
         "settings": _settings(captioner, decoding, generation),
+        "files": sorted({len(row.images) for row in told.seen}),
         **_measured(by, _signals(told.answers, cosines=wanted["cosine"]), right, learn, pictures),
     }
     _save(found | {"versions": versions()}, confidence_file(run, kind.name))

@@ -96,6 +96,23 @@ class Confidence:
             _log.warning("no confidence: it was measured with %s; calibrate with the settings that are used", differing)
         return not differing
 
+    def of_items(self, answers: Sequence[Answer], files: Sequence[int]) -> list[Answer]:
+        """The answers, without confidence where an item is of another number of files than any that it was measured on.
+
+        Args:
+            files: of each item, how many; their mean, or all of them, lie elsewhere than one.
+        """
+        known = self.about.get("files", [1])
+        if other := sorted(set(files) - set(known)):
+            self.other = f"items of {' or '.join(map(str, known))} files, not {other[0]}"
+            if not self.told:
+                self.told = True
+                _log.warning("no confidence: it was measured on %s; calibrate on such items", self.other)
+        return [
+            answer if count in known else answer._replace(confidence=None)
+            for answer, count in zip(answers, files, strict=True)
+        ]
+
     def of(self, answers: Sequence[Answer]) -> list[Answer]:
         """Answers with their confidence."""
         if not answers:

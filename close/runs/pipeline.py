@@ -270,6 +270,8 @@ class CloseCaptioner(Answerer):
             how["seeds"] = seeds and [seeds[i] for i in read.good]
             with self.one_at_a_time:
                 said = self.answer(read.sets, asked, **how, **generation) if asked else []
+            if self.confidence and not source:
+                said = self.confidence.of_items(said, [len(item_files(batch[i])) for i in read.good])
             spoken = dict(zip(read.good, said, strict=True))
             for index, item in enumerate(batch):
                 named = name(item) if source else item_name(item, read.start + index + 1)

@@ -223,3 +223,15 @@ def test_in_another_process_it_does_the_same_task_and_is_as_silent(run, calibrat
     assert pickle.loads(pickle.dumps(fresh)).use_task("caption").confidence is not None
     one.without_confidence()
     assert pickle.loads(pickle.dumps(one)).use_task("caption").confidence is None
+
+
+def test_items_of_several_files_have_none_where_it_was_measured_on_single_ones(run, world, calibrated, caplog):
+    shown = [row.image for row in list(RowFile(world / "val" / "eval.jsonl"))[:3]]
+    captioner = close.load(run)
+    assert calibrated["files"] == [1]
+    one, two = captioner([shown[0], shown[1:]], num_beams=2)
+    assert one.confidence is not None
+    assert two.confidence is None
+    assert "no confidence: it was measured on items of 1 files, not 2" in caplog.text
+    with pytest.raises(RecipeError, match="items of 1 files, not 2"):
+        captioner([shown[1:]], num_beams=2, min_confidence=0.5)
