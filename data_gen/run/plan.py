@@ -302,7 +302,7 @@ class Plan:
             Requests, prompt tokens (see `count_tokens`), answer tokens.
         """
         prompt = request.prompt
-        asked, tokens_in, tokens_out = 1, count_tokens(prompt.text), share * prompt.max_tokens
+        asked, tokens_in, tokens_out = 1, float(count_tokens(prompt.text)), share * prompt.max_tokens
         if "judge" in (self._options.filter or ()):
             question = self._question(request, request.given[0], dict.fromkeys(self.verb.fields, ""))
             asked += self.rows_per_request
