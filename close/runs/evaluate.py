@@ -188,7 +188,7 @@ def kept_scores(file: Path) -> dict[str, Any]:
     except (MissingError, DataError):
         return {}
     scores = found.get("scores")
-    keys = [score.key for score in METRICS.scores() if score.headline]
+    keys = [score.key for score in METRICS.scores()]
     if not isinstance(scores, dict) or not all(
         isinstance(scores.get(key, 0.0), (int, float, type(None))) for key in keys
     ):
