@@ -109,8 +109,12 @@ class EmbeddingTable:
         if not (self.path / "table.json").is_file():
             partial = Path(f"{self.path}.partial")
             hint = " (an unfinished one is there: run the same `close embed` again)" if partial.is_dir() else ""
-            if self.path.is_file():
-                hint = " (it is a file, and a table is the folder that `close embed` makes)"
+            if self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
+                what = "a file" if self.path.is_file() else "a folder of something else"
+                hint = (
+                    f" (it is {what}; `close embed {'text' if self.path.is_file() else 'images'} {self.path} --encoder … --out "
+                    "TABLE` makes one)"
+                )
             raise MissingError(f"{self.path}: no embedding table there{hint}")
         self.info = read_json(self.path / "table.json")
         sums = self._verified()

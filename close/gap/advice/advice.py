@@ -37,7 +37,7 @@ class Advice:
         trials: every adapter that there are data enough for. reasons: a sentence each.
         search: the curve that `retrieve` is advised by (`close.gap.search_curve`); None of few texts.
         fit: the tables that the adapter is to be fitted on, as a recipe names them, where they are known. load: or the folder
-            that a fitted one is expected in.
+            that a fitted one is expected in. encoder: whose vectors it is for, where that is known.
     """
 
     data: Data
@@ -58,6 +58,7 @@ class Advice:
     setting: Setting = "single"
     fit: Mapping[str, str] | None = None
     load: str | None = None
+    encoder: str | None = None
 
     @property
     def retrieve(self) -> dict[str, Any] | None:

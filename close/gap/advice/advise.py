@@ -88,6 +88,7 @@ def advise(
         progress=progress,
     )
     tables = texts.path, None if images is None else images.path, pairs
+    advice = replace(advice, encoder=getattr(texts, "encoder", None))
     return placed(advice, *tables), to_yaml(advice, *tables)
 
 
@@ -132,10 +133,15 @@ def _is_paired(advice: Advice) -> bool:
     return any(ADAPTERS[split_spec(stage)[0]].needs == "paired" for stage in stages_of(advice.adapter))
 
 
+def _of(encoder: str | None) -> str:
+    toy = ", which knows coloured shapes alone (--encoder names another)" if encoder == "mini" else ""
+    return f", for encoder {encoder}{toy}" if encoder else ""
+
+
 def to_yaml(advice: Advice, text: Path, image: Path | None = None, pairs: Path | None = None) -> str:
     """Lines for a recipe, with the reasons as comments; a command that has to come first stands on a line of its own."""
     advice = placed(advice, text, image, pairs)
-    lines = [f"what is advised for {_heading(advice)}, from {advice.data}:", *advice.reasons]
+    lines = [f"what is advised for {_heading(advice)}, from {advice.data}{_of(advice.encoder)}:", *advice.reasons]
     comments = [f"# {part}" for line in lines for part in textwrap.wrap(line, 110, **_WHOLE)]
     if advice.load is not None:
         spec = yaml.safe_dump(advice.adapter, default_flow_style=True, width=1000).strip().removesuffix("\n...")

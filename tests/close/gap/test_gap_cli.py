@@ -49,6 +49,8 @@ def folder(tmp_path):
     (tmp_path / "pairs.csv").write_text("text,image\n" + "".join(f"{i},{owner[i]}\n" for i in range(80)))
     rows = [{"id": f"r{i}", "source": [f"first <b> of {i}", f"second of {i}"], "image": f"{i}.png"} for i in range(40)]
     (tmp_path / "empty").mkdir()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"")
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return tmp_path
 
@@ -160,6 +162,11 @@ def test_several_encoders_and_adapters(close_gap, folder):
         (("--text", "one.npy", "--image", "no.npy"), MissingError, "no.npy: no such"),
         (("--text", "one.npy", "--image", "pairs.csv"), DataError, "pairs.csv: not a plain .npy"),
         (("--text", "one.npy", "--image", "empty"), MissingError, "no embedding table there"),
+        (
+            ("--text", "one.npy", "--image", "photos"),
+            MissingError,
+            "`close embed images photos --encoder … --out TABLE`",
+        ),
         (("--text", "one.npy", "--image", "thin.npy"), MismatchError, "12 dimensions and image 6"),
         (("--text", "text.npy", "--image", "image.npy"), MismatchError, "80 texts and 40 images"),
         (("--text", "one.npy", "--image", "image.npy", "--pairs", "x.jsonl"), MissingError, "x.jsonl"),

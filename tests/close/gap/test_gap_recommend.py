@@ -283,6 +283,11 @@ def test_data_files_are_embedded(cli, told, captions, tiny_encoder):
     ran = cli("recommend", "--text", captions, "--encoder", tiny_encoder, "--json")
     assert ran.code == 0, ran.err
     assert json.loads(ran.out)["data"] == "groups"
+    assert json.loads(ran.out)["encoder"] == str(tiny_encoder)
+    ran = cli("recommend", "--text", captions)
+    assert "for encoder mini, which knows coloured shapes alone (--encoder names another)" in " ".join(
+        ran.out.split("\n# ")
+    )
     assert "needs --image" in told("recommend", "--text", captions, "--pairs", captions)
     assert "exclude" in told("recommend", "--text", "T", "--image", "V", "--pairs", "P", "--unpaired")
     assert "no such" in told("recommend", "--text", "gone.npy")
