@@ -141,7 +141,7 @@ def intervals(
     Args:
         clusters: (N,) of which image, say, each example is; those of one are drawn together.
     Returns:
-        By name; empty for `samples=0`, and of fewer than ten examples (or clusters).
+        By name, but for shares of nothing; empty for `samples=0`, and of fewer than ten examples (or clusters).
     """
     if not samples or not scores or any(len(m.per_example) == 0 for m in scores.values()):
         return {}
@@ -156,9 +156,9 @@ def intervals(
     for name, score in scores.items():
         own = slice(start, start + score.statistics.shape[1])
         if score.all_or_nothing:
-            counted = int(np.count_nonzero(statistics[:, own.stop - 1]))
-            wrong = 100 * unseen_share(max(counted, 1), level)
-            result[name] = [0.0, wrong] if score.value == 0 else [100 - wrong, 100.0]
+            if counted := int(np.count_nonzero(statistics[:, own.stop - 1])):  # else it is a share of nothing
+                wrong = 100 * unseen_share(counted, level)
+                result[name] = [0.0, wrong] if score.value == 0 else [100 - wrong, 100.0]
         else:
             result[name] = percentile_ends(
                 score.combine(sums[:, own]), score.value, len(statistics), level, score.scale

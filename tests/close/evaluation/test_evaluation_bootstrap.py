@@ -138,6 +138,10 @@ def test_a_difference_that_is_the_same_everywhere() -> None:
     assert compare_summed(free, free)["ci"] == [0, 0]
 
 
+def test_a_share_of_nothing_has_no_interval():
+    assert intervals({"accuracy": ratio_score([0.0] * 20, [0] * 20), "right": mean_score([100.0] * 20)}).keys() == {"right"}
+
+
 def test_an_interval_where_nothing_varies() -> None:
     assert intervals({"m": mean_score(np.arange(9.0))}) == {}
     assert intervals({"m": mean_score(np.arange(20.0))}, clusters=["a", "b"] * 10) == {}
