@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from itertools import chain, islice, repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -207,13 +207,13 @@ def _loaded(run: Path, task: str | None, **settings: Any) -> CloseCaptioner:
     Raises:
         UnknownNameError: it has not learnt it.
     """
-    from close.registry import unknown_name
+    from close.io.hub import run_folder
+    from close.runs.folder import open_run, task_among
     from close.runs.pipeline import load
 
-    model = load(run, **settings)
-    if task is not None and task not in model.tasks:
-        raise unknown_name("task of this run", task, model.tasks)
-    return model.use_task(task or model.tasks[0])
+    run = run_folder(run)
+    chosen = task_among(open_run(run)["tasks"], task)  # before all is loaded
+    return load(run, **settings).use_task(chosen)
 
 
 def _source(vectors: Path, model: CloseCaptioner, modality: Any) -> VectorItems:
@@ -263,7 +263,7 @@ def _sayer(
         from close.encoders.base import windows
 
         # of all items, those that were said before too: one that is listed twice is drawn twice
-        seeds = None if seed is None else islice(draw_seeds(seed, map(name, many), repeat(context)), start, None)
+        seeds = None if seed is None else draw_seeds(seed, map(name, many), repeat(context))[start:]
         items = many[start:]
         if spread is map:
             return model.stream(items, [context] * len(items), seed=seeds, **others)
@@ -277,7 +277,7 @@ def _sayer(
 def _part(model: CloseCaptioner, settings: dict[str, Any], part: tuple[list[Any], list[int] | None]) -> list[Output]:
     """What one process says of its items, whose draws start from these seeds."""
     items, seeds = part
-    return model.outputs(items, seed=None if seeds is None else iter(seeds), **settings)
+    return model.outputs(items, seed=seeds, **settings)
 
 
 def _file(
@@ -297,6 +297,7 @@ def _file(
     given = [written(source.rows.path), source.modality, *map(str, items)] if source else list(map(item_name, items))
     names = hashlib.sha256("\n".join(given).encode()).hexdigest()
     about = {**_made_by(model, source), "items": names, **settings, **calibration_sums(model.name)}
+    about |= {"draws": 2} if "seed" in settings else {}  # of a seed: once, they were others
     keys = (
         [file_key(source.rows.path)] * len(items)
         if source
@@ -372,9 +373,10 @@ def _print(outputs: Iterable[Output], told: _Told, as_json: bool, n: int | None)
     from close.runs.outputs import Candidate
 
     for output in outputs:
-        told.note(output.to_dict())
+        row = nan_as_null(output.to_dict())
+        told.note(row)
         if as_json:
-            show(json.dumps(nan_as_null(output.to_dict()), ensure_ascii=False))
+            show(json.dumps(row, ensure_ascii=False))
         elif not output.error and not output.left_out:
             sure = [] if output.confidence is None else [f"{output.confidence:.3f}"]
             said = output.candidates or [Candidate(output.text, output.score)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 __all__ = ["RowDraws"]
@@ -29,8 +31,20 @@ class RowDraws(TorchFunctionMode):
     ) -> Any:
         if func is not torch.multinomial:
             return func(*args, **(kwargs or {}))
-        rows, *others = args
+        return self._drawn(*args, **(kwargs or {}))
+
+    def _drawn(self, rows: Tensor, num_samples: int) -> Tensor:
+        """What `torch.multinomial` draws without replacement, of all rows at once: the largest of the shares over noise.
+
+        Raises:
+            RuntimeError: a row holds no probabilities.
+        """
+        low, high = rows.aminmax()
+        if not (low >= 0) & (high < math.inf):  # NaN is neither; one look, for which an accelerator is waited for
+            raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
         if not self.generators:
             self.generators = [torch.Generator(rows.device).manual_seed(seed) for seed in self.seeds]
-        parts = zip(rows.split(len(rows) // len(self.seeds)), self.generators, strict=True)
-        return torch.cat([func(own, *others, **(kwargs or {}), generator=generator) for own, generator in parts])
+        noise = torch.empty_like(rows)
+        for own, generator in zip(noise.split(len(rows) // len(self.seeds)), self.generators, strict=True):
+            own.exponential_(generator=generator)
+        return torch.div(rows, noise, out=noise).topk(num_samples).indices

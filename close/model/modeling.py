@@ -154,7 +154,10 @@ class CloseModel(PreTrainedModel, GenerationMixin):
             shutil.copymode(Path(save_directory) / "config.json", file)
 
     def train(self, mode: bool = True) -> CloseModel:
-        """As torch's; a frozen language model stays as it is in use, but for the checkpointing of its layers."""
+        """As torch's; a frozen language model stays as it is in use, but for the checkpointing of its layers.
+
+        A layer that reads its rate of dropout from its configuration, as Falcon's do (published with 0), keeps it then.
+        """
         super().train(mode)
         if self.is_frozen:
             self.language_model.eval()

@@ -182,6 +182,7 @@ class Answerer:
             cosine: the answers carry theirs in any case.
             search: (B, D) unit rows to search the run's memory with, where that is done in another encoder.
             seeds: of each item, what its draws start from; without them, torch's generator goes on.
+            generation: transformers' settings; a `max_new_tokens` cuts no label short.
         Raises:
             RecipeError: no labels to choose from, or settings that do not go together.
             WeightsError: a score is NaN or infinite.
@@ -293,8 +294,10 @@ class Answerer:
         labels, tree = self.task.labels if labels is None else closed_set(labels), None
         if labels:
             tree, n = self._tree(tuple(labels)), min(n, len(labels))
-            generation = {"max_new_tokens": tree.longest, "prefix_allowed_tokens_fn": tree, **generation}
-        check_search(self.model.generation_config, generation, n)
+            generation = {"prefix_allowed_tokens_fn": tree, **generation}
+        generation = check_search(self.model.generation_config, generation, n)
+        if tree:  # none is cut short
+            generation["max_new_tokens"] = max(tree.longest, generation.get("max_new_tokens") or 0)
         samples, beams = search_width(self.model.generation_config, generation, n)
         if n > 1:
             generation["num_beams"] = beams
@@ -304,8 +307,8 @@ class Answerer:
 
         def find(rows: Sequence[int], attempt: int) -> list[list[tuple[str, float]]]:
             asked = [contexts[row] for row in rows]
-            own = None if seeds is None else RowDraws([text_key(f"{seeds[row]} {attempt}") for row in rows])
-            with own or nullcontext():
+            own = [text_key(f"{seeds[row]} {attempt}") for row in rows] if seeds and samples else None
+            with RowDraws(own) if own else nullcontext():
                 flat = self._generated(items[rows], asked, modality, tree, num_return_sequences=several, **generation)
             return [flat[start : start + several] for start in range(0, len(flat), several)]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
+import numpy as np
 from torch import Tensor
 
 from close.encoders import ContrastiveEncoder
@@ -25,6 +26,7 @@ __all__ = [
     "distinct",
     "labels_sum",
     "search_width",
+    "sum_of",
     "with_cosines",
 ]
 
@@ -36,25 +38,27 @@ DRAWS = 4
 """How often samples are drawn at most for an item that has too few distinct ones."""
 DRAWING = ("temperature", "top_p", "top_k", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 """Settings that say how a text is drawn."""
-COUNTS = {
-    **{key: (1, SETTINGS[key]) for key in ("num_beams", "max_new_tokens")},
-    **{key: (0, SETTINGS[key]) for key in ("min_new_tokens", "min_length")},
-    "no_repeat_ngram_size": (0, SETTINGS["max_new_tokens"]),
-    "top_k": (0, 2**31),
+VALUES: dict[str, tuple[type[int] | type[float], float, float]] = {
+    **{key: (int, 1, SETTINGS[key]) for key in ("num_beams", "max_new_tokens")},
+    **{key: (int, 0, SETTINGS[key]) for key in ("min_new_tokens", "min_length")},
+    "no_repeat_ngram_size": (int, 0, SETTINGS["max_new_tokens"]),
+    "top_k": (int, 0, 2**31),
+    "length_penalty": (float, -10, 10),
+    "repetition_penalty": (float, 0.01, 100),
+    "temperature": (float, 0.001, 100),
+    **dict.fromkeys(("top_p", "min_p"), (float, 0, 1)),
+    **dict.fromkeys(("top_h", "typical_p"), (float, 0.001, 1)),
+    **dict.fromkeys(("epsilon_cutoff", "eta_cutoff"), (float, 0, 0.999)),
 }
-"""Settings that are whole numbers, and from where to where."""
-SHARES = ("top_p", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
-NUMBERS = {"length_penalty": (-10, 10), "temperature": (0.001, 100), **dict.fromkeys(SHARES, (0, 1))}
-"""Settings that are any numbers, and from where to where: beyond, transformers takes many and heeds none of them."""
-UNHEEDED = {
-    "max_length": "a prompt and a text have lengths of their own: give max_new_tokens",
-    **dict.fromkeys(
-        ("encoder_repetition_penalty", "encoder_no_repeat_ngram_size", "guidance_scale"),
-        "it needs a prompt of tokens, and a prompt is vectors: leave it out",
-    ),
-    "diversity_penalty": "there are no groups of beams: leave it out",
+"""Settings that are numbers, and from where to where: beyond, transformers takes many and heeds none of them."""
+NEEDS_TOKENS = "it needs a prompt of tokens, and a prompt is vectors: leave it out"
+UNHEEDED: dict[str, tuple[float | None, str]] = {
+    "max_length": (None, "a prompt and a text have lengths of their own: give max_new_tokens"),
+    **dict.fromkeys(("encoder_repetition_penalty", "guidance_scale"), (1.0, NEEDS_TOKENS)),
+    "encoder_no_repeat_ngram_size": (0, NEEDS_TOKENS),
+    "diversity_penalty": (0.0, "there are no groups of beams: leave it out"),
 }
-"""Settings that change nothing, or end in a message about something else."""
+"""Settings that change nothing, or end in a message about something else; the value by which each asks for nothing, and why."""
 
 
 def check_candidates(n: int | None, rerank: Rerank | None, generation: dict[str, Any]) -> int | None:
@@ -90,27 +94,40 @@ def closed_set(labels: Sequence[str]) -> list[str]:
 
 
 def labels_sum(labels: Sequence[str]) -> str:
-    """A sum of a closed set of answers.
+    """A sum of a closed set of answers, whose order decides nothing.
 
     Raises:
         RecipeError: see `closed_set`.
     """
-    return hashlib.sha256(json.dumps(closed_set(labels)).encode()).hexdigest()
+    return sum_of(sorted(closed_set(labels)))
 
 
-def check_search(config: Any, generation: Mapping[str, Any], n: int) -> None:
+def sum_of(texts: Sequence[str]) -> str:
+    """A sum of texts in their order."""
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+
+
+def check_search(config: Any, generation: Mapping[str, Any], n: int) -> dict[str, Any]:
     """Refuse settings that would change nothing (of drawing, where nothing is drawn; of beams, where there is one), or are none.
 
     Args:
         config: the run's generation settings. generation: those that were given. n: candidates that are asked for.
+    Returns:
+        Those that were given, their numbers as Python's own, which is all that transformers takes.
     Raises:
         RecipeError: there is one; it is named. Or settings come in an object, not by their names.
     """
-    given = [key for key, value in generation.items() if value is not None]
+    given = {key: _plain(key, value) for key, value in generation.items() if value is not None}
     if "generation_config" in given:
         raise RecipeError("give settings of generation by their names (num_beams=4, …), not in a generation_config")
-    _check_values({key: generation[key] for key in given})
-    samples, beams = search_width(config, generation, n)
+    settings = {key: given.get(key) for key in generation if key not in UNHEEDED}
+    longest = given.get("max_new_tokens", config.max_new_tokens)
+    for key in ("min_new_tokens", "min_length"):
+        if longest is not None and given.get(key, 0) > longest:
+            raise RecipeError(
+                f"{key} is {given[key]}, and max_new_tokens {longest}: no text is as long; lower the first or raise the second"
+            )
+    samples, beams = search_width(config, settings, n)
     if not samples and (lonely := [key for key in given if key in DRAWING]):
         raise RecipeError(
             f"{lonely[0]} says how a text is drawn, and it is searched for: draw (--sample, in Python do_sample=True), or leave "
@@ -120,21 +137,24 @@ def check_search(config: Any, generation: Mapping[str, Any], n: int) -> None:
         raise RecipeError(
             "length_penalty ranks beams, and there is one: give more (--num-beams, in Python num_beams=), or leave it out"
         )
+    return settings
 
 
-def _check_values(given: Mapping[str, Any]) -> None:
-    """Refuse values that no text is made with."""
-    for key, value in given.items():
-        if key in UNHEEDED:
-            raise RecipeError(f"{key} is not heeded here: {UNHEEDED[key]}")
-        if key == "do_sample" and not isinstance(value, bool):
+def _plain(key: str, value: Any) -> Any:
+    """The value of a setting, a number as Python's own; refuses one that no text is made with."""
+    if key in UNHEEDED and value != UNHEEDED[key][0]:
+        raise RecipeError(f"{key} is not heeded here: {UNHEEDED[key][1]}")
+    if key == "do_sample":
+        if not isinstance(value, (bool, np.bool_)):
             raise RecipeError(f"do_sample is True or False, not {value!r}")
-        if not (limits := COUNTS.get(key) or NUMBERS.get(key)):
-            continue
-        (low, high), kind = limits, Integral if key in COUNTS else Real
-        if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:  # type: ignore[operator]
-            what = "a whole number" if key in COUNTS else "a number"
-            raise RecipeError(f"{key} is {what} from {low} to {high}, not {value!r}")
+        return bool(value)
+    if key not in VALUES:
+        return value
+    kind, low, high = VALUES[key]
+    if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real) or not low <= value <= high:
+        what = "a whole number" if kind is int else "a number"
+        raise RecipeError(f"{key} is {what} from {low} to {high}, not {value!r}")
+    return kind(value)
 
 
 def search_width(config: Any, generation: Mapping[str, Any], n: int) -> tuple[bool, Any]:
@@ -145,7 +165,7 @@ def search_width(config: Any, generation: Mapping[str, Any], n: int) -> tuple[bo
     """
     samples = bool(generation.get("do_sample", config.do_sample))
     beams = generation.get("num_beams", config.num_beams) or 1
-    widened = n > 1 and isinstance(beams, int) and beams < n and (beams > 1 or not samples)
+    widened = n > 1 and isinstance(beams, Integral) and beams < n and (beams > 1 or not samples)
     return samples, n if widened else beams
 
 

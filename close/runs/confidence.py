@@ -12,7 +12,7 @@ from typing import Any
 from close.errors import DataError, RecipeError
 from close.evaluation.calibration import Calibration
 from close.io.plain import read_plain
-from close.runs.candidates import closed_set, labels_sum, search_width
+from close.runs.candidates import closed_set, labels_sum, search_width, sum_of
 from close.runs.folder import RUN_FILE
 from close.runs.outputs import Answer
 
@@ -88,7 +88,7 @@ class Confidence:
         Args:
             labels: that were given, if any: a calibration of before knows them in their order then.
         """
-        if labels is not None and self.settings.get("labels") == labels_sum(labels):
+        if labels is not None and self.settings.get("labels") == sum_of(closed_set(labels)):
             settings = {**settings, "labels": self.settings["labels"]}
         self.other = differing = self.differs(settings)
         if differing and not self.told:
@@ -152,7 +152,7 @@ def settings_of(
     if rerank or samples:
         found["n"] = n or 1
     if labels is not None:
-        found["labels"] = labels_sum(sorted(closed_set(labels)))  # their order decides nothing
+        found["labels"] = labels_sum(labels)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from close.io.plain import read_plain, read_yaml
 from close.io.record import code_sums
 from close.io.versions import versions
 from close.plugins import check_plugins, is_file
-from close.registry import Registry
+from close.registry import Registry, unknown_name
 from close.runs.card import model_card
 from close.runs.recipe import Recipe, upgraded
 from close.runs.recipe_file import absolute, portable, portable_reference, read_values
@@ -37,6 +37,7 @@ __all__ = [
     "recipe_of",
     "save_run",
     "started_run",
+    "task_among",
 ]
 
 RUN_FILE, RECIPE_FILE, CHECKPOINTS = "run.json", "recipe.yaml", "checkpoints"
@@ -82,6 +83,17 @@ def open_run(folder: str | Path) -> dict[str, Any]:
             raise DataError(f"{place}: the run is damaged, {name} is missing")
         read_plain(place / name)  # transformers takes its own defaults where it can't read these
     return info
+
+
+def task_among(tasks: Sequence[str], name: str | None) -> str:
+    """One of a run's tasks; its first where none is named.
+
+    Raises:
+        UnknownNameError: it has not learnt it.
+    """
+    if name is not None and name not in tasks:
+        raise unknown_name("task of this run", name, tasks)
+    return name or tasks[0]
 
 
 def is_finished(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> bool:

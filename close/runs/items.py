@@ -6,6 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -184,13 +185,21 @@ def item_name(item: Any, number: int | None = None) -> str:
     return " + ".join(describe(file, number) for file in files)
 
 
-def draw_seeds(seed: int, names: Iterable[str], contexts: Iterable[str]) -> Iterator[int]:
-    """Of each item what its draws start from: the seed, its name and context, and how many items before it had both."""
+def draw_seeds(seed: int, names: Iterable[str], contexts: Iterable[str]) -> list[int]:
+    """Of each item what its draws start from: the seed, its name and context, and how many items before it had both.
+
+    Raises:
+        RecipeError: the seed is no whole number.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise RecipeError(f"a seed is a whole number, not {seed!r}")
     before: Counter[int] = Counter()
+    found = []
     for name, context in zip(names, contexts, strict=False):
         key = text_key(f"{seed} {name}\0{context}")
-        yield text_key(f"{key} {before[key]}")
+        found.append(text_key(f"{key} {before[key]}"))
         before[key] += 1
+    return found
 
 
 def read_items(

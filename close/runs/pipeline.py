@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice, repeat
+from itertools import repeat
+from numbers import Integral
 from pathlib import Path
 from typing import Any, overload
 
@@ -23,6 +24,7 @@ from close.model.modeling import CloseModel
 from close.model.sets import Sets
 from close.plugins import load_plugins, loaded
 from close.runs.answering import Answerer, Decode
+from close.runs.candidates import search_width
 from close.runs.confidence import check_confidence
 from close.runs.folder import open_run, recipe_of
 from close.runs.items import Item, Items, boxed, draw_seeds, expand, item_files, item_name, read_items, tiled, together
@@ -158,8 +160,9 @@ class CloseCaptioner(Answerer):
             boxes: [left, top, width, height] in pixels, of one picture: an output for each box, of what is in it.
             tiles: (rows, columns), or "2x2": each picture is an item of itself and its tiles, for large ones.
             frames: of each film or folder of frames, at even distances, an item; 8 of a film, without it.
-            generation: what `answer` takes (n, rerank, labels, decode, normalise), `min_confidence`, and anything that
-                transformers' generate takes: num_beams, do_sample, top_p, max_new_tokens …
+            generation: what `answer` takes (n, rerank, labels, decode, normalise), `min_confidence`, `seed`, and
+                what transformers' generate takes (num_beams, do_sample, top_p, max_new_tokens …), but for `max_length` and what
+                needs a prompt of tokens.
         Raises:
             CloseError: a single item can't be read; of several, that item's output carries the error.
         """
@@ -239,7 +242,7 @@ class CloseCaptioner(Answerer):
         contexts: Sequence[str],
         *,
         batch_size: int = 32,
-        seed: int | Iterator[int] | None = None,
+        seed: int | Sequence[int] | None = None,
         source: VectorItems | None = None,
         modality: Modality | None = None,
         min_confidence: float | None = None,
@@ -251,23 +254,23 @@ class CloseCaptioner(Answerer):
             min_confidence: outputs that are less sure say nothing and are marked (`Output.left_out`).
             seed: of what is drawn: the same items in one call get the same texts again, whatever the batch size and whatever was
                 said before, and an item that is listed several times gets as many draws. Torch's generator stays where it is.
-                Or of each item its own (`draw_seeds`), which a job that goes on, or is spread, makes of all its items.
+                Or a list of each item's own (`draw_seeds`), which a job that goes on, or is spread, makes of all its items.
             source: what the items are rows of; without it, they are the second modality's files.
             modality: the side of the adapter that they pass; without it, the source's own, or "image".
+        Raises:
+            RecipeError: a seed is no whole number, or nothing is drawn; or settings do not go together.
         """
         if min_confidence is not None:
             check_confidence(min_confidence, self.confidence, self.name)
         name = source.name if source else item_name
         modality = modality or (source.modality if source else "image")
         self._check_contexts(contexts)
-        if seed is not None and not isinstance(seed, Iterator):
-            seed = draw_seeds(seed, map(name, items), contexts)
+        seeds = None if seed is None else self._seeds(seed, list(map(name, items)), contexts, generation)
         for read in self.read(items, batch_size, source):
             batch = items[read.start : read.start + batch_size]
             asked = [contexts[read.start + i] for i in read.good]
-            seeds = list(islice(seed, len(batch))) if seed else None
             how: dict[str, Any] = {"modality": modality, "search": read.search}
-            how["seeds"] = seeds and [seeds[i] for i in read.good]
+            how["seeds"] = seeds and [seeds[read.start + i] for i in read.good]
             with self.one_at_a_time:
                 said = self.answer(read.sets, asked, **how, **generation) if asked else []
             if self.confidence and not source:
@@ -284,6 +287,22 @@ class CloseCaptioner(Answerer):
                             f"{self.name} was calibrated with other settings ({apart}); calibrate it with these"
                         )
                     yield Output.of(spoken[index], named, min_confidence)
+
+    def _seeds(
+        self, seed: Any, names: Sequence[str], contexts: Sequence[str], generation: Mapping[str, Any]
+    ) -> Sequence[int]:
+        """Of each item what its draws start from."""
+        if not search_width(self.model.generation_config, generation, 1)[0]:
+            raise RecipeError(
+                "seed is of what is drawn, and texts are searched for: draw (do_sample=True), or leave it out"
+            )
+        if not isinstance(seed, (list, tuple)):
+            return draw_seeds(seed, names, contexts)
+        if len(seed) != len(names) or not all(isinstance(one, Integral) for one in seed):
+            raise RecipeError(
+                f"seed is a whole number, or a list of one for each of the {len(names)} items, not {shown(seed)}"
+            )
+        return seed
 
     def _check_contexts(self, contexts: Sequence[str]) -> None:
         """Refuse an empty one, where the task asks something of an item."""

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from close.data.rows import Modality
+from close.encoders.base import told_cut
 from close.errors import RecipeError
-from close.registry import unknown_name
+from close.runs.folder import task_among
 from close.runs.pipeline import CloseCaptioner, load
 from close.runs.vector_items import VectorItems
 from close.tasks import get_task
@@ -70,9 +71,7 @@ class Served:
         Raises:
             UnknownNameError: it has not learnt it.
         """
-        if name is not None and name not in self.captioner.tasks:
-            raise unknown_name("task of this run", name, self.captioner.tasks)
-        return name or self.captioner.tasks[0]
+        return task_among(self.captioner.tasks, name)
 
     def opened(self, item: Any) -> Any:
         """A text as it is; of a file, the encoder's inputs, or what is wrong with it."""
@@ -96,7 +95,11 @@ class Served:
         """Unit vectors of items of several texts each, (N, views, D), or where the run reads means those of raw ones, (N, D)."""
         if self.captioner.model.config.several == "set":
             return self._embeds(texts, "text").unflatten(0, (-1, views))
-        return F.normalize(self.captioner.encoder.text_features(texts).unflatten(0, (-1, views)).mean(1), dim=-1)
+        encoder = self.captioner.encoder
+        features, cut = encoder.read_texts(texts)
+        if cut:
+            encoder.tell_once("cut", told_cut(cut, len(texts), encoder.context))
+        return F.normalize(features.unflatten(0, (-1, views)).mean(1), dim=-1)
 
     def _embeds(self, inputs: list[Any], modality: Modality) -> Tensor:
         encoder = self.captioner.encoder
