@@ -171,7 +171,7 @@ class Answerer:
 
         Args:
             embeds: (B, D) unit rows, or items of several vectors.
-            labels: the closed set of answers; without it, the task's own if it has one.
+            labels: the closed set of answers, none cut short; without it, the task's own if it has one.
             decode: "tree": generated, kept inside the labels. "score": every label's exact likelihood, the likeliest is
                 said. "free": anything may come out. Without it, "tree" where there are labels, else "free".
             normalise: with "score", divide log-likelihoods by the labels' lengths in tokens.
@@ -182,7 +182,6 @@ class Answerer:
             cosine: the answers carry theirs in any case.
             search: (B, D) unit rows to search the run's memory with, where that is done in another encoder.
             seeds: of each item, what its draws start from; without them, torch's generator goes on.
-            generation: transformers' settings; a `max_new_tokens` cuts no label short.
         Raises:
             RecipeError: no labels to choose from, or settings that do not go together.
             WeightsError: a score is NaN or infinite.

@@ -88,14 +88,13 @@ def calibrate(
     """
     own: dict[str, Any] = {"device": device, "precision": precision, "encoder": encoder, "memory": memory}
     rows, captioner = open_rows(data), load(own_folder(run), **own)
-    kind = captioner.use_task(task or task_of(rows, captioner)).task
+    kind = captioner.use_task(task or task_of(rows, captioner, ", or say which (--task)")).task
     by, key = _chosen(rows, kind, by, metric, at_least)
     captioner.without_confidence()
     decoding = Decoding(decode, normalise, None if labels is None else tuple(closed_set(labels)))
     wanted = {"cosine": by != "likelihood" or kind.metric == "caption", "seed": seed, **generation}
     told = tell(captioner, rows, "image", None, None, batch_size, decoding, wanted)
-    pictures = _pictures(told.seen)
-    _check_count(data, pictures)
+    _check_count(data, pictures := _pictures(told.seen))
     right, learn = _right(captioner, told, key, at_least, tokenizer), _half(pictures, seed)
     found = {"format": 1, "task": kind.name, "data": str(data), "data_sha256": rows.sha256, "seed": seed}
     found |= {

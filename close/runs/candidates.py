@@ -151,7 +151,8 @@ def _plain(key: str, value: Any) -> Any:
     if key not in VALUES:
         return value
     kind, low, high = VALUES[key]
-    if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real) or not low <= value <= high:
+    numbers: Any = Integral if kind is int else Real
+    if isinstance(value, bool) or not isinstance(value, numbers) or not low <= value <= high:
         what = "a whole number" if kind is int else "a number"
         raise RecipeError(f"{key} is {what} from {low} to {high}, not {value!r}")
     return kind(value)
@@ -165,7 +166,7 @@ def search_width(config: Any, generation: Mapping[str, Any], n: int) -> tuple[bo
     """
     samples = bool(generation.get("do_sample", config.do_sample))
     beams = generation.get("num_beams", config.num_beams) or 1
-    widened = n > 1 and isinstance(beams, Integral) and beams < n and (beams > 1 or not samples)
+    widened = n > 1 and isinstance(beams, (int, np.integer)) and beams < n and (beams > 1 or not samples)
     return samples, n if widened else beams
 
 

@@ -80,7 +80,7 @@ def evaluate(
         missing: of an image that can't be read: "error" (also without it), "skip" the row, or "zero": as if nothing was said.
         memory: texts to search in place of the run's own. folder: where all is saved, in place of what is there; without it
             `RUN/evaluations/DATA-MODALITY[-DECODE][-firstN]` (`evaluation_folder`), of a hub's run `evaluations/ORG/NAME/…`.
-        generation: overrides of the run's generation settings; and `seed`, of what is drawn, 0 without it.
+        generation: overrides of the run's generation settings; and `seed`, of what is drawn of each row: 0 without it.
     Returns:
         What `scores.json` says: scores (0–100) with intervals, settings, data hashes, seeds, versions.
     Raises:
@@ -89,7 +89,7 @@ def evaluate(
     """
     rows = open_rows(data)
     captioner = _loaded(run, device=device, precision=precision, encoder=encoder, memory=memory)
-    with doing(captioner, task or task_of(rows, captioner)) as kind:
+    with doing(captioner, task or task_of(rows, captioner, ", or say which (--task)")) as kind:
         decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)
         _check_before(captioner, rows, modality, metrics, generation)
         state = _pictures(rows, modality)  # before they are read: those that are replaced meanwhile are other ones

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from close.data.rows import Modality, Row, RowFile
@@ -23,6 +22,7 @@ from close.model.configuration import Several
 from close.model.sets import Sets
 from close.runs.candidates import labels_sum
 from close.runs.folder import RECIPE_FILE, open_run
+from close.runs.items import draw_seeds
 from close.runs.pipeline import Answer, CloseCaptioner, Decode
 from close.runs.recipe import checked
 from close.runs.recipe_file import read_values
@@ -105,7 +105,8 @@ def tell(
     """Find the examples of a file and what the model says of them.
 
     Args:
-        generation: of the run's settings, other ones; and `seed`, of what is drawn: 0 without it.
+        generation: of the run's settings, other ones; and `seed`: what is drawn of a row hangs on it (0 without it), the row's id
+            and its context alone.
     """
     if modality not in ("image", "text"):
         raise RecipeError(f"modality is 'image' or 'text', not {modality!r}")
@@ -118,10 +119,7 @@ def tell(
     several, other = captioner.model.config.several, captioner.memory.search
     vectors = _vectors_of(task, rows, seen, table, several)
     search = _vectors_of(task, rows, seen, _table(other(), rows, modality, missing), "mean") if other else None
-    settings = dict(generation)
-    with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
-        torch.manual_seed(settings.pop("seed", None) or 0)
-        answers = predict(captioner, seen, vectors, modality, batch_size, decoding, search, **settings)
+    answers = predict(captioner, seen, vectors, modality, batch_size, decoding, search, **generation)
     notes = {"rows": about_images(len(rows), len(merged))} if len(merged) < len(rows) else {}
     return Told(examples, seen, answers, table, notes)
 
@@ -134,14 +132,17 @@ def predict(
     batch_size: int = 64,
     decoding: Decoding = Decoding(),
     search: Callable[[Sequence[int]], Sets] | None = None,
+    seed: int | None = None,
     **generation: Any,
 ) -> list[Answer]:
     """What the model says of rows; those of like context length share a batch.
 
     Args:
         vectors: positions of rows to their unit vectors. search: to those that a memory is searched with, if other ones are.
+        seed: of what is drawn, 0 without it.
     """
     contexts = [captioner.task.context(row) for row in rows]
+    seeds = draw_seeds(seed or 0, (row.id for row in rows), contexts)
     order = sorted(range(len(rows)), key=lambda index: len(contexts[index]))
     said: dict[int, Answer] = {}
     with progress("predicting", "rows") as update:
@@ -155,6 +156,7 @@ def predict(
                 decode=decoding.how,
                 normalise=decoding.normalise,
                 search=search(batch).main if search else None,
+                seeds=[seeds[i] for i in batch],
                 **generation,
             )
             said |= dict(zip(batch, found, strict=True))
@@ -194,16 +196,20 @@ def _vectors_of(
     return image_vectors(seen, table, several).batch
 
 
-def task_of(rows: RowFile, captioner: CloseCaptioner) -> str:
-    """The run's task; of several, the one that all rows name."""
-    return named_task(rows, captioner.tasks, captioner.name, "; say which with --task")
+def task_of(rows: RowFile, captioner: CloseCaptioner, hint: str = "") -> str:
+    """The run's task; of several, the one that all rows name.
+
+    Args:
+        hint: what else can be done, for the message.
+    """
+    return named_task(rows, captioner.tasks, captioner.name, hint)
 
 
 def named_task(rows: RowFile, tasks: Sequence[str], who: str, hint: str = "") -> str:
     """The one task that is learnt; of several, the one that all rows name.
 
     Args:
-        who: what learns them, and `hint`, what else can be done, for the message.
+        who: what has them, and `hint`, what else can be done, for the message.
     Raises:
         RecipeError: they do not all name one of them.
     """
@@ -213,7 +219,8 @@ def named_task(rows: RowFile, tasks: Sequence[str], who: str, hint: str = "") ->
     chosen = named.pop() if len(named) == 1 else None
     if chosen is None or chosen not in tasks:
         raise RecipeError(
-            f"{who} learnt {', '.join(tasks)}, and the rows of {rows.path} do not all name one of them ('task'){hint}"
+            f"{who} has the tasks {', '.join(tasks)}, and the rows of {rows.path} do not all name one of them: give "
+            f"every row the same 'task'{hint}"
         )
     return chosen
 

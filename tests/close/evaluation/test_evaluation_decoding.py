@@ -219,7 +219,7 @@ def test_several_tasks_and_rows_that_name_none(
         row.pop("task")
         row["image"] = str(world / "test" / row["image"])
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert "say which with --task" in told("evaluate", run, tmp_path / "rows.jsonl")
+    assert "or say which (--task)" in told("evaluate", run, tmp_path / "rows.jsonl")
 
 
 def test_vocabularies_that_are_wrong(tmp_path: Path) -> None:

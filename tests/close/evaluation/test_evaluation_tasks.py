@@ -32,7 +32,7 @@ def test_rows_say_which_of_several_tasks_they_are(tmp_path: Path) -> None:
     ]
     assert [named_task(one, ["caption", "news"], "it") for one in rows[:2]] == ["caption", "news"]
     assert named_task(rows[2], ["caption"], "it") == "caption"
-    with pytest.raises(RecipeError, match="do not all name one of them"):
+    with pytest.raises(RecipeError, match=r"do not all name one of them: give every row the same 'task'$"):
         named_task(rows[2], ["caption", "news"], "it")
 
 

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 import close
 from close.errors import RecipeError
 from close.serve.limits import Limits
+from close.serve.served import Served, Work
 from close.serve.server import _listening
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("fastapi"), reason="the serve extra is not installed")
@@ -102,6 +103,12 @@ def test_texts_of_one_item_count_by_their_raw_lengths(ask, pair):
     (output,) = ask("/v1/caption", {"texts": texts, "together": True, "num_beams": 2}).json["outputs"]
     assert output["score"] == pytest.approx(said.score, abs=1e-6)
     assert abs(said.score - other.score) > 1e-5
+
+
+def test_texts_of_one_item_that_are_cut_are_told(pair, caplog):
+    served = Served("one", close.load(pair[0], device="cpu"))
+    served.work(Work.of("one", "text", "caption", {"num_beams": 1}, views=2), [(["a dog " * 200, "a cat"], "")], 8)
+    assert "1 of 2 texts is longer than the encoder reads" in caplog.text
 
 
 def test_tasks_labels_and_probabilities(ask, pair, files):

@@ -300,7 +300,7 @@ def test_a_sweep_needs_something_to_do(recipe, rows, tmp_path):
     with pytest.raises(RecipeError, match=r"'epochs 1' and 'epochs 1\.0' are one recipe"):
         sweep(recipe(), same, [0], rows, tmp_path)
     several = [{"task": task, "train": str(rows)} for task in ("caption", "news")]
-    with pytest.raises(RecipeError, match="what the recipe trains learnt caption, news, and the rows of"):
+    with pytest.raises(RecipeError, match="what the recipe trains has the tasks caption, news, and the rows of"):
         sweep(recipe(task=several, data={}), [Arm("none")], [0], rows, tmp_path)
     assert not any(tmp_path.iterdir())
 
