@@ -44,7 +44,7 @@ class Modalities:
         text, image: (N, D) and (M, D) float32 unit rows; no two images are equal.
         pairs: (P, 2) text and image indices, sorted; (0, 2) if unpaired.
         clusters, image_clusters: (N,) and (M,) see `drawn_together`.
-        groups: (N,) labels; captions of one image share theirs.
+        groups: (N,) labels; captions of one image share theirs: those that are given, or each text's first image.
         image_rows: (M,) the row of the given table that each image is.
         n_image: rows of the given table.
         notes: remarks on the input.
@@ -84,13 +84,17 @@ class Modalities:
             images = images[first]
             index = np.unique(np.stack((index[:, 0], where[index[:, 1]]), axis=1), axis=0)
         clusters, image_clusters = drawn_together(index, len(texts), len(images), groups)
+        if groups is None:
+            groups = len(images) + np.arange(len(texts))
+            paired, at = np.unique(index[:, 0], return_index=True)
+            groups[paired] = index[at, 1]
         return cls(
             text=texts,
             image=images,
             pairs=index,
             clusters=clusters,
             image_clusters=image_clusters,
-            groups=clusters if groups is None else groups,
+            groups=groups,
             image_rows=first,
             n_image=len(image),
             notes={side: "; ".join(filter(None, parts)) for side, parts in remarks.items() if any(parts)},
@@ -116,14 +120,17 @@ class Modalities:
         inside = self.pairs[np.isin(self.pairs[:, 0], texts) & np.isin(self.pairs[:, 1], images)]
         pairs = np.stack((np.searchsorted(texts, inside[:, 0]), np.searchsorted(images, inside[:, 1])), axis=1)
         groups = self.groups[texts]
-        clusters, image_clusters = drawn_together(pairs, len(texts), len(images), groups)
+        order = np.argsort(groups, kind="stable")
+        together = _numbered(np.concatenate((self.image_clusters[images], self.clusters[texts][order])))
+        clusters = np.empty(len(texts), np.int64)
+        clusters[order] = together[len(images) :]  # as they were: what linked them may not be drawn
         return replace(
             self,
             text=self.text[texts],
             image=self.image[images],
             pairs=pairs,
             clusters=clusters,
-            image_clusters=image_clusters,
+            image_clusters=together[: len(images)],
             groups=groups,
             image_rows=self.image_rows[images],
             asked=None,
@@ -170,8 +177,7 @@ class Modalities:
         pairs = distinct_pairs(self.pairs)
         if len(pairs) < 2 or len(self.text) < 3:
             raise DataError("needs two captioned images and three texts")
-        several = len(np.unique(self.clusters)) < len(self.clusters)
-        labels = self.clusters if several else None
+        labels = self.groups if len(np.unique(self.groups)) < len(self.groups) else None
         return search_curve(self.text, self.image, pairs[:, 0], image_rows=pairs[:, 1], labels=labels, seed=self.seed)
 
     @cached_property
@@ -231,16 +237,29 @@ def distinct_pairs(pairs: Ints) -> Ints:
 
 
 def drawn_together(pairs: Ints, n_text: int, n_image: int, groups: Any = None) -> tuple[Ints, Ints]:
-    """(n_text,) and (n_image,) numbers, from 0, that texts and images share which pairs or groups link, if by others.
+    """(n_text,) and (n_image,) numbers, from 0, that an image shares with its texts, and with images that are of the same ones.
 
-    Those with images come first, in the order of these.
+    An image goes with that group (a text, without groups) that most of its pairs are of, and of these with the one of fewest
+    images: frames of a film are one, but a caption that fits many images does not link those that have others. A group goes
+    with that image that most of its pairs are of, the first of these. Numbers are in the order of the images, then of the
+    groups without one.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     labels = np.arange(n_text) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    size = n_image + int(labels.max(initial=-1)) + 1
-    links = coo_array((np.ones(len(pairs)), (pairs[:, 1], n_image + labels[pairs[:, 0]])), shape=(size, size))
-    found = connected_components(links, directed=False)[1]
-    place = np.argsort(np.argsort(np.unique(found, return_index=True)[1]))[found]
-    return place[n_image + labels], place[:n_image]
+    links, often = np.unique(np.stack((labels[pairs[:, 0]], pairs[:, 1]), axis=1), axis=0, return_counts=True)
+    group, image = links.T
+    n_group = int(labels.max(initial=-1)) + 1
+    of_image, of_group = n_group + np.arange(n_image), np.arange(n_group)
+    by_image = np.lexsort((group, np.bincount(group, minlength=n_group)[group], -often, image))
+    best = by_image[np.unique(image[by_image], return_index=True)[1]]
+    of_image[image[best]] = group[best]
+    by_group = np.lexsort((image, -often, group))
+    best = by_group[np.unique(group[by_group], return_index=True)[1]]
+    of_group[group[best]] = of_image[image[best]]
+    together = _numbered(np.concatenate((of_image, of_group)))
+    return together[n_image + labels], together[:n_image]
+
+
+def _numbered(names: Ints) -> Ints:
+    """Numbers from 0 in the order in which names come first."""
+    first, where = np.unique(names, return_index=True, return_inverse=True)[1:]
+    return np.asarray(np.argsort(np.argsort(first))[where])

@@ -21,15 +21,42 @@ def films(frames: int, seed: int, related: float = 0.0):
     return text, image, np.stack((np.repeat(np.arange(FILMS), frames), np.arange(FILMS * frames)), axis=1)
 
 
-def test_what_pairs_and_groups_link_has_one_number():
-    pairs = np.array([[0, 1], [1, 1], [1, 2], [3, 0]])
-    texts, images = drawn_together(pairs, 6, 4)
-    assert images.tolist() == [0, 1, 1, 2]
-    assert texts.tolist() == [1, 1, 3, 0, 4, 5]
-    texts, images = drawn_together(pairs, 6, 4, ["a", "b", "c", "a", "c", "d"])
-    assert images.tolist() == [0, 0, 0, 1]
-    assert texts.tolist() == [0, 0, 2, 0, 2, 3]
-    assert distinct_pairs(pairs).tolist() == [[3, 0], [0, 1], [1, 2]]
+def test_images_of_the_same_texts_have_one_number():
+    pairs = np.array([[0, 1], [1, 1], [1, 2], [3, 0], [5, 4], [5, 5]])
+    texts, images = drawn_together(pairs, 6, 6)
+    assert images.tolist() == [0, 1, 2, 3, 4, 4]  # 1 and 2 share a text, and 1 has one of its own
+    assert texts.tolist() == [1, 1, 5, 0, 6, 4]
+    texts, images = drawn_together(pairs, 6, 6, ["a", "b", "c", "a", "c", "d"])
+    assert images.tolist() == [0, 0, 1, 2, 3, 3]
+    assert texts.tolist() == [0, 0, 4, 0, 4, 3]
+    assert distinct_pairs(pairs).tolist() == [[3, 0], [0, 1], [1, 2], [5, 4]]
+
+
+def test_captions_that_fit_other_images_too_link_none():
+    """Captions of one image are those they were, and images are drawn one by one, though some captions have several."""
+    rng = np.random.default_rng(0)
+    text, image, own = rng.normal(size=(400, 8)), rng.normal(size=(100, 8)), np.arange(400) // 4
+    pairs = np.stack((np.arange(400), own), axis=1)
+    shared = 4 * np.arange(1, 51) + 1
+    more = np.concatenate((pairs, np.stack((shared, own[shared] + rng.integers(1, 40, size=50)), axis=1)))
+    plain, found = (Modalities.of(text, image, which) for which in (pairs, more))
+    for name in ("groups", "clusters", "image_clusters"):
+        assert getattr(found, name).tolist() == getattr(plain, name).tolist()
+    assert found.groups.tolist() == own.tolist()
+    wide = Modalities.of(text, image, more, [f"image {v}" for v in own])
+    assert wide.image_clusters.tolist() == plain.image_clusters.tolist()
+    reports = [measure_gap(text, image, pairs=which, bootstrap=20) for which in (pairs, more)]
+    for name in ("cosine.same_image_captions.mean", "caption_spread.std", "separability"):
+        assert reports[1][name] == reports[0][name]
+    assert reports[1].intervals["cone.image"] == reports[0].intervals["cone.image"]
+
+
+def test_frames_hang_together_though_their_text_is_not_drawn():
+    text, image, pairs = films(8, 0)
+    data = Modalities.of(text, image, pairs)
+    some = data.drawn(np.array([3, 50]), np.arange(80))
+    assert some.image_clusters.tolist() == np.repeat(np.arange(10), 8).tolist()
+    assert some.clusters.tolist() == [3, 10]
 
 
 def test_frames_of_a_film_are_no_films_of_their_own():
@@ -64,9 +91,8 @@ def test_frames_of_a_film_lie_in_one_half():
     after = adapt(Modalities.of(text, image, pairs), {"linear": {"method": "ridge"}})
     dots = (after.text[pairs[:, 0]] * after.image[pairs[:, 1]]).sum(axis=1)
     assert abs(dots.mean()) < 0.25
-    chain = np.concatenate((pairs, np.stack((np.arange(1, FILMS), np.arange(FILMS - 1) * 8), axis=1)))
     with pytest.raises(DataError, match="link all texts and images"):
-        adapt(Modalities.of(text, image, chain), "mean_shift")
+        adapt(Modalities.of(text, image, pairs, ["one"] * FILMS), "mean_shift")
 
 
 def test_advice_searches_once_a_film():
