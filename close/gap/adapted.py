@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -16,6 +16,8 @@ from close.vectors.checked import Array, Ints
 __all__ = ["adapt"]
 
 BATCH = 8192
+LEAST = 2
+"""Texts, and images, that each half has at least."""
 
 
 def adapt(modalities: Modalities, spec: Any, *, fingerprint: str | None = None, seed: int = 0) -> Modalities:
@@ -34,7 +36,7 @@ def adapt(modalities: Modalities, spec: Any, *, fingerprint: str | None = None, 
         fingerprint: of the encoder, which a saved adapter has to share.
     Raises:
         UnknownNameError, RecipeError, MissingError, MismatchError: the spec is wrong, or the adapter is of another width.
-        DataError: the adapter needs pairs, and there are none.
+        DataError: the adapter needs pairs, and there are none; pairs and groups leave no halves to fit it on.
     """
     from close.adapters import build_adapter, check_adapter, resolve_adapter
     from close.adapters.resolve import takes_training_text
@@ -42,7 +44,7 @@ def adapt(modalities: Modalities, spec: Any, *, fingerprint: str | None = None, 
     check_adapter(spec)
     dim = modalities.text.shape[1]
     if _names_data(spec):
-        halved, new = takes_training_text(spec), True
+        halved, new = takes_training_text(spec), _remembers(spec)
 
         def fit(texts: Ints, images: Ints) -> Any:
             rows, labels = modalities.text[texts], modalities.groups[texts]
@@ -63,14 +65,26 @@ def adapt(modalities: Modalities, spec: Any, *, fingerprint: str | None = None, 
     for adapter, (texts, images) in zip(adapters, halves, strict=True):
         text[texts] = _through(adapter, modalities.text, texts, "text", seed)
         image[images] = _through(adapter, modalities.image, images, "image", seed)
-    remade = halved and new and bool(_memories(adapters[0]))
-    return replace(modalities, text=text, image=image, adapted=True, remade=remade)
+    notes = {**modalities.notes, **_uneven([len(images) for _, images in halves])}
+    return replace(modalities, text=text, image=image, adapted=True, remade=halved and new, notes=notes)
 
 
 def _memories(adapter: Any) -> list[Any]:
     from close.adapters.memory import TextMemory
 
     return [part for part in adapter.modules() if isinstance(part, TextMemory)]
+
+
+def _remembers(spec: Any) -> bool:
+    """Whether a stage is a memory of the training text."""
+    from close.adapters import ADAPTERS
+    from close.adapters.base import split_spec
+    from close.adapters.memory import TextMemory
+    from close.adapters.resolve import takes_training_text
+
+    if isinstance(spec, (list, tuple)):
+        return any(map(_remembers, spec))
+    return takes_training_text(spec) and issubclass(ADAPTERS[split_spec(spec)[0]], TextMemory)
 
 
 def _names_data(spec: Any) -> bool:
@@ -87,12 +101,20 @@ def _halves(modalities: Modalities, seed: int) -> list[tuple[Ints, Ints]]:
     half = np.zeros(int(max(side.max() for side in clusters)) + 1, bool)
     half[np.random.default_rng([seed, 1]).permutation(len(half))[::2]] = True
     texts, images = (half[side] for side in clusters)
-    if any(len(np.unique(side)) < 2 for side in (texts, images)):
+    if any(np.bincount(side, minlength=2).min() < LEAST for side in (texts, images)):
         raise DataError(
-            "pairs and groups link all texts and images, so that no half is left to fit an adapter on: give a fitted one "
-            "(load: FOLDER)"
+            f"an adapter is fitted on one half and tried on the other, and each needs {LEAST} texts and {LEAST} images: there "
+            f"are too few ({len(texts)} and {len(images)}), or most are of one group; give a fitted adapter (load: FOLDER)"
         )
     return [(np.flatnonzero(texts == side), np.flatnonzero(images == side)) for side in (True, False)]
+
+
+def _uneven(images: Sequence[int]) -> dict[str, str]:
+    """A note where one half has few images to fit an adapter on."""
+    if 3 * min(images) >= sum(images):
+        return {}
+    few = f"fitted on {min(images)} of {sum(images)} images for the others: there are few images, or one text or group is of many"
+    return {"adapter": f"{few}; what is learnt from so few may be worse than what is learnt from all"}
 
 
 def _fitted(adapter: Any, modalities: Modalities, texts: Ints, images: Ints) -> Any:

@@ -1,5 +1,7 @@
 """Texts that have several images each, as films of frames have: what hangs together counts once."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -91,8 +93,30 @@ def test_frames_of_a_film_lie_in_one_half():
     after = adapt(Modalities.of(text, image, pairs), {"linear": {"method": "ridge"}})
     dots = (after.text[pairs[:, 0]] * after.image[pairs[:, 1]]).sum(axis=1)
     assert abs(dots.mean()) < 0.25
-    with pytest.raises(DataError, match="link all texts and images"):
+    with pytest.raises(DataError, match="each needs 2 texts and 2 images"):
         adapt(Modalities.of(text, image, pairs, ["one"] * FILMS), "mean_shift")
+
+
+def test_halves_that_differ_in_size_are_told():
+    """Three of four films have one group: all of them are carried by what was fitted on the others."""
+    text, image, pairs = films(8, 0)
+    labels = np.maximum(np.arange(FILMS), 45)
+    after = adapt(Modalities.of(text, image, pairs, labels), "mean_shift")
+    told = re.match(r"fitted on (\d+) of 480 images", after.notes["adapter"])
+    assert told
+    assert int(told[1]) < 160
+    assert "adapter" not in adapt(Modalities.of(text, image, pairs), "mean_shift").notes
+
+
+def test_a_few_rows_have_no_halves():
+    text, image, _ = films(1, 0)
+    told = set()
+    for seed in range(20):
+        try:
+            adapt(Modalities.of(text[:4], image[:4], "unpaired"), "mean_shift", seed=seed)
+        except DataError as error:
+            told.add(str(error).split(":")[0])
+    assert told == {"an adapter is fitted on one half and tried on the other, and each needs 2 texts and 2 images"}
 
 
 def test_advice_searches_once_a_film():

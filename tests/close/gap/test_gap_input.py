@@ -327,3 +327,14 @@ def test_behind_a_memory_of_other_texts_no_recall_is_told(spec):
     assert verdict(report).findings
     fitted = build_adapter(spec, 16).fit(text=data.text)
     assert measure_modalities(adapt(data, fitted), bootstrap=0)["recall.image_to_text.at_1"] == 1
+
+
+def test_a_memory_of_named_texts_has_recall_beside_what_learns_from_halves(tmp_path):
+    rng = np.random.default_rng(0)
+    text = rng.normal(size=(60, 16)).astype(np.float32)
+    image = text + 0.01 * rng.normal(size=text.shape).astype(np.float32)
+    np.save(tmp_path / "T.npy", text)
+    np.save(tmp_path / "V.npy", image)
+    data, shift = Modalities.of(text, image), {"mean_shift": {"fit": {"image": str(tmp_path / "V.npy")}}}
+    assert not adapt(data, [{"nearest": {"fit": {"text": str(tmp_path / "T.npy")}}}, shift]).remade
+    assert adapt(data, ["nearest", shift]).remade
