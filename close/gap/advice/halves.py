@@ -76,8 +76,10 @@ class Rows:
     ) -> Rows:
         """From tables as they come, at most `sample` texts of them; texts that no groups are judged by are distinct ones.
 
+        Where a sample has too few images of several captions to be judged by, these come first, to judge by as many as there are.
+
         Args:
-            setting: "multiple" is judged by groups however few they are: the targets are others of them.
+            setting: "multiple" is judged by groups though these are few: the targets are others of them.
         Raises:
             DataError, MismatchError: see `measure_gap`.
         """
@@ -95,13 +97,17 @@ class Rows:
 
         def grouped(kept: Ints) -> bool:
             several = several_of(labels[kept], same[kept])
-            return several > 0 if setting == "multiple" else several >= enough_groups(len(np.unique(labels[kept])))
+            return several >= (LEAST if setting == "multiple" else enough_groups(len(np.unique(labels[kept]))))
 
         keep = np.arange(len(rows)) if grouped(np.arange(len(rows))) or len(index) else distinct
         if len(keep) > sample:
             order = np.random.default_rng(seed).permutation(int(labels.max()) + 1)[labels]
-            keep = np.sort(keep[np.argsort(order[keep], kind="stable")[:sample]])
-        if not (grouped(keep) or len(index)):  # of those drawn, fewer may share an image
+            drawn = keep[np.argsort(order[keep], kind="stable")[:sample]]
+            if not grouped(drawn) and (setting == "multiple" or not len(index)):
+                alone = _texts_of(labels, same)[labels] < 2
+                drawn = keep[np.lexsort((order[keep], alone[keep]))[:sample]]
+            keep = np.sort(drawn)
+        if not (grouped(keep) or len(index)):
             keep = keep[np.sort(np.unique(same[keep], return_index=True)[1])]
         place = np.full(len(rows), -1)
         place[keep] = np.arange(len(keep))
@@ -156,8 +162,12 @@ def several_of(labels: Ints, same: Ints | None = None) -> int:
     Args:
         labels: (N,) of the texts. same: (N,) what equal texts share; without it all differ.
     """
-    different = labels if same is None else np.unique(np.stack((labels, same)), axis=1)[0]
-    return int((np.unique(different, return_counts=True)[1] > 1).sum())
+    return int((_texts_of(labels, same) > 1).sum())
+
+
+def _texts_of(labels: Ints, same: Ints | None = None) -> Ints:
+    """(L,) how many different texts each label has, from 0 to the last."""
+    return np.bincount(labels if same is None else np.unique(np.stack((labels, same)), axis=1)[0])
 
 
 def enough_groups(count: int) -> int:

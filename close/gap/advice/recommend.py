@@ -85,7 +85,8 @@ def recommend(
             alone, and fewer than 100 images have several, each caption's nearest other one is taken as it is without groups.
         captions: "single": the source is the target; "multiple": the other captions of its group are.
         task: what it is for; where the target is never the source (answers, labels), other captions of a group stand in for it.
-        sample: with more texts than this, whole groups of them are drawn with `seed`.
+        sample: with more texts than this, whole groups of them are drawn with `seed`; without pairs, and with "multiple", first
+            those with several captions, where these would be too few.
     Raises:
         DataError: rows that can't be used; fewer than 8 images or groups, with "multiple" than 8 with several captions.
         MismatchError: widths differ. RecipeError: unknown setting. UnknownNameError: unknown task.
@@ -148,10 +149,13 @@ def _setting(name: str, captions: str) -> Setting:
 
 def _no_other_captions(rows: Rows, captions: str) -> DataError:
     other = "captions: single" if captions == "multiple" else "task: caption, which takes more noise"
-    shared = f"only {rows.several} images have two" if rows.several else "no two texts share a group"
+    shared, give = "no two texts share a group", "groups or pairs"
+    if rows.several:
+        shared = f"{rows.several} images have two, of {LEAST} that are needed"
+        give = "captions of more images"
     return DataError(
         f"the targets are other captions of the same image, or these stand in for them, and {shared}: "
-        f"give groups or pairs, or ask for {other}"
+        f"give {give}, or ask for {other}"
     )
 
 

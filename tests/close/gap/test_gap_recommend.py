@@ -360,16 +360,21 @@ def test_groups_are_judged_by_where_there_are_enough_of_them(several):
         if not given:
             assert advice.agreement == pytest.approx(alone.agreement, abs=0.02)
     if several < 8:
-        with pytest.raises(DataError, match=f"only {several} images have two"):
+        with pytest.raises(DataError, match=f"{several} images have two, of 8 that are needed: give captions of more"):
             recommend(text, groups=owners, captions="multiple")
 
 
-def test_of_groups_that_are_drawn_too_few_may_be_left():
+@pytest.mark.parametrize("several", [60, 120])
+def test_a_sample_has_what_groups_there_are(several):
     text, *_ = world(scenes=1300, per=2)
-    owners = np.concatenate((np.arange(1300), np.arange(120)))
-    text = np.concatenate((text[::2], text[1:240:2]))
-    assert recommend(text, groups=owners).data == "groups"
-    assert recommend(text, groups=owners, sample=200).data == "captions"
+    owners = np.concatenate((np.arange(1300), np.arange(several)))
+    text = np.concatenate((text[::2], text[1 : 2 * several : 2]))
+    for sample in (20_000, 600):  # where few would be drawn by chance
+        advice = recommend(text, groups=owners, sample=sample)
+        assert advice.data == ("groups" if several == 120 else "captions")
+        assert ("Only 60 images have several captions" in " ".join(advice.reasons)) == (several == 60)
+    assert Rows.of(text, None, None, owners, 600, 0, "multiple").several >= 8
+    assert Rows.of(text, None, None, owners, 60, 0, "multiple").several >= 8
 
 
 def test_what_stands_in_for_an_image_is_not_made_of_what_was_learnt_from():
