@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,14 @@ _OF_NOTHING = hashlib.sha256().hexdigest()[:32]
 """What encoders without weights had as their fingerprint before they got one of their own: it says nothing."""
 
 
-class RowVectors:
-    """(N, D) numbers; slices, and choices of rows, are float32 rows of unit length (to 1e-3). Their encoder is not known.
+HEAD = 1000
+"""Rows that tell whether a table holds unit rows."""
 
+
+class RowVectors:
+    """(N, D) numbers; slices, and choices of rows, are float32 rows of unit length. Their encoder is not known.
+
+    Rows of unit length to 1e-3 (as in float16) are taken as they are, unless others at the table's beginning are not.
     As a whole (`np.asarray`) it is the numbers themselves, for measures, which check rows and tell what they normalise.
 
     Args:
@@ -60,17 +66,34 @@ class RowVectors:
 
     def __getitem__(self, index: Any) -> NDArray[np.float32]:
         rows = np.asarray(self._rows[index])
-        norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))  # squares of float32 do not fit into it
+        norms = _lengths(rows)
         refuse_bad_rows(norms, index, self._where, len(self))
-        off = np.abs(norms - 1) >= 1e-3
+        off = self._raw | _is_off(norms)  # a row is what it is, whichever are read with it
         if not off.any():
             return rows.astype(np.float32, copy=False)
-        self._tell_scaled()  # a row is what it is, whichever are read with it
+        self._tell_scaled()
         unit: NDArray[np.float32] = (rows / np.where(off, norms, 1.0)[:, None]).astype(np.float32, copy=False)
         return unit
 
+    @cached_property
+    def _raw(self) -> bool:
+        """Whether these are no unit rows: then such as happen to be nearly of unit length are scaled too."""
+        return bool(_is_off(_lengths(np.asarray(self._rows[:HEAD]))).any())
+
     def _tell_scaled(self) -> None:
         """Rows were brought to unit length: of an array in memory nobody says that they are."""
+
+
+def _lengths(rows: NDArray[Any]) -> NDArray[np.float64]:
+    lengths: NDArray[np.float64] = np.sqrt(
+        np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+    )  # fits squares of float32
+    return lengths
+
+
+def _is_off(lengths: NDArray[np.float64]) -> NDArray[np.bool_]:
+    off: NDArray[np.bool_] = np.abs(lengths - 1) >= 1e-3
+    return off
 
 
 class NpyVectors(RowVectors):

@@ -121,9 +121,9 @@ def placed(advice: Advice, text: Path, image: Path | None = None, pairs: Path | 
         return advice
     paired = _is_paired(advice)
     if paired and pairs:
-        return replace(advice, load=FITTED)
+        return replace(advice, load=FITTED, fit=None)
     fit = ({"text": str(text)} if paired else {}) | ({"image": str(image)} if image else {})
-    return replace(advice, fit=fit)
+    return replace(advice, load=None, fit=fit)
 
 
 def _is_paired(advice: Advice) -> bool:

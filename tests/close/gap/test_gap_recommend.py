@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import yaml
 from close.adapters.resolve import check_adapter
 from close.errors import CloseError, DataError, MismatchError, RecipeError
 from close.gap import recommend
-from close.gap.advice.advise import advise, to_yaml
+from close.gap.advice.advise import advise, placed, to_yaml
 from close.gap.advice.decoder import COSINES, agreement
 from close.gap.advice.halves import Rows
 from close.gap.advice.pseudo_pairs import pseudo_pairs
@@ -324,6 +325,17 @@ def test_rows_whose_ids_differ_are_told(tmp_path, caplog):
     assert "ids differ" not in caplog.text
     advise(tmp_path / "T", tmp_path / "V")
     assert "paired by row, though ids differ: row 0 is 'r0' and 'r159'" in caplog.text
+
+
+def test_lines_go_by_the_tables_that_are_given_last():
+    text, image, pairs, _ = world(scenes=320, per=2)
+    advice = replace(recommend(text, image, pairs=pairs), adapter={"linear": {"method": "ridge"}})
+    loaded = placed(advice, Path("T"), Path("V"), Path("P"))
+    assert "--pairs P" in to_yaml(advice, Path("T"), Path("V"), Path("P"))
+    assert "load" not in to_yaml(loaded, Path("T"), Path("V"))
+    fitted = placed(loaded, Path("T"), Path("V"))
+    assert fitted == placed(advice, Path("T"), Path("V"))
+    assert placed(fitted, Path("T"), Path("V"), Path("P")) == loaded
 
 
 def test_what_would_learn_from_too_few_images_is_left_out():

@@ -45,10 +45,13 @@ def test_rows_that_have_a_vector_each_stay_where_they_are(tmp_path):
 
 
 def test_whether_a_row_is_scaled_hangs_on_no_other():
-    rows = RowVectors(np.diag([1, 1.0008, 1, 2]).astype(np.float32), "x:")
-    for chosen in (slice(0, 2), slice(0, 4), [1, 3], np.array([False, True, False, True])):
-        assert np.array_equal(rows[chosen], rows[:][chosen])
-    assert np.linalg.norm(rows[3:]) == pytest.approx(1)
+    raw = np.diag([1, 1.0008, 1, 2]).astype(np.float32)
+    late = np.concatenate((np.tile(raw[:3], (400, 1)), raw))
+    for rows, count, nearly in ((RowVectors(raw, "x:"), 4, 1), (RowVectors(late, "x:"), 1204, 1.0008)):
+        for chosen in (slice(0, 2), slice(0, count), [1, count - 1], np.arange(count) % 2 == 1):
+            assert np.array_equal(rows[chosen], rows[:][chosen])
+        assert np.linalg.norm(rows[count - 1 :]) == pytest.approx(1)
+        assert np.linalg.norm(rows[1:2]) == pytest.approx(nearly, abs=1e-6)
     for index in (slice(-2, None), slice(0, 3, 1), slice(2, 0, -1), [-2], np.array([False, True, True])):
         with pytest.raises(DataError, match="x: row 1 is zero"):
             RowVectors(np.array([[1, 0], [0, 0], [1, 0]], np.float32), "x:")[index]
