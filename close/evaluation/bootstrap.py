@@ -71,15 +71,11 @@ class SummedScore:
     @property
     def all_or_nothing(self) -> bool:
         """Whether it is a share, from 0 to 100, and all of it is right, or all wrong."""
-        return self._share and self.value in (0.0, 100.0)
+        return self.share and self.value in (0.0, 100.0)
 
     @property
-    def right_or_wrong(self) -> bool:
-        """Whether it is a share of examples that are right."""
-        return self._share and bool(np.isin(self.per_example, (0.0, 100.0)).all())
-
-    @property
-    def _share(self) -> bool:
+    def share(self) -> bool:
+        """Whether it is a mean over the examples, or over what was counted of them, from 0 to 100."""
         return self.scale == (0, 100) and self.combine in (_mean, _ratio)
 
 
@@ -217,7 +213,7 @@ def compare_summed(
     Returns `a`, `b`, `difference`, its bootstrap interval `ci`, and `p`: two-sided, by random exchange of the two runs'
     outputs (approximate randomisation, Noreen 1989), with (hits + 1)/(samples + 1), so never below 1/(samples + 1).
     Of fewer than ten examples (or clusters) `ci` is None; of fewer than two nothing is known, and `p` is None too.
-    Where examples are right or wrong, and the difference is the same on every one, there is no spread to draw from: the interval
+    Where the difference of two means from 0 to 100 is the same on every example, there is no spread to draw from: the interval
     allows for what so few may not show.
     """
     if a.statistics.shape != b.statistics.shape:
@@ -233,7 +229,7 @@ def compare_summed(
     drawn = b.combine(sums[:, width:]) - a.combine(sums[:, :width])
     count = len(statistics)
     told["ci"] = None if count < FEWEST else percentile_ends(drawn, told["difference"], count, level)
-    if told["ci"] and a.right_or_wrong and b.right_or_wrong and np.ptp(drawn) < 1e-9:
+    if told["ci"] and a.share and b.share and np.ptp(drawn) < 1e-9:
         unseen = unseen_share(count, level)
         told["ci"] = [float(told["difference"] + unseen * (end - told["difference"])) for end in (-100, 100)]
     apart = statistics[:, width:] - statistics[:, :width]

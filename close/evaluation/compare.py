@@ -240,7 +240,8 @@ def _same_data(places: Sequence[Path], references: str | Path | None) -> Shared:
     found = _matched(kind, said, truth, alone=any(facts.get("modality") == "text" for facts in every))
     known = _by_id(rows, kind, found, truth)
     found = [_whole(kind, one, facts) for one, facts in zip(found, every, strict=True)]
-    fewer = [facts["rows"] - len(one.predictions) for one, facts in zip(found, every, strict=True) if "rows" in facts]
+    skipped = [(one, facts) for one, facts in zip(found, every, strict=True) if facts.get("missing") == "skip"]
+    fewer = [facts["rows"] - len(one.predictions) for one, facts in skipped if "rows" in facts]
     return Shared(kind, str(data), found, known, max([0, *fewer]))
 
 

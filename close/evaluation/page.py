@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from close.errors import CloseError
 from close.evaluation.metrics import METRICS
 from close.evaluation.pictures import MOST, pictures_of, small_picture
 from close.evaluation.saved import check_evaluation
@@ -29,6 +28,8 @@ _PARTS = {
     "per_question_type": "By question type",
     "per_label": "Recall of each label",
 }
+_ELSEWHERE = ("scores", "examples", "data_place")
+"""No settings; the last is a path of this machine, and pages are sent round."""
 _THUMBNAIL = 320
 
 
@@ -55,7 +56,7 @@ def evaluation_page(result: Mapping[str, Any]) -> str:
         parts={title: scores[key] for key, title in _PARTS.items() if scores.get(key)},
         confusion=_confusion(scores.get("confusion")),
         examples=_examples(result.get("examples") or {}),
-        settings=_flat({key: value for key, value in result.items() if key not in ("scores", "examples")}),
+        settings=_flat({key: value for key, value in result.items() if key not in _ELSEWHERE}),
     )
 
 
@@ -166,8 +167,7 @@ def _drawn(example: Mapping[str, Any]) -> dict[str, Any]:
     said, names = _counted(example["references"]), pictures_of(example)
     what = f"Picture{'s' * (len(names) > 1)} of {example['id']}"
     alt = what + (f": {said[0][0]}" if said else "")
-    told = {"said": said, "alt": alt, "more": f"{MOST} of {len(names)} pictures" if len(names) > MOST else None}
-    return dict(example) | _picture(names) | told
+    return dict(example) | _picture(names) | {"said": said, "alt": alt}
 
 
 def _counted(references: list[str]) -> list[tuple[str, int]]:
@@ -176,16 +176,17 @@ def _counted(references: list[str]) -> list[tuple[str, int]]:
 
 
 def _picture(names: Sequence[str]) -> dict[str, str]:
-    """A small copy of pictures inside the page, or why there is none."""
+    """A small copy of pictures inside the page, and which of them are not in it."""
     if not names:
         return {}
-    try:
-        small = small_picture(names, _THUMBNAIL)
-    except (CloseError, OSError, ValueError):  # the last two: of a name that no file can have
-        return {"absent": f"{', '.join(Path(name).name for name in names[:MOST])}: not found, or no picture"}
+    small, absent = small_picture(names, _THUMBNAIL)
+    gone = f"{', '.join(Path(name).name for name in absent)}: not found, or no picture" if absent else ""
+    if small is None:
+        return {"absent": gone}
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=85)
-    return {"data": base64.b64encode(buffer.getvalue()).decode()}
+    more = f"{MOST} of {len(names)} pictures" if len(names) > MOST else ""
+    return {"data": base64.b64encode(buffer.getvalue()).decode(), "more": "; ".join(filter(None, (more, gone)))}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -139,7 +139,7 @@ def read_references(path: str | Path, task: str) -> References:
         return RowReferences(open_rows(path), task)
     _there(path)
     if task == "entailment":
-        return _labelled_rows(path) or _labels(path)
+        return _labelled(path)
     if task == "vqa":
         return _questions(path)
     return _captions(path)
@@ -176,14 +176,17 @@ def _questions(path: Path) -> References:
     return References(questions, images)
 
 
-def _labelled_rows(path: Path) -> RowReferences | None:
-    """This project's rows, with `label` or `target`, an id or none; nothing of another file."""
+def _labelled(path: Path) -> References:
+    """This project's rows, with `label` or `target`, an id or none; or the official format, an `id` and a `label` a line."""
     try:
         rows = open_rows(path)
         found = RowReferences(rows, "entailment")
     except DataError:
-        return None
-    return found if len(found.single) == len(rows) else None
+        _, first = next(_records(path, "entailment"), ("", {}))
+        if first.keys() & {"source", "image"} and not first.keys() >= {"id", "label"}:  # rows, and nothing else
+            raise
+        return _labels(path)
+    return found if len(found.single) == len(rows) else _labels(path)
 
 
 def _labels(path: Path) -> References:

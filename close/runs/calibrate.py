@@ -27,8 +27,10 @@ from close.evaluation.calibration import (
     risk_coverage,
 )
 from close.evaluation.calibration_plots import plot_reliability, plot_risk
+from close.evaluation.images import PER_ROW, one_row_an_image
 from close.evaluation.metrics import METRICS
 from close.evaluation.metrics.base import Score
+from close.evaluation.metrics.tokens import pick_tokenizer
 from close.evaluation.scores import score_rows
 from close.io.files import write_json
 from close.io.hub import own_folder
@@ -89,15 +91,16 @@ def calibrate(
     own: dict[str, Any] = {"device": device, "precision": precision, "encoder": encoder, "memory": memory}
     rows, captioner = open_rows(data), load(own_folder(run), **own)
     kind = captioner.use_task(task or task_of(rows, captioner, ", or say which (--task)")).task
-    by, key = _chosen(rows, kind, by, metric, at_least)
+    by, key = _chosen(rows, kind, by, metric, at_least, tokenizer)
     captioner.without_confidence()
     decoding = Decoding(decode, normalise, None if labels is None else tuple(closed_set(labels)))
     wanted = {"cosine": by != "likelihood" or kind.metric == "caption", "seed": seed, **generation}
     told = tell(captioner, rows, "image", None, None, batch_size, decoding, wanted)
     _check_count(data, pictures := _pictures(told.seen))
     right, learn = _right(captioner, told, key, at_least, tokenizer), _half(pictures, seed)
-    found = {"format": 1, "task": kind.name, "data": str(data), "data_sha256": rows.sha256, "seed": seed}
+    found = {"format": 1, "task": kind.name, "data": str(data), "data_sha256": rows.sha256}
     found |= {
+        "seed": None if seed is None else int(seed),
         "right": {"score": key, "at_least": at_least},
         "rows": {"learnt_on": int(learn.sum()), "measured_on": int((~learn).sum())},
         "run_sha256": run_sum(run),
@@ -138,7 +141,7 @@ def _settings(captioner: CloseCaptioner, decoding: Decoding, generation: dict[st
 
 
 def _chosen(
-    rows: RowFile, kind: Task, by: Signal | None, key: str | None, at_least: float | None
+    rows: RowFile, kind: Task, by: Signal | None, key: str | None, at_least: float | None, tokenizer: str
 ) -> tuple[Signal, str]:
     """What confidence is made of, and the score that says how right a row is; what can't be is refused here, before work."""
     if any(pictures := _pictures(rows)) or len(rows) < LEAST:
@@ -154,14 +157,16 @@ def _chosen(
         raise RecipeError(
             f"{score.label} is of all rows together, and does not say how right one is: take another (--metric)"
         )
-    names = _metrics(kind, score)
-    if not any("encoder" in METRICS[name].needs for name in names):
-        one = next(iter(rows))
-        _check_made(key, names, score_rows(kind, [one], ["a"], metrics=names)[0])
     if at_least is None:
         _check_scale(score)
     elif not math.isfinite(at_least):
         raise RecipeError(f"a row is right from some score on (--at-least), and that is a number, not {at_least!r}")
+    if kind.metric not in PER_ROW:
+        pick_tokenizer(tokenizer)
+    names = _metrics(kind, score)
+    if not any("encoder" in METRICS[name].needs for name in names):
+        one = one_row_an_image(rows, kind.metric)[:1]
+        _check_made(key, names, score_rows(kind, one, ["a"], tokenizer=tokenizer, metrics=names)[0])
     return by, key
 
 

@@ -129,7 +129,7 @@ def _measured(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, float, 
 
 def _of_tokens() -> set[str]:
     """Scores that papers print of Penn Treebank tokens."""
-    metrics = (metric for metric in METRICS.of("caption") if not metric.automatic and "encoder" not in metric.needs)
+    metrics = (metric for metric in METRICS.of("caption") if metric.source and "encoder" not in metric.needs)
     return {score.key for metric in metrics for score in metric.scores}
 
 

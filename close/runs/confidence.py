@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from close.errors import DataError, RecipeError
 from close.evaluation.calibration import Calibration
 from close.io.plain import read_plain
-from close.runs.candidates import closed_set, labels_sum, search_width, sum_of
+from close.runs.candidates import UNHEEDED, closed_set, labels_sum, search_width, sum_of
 from close.runs.folder import RUN_FILE
 from close.runs.outputs import Answer
 
@@ -66,6 +68,9 @@ class Confidence:
         about = read_plain(file)
         if not isinstance(about.get("settings"), dict):
             raise DataError(f"{file}: no settings; make it anew with `close calibrate`")
+        files = about.get("files", [])
+        if not isinstance(files, list) or not all(isinstance(count, int) for count in files):
+            raise DataError(f"{file}: 'files' is {str(files)[:80]}, not numbers; make it anew with `close calibrate`")
         found = cls(Calibration.of(about.get("map"), f"{file}"), about["settings"], about)
         if about.get("run_sha256") != run_sum(run):
             _log.warning(
@@ -102,7 +107,7 @@ class Confidence:
         Args:
             files: of each item, how many; their mean, or all of them, lie elsewhere than one.
         """
-        known = self.about.get("files", [1])
+        known = self.about.get("files") or set(files)  # a calibration of before does not say it
         if other := sorted(set(files) - set(known)):
             self.other = f"items of {' or '.join(map(str, known))} files, not {other[0]}"
             if not self.told:
@@ -143,11 +148,12 @@ def settings_of(
     if how == "score":
         found |= {"normalise": normalise}
     else:
-        found["num_beams"] = beams
+        found["num_beams"] = _plain(beams)
         penalty = generation.get("length_penalty", getattr(config, "length_penalty", None))
         if penalty not in (None, 1.0):  # `match_length` may have changed the run's own
             found["length_penalty"] = _plain(penalty)
-        others = {key: value for key, value in generation.items() if key not in ("num_beams", "length_penalty")}
+        told = {"num_beams", "length_penalty", *UNHEEDED}  # of the last only what asks for nothing is not refused
+        others = {key: value for key, value in generation.items() if key not in told}
         found |= {key: _plain(value) for key, value in others.items() if value != getattr(config, key, None)}
     if rerank or samples:
         found["n"] = n or 1
@@ -157,6 +163,7 @@ def settings_of(
 
 
 def _plain(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
     return value if isinstance(value, (str, int, float, bool)) or value is None else repr(value)
 
 

@@ -9,14 +9,17 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import GenerationConfig
 
 from close.data.rows import Modality, Row, RowFile
 from close.data.shards import open_rows
 from close.errors import DataError, MissingError, RecipeError
 from close.evaluation.bootstrap import Scores
+from close.evaluation.images import PER_ROW
 from close.evaluation.match import Missing
 from close.evaluation.metrics import METRICS
+from close.evaluation.metrics.tokens import pick_tokenizer
 from close.evaluation.page import write_evaluation_page
 from close.evaluation.scores import score_rows
 from close.io.files import write_json, write_text
@@ -33,12 +36,12 @@ from close.runs.candidates import check_search
 from close.runs.folder import RUN_FILE, open_run
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
 from close.runs.predict import Decoding, Told, decoding_of, doing, task_of, tell
-from close.tasks import get_task
+from close.tasks import Task, get_task
 
 SHOWN = 10
 """Probabilities kept with a prediction."""
 
-__all__ = ["evaluate", "evaluated", "evaluation_folder", "kept_scores", "searched_alike"]
+__all__ = ["evaluate", "evaluated", "evaluation_folder", "kept_scores", "plain_search", "searched_alike"]
 
 
 def evaluate(
@@ -91,7 +94,8 @@ def evaluate(
     captioner = _loaded(run, device=device, precision=precision, encoder=encoder, memory=memory)
     with doing(captioner, task or task_of(rows, captioner, ", or say which (--task)")) as kind:
         decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)
-        _check_before(captioner, rows, modality, metrics, generation)
+        generation = plain_search(captioner, generation)
+        _check_before(captioner.task, rows, modality, metrics, tokenizer)
         state = _pictures(rows, modality)  # before they are read: those that are replaced meanwhile are other ones
         place = Path(folder or _place(captioner, data, rows.sha256, modality, decode, limit, state))
         with exclusively(place, "is being made"):
@@ -116,16 +120,21 @@ def _loaded(run: str | Path | CloseCaptioner, **opened: Any) -> CloseCaptioner:
     return run
 
 
-def _check_before(
-    captioner: CloseCaptioner,
-    rows: RowFile,
-    modality: Modality,
-    metrics: Sequence[str] | None,
-    generation: Mapping[str, Any],
-) -> None:
-    """Refuse what would only show when all rows are embedded or predicted: metrics, labels and settings that are none."""
-    check_search(captioner.model.generation_config, generation, 1)
-    task = captioner.task
+def plain_search(captioner: CloseCaptioner, generation: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of generation as they are used and recorded: those that say something, their numbers as Python's own.
+
+    Raises:
+        RecipeError: one would change nothing, or is none.
+    """
+    found = check_search(captioner.model.generation_config, generation, 1)
+    plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in found.items()}
+    return {key: value for key, value in plain.items() if value is not None}
+
+
+def _check_before(task: Task, rows: RowFile, modality: Modality, metrics: Sequence[str] | None, tokenizer: str) -> None:
+    """Refuse what would only show when all rows are embedded or predicted: metrics, a tokenizer and labels that are none."""
+    if task.metric not in PER_ROW:
+        pick_tokenizer(tokenizer)
     for name in metrics or ():
         if METRICS[name].kind != task.metric:
             raise RecipeError(f"metric {name!r} scores {METRICS[name].kind}, not {task.metric}")

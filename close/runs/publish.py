@@ -30,7 +30,6 @@ from close.evaluation.pictures import pictures_of, small_picture
 from close.evaluation.saved import check_evaluation
 from close.io.files import read_json
 from close.io.hub import RUN_FILES
-from close.io.parts import file_of
 from close.io.places import last_part, moved_reference
 from close.io.plain import read_plain
 from close.retrieval.finder import settings_in
@@ -49,7 +48,7 @@ __all__ = ["Parcel", "check_name", "pack", "publish"]
 
 EXAMPLES = "examples"
 PIXELS = 384
-"""Longer side of an example's picture, or about half of that of several."""
+"""Longer side of an example's picture that is alone; see `small_picture`."""
 
 
 @dataclass
@@ -244,10 +243,12 @@ def _pictures(parcel: Parcel, evaluations: list[dict[str, Any]], count: int) -> 
     """Small copies of the pictures of random examples, without what their files say besides; they go into the parcel."""
     shown: list[tuple[str, Mapping[str, Any]]] = []
     for one in _drawn(evaluations) if count else ():
-        names = pictures_of(one)
-        if len(shown) < count and all(file_of(image).exists() for image in names):
+        if len(shown) == count:
+            break
+        small, absent = small_picture(pictures_of(one), PIXELS)
+        if small and not absent:
             made, name = BytesIO(), f"{EXAMPLES}/{len(shown) + 1}.jpg"
-            small_picture(names, PIXELS).save(made, "JPEG", quality=90)
+            small.save(made, "JPEG", quality=90)
             parcel.files[name] = made.getvalue()
             shown.append((name, one))
     return shown

@@ -161,7 +161,7 @@ def _share_of_best(chosen: dict[str, Any]) -> str:
     form, share = f".{METRICS.digits(chosen['by'])}f", chosen["share_of_best"]
     top = f"({chosen['best']}: {chosen['best_score']:{form}})"
     of = f"where there is better {top}" if share is None else f"{100 * share:.1f} % of the best {top}"
-    if share is None and chosen["best"] == chosen["arm"]:
+    if share is None and chosen["score"] == chosen["best_score"]:
         of = "the best"
     return f"; {chosen['by']} {chosen['score']:{form}} on images, {of}"
 

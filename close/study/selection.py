@@ -18,7 +18,7 @@ from close.evaluation.metrics import METRICS
 from close.evaluation.scores import score_rows
 from close.io.files import write_json
 from close.io.keys import file_key
-from close.runs.evaluate import kept_scores, searched_alike
+from close.runs.evaluate import kept_scores, plain_search, searched_alike
 from close.runs.folder import open_run
 from close.runs.pipeline import CloseCaptioner, load
 from close.runs.predict import doing, named_task, task_of
@@ -51,6 +51,7 @@ def selection_score(
         RecipeError: the run learnt several tasks, and the rows do not all name one.
     """
     captioner = run if isinstance(run, CloseCaptioner) else load(run)
+    generation = plain_search(captioner, generation)
     rows = open_rows(data)
     own = task_of(rows, captioner) if captioner.instructs else captioner.task.name
     with doing(captioner, own) as task:

@@ -229,6 +229,9 @@ def compute(
     for metric in METRICS.of(kind):
         if metric.function is None or not (metric.name in names or (metric.automatic and metric.applies(inputs))):
             continue
+        if not metric.applies(inputs):
+            notes[metric.name] = "the rows do not have what it needs"
+            continue
         try:
             found = metric.function(inputs)
         except MissingError as error:

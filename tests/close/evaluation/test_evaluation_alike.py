@@ -71,8 +71,19 @@ def test_pictures_that_could_not_be_read_count_as_in_the_evaluation(
     assert ("without 1 whose pictures could not be read" in comparison_page(found)) == (missing == "skip")
     texts = side_by_side({"e": place}, **SETTINGS)["examples"]
     assert [one["texts"][0]["text"] for one in texts if one["id"] == "dog0"] == [""] * (n - 11)
-    part = evaluated(tmp_path / "p", data, said, modality="image", rows=20, missing=missing, limit=20)
-    assert compare(part, part, **SETTINGS)["n"] == n
+    few = {f"{w}0": f"a {w} runs here" for w in WORDS[1:5]}
+    part = evaluated(tmp_path / "p", data, few, modality="image", rows=5, missing=missing, limit=5)
+    found = compare(part, part, **SETTINGS)
+    assert (found["n"], found.get("left_out", 0)) == (n - 7, 12 - n)
+
+
+@pytest.mark.parametrize("facts", [{}, {"missing": None}, {"missing": "error"}])
+def test_rows_of_one_image_that_say_the_same_were_all_read(tmp_path: Path, data: Path, facts: dict[str, Any]) -> None:
+    """A line a row, as evaluations were once; they are one example an image now."""
+    said = {row.id: f"a {row.id[:-1]}" for row in RowFile(data)}
+    place = evaluated(tmp_path / "e", data, said, modality="image", rows=24, **facts)
+    found = compare(place, place, **SETTINGS)
+    assert (found["n"], found.get("left_out")) == (12, None)
 
 
 def test_unreadable_questions_are_shown_as_nothing_said(tmp_path: Path) -> None:

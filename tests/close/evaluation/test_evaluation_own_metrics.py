@@ -80,6 +80,25 @@ def test_a_sweep_chooses_the_lowest_and_recovers_what_is_lost() -> None:
     assert recovered_share(20, 10, 80, higher_is_better=False) is None
 
 
+@pytest.mark.parametrize("score", ["wer", "accuracy"])
+def test_of_arms_that_do_alike_each_is_the_best(score: str) -> None:
+    runs = {
+        name: {"runs": [{"seed": 0, "image": {score: 0.0}, "selection": {score: chosen}}]}
+        for name, chosen in (("one", 50.0), ("two", 40.0 if score == "wer" else 60.0))
+    }
+    assert f"Chosen by text: two; {score} 0.0 on images, the best" in table_of(summarise(runs))
+
+
+@pytest.mark.parametrize(("kind", "name"), [("caption", "attributes"), ("entailment", "consistency")])
+def test_what_rows_have_nothing_for_is_told(kind: str, name: str) -> None:
+    rows = [Row(str(n), references=("a",), label="a") for n in range(3)]
+    scores, _ = score_rows(task(kind), rows, ["a"] * 3, metrics=[name])
+    assert scores["notes"][name] == "the rows do not have what it needs"
+    assert scores.get(METRICS[name].scores[0].key) is None
+    said, truth = {str(n): "a" for n in range(3)}, {str(n): ["a"] if kind == "caption" else "a" for n in range(3)}
+    assert name in score(kind, said, truth, metrics=[name])["notes"]  # of files, without rows
+
+
 def test_a_kind_of_task_needs_no_primary_metric() -> None:
     scores, shown = score_rows(task("speech"), list(ROWS.values()), HALF)
     assert (scores["wer"], shown["measure"]) == (50, "wer")

@@ -95,10 +95,8 @@ def test_pictures_are_small_copies(tmp_path: Path) -> None:
         assert image.getpixel((5, 5)) == pytest.approx((254, 0, 0), abs=4)
 
 
-@pytest.mark.parametrize(
-    ("count", "size", "more"), [(2, (432, 213), ""), (3, (432, 432), ""), (12, (492, 492), "9 of 12")]
-)
-def test_all_pictures_of_an_example_are_shown(tmp_path: Path, count: int, size: tuple[int, int], more: str) -> None:
+@pytest.mark.parametrize(("count", "size"), [(2, (432, 213)), (3, (432, 432)), (12, (492, 492))])
+def test_all_pictures_of_an_example_are_shown(tmp_path: Path, count: int, size: tuple[int, int]) -> None:
     for n in range(count):
         Image.new("RGB", (400, 400), ("red", "blue")[n % 2]).save(tmp_path / f"{n}.png")
     values = result(tmp_path)
@@ -110,7 +108,29 @@ def test_all_pictures_of_an_example_are_shown(tmp_path: Path, count: int, size: 
         assert image.size == size
         assert image.getpixel((size[0] - 9, 9)) == pytest.approx((0, 0, 254) if count < 9 else (254, 0, 0), abs=4)
     assert 'alt="Pictures of' in html
-    assert more in html
+    assert ("9 of 12 pictures" in html) == (" of 12 pictures" in html) == (count > 9)
+
+
+@pytest.mark.parametrize("gone", [0, 2, 11])
+def test_of_several_pictures_those_that_open_are_shown_and_the_others_named(tmp_path: Path, gone: int) -> None:
+    for n in range(12):
+        (tmp_path / f"{n}.png").write_bytes(b"no picture")
+        if n != gone:
+            Image.new("RGB", (400, 400), "blue").save(tmp_path / f"{n}.png")
+    names = [str(tmp_path / f"{n}.png") for n in range(12)]
+    values = result(tmp_path)
+    values["examples"] = {"best": [values["examples"]["best"][0] | {"image": names[0], "images": names}]}
+    html = evaluation_page(values)
+    (picture,) = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)
+    with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
+        assert image.size == (492, 492)
+        assert image.getpixel((9, 9)) == pytest.approx((0, 0, 254), abs=4)
+    told = f"; {gone}.png: not found, or no picture" if gone < 9 else ""
+    assert f">9 of 12 pictures{told}<" in html
+
+
+def test_places_on_this_machine_are_no_settings(tmp_path: Path) -> None:
+    assert "/home/me" not in evaluation_page(result(tmp_path, data_place="/home/me/rows.jsonl"))
 
 
 def test_of_several_pictures_all_are_told_and_of_one_that_alone() -> None:

@@ -155,6 +155,20 @@ def test_entailment_in_the_projects_own_rows(tmp_path: Path, truth: str) -> None
     assert compare(said, said, references=labels, task="entailment", samples=100)["n"] == 4
 
 
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [({"label": None}, "row '2' has nothing to compare"), ({"task": 5}, "rows.jsonl:2: 'task'")],
+)
+def test_a_wrong_row_of_entailment_is_the_one_that_is_told(tmp_path: Path, wrong: Any, what: str) -> None:
+    row = {"source": "a dog", "context": "an animal", "label": "entailment"}
+    data = put(tmp_path / "rows.jsonl", [row, {key: v for key, v in (row | wrong).items() if v is not None}])
+    with pytest.raises(DataError, match=what):
+        read_references(data, "entailment")
+    official = put(tmp_path / "labels.jsonl", [{"id": 1, "label": "a", "image": "a.jpg"}, {"id": 2}])
+    with pytest.raises(DataError, match=r"labels.jsonl:2: no 'label'"):
+        read_references(official, "entailment")
+
+
 def test_entailment_needs_the_same_ids() -> None:
     with pytest.raises(DataError, match="1 examples have no prediction and 1 predictions no true label"):
         label_scores({"a": "x"}, {"b": "x"})

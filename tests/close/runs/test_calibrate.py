@@ -11,15 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
+from transformers import GenerationConfig
 
 import close
 from close.data.rows import RowFile
-from close.errors import MissingError, RecipeError
+from close.errors import DataError, MissingError, RecipeError, UnknownNameError
 from close.evaluation.calibration import Calibration
 from close.evaluation.metrics import METRICS
 from close.evaluation.scores import score_rows
 from close.mini import export
 from close.runs.candidates import sum_of
+from close.runs.confidence import Confidence, settings_of
+from close.runs.outputs import Answer
 from close.runs.recipe import Recipe
 from close.training.train import train
 
@@ -200,6 +204,48 @@ def test_what_does_not_go_is_told(told, cli, run, calibrated, world, tmp_path, m
     file.write_text(json.dumps(calibrated | {"map": []}))
     image = sorted((world / "val" / "images").iterdir())[0]
     assert "make it anew with `close calibrate`" in told("caption", other, image)
+
+
+def test_one_row_is_scored_before_all_work_as_all_are_after_it(run, world, tmp_path, monkeypatch):
+    from close.runs.calibrate import calibrate
+
+    monkeypatch.setattr("close.runs.calibrate.tell", None)
+    rows = [json.loads(line) for line in (world / "val" / "eval.jsonl").read_text().splitlines()]
+    keys = ("image", "context", "task")  # another row of the image has captions
+    bare = [{key: row[key] for key in keys if key in row} | {"id": f"bare {row['id']}"} for row in rows]
+    data = tiny.write_jsonl(world / "val" / "siblings.jsonl", [*bare, *(row | {"meta": {}} for row in rows)])
+    with pytest.raises(RecipeError, match="attribute_accuracy is not to be had: the rows do not have what it needs"):
+        calibrate(run, data, task="caption", metric="attribute_accuracy")
+    with pytest.raises(UnknownNameError, match="tokenizer"):
+        calibrate(run, data, task="caption", metric="clip_score", at_least=50, tokenizer="pyton")
+    monkeypatch.setitem(METRICS._metrics._items, "spice", replace(METRICS["spice"], function=None))
+    with pytest.raises(RecipeError, match="a number, not nan"):
+        calibrate(run, data, task="caption", metric="spice", at_least=float("nan"))
+    with pytest.raises(TypeError, match="not callable"):  # what it would have begun
+        calibrate(run, data, task="caption", metric="rouge_l")
+
+
+@pytest.mark.parametrize(("about", "files", "sure"), [({}, [2, 1], [0.5, 0.5]), ({"files": [2]}, [2, 1], [0.5, None])])
+def test_how_many_files_an_item_has_counts_where_it_is_known(about, files, sure):
+    found = Confidence(None, {}, about).of_items([Answer("a", -1.0, confidence=0.5)] * 2, files)
+    assert [one.confidence for one in found] == sure
+
+
+@pytest.mark.parametrize("files", [None, "1", [1, "a"]])
+def test_numbers_of_files_that_are_none(run, calibrated, tmp_path, files):
+    other = shutil.copytree(run, tmp_path / "other")
+    (other / "calibration" / "caption.json").write_text(json.dumps(calibrated | {"files": files}))
+    with pytest.raises(DataError, match=r"caption.json: 'files' is .*; make it anew"):
+        Confidence.load(other, "caption")
+
+
+def test_settings_are_the_same_whatever_kind_of_number_they_are():
+    asked = {"modality": "image", "labels": None, "normalise": False, "n": None, "rerank": None}
+    config = GenerationConfig(num_beams=1)
+    one = settings_of(config, "free", generation={"num_beams": 2, "repetition_penalty": 1.5}, **asked)
+    numpy = {"num_beams": np.int64(2), "repetition_penalty": np.float32(1.5), "guidance_scale": 1.0}
+    same = settings_of(config, "free", generation=numpy, **asked)
+    assert json.dumps(one, sort_keys=True) == json.dumps(same, sort_keys=True)
 
 
 def test_a_threshold_makes_right_or_wrong(cli, run, world, tmp_path):

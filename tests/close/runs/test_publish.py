@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from PIL import Image
 import close
 from close import plugins
 from close.errors import DataError, MismatchError, RecipeError
+from close.evaluation.metrics import METRICS, Metric, Score
 from close.io.hub import RUN_FILES
 from close.runs.card import Shown, _inline, model_card
 from close.runs.evaluate import evaluate
@@ -177,16 +179,21 @@ def test_scores_are_of_what_the_run_says_by_itself(evaluated, tmp_path):
     assert all(f"| {name} (12, image) |" in parcel.card for name in names)
 
 
-def test_scores_say_of_which_words_they_are(evaluated, tmp_path):
+def test_scores_say_of_which_words_they_are(evaluated, tmp_path, monkeypatch):
     own = shutil.copytree(evaluated, tmp_path / "own")
     place = own / "evaluations" / "test set-image" / "scores.json"
     known = json.loads(place.read_text())
     assert "(Unicode words)" not in pack(own, Shown("me/birds")).card
-    place.write_text(json.dumps(known | {"scores": known["scores"] | {"tokenizer": "unicode", "clip_score": 70.0}}))
+    more = {"tokenizer": "unicode", "clip_score": 70.0, "spaces": 5.0}
+    place.write_text(json.dumps(known | {"scores": known["scores"] | more}))
+    monkeypatch.setattr(METRICS, "_order", [*METRICS._order])
+    monkeypatch.setattr(METRICS, "_metrics", copy.deepcopy(METRICS._metrics))
+    METRICS.register(Metric("spaces", "caption", (Score("spaces", "Parts"),)))(lambda inputs: {})
     card = pack(own, Shown("me/birds")).card
     found = {result.metric_type: result for result in ModelCard(card).data.eval_results}
     assert (found["cider"].metric_name, found["clip_score"].metric_name) == ("CIDEr (Unicode words)", "CLIPScore")
     assert found["cider"].metric_args["tokenizer"] == "unicode"
+    assert found["spaces"].metric_name == "Parts"
     assert "| CIDEr (Unicode words) |" in card
 
 
@@ -205,7 +212,10 @@ def test_a_box_and_two_pictures_are_examples_too(evaluated, tmp_path, pictures):
     place = own / "evaluations" / "test set-image" / "scores.json"
     known, both = json.loads(place.read_text()), [str(pictures / f"p0{n}.png") for n in range(2)]
     (one, *_) = known["examples"]["random"]
-    drawn = [one | {"image": both[0] + "#xywh=0,0,8,4"}, one | {"image": both[0], "images": both}]
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    absent = [f"/{'a' * 300}.png", str(tmp_path), str(tmp_path / "broken.png")]  # none of these can be shown
+    drawn = [one | {"image": name} for name in absent] + [one | {"image": both[0], "images": [both[0], absent[0]]}]
+    drawn += [one | {"image": both[0] + "#xywh=0,0,8,4"}, one | {"image": both[0], "images": both}]
     place.write_text(json.dumps(known | {"examples": known["examples"] | {"random": drawn}}))
     files = pack(own, Shown("me/birds"), examples=2).files
     sizes = [Image.open(BytesIO(files[f"examples/{n}.jpg"])).size for n in (1, 2)]
