@@ -98,9 +98,8 @@ def calibrate(
     told = tell(captioner, rows, "image", None, None, batch_size, decoding, wanted)
     _check_count(data, pictures := _pictures(told.seen))
     right, learn = _right(captioner, told, key, at_least, tokenizer), _half(pictures, seed)
-    found = {"format": 1, "task": kind.name, "data": str(data), "data_sha256": rows.sha256}
+    found = {"format": 1, "task": kind.name, "data": str(data), "data_sha256": rows.sha256, "seed": seed and int(seed)}
     found |= {
-        "seed": None if seed is None else int(seed),
         "right": {"score": key, "at_least": at_least},
         "rows": {"learnt_on": int(learn.sum()), "measured_on": int((~learn).sum())},
         "run_sha256": run_sum(run),
