@@ -36,7 +36,7 @@ from close.runs.candidates import check_search
 from close.runs.folder import RUN_FILE, open_run
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
 from close.runs.predict import Decoding, Told, decoding_of, doing, task_of, tell
-from close.tasks import Task, get_task
+from close.tasks import get_task
 
 SHOWN = 10
 """Probabilities kept with a prediction."""
@@ -94,8 +94,7 @@ def evaluate(
     captioner = _loaded(run, device=device, precision=precision, encoder=encoder, memory=memory)
     with doing(captioner, task or task_of(rows, captioner, ", or say which (--task)")) as kind:
         decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)
-        generation = plain_search(captioner, generation)
-        _check_before(captioner.task, rows, modality, metrics, tokenizer)
+        generation = _check_before(captioner, rows, modality, metrics, tokenizer, generation)
         state = _pictures(rows, modality)  # before they are read: those that are replaced meanwhile are other ones
         place = Path(folder or _place(captioner, data, rows.sha256, modality, decode, limit, state))
         with exclusively(place, "is being made"):
@@ -131,8 +130,16 @@ def plain_search(captioner: CloseCaptioner, generation: Mapping[str, Any]) -> di
     return {key: value for key, value in plain.items() if value is not None}
 
 
-def _check_before(task: Task, rows: RowFile, modality: Modality, metrics: Sequence[str] | None, tokenizer: str) -> None:
-    """Refuse what would only show when all rows are embedded or predicted: metrics, a tokenizer and labels that are none."""
+def _check_before(
+    captioner: CloseCaptioner,
+    rows: RowFile,
+    modality: Modality,
+    metrics: Sequence[str] | None,
+    tokenizer: str,
+    generation: Mapping[str, Any],
+) -> dict[str, Any]:
+    """`plain_search`; refuses what would only show when all rows are predicted: metrics, a tokenizer, labels that are none."""
+    found, task = plain_search(captioner, generation), captioner.task
     if task.metric not in PER_ROW:
         pick_tokenizer(tokenizer)
     for name in metrics or ():
@@ -147,6 +154,7 @@ def _check_before(task: Task, rows: RowFile, modality: Modality, metrics: Sequen
             task.targets(row)
         except DataError as error:
             raise DataError(f"{rows.path}: {error}") from None
+    return found
 
 
 def evaluated(run: Path, data: Path, modality: Modality = "image") -> dict[str, Any]:
