@@ -52,8 +52,9 @@ def arms(part: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
                 yield f"{kind}: {crossing}", kind, changes
             continue
         crossing = CROSSINGS["images" if part == "images" else "noise .41"]
-        slow = {"training": {"prefix_learning_rate": TRAINING["learning_rate"] / 10}} if part == "slow" else {}
         for tune, trained in TUNES.items():
+            rate = "learning_rate" if tune == "none" else "prefix_learning_rate"  # the prefix is all that learns
+            slow = {"training": {rate: TRAINING["learning_rate"] / 10}} if part == "slow" else {}
             for name, prefix in PREFIXES.items():
                 if not slow or name == "transformer":
                     yield f"{kind}, {tune}, {name}", kind, {**crossing, **trained, "prefix": prefix, **slow}
