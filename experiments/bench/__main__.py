@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from close.fast.precision import has_bf16
-from close.io.files import write_json
+from close.io.files import read_json, write_json
 from close.io.record import stamp
 from experiments.bench import floors
 
@@ -44,8 +44,17 @@ SHARES = {
     "serve": 0.85,
 }
 """Goals of the floor's share of the time."""
-MODELS = ("text", "features", "photos", "step", "gpt2-features", "gpt2-step")
-PARTS = (*MODELS, "demo", "search", "fusion", "cold", "serve", "data")
+MODELS = {
+    "text": "text_embedding",
+    "features": "captions_from_features",
+    "photos": "photos_to_captions",
+    "step": "training_step",
+    "gpt2-features": "gpt2_captions_from_features",
+    "gpt2-step": "gpt2_training_step",
+}
+OTHERS = {"demo": "demo_training", "search": "search", "fusion": "fusion_prefix", "cold": "cold_start"}
+PARTS = {**MODELS, **OTHERS, "serve": "serve", "data": "data"}
+"""Of `--only`, and what results call it."""
 
 
 def main() -> None:
@@ -56,19 +65,34 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--out", type=Path, default=Path("bench"))
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the parts that a bench of this code finished in --out"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     folder = options.out / "work"
     shutil.rmtree(folder, ignore_errors=True)
     started, machine = time.perf_counter(), describe_machine(options.threads)
-    runs: dict[str, Any] = {}
-    for part, found in run_parts(folder, options.size, options.only or PARTS, options.rounds):
+    file = options.out / "results.json"
+    kept = kept_results(file, options.size, machine) if options.resume else {}
+    runs = dict(kept.get("runs", {}))
+    only = tuple(part for part in options.only or PARTS if PARTS[part] not in runs)
+    for part, found in (*runs.items(), *run_parts(folder, options.size, only, options.rounds)):
         runs[part] = found
         results = {"size": options.size, **summarise(runs, machine), "machine": machine, "runs": runs}
-        results["seconds"] = round(time.perf_counter() - started)
-        write_json(options.out / "results.json", results)
+        results["seconds"] = round(kept.get("seconds", 0) + time.perf_counter() - started)
+        write_json(file, results)
     shutil.rmtree(folder, ignore_errors=True)
     show(results)
+
+
+def kept_results(file: Path, size: str, machine: dict[str, Any]) -> dict[str, Any]:
+    """What is finished, by the same code on this machine; its floors are reckoned anew."""
+    found = read_json(file) if file.is_file() else {}
+    same = found.get("size") == size and all(
+        found["machine"].get(key) == machine[key] for key in ("cpu", "threads", "versions", "code")
+    )
+    return dict(found) if same else {}
 
 
 def run_parts(folder: Path, size: str, only: tuple[str, ...], rounds: int) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -78,7 +102,7 @@ def run_parts(folder: Path, size: str, only: tuple[str, ...], rounds: int) -> It
     from experiments.bench import models, parts
 
     full = size == "full"
-    if set(only) & set(MODELS):
+    if set(only) & MODELS.keys():
         world = models.build(folder, size, captions=2048 if full else 512, photos=24 if full else 16)
         yield from run_models(world, folder, size, only, rounds)
     if "demo" in only:
