@@ -27,7 +27,7 @@ def pick_examples(
         among the best and the worst.
     """
     values, rng = scores.metrics[measure].per_example, np.random.default_rng(seed)
-    order = np.lexsort((rng.permutation(len(values)), _sign(measure) * values))
+    order = np.lexsort((rng.permutation(len(values)), METRICS.sign(measure) * values))
     count = min(count, len(order) // 2) or 1
     chosen = {
         "best": order[::-1][:count],
@@ -62,7 +62,7 @@ def pick_differences(
         `count` examples: as of `pick_examples`, but with `a`, `b` (texts, one a run), `score_a`, `score_b` (means of the runs).
     """
     means = [pooled([score for score, _ in side]).per_example for side in (a, b)]
-    change = _sign(measure) * (means[1] - means[0])
+    change = METRICS.sign(measure) * (means[1] - means[0])
     order = np.lexsort((np.random.default_rng(seed).permutation(len(change)), change))
     chosen = {
         "b_better": [i for i in order[::-1][:count] if change[i] > 0],
@@ -78,10 +78,6 @@ def pick_differences(
     return {"measure": measure, "better": better} | {
         key: [example(int(i)) for i in found] for key, found in chosen.items()
     }
-
-
-def _sign(measure: str) -> int:
-    return 1 if METRICS.higher_is_better(measure) else -1
 
 
 def _example(row: Row, text: str, score: float) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def comparison_page(result: Mapping[str, Any]) -> str:
     """The page as text: differences with intervals and tests, and the examples that differ most."""
     shown, titles = result.get("examples") or {}, {"b_better": "B is better", "a_better": "A is better"}
     groups = [(title, [_drawn(one) for one in shown[key]]) for key, title in titles.items() if shown.get(key)]
-    sign = 1 if METRICS.higher_is_better(shown.get("measure", "")) else -1
+    sign = METRICS.sign(shown.get("measure", ""))
     return _template("comparison.html.j2").render(result=result, names=_names(), shown=shown, groups=groups, sign=sign)
 
 

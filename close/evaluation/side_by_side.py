@@ -80,7 +80,7 @@ def _examples(
 ) -> list[dict[str, Any]]:
     values = np.stack([scores.metrics[measure].per_example for scores, _ in runs])
     answers = next((score.scale[1] == 100 for score in METRICS.scores() if score.key == measure), False)
-    sign = 1 if METRICS.higher_is_better(measure) else -1
+    sign = METRICS.sign(measure)
     mark, good = sign * WRONG if answers else float(np.percentile(sign * values, LOWEST)), sign * values
     said = [matched.texts for _, matched in runs]
     ids, found = runs[0][0].ids, []

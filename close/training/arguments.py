@@ -55,7 +55,6 @@ def training_arguments(recipe: Recipe, folder: Path, weights: int | None = None)
     except (ValueError, TypeError, ImportError, RuntimeError, OSError) as error:
         unset_hf_deepspeed_config()  # half made, it would be asked by every model that is loaded while the error lives
         raise RecipeError(f"training: {reason(error)}") from None
-    _check_choice(arguments)
     if recipe.tune != "full" and arguments.fsdp:
         raise RecipeError(
             f"tune: {recipe.tune} and training.fsdp do not go together: what is trained is too little to shard"
@@ -71,6 +70,12 @@ def _try(arguments: Seq2SeqTrainingArguments, recipe: Recipe) -> None:
     """What transformers would find out when training begins, and what was there has been removed."""
     if arguments.eval_on_start and recipe.data.val is None:
         raise ValueError("eval_on_start looks at data.val, and there is none")
+    looked, saved = arguments.eval_steps, arguments.save_steps
+    if arguments.load_best_model_at_end and arguments.save_strategy == "steps" and looked != saved:
+        raise ValueError(
+            f"eval_steps {looked:g} and save_steps {saved:g}: the best checkpoint is one that was looked at and saved, so give "
+            "both the same"
+        )
     if arguments.dataloader_persistent_workers and not arguments.dataloader_num_workers:
         raise ValueError("dataloader_persistent_workers are kept where there are some, and dataloader_num_workers is 0")
     if not any(kind in arguments.optim for kind in ("galore", "apollo", "lomo")):  # which ask for the model
@@ -82,17 +87,6 @@ def _try(arguments: Seq2SeqTrainingArguments, recipe: Recipe) -> None:
         num_training_steps=1,
         scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,
     )
-
-
-def _check_choice(arguments: Seq2SeqTrainingArguments) -> None:
-    """Refuse to choose a checkpoint by scores of steps that are not saved."""
-    if arguments.load_best_model_at_end and arguments.save_strategy == "steps":
-        looked, saved = arguments.eval_steps, arguments.save_steps
-        if looked != saved:
-            raise RecipeError(
-                f"training: eval_steps {looked:g} and save_steps {saved:g}: the best checkpoint is one that was looked at and "
-                "saved, so give both the same"
-            )
 
 
 def _renamed(given: dict[str, Any]) -> dict[str, Any]:

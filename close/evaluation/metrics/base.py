@@ -196,6 +196,10 @@ class Metrics:
         """Of a score, or whether it is the other way round; of one that nothing is known of, too."""
         return next((score.higher_is_better for score in self.scores() if score.key == key), True)
 
+    def sign(self, key: str) -> int:
+        """What a score is multiplied by so that more of it is better: 1 or -1."""
+        return 1 if self.higher_is_better(key) else -1
+
     def digits(self, key: str) -> int:
         """Digits after the point of a score, on pages and in tables."""
         return next((score.digits for score in self.scores() if score.key == key), 1)
