@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: install demo test lint bench site clean
+.PHONY: install demo test lint bench bench-gpu site clean
 
 install: $(VENV)/.installed
 
@@ -29,6 +29,9 @@ site: install
 
 bench: install
 	$(BIN)/python -m experiments.bench
+
+bench-gpu: install
+	$(BIN)/python -m experiments.bench.gpu
 
 clean:
 	rm -rf $(VENV) demo bench site build dist *.egg-info

@@ -144,3 +144,46 @@ def test_language_models(tmp_path):
     record = made("language_models", tmp_path, "--only", "random", "pretrained", "--read", "30", "--read-steps", "1")
     assert {part: len(table) for part, table in record["parts"].items()} == {"random": 8, "pretrained": 18}
     assert set(record["models"]) == {"GPT-2-0", "GPT-2-read-30-1", "T5-0", "T5-read-30-1"}
+
+
+def test_operations_are_counted_within_fused_attention_too(monkeypatch):
+    """torch's counter passes over it: a tower of ViT-L/14 seemed to be two thirds of itself."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    import torch
+
+    from experiments.bench.floors import counted
+
+    tokens, width, rows = 7, 16, 2
+    given = torch.zeros(rows, tokens, width)
+    attention = torch.nn.MultiheadAttention(width, 4, batch_first=True).eval()
+    with torch.inference_mode():
+        found = counted(lambda: attention(given, given, given, need_weights=False))
+    assert found == rows * (8 * tokens * width**2 + 4 * tokens**2 * width)
+
+
+def test_the_bench_of_accelerators(tmp_path):
+    command = [sys.executable, "-m", "experiments.bench.gpu", "--size", "small", "--rounds", "1", "--out", tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "gpu.json").read_text())["parts"]
+    exact = found["exactness"]
+    assert all(exact[f"{name}_fp32"]["least_cosine"] == pytest.approx(1, abs=1e-5) for name in ("texts", "photos"))
+    assert exact["t5_same_texts"] == exact["gpt2_same_texts"] == "16 of 16"
+    rates = [found["text_embedding"], *found["photo_embedding"].values(), found["photos_to_captions"]]
+    rates += [found[part][model] for part in ("captions_from_features", "training") for model in ("t5", "gpt2")]
+    assert all(0 < one["share_of_peak"] < 1 and one["batch"] in (8, 16) and one["a_second"] > 0 for one in rates)
+    minutes = 414_113 * 8 / found["training"]["t5"]["a_second"] / 60
+    assert found["training"]["t5"]["coco_minutes"] == pytest.approx(minutes, rel=0.01)
+
+
+def test_the_bench_of_accelerators_asks_for_one(tmp_path):
+    import torch
+
+    if torch.accelerator.is_available():
+        pytest.skip("there is one")
+    command = [sys.executable, "-m", "experiments.bench.gpu", "--out", tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "no accelerator here" in done.stderr
+    assert not list(tmp_path.iterdir())

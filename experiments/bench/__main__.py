@@ -53,6 +53,8 @@ MODELS = {
     "gpt2-step": "gpt2_training_step",
 }
 OTHERS = {"demo": "demo_training", "search": "search", "fusion": "fusion_prefix", "cold": "cold_start"}
+OWN = ("int8", "by_32")
+"""Variants that have a ratio of their own: another precision, and the batch that is taken where nothing is said."""
 PARTS = {**MODELS, **OTHERS, "serve": "serve", "data": "data"}
 """Of `--only`, and what results call it."""
 
@@ -103,7 +105,7 @@ def run_parts(folder: Path, size: str, only: tuple[str, ...], rounds: int) -> It
 
     full = size == "full"
     if set(only) & MODELS.keys():
-        world = models.build(folder, size, captions=2048 if full else 512, photos=24 if full else 16)
+        world = models.build(folder, size, captions=1024 if full else 512, photos=64 if full else 16)
         yield from run_models(world, folder, size, only, rounds)
     if "demo" in only:
         found = interleave(parts.demo_training(folder / "mini", 1000 if full else 60), rounds)
@@ -142,14 +144,15 @@ def run_models(
     unit = "bf16" if has_bf16(torch.device("cpu")) else "fp32"
 
     def run(part: str, variants: dict[str, Any], of: Any = world) -> tuple[str, dict[str, Any]]:
-        return part, interleave(variants, rounds) | {"work": floors.works(part, of, unit)}
+        own = "step" not in part  # its steps warm up by themselves
+        return part, interleave(variants, rounds, warm_up=own) | {"work": floors.works(part, of, unit)}
 
     if "text" in only:
         yield run("text_embedding", parts.text_embedding(world, size))
     if "features" in only:
         yield run("captions_from_features", from_features(world))
     if "photos" in only:
-        named = {"auto": unit, **{name: name for name in parts.INT8}}
+        named = {"auto": unit, "by_32": unit, **{name: name for name in parts.INT8}}
         captioners = {
             name: parts.captioner_of(world, own, load_encoder(world.checkpoint, device="cpu", precision=own))
             for name, own in named.items()
@@ -175,15 +178,15 @@ def from_features(world: Any) -> dict[str, Any]:
     }
 
 
-def interleave(variants: dict[str, Callable[[int], Any]], rounds: int) -> dict[str, Any]:
+def interleave(variants: dict[str, Callable[[int], Any]], rounds: int, *, warm_up: bool = True) -> dict[str, Any]:
     """Seconds an item of every variant in every round."""
     found: dict[str, list[float]] = defaultdict(list)
     facts: dict[str, dict[str, float]] = {}
-    for number in range(rounds + 1):
+    for number in range(0 if warm_up else 1, rounds + 1):
         for name, variant in variants.items():
             seconds, items, about = variant(number)
             facts[name] = about
-            if number:  # the first round warms up
+            if number:
                 found[name].append(seconds / items)
             print(f"  {name}: {seconds / items:.4f} s an item{'' if number else ' (warm-up)'}", file=sys.stderr)
     return {"seconds_per_item": dict(found), "facts": facts}
@@ -198,7 +201,7 @@ def summarise(runs: dict[str, Any], machine: dict[str, Any]) -> dict[str, Any]:
         "captions_from_features": ("captions_from_features", unit),
         "gpt2_captions_from_features": ("gpt2_captions_from_features", unit),
         **{part: (part, "auto") for part in runs if "auto" in runs[part]["seconds_per_item"]},
-        **{f"{part}_int8": (part, "int8") for part in runs if "int8" in runs[part]["seconds_per_item"]},
+        **{f"{part}_{own}": (part, own) for part in runs for own in OWN if own in runs[part]["seconds_per_item"]},
     }
     ratios, spread, lowest, share = {}, {}, {}, {}
     for name, (part, variant) in rows.items():

@@ -6,10 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from close.model.prefixes import build_prefix
-from experiments.bench.floors import Work
+from experiments.bench.floors import Work, counted
 from experiments.bench.parts import Timed, Variants, timed
 
 SIZES = {"full": (512, 768, 50), "small": (64, 128, 5)}
@@ -29,10 +28,10 @@ def fusion(size: str) -> tuple[Variants, dict[str, Any]]:
         for _ in range(times):
             prefix(*given)
 
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        prefix(*given)
+    with torch.inference_mode():
+        operations = counted(lambda: prefix(*given))
     moved = sum(weight.nbytes for weight in prefix.parameters()) / BATCH
-    work = Work(counter.get_total_flops() / BATCH, moved, "fp32")
+    work = Work(operations / BATCH, moved, "fp32")
 
     def run(number: int) -> Timed:
         return timed(repeated)[0], BATCH * times, {}
