@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
@@ -32,52 +33,16 @@ __all__ = ["commands", "main", "run"]
 USAGE, INTERRUPTED = 2, 130
 USING = {"calibrate", "caption", "classify", "embed", "evaluate", "gap", "info", "retrieve", "serve"}
 """Verbs that use models and train none."""
+ROOMS = "embed info parts train caption serve score calibrate adapters gap convert zero_shot publish export"
+"""Modules of this package that have verbs, in the order of `--help`."""
 
 
 def commands() -> typer.Typer:
     """Every verb."""
-    from close.cli import (
-        adapters,
-        calibrate,
-        caption,
-        convert,
-        embed,
-        export,
-        gap,
-        info,
-        parts,
-        publish,
-        score,
-        serve,
-        train,
-        zero_shot,
-    )
-
-    app = typer.Typer(
-        name="close",
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-    )
+    app = typer.Typer(name="close", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(_close)
-    rooms = (
-        embed,
-        info,
-        parts,
-        train,
-        caption,
-        serve,
-        score,
-        calibrate,
-        adapters,
-        gap,
-        convert,
-        zero_shot,
-        publish,
-        export,
-    )
-    for room in rooms:
-        room.register(app)
+    for room in ROOMS.split():
+        import_module(f"close.cli.{room}").register(app)
     return app
 
 
