@@ -85,8 +85,6 @@ def run() -> None:
     except SystemExit as stop:
         if stop.code == INTERRUPTED:  # what Typer makes of a KeyboardInterrupt
             _interrupted()
-        if stop.code == USAGE and _names_json_file(sys.argv):
-            print("error: --json prints JSON on stdout; to write a file, add --out FILE", file=sys.stderr)
         raise
     except CloseError as error:
         _stop(str(error))
@@ -129,14 +127,6 @@ class _Notes(logging.Handler):
 def _is_empty(arguments: list[str]) -> bool:
     """Whether one that is no option's value is empty."""
     return any(not one and not before.startswith("-") for before, one in pairwise(["", *arguments]))
-
-
-def _names_json_file(arguments: list[str]) -> bool:
-    """Whether `--json` was given a file, as older versions took it."""
-    following = zip(arguments, [*arguments[1:], ""], strict=True)
-    return any(flag == "--json" and value and (value == "-" or value[0] != "-") for flag, value in following) or any(
-        argument.startswith("--json=") for argument in arguments
-    )
 
 
 _SHORT = r"PytorchStreamWriter failed writing file|unexpected pos \d+ vs \d+|\d+ requested and \d+ written"

@@ -333,14 +333,6 @@ def test_choices_are_told_before_any_work(refused, cli, command, choices):
     assert words in "".join(cli(command[0], *(["text"] if command[0] == "embed" else []), "--help").out.split())
 
 
-@pytest.mark.parametrize("given", [("--json", "s.json"), ("--json=s.json",), ("--json", "-")], ids=" ".join)
-@pytest.mark.parametrize("command", [("gap",), ("evaluate", "run", "a.jsonl"), ("score", "a", "b", "--task", "vqa")])
-def test_a_file_after_json_is_told(refused, place, command, given):
-    before = names(place)
-    assert "--json prints JSON on stdout; to write a file, add --out FILE" in refused(*command, *given)
-    assert names(place) == before
-
-
 VERBS = (
     "embed text|embed images|info|mini export|train|sweep|demo|caption|evaluate|score|compare|adapters|adapter fit|gap|recommend|"
     "convert|classify|retrieve"
