@@ -49,26 +49,19 @@ def hubness(text: Any, image: Any, k: int = NEIGHBOURS, *, neighbours: Neighbour
 
 
 @MEASURES.register(
-    Measure(
-        "hubness.text",
-        Family.STRUCTURE,
-        "Hubness of texts",
-        "skewness of 10-occurrence",
-        "under 1; CLIP 1.3–1.9; hubs above 2",
-        high=1.0,
-        source="Radovanović et al., JMLR 2010; Bogolin et al., CVPR 2022",
-        misleads="A skewness: one hub among a thousand rows moves it by itself.",
-    ),
-    Measure(
-        "hubness.image",
-        Family.STRUCTURE,
-        "Hubness of images",
-        "skewness of 10-occurrence",
-        "under 1; CLIP 1.3–1.9; hubs above 2",
-        high=1.0,
-        source="Radovanović et al., JMLR 2010; Bogolin et al., CVPR 2022",
-        misleads="A skewness: one hub among a thousand rows moves it by itself.",
-    ),
+    *(
+        Measure(
+            f"hubness.{side}",
+            Family.STRUCTURE,
+            f"Hubness of {side}s",
+            "skewness of 10-occurrence",
+            "under 1; CLIP 1.3–1.9; hubs above 2",
+            high=1.0,
+            source="Radovanović et al., JMLR 2010; Bogolin et al., CVPR 2022",
+            misleads="A skewness: one hub among a thousand rows moves it by itself.",
+        )
+        for side in ("text", "image")
+    )
 )
 def _hubness(data: Modalities, seed: int) -> Mapping[str, float]:
     if data.asked is not None:

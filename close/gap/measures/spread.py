@@ -11,7 +11,7 @@ import numpy as np
 from close.errors import DataError
 from close.gap.measures.base import MEASURES, Family, Interval, Measure
 from close.gap.modalities import Modalities
-from close.gap.resample import square_length
+from close.gap.resample import Side, square_length
 from close.vectors.checked import matrices
 from close.vectors.second_moments import Moments, mean_row, moments
 
@@ -44,30 +44,21 @@ def cone(text: Any, image: Any) -> Cone:
     return Cone(float(np.linalg.norm(mean_row(text))), float(np.linalg.norm(mean_row(image))))
 
 
-@MEASURES.register(
-    Measure(
-        "cone.text",
+def _declared(side: Side, mean: str) -> Measure:
+    return Measure(
+        f"cone.{side}",
         Family.CLOUDS,
-        "Cone of texts",
-        "‖μ_t‖",
+        f"Cone of {side}s",
+        mean,
         "under 0.4; CLIP 0.5–0.8",
         high=0.4,
-        interval=Interval(lambda drawn: np.sqrt(square_length(drawn.means["text"]))),
+        interval=Interval(lambda drawn: np.sqrt(square_length(drawn.means[side]))),
         source="Liang et al., NeurIPS 2022",
         misleads="Two narrow clusters on opposite sides have mean 0 and look wide.",
-    ),
-    Measure(
-        "cone.image",
-        Family.CLOUDS,
-        "Cone of images",
-        "‖μ_v‖",
-        "under 0.4; CLIP 0.5–0.8",
-        high=0.4,
-        interval=Interval(lambda drawn: np.sqrt(square_length(drawn.means["image"]))),
-        source="Liang et al., NeurIPS 2022",
-        misleads="Two narrow clusters on opposite sides have mean 0 and look wide.",
-    ),
-)
+    )
+
+
+@MEASURES.register(_declared("text", "‖μ_t‖"), _declared("image", "‖μ_v‖"))
 def _cone(data: Modalities, seed: int) -> Mapping[str, float]:
     return vars(cone(*data.moments))
 

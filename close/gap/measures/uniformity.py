@@ -10,6 +10,7 @@ from close.errors import DataError
 from close.gap.measures.base import MEASURES, Family, Interval, Measure
 from close.gap.measures.distance import cross_distances, within_distances
 from close.gap.modalities import Modalities, pair_distances
+from close.gap.resample import Side
 from close.vectors.checked import Pairs, matrices, matrix, pair_index
 from close.vectors.second_moments import paired
 
@@ -54,36 +55,26 @@ def uniformity(x: Any) -> float:
     return float(np.log(2 * total / (len(rows) * (len(rows) - 1))))
 
 
-@MEASURES.register(
-    Measure(
-        "uniformity.text",
+def _declared(side: Side, letter: str) -> Measure:
+    return Measure(
+        f"uniformity.{side}",
         Family.CLOUDS,
-        "Uniformity, texts",
-        "log mean exp(−2‖t − t′‖²)",
+        f"Uniformity, {side}s",
+        f"log mean exp(−2‖{letter} − {letter}′‖²)",
         "under −2.5; CLIP −1.5 to −2.2",
         high=-2.5,
-        sample=("text",),
+        sample=(side,),
         source=SOURCE,
         misleads="The nearest pairs rule it: copies of a few rows raise it, whatever the others do.",
     )
-)
+
+
+@MEASURES.register(_declared("text", "t"))
 def _uniformity_of_texts(data: Modalities, seed: int) -> float:
     return uniformity(data.text)
 
 
-@MEASURES.register(
-    Measure(
-        "uniformity.image",
-        Family.CLOUDS,
-        "Uniformity, images",
-        "log mean exp(−2‖v − v′‖²)",
-        "under −2.5; CLIP −1.5 to −2.2",
-        high=-2.5,
-        sample=("image",),
-        source=SOURCE,
-        misleads="The nearest pairs rule it: copies of a few rows raise it, whatever the others do.",
-    )
-)
+@MEASURES.register(_declared("image", "v"))
 def _uniformity_of_images(data: Modalities, seed: int) -> float:
     return uniformity(data.image)
 
