@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from close.cli.options import Json, Pairs, print_json, verb
+from close.cli.options import Json, Pairs, TextTable, print_json, verb
 from close.io.terminal import show
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ def fit(
         str, typer.Argument(help="As in a recipe: mean_shift, '{linear: {method: procrustes}}', '[…]', or a YAML file.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the fitted adapter; a recipe names it as {load: FOLDER}.")],
-    text: Annotated[
-        Path | None, typer.Option(help="Text embeddings: a table, .npy, or a folder of .npy parts.")
-    ] = None,
+    text: TextTable = None,
     image: Annotated[
         Path | None, typer.Option(help="Image embeddings; row by row with --text where pairs are needed.")
     ] = None,

@@ -70,10 +70,9 @@ def calibrate(
 
     chosen: dict[str, Any] = {"n": n, "rerank": rerank, "num_beams": num_beams, "length_penalty": length_penalty}
     chosen = {key: value for key, value in chosen.items() if value is not None}
-    places: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision, "encoder": encoder}
     found = measure(
         run, data, by=by, metric=metric, at_least=at_least, task=task, decode=decode, seed=seed, tokenizer=tokenizer,
-        memory=memory, **places, **chosen,
+        batch_size=batch_size, device=device, precision=precision, encoder=encoder, memory=memory, **chosen,
     )  # fmt: skip
     if as_json:
         print_json(found)
@@ -122,10 +121,10 @@ def match_length(
     from close.runs.length import match_length as match
     from close.runs.length import outcome
 
-    places: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision, "encoder": encoder}
     found = match(
-        run, photos, like=like, task=task, sample=sample, memory=memory, tell=partial(show, err=True), **places
-    )
+        run, photos, like=like, task=task, sample=sample, batch_size=batch_size, device=device, precision=precision,
+        encoder=encoder, memory=memory, tell=partial(show, err=True),
+    )  # fmt: skip
     if as_json:
         print_json(found)
         return

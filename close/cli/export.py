@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from close.cli.options import Json, MovedEncoder, Run, print_json, verb
+from close.cli.options import Json, LanguageModelPlace, MovedEncoder, Run, print_json, verb
 from close.errors import written
 from close.io.terminal import show
 
@@ -28,9 +28,7 @@ def export(
     ] = None,
     task: Annotated[str | None, typer.Option(help="Without it, the run's first.")] = None,
     encoder: MovedEncoder = None,
-    language_model: Annotated[
-        str | None, typer.Option("--language-model", help="Where the run's language model is now, if it has moved.")
-    ] = None,
+    language_model: LanguageModelPlace = None,
     as_json: Json = False,
 ) -> None:
     """Write a run that needs no torch: `python OUT/run.py photo.jpg`, with numpy, onnxruntime, tokenizers and Pillow alone.

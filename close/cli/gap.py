@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from close.cli.options import Captions, Json, Pairs, Seed, Unpaired, check_outputs, print_json, verb
+from close.cli.options import Captions, Json, Pairs, Seed, TextTable, Unpaired, check_outputs, print_json, verb
 from close.errors import RecipeError
 from close.io.terminal import show
 
@@ -29,9 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def gap(
-    text: Annotated[
-        Path | None, typer.Option(help="Text embeddings: a table, .npy, or a folder of .npy parts.")
-    ] = None,
+    text: TextTable = None,
     image: Annotated[
         Path | None, typer.Option(help="Image embeddings; row by row with --text unless told otherwise.")
     ] = None,

@@ -26,6 +26,7 @@ __all__ = [
     "Encoder",
     "EngineName",
     "Json",
+    "LanguageModelPlace",
     "LengthPenalty",
     "Memory",
     "MetricNames",
@@ -36,6 +37,7 @@ __all__ = [
     "Samples",
     "Seed",
     "TaskKind",
+    "TextTable",
     "Tokenizer",
     "Unpaired",
     "Workers",
@@ -57,6 +59,9 @@ Encoder = Annotated[
 ]
 EngineName = Annotated[Literal["local", "ray"], typer.Option("--engine", help="ray: spread over a Ray cluster.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+LanguageModelPlace = Annotated[
+    str | None, typer.Option("--language-model", help="Where the run's language model is now, if it has moved.")
+]
 LengthPenalty = Annotated[
     float | None,
     typer.Option(
@@ -94,6 +99,7 @@ Run = Annotated[
 Seed = Annotated[int, typer.Option(min=0)]
 Samples = Annotated[int, typer.Option(min=0, help="Bootstrap resamples; 0 for no intervals.")]
 TaskKind = Literal["caption", "vqa", "entailment"]
+TextTable = Annotated[Path | None, typer.Option(help="Text embeddings: a table, .npy, or a folder of .npy parts.")]
 Tokenizer = Annotated[
     Literal["auto", "java", "python", "unicode"],
     typer.Option(help="PTB tokens, as published (auto: by java if it is there), or unicode: words of any script."),

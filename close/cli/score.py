@@ -36,6 +36,8 @@ DecodeBy = Annotated[
     Literal["tree", "score", "free"] | None,
     typer.Option(help="tree, score: an answer from a closed set (score gives probabilities); free: any text."),
 ]
+References = Annotated[Path | None, typer.Option(help="With files of predictions; or where the data is now.")]
+PredictedTask = Annotated[TaskKind | None, typer.Option(help="With files of predictions: what they are.")]
 MissingImages = Annotated[
     Literal["zero", "skip", "error"] | None,
     typer.Option(
@@ -214,10 +216,8 @@ def compare(
     ] = None,
     more_b: Annotated[list[Path] | None, typer.Option("--b", help="Another seed of the second side.")] = None,
     name: Annotated[str | None, typer.Option(help="Which evaluation, if both runs have several in common.")] = None,
-    references: Annotated[
-        Path | None, typer.Option(help="With files of predictions; or where the data is now.")
-    ] = None,
-    task: Annotated[TaskKind | None, typer.Option(help="With files of predictions: what they are.")] = None,
+    references: References = None,
+    task: PredictedTask = None,
     tokenizer: Tokenizer = "auto",
     samples: Annotated[int, typer.Option(min=100, help="Bootstrap and exchange samples.")] = 1000,
     examples: Annotated[int, typer.Option(min=0, help="Examples shown of those that differ most, for each side.")] = 10,
@@ -272,10 +272,8 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs or evaluations, or files of predictions.")],
     out: Annotated[Path, typer.Option("--out", help="The page.")] = Path("runs.html"),
     name: Annotated[str | None, typer.Option(help="Which evaluation, if all runs have several in common.")] = None,
-    references: Annotated[
-        Path | None, typer.Option(help="With files of predictions; or where the data is now.")
-    ] = None,
-    task: Annotated[TaskKind | None, typer.Option(help="With files of predictions: what they are.")] = None,
+    references: References = None,
+    task: PredictedTask = None,
     tokenizer: Tokenizer = "auto",
     samples: Samples = 1000,
     examples: Annotated[int, typer.Option(min=0, help="Examples shown at most, chosen by the seed.")] = 60,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from close.cli.options import Json, Memory, Pairs, Seed, print_json, verb
+from close.cli.options import Json, LanguageModelPlace, Memory, Pairs, Seed, print_json, verb
 from close.errors import CloseError, RecipeError, written
 from close.io.terminal import show
 
@@ -147,9 +147,7 @@ def sweep(
 def merge(
     run: Annotated[Path, typer.Argument(help="A run tuned by LoRA, or not at all, or one that searches a memory.")],
     out: Annotated[Path, typer.Argument(help="New folder.")],
-    language_model: Annotated[
-        str | None, typer.Option("--language-model", help="Where the run's language model is now, if it has moved.")
-    ] = None,
+    language_model: LanguageModelPlace = None,
     memory: Memory = None,
     as_json: Json = False,
 ) -> None:
