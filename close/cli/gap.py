@@ -78,10 +78,7 @@ def gap(
         )
         tell("drawing")
         written = list(_write(measured, html, out, plots, seed))
-    if as_json:
-        show(to_json(measured))
-    else:
-        _show(measured)
+    show(to_json(measured)) if as_json else _show(measured)
     if written:
         show(f"written: {', '.join(map(str, written))}", err=True)
 
@@ -120,10 +117,7 @@ def recommend(
             seed=seed,
             progress=tell,
         )
-    if as_json:
-        print_json(advice.to_dict())
-    else:
-        show(lines.rstrip())
+    print_json(advice.to_dict()) if as_json else show(lines.rstrip())
 
 
 def _sources(text: Path | None, image: Path | None, compare: list[str]) -> Iterator[tuple[str, Path, Path]]:

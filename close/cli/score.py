@@ -199,12 +199,9 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:8.2f}"
     if isinstance(value, dict):
-        return "  ".join(f"{key} {_short(part).strip()}" for key, part in value.items() if _is_number(part))
+        numbers = {key: part for key, part in value.items() if isinstance(part, (int, float))}
+        return "  ".join(f"{key} {_short(part).strip()}" for key, part in numbers.items())
     return f"{'-' if value is None else value:>8}"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float))
 
 
 def compare(

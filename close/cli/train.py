@@ -79,10 +79,7 @@ def train(
                 raise type(error)(
                     f"{error} (the run is whole; close match-length {folder} PHOTOS finishes it)"
                 ) from None
-        if as_json:
-            print_json({"run": str(folder)} | open_run(folder))
-        else:
-            show(folder)
+        print_json({"run": str(folder)} | open_run(folder)) if as_json else show(folder)
 
 
 def sweep(
@@ -156,10 +153,7 @@ def merge(
     from close.runs.merge import merge as run_merge
 
     folder = run_merge(run, out, language_model=language_model, memory=memory)
-    if as_json:
-        print_json({"run": str(folder)} | open_run(folder))
-    else:
-        show(folder)
+    print_json({"run": str(folder)} | open_run(folder)) if as_json else show(folder)
 
 
 def demo(
