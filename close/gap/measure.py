@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -59,10 +58,6 @@ class GapReport:
             out[name]["curve"] = dict(curve)
         intervals = {name: list(interval) for name, interval in self.intervals.items()}
         return out | {"intervals": intervals, "notes": dict(self.notes)}
-
-    def to_json(self) -> str:
-        """`to_dict` as indented JSON without NaN."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def measure_gap(

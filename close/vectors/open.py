@@ -156,7 +156,7 @@ def open_vectors(path: Any, modality: Modality | None = None) -> Any:
     if place.is_dir() and not (place / "table.json").is_file() and has_parts(place):
         return NpyVectors(place, modality)
     if place.is_dir():
-        table = EmbeddingTable.load(place)
+        table = EmbeddingTable(place)
         if modality not in (None, table.modality):
             raise MismatchError(f"{path} holds {table.modality} embeddings, but is given as --{modality}")
         return table

@@ -102,6 +102,8 @@ class EmbeddingTable:
         ids: row ids (N).
         encoder: name of the encoder. fingerprint: of its weights. modality: "text" or "image".
         vectors: (U, D) the distinct vectors. norms: (U,). index: (N,) vector of each row.
+    Raises:
+        MissingError: there is no table. DataError: it is damaged.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -172,16 +174,6 @@ class EmbeddingTable:
 
     def __reduce__(self) -> Any:
         return type(self), (self.path,)  # other processes map the files for themselves
-
-    @classmethod
-    def load(cls, folder: str | Path) -> EmbeddingTable:
-        """The table in a folder.
-
-        Raises:
-            MissingError: there is none.
-            DataError: it is damaged.
-        """
-        return cls(folder)
 
     def __len__(self) -> int:
         return len(self.index)

@@ -149,7 +149,7 @@ def test_groups_come_from_a_data_file_or_from_the_training_data(folder, rows):
     )
     assert same(chain.members[0], expected)
     named = {"shared": {"fit": {"groups": str(folder / "captions.jsonl")}}}
-    assert alike(resolve_adapter(named, DIM, text=EmbeddingTable.load(folder / "text")), expected)
+    assert alike(resolve_adapter(named, DIM, text=EmbeddingTable(folder / "text")), expected)
     own = fit_adapter("shared", folder / "A", text=folder / "text", groups=folder / "captions.jsonl")
     assert alike(own, expected)
     with pytest.raises(
