@@ -183,16 +183,16 @@ def _lines(result: dict[str, Any]) -> list[str]:
 
 def _number(name: str, value: float, scores: dict[str, Any]) -> str:
     """A score, and its interval where it has one."""
-    form = f".{_digits(name)}f"
+    form = _form(name)
     low, high = scores.get("ci", {}).get(name, (None, None))
     return f"{value:8{form}}" + ("" if low is None else f"   [{low:{form}}, {high:{form}}]")
 
 
-def _digits(name: str) -> int:
-    """Digits after the point of a score: one more than its metric says for pages."""
+def _form(name: str) -> str:
+    """How a score is written: with one digit more than on pages."""
     from close.evaluation.metrics import METRICS
 
-    return 1 + next((score.digits for score in METRICS.scores() if score.key == name), 1)
+    return f".{1 + METRICS.digits(name)}f"
 
 
 def _short(value: Any) -> str:
@@ -242,7 +242,7 @@ def compare(
 def _show_comparison(result: dict[str, Any]) -> None:
     show(f"{'':<14}{'A':>8}{'B':>8}{'B − A':>8}   {'95 % interval':<18}{'p':>7}")
     for measure, row in result["measures"].items():
-        form = f".{_digits(measure)}f"
+        form = _form(measure)
         interval, p = f"[{row['ci'][0]:+{form}}, {row['ci'][1]:+{form}}]" if row["ci"] else "", row["p"]
         scores = f"{row['a']:8{form}}{row['b']:8{form}}{row['difference']:+8{form}}"
         show(f"{measure:<14}{scores}   {interval:<18}{'' if p is None else f'{p:7.3f}'}")

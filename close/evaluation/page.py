@@ -40,14 +40,14 @@ def write_evaluation_page(result: Mapping[str, Any] | str | Path, out: str | Pat
         MissingError, DataError: no such file; not an evaluation.
     """
     values = read_json(result) if isinstance(result, (str, Path)) else result
-    check_evaluation(values, str(result) if isinstance(result, (str, Path)) else "the result", _names())
+    check_evaluation(values, str(result) if isinstance(result, (str, Path)) else "the result", METRICS.labels)
     write_text(out, evaluation_page(values))
     return Path(out)
 
 
 def evaluation_page(result: Mapping[str, Any]) -> str:
     """The page as text: scores with intervals, parts, examples with pictures, settings; everything escaped."""
-    scores, names = result["scores"], _names()
+    scores, names = result["scores"], METRICS.labels
     return _template("page.html.j2").render(
         result=result,
         scores=scores,
@@ -70,8 +70,8 @@ def comparison_page(result: Mapping[str, Any]) -> str:
     """The page as text: differences with intervals and tests, and the examples that differ most."""
     shown, titles = result.get("examples") or {}, {"b_better": "B is better", "a_better": "A is better"}
     groups = [(title, [_drawn(one) for one in shown[key]]) for key, title in titles.items() if shown.get(key)]
-    sign = METRICS.sign(shown.get("measure", ""))
-    return _template("comparison.html.j2").render(result=result, names=_names(), shown=shown, groups=groups, sign=sign)
+    sign, names = METRICS.sign(shown.get("measure", "")), METRICS.labels
+    return _template("comparison.html.j2").render(result=result, names=names, shown=shown, groups=groups, sign=sign)
 
 
 def write_index_page(result: Mapping[str, Any], out: str | Path, **more: Any) -> Path:
@@ -93,7 +93,7 @@ def index_page(
         over: a sentence on what the intervals are over.
         groups: `name`, `scores`, `ci` and `note` of each, in place of the result's own: a sweep's are over seeds.
     """
-    names, shown = _names(), list(groups or result["groups"])
+    names, shown = METRICS.labels, list(groups or result["groups"])
     keys = [key for key in names if any(key in group["scores"] for group in shown)]
     ends = [value for group in shown for key in keys for value in (group["scores"].get(key), *group["ci"].get(key, ()))]
     return _template("index.html.j2").render(
@@ -119,10 +119,6 @@ def _template(name: str) -> Any:
     )
     environment.filters["change"] = lambda value, key="": f"{value:+.{METRICS.digits(key)}f}"
     return environment.get_template(name)
-
-
-def _names() -> dict[str, str]:
-    return {score.key: score.label for score in METRICS.scores()}
 
 
 def _bars(scores: Mapping[str, Any], names: Mapping[str, str]) -> list[dict[str, Any]]:

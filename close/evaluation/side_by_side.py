@@ -79,7 +79,7 @@ def _examples(
     measure: str, runs: Sequence[tuple[Scores, Matched]], rows: Mapping[str, Any], chosen: Any
 ) -> list[dict[str, Any]]:
     values = np.stack([scores.metrics[measure].per_example for scores, _ in runs])
-    answers = next((score.scale[1] == 100 for score in METRICS.scores() if score.key == measure), False)
+    answers = METRICS.score(measure).scale[1] == 100
     sign = METRICS.sign(measure)
     mark, good = sign * WRONG if answers else float(np.percentile(sign * values, LOWEST)), sign * values
     said = [matched.texts for _, matched in runs]

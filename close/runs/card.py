@@ -119,7 +119,7 @@ def _base_models(recipe: Recipe) -> Iterator[str]:
 
 def _measured(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, float, Any]]:
     """Key, label, value and 95 % interval (or None) of each score."""
-    labels, scores = {score.key: score.label for score in METRICS.scores()}, evaluation["scores"]
+    labels, scores = METRICS.labels, evaluation["scores"]
     other = _of_tokens() if scores.get("tokenizer") == "unicode" else ()
     for key, value in scores.items():
         if key in labels and isinstance(value, (int, float)) and not isinstance(value, bool):

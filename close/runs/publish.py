@@ -220,10 +220,9 @@ def _run_info(about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _evaluations(folder: Path) -> Iterator[dict[str, Any]]:
     """What was measured on images."""
-    keys = {score.key: score.label for score in METRICS.scores()}
     for file in sorted(folder.glob("evaluations/*/scores.json")):
         found = read_json(file)
-        check_evaluation(found, f"{file}", keys)
+        check_evaluation(found, f"{file}", METRICS.labels)
         if not all(key in found for key in ("data", "task", "rows", "modality")):
             raise DataError(f"{file}: no evaluation of a run: it says no data, task, rows or modality")
         if found["modality"] == "image":

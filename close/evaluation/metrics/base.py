@@ -192,9 +192,13 @@ class Metrics:
         found = sorted(self.of(kind), key=lambda metric: (not metric.primary, not metric.default))
         return next((metric.scores[0].key for metric in found if metric.scores), None)
 
+    def score(self, key: str) -> Score:
+        """What a score says of itself; of one that nothing is known of, that more is better, on no scale."""
+        return next((score for score in self.scores() if score.key == key), Score(key, key, scale=(-math.inf, None)))
+
     def higher_is_better(self, key: str) -> bool:
-        """Of a score, or whether it is the other way round; of one that nothing is known of, too."""
-        return next((score.higher_is_better for score in self.scores() if score.key == key), True)
+        """Of a score, or whether it is the other way round."""
+        return self.score(key).higher_is_better
 
     def sign(self, key: str) -> int:
         """What a score is multiplied by so that more of it is better: 1 or -1."""
@@ -202,7 +206,12 @@ class Metrics:
 
     def digits(self, key: str) -> int:
         """Digits after the point of a score, on pages and in tables."""
-        return next((score.digits for score in self.scores() if score.key == key), 1)
+        return self.score(key).digits
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Key to label of every score."""
+        return {score.key: score.label for score in self.scores()}
 
     def scores(self) -> list[Score]:
         """Every score, each key once; the primary ones first."""
@@ -227,7 +236,6 @@ def compute(
         if METRICS[name].kind != kind:
             raise RecipeError(f"metric {name!r} scores {METRICS[name].kind}, not {kind}")
     summed: dict[str, SummedScore] = {}
-    scales = {score.key: score.scale for score in METRICS.scores()}
     values: dict[str, Any] = {}
     notes: dict[str, str] = {}
     for metric in METRICS.of(kind):
@@ -244,7 +252,7 @@ def compute(
         found = dict(found)
         notes |= found.pop("notes", {})
         summed |= {
-            key: replace(value, scale=scales.get(key, (-math.inf, None)))
+            key: replace(value, scale=METRICS.score(key).scale)
             for key, value in found.items()
             if isinstance(value, SummedScore)
         }
