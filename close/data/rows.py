@@ -334,7 +334,10 @@ class RowFile(Sequence[Row]):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        place = 3 * (index % len(self))
+        return self._row(index % len(self))
+
+    def _row(self, index: int) -> Row:
+        place = 3 * index
         start, end, number = self._offsets[place : place + 3].tolist()
         return self._parse(self._file.decode(self._read(start, end)), number >> _PLACES)[number & ((1 << _PLACES) - 1)]
 

@@ -104,14 +104,9 @@ class RowShards(RowFile):
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
+    def _row(self, index: int) -> Row:
         shard = int(np.searchsorted(self.starts, index, side="right")) - 1
-        row: Row = self.shards[shard][index - int(self.starts[shard])]
+        row = self.shards[shard][index - int(self.starts[shard])]
         return replace(row, id=f"{self.names[shard]}/{row.id}")
 
 

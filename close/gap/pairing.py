@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from close.data.rows import RowFile, named_images, named_sources, parse_json
+from close.data.readers.lines import json_lines
+from close.data.rows import RowFile, named_images, named_sources
 from close.data.shards import open_rows
 from close.data.text import TextFile
 from close.errors import DataError, MismatchError, MissingError
@@ -93,23 +94,18 @@ def read_index(path: Path, text: Path, image: Path) -> Ints:
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(file and line, object) of a JSONL or CSV file; DataError at what is neither."""
-    file = TextFile(path)
     if path.suffix.lower() == ".csv":
-        reader = csv.DictReader(file.lines(""), skipinitialspace=True)
+        reader = csv.DictReader(TextFile(path).lines(""), skipinitialspace=True)
         try:
             for row in reader:
                 yield f"{path}:{reader.line_num}", row
         except csv.Error as error:
             raise DataError(f"{path}:{reader.line_num}: not CSV ({error})") from None
         return
-    for number, line in enumerate(file.lines(), 1):
-        where = f"{path}:{number}"
-        file.check(line, where)
-        if line.strip():
-            row = parse_json(line, where)
-            if not isinstance(row, dict):
-                raise DataError(f'{where}: expected {{"text": …, "image": …}}, not {row!r:.80}')
-            yield where, row
+    for where, row in json_lines(path, "utf-8"):
+        if not isinstance(row, dict):
+            raise DataError(f'{where}: expected {{"text": …, "image": …}}, not {row!r:.80}')
+        yield where, row
 
 
 def _from_names(rows: Sequence[tuple[str, dict[str, Any]]], text: Any, image: Any) -> Ints:

@@ -11,10 +11,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from close.data.columns import Columns, Skip, by_caption, check_flags, is_known
-from close.data.readers.base import READERS, Reader, Values
+from close.data.readers.base import READERS, Values
 from close.data.readers.inside import MEDIA_SUFFIXES
 from close.data.readers.json_stream import first_items, json_items, json_pairs
-from close.data.readers.lines import by_record
+from close.data.readers.lines import TableReader
 from close.errors import DataError, listed, shown
 
 __all__ = ["JsonList"]
@@ -24,16 +24,15 @@ _BESIDE = ("licenses", "categories", "info")
 
 
 @READERS.register("json")
-class JsonList(Reader):
+class JsonList(TableReader):
     """Keys of records are what columns of a table are. Streams; with `per` image, captions are held in memory."""
 
     reads = "a JSON list of records, their keys as columns in CSV, or of captions: BLIP, LLaVA, WSAC"
-    uses = ("images", "per", "split", "columns")
 
-    def records(self) -> Iterator[tuple[str, Any]]:
+    def found(self) -> Iterator[tuple[str, Any]]:
         self._known: Columns | None = None
-        numbered = enumerate(self._records())
-        yield from by_record(self, ((where, (n, record)) for n, (where, record) in numbered), self._rows)
+        for number, (where, record) in enumerate(self._records()):
+            yield where, (number, record)
 
     def _records(self) -> Iterator[tuple[str, Any]]:
         found = first_items(self.path, encoding=self.options.encoding)
@@ -53,8 +52,8 @@ class JsonList(Reader):
             own = "image" if any(suffix in kind for kind in MEDIA_SUFFIXES) else "id"
             yield where, {own: name} | (value if isinstance(value, dict) else {"caption": value})
 
-    def _rows(self, given: Any, where: str) -> list[Values]:
-        number, record = given
+    def rows(self, record: Any, where: str) -> list[Values]:
+        number, record = record
         if isinstance(record, str):
             if is_known(record):
                 raise Skip("a column's name")  # WSAC's lists hold the first line of the CSV that they were made of
@@ -70,6 +69,3 @@ class JsonList(Reader):
             self._known = Columns(record, self.options.columns, where)
         values = self._known.values(record, where)
         return by_caption(values, str(number), split=self.per == "caption")
-
-    def row(self, record: Any, where: str) -> Values:
-        return record | ({"image": self.images(record["image"], where)} if "image" in record else {})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from abc import abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from close.data.tables import Table
 from close.data.text import TextFile, check_plain, plain_lines
 from close.errors import DataError, shown
 
-__all__ = ["Csv", "Jsonl", "Txt", "by_record", "json_lines", "json_records"]
+__all__ = ["Csv", "Jsonl", "TableReader", "Txt", "json_lines", "json_records"]
 
 
 def json_records(path: Path, encoding: str) -> Iterator[tuple[str, Any]]:
@@ -82,51 +83,62 @@ class Txt(Reader):
         return {"id": where.rpartition(":")[2], "source": line.strip()}
 
 
-@READERS.register("csv")
-class Csv(Reader):
-    """A table, as `close.data.tables` finds its layout. Streams; with `per` image, captions are held in memory."""
+class TableReader(Reader):
+    """A format whose records are named as a table's columns are, and may have several rows.
 
-    reads = "a table: CSV (, ; |), tab-separated, Flickr8k's and 30k's captions and token files, Conceptual Captions"
+    With `per` "image", the captions of an image are gathered into the references of one row, at the end, in memory. Records of
+    other splits than those asked for are left out before that.
+    """
+
     uses = ("images", "per", "split", "columns")
 
+    @abstractmethod
+    def found(self) -> Iterator[tuple[str, Any]]:
+        """Yield (where, record) of the file; a record may be the `DataError` that is to be raised for it."""
+
+    @abstractmethod
+    def rows(self, record: Any, where: str) -> list[Values]:
+        """The rows of a record."""
+
     def records(self) -> Iterator[tuple[str, Any]]:
-        table = Table(TextFile(self.path, self.options.encoding), self.options.columns)
-        self.notes += table.notes
-        records = ((f"{self.path}:{number}", (str(number), table, text)) for number, _, text in table.records())
-        yield from by_record(self, records, lambda r, where: r[1].rows(r[2], where, r[0], split=self.per == "caption"))
+        gathered: dict[str, tuple[str, Values]] = {}
+        for where, record in self.found():
+            try:
+                if isinstance(record, DataError):
+                    raise record
+                rows = self.rows(record, where)
+                for values in rows:
+                    self.in_split(str(values.get("meta", {}).get("split", "")))
+                if self.per == "image":
+                    for values in rows:
+                        _gather(values, where, gathered)
+                    rows = []
+            except (DataError, Skip) as error:
+                yield where, error
+            else:
+                yield from ((where, values) for values in rows)
+        for where, values in gathered.values():
+            yield where, {key: value for key, value in values.items() if value != []}
 
     def row(self, record: Any, where: str) -> Values:
         return record | ({"image": self.images(record["image"], where)} if "image" in record else {})
 
 
-def by_record(
-    reader: Reader, records: Iterable[tuple[str, Any]], rows: Callable[[Any, str], list[Values]]
-) -> Iterator[tuple[str, Any]]:
-    """Yield (where, row) of each row that a table's record has, and what is wrong with a record in its place.
+@READERS.register("csv")
+class Csv(TableReader):
+    """A table, as `close.data.tables` finds its layout. Streams; with `per` image, captions are held in memory."""
 
-    Args:
-        reader: with `per` "image", the captions of an image are gathered into the references of one row, at the end. Records
-            of other splits than those asked for are left out before that.
-        rows: the rows of a record.
-    """
-    gathered: dict[str, tuple[str, Values]] = {}
-    for where, record in records:
-        try:
-            if isinstance(record, DataError):
-                raise record
-            found = rows(record, where)
-            for values in found:
-                reader.in_split(str(values.get("meta", {}).get("split", "")))
-            if reader.per == "image":
-                for values in found:
-                    _gather(values, where, gathered)
-                continue
-        except (DataError, Skip) as error:
-            yield where, error
-            continue
-        yield from ((where, values) for values in found)
-    for where, values in gathered.values():
-        yield where, {key: value for key, value in values.items() if value != []}
+    reads = "a table: CSV (, ; |), tab-separated, Flickr8k's and 30k's captions and token files, Conceptual Captions"
+
+    def found(self) -> Iterator[tuple[str, Any]]:
+        self.table = Table(TextFile(self.path, self.options.encoding), self.options.columns)
+        self.notes += self.table.notes
+        for number, _, text in self.table.records():
+            yield f"{self.path}:{number}", (str(number), text)
+
+    def rows(self, record: Any, where: str) -> list[Values]:
+        number, text = record
+        return self.table.rows(text, where, number, split=self.per == "caption")
 
 
 _OF_AN_IMAGE = ("image", "context", "target", "answers", "label", "task")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from close.data.columns import Columns, by_caption, check_flags
-from close.data.readers.base import READERS, Reader, Values
+from close.data.readers.base import READERS, Values
 from close.data.readers.inside import Unpacked
-from close.data.readers.lines import by_record
+from close.data.readers.lines import TableReader
 from close.errors import DataError, reason
 from close.io.files import check_file, files_below
 
@@ -21,7 +21,7 @@ _UNREADABLE = (ValueError, OverflowError, KeyError)
 
 
 @READERS.register("parquet")
-class Parquet(Reader):
+class Parquet(TableReader):
     """One file, or every `.parquet` below a folder, by name. Streams batch by batch.
 
     Pictures, recordings and films inside are written out below `images`, named by their content: rows of one share its file,
@@ -30,14 +30,13 @@ class Parquet(Reader):
     """
 
     reads = "Parquet, one file or a folder of them, columns as in CSV"
-    uses = ("images", "per", "split", "columns")
 
-    def records(self) -> Iterator[tuple[str, Any]]:
+    def found(self) -> Iterator[tuple[str, Any]]:
         files = files_below(self.path, ".parquet") if self.path.is_dir() else [self.path]
         if not files:
             raise DataError(f"{self.path}: no .parquet file in this folder")
         self.unpacked = Unpacked(self.options.images)
-        yield from by_record(self, self._records(files), self._rows)
+        yield from self._records(files)
         self.notes += self.unpacked.notes(self.path)
 
     def _records(self, files: list[Path]) -> Iterator[tuple[str, Any]]:
@@ -65,7 +64,7 @@ class Parquet(Reader):
                 told = f"{path}: not a whole Parquet file ({reason(error, whole=False)})"
                 yield str(path), DataError(told)
 
-    def _rows(self, record: Any, where: str) -> list[Values]:
+    def rows(self, record: Any, where: str) -> list[Values]:
         number, columns, record = record
         check_flags(record)
         values = columns.values(_with_pictures(record, columns), where)
@@ -85,9 +84,6 @@ class Parquet(Reader):
                 )
         self.unpacked.without += "image" not in values
         return by_caption(values, str(number), split=self.per == "caption")
-
-    def row(self, record: Any, where: str) -> Values:
-        return record | ({"image": self.images(record["image"], where)} if "image" in record else {})
 
 
 def _with_pictures(record: Values, columns: Columns) -> Values:

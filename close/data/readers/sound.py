@@ -11,7 +11,7 @@ from typing import Any
 
 from close.data.columns import Skip
 from close.data.readers.base import READERS, Reader, Values, text
-from close.data.readers.lines import by_record, json_records
+from close.data.readers.lines import TableReader, json_records
 from close.data.tables import Table
 from close.data.text import TextFile
 from close.errors import DataError, MissingError, listed
@@ -21,7 +21,7 @@ __all__ = ["AudioCaps", "DrCap"]
 
 
 @READERS.register("audiocaps")
-class AudioCaps(Reader):
+class AudioCaps(TableReader):
     """`audiocap_id,youtube_id,start_time,caption` (Kim et al., 2019), a row a caption; its test set has five of each clip.
 
     In `images` the clips are found by the names that downloads give them: `ID.wav`, `YID.wav`, or `ID_` and the start, recordings
@@ -32,14 +32,16 @@ class AudioCaps(Reader):
     reads = "AudioCaps' CSV; --images is the folder of the clips"
     uses = ("images", "per")
 
-    def records(self) -> Iterator[tuple[str, Any]]:
-        table = Table(TextFile(self.path, self.options.encoding), None)
-        if "youtube_id" not in table.columns.names:
-            raise DataError(f"{self.path}:1: no column 'youtube_id'; there are {listed(table.columns.names)}")
-        records = ((f"{self.path}:{number}", (str(number), table, line)) for number, _, line in table.records())
-        yield from by_record(self, records, lambda r, where: self._rows(r[1].rows(r[2], where, r[0])))
+    def found(self) -> Iterator[tuple[str, Any]]:
+        self.table = Table(TextFile(self.path, self.options.encoding), None)
+        if "youtube_id" not in self.table.columns.names:
+            raise DataError(f"{self.path}:1: no column 'youtube_id'; there are {listed(self.table.columns.names)}")
+        for number, _, line in self.table.records():
+            yield f"{self.path}:{number}", (str(number), line)
 
-    def _rows(self, found: list[Values]) -> list[Values]:
+    def rows(self, record: Any, where: str) -> list[Values]:
+        number, line = record
+        found = self.table.rows(line, where, number)
         clips = self._clips if self.options.images else None
         for values in found:
             if clips is not None:
@@ -47,9 +49,6 @@ class AudioCaps(Reader):
                     raise Skip("no recording")
                 values["image"] = clips[values["group"]]
         return found
-
-    def row(self, record: Any, where: str) -> Values:
-        return dict(record)
 
     @cached_property
     def _clips(self) -> dict[str, str]:

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from close.data.columns import Columns, by_caption, check_flags, key_of
-from close.data.readers.base import READERS, Reader, Values
+from close.data.readers.base import READERS, Values
 from close.data.readers.inside import MEDIA_SUFFIXES, Unpacked
-from close.data.readers.lines import by_record
+from close.data.readers.lines import TableReader
 from close.data.rows import parse_json
 from close.data.text import FIRST_LINES, not_plain
 from close.errors import DataError, listed, shown
@@ -28,7 +28,7 @@ _BROKEN = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, Valu
 
 
 @READERS.register("webdataset")
-class WebDataset(Reader):
+class WebDataset(TableReader):
     """One tar, or every tar below a folder, by name. Streams, one sample in memory.
 
     Source: the `.txt` (`.cap`, `.outputs.txt`, …; `columns` says which), or a caption in the `.json`, whose other fields go to
@@ -40,12 +40,12 @@ class WebDataset(Reader):
     reads = "tar shards as webdataset writes them, one or a folder of them"
     uses = ("images", "columns")
 
-    def records(self) -> Iterator[tuple[str, Any]]:
+    def found(self) -> Iterator[tuple[str, Any]]:
         shards = files_below(self.path, ".tar") if self.path.is_dir() else [self.path]
         if not shards:
             raise DataError(f"{self.path}: no .tar file in this folder")
         self.unpacked = Unpacked(self.options.images)
-        yield from by_record(self, self._records(shards), self._rows)
+        yield from self._records(shards)
         self.notes += self.unpacked.notes(self.path)
 
     def _records(self, shards: list[Path]) -> Iterator[tuple[str, Any]]:
@@ -63,10 +63,7 @@ class WebDataset(Reader):
             except _BROKEN as error:
                 yield str(shard), DataError(f"{shard}: after sample {shown(key)}: not a whole tar file ({error})")
 
-    def row(self, record: Any, where: str) -> Values:
-        return dict(record)
-
-    def _rows(self, record: Any, where: str) -> list[Values]:
+    def rows(self, record: Any, where: str) -> list[Values]:
         shard, key, sample = record
         if sample is None:
             raise DataError(
