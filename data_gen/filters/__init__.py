@@ -16,8 +16,7 @@ from data_gen.filters.base import FILTERS, Candidate, Filter, Setting
 from data_gen.filters.cosine import Cosine
 from data_gen.filters.duplicates import Copied, Duplicate, NearDuplicate
 from data_gen.filters.ngrams import FrequentNgrams
-from data_gen.filters.plain import Empty, Forbidden, Judge, Length, MissingKeyword, Speaks
-from data_gen.filters.refusal import Refusal
+from data_gen.filters.plain import Empty, Forbidden, Judge, Length, MissingKeyword, Refusal, Speaks
 from data_gen.verbs import Shot
 
 __all__ = [

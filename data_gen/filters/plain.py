@@ -1,4 +1,4 @@
-"""Filters of one line: no words, too many, the wrong language, forbidden ones, the asked ones missing, the judge's no."""
+"""Filters of one line: no words, too many, refusals, the wrong language, forbidden words, asked ones missing, the judge's no."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from data_gen.errors import InputError
 from data_gen.filters.base import FILTERS, Candidate, Filter, Setting, pair
 from data_gen.text.files import read_lines
 from data_gen.text.language import Language
-from data_gen.text.thoughts import without_thought
+from data_gen.text.thoughts import is_chat, without_thought
 from data_gen.text.words import same_text
 
-__all__ = ["VERDICT", "Empty", "Forbidden", "Judge", "Length", "MissingKeyword", "Speaks"]
+__all__ = ["VERDICT", "Empty", "Forbidden", "Judge", "Length", "MissingKeyword", "Refusal", "Speaks"]
 
 VERDICT = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 
@@ -26,6 +26,15 @@ class Empty(Filter):
 
     def rejects(self, candidate: Candidate) -> bool:
         return not candidate.words
+
+
+class Refusal(Filter):
+    """A refusal or a phrase of a chat ("Sure, here is …") in place of the text."""
+
+    name = "refusal"
+
+    def rejects(self, candidate: Candidate) -> bool:
+        return is_chat(candidate.text)
 
 
 @FILTERS.register("length")

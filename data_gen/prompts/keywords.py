@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from random import Random
-from typing import Protocol
 
 from data_gen.errors import InputError
 from data_gen.text.language import Language
@@ -24,39 +24,38 @@ def extract_keywords(counts: Mapping[str, int], language: Language, min_count: i
     return sorted(found, key=lambda word: (-counts[word], word))
 
 
-class Sampler(Protocol):
-    """Draws keywords. Where `adaptive`, `refresh` is called before each block with what was `counted` of the texts accepted."""
+class Sampler(ABC):
+    """Draws keywords.
 
-    adaptive: bool
-
-    def counted(self, found: Sequence[str]) -> Sequence[str]: ...
-
-    def refresh(self, accepted: Mapping[str, int], upcoming: float) -> None: ...
-
-    def draw(self, rng: Random, number: int) -> tuple[str, ...]: ...
-
-
-class Uniform:
-    """Every keyword equally likely, none twice in a request."""
+    Attributes:
+        adaptive: whether the draws depend on what was accepted before: then `refresh` is called before each block.
+    """
 
     adaptive = False
+
+    def counted(self, found: Sequence[str]) -> Sequence[str]:
+        """What of an accepted text's words counts."""
+        return ()
+
+    def refresh(self, accepted: Mapping[str, int], upcoming: float) -> None:  # noqa: B027 - most need not
+        """Prepare for a block that will bring about `upcoming` words, after those that were `counted` of accepted texts."""
+
+    @abstractmethod
+    def draw(self, rng: Random, number: int) -> tuple[str, ...]:
+        """`number` different keywords, or all where there are fewer."""
+
+
+class Uniform(Sampler):
+    """Every keyword equally likely, none twice in a request."""
 
     def __init__(self, keywords: Sequence[str]) -> None:
         self._keywords = list(keywords)
 
-    def counted(self, found: Sequence[str]) -> Sequence[str]:
-        """Nothing: the draws do not depend on what was accepted."""
-        return ()
-
-    def refresh(self, accepted: Mapping[str, int], upcoming: float) -> None:
-        """Nothing."""
-
     def draw(self, rng: Random, number: int) -> tuple[str, ...]:
-        """`number` different keywords, or all where there are fewer."""
         return tuple(rng.sample(self._keywords, min(number, len(self._keywords))))
 
 
-class UnigramMatched:
+class UnigramMatched(Sampler):
     """Keywords drawn in proportion to what the accepted texts still lack of them.
 
     With q(w) the share of word w among the words of the target corpus, c(w) its count in the texts accepted so far,

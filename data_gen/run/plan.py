@@ -77,6 +77,7 @@ class Plan:
 
     Attributes:
         names: what files are called in the rows.
+        sampler: of keywords; it draws none where texts are given.
 
     Raises:
         InputError: a file is unreadable, empty or does not fit.
@@ -108,7 +109,7 @@ class Plan:
             raise InputError(f"{told}, got {self._many}")
         self._instruction = instruct(self.verb, self.style, self._language, self._many)
         self._seed = f"{options.seed}:{options.shard_of[0]}"
-        self._sampler, self._texts = self._find_source()
+        self.sampler, self._texts = self._find_source()
 
     def _find_shots(self) -> list[Shot]:
         options, verb = self._options, self.verb
@@ -128,7 +129,7 @@ class Plan:
                 note(f"{told}; --examples takes others in {wanted}, --shots 0 shows none")
         return shots
 
-    def _find_source(self) -> tuple[Sampler | None, list[Text]]:
+    def _find_source(self) -> tuple[Sampler, list[Text]]:
         options = self._options
         if isinstance(options, CaptionOptions):
             return self._find_sampler(options), []
@@ -137,7 +138,7 @@ class Plan:
         texts = read_texts(options.input)[shard::shards]
         if not texts:
             raise InputError(f"{options.input} holds fewer texts than there are shards ({shards})")
-        return None, texts
+        return Uniform([]), texts
 
     def _find_sampler(self, options: CaptionOptions) -> Sampler:
         corpus = [text.text for text in read_texts(options.corpus)] if options.corpus else []
@@ -162,11 +163,6 @@ class Plan:
         return sampler
 
     @property
-    def adaptive(self) -> bool:
-        """Whether prompts depend on what was accepted before their block."""
-        return self._sampler is not None and self._sampler.adaptive
-
-    @property
     def rows_per_request(self) -> int:
         """Rows that a request brings where nothing is rejected."""
         return self._givens * max(self._many, self.verb.least, 1)
@@ -188,7 +184,7 @@ class Plan:
         if self._began.get("filter_files") == values["filter_files"] and _alike(self._began.get("filter"), filters):
             values["filter"] = self._began["filter"]
         values |= {"style": _settings(self.style), "language": _settings(self._language)}
-        if not self.adaptive:
+        if not self.sampler.adaptive:
             del values["block"]
         return {"verb": self.verb.name, **values}
 
@@ -201,15 +197,6 @@ class Plan:
         """The model's sampling parameters: the style's, and over them the options'."""
         given = {"temperature": self._options.temperature, "top_p": self._options.top_p}
         return {**self.style.sampling, **{name: value for name, value in given.items() if value is not None}}
-
-    def counted(self, found: Sequence[str]) -> Sequence[str]:
-        """What of an accepted text's words counts; see `UnigramMatched`."""
-        return self._sampler.counted(found) if self._sampler is not None else ()
-
-    def refresh(self, accepted: Mapping[str, int], upcoming: float) -> None:
-        """Fix the keywords' weights for the coming block; see `UnigramMatched`."""
-        if self._sampler is not None:
-            self._sampler.refresh(accepted, upcoming)
 
     def request(self, index: int) -> Request:
         """Request number `index`, from 0."""
@@ -229,8 +216,8 @@ class Plan:
         return Request(index, given, tuple(self._shots[i].id for i in chosen), prompt)
 
     def _give(self, rng: Random, number: int) -> Given:
-        if self._sampler is not None:
-            keywords = self._sampler.draw(rng, self._options.keyword_count)  # type: ignore[attr-defined]
+        if not self._texts:
+            keywords = self.sampler.draw(rng, self._options.keyword_count)  # type: ignore[attr-defined]
             if self.style.names:
                 keywords = (rng.choice(self.style.names), *keywords)
             return Given(", ".join(keywords), keywords)

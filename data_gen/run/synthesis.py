@@ -104,7 +104,7 @@ class Synthesis:
                 return
             for filter_ in self._filters:
                 filter_.add(candidate)
-            self._words.update(self.plan.counted(candidate.words))
+            self._words.update(self.plan.sampler.counted(candidate.words))
             self.store.accepted.add({"id": row["id"], **row, "meta": meta})
             self.summary.accepted += 1
             self._last_accepted = self.committed
@@ -125,15 +125,15 @@ class Synthesis:
     def request(self, index: int) -> Request:
         """Request number `index`. An adaptive plan is fixed when its block begins, with everything before committed."""
         block = index // self.options.block
-        if self.plan.adaptive and block != self._fixed_block:
+        if self.plan.sampler.adaptive and block != self._fixed_block:
             per_request = self._words.total() / self.committed if self.committed else 12.0
-            self.plan.refresh(self._words, per_request * self.options.block)
+            self.plan.sampler.refresh(self._words, per_request * self.options.block)
             self._fixed_block = block
         return self.plan.request(index)
 
     def may_plan(self, index: int) -> bool:
         """Whether request `index` can be planned: its block's state is known."""
-        return not self.plan.adaptive or index % self.options.block != 0 or index == self.committed
+        return not self.plan.sampler.adaptive or index % self.options.block != 0 or index == self.committed
 
     def useful(self) -> int:
         """Requests that should be under way: as many as the missing rows need at the rate of acceptance so far."""
