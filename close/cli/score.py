@@ -227,14 +227,15 @@ def compare(
 ) -> None:
     """Compare two runs, or several seeds of two, on identical examples: difference B − A, its 95 % interval, a paired test."""
     from close.evaluation.compare import compare as run
-    from close.evaluation.page import write_comparison_page
+    from close.evaluation.page import comparison_page
+    from close.io.files import write_text
 
     sides: list[list[Path]] = [[run_a, *(more_a or [])], [run_b, *(more_b or [])]]
     check_outputs([html, out], [*sides[0], *sides[1], references])
     settings: dict[str, Any] = {"tokenizer": tokenizer, "samples": samples, "examples": examples, "seed": seed}
     result = run(*sides, name=name, references=references, task=task, **settings)
     if html is not None:
-        write_comparison_page(result, html)
+        write_text(html, comparison_page(result))
     if not _written(result, out, as_json):
         _show_comparison(result)
 
@@ -278,15 +279,16 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Lay evaluated runs side by side as one page: scores with intervals, and what each says of the same pictures."""
-    from close.evaluation.page import write_index_page
+    from close.evaluation.page import index_page
     from close.evaluation.side_by_side import side_by_side
+    from close.io.files import write_text
 
     check_outputs([out], [*runs, references])
     names = _short_names(runs)
     settings: dict[str, Any] = {"tokenizer": tokenizer, "samples": samples, "examples": examples, "seed": seed}
     given = dict(zip(names, runs, strict=True))
     result = side_by_side(given, name=name, references=references, task=task, **settings)
-    write_index_page(result, out)
+    write_text(out, index_page(result))
     if as_json:
         print_json(result)
     else:

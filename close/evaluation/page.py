@@ -1,4 +1,4 @@
-"""One finished evaluation, or the comparison of two, as one HTML page that needs no other file."""
+"""One finished evaluation, or the comparison of two or more, as one HTML page that needs no other file."""
 
 from __future__ import annotations
 
@@ -12,16 +12,8 @@ from typing import Any
 from close.evaluation.metrics import METRICS
 from close.evaluation.pictures import MOST, pictures_of, small_picture
 from close.evaluation.saved import check_evaluation
-from close.io.files import read_json, write_text
 
-__all__ = [
-    "comparison_page",
-    "evaluation_page",
-    "index_page",
-    "write_comparison_page",
-    "write_evaluation_page",
-    "write_index_page",
-]
+__all__ = ["comparison_page", "evaluation_page", "index_page"]
 
 _PARTS = {
     "per_answer_type": "By answer type",
@@ -33,21 +25,15 @@ _ELSEWHERE = ("scores", "examples", "data_place")
 _THUMBNAIL = 320
 
 
-def write_evaluation_page(result: Mapping[str, Any] | str | Path, out: str | Path) -> Path:
-    """Write the page of an evaluation, given as what `scores.json` says or as that file.
+def evaluation_page(result: Mapping[str, Any]) -> str:
+    """The page of what `scores.json` says: scores with intervals, parts, examples with pictures, settings; everything escaped.
 
     Raises:
-        MissingError, DataError: no such file; not an evaluation.
+        DataError: not an evaluation.
     """
-    values = read_json(result) if isinstance(result, (str, Path)) else result
-    check_evaluation(values, str(result) if isinstance(result, (str, Path)) else "the result", METRICS.labels)
-    write_text(out, evaluation_page(values))
-    return Path(out)
-
-
-def evaluation_page(result: Mapping[str, Any]) -> str:
-    """The page as text: scores with intervals, parts, examples with pictures, settings; everything escaped."""
-    scores, names = result["scores"], METRICS.labels
+    names = METRICS.labels
+    check_evaluation(result, "the result", names)
+    scores = result["scores"]
     return _template("page.html.j2").render(
         result=result,
         scores=scores,
@@ -60,24 +46,12 @@ def evaluation_page(result: Mapping[str, Any]) -> str:
     )
 
 
-def write_comparison_page(result: Mapping[str, Any], out: str | Path) -> Path:
-    """Write the page of what `close.evaluation.compare.compare` returns."""
-    write_text(out, comparison_page(result))
-    return Path(out)
-
-
 def comparison_page(result: Mapping[str, Any]) -> str:
-    """The page as text: differences with intervals and tests, and the examples that differ most."""
+    """The page of what `compare` returns: differences with intervals and tests, and the examples that differ most."""
     shown, titles = result.get("examples") or {}, {"b_better": "B is better", "a_better": "A is better"}
     groups = [(title, [_drawn(one) for one in shown[key]]) for key, title in titles.items() if shown.get(key)]
     sign, names = METRICS.sign(shown.get("measure", "")), METRICS.labels
     return _template("comparison.html.j2").render(result=result, names=names, shown=shown, groups=groups, sign=sign)
-
-
-def write_index_page(result: Mapping[str, Any], out: str | Path, **more: Any) -> Path:
-    """Write the page of what `close.evaluation.side_by_side.side_by_side` returns; see `index_page`."""
-    write_text(out, index_page(result, **more))
-    return Path(out)
 
 
 def index_page(
@@ -87,7 +61,7 @@ def index_page(
     over: str = "Intervals are over examples, by bootstrap.",
     groups: Sequence[Mapping[str, Any]] | None = None,
 ) -> str:
-    """The page as text: every run's scores with intervals, and the same pictures with what each says, to be filtered.
+    """The page of what `side_by_side` returns: scores with intervals, and the same pictures with what each says, to be filtered.
 
     Args:
         over: a sentence on what the intervals are over.

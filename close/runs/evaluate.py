@@ -20,7 +20,7 @@ from close.evaluation.images import PER_ROW
 from close.evaluation.match import Missing
 from close.evaluation.metrics import METRICS
 from close.evaluation.metrics.tokens import pick_tokenizer
-from close.evaluation.page import write_evaluation_page
+from close.evaluation.page import evaluation_page
 from close.evaluation.scores import score_rows
 from close.io.files import write_json, write_text
 from close.io.hub import hub_run_of
@@ -320,7 +320,7 @@ def _saved(result: dict[str, Any], place: Path, told: Told) -> dict[str, Any]:
     lines = (_line(row, answer) for row, answer in zip(told.seen, told.answers, strict=True))
     clear(place, r"predictions\.jsonl|scores\.json|report\.html")  # of a killed one
     write_text(place / "predictions.jsonl", "".join(lines))
-    write_evaluation_page(result, place / "report.html")
+    write_text(place / "report.html", evaluation_page(result))
     write_json(place / "scores.json", result)  # last: where it is, all is
     return result
 

@@ -19,7 +19,7 @@ from close.encoders import load_encoder
 from close.errors import DataError, RecipeError
 from close.evaluation.images import select_rows
 from close.evaluation.metrics import METRICS
-from close.evaluation.page import write_index_page
+from close.evaluation.page import index_page
 from close.evaluation.side_by_side import side_by_side
 from close.io.files import write_json, write_text
 from close.io.jobs import clear, exclusively
@@ -346,4 +346,4 @@ def _write_page(
         )
     few = f"Intervals over seeds are given from {FEW} of them on."
     over = f"Intervals are over {len(seeds)} seeds, by Student's t." if len(seeds) >= FEW else few
-    write_index_page(result, folder / "index.html", title="Sweep", over=over, groups=groups)
+    write_text(folder / "index.html", index_page(result, title="Sweep", over=over, groups=groups))

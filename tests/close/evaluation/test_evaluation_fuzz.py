@@ -12,8 +12,9 @@ from fuzzing import INPUTS, Tried, as_json, damaged, reshaped
 from close.data.rows import RowFile
 from close.evaluation.compare import compare
 from close.evaluation.metrics import VqaReference
-from close.evaluation.page import write_comparison_page, write_evaluation_page
+from close.evaluation.page import comparison_page, evaluation_page
 from close.evaluation.scores import score_files
+from close.io.files import read_json
 
 WORDS = ["dog", "cat", "bus", "man"]
 CAPTIONS = {
@@ -111,17 +112,17 @@ def evaluations(tmp_path: Path) -> dict[str, Path]:
 def test_fuzz_comparisons(evaluations: dict[str, Path], tmp_path: Path, tried: Tried, file: str) -> None:
     def compared() -> None:
         found = compare(evaluations["a"], evaluations["b"], tokenizer="python", samples=100)
-        write_comparison_page(found, tmp_path / "page.html")
+        comparison_page(found)
 
     compared()
     fuzzed(tmp_path / file, compared, tried)
 
 
-def test_fuzz_pages(evaluations: dict[str, Path], tmp_path: Path, tried: Tried) -> None:
+def test_fuzz_pages(evaluations: dict[str, Path], tried: Tried) -> None:
     file = evaluations["a"] / "scores.json"
 
     def shown() -> None:
-        write_evaluation_page(file, tmp_path / "page.html")
+        evaluation_page(read_json(file))
 
     shown()
     fuzzed(file, shown, tried)

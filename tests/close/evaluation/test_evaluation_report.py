@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,9 +12,9 @@ from PIL import Image
 
 import close
 from close.data.rows import Row
-from close.errors import DataError, MissingError
+from close.errors import DataError
 from close.evaluation.examples import about
-from close.evaluation.page import evaluation_page, write_evaluation_page
+from close.evaluation.page import evaluation_page
 from close.evaluation.scores import score
 
 EVIL = "</style><script>alert(1)</script><img src=x onerror='x'>\"'&"
@@ -153,17 +152,9 @@ def test_confusion_and_types(tmp_path: Path) -> None:
     assert "By answer type" in text
 
 
-def test_written_from_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "scores.json"
-    path.write_text(json.dumps(result(tmp_path)), encoding="utf-8")
-    out = write_evaluation_page(path, tmp_path / "deep" / "page.html")
-    assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
-    assert [p.name for p in out.parent.iterdir()] == ["page.html"]
-    path.write_text("{}", encoding="utf-8")
-    with pytest.raises(DataError, match="not an evaluation"):
-        write_evaluation_page(path, out)
-    with pytest.raises(MissingError):
-        write_evaluation_page(tmp_path / "gone.json", out)
+def test_what_is_no_evaluation() -> None:
+    with pytest.raises(DataError, match="the result: not an evaluation"):
+        evaluation_page({})
 
 
 class Tables(HTMLParser):
@@ -215,7 +206,7 @@ def test_a_metric_says_how_its_numbers_look(monkeypatch: pytest.MonkeyPatch) -> 
         assert said in text
 
 
-def test_what_an_evaluation_need_not_say(tmp_path: Path) -> None:
+def test_what_an_evaluation_need_not_say() -> None:
     length = {"mean": 3.0, "sd": 1.0, "min": 1, "max": 5}
     scores = {
         "cider": 12.3,
@@ -224,9 +215,7 @@ def test_what_an_evaluation_need_not_say(tmp_path: Path) -> None:
         "diversity": {"vocabulary": 3, "unique": 50, "distinct_1": 20, "distinct_2": 30, "length": length},
     }
     examples = {"best": [{"id": "x", "prediction": "a", "references": [], "score": 1, "image": "\0"}]}
-    path = tmp_path / "scores.json"
-    path.write_text(json.dumps({"scores": scores, "examples": examples}), encoding="utf-8")
-    text = Page(write_evaluation_page(path, tmp_path / "page.html").read_text(encoding="utf-8")).text
+    text = Page(evaluation_page({"scores": scores, "examples": examples})).text
     assert "67.8" in text
     assert "not found, or no picture" in text
 

@@ -13,7 +13,7 @@ import pytest
 from asking import serving
 from browser import Tab
 
-from close.evaluation.page import write_index_page
+from close.evaluation.page import index_page
 from close.evaluation.side_by_side import side_by_side
 from close.gap.measured_tables import measure_tables
 from close.gap.report.page import render_html
@@ -51,7 +51,8 @@ def test_reports(browser, mini_run, tmp_path):
     export(tmp_path / "test", "test", 3)
     evaluate(mini_run, tmp_path / "test" / "eval.jsonl", tokenizer="python")
     report = mini_run / "evaluations" / "eval-image" / "report.html"
-    index = write_index_page(side_by_side({"one": mini_run}, tokenizer="python"), tmp_path / "index.html")
+    index = tmp_path / "index.html"
+    index.write_text(index_page(side_by_side({"one": mini_run}, tokenizer="python")), encoding="utf-8")
     rng = np.random.default_rng(0)
     tables = []
     for name, shift in (("text", 0.3), ("image", -0.3)):

@@ -237,7 +237,7 @@ def test_an_evaluation_that_was_killed_is_made_whole(recipe, rows, tmp_path, mon
 
     base, place = recipe({"max_steps": 1, "save_strategy": "no"}), tmp_path / "s"
     with monkeypatch.context() as patched:
-        patched.setattr(evaluating, "write_evaluation_page", killed)
+        patched.setattr(evaluating, "evaluation_page", killed)
         with pytest.raises(KeyboardInterrupt):
             sweep(base, [Arm("none")], [0], rows, place)
     found = sweep(base, [Arm("none")], [0], rows, place)
