@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from close.data.rows import named_images
 from close.data.shards import is_rows, open_rows
@@ -19,12 +20,14 @@ from close.encoders import ContrastiveEncoder
 from close.errors import DataError, RecipeError, listed
 from close.evaluation.images import References
 from close.evaluation.metrics.labels import label_scores
-from close.evaluation.zero_shot import Vectors, class_embeddings, class_probabilities
 from close.io.progress import progress
 from close.vectors.build import find_images
 from close.vectors.cache import cached_images
+from close.vectors.checked import check_widths
 
-__all__ = ["TEMPLATES", "Classification", "classify", "read_lines"]
+__all__ = ["TEMPLATES", "Classification", "class_embeddings", "class_probabilities", "classify", "read_lines"]
+
+Vectors = NDArray[np.float32]
 
 TEMPLATES = ("a photo of a {}.",)
 """CLIP's own prompt, where none is given."""
@@ -94,6 +97,24 @@ def classify(
         said, true = ({item["item"]: item[key] for item in items} for key in ("label", "truth"))
         scores = dict(label_scores(said, References(true, dict(images))))  # rows of one picture are drawn together
     return Classification(encoder.name, encoder.fingerprint, names, list(templates or TEMPLATES), items, scores, failed)
+
+
+def class_embeddings(prompts: Sequence[Vectors]) -> Vectors:
+    """One unit vector a class, the mean of its prompts' unit vectors: C arrays (P_c, D) to (C, D)."""
+    means = np.stack([vectors.mean(axis=0) for vectors in prompts])
+    return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True), dtype=np.float32)
+
+
+def class_probabilities(images: Vectors, classes: Vectors, *, scale: float = 100.0) -> Vectors:
+    """(N, D) unit images and (C, D) unit classes to (N, C): softmax of `scale` times the cosine.
+
+    Raises:
+        DataError: the two are of different dimension.
+    """
+    check_widths(images, classes)
+    logits = scale * (images @ classes.T)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def read_lines(path: str | Path) -> list[str]:

@@ -1,9 +1,10 @@
-"""One finished evaluation, or the comparison of two or more, as one HTML page that needs no other file."""
+"""One finished evaluation, the comparison of two or more, or captions, as one HTML page that needs no other file."""
 
 from __future__ import annotations
 
 import base64
 import io
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from close.evaluation.metrics import METRICS
 from close.evaluation.pictures import MOST, pictures_of, small_picture
 from close.evaluation.saved import check_evaluation
 
-__all__ = ["comparison_page", "evaluation_page", "index_page"]
+__all__ = ["captions_page", "comparison_page", "evaluation_page", "index_page"]
 
 _PARTS = {
     "per_answer_type": "By answer type",
@@ -80,6 +81,56 @@ def index_page(
         top=max([1e-9, *(end for end in ends if end is not None)]),
         examples=[_drawn(one) for one in result["examples"]],
     )
+
+
+def captions_page(outputs: Sequence[tuple[Sequence[str], Mapping[str, Any]]], title: str, about: str) -> str:
+    """The page of what a run says of pictures: each with its text, its candidates and how sure the run is, to be filtered.
+
+    Args:
+        outputs: the files of each item, none where they are no pictures, and what `Output.to_dict` says.
+        about: a line above the title.
+    """
+    sure = [_sureness(row) for _, row in outputs]
+    least = sorted((value, place) for place, value in enumerate(sure) if value is not None)
+    unsure = {place for _, place in least[: math.ceil(len(least) / 10)]} if len(least) > 1 else set()
+    items = [_captioned(names, row, place in unsure) for place, (names, row) in enumerate(outputs)]
+    calibrated = any(row.get("confidence") is not None for _, row in outputs)
+    shares = (
+        "the share of such texts that was right",
+        "the mean log-probability of its tokens, which ranks what one run says",
+    )
+    return _template("captions.html.j2").render(
+        title=title,
+        about=about,
+        items=items,
+        note=f"Beside each name how sure the run is of its text: {shares[not calibrated]}.",
+        unsure=len(unsure),
+        silent=sum(item["silent"] for item in items),
+    )
+
+
+def _sureness(row: Mapping[str, Any]) -> float | None:
+    """Of a row with a text."""
+    if row.get("error") or not row["text"].strip():
+        return None
+    value: float | None = row["score"] if row.get("confidence") is None else row["confidence"]
+    return value
+
+
+def _captioned(names: Sequence[str], row: Mapping[str, Any], unsure: bool) -> dict[str, Any]:
+    """An item of `captions_page`."""
+    texts = [candidate["text"] for candidate in row.get("candidates", ())]
+    why = row.get("error") or ("left out: less sure than was asked for" if row.get("left_out") else "said nothing")
+    silent, value = not row["text"].strip(), _sureness(row)
+    number = "" if value is None else f"{value:.0%}" if row.get("confidence") is not None else f"{value:.2f}"
+    return _picture(names) | {
+        "name": " + ".join(Path(part).name for part in row["item"].split(" + ")),
+        "text": why if silent else row["text"],
+        "silent": silent,
+        "unsure": unsure,
+        "sure": number,
+        "others": [text for text in texts if text != row["text"]],
+    }
 
 
 def _template(name: str) -> Any:

@@ -17,7 +17,6 @@ from close.data.shards import open_rows
 from close.encoders import ContrastiveEncoder
 from close.errors import DataError
 from close.evaluation.bootstrap import intervals, mean_score
-from close.evaluation.zero_shot import Vectors
 from close.io.progress import progress
 from close.vectors.build import find_images
 from close.vectors.cache import cached_images, cached_table
@@ -25,6 +24,7 @@ from close.vectors.neighbours import nearest
 
 __all__ = ["first_hits", "pictures_for", "recall", "texts_for"]
 
+Vectors = NDArray[np.float32]
 RANKS = (1, 5, 10)
 _BLOCK = 1024
 _log = logging.getLogger(__name__)

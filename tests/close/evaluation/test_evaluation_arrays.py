@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from close.errors import DataError
+from close.evaluation.classification import class_embeddings, class_probabilities
 from close.evaluation.metrics.clip_score import clip_scores
 from close.evaluation.metrics.diversity import diversity
-from close.evaluation.zero_shot import class_embeddings, class_probabilities
 
 
 def vectors(rows: int, width: int = 16, seed: int = 0) -> np.ndarray:
