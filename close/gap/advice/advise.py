@@ -119,18 +119,14 @@ def placed(advice: Advice, text: Path, image: Path | None = None, pairs: Path | 
     """With the tables that its adapter is to be fitted on, or the folder that one is expected in which a recipe can't fit."""
     if advice.adapter is None:
         return advice
-    paired = _is_paired(advice)
+    from close.adapters import ADAPTERS
+    from close.adapters.base import names_in
+
+    paired = any(ADAPTERS[name].needs == "paired" for name in names_in(advice.adapter))
     if paired and pairs:
         return replace(advice, load=FITTED, fit=None)
     fit = ({"text": str(text)} if paired else {}) | ({"image": str(image)} if image else {})
     return replace(advice, load=None, fit=fit)
-
-
-def _is_paired(advice: Advice) -> bool:
-    from close.adapters import ADAPTERS
-    from close.adapters.base import split_spec, stages_of
-
-    return any(ADAPTERS[split_spec(stage)[0]].needs == "paired" for stage in stages_of(advice.adapter))
 
 
 def _of(encoder: str | None) -> str:
