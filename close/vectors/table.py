@@ -80,15 +80,13 @@ class Ids(Sequence[str]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        start, end = self._offsets[index % len(self) :][:2] if -len(self) <= index < len(self) else _out_of_range(index)
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        start, end = self._offsets[index % len(self) :][:2]
         try:
             return bytes(self._blob[start:end]).decode()
         except UnicodeDecodeError:
             raise DataError(f"{self._folder}: the id of row {index} is not UTF-8; remove it and make it anew") from None
-
-
-def _out_of_range(index: int) -> Any:
-    raise IndexError(index)
 
 
 def _mapped(place: Path) -> Any:

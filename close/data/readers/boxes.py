@@ -21,7 +21,7 @@ from close.io.files import check_file
 from close.io.media import FILMS, picture_suffixes
 from close.io.parts import box_name
 
-__all__ = ["CocoBoxes", "CocoResults", "VisualGenome", "boxes_of", "named_boxes"]
+__all__ = ["CocoBoxes", "CocoResults", "VisualGenome", "named_boxes"]
 
 
 @READERS.register("coco-boxes")
@@ -143,7 +143,9 @@ def named_boxes(path: Path, pictures: Path | None) -> list[str]:
             raise DataError(f"{pictures}: boxes are of pictures, and it is a film")
         if not bare and re.match(rb"\[\s*\]", start) is None:
             raise DataError(f"{path} is of many pictures: give the folder that they are in, not {pictures}")
-        return boxes_of(pictures, path)
+        if not (boxes := [box_name(pictures, box, f"{where}: ") for where, box in json_items(path)]):
+            raise DataError(f"{path}: expected a JSON list of boxes [left, top, width, height], and it is empty")
+        return boxes
     if bare:
         raise DataError(f"{path}: a list of boxes is of one picture: give that picture, not a folder")
     options = ReadOptions(images=pictures or path.parent)
@@ -165,11 +167,3 @@ def _kind(path: Path, start: bytes) -> str:
     if not start.startswith(b"["):
         return "coco-boxes"
     return "coco-results" if re.match(rb'\[\s*\{[^{]*"(bbox|image_id)"', start) else "visual-genome"
-
-
-def boxes_of(picture: Path, path: Path) -> list[str]:
-    """The boxes of one picture, from a JSON list of [left, top, width, height]."""
-    found = [box_name(picture, box, f"{where}: ") for where, box in json_items(path)]
-    if not found:
-        raise DataError(f"{path}: expected a JSON list of boxes [left, top, width, height], and it is empty")
-    return found

@@ -249,13 +249,10 @@ def _with_pairs(measured: Sequence[MeasuredTables]) -> list[tuple[int, MeasuredT
 
 def recalls(measured: Sequence[MeasuredTables]) -> list[Svg]:
     """R@1, R@5, R@10 with intervals, one picture for each direction; only of tables that have them (not behind a memory)."""
-    shown = [(place, tables) for place, tables in _with_pairs(measured) if _has_recall(tables)]
+    first = "recall.image_to_text.at_1"
+    shown = [(place, tables) for place, tables in _with_pairs(measured) if tables.report[first] is not None]
     directions = (("image_to_text", "image to text"), ("text_to_image", "text to image")) if shown else ()
     return [svg((4.6, 2.3), _recall(shown, name), f"Recall, {label}") for name, label in directions]
-
-
-def _has_recall(tables: MeasuredTables) -> bool:
-    return tables.report["recall.image_to_text.at_1"] is not None
 
 
 def _recall(shown: Sequence[tuple[int, MeasuredTables]], direction: str) -> Callable[[Any], None]:
