@@ -99,8 +99,6 @@ def search_curve(
     *,
     image_rows: npt.ArrayLike | None = None,
     k: int = K,
-    cosines: Sequence[float] = COSINES,
-    sample: int = QUERIES,
     seed: int = 0,
 ) -> SearchCurve:
     """The curve.
@@ -111,12 +109,12 @@ def search_curve(
         text: (N, D) unit rows: the memory. images: (Q, D) unit rows, one for each of `queries`, (Q,) rows of the memory.
         image_rows: (Q,) which of the images each query's is, where there are others too.
         hidden: (Q,) one more row that a query does not find. labels: (N,) captions of one image share theirs.
-        k: texts that are found. cosines: of the noises, from 1 down. sample: of the queries, drawn with `seed`; so
-            are the texts, where there are more than 50,000. Where there are fewer than 500 queries, each searches more than once.
+        k: texts that are found. seed: of the 500 queries, and 50,000 texts, that are drawn where there are more. Where there are
+            fewer queries, each searches more than once.
     """
     rng = np.random.default_rng(seed)
     rows = np.asarray(queries, np.int64)
-    chosen = np.sort(rng.choice(len(rows), min(sample, len(rows)), replace=False))
+    chosen = np.sort(rng.choice(len(rows), min(QUERIES, len(rows)), replace=False))
     asked = np.tile(chosen, max(1, QUERIES // len(chosen)))  # one noise of each, where they are few, would be luck
     rows, seen = rows[asked], asked if image_rows is None else np.asarray(image_rows, np.int64)[asked]
     others = np.asarray(images[seen], np.float32)
@@ -134,11 +132,11 @@ def search_curve(
     own = memory[rows]
     by_image = nearest(others, memory, max(k, depth), without=without)[0]
     noise = rng.standard_normal(own.shape, np.float32)
-    found = [nearest(_noised(own, noise, cosine), memory, k, without=without)[0] for cosine in cosines]
+    found = [nearest(_noised(own, noise, cosine), memory, k, without=without)[0] for cosine in COSINES]
     return SearchCurve(
         k=k,
         queries=len(chosen),
-        cosine=tuple(cosines),
+        cosine=COSINES,
         overlap=tuple(_shared(places, by_image[:, :k]) for places in found),
         nearness=tuple(_nearness(own, memory, places) for places in found),
         own=None if groups is None else tuple(_own(groups, rows, places) for places in found),
