@@ -152,19 +152,13 @@ def plot(summary: dict[str, Any], path: Path) -> None:
     for name, style in (("none", ":"), ("image", "--")):
         if name in arms and "image" in arms[name]:
             axes.axvline(arms[name]["image"][key]["mean"], color=Colours.LINE, linestyle=style, linewidth=1)
-    axes.set_yticks(range(len(arms)), list(arms))
-    axes.invert_yaxis()
-    axes.grid(axis="x", color=Colours.GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
     top = max(arm[modality][key]["mean"] for arm in arms.values() for modality in shown if modality in arm)
     low, high = axes.get_xlim()
     axes.set_xlim(max(low, 0), min(high, 2 * top) if top > 0 else high)  # two seeds have intervals beyond any score
     few = min(len(arm["seeds"]) for arm in arms.values()) < FEW
     shows = "mean, and each seed's value" if few else "mean and 95 % interval over seeds"
-    axes.set_xlabel(f"{key}: {shows}\nimages in: dotted no adapter, dashed trained on images")
-    drawn.legend(loc="outside upper center", ncols=len(shown), frameon=False)
-    save_png(drawn, path)
-    save_vectors(drawn, path.with_suffix(""))
+    label = f"{key}: {shows}\nimages in: dotted no adapter, dashed trained on images"
+    _save(drawn, axes, list(arms), label, path, ncols=len(shown))
 
 
 def plot_methods(summary: dict[str, Any], path: Path) -> None:
@@ -195,17 +189,21 @@ def plot_methods(summary: dict[str, Any], path: Path) -> None:
             color="#1d2733",
             capsize=3,
         )
-    axes.set_yticks(range(len(found["methods"])), list(found["methods"]))
-    axes.invert_yaxis()
-    axes.grid(axis="x", color=Colours.GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
     runs = [value for arm in arms for value in arm["image"][key]["values"]]
     room = 0.1 * (max(runs) - min(runs)) or 1.0
     axes.set_xlim(min(runs) - room, max(runs) + room)  # intervals over few settings are wider than all that was seen
     tuned = ", diamonds the tuned setting" if "tuned" in about else ""
-    axes.set_xlabel(
-        f"{key}, images in: black the mean over settings with its nested 95 % interval,\nlines each run{tuned}"
-    )
-    drawn.legend(loc="outside upper center", ncols=min(len(settings), 3), frameon=False, fontsize=8)
+    label = f"{key}, images in: black the mean over settings with its nested 95 % interval,\nlines each run{tuned}"
+    _save(drawn, axes, list(found["methods"]), label, path, ncols=min(len(settings), 3), fontsize=8)
+
+
+def _save(drawn: Any, axes: Any, rows: list[str], label: str, path: Path, **legend: Any) -> None:
+    """The rows by name from above, what the scores are, a legend; as PNG, PDF and SVG."""
+    axes.set_yticks(range(len(rows)), rows)
+    axes.invert_yaxis()
+    axes.grid(axis="x", color=Colours.GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(label)
+    drawn.legend(loc="outside upper center", frameon=False, **legend)
     save_png(drawn, path)
     save_vectors(drawn, path.with_suffix(""))
