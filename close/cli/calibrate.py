@@ -129,7 +129,13 @@ def match_length(
         print_json(found)
         return
     show(outcome(found))
-    show(f"saved with {written(run)}; --length-penalty takes another at use")
+    if found["length_penalty"] == found["before"]:
+        show(f"that is the penalty that {written(run)} has: nothing is changed")
+    else:
+        show(
+            f"saved with {written(run)} (it was {found['before']:g}); evaluate and calibrate again where that was done before; "
+            "--length-penalty takes another at use"
+        )
 
 
 def _number(found: dict[str, Any], key: str = "value") -> str:

@@ -22,6 +22,7 @@ from close.errors import CloseError, DataError, RecipeError, shown
 from close.io.files import write_json
 from close.io.hub import own_folder
 from close.io.jobs import exclusively
+from close.io.media import media_below
 from close.io.plain import read_plain
 from close.io.versions import versions
 from close.model.sets import Sets
@@ -66,8 +67,8 @@ def match_length(
         sample: photos at most, spread evenly. save: whether the run says so from now on, unless it is told otherwise at use.
         tell: told of every penalty that is tried.
     Returns:
-        `length_penalty`; `wanted`, mean characters of the targets; `found`, with it; `reached`, within 2 %; what was `tried`;
-        `photos`, how many, `of`, a sum of their names.
+        `length_penalty`; `before`, what the run had; `wanted`, mean characters of the targets; `found`, with it; `reached`, within
+        2 %; what was `tried`; `photos`, how many, `of`, a sum of their names.
     Raises:
         RecipeError: the task's answers are a closed set, or it asks something of photos that have no contexts; or the run
             searches without beams. DataError: no photo can be read.
@@ -91,7 +92,9 @@ def match_length(
     tried = search(length, wanted)  # whatever the run says now: the same photos find the same again
     best = min(tried, key=lambda penalty: (abs(tried[penalty] - wanted), abs(penalty - 1)))
     reached = abs(tried[best] - wanted) <= NEAR * wanted
+    before = captioner.model.generation_config.length_penalty
     found: dict[str, Any] = {"format": 1, "task": kind.name, **about, "length_penalty": best}
+    found["before"] = 1.0 if before is None else float(before)
     found |= {"wanted": wanted, "found": tried[best], "reached": reached}
     found["tried"] = [{"length_penalty": penalty, "characters": tried[penalty]} for penalty in sorted(tried)]
     found["versions"] = versions()
@@ -125,7 +128,7 @@ def _photos_sum(items: Sequence[Any]) -> str:
 def outcome(found: Mapping[str, Any]) -> str:
     """What came of a match, in one line or two."""
     line = (
-        f"length penalty {found['length_penalty']:g}: {found['found']:.1f} characters a text of {found['photos']} photos, "
+        f"length penalty {found['length_penalty']:g}: texts of {found['photos']} photos have {found['found']:.1f} characters, "
         f"{found['wanted']:.1f} wanted"
     )
     if found["reached"]:
@@ -215,7 +218,7 @@ def _items(photos: str | Path | Sequence[Any], task: Task, suffixes: Sequence[st
     """
     if isinstance(photos, (str, Path)) and not Path(photos).exists():
         raise DataError(f"{photos}: no such file or folder; expected photos, or rows with images")
-    if not (isinstance(photos, (str, Path)) and is_rows(photos)):
+    if not _are_rows(photos, task, suffixes):
         items = expand(photos, suffixes)[0]
         if task.asks:
             raise RecipeError(
@@ -226,6 +229,14 @@ def _items(photos: str | Path | Sequence[Any], task: Task, suffixes: Sequence[st
     if not rows:
         raise DataError(f"{photos}: no photo is there, and no row has an image")
     return [row.images if len(row.images) > 1 else row.image for row in rows], [task.context(row) for row in rows]
+
+
+def _are_rows(photos: str | Path | Sequence[Any], task: Task, suffixes: Sequence[str]) -> bool:
+    """Whether these are rows; a folder with photos is none, whatever text lies there, where the task wants nothing but photos."""
+    if not isinstance(photos, (str, Path)) or not is_rows(photos):
+        return False
+    plain = not task.asks and task.views == 1 and Path(photos).is_dir()
+    return not (plain and media_below(Path(photos), suffixes, quiet=True))
 
 
 def mean_length(rows: Sequence[Row], task: Task, sample: int = 1000) -> float:

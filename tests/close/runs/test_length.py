@@ -146,6 +146,21 @@ def test_a_photo_that_cannot_be_read_is_left_out(world, run, tmp_path):
         match_length(run, tmp_path / "photos")
 
 
+def test_text_among_photos_is_left_out(world, run, tmp_path):
+    photos = tmp_path / "photos"
+    shutil.copytree(world / "val" / "images", photos)
+    (photos / "notes.txt").write_text("buy film\n")
+    (photos / "cameras.csv").write_text("camera,lens\na,b\n")
+    assert match_length(run, photos, save=False)["photos"] == 12
+
+
+def test_a_penalty_that_is_kept_is_no_news(cli, world, run):
+    like = tiny.write_jsonl(run.parent / "like.jsonl", [{"id": "a", "source": "x" * 900}])
+    photos = str(world / "val" / "images")
+    assert "(it was 1); evaluate and calibrate again" in cli("match-length", str(run), photos, "--like", str(like)).out
+    assert "nothing is changed" in cli("match-length", str(run), photos, "--like", str(like)).out
+
+
 def test_a_score_is_the_mean_log_probability_whatever_the_penalty(world, run):
     """As the likelihood of the text itself, given as a label, has it."""
     captioner, photo = close.load(run), world / "val" / "images" / "val-0-000000.png"
