@@ -18,7 +18,7 @@ import numpy as np
 
 from close.data.columns import Skip
 from close.data.tables import SUFFIXES, Table
-from close.data.text import TextFile, check_plain, plain_lines
+from close.data.text import TextFile, check_plain, plain_caption, plain_lines
 from close.errors import DataError, NoTextError, shown
 from close.io.files import below, check_file
 from close.registry import unknown_name
@@ -317,9 +317,7 @@ class RowFile(Sequence[Row]):
             return [parse_row(values, where, folder=folder, default_id=str(number)) for values in found]
         self._file.check(text, where)
         if self.kind == "txt":
-            if not text.strip():
-                raise NoTextError(f"{where}: empty caption")
-            return [Row(id=str(number), source=(text.strip(),))]
+            return [Row(id=str(number), source=(plain_caption(text),))]
         return [parse_row(parse_json(text, where), where, folder=folder, default_id=str(number))]
 
     def __len__(self) -> int:

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from close.data.columns import is_known
+from close.data.columns import Skip, is_known
 from close.errors import DataError
 from close.io.files import check_file
 
-__all__ = ["FIRST_LINES", "NAMED", "TextFile", "check_plain", "not_plain", "plain_lines", "token"]
+__all__ = ["FIRST_LINES", "NAMED", "TextFile", "check_plain", "not_plain", "plain_caption", "plain_lines", "token"]
 
 FIRST_LINES = 20
 """Lines that are looked at to tell what a file is."""
@@ -83,7 +83,8 @@ class TextFile:
         """
         if text.isascii() or not (half := re.search("[\ud800-\udfff]", text)):
             return
-        hint = "save it as UTF-8, or say its encoding (close convert --encoding, e.g. latin-1)"
+        form = {".txt": "txt", ".jsonl": "jsonl", ".json": "FORMAT"}.get(self.path.suffix.lower(), "csv")
+        hint = f"save it as UTF-8, or say what it is: close convert {form} IN OUT --encoding cp1252 (or latin-1, …)"
         raise DataError(
             f"{where}: not {self.codec.upper()} at byte {self.size(text[: half.start()])} of the line; "
             + (hint if self.codec == "utf-8" else "the file is in another encoding")
@@ -91,7 +92,7 @@ class TextFile:
 
 
 def plain_lines(file: TextFile, *, captions: bool = True) -> Iterator[tuple[int, int, str]]:
-    """Yield (number, position in bytes, line); without empty ones, but for those between captions, where one is missing."""
+    """Yield (number, position in bytes, line); without empty ones, but for those between captions, which are told."""
     position, empty = file.start, list[tuple[int, int, str]]()
     for number, line in enumerate(file.lines("" if captions else "\n"), 1):
         if line.strip():
@@ -101,6 +102,17 @@ def plain_lines(file: TextFile, *, captions: bool = True) -> Iterator[tuple[int,
         elif captions:
             empty.append((number, position, line))
         position += file.size(line)
+
+
+def plain_caption(line: str) -> str:
+    """The caption of a line.
+
+    Raises:
+        Skip: there is none.
+    """
+    if caption := line.strip():
+        return caption
+    raise Skip("an empty line")
 
 
 def check_plain(file: TextFile) -> None:

@@ -11,7 +11,7 @@ from close.data.columns import Skip
 from close.data.readers.base import READERS, Reader, Values
 from close.data.rows import by_one_name, parse_json
 from close.data.tables import Table
-from close.data.text import TextFile, check_plain, plain_lines
+from close.data.text import TextFile, check_plain, plain_caption, plain_lines
 from close.errors import DataError, shown
 
 __all__ = ["Csv", "Jsonl", "TableReader", "Txt", "json_lines", "json_records"]
@@ -78,9 +78,7 @@ class Txt(Reader):
     def row(self, record: Any, where: str) -> Values:
         file, line = record
         file.check(line, where)
-        if not line.strip():
-            raise DataError(f"{where}: empty caption")
-        return {"id": where.rpartition(":")[2], "source": line.strip()}
+        return {"id": where.rpartition(":")[2], "source": plain_caption(line)}
 
 
 class TableReader(Reader):

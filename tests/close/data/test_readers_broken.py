@@ -157,7 +157,6 @@ def test_vqa_answers_missing_or_empty(tmp_path: Path) -> None:
         ("jsonl", '{"source": "a", "id": "2"}\n{"source": "b"}\n', ":2", "second row has the id '2'"),
         ("jsonl", '{"source": ""}\n', ":1", "empty text"),
         ("jsonl", '"a"\n', ":1", "expected a JSON object"),
-        ("txt", "A dog.\n\nA cat.\n", ":2", "empty caption"),
         ("txt", "", "", "not one row"),
         ("csv", "caption,n\na,1\nb\n", ":3", "1 columns"),
         ("csv", 'caption,n\n"a"b,1\n', ":2", "not CSV"),
@@ -300,6 +299,15 @@ def test_broken_parquet(tmp_path: Path) -> None:
     fails("parquet", tmp_path / "b.parquet", "no column of captions (columns: words)")
     pq.write_table(pa.table({"caption": ["a", ""]}), tmp_path / "c.parquet")
     fails("parquet", tmp_path / "c.parquet", "row 1")
+
+
+def test_a_bad_record_among_good_ones_says_how_to_go_on(tmp_path: Path) -> None:
+    path = put(tmp_path / "mine.csv", "file,caption\nthere.jpg,a dog\ngone.jpg,a cat\n")
+    (tmp_path / "there.jpg").write_bytes(b"")
+    fails("csv", path, "mine.csv:3: image 'gone.jpg'", "; --skip-errors leaves such records out", images=tmp_path)
+    with pytest.raises(DataError) as told:  # the folder is wrong, not the record
+        list(read_rows("csv", path, options=ReadOptions(images=tmp_path / "elsewhere")))
+    assert "--skip-errors" not in str(told.value)
 
 
 def test_skipped_errors_are_counted_and_the_rest_is_read(tmp_path: Path) -> None:
