@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -18,6 +18,7 @@ from close.adapters.noise import RowNoise
 from close.adapters.rows import Adapted, Checked, different_rows, unit_rows
 from close.data.rows import Modality
 from close.errors import DataError, MismatchError, NotFittedError, RecipeError
+from close.fast.precision import without_autocast
 from close.io.plain import walked
 from close.registry import Registry, unknown_name
 from close.vectors.groups import known_labels
@@ -29,6 +30,7 @@ __all__ = [
     "GapAdapter",
     "Needs",
     "build_adapter",
+    "leaves_of",
     "names_in",
     "options_of",
     "refuse_endless",
@@ -85,7 +87,8 @@ class GapAdapter(nn.Module):
         self.options = dict(options or {}) | ({"renorm": True} if renorm else {})
         self.learnt: dict[str, Any] = {}
         self.told, self.cautions = "", False
-        self.register_buffer("fitted", torch.tensor(self.needs == "nothing"))
+        self._is_fitted = self.needs == "nothing"
+        self.register_buffer("fitted", torch.tensor(self._is_fitted))
 
     @property
     def all_needs(self) -> set[Needs]:
@@ -105,7 +108,9 @@ class GapAdapter(nn.Module):
     @property
     def is_fitted(self) -> bool:
         """Whether it may be used: nothing to learn, or learnt."""
-        return bool(self.fitted)
+        if not self._is_fitted:  # a yes is kept: an accelerator would be waited for at each step
+            self._is_fitted = bool(self.fitted)
+        return self._is_fitted
 
     def text(self, x: Tensor, noise: RowNoise | None) -> Tensor:
         """Training side: (B, dim) → (B, dim); `noise` is None outside training."""
@@ -215,11 +220,13 @@ class GapAdapter(nn.Module):
             raise NotFittedError(f"adapter {self.name!r} is not fitted: call fit(text=…, image=…) or load a fitted one")
         if modality not in ("text", "image"):
             raise RecipeError(f"modality is 'text' or 'image', not {modality!r}")
-        if not (self.training and noisy):
-            return F.normalize(self.side(x, modality), dim=-1)
-        if seeds is None:
-            seeds = torch.randint(torch.iinfo(torch.int64).max, (len(x),), device=x.device)
-        return F.normalize(self.side(x, modality, RowNoise(seeds)), dim=-1)
+        noise = None
+        if self.training and noisy:
+            if seeds is None:
+                seeds = torch.randint(torch.iinfo(torch.int64).max, (len(x),), device=x.device)
+            noise = RowNoise(seeds)
+        with without_autocast(x.device):  # as in use: what is trained and judged in bf16 lies behind another adapter
+            return F.normalize(self.side(x, modality, noise), dim=-1)
 
     def save_files(self, folder: Path) -> None:
         """Write what is too large for a checkpoint's tensors beside them; nothing for most."""
@@ -356,14 +363,19 @@ def stages_of(spec: Any) -> list[Any]:
     return [] if spec is None else list(spec) if isinstance(spec, (list, tuple)) else [spec]
 
 
+def leaves_of(spec: Any) -> Iterator[Any]:
+    """The stages that a spec names, those of chains within chains too; of anything but a list itself."""
+    if isinstance(spec, (list, tuple)):
+        for stage in spec:
+            yield from leaves_of(stage)
+    else:
+        yield spec
+
+
 def names_in(spec: Any) -> list[str]:
     """The adapters that a spec names, those of chains within chains too."""
     refuse_endless(spec)
-    return [
-        name
-        for stage in stages_of(spec)
-        for name in (names_in(stage) if isinstance(stage, (list, tuple)) else [split_spec(stage)[0]])
-    ]
+    return [split_spec(stage)[0] for stage in leaves_of(spec)]
 
 
 def split_spec(spec: Any) -> tuple[str, dict[str, Any]]:

@@ -35,6 +35,14 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ _shift(x, 31)
 
 
+def _mixed(number: int) -> int:
+    """`_mix` of one number: made into a tensor, it would have to be copied to the device, and be waited for."""
+    low = number % (1 << 64)
+    low = (low ^ (low >> 30)) * _MIX_1 % (1 << 64)
+    low = (low ^ (low >> 27)) * _MIX_2 % (1 << 64)
+    return _wrapped(low ^ (low >> 31))
+
+
 def row_seeds(seed: int, epoch: int, rows: Tensor) -> Tensor:
     """One 64-bit seed a row: a hash of (seed, epoch, row id).
 
@@ -43,8 +51,8 @@ def row_seeds(seed: int, epoch: int, rows: Tensor) -> Tensor:
     Returns:
         (B,) int64.
     """
-    start = _mix(torch.tensor([_wrapped(seed), epoch], dtype=torch.int64, device=rows.device) * _GAMMA + _GAMMA)
-    return _mix(_mix(start[0] ^ rows) + start[1])
+    start, turn = (_mixed((number + 1) * _GAMMA) for number in (seed, epoch))
+    return _mix(_mix(rows ^ start) + turn)
 
 
 def vector_seeds(seeds: Tensor, count: int, start: int = 0) -> Tensor:

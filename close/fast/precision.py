@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from typing import Any
 
 import torch
 
 from close.errors import RecipeError
 from close.fast.switch import is_allowed
 
-__all__ = ["INT8", "LARGE", "has_bf16", "multiplies_bf16", "pick_dtype", "pick_precision"]
+__all__ = ["INT8", "LARGE", "has_bf16", "multiplies_bf16", "pick_dtype", "pick_precision", "without_autocast"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 INT8 = "int8"
@@ -58,3 +60,9 @@ def multiplies_bf16(device: torch.device) -> bool:
         return False
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch.cpu has no public ones
     return any(getattr(torch.cpu, name, bool)() for name in checks)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """`with without_autocast(x.device):` computes in its tensors' own formats, whatever autocast lies around it."""
+    kind = device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()

@@ -30,7 +30,7 @@ from close.io.plain import read_plain
 from close.io.pretrained import loading, refuse_bad_weights, trusts_code
 from close.io.tensors import check_shapes, stored_shapes
 from close.model.configuration import CloseConfig
-from close.model.language_models.base import IGNORED
+from close.model.language_models.base import IGNORED, token_rows
 from close.model.language_models.kinds import language_model_kind
 from close.model.limits import NOT_CHOSEN, check_config, check_generation
 from close.model.parts import is_partial, load_parts, parts_of
@@ -224,17 +224,16 @@ class CloseModel(PreTrainedModel, GenerationMixin):
         weight = self.prefix.weight
         vectors, counts = adapted_sets(self.adapter, sets.to(weight.device), modality, seeds, self.config.retrieve)
         prompt, counts = prefix_tokens(self.prefix, vectors.to(weight.dtype), counts)
-        before, after = (
-            torch.tensor(ids, dtype=torch.long, device=prompt.device).expand(len(prompt), -1)
-            for ids in (self.kind.template.before, self.kind.template.after)
-        )
-        if before.shape[1]:
-            prompt = torch.cat([self.get_input_embeddings()(before).to(prompt.dtype), prompt], dim=1)
-        context_ids = after if context_ids is None else context_ids
+        around = self.kind.template
+        if around.before:
+            before = self.get_input_embeddings()(token_rows(around.before, prompt))
+            prompt = torch.cat([before.to(prompt.dtype), prompt], dim=1)
+        if context_ids is None and around.after:
+            context_ids = token_rows(around.after, prompt)
         mask = torch.ones(prompt.shape[:2], dtype=torch.long, device=prompt.device)
         if counts is not None:
-            mask[:, before.shape[1] :] = counts
-        if not context_ids.shape[1]:
+            mask[:, len(around.before) :] = counts
+        if context_ids is None or not context_ids.shape[1]:
             return (prompt, mask) if counts is None else self.kind.arrange(prompt, mask)
         tokens = self.get_input_embeddings()(context_ids)
         prompt = torch.cat([prompt, tokens.to(prompt.dtype)], dim=1)

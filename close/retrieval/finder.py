@@ -16,6 +16,7 @@ from torch import Tensor
 from close.data.rows import Modality, RowFile
 from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import DataError, MismatchError, MissingError, RecipeError, shown
+from close.fast.precision import without_autocast
 from close.io.places import place_of
 from close.retrieval.content import common_words, word_finder
 from close.retrieval.memory import Memory, memory_place, memory_rows
@@ -76,7 +77,8 @@ class Finder:
         """
         x = queries.detach().float().cpu()
         most = self.retrieval.most
-        places, cosines = nearest(x, self.memory.search.vectors, most + SPARE * (modality == "text"))
+        with without_autocast(x.device):  # validation searches as a run in use does
+            places, cosines = nearest(x, self.memory.search.vectors, most + SPARE * (modality == "text"))
         if (places < 0).any():
             raise DataError(f"memory {self.memory.path} can't be searched: a vector to search with is not finite")
         if modality == "text":

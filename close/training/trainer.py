@@ -16,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from close.adapters import row_seeds
 from close.errors import RecipeError, reason
 from close.fast.memory import kept_memory
+from close.fast.search import forget
 from close.io.progress import progress
 from close.training.checkpoints import Manifests
 from close.training.examples import LengthSampler
@@ -131,8 +132,9 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
             model = model.get_base_model() if hasattr(model, "get_base_model") else model  # of peft's
             # fused optimizers change weights untold, and what is packed of them would be that of before
             torch.autograd.graph.increment_version(list(model.parameters()))
-            with self.accelerator.autocast():
-                found = self.validation(model, self.processing_class, self.args.process_index, self.args.world_size)
+            group = self.args.process_index, self.args.world_size
+            found = self.validation(model, self.processing_class, *group, autocast=self.accelerator.autocast)
+            forget(model.language_model)  # its packed copies are of weights that the next step changes
             output.metrics[f"{metric_key_prefix}_{self.validation.rows.score.key}"] = found
         return output
 

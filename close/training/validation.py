@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -264,8 +265,20 @@ class Validation:
             "greedily" if self.num_beams == 1 else f"by {self.num_beams} beams",
         )
 
-    def __call__(self, model: Any, tokenizer: Any, process: int = 0, processes: int = 1) -> float:
-        """The score of what a `CloseModel` says now; each of several processes says a share, and all get the same score."""
+    def __call__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        process: int = 0,
+        processes: int = 1,
+        *,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> float:
+        """The score of what a `CloseModel` says now; each of several processes says a share, and all get the same score.
+
+        Args:
+            autocast: gives the precision that the model speaks in; the metric's encoder keeps its own.
+        """
         captioner = CloseCaptioner(model.eval(), deepcopy(tokenizer), tasks=self.tasks)
         captioner.lowercase = self.lowercase
         if self.finder is not None:
@@ -275,12 +288,13 @@ class Validation:
         said: list[tuple[int, str]] = []
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
-            answers = captioner.answer(
-                self.vectors[batch],
-                [contexts[index] for index in batch],
-                num_beams=self.num_beams,
-                search=None if self.search is None else self.search[batch],
-            )
+            with autocast():
+                answers = captioner.answer(
+                    self.vectors[batch],
+                    [contexts[index] for index in batch],
+                    num_beams=self.num_beams,
+                    search=None if self.search is None else self.search[batch],
+                )
             said += [(index, answer.text) for index, answer in zip(batch, answers, strict=True)]
         texts = dict(gather_object(said))
         every = [texts[index] for index in range(len(contexts))]

@@ -2,5 +2,6 @@
 
 from close.fast.search.find import find_texts, planned
 from close.fast.search.settings import Search
+from close.fast.search.weights import forget
 
-__all__ = ["Search", "find_texts", "planned"]
+__all__ = ["Search", "find_texts", "forget", "planned"]

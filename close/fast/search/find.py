@@ -23,7 +23,8 @@ def planned(model: PreTrainedModel, config: GenerationConfig, length: int) -> Se
     Args:
         length: of the prompt, padding included.
     """
-    if torch.is_autocast_enabled("cpu"):  # which packed layers do not heed
+    # packed layers do not heed it, and their copies of weights are not in its cache
+    if torch.is_autocast_enabled(model.device.type):
         return None
     search = Search.of(model, config, length)
     return search if search and is_on(search.path) else None

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-__all__ = ["once"]
+__all__ = ["forget", "once"]
 
 Made = TypeVar("Made")
 _MADE: WeakKeyDictionary[nn.Module, tuple[Any, Any]] = WeakKeyDictionary()
@@ -21,3 +21,8 @@ def once(model: nn.Module, make: Callable[[Any], Made]) -> Made:
         _MADE[model] = (version, make(model))
     made: Made = _MADE[model][1]
     return made
+
+
+def forget(model: nn.Module) -> None:
+    """Let go of what was made of the model's weights, which the next step of a training changes."""
+    _MADE.pop(model, None)

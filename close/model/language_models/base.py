@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, PretrainedConfig
 
 from close.errors import RecipeError
 
-__all__ = ["IGNORED", "LONGEST_CONTEXT", "LanguageModelKind", "Template"]
+__all__ = ["IGNORED", "LONGEST_CONTEXT", "LanguageModelKind", "Template", "token_rows"]
 
 IGNORED = -100
 """Label of a place that does not count."""
@@ -63,6 +64,11 @@ class Template:
     def values(self) -> dict[str, Any]:
         """As a `config.json` holds it."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+def token_rows(ids: Sequence[int], like: Tensor) -> Tensor:
+    """(B, n) the ids for each of B rows, made where these are: copied there, an accelerator would be waited for."""
+    return torch.cat([torch.full((len(like), 1), one, device=like.device) for one in ids], dim=1)
 
 
 class LanguageModelKind(ABC):

@@ -59,6 +59,8 @@ class EncoderDecoder(LanguageModelKind):
         """The decoder's output; `given` begins with its start token."""
         if given is None and labels is not None:
             given = language_model.prepare_decoder_input_ids_from_labels(labels=labels)
+            if not prompt.is_cpu:  # where products of what was not copied into a cache are rounded otherwise
+                kwargs.setdefault("use_cache", False)  # nothing follows a whole target
         return language_model(inputs_embeds=prompt, attention_mask=mask, decoder_input_ids=given, **kwargs)
 
     def behind(self, language_model: Any, prompt: Tensor, mask: Tensor) -> Callable[[Tensor, Tensor], Tensor]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig
 
 from close.errors import RecipeError
@@ -16,7 +17,8 @@ from close.fast.families import FAMILIES
 from close.fast.layers import fast_layers
 from close.fast.packing import PackedLinear, can_pack, pack
 from close.fast.precision import LARGE, pick_dtype, pick_precision
-from close.fast.search import Search, find_texts, planned
+from close.fast.search import Search, find_texts, forget, planned
+from close.fast.search.weights import _MADE
 
 INPUTS, HIDDEN = 200, 32
 CPU = torch.device("cpu")
@@ -225,6 +227,56 @@ def test_a_model_in_training_says_the_same_in_between(prompts, family):
         assert planned(made, GenerationConfig(**settings), 7) is not None
         with torch.autocast("cpu", torch.bfloat16):
             assert planned(made, GenerationConfig(**settings), 7) is None
+
+
+@pytest.mark.parametrize("family", ["t5", "gpt2"])
+def test_autocast_of_an_accelerator_is_left_to_transformers(family):
+    """Without one: tensors that only say that they are on it."""
+    settings = GenerationConfig(num_beams=2, max_new_tokens=6)
+    assert planned(model(family), settings, 7) is not None  # what asks the processor has been asked
+    with FakeTensorMode(), torch.device("cuda"):
+        made = (AutoModelForSeq2SeqLM if family == "t5" else AutoModelForCausalLM).from_config(model(family).config)
+    assert planned(made.eval(), settings, 7) is not None
+    torch.set_autocast_enabled("cuda", True)
+    try:
+        assert planned(made, settings, 7) is None
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+
+
+def test_what_is_packed_of_weights_in_training_can_be_let_go(prompts):
+    prompt, mask = prompts
+    made = model("t5")
+    both(made, (prompt[:2], mask[:2]), max_new_tokens=3)
+    assert made in _MADE
+    forget(made)
+    assert made not in _MADE
+    forget(made)
+
+
+@pytest.mark.parametrize("family", ["t5", "gpt2"])
+def test_autocast_of_an_accelerator_is_left_to_transformers(family):
+    """Without one: tensors that only say that they are on it."""
+    settings = GenerationConfig(num_beams=2, max_new_tokens=6)
+    assert planned(model(family), settings, 7) is not None  # what asks the processor has been asked
+    with FakeTensorMode(), torch.device("cuda"):
+        made = (AutoModelForSeq2SeqLM if family == "t5" else AutoModelForCausalLM).from_config(model(family).config)
+    assert planned(made.eval(), settings, 7) is not None
+    torch.set_autocast_enabled("cuda", True)
+    try:
+        assert planned(made, settings, 7) is None
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+
+
+def test_what_is_packed_of_weights_in_training_can_be_let_go(prompts):
+    prompt, mask = prompts
+    made = model("t5")
+    both(made, (prompt[:2], mask[:2]), max_new_tokens=3)
+    assert made in _MADE
+    forget(made)
+    assert made not in _MADE
+    forget(made)
 
 
 @pytest.mark.parametrize("family", ["t5", "gpt2"])

@@ -189,6 +189,15 @@ def test_in_use(rows, encoder):
     assert both.context(0, "what?") == named
 
 
+def test_validation_in_bf16_finds_what_is_found_in_use(rows, encoder):
+    finder = open_finder({"k": 9}, rows, lambda: encoder, "run")
+    x = F.normalize(torch.randn(20, encoder.embed_dim, generator=torch.Generator().manual_seed(0)), dim=-1)
+    wanted = finder(x, "image").places
+    with torch.autocast("cpu", torch.bfloat16):
+        found = finder(x, "image").places
+    assert np.array_equal(found, wanted)
+
+
 @pytest.mark.parametrize(("of", "asks"), [("bf16", "fp32"), ("fp32", "bf16")])
 def test_a_text_does_not_find_itself_in_another_precision(tmp_path, of, asks):
     """A run that holds its memory, made on an accelerator, is asked on a laptop."""
