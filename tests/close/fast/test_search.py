@@ -255,31 +255,6 @@ def test_what_is_packed_of_weights_in_training_can_be_let_go(prompts):
 
 
 @pytest.mark.parametrize("family", ["t5", "gpt2"])
-def test_autocast_of_an_accelerator_is_left_to_transformers(family):
-    """Without one: tensors that only say that they are on it."""
-    settings = GenerationConfig(num_beams=2, max_new_tokens=6)
-    assert planned(model(family), settings, 7) is not None  # what asks the processor has been asked
-    with FakeTensorMode(), torch.device("cuda"):
-        made = (AutoModelForSeq2SeqLM if family == "t5" else AutoModelForCausalLM).from_config(model(family).config)
-    assert planned(made.eval(), settings, 7) is not None
-    torch.set_autocast_enabled("cuda", True)
-    try:
-        assert planned(made, settings, 7) is None
-    finally:
-        torch.set_autocast_enabled("cuda", False)
-
-
-def test_what_is_packed_of_weights_in_training_can_be_let_go(prompts):
-    prompt, mask = prompts
-    made = model("t5")
-    both(made, (prompt[:2], mask[:2]), max_new_tokens=3)
-    assert made in _MADE
-    forget(made)
-    assert made not in _MADE
-    forget(made)
-
-
-@pytest.mark.parametrize("family", ["t5", "gpt2"])
 def test_training_mode_is_left_to_transformers(family):
     assert Search.of(model(family).train(), GenerationConfig(max_new_tokens=5), 7) is None
 
