@@ -53,11 +53,15 @@ def open_rows(path: str | Path, columns: Mapping[str, str | int] | None = None) 
     return RowFile(place, columns)
 
 
-def is_rows(path: str | Path) -> bool:
-    """Whether a path names a data file, or a folder of shards, rather than embeddings."""
+def is_rows(path: str | Path, *, images: bool = False) -> bool:
+    """Whether a path names a data file, or a folder of shards, rather than embeddings.
+
+    Args:
+        images: they are wanted: lines of text have none, and a folder of these alone is one of something else.
+    """
     place = Path(path)
     if place.is_dir():
-        found = _shards(place)
+        found = [path for path in _shards(place) if not images or path.suffix.lower() != ".txt"]
         beside_vectors = any(place.glob("*.npy")) and all(path.suffix.lower() == ".parquet" for path in found)
         return bool(found) and not (place / "table.json").is_file() and not beside_vectors
     return place.suffix.lower() in SUFFIXES

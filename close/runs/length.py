@@ -67,8 +67,8 @@ def match_length(
         sample: photos at most, spread evenly. save: whether the run says so from now on, unless it is told otherwise at use.
         tell: told of every penalty that is tried.
     Returns:
-        `length_penalty`; `before`, what the run had; `wanted`, mean characters of the targets; `found`, with it; `reached`, within
-        2 %; what was `tried`; `photos`, how many, `of`, a sum of their names.
+        `length_penalty`; `before`, what the run had; `wanted`, mean characters of the targets; `found`, with it; `reached`,
+        within 2 %; what was `tried`; `photos`, how many, `of`, a sum of their names.
     Raises:
         RecipeError: the task's answers are a closed set, or it asks something of photos that have no contexts; or the run
             searches without beams. DataError: no photo can be read.

@@ -62,7 +62,7 @@ def file_table(path: Path, modality: Modality, encoder: Callable[[], Contrastive
     Raises:
         CloseError: what `open_vectors`, `open_rows` or `cached_table` raise.
     """
-    if not is_rows(path):
+    if not is_rows(path, images=modality == "image"):
         return open_vectors(path, modality)
     with progress_line(f"embedding {path.name}") as update:
         return cached_table(open_rows(path), encoder(), modality, progress=update)

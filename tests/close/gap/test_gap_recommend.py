@@ -280,7 +280,7 @@ def test_a_command_in_the_lines_can_be_copied(cli, tmp_path, monkeypatch):
     check_adapter(advice.recipe["adapter"], trains_on="text")
 
 
-def test_data_files_are_embedded(cli, told, captions, tiny_encoder):
+def test_data_files_are_embedded(cli, told, captions, tiny_encoder, tmp_path):
     ran = cli("recommend", "--text", captions, "--encoder", tiny_encoder, "--json")
     assert ran.code == 0, ran.err
     assert json.loads(ran.out)["data"] == "groups"
@@ -293,6 +293,11 @@ def test_data_files_are_embedded(cli, told, captions, tiny_encoder):
     assert "exclude" in told("recommend", "--text", "T", "--image", "V", "--pairs", "P", "--unpaired")
     assert "no such" in told("recommend", "--text", "gone.npy")
     assert "--unpaired says that no text belongs to an image" in told("recommend", "--text", captions, "--unpaired")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.jpg").touch()
+    (photos / "notes.txt").write_text("buy film\n")  # text among photos makes no rows of them
+    assert f"`close embed images {photos} " in told("recommend", "--text", captions, "--image", photos, "--unpaired")
     tables = ("--text", "T.npy", "--image", "V.npy")
     assert "--encoder embeds data files" in told("recommend", *tables, "--encoder", "mini")
 
