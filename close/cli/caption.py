@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import chain, repeat
@@ -29,8 +28,8 @@ from close.cli.options import (
     pick_engine,
     verb,
 )
-from close.errors import DataError, PartialError, written
-from close.io.files import nan_as_null
+from close.cli.outputs import Told, print_lines, write_lines, write_page
+from close.errors import DataError, written
 from close.io.terminal import show
 
 if TYPE_CHECKING:
@@ -40,6 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+SHOWN = 1000
+"""Pictures of a page, which holds small copies of them."""
 Things = Annotated[
     list[Path] | None, typer.Argument(help="Images, or recordings for an encoder of sound, or folders of these.")
 ]
@@ -82,6 +83,10 @@ Frames = Annotated[
     int | None,
     typer.Option(min=1, help="Of each film, or folder of a film's frames, at even distances: one item. 8 of a film."),
 ]
+Page = Annotated[
+    Path | None,
+    typer.Option("--html", help=f"A page of the pictures with what is said of them, of the first {SHOWN:,} at most."),
+]
 Side = Annotated[
     Literal["text", "image"] | None,
     typer.Option(help="With --vectors: the side of the adapter; without it, a table's own, image for .npy."),
@@ -120,6 +125,7 @@ def caption(
     memory: Memory = None,
     as_json: JsonLines = False,
     out: Out = None,
+    html: Page = None,
     engine: EngineName = "local",
     workers: Workers = None,
     address: Address = None,
@@ -130,7 +136,7 @@ def caption(
     candidate. The score is how sure the model is, the mean log-probability of the text's tokens: 0 is certain, -0.1 is 90 % a
     token. It ranks what one run says, and is no measure of truth; confidence is one, the share of such outputs that was right.
     """
-    parts = {"together": together, "boxes": boxes, "tiles": tiles, "frames": frames}
+    parts = {"together": together, "boxes": boxes, "tiles": tiles, "frames": frames, "html": html}
     _check_usage(items, vectors, modality, parts, out if as_json else None)
     found = {"n": n, "rerank": rerank, "min_confidence": min_confidence, "length_penalty": length_penalty}
     settings = _generation(sample, seed, **found, num_beams=num_beams, top_p=top_p, temperature=temperature)
@@ -140,14 +146,17 @@ def caption(
     model.check_parts(boxes=boxes is not None, tiles=tiles is not None, frames=frames is not None)
     many = range(len(source)) if source else _items(items or [], model, boxes, tiles, together=together, frames=frames)
     settings |= {"context": context, "batch_size": batch_size}
-    say, told = _sayer(model, spread, many, settings | ({"source": source} if source else {})), _Told()
+    say = _sayer(model, spread, many, settings | ({"source": source} if source else {}))
+    told = Told(SHOWN if html else 0)
     if out is None:
-        _print(say(0), told, as_json, n)
+        print_lines(say(0), told, as_json, n)
     else:
         with _file(out, model, many, source, settings | model.memory.setting, told) as results:
-            _write(results, say, told, len(many), "vectors" if source else model.encoder.items)
+            write_lines(results, say, told, len(many), "vectors" if source else model.encoder.items)
             results.finish()
             show(f"{out}: {len(many)} rows")
+    if html:
+        write_page(html, model, many, told.rows)
     told.finish(len(many), n, min_confidence, out)
 
 
@@ -170,7 +179,7 @@ def _check_usage(
     """Refuse options that do not go together.
 
     Args:
-        parts: together, boxes, tiles, frames: what makes items of pictures. lines: the file, where lines are asked for too.
+        parts: together, boxes, tiles, frames, html: what is about pictures. lines: the file, where lines are asked for too.
     """
     from close.data.shards import is_rows
 
@@ -286,7 +295,7 @@ def _file(
     items: Sequence[Any],
     source: VectorItems | None,
     settings: dict[str, Any],
-    told: _Told,
+    told: Told,
 ) -> AbstractContextManager[ResultFile]:
     """The file of results, open for what it lacks; what it has is told too."""
     from close.io.keys import file_key, files_key
@@ -316,71 +325,3 @@ def _made_by(model: CloseCaptioner, source: VectorItems | None) -> dict[str, Any
     sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
     other = {} if model.task.name == model.tasks[0] else {"task": model.task.name}
     return {"run": str(run), "precision": numbers, **sums, **other}
-
-
-class _Told:
-    """What is to be told when all is said: errors, and items with few candidates."""
-
-    def __init__(self) -> None:
-        self.errors, self.counts, self.left_out = list[str](), list[int](), 0
-
-    def note(self, row: Mapping[str, Any]) -> None:
-        """One more output, as it is written."""
-        if row.get("error"):
-            self.errors.append(row["error"])
-        else:
-            self.counts.append(len(row.get("candidates", ())))
-            self.left_out += row.get("left_out", False)
-
-    def finish(self, items: int, n: int | None, sure: float | None, out: Path | None) -> None:
-        """Tell it.
-
-        Raises:
-            PartialError: there were errors.
-        """
-        if few := sum(count < (n or 0) for count in self.counts):
-            show(f"note: {few} of {len(self.counts)} items have fewer than {n} distinct candidates", err=True)
-        if self.left_out:
-            where = "with --json they are listed, marked" if out is None else f"{out} lists them, marked"
-            show(
-                f"note: {self.left_out} of {len(self.counts)} items are less sure than {sure} and left out; {where}",
-                err=True,
-            )
-        if self.errors:
-            listed = "; ".join(self.errors[:5])
-            raise PartialError(f"{len(self.errors)} of {items} items could not be read: {listed}")
-
-
-def _write(results: ResultFile, say: Callable[[int], Iterable[Output]], told: _Told, count: int, what: str) -> None:
-    """What is said of the items that the file lacks goes into it.
-
-    Args:
-        count: of all items. what: they are.
-    """
-    from close.io.progress import progress
-
-    with progress("captioning", what) as update:
-        update(results.done, count)
-        for done, output in enumerate(say(results.done), results.done + 1):
-            row = nan_as_null(output.to_dict())
-            results.write(row)
-            told.note(row)
-            update(done, count)
-
-
-def _print(outputs: Iterable[Output], told: _Told, as_json: bool, n: int | None) -> None:
-    """A line an output, or with `n` a candidate."""
-    from close.runs.outputs import Candidate
-
-    for output in outputs:
-        row = nan_as_null(output.to_dict())
-        told.note(row)
-        if as_json:
-            show(json.dumps(row, ensure_ascii=False))
-        elif not output.error and not output.left_out:
-            sure = [] if output.confidence is None else [f"{output.confidence:.3f}"]
-            said = output.candidates or [Candidate(output.text, output.score)]
-            for text, score, cosine in said if n else said[:1]:
-                numbers = [f"{score:.3f}", *([] if cosine is None else [f"{cosine:.3f}"]), *sure]
-                show("\t".join([written(output.item), *numbers, written(text)]))
-                sure = ["-"] * len(sure)  # it is of what is said

@@ -120,7 +120,8 @@ def _sureness(row: Mapping[str, Any]) -> float | None:
 def _captioned(names: Sequence[str], row: Mapping[str, Any], unsure: bool) -> dict[str, Any]:
     """An item of `captions_page`."""
     texts = [candidate["text"] for candidate in row.get("candidates", ())]
-    why = row.get("error") or ("left out: less sure than was asked for" if row.get("left_out") else "said nothing")
+    hidden = "left out: less sure than was asked for" if row.get("left_out") else "said nothing"
+    why = "it could not be read" if row.get("error") else hidden  # the error names places of this machine
     silent, value = not row["text"].strip(), _sureness(row)
     number = "" if value is None else f"{value:.0%}" if row.get("confidence") is not None else f"{value:.2f}"
     return _picture(names) | {

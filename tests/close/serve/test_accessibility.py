@@ -13,7 +13,7 @@ import pytest
 from asking import serving
 from browser import Tab
 
-from close.evaluation.page import index_page
+from close.evaluation.page import captions_page, index_page
 from close.evaluation.side_by_side import side_by_side
 from close.gap.measured_tables import measure_tables
 from close.gap.report.page import render_html
@@ -53,6 +53,9 @@ def test_reports(browser, mini_run, tmp_path):
     report = mini_run / "evaluations" / "eval-image" / "report.html"
     index = tmp_path / "index.html"
     index.write_text(index_page(side_by_side({"one": mini_run}, tokenizer="python")), encoding="utf-8")
+    captions = tmp_path / "captions.html"
+    rows = [{"item": f"{i}.png", "text": "a ring" * (i % 3), "score": -i / 9, "error": None} for i in range(12)]
+    captions.write_text(captions_page([((), row) for row in rows], "A run", "12 images"), encoding="utf-8")
     rng = np.random.default_rng(0)
     tables = []
     for name, shift in (("text", 0.3), ("image", -0.3)):
@@ -61,7 +64,7 @@ def test_reports(browser, mini_run, tmp_path):
     gap = tmp_path / "gap.html"
     measured = measure_tables([("as it is", *tables)], per_image=1, adapters={"shift": "mean_shift"}, bootstrap=20)
     gap.write_text(render_html(measured), encoding="utf-8")
-    assert [one for page in (report, index, gap) for one in looks(browser, Path(page).as_uri())] == []
+    assert [one for page in (report, index, gap, captions) for one in looks(browser, Path(page).as_uri())] == []
 
 
 def test_the_site(browser, tmp_path):
