@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -97,14 +96,13 @@ class ItemFinder:
         self.table = table
         named = table.ids is not None and not isinstance(table, RowVectors)
         self.by_id = {name: row for row, name in enumerate(table.ids)} if named else None
-        self.counter = count()
         self.used = 0
 
     def row(self, names: list[str]) -> int | None:
         """The row of the first name that is there, or in a `.npy` the next one."""
         self.used += 1
         if self.by_id is None:
-            return next(self.counter)
+            return self.used - 1
         return next((self.by_id[name] for name in names if name in self.by_id), None)
 
     def check_length(self, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -61,39 +62,22 @@ MISLEADS = "It falls with the number of candidates, and captions that would do a
 
 def _declared(direction: str, title: str, right: str, scale: tuple[float, float] | None = None) -> tuple[Measure, ...]:
     """R@1, R@5 and R@10 of one direction."""
-    place = ("image_to_text", "text_to_image").index(direction)
-    asked_by: Literal[0, 1] = 1 if place == 0 else 0
-
-    def interval(at: int) -> Interval:
-        return Interval(lambda drawn: _drawn_recall(drawn, place, at), bounds=(0.0, 1.0))
-
-    first = Measure(
-        f"recall.{direction}.at_1",
-        Family.STRUCTURE,
-        title,
-        f"right {right} is first",
-        "high; chance is 1/N",
-        scale=scale,
-        interval=interval(1),
-        asked_by=asked_by,
-        source="elementary",
-        misleads=MISLEADS,
-    )
-    more = (
+    asked_by: Literal[0, 1] = 1 if direction == "image_to_text" else 0
+    return tuple(
         Measure(
             f"recall.{direction}.at_{at}",
             Family.STRUCTURE,
-            f"  R@{at}",
-            f"among {at}",
+            title if at == 1 else f"  R@{at}",
+            f"right {right} is first" if at == 1 else f"among {at}",
             f"high; chance is {at}/N",
-            interval=interval(at),
+            scale=scale if at == 1 else None,
+            interval=Interval(partial(_drawn_recall, place=1 - asked_by, at=at), bounds=(0.0, 1.0)),
             asked_by=asked_by,
             source="elementary",
             misleads=MISLEADS,
         )
-        for at in (5, 10)
+        for at in (1, 5, 10)
     )
-    return (first, *more)
 
 
 def _drawn_recall(drawn: Resample, place: int, at: int) -> Floats:
