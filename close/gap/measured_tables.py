@@ -111,7 +111,10 @@ def _modalities(text: Any, image: Any, found: Pairing) -> Modalities:
     try:
         modalities = Modalities.of(text, image, found.pairs, found.groups)
     except (DataError, MismatchError) as error:
-        raise type(error)(f"{error} (text is {text.path}, image {image.path})") from None
+        each, rest = divmod(len(text), len(image))
+        follow = f"; --per-image {each} if {each} texts of each follow each other" if not rest and each > 1 else ""
+        follow = follow if found.pairs is None and isinstance(error, MismatchError) else ""
+        raise type(error)(f"{error}{follow} (text is {text.path}, image {image.path})") from None
     return replace(modalities, notes={**modalities.notes, **_remark(text, image, found)})
 
 

@@ -16,7 +16,7 @@ from close.data.rows import Modality
 from close.errors import DataError, MismatchError, MissingError
 from close.vectors.checked import refuse_bad_rows
 from close.vectors.parts import JoinedArrays, find_parts, has_parts
-from close.vectors.table import EmbeddingTable
+from close.vectors.table import EmbeddingTable, how_made
 
 __all__ = [
     "NpyVectors",
@@ -161,7 +161,7 @@ def open_vectors(path: Any, modality: Modality | None = None) -> Any:
             raise MismatchError(f"{path} holds {table.modality} embeddings, but is given as --{modality}")
         return table
     if place.suffix.lower() != ".npy":
-        raise DataError(f"{place}: not a plain .npy array; embeddings are a table's folder, or .npy files")
+        raise DataError(f"{place}: not a plain .npy array ({how_made(place, modality)})")
     return NpyVectors(place)
 
 

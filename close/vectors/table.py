@@ -33,6 +33,7 @@ from close.data.rows import Modality
 from close.errors import DataError, MismatchError, MissingError, RecipeError, reason
 from close.io.files import read_json, whole, write_text
 from close.io.keys import text_key
+from close.io.media import picture_suffixes
 from close.vectors.arrays import CheckedRows, checksums, map_array, vectors_sum, write_rows
 from close.vectors.parts import JoinedArrays, find_parts
 
@@ -93,6 +94,16 @@ def _mapped(place: Path) -> Any:
     return JoinedArrays(find_parts(place)) if place.is_dir() else map_array(place)
 
 
+def how_made(path: Path, modality: Modality | None = None) -> str:
+    """What to do where something else than embeddings is given, for a message."""
+    what = "a file" if path.is_file() else "a folder of something else"
+    seen = path.is_dir() or path.suffix.lower() in picture_suffixes()
+    pictures = modality == "image" or (modality is None and seen)
+    return (
+        f"it is {what}; `close embed {'images' if pictures else 'text'} {path} --encoder … --out TABLE` makes a table"
+    )
+
+
 class EmbeddingTable:
     """A whole table, memory-mapped. `table[i:j]` and `table[array]` are (n, D) float32 unit rows.
 
@@ -110,11 +121,7 @@ class EmbeddingTable:
             partial = Path(f"{self.path}.partial")
             hint = " (an unfinished one is there: run the same `close embed` again)" if partial.is_dir() else ""
             if self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
-                what = "a file" if self.path.is_file() else "a folder of something else"
-                hint = (
-                    f" (it is {what}; `close embed {'text' if self.path.is_file() else 'images'} {self.path} --encoder … --out "
-                    "TABLE` makes one)"
-                )
+                hint = f" ({how_made(self.path)})"
             raise MissingError(f"{self.path}: no embedding table there{hint}")
         self.info = read_json(self.path / "table.json")
         sums = self._verified()

@@ -161,6 +161,11 @@ def test_several_encoders_and_adapters(close_gap, folder):
         (("--text", "one.npy"), RecipeError, "both --text and --image"),
         (("--text", "one.npy", "--image", "no.npy"), MissingError, "no.npy: no such"),
         (("--text", "one.npy", "--image", "pairs.csv"), DataError, "pairs.csv: not a plain .npy"),
+        (
+            ("--text", "rows.jsonl", "--image", "one.npy"),
+            DataError,
+            "`close embed text rows.jsonl --encoder … --out TABLE`",
+        ),
         (("--text", "one.npy", "--image", "empty"), MissingError, "no embedding table there"),
         (
             ("--text", "one.npy", "--image", "photos"),
@@ -169,6 +174,7 @@ def test_several_encoders_and_adapters(close_gap, folder):
         ),
         (("--text", "one.npy", "--image", "thin.npy"), MismatchError, "12 dimensions and image 6"),
         (("--text", "text.npy", "--image", "image.npy"), MismatchError, "80 texts and 40 images"),
+        (("--text", "text.npy", "--image", "image.npy"), MismatchError, "--per-image 2 if 2 texts of each follow"),
         (("--text", "one.npy", "--image", "image.npy", "--pairs", "x.jsonl"), MissingError, "x.jsonl"),
         (
             ("--text", "one.npy", "--image", "image.npy", "--pairs", "pairs.csv"),
