@@ -192,24 +192,23 @@ def sweep(
     if test is None and select is None:
         raise RecipeError("a sweep scores on test rows with images, or selects by text, or both: give --test, --select")
     base = filled_in(base, Path(out))
-    given = (test, tune, select, select_images, photos)
-    folder, data, tuner, chooser, images, shown = Path(out), *(None if p is None else Path(p) for p in given)
-    _check(base, arms, seeds, folder, data, tuner, chooser, images, shown)
+    given = {"test": test, "tune": tune, "select": select, "select_images": select_images, "photos": photos}
+    folder, looks = Path(out), {key: None if path is None else Path(path) for key, path in given.items()}
+    _check(base, arms, seeds, folder, **looks)
     results: dict[str, dict[str, Any]] = {}
     with exclusively(folder, "is being made"):
         clear(folder)
         for number, (seed, arm) in enumerate(product(seeds, arms), 1):
             tell(f"run {number} of {len(arms) * len(seeds)}: {arm.name}, seed {seed}")
-            by = {"tune": tuner, "select": chooser, "select_images": images, "photos": shown}
-            scores = run_arm(base, arm, seed, data, folder, **by)
+            scores = run_arm(base, arm, seed, folder=folder, **looks)
             about = {"method": arm.method, "setting": arm.setting} if arm.setting else {}
             results.setdefault(arm.name, about | {"runs": []})["runs"].append({"seed": seed, **scores})
             summary = summarise(results)
             summary |= {"recipe": base.dump(), "arms": {arm.name: arm.changes for arm in arms}}
-            summary |= ({"length_matched_on": str(shown)} if shown else {}) | stamp(folder)
+            summary |= ({"length_matched_on": str(looks["photos"])} if looks["photos"] else {}) | stamp(folder)
             _write(folder, summary)
-        if data is not None:
-            _write_page(base, arms, seeds, data, folder, summary)
+        if looks["test"] is not None:
+            _write_page(base, arms, seeds, looks["test"], folder, summary)
     return summary
 
 
