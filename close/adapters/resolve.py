@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from close.adapters.base import Chain, GapAdapter, build_adapter, refuse_endless, split_spec
+from close.adapters.base import Chain, GapAdapter, build_adapter, leaves_of, refuse_endless, split_spec
 from close.adapters.rows import Adapted
 from close.adapters.storage import load_adapter, read_adapter_info, save_adapter
 from close.data.rows import Modality, RowFile
@@ -73,18 +73,16 @@ def check_adapter(spec: Any, *, trains_on: Modality | None = None) -> None:
         MissingError: a table or a saved adapter is not there.
     """
     refuse_endless(spec)
-    if isinstance(spec, (list, tuple)):
-        for stage in spec:
-            check_adapter(stage, trains_on=trains_on)
-    elif is_load(spec):
-        read_adapter_info(spec["load"])
-    else:
+    for stage in leaves_of(spec):
+        if is_load(stage):
+            read_adapter_info(stage["load"])
+            continue
         with torch.device("meta"):
-            adapter, fit = _stage(spec, dim=8)
+            adapter, fit = _stage(stage, dim=8)
         for side, path in (fit or {}).items():
             if not hasattr(path, "shape") and not (isinstance(path, (str, Path)) and os.path.exists(path)):
                 kind = "data file" if side == "groups" else "embedding table"
-                raise MissingError(f"{path}: no such {kind}, named by `fit` of adapter {spec!r}")
+                raise MissingError(f"{path}: no such {kind}, named by `fit` of adapter {stage!r}")
         given = set(fit or ())
         if extra := sorted(given - adapter.wants):
             learns = (
@@ -93,7 +91,7 @@ def check_adapter(spec: Any, *, trains_on: Modality | None = None) -> None:
             raise RecipeError(f"adapter {adapter.name!r}: {learns}; leave {' and '.join(extra)} out of its fit")
         if trains_on == "text" and _takes_training_text(adapter, fit):
             given |= {"text"} if "text" in given else {"text", "groups"}
-        if trains_on and not isinstance(spec, GapAdapter) and not adapter.wants <= given:
+        if trains_on and not isinstance(stage, GapAdapter) and not adapter.wants <= given:
             raise _lacks_data(adapter)
 
 
@@ -134,18 +132,16 @@ def check_tables(spec: Any, encoder: Callable[[], Any]) -> None:
     Raises:
         MismatchError: one is of another encoder or width. CloseError: what opening it raises.
     """
-    if isinstance(spec, (list, tuple)):
-        for stage in spec:
-            check_tables(stage, encoder)
-    elif is_load(spec):
-        saved = load_adapter(spec["load"], fingerprint=encoder().fingerprint)
-        if saved.dim != encoder().embed_dim:
-            raise _of_another_width(spec["load"], saved, encoder().embed_dim)
-    elif not isinstance(spec, GapAdapter):
-        fit = split_spec(spec)[1].get("fit") or {}
-        for side in ("text", "image"):
-            if side in fit:
-                check_rows(f"{side} table {fit[side]}", _opened(fit[side], side), encoder())
+    for stage in leaves_of(spec):
+        if is_load(stage):
+            saved = load_adapter(stage["load"], fingerprint=encoder().fingerprint)
+            if saved.dim != encoder().embed_dim:
+                raise _of_another_width(stage["load"], saved, encoder().embed_dim)
+        elif not isinstance(stage, GapAdapter):
+            fit = split_spec(stage)[1].get("fit") or {}
+            for side in ("text", "image"):
+                if side in fit:
+                    check_rows(f"{side} table {fit[side]}", _opened(fit[side], side), encoder())
 
 
 def _of_another_width(place: Any, adapter: GapAdapter, dim: int) -> MismatchError:
@@ -154,12 +150,13 @@ def _of_another_width(place: Any, adapter: GapAdapter, dim: int) -> MismatchErro
 
 def files_in(spec: Any) -> list[str]:
     """What a spec names on disk: tables and data files to fit on, and folders of saved adapters."""
-    if isinstance(spec, (list, tuple)):
-        return [file for stage in spec for file in files_in(stage)]
-    if is_load(spec):
-        return [str(spec["load"])]
-    fit = {} if isinstance(spec, GapAdapter) else split_spec(spec)[1].get("fit") or {}
-    return [str(given) for given in fit.values() if isinstance(given, (str, Path))]
+    found: list[Any] = []
+    for stage in leaves_of(spec):
+        if is_load(stage):
+            found.append(stage["load"])
+        elif not isinstance(stage, GapAdapter):
+            found += (split_spec(stage)[1].get("fit") or {}).values()
+    return [str(given) for given in found if isinstance(given, (str, Path))]
 
 
 def takes_groups(spec: Any) -> bool:
@@ -174,13 +171,11 @@ def takes_training_text(spec: Any) -> bool:
 
 def _learning(spec: Any) -> Iterator[tuple[GapAdapter, Mapping[str, Any]]]:
     """The stages of a spec that may still learn, without data, and what their `fit` names."""
-    if isinstance(spec, (list, tuple)):
-        for stage in spec:
-            yield from _learning(stage)
-    elif not isinstance(spec, GapAdapter) and not is_load(spec):
-        with torch.device("meta"):
-            adapter, fit = _stage(spec, dim=8)
-        yield adapter, fit or {}
+    for stage in leaves_of(spec):
+        if not isinstance(stage, GapAdapter) and not is_load(stage):
+            with torch.device("meta"):
+                adapter, fit = _stage(stage, dim=8)
+            yield adapter, fit or {}
 
 
 def _takes_training_text(adapter: GapAdapter, fit: Mapping[str, Any] | None) -> bool:

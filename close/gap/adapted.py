@@ -78,21 +78,20 @@ def _memories(adapter: Any) -> list[Any]:
 def _remembers(spec: Any) -> bool:
     """Whether a stage is a memory of the training text."""
     from close.adapters import ADAPTERS
-    from close.adapters.base import split_spec
+    from close.adapters.base import leaves_of, split_spec
     from close.adapters.memory import TextMemory
     from close.adapters.resolve import takes_training_text
 
-    if isinstance(spec, (list, tuple)):
-        return any(map(_remembers, spec))
-    return takes_training_text(spec) and issubclass(ADAPTERS[split_spec(spec)[0]], TextMemory)
+    learning = filter(takes_training_text, leaves_of(spec))
+    return any(issubclass(ADAPTERS[split_spec(stage)[0]], TextMemory) for stage in learning)
 
 
 def _names_data(spec: Any) -> bool:
-    if isinstance(spec, (list, tuple)):
-        return any(map(_names_data, spec))
-    if not isinstance(spec, Mapping):
-        return False
-    return "load" in spec or any(isinstance(options, Mapping) and "fit" in options for options in spec.values())
+    from close.adapters.base import leaves_of
+
+    named = [stage for stage in leaves_of(spec) if isinstance(stage, Mapping)]
+    given = [options for stage in named for options in stage.values() if isinstance(options, Mapping)]
+    return any("load" in stage for stage in named) or any("fit" in options for options in given)
 
 
 def _halves(modalities: Modalities, seed: int) -> list[tuple[Ints, Ints]]:
