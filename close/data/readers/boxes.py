@@ -12,7 +12,7 @@ import codecs
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from close.data.readers.base import READERS, Reader, ReadOptions, Values, get, read_rows, text
 from close.data.readers.json_stream import json_items, json_value
@@ -32,7 +32,6 @@ class CocoBoxes(Reader):
     """
 
     reads = "COCO's boxes: instances_val2017.json, and other annotations with bbox"
-    uses: ClassVar[tuple[str, ...]] = ("images",)
 
     def records(self) -> Iterator[tuple[str, Any]]:
         encoding = self.options.encoding
@@ -68,7 +67,6 @@ class CocoResults(Reader):
     """
 
     reads = "COCO's results, as detectors write them: a list of image_id, bbox, category_id, score"
-    uses: ClassVar[tuple[str, ...]] = ("images",)
 
     def records(self) -> Iterator[tuple[str, Any]]:
         self.names, self.numbers = dict[str, list[str]](), dict[str, list[str]]()
@@ -101,7 +99,6 @@ class VisualGenome(Reader):
     """A row for each region: source its phrase, image the box; pictures are called after their number (`107899.jpg`)."""
 
     reads = "Visual Genome's region_descriptions.json"
-    uses: ClassVar[tuple[str, ...]] = ("images",)
 
     def records(self) -> Iterator[tuple[str, Any]]:
         for where, image in json_items(self.path, encoding=self.options.encoding):
