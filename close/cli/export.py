@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
 def export(
     run: Run,
     out: Annotated[Path, typer.Argument(help="New folder.")],
-    onnx: Annotated[bool, typer.Option("--onnx", help="As ONNX graphs, the one form there is.")] = False,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="As ONNX graphs: the one form there is, also without it.")
+    ] = True,
     pictures: Annotated[
         list[Path] | None, typer.Option(help="Images or folders on which both are compared, again for each.")
     ] = None,
@@ -39,8 +41,6 @@ def export(
     from close.runs.export import export_onnx
     from close.runs.items import expand
 
-    if not onnx:
-        raise typer.BadParameter("say which form: --onnx", param_hint="--onnx")
     given = expand(pictures, picture_suffixes())[0] if pictures else ()
     found = export_onnx(run, out, pictures=given, task=task, encoder=encoder, language_model=language_model)
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 import warnings
@@ -243,6 +244,7 @@ def _write(module: nn.Module, inputs: dict[str, Tensor], file: Path, *, fixed: b
     module.eval()
     axes = None if fixed else tuple({1: torch.export.Dim.DYNAMIC} for _ in inputs)
     large = sum(value.numel() for value in module.state_dict().values()) > 4e8  # a file holds two gigabytes at most
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # its optimiser warns of what it leaves as it is
     given: dict[str, Any] = {"input_names": list(inputs), "dynamo": True, "external_data": large, "verbose": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

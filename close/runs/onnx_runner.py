@@ -1,10 +1,11 @@
-"""Says what an exported run says of a picture: `python run.py photo.jpg`. Needs numpy, onnxruntime, tokenizers and Pillow alone.
+"""Says what an exported run says of pictures: `python run.py photo.jpg …`. Needs numpy, onnxruntime, tokenizers and Pillow alone.
 
 A copy of this file lies beside every export. The search is greedy, and the whole text is read again for each token.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -117,7 +118,25 @@ def _size(have: tuple[int, int], wanted: Any) -> tuple[int, int]:
     return (wanted, other) if have[0] <= have[1] else (other, wanted)
 
 
+def main() -> int:
+    """A line a picture; how many could not be read."""
+    parser = argparse.ArgumentParser(description="Say what the exported run says of each picture.")
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE")
+    parser.add_argument("--context", default="", help="question, hypothesis or article, for a task that has one")
+    given = parser.parse_args()
+    captioner, failed = Captioner(Path(__file__).parent), 0
+    for name in given.pictures:
+        try:
+            picture = Image.open(name)
+            picture.load()
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            print(f"error: {name}: can't be read ({getattr(error, 'strerror', None) or error})", file=sys.stderr)
+            failed += 1
+            continue
+        said = captioner(picture, given.context)
+        print(said if len(given.pictures) == 1 else f"{name}\t{said}")
+    return failed
+
+
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit("usage: python run.py PICTURE [CONTEXT]")
-    print(Captioner(Path(__file__).parent)(*sys.argv[1:3]))
+    sys.exit(1 if main() else 0)

@@ -38,7 +38,7 @@ assert not {"torch", "transformers", "close"} & set(sys.modules)
 @ONNX
 def test_says_what_the_run_says_without_torch(run, pictures, cli, tmp_path):
     out = tmp_path / "onnx"
-    ran = cli("export", run, out, "--onnx", "--pictures", pictures, "--json")
+    ran = cli("export", run, out, "--pictures", pictures, "--json")
     assert ran.code == 0, ran.err
     found = json.loads(ran.out)
     assert (found["same"], found["pictures"], found["differ"]) == (12, 12, [])
@@ -51,6 +51,17 @@ def test_says_what_the_run_says_without_torch(run, pictures, cli, tmp_path):
     alone = [sys.executable, "-c", _ALONE, *map(str, files)]
     said = subprocess.run(alone, cwd=out, capture_output=True, text=True, timeout=120, check=True).stdout.splitlines()
     assert said == [output.text for output in close.load(run)(files, num_beams=1)]
+    (out / "broken.jpg").write_bytes(b"none")
+    several = [sys.executable, "run.py", str(files[0]), "broken.jpg", "gone.jpg", str(files[1])]
+    ran = subprocess.run(several, cwd=out, capture_output=True, text=True, timeout=120, check=False)
+    assert (ran.returncode, ran.stdout.splitlines()) == (
+        1,
+        [f"{file}\t{line}" for file, line in zip(files[:2], said[:2], strict=True)],
+    )
+    assert [line.split(" (")[0] for line in ran.stderr.splitlines()] == [
+        "error: broken.jpg: can't be read",
+        "error: gone.jpg: can't be read",
+    ]
     runner, captioner = onnx_runner.Captioner(out), close.load(run)
     end = captioner.tokenizer.convert_tokens_to_ids(said[0].split()[-1])
     runner.settings["end"] = [end]  # a token that is no special one
@@ -109,13 +120,12 @@ def test_pixels_are_the_encoders(zoo, tmp_path, name, size):
     assert np.abs(ours - theirs.numpy()).max() <= (1e-6 if exact else 0.06)
 
 
-def test_what_can_not_be_exported_is_told(zoo, run, tmp_path, told, refused, monkeypatch):
+def test_what_can_not_be_exported_is_told(zoo, run, tmp_path, told, monkeypatch):
     with pytest.raises(RecipeError, match="only encoders of pictures"):
         _steps(SimpleNamespace(name="ears"))
     for task, why in (("entailment", "one of 3 labels"), ("nlvr2", "2 pictures an item")):
         with pytest.raises(RecipeError, match=why):
             _settings(close.load(run).use_task(task))
-    assert "--onnx" in refused("export", run, tmp_path / "out")
     monkeypatch.setattr("close.runs.export.find_spec", lambda name: None)
     assert "pip install 'close-toolkit[onnx]'" in told("export", run, tmp_path / "out", "--onnx")
     assert not Path(tmp_path / "out").exists()
