@@ -23,7 +23,7 @@ def export(
     run: Run,
     out: Annotated[Path, typer.Argument(help="New folder.")],
     onnx: Annotated[
-        bool, typer.Option("--onnx", help="As ONNX graphs: the one form there is, also without it.")
+        bool, typer.Option("--onnx", help="As ONNX graphs: the one form there is, also without it.", show_default=False)
     ] = True,
     pictures: Annotated[
         list[Path] | None, typer.Option(help="Images or folders on which both are compared, again for each.")
