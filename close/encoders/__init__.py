@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from close.encoders.base import ENCODERS, ContrastiveEncoder, fingerprint, pick_device
+from close.encoders.base import ENCODERS, ContrastiveEncoder, fingerprint
+from close.encoders.devices import pick_device
 from close.encoders.hf import TransformersEncoder
 from close.encoders.int8 import in_int8
 from close.encoders.mini import MiniEncoder, MiniSoundEncoder

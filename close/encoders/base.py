@@ -7,7 +7,7 @@ import inspect
 import logging
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from close.errors import CloseError, DataError, RecipeError, WeightsError, reason
+from close.encoders.devices import exact_convolutions, opening_threads, pick_device
+from close.errors import CloseError, DataError, WeightsError, reason
 from close.fast.memory import kept_memory
 from close.fast.packing import pack
 from close.fast.precision import INT8, pick_dtype, pick_precision
@@ -37,27 +38,11 @@ __all__ = [
     "check_sizes",
     "fingerprint",
     "of_parts",
-    "pick_device",
     "told_cut",
     "windows",
 ]
 
 _log = logging.getLogger(__name__)
-
-
-def pick_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for; without one, the accelerator if there is one, else the CPU.
-
-    Raises:
-        RecipeError: there is no such device here.
-    """
-    if device is not None:
-        try:
-            return torch.empty(0, device=device).device
-        except (RuntimeError, AssertionError) as error:
-            raise RecipeError(f"device {str(device)!r} can't be used: {reason(error, whole=False)}") from None
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return accelerator or torch.device("cpu")
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -127,6 +112,7 @@ class ContrastiveEncoder(ABC):
         self.name = name
         self.weights = sum(parameter.numel() for parameter in model.parameters())
         self.device = pick_device(device)
+        self._asked = None if device is None else self.device.type
         self.precision = pick_precision(precision, self.device, self.weights)
         self.dtype = pick_dtype(self.precision)
         self.fingerprint = fingerprint(model)
@@ -139,8 +125,11 @@ class ContrastiveEncoder(ABC):
             pack(self.model)
 
     def __reduce__(self) -> Any:
-        """Pickled as its reference: another process loads the same weights for itself."""
-        settings: Any = {"device": self.device.type, "precision": self.precision}
+        """Pickled as its reference: another process loads the same weights for itself.
+
+        On the kind of device that was asked for, which may be any; in this one's precision, so that a table is of one.
+        """
+        settings: Any = {"device": "cpu" if self.precision == INT8 else self._asked, "precision": self.precision}
         return partial(_load_again, trust=trusts_code(), **settings), (self.name, loaded())
 
     @property
@@ -208,7 +197,7 @@ class ContrastiveEncoder(ABC):
         out = torch.empty(len(texts), self.embed_dim)
         for rows in order.split(batch_size):
             batch = self.trim({key: value[rows] for key, value in inputs.items()}, int(lengths[rows].max()))
-            out[rows] = self.text_tower(self._place(batch)).float().cpu()
+            out[rows] = self._through(self.text_tower, batch)
         return out, cut
 
     @staticmethod
@@ -243,7 +232,8 @@ class ContrastiveEncoder(ABC):
         Threads open the items ahead, while the model, or whoever takes the batches, works on those before them.
         """
         several = len(items) > batch_size  # one batch leaves nothing for a next one
-        with kept_memory() if several else nullcontext(), ThreadPoolExecutor(max_workers=4) as pool:
+        threads = opening_threads(self.device)
+        with kept_memory() if several else nullcontext(), ThreadPoolExecutor(max_workers=threads) as pool:
             for window in windows(_ahead(pool, self.opened, list(items), 2 * batch_size), batch_size):
                 errors = {index: value for index, value in enumerate(window) if isinstance(value, CloseError)}
                 out = torch.full((len(window), self.embed_dim), torch.nan)
@@ -295,13 +285,18 @@ class ContrastiveEncoder(ABC):
         batch = {key: torch.cat([inputs[key] for inputs in prepared]) for key in prepared[0]}
         starts = range(0, sum(parts), batch_size)
         some = ({key: value[start : start + batch_size] for key, value in batch.items()} for start in starts)
-        return of_parts(torch.cat([self.image_tower(self._place(inputs)).float().cpu() for inputs in some]), parts)
+        return of_parts(torch.cat([self._through(self.image_tower, inputs) for inputs in some]), parts)
 
     def tell_once(self, what: str, message: str) -> None:
         """Warn of something that an encoder says once, however often it happens."""
         if what not in self._told:
             self._told.add(what)
             _log.warning("encoder %s: %s", self.name, message)
+
+    def _through(self, tower: Callable[[dict[str, Tensor]], Tensor], inputs: dict[str, Tensor]) -> Tensor:
+        """(B, D) float32 features on the CPU."""
+        with exact_convolutions(self.device, self.dtype):
+            return tower(self._place(inputs)).float().cpu()
 
     def _place(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return {

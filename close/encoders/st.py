@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from close.encoders.base import ENCODERS, ContrastiveEncoder, check_sizes, of_parts
+from close.encoders.devices import exact_convolutions
 from close.encoders.films import frame_of_film
 from close.encoders.pictures import open_picture
 from close.encoders.sounds import SOUND_SUFFIXES, heard, heard_parts, numpy_seeded
@@ -86,6 +88,8 @@ class SentenceTransformersEncoder(ContrastiveEncoder):
 
     def __init__(self, name: str, model: Any, sense: str, *, device: str | torch.device | None, precision: str) -> None:
         super().__init__(name, model, device=device, precision=precision)
+        if self.dtype != torch.float32:  # its `encode` leaves inputs in float32, and not all models cast them
+            self.model[0].register_forward_pre_hook(partial(_cast, self.dtype))
         self.sense, self.context = sense, model.max_seq_length
         self.items = {"image": "images", "audio": "recordings", "video": "films"}[sense]
         self.reading = "windows" if sense == "audio" else ""  # earlier versions drew a part of a long recording
@@ -158,10 +162,20 @@ class SentenceTransformersEncoder(ContrastiveEncoder):
 
     @torch.inference_mode()
     def _encoded(self, items: list[Any], batch_size: int) -> Tensor:
-        found: Tensor = self.model.encode(
-            items, batch_size=batch_size, convert_to_tensor=True, show_progress_bar=False, normalize_embeddings=False
-        )
+        quiet: Any = {"convert_to_tensor": True, "show_progress_bar": False, "normalize_embeddings": False}
+        with exact_convolutions(self.device, self.dtype):
+            found: Tensor = self.model.encode(items, batch_size=batch_size, **quiet)
         return found.float().cpu().clone()
+
+
+def _cast(dtype: torch.dtype, module: Any, inputs: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+    """What goes into a model's first module, its numbers in the model's dtype."""
+    features, *rest = inputs
+    cast = {
+        key: value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+        for key, value in features.items()
+    }
+    return cast, *rest
 
 
 def _refuse_made_up(model: Any, place: str) -> None:

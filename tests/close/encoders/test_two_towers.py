@@ -110,6 +110,8 @@ class TestSentenceTransformers:
             wanted = theirs.encode(opened, convert_to_tensor=True, normalize_embeddings=True).cpu()
             assert torch.allclose(encoder.encode_image(files, batch_size=2), wanted, atol=1e-5)
             assert (encoder.embed_dim, encoder.items, encoder.context) == (12, "images", 24)
+            halved = load_encoder(reference, device="cpu", precision="bf16")
+            assert ((halved.encode_image(files) * encoder.encode_image(files)).sum(1) > 0.99).all()
 
     def test_the_same_space_as_the_model_that_it_wraps(self, folders, zoo, pictures):
         wrapped, plain = load_encoder(f"st:{folders['new']}"), load_encoder(f"hf:{zoo('hf_clip_dir')}")
@@ -158,6 +160,10 @@ class TestSentenceTransformers:
         assert torch.allclose(
             vectors, load_encoder(f"hf:{zoo('hf_clap_dir')}").encode_image([tmp_path / "tone.wav"]), atol=1e-4
         )
+        for precision in ("bf16", "fp16"):  # what auto takes on a GPU; its `encode` hands on float32
+            halved = load_encoder(f"st:{tmp_path / 'clap'}", device="cpu", precision=precision)
+            assert (halved.encode_image([tmp_path / "tone.wav"]) * vectors).sum() > 0.999
+            assert ((halved.encode_text(TEXTS) * encoder.encode_text(TEXTS)).sum(1) > 0.99).all()
 
     @pytest.mark.parametrize("truncation", ["rand_trunc", "fusion"])
     def test_long_recordings_are_heard_as_by_the_model_itself(self, zoo, tmp_path, caplog, truncation):
