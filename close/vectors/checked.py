@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from close.errors import DataError, MismatchError
 from close.io.keys import cache_folder
@@ -41,6 +43,7 @@ Pairs = npt.ArrayLike | Literal["unpaired"] | None
 BLOCK = 4096
 IN_MEMORY = 2**30
 """Bytes of unit rows from which on they are written to a file."""
+_NUMPY = (torch.float16, torch.float32, torch.float64)
 NAMED = 5  # rows that a message lists before it only counts
 
 
@@ -73,13 +76,23 @@ class UnitRows(npt.NDArray[Any]):
         return array[()] if return_scalar else np.asarray(array)
 
 
+def _as_array(x: Any) -> Array:
+    """As an array; of a tensor wherever it is, whether or not it has a gradient, in float32 where NumPy has no such numbers."""
+    if isinstance(x, (list, tuple)) and any(isinstance(row, Tensor) for row in x):
+        return np.asanyarray([_as_array(row) for row in x])
+    if isinstance(x, Tensor):
+        x = x.detach().cpu()
+        x = x.float() if x.is_floating_point() and x.dtype not in _NUMPY else x
+    return np.asanyarray(x)
+
+
 def _raw_matrix(x: Any, name: str) -> Array:
     """`x` as an (N, D) array of real numbers with N ≥ 2; a memory map stays one.
 
     Raises:
         DataError: another shape or type, or too few rows.
     """
-    rows = np.asanyarray(x)
+    rows = _as_array(x)
     if rows.ndim != 2 or rows.dtype.kind not in "fiu" or rows.shape[1] == 0:
         raise DataError(f"{name}: expected an (N, D) array of real numbers, got shape {rows.shape} of {rows.dtype}")
     if len(rows) < 2:
@@ -158,7 +171,7 @@ def pair_index(pairs: Pairs, n_text: int, n_image: int) -> Ints:
                 "say which belong together (pairs), or that none do (unpaired)"
             )
         return np.repeat(np.arange(n_text)[:, None], 2, axis=1)
-    index = np.asarray(pairs)
+    index = _as_array(pairs)
     if index.ndim != 2 or index.shape[1] != 2 or index.dtype.kind not in "iu" or len(index) == 0:
         raise DataError(
             f"pairs: expected (P, 2) integers (text index, image index), P ≥ 1, got shape {index.shape} of {index.dtype}"

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from close.adapters import build_adapter
 from close.errors import DataError, MismatchError
@@ -338,3 +339,21 @@ def test_a_memory_of_named_texts_has_recall_beside_what_learns_from_halves(tmp_p
     data, shift = Modalities.of(text, image), {"mean_shift": {"fit": {"image": str(tmp_path / "V.npy")}}}
     assert not adapt(data, [{"nearest": {"fit": {"text": str(tmp_path / "T.npy")}}}, shift]).remade
     assert adapt(data, ["nearest", shift]).remade
+
+
+@pytest.mark.parametrize(
+    "as_given",
+    [
+        torch.Tensor.bfloat16,
+        torch.Tensor.half,
+        lambda rows: rows.clone().requires_grad_(),
+        lambda rows: list(rows.bfloat16()),
+    ],
+    ids=["bf16", "fp16", "with a gradient", "a list of rows"],
+)
+def test_tensors_are_taken_as_they_come(as_given):
+    """From a model: in its precision, with a gradient, and (`.cpu()`) from an accelerator."""
+    given = [as_given(torch.from_numpy(side).float()) for side in (TEXT, IMAGE)]
+    same = [torch.stack(list(side)).detach().float().numpy() for side in given]
+    found = measure_gap(*given, pairs=torch.arange(30)[:, None].repeat(1, 2), bootstrap=0)
+    assert found.values == pytest.approx(measure_gap(*same, bootstrap=0).values, nan_ok=True)
