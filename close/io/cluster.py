@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from close.errors import RecipeError, reason
 
-__all__ = ["RayEngine"]
+__all__ = ["RayEngine", "share_of_gpu"]
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -19,7 +19,8 @@ class RayEngine:
     """Maps a function over parts on Ray actors; results come in the order of the parts.
 
     The function is pickled once an actor; what it holds (an encoder, a captioner) says by itself how it is loaded there. Data and
-    weights are read by path, so every machine of a cluster must see the same files.
+    weights are read by path, so every machine of a cluster must see the same files. Where there are GPUs, each worker gets one,
+    or an equal share of one.
 
     Args:
         workers: actors. address: of a running cluster (`auto`, `host:6379`, `ray://host:10001`); without it, one is started
@@ -73,15 +74,34 @@ class RayEngine:
         context.execution_options.preserve_order = True
         rows = ray.data.from_items([{"part": pickle.dumps(part)} for part in parts], override_num_blocks=len(parts))
         held = ray.put(work)  # for actors that start again
+        share = share_of_gpu(self.workers, [node["Resources"] for node in ray.nodes() if node["Alive"]])
         done = rows.map_batches(
             _Worker,
             fn_constructor_args=(held, os.getcwd()),
             concurrency=self.workers,
             batch_size=1,
             batch_format="numpy",
+            **({"num_gpus": share} if share else {}),
         )
         for row in done.iter_rows():
             yield pickle.loads(row["result"])
+
+
+def share_of_gpu(workers: int, machines: Sequence[Mapping[str, float]]) -> float:
+    """What each worker asks for of a GPU, so that all work at once: 1, 0.5, 0.3333, …; 0 where that is impossible.
+
+    Without asking, all workers of a machine would share its first GPU. 0 where machines with GPUs lack the CPUs for all workers:
+    those that wait for one would do nothing, while other machines have some.
+
+    Args:
+        machines: the logical "CPU" and "GPU" of each.
+    """
+    count = sum(int(machine.get("GPU", 0)) for machine in machines)
+    if not count:
+        return 0
+    each = -(-workers // count)
+    room = sum(min(each * int(machine.get("GPU", 0)), int(machine.get("CPU", 0))) for machine in machines)
+    return int(10_000 / each) / 10_000 if room >= workers else 0  # Ray counts in ten-thousandths
 
 
 class _Worker:

@@ -2,6 +2,7 @@
 
 Products are taken tile by tile, and of a tile little more than the largest of every 32 products is looked at: only where that
 is above the k-th best so far can there be a neighbour. So a search costs what its matrix product costs, and a little more.
+It is on the CPU, also where there is an accelerator.
 """
 
 from __future__ import annotations

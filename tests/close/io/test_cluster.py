@@ -41,7 +41,8 @@ def cluster() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+        # the GPU is a word to Ray, whether there is one or not
+        ray.init(num_cpus=4, num_gpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     except Exception as error:  # Ray has no class for it: on a busy machine its own processes start too late
         if "timed out during startup" not in str(error):
             raise
@@ -57,6 +58,24 @@ def test_encoders_travel_as_their_reference(tiny_encoder):
     copy = pickle.loads(pickle.dumps(encoder))
     assert copy.fingerprint == encoder.fingerprint
     assert torch.equal(copy.encode_text("a dog"), encoder.encode_text("a dog"))
+
+
+@pytest.mark.parametrize(
+    ("workers", "machines", "share"),
+    [
+        (8, [{"CPU": 64, "GPU": 8}], 1),
+        (2, [{"CPU": 64, "GPU": 8}], 1),
+        (12, [{"CPU": 64, "GPU": 8}], 0.5),
+        (3, [{"CPU": 8, "GPU": 1}], 0.3333),
+        (2, [{"CPU": 4}], 0),
+        (64, [{"CPU": 16, "GPU": 1}, {"CPU": 64}], 0),  # most would wait, with CPUs idle
+        (16, [{"CPU": 2}, {"CPU": 16, "GPU": 8}, {"CPU": 16, "GPU": 8}], 1),
+    ],
+)
+def test_what_a_worker_asks_for_of_a_gpu(workers, machines, share):
+    from close.io.cluster import share_of_gpu
+
+    assert share_of_gpu(workers, machines) == share
 
 
 @pytest.mark.timeout(900)
@@ -116,6 +135,22 @@ class TestCluster:
         found = list(RayEngine(2)(work, list(range(12))))
         assert (tmp_path / "killed").exists()
         assert found == [(part, part * part) for part in range(12)]
+
+    def test_workers_share_the_gpus(self):
+        from close.io.cluster import RayEngine
+
+        def work(_: int) -> tuple[object, ...]:
+            time.sleep(0.2)
+            return (
+                os.getpid(),
+                os.environ.get("CUDA_VISIBLE_DEVICES"),
+                ray.get_runtime_context().get_assigned_resources(),
+            )
+
+        found = list(RayEngine(2)(work, list(range(8))))
+        assert len({process for process, *_ in found}) == 2
+        assert {seen for _, seen, _ in found} == {"0"}
+        assert {had["GPU"] for *_, had in found} == {0.5}
 
     def test_too_few_cpus_are_told(self):
         from close.io.cluster import RayEngine
