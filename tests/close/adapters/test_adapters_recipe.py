@@ -284,7 +284,7 @@ def test_files_that_are_none_are_told(tmp_path):
     with pytest.raises(MissingError, match="close embed"):
         open_vectors(tmp_path / "nowhere")
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(DataError, match=r"not a plain \.npy array; embeddings are a table.s folder"):
+    with pytest.raises(DataError, match=r"not a plain \.npy array \(it is a file; `close embed text"):
         open_vectors(tmp_path / "a.txt")
     (tmp_path / "empty").mkdir()
     with pytest.raises(CloseError):
