@@ -68,9 +68,7 @@ def measure_tables(
     """
     if (pairs is not None) + (per_image is not None) + unpaired > 1:
         raise RecipeError("--pairs, --per-image and --unpaired exclude each other")
-    names = [*(name for name, *_ in sources), *(adapters or {})]
-    if twice := next((name for place, name in enumerate(names) if name in names[:place]), None):
-        raise RecipeError(f"two cases are called {twice!r}; give each a name of its own (--compare NAME=TEXT,IMAGE)")
+    _refuse_twice([*(name for name, *_ in sources), *(adapters or {})])
 
     def report(name: str, modalities: Modalities) -> GapReport:
         tell = (lambda step: progress(f"{name}: {step}")) if progress else None
@@ -104,6 +102,12 @@ def measure_tables(
         modalities = adapt(first.modalities, spec, fingerprint=first.fingerprint, seed=seed)
         measured.append(replace(first, name=name, modalities=modalities, report=report(name, modalities), adapter=spec))
     return measured
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
+    """Refuse a name of two cases, of which the JSON would hold one."""
+    if twice := next((name for place, name in enumerate(names) if name in names[:place]), None):
+        raise RecipeError(f"two cases are called {twice!r}; give each a name of its own (--compare NAME=TEXT,IMAGE)")
 
 
 def _modalities(text: Any, image: Any, found: Pairing) -> Modalities:
