@@ -16,7 +16,7 @@ Every one is a single clear line: what, where, what was expected, how to fix. Th
 
 import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "RecipeError",
     "UnknownNameError",
     "WeightsError",
+    "firsts",
     "listed",
     "reason",
     "shown",
@@ -141,3 +142,9 @@ def listed(names: Iterable[object]) -> str:
     given = iter(names)
     first = [" ".join(str(name).split())[:60] for name in islice(given, 30)]
     return ", ".join(first + ["…"] * (next(given, None) is not None))
+
+
+def firsts(messages: Sequence[str], most: int = 5) -> str:
+    """Messages one after the other: of many the first, and how many more there are."""
+    more = len(messages) - most
+    return "; ".join([*messages[:most], *([f"… and {more} more"] if more > 0 else [])])

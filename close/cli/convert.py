@@ -84,11 +84,14 @@ def convert(
         if as_json:
             print_json(summary)
             return
-        reasons = "".join(f", {count} × {reason}" for reason, count in summary["skipped"].items())
+        skipped = {"wrong" if reason == "error" else reason: count for reason, count in summary["skipped"].items()}
+        reasons = "".join(f", {count} × {reason}" for reason, count in skipped.items())
         show(f"{out}: {summary['written']} rows of {summary['read']} records{reasons and '; skipped' + reasons[1:]}")
         for note in summary["notes"]:
             show(f"note: {written(note)}", err=True)
         for message in summary["messages"]:
             show(f"skipped: {written(message)}", err=True)
+        if more := summary["skipped"].get("error", 0) - len(summary["messages"]):
+            show(f"skipped: … and {more} more", err=True)
 
     run(format, source, out, options=options, skip_errors=skip_errors, overwrite=overwrite, tell=tell)

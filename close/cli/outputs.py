@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from close.errors import PartialError, written
+from close.errors import PartialError, firsts, written
 from close.io.files import nan_as_null
 from close.io.terminal import show
 
@@ -19,14 +19,14 @@ __all__ = ["Told", "print_lines", "write_lines", "write_page"]
 
 
 class Told:
-    """What is to be told when all is said: errors, and items with few candidates.
+    """What is to be told when all is said: errors, empty texts, and items with few candidates.
 
     Args:
         kept: outputs that are kept for a page.
     """
 
     def __init__(self, kept: int = 0) -> None:
-        self.errors, self.counts, self.left_out = list[str](), list[int](), 0
+        self.errors, self.counts, self.left_out, self.empty = list[str](), list[int](), 0, 0
         self.rows, self.kept = list[Mapping[str, Any]](), kept
 
     def note(self, row: Mapping[str, Any]) -> None:
@@ -38,6 +38,7 @@ class Told:
         else:
             self.counts.append(len(row.get("candidates", ())))
             self.left_out += row.get("left_out", False)
+            self.empty += not (row["text"] or row.get("left_out"))
 
     def finish(self, items: int, n: int | None, sure: float | None, out: Path | None) -> None:
         """Tell it.
@@ -45,6 +46,8 @@ class Told:
         Raises:
             PartialError: there were errors.
         """
+        if self.empty:
+            show(f"note: {self.empty} of {len(self.counts)} texts are empty", err=True)
         if few := sum(count < (n or 0) for count in self.counts):
             show(f"note: {few} of {len(self.counts)} items have fewer than {n} distinct candidates", err=True)
         if self.left_out:
@@ -54,8 +57,7 @@ class Told:
                 err=True,
             )
         if self.errors:
-            listed = "; ".join(self.errors[:5])
-            raise PartialError(f"{len(self.errors)} of {items} items could not be read: {listed}")
+            raise PartialError(f"{len(self.errors)} of {items} items could not be read: {firsts(self.errors)}")
 
 
 def write_lines(results: ResultFile, say: Callable[[int], Iterable[Output]], told: Told, count: int, what: str) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from close.cli.options import Device, Encoder, Json, Precision, print_json, verb
-from close.errors import PartialError, RecipeError, written
+from close.errors import PartialError, RecipeError, firsts, written
 from close.io.terminal import show
 
 __all__ = ["register"]
@@ -59,7 +59,7 @@ def classify(
 
 def _told(failed: list[str]) -> None:
     if failed:
-        raise PartialError(f"{len(failed)} pictures could not be read: {'; '.join(failed[:5])}")
+        raise PartialError(f"{len(failed)} pictures could not be read: {firsts(failed)}")
 
 
 def _accuracy(scores: dict[str, Any]) -> None:

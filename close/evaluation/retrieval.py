@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from close.data.shards import open_rows
 from close.encoders import ContrastiveEncoder
-from close.errors import DataError
+from close.errors import DataError, firsts
 from close.evaluation.bootstrap import intervals, mean_score
 from close.io.progress import progress
 from close.vectors.build import find_images
@@ -56,7 +56,7 @@ def pictures_for(
     if failed is not None:
         failed += reasons
     elif reasons:
-        _log.warning("%d pictures could not be read and are left out: %s", len(reasons), "; ".join(reasons[:5]))
+        _log.warning("%d pictures could not be read and are left out: %s", len(reasons), firsts(reasons))
     return _listed(list(queries), ids, *found, key="item")
 
 

@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 import tiny
 
+from close.cli.outputs import Told
+from close.errors import PartialError
 from close.vectors.table import EmbeddingTable
 
 MODULE = [sys.executable, "-m", "close"]
@@ -254,8 +256,25 @@ class TestTrain:
         assert str(tiny_encoder) in message
 
 
+def test_what_a_conversion_leaves_out_is_listed_and_counted(cli, place):
+    (place / "t.csv").write_text("file,caption\nthere.jpg,a dog\n" + "gone.jpg,a cat\n" * 13)
+    (place / "there.jpg").touch()
+    ran = cli("convert", "csv", "t.csv", "t.jsonl", "--images", place, "--skip-errors")
+    assert ran.out == "t.jsonl: 1 rows of 14 records; skipped 13 × wrong\n"
+    assert [line for line in ran.messages if line.startswith("skipped")][10:] == ["skipped: … and 3 more"]
+
+
 class TestCaption:
     """close caption."""
+
+    def test_texts_that_say_nothing_and_errors_that_are_not_listed_are_counted(self, capsys):
+        told = Told()
+        rows = [{"text": "a dog"}, {"text": ""}, {"text": "", "left_out": True}]
+        for row in [*rows, *({"text": "", "error": f"{number}.jpg: broken"} for number in range(7))]:
+            told.note(row)
+        with pytest.raises(PartialError, match=r"^7 of 10 items .*; 4\.jpg: broken; … and 2 more$"):
+            told.finish(10, None, 0.5, None)
+        assert "note: 1 of 3 texts are empty" in capsys.readouterr().err
 
     def test_one_bad_picture_of_three(self, cli, run, place, pictures):
         (place / "bad.png").write_text("no picture")
