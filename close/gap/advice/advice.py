@@ -71,7 +71,8 @@ class Advice:
     @property
     def recipe(self) -> dict[str, Any]:
         """The lines of a recipe that it comes to."""
-        return {"adapter": self.stages(), "train_on": "text", "captions": self.captions}
+        of = {} if self.encoder is None else {"encoder": self.encoder}
+        return of | {"adapter": self.stages(), "train_on": "text", "captions": self.captions}
 
     def stages(self, fit: Mapping[str, str] | None = None) -> list[Any]:
         """The recipe's `adapter`.

@@ -35,15 +35,18 @@ _SHARED = (
 
 
 def reasons(
-    found: Advice, chosen: Candidate, alone: Floats, few: Sequence[str] = (), groups_left: int = 0
+    found: Advice, chosen: Candidate, alone: Floats, few: Sequence[str] = (), groups_left: int = 0, unsure: str = ""
 ) -> Iterator[str]:
     """A sentence each.
 
     Args:
         alone: (len(COSINES),) agreement with noise alone. few: what is left out, each with the reason.
         groups_left: images with several captions that are too few to be judged by.
+        unsure: why stand-ins tell little here.
     """
     yield _BASIS[found.data]
+    if unsure:
+        yield unsure
     if groups_left:
         yield (
             f"Only {groups_left} images have several captions, which tell the noise worse than each caption's nearest other one: "
@@ -70,9 +73,9 @@ def reasons(
     for name, noise in found.calibrations.items():
         size = f"std {noise['std']:.3f}, cosine {noise['cosine']:.2f}"
         yield f"For comparison, noise as large as the {name.replace('_', ' ')}: {size}."
-    at = COSINES[int(alone.argmax())]
+    at, shown = COSINES[int(alone.argmax())], "images" if found.data == "pairs" else "stand-ins for images"
     yield (
-        f"Linear decoder on images, noise alone: agreement {alone[0]:.2f} without noise, {alone.max():.2f} at the best "
+        f"Linear decoder on {shown}, noise alone: agreement {alone[0]:.2f} without noise, {alone.max():.2f} at the best "
         f"cosine {at:.2f}."
     )
     if few:

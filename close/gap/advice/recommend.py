@@ -53,7 +53,7 @@ from close.gap.measures.residual import caption_spread, noise_from_pairs, noise_
 from close.gap.modalities import distinct_pairs
 from close.gap.search_curve import QUERIES, SearchCurve, enough, search_curve
 from close.runs.stand_ins import moved_to_images
-from close.vectors.checked import Floats, Pairs
+from close.vectors.checked import Array, Floats, Pairs
 
 if TYPE_CHECKING:
     from close.adapters import Needs
@@ -62,6 +62,8 @@ __all__ = ["recommend"]
 
 FEWEST = 50
 """Texts that a search is advised on."""
+ALMOST = 0.05
+"""Nearest texts that are nearer than this share of what strangers are (0.2 to 0.6 for captions of photos) say the same."""
 
 
 def recommend(
@@ -120,8 +122,9 @@ def recommend(
         task=task,
         setting=setting,
     )
-    groups_left = 0 if rows.grouped or len(rows.pairs) else rows.several
-    return replace(advice, reasons=tuple(reasons(advice, chosen.candidate, alone, few, groups_left)))
+    by_nearest = not (rows.grouped or len(rows.pairs))
+    groups_left, unsure = (rows.several, _unsure(rows.text, min(len(text), sample))) if by_nearest else (0, "")
+    return replace(advice, reasons=tuple(reasons(advice, chosen.candidate, alone, few, groups_left, unsure)))
 
 
 def _setting(name: str, captions: str) -> Setting:
@@ -156,6 +159,28 @@ def _no_other_captions(rows: Rows, captions: str) -> DataError:
     return DataError(
         f"the targets are other captions of the same image, or these stand in for them, and {shared}: "
         f"give {give}, or ask for {other}"
+    )
+
+
+def _unsure(text: Array, of: int) -> str:
+    """Why each text's nearest other one tells little of images, if so.
+
+    Args:
+        text: (N, D) different unit rows. of: of so many texts, equal ones counted.
+    """
+    if 2 * len(text) < of:
+        return (
+            f"Unsure: {of} texts have only {len(text)} different vectors, so captions come again, or are beyond what the encoder "
+            "can tell apart (close retrieve with some captioned pictures says whether it can)."
+        )
+    near = np.sort(text[:QUERIES] @ text.T, axis=1)[:, -2]
+    strangers = (np.square(text.sum(axis=0, dtype=np.float64)).sum() / len(text) - 1) / (len(text) - 1)
+    if 1 - np.median(near) >= ALMOST * (1 - strangers):
+        return ""
+    return (
+        f"Unsure: the nearest other caption is almost the same (cosine {np.median(near):.3f}, strangers {strangers:.3f}), so "
+        "what stands in for an image is nearer than images are, and this is too little noise: captions in groups, or captioned "
+        "images, tell better."
     )
 
 

@@ -289,6 +289,7 @@ def test_data_files_are_embedded(cli, told, captions, tiny_encoder, tmp_path):
     assert "for encoder mini, which knows coloured shapes alone (--encoder names another)" in " ".join(
         ran.out.split("\n# ")
     )
+    assert yaml.safe_load(ran.out)["encoder"] == "mini"
     assert "needs --image" in told("recommend", "--text", captions, "--pairs", captions)
     assert "exclude" in told("recommend", "--text", "T", "--image", "V", "--pairs", "P", "--unpaired")
     assert "no such" in told("recommend", "--text", "gone.npy")
