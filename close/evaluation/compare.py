@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -18,6 +19,7 @@ from close.evaluation.match import Matched, match
 from close.evaluation.metrics import METRICS, VqaReference
 from close.evaluation.metrics.tokens import settled
 from close.evaluation.read import Predictions, RowReferences, read_predictions, read_references
+from close.evaluation.saved import changed_search
 from close.evaluation.scores import score
 from close.io.files import read_json
 from close.tasks import get_task
@@ -25,6 +27,7 @@ from close.tasks import get_task
 __all__ = ["Paths", "Shared", "compare", "compare_scores", "runs_of", "scored", "what_they_share"]
 
 Paths = str | Path | Sequence[str | Path]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -267,6 +270,9 @@ def _facts(place: Path) -> dict[str, Any]:
     for key in ("task", "data", "data_sha256"):
         if not isinstance(found, dict) or not isinstance(found.get(key), str):
             raise DataError(f"{path}: not an evaluation as `close evaluate` writes it, no text under {key!r}")
+    run = place.parent.parent if place.parent.name == "evaluations" else place
+    if changed := changed_search(found, run):
+        _log.warning("%s: evaluated with %s: `close evaluate` again shows what the run says now", place, changed)
     told = {key: found[key] for key in ("modality", "missing") if isinstance(found.get(key), str)}
     if isinstance(found.get("rows"), int) and found["rows"] > 0:
         told["rows"] = found["rows"]

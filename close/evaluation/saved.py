@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, StrictStr, ValidationError
 
 from close.errors import DataError
+from close.io.plain import read_plain
 
-__all__ = ["check_evaluation"]
+__all__ = ["changed_search", "check_evaluation"]
 
+_SEARCH: dict[str, Any] = {
+    "num_beams": 1,
+    "length_penalty": 1.0,
+    "do_sample": False,
+    "max_new_tokens": None,
+    "no_repeat_ngram_size": 0,
+    "repetition_penalty": 1.0,
+}
+"""Settings of generation that change texts, and what they are where nobody says them."""
 Number = FiniteFloat | None
 Pair = tuple[FiniteFloat, FiniteFloat]
 
@@ -106,3 +117,20 @@ def check_evaluation(result: Any, where: str, scores: Mapping[str, str]) -> None
                 isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 1e300
             ):
                 raise DataError(f"{where}: {place}.{key} is {str(value)[:80]!r}, expected a number")
+
+
+def changed_search(found: Mapping[str, Any], run: Path) -> str:
+    """In which settings an evaluation was searched otherwise than its run says by now, in words; empty where in none.
+
+    Args:
+        found: what its `scores.json` says. run: the run's folder.
+    Raises:
+        DataError: the run's settings of generation can't be read.
+    """
+    kept, own = found.get("generation"), run / "generation_config.json"
+    if not isinstance(kept, Mapping) or not own.is_file():
+        return ""
+    then, now = (
+        {**_SEARCH, **{key: one[key] for key in _SEARCH if one.get(key) is not None}} for one in (kept, read_plain(own))
+    )
+    return ", ".join(f"{key} {then[key]}, now {now[key]}" for key in _SEARCH if then[key] != now[key])

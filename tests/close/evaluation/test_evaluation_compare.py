@@ -145,6 +145,21 @@ def test_the_verb_shows_pages_and_writes(runs: dict[str, Path], tmp_path: Path) 
     assert comparison_page(compare(runs["b"], runs["b"], **SETTINGS)).count("<article") == 0
 
 
+def test_an_evaluation_from_before_its_run_was_changed_is_told(runs: dict[str, Path], caplog: Any) -> None:
+    place = runs["b"] / "evaluations" / "val-image"
+    write_json(
+        place / "scores.json", json.loads((place / "scores.json").read_text()) | {"generation": {"num_beams": 5}}
+    )
+    settings = {"num_beams": 5, "length_penalty": 1.0, "transformers_version": "0"}
+    write_json(runs["b"] / "generation_config.json", settings)
+    compare(runs["a3"], runs["b"], **SETTINGS)
+    assert not caplog.messages
+    write_json(runs["b"] / "generation_config.json", settings | {"length_penalty": 1.156})
+    compare(runs["a3"], runs["b"], **SETTINGS)
+    (told,) = caplog.messages
+    assert told.startswith(f"{place}: evaluated with length_penalty 1.0, now 1.156: `close evaluate` again")
+
+
 @pytest.mark.parametrize("wrong", [[], {"task": 1}, {"task": "caption", "data": "x", "data_sha256": None}])
 def test_a_folder_that_is_no_evaluation(runs: dict[str, Path], tmp_path: Path, wrong: Any) -> None:
     write_json(runs["b"] / "evaluations" / "val-image" / "scores.json", wrong)
