@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from close.data.columns import Skip
 from close.data.readers.base import READERS, Reader, Values
@@ -88,7 +88,7 @@ class TableReader(Reader):
     other splits than those asked for are left out before that.
     """
 
-    uses = ("images", "per", "split", "columns")
+    uses: ClassVar[tuple[str, ...]] = ("images", "per", "split", "columns")
 
     @abstractmethod
     def found(self) -> Iterator[tuple[str, Any]]:
