@@ -39,7 +39,7 @@ from close.registry import unknown_name
 from close.runs.candidates import check_candidates, closed_set
 from close.runs.confidence import confidence_file, run_sum, settings_of
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
-from close.runs.predict import Decoding, Told, task_of, tell
+from close.runs.predict import Decoding, Told, named_task, tell
 from close.tasks import Task
 
 __all__ = ["calibrate"]
@@ -90,7 +90,7 @@ def calibrate(
     """
     own: dict[str, Any] = {"device": device, "precision": precision, "encoder": encoder, "memory": memory}
     rows, captioner = open_rows(data), load(own_folder(run), **own)
-    kind = captioner.use_task(task or task_of(rows, captioner, ", or say which (--task)")).task
+    kind = captioner.use_task(task or named_task(rows, captioner.tasks, captioner.name, ", or say which (--task)")).task
     by, key = _chosen(rows, kind, by, metric, at_least, tokenizer)
     captioner.without_confidence()
     decoding = Decoding(decode, normalise, None if labels is None else tuple(closed_set(labels)))

@@ -35,13 +35,21 @@ from close.retrieval.finder import settings_in
 from close.runs.candidates import check_search
 from close.runs.folder import RUN_FILE, open_run
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
-from close.runs.predict import Decoding, Told, decoding_of, doing, task_of, tell
+from close.runs.predict import Decoding, Told, decoding_of, doing, named_task, tell
 from close.tasks import get_task
 
 SHOWN = 10
 """Probabilities kept with a prediction."""
 
-__all__ = ["evaluate", "evaluated", "evaluation_folder", "kept_scores", "plain_search", "searched_alike"]
+__all__ = [
+    "as_the_run_says",
+    "evaluate",
+    "evaluated",
+    "evaluation_folder",
+    "kept_scores",
+    "plain_search",
+    "searched_alike",
+]
 
 
 def evaluate(
@@ -92,7 +100,7 @@ def evaluate(
     """
     rows = open_rows(data)
     captioner = _loaded(run, device=device, precision=precision, encoder=encoder, memory=memory)
-    with doing(captioner, task or task_of(rows, captioner, ", or say which (--task)")) as kind:
+    with doing(captioner, task or named_task(rows, captioner.tasks, captioner.name, ", or say which (--task)")) as kind:
         decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)
         generation = _check_before(captioner, rows, modality, metrics, tokenizer, generation)
         state = _pictures(rows, modality)  # before they are read: those that are replaced meanwhile are other ones
@@ -175,13 +183,21 @@ def _as_it_comes(found: Mapping[str, Any], run: Path, rows: RowFile, modality: M
     named = {row.task for row in rows} if len(tasks) > 1 else tasks
     if [*named] != [found.get("task")]:
         return False
-    wanted: dict[str, Any] = {"data_sha256": rows.sha256, "modality": modality, "limit": None, "missing": None}
-    wanted |= {"metrics": None, "precision": "auto", "tokenizer": "python"}
-    wanted["decoding"] = Decoding().describe(get_task(found["task"]), None)
+    wanted = {"data_sha256": rows.sha256, "modality": modality, "missing": None, "metrics": None, "tokenizer": "python"}
+    return all(key in found and found[key] == value for key, value in wanted.items()) and as_the_run_says(found, run)
+
+
+def as_the_run_says(found: Mapping[str, Any], run: Path) -> bool:
+    """Whether scores show what a run says by itself of every row: no other search, precision, memory or answers.
+
+    Raises:
+        WeightsError: its settings of generation can't be read.
+    """
     kept, retrieve = found.get("memory"), read_plain(run / "config.json").get("retrieve")
     memory = None if retrieve is None else settings_in(retrieve, run)[1].get("sha256", kept)
-    alike = all(key in found and found[key] == value for key, value in wanted.items())
-    return alike and kept == memory and searched_alike(found.get("generation"), run)
+    decoding = Decoding().describe(get_task(found["task"]), None)
+    wanted = {"limit": None, "precision": "auto", "decoding": decoding, "memory": memory}
+    return {key: found.get(key) for key in wanted} == wanted and searched_alike(found.get("generation"), run)
 
 
 def searched_alike(kept: Any, run: Path) -> bool:

@@ -32,7 +32,7 @@ from close.vectors.build import images_of
 from close.vectors.cache import cached_images, cached_table
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["Decoding", "Told", "decoding_of", "doing", "named_task", "predict", "task_of", "tell", "training_file"]
+__all__ = ["Decoding", "Told", "decoding_of", "doing", "named_task", "predict", "tell", "training_file"]
 
 TOP_ANSWERS = 3000
 
@@ -194,15 +194,6 @@ def _vectors_of(
     if table.modality == "text":
         return embeddings_of(rows, task, table, several).batch
     return image_vectors(seen, table, several).batch
-
-
-def task_of(rows: RowFile, captioner: CloseCaptioner, hint: str = "") -> str:
-    """The run's task; of several, the one that all rows name.
-
-    Args:
-        hint: what else can be done, for the message.
-    """
-    return named_task(rows, captioner.tasks, captioner.name, hint)
 
 
 def named_task(rows: RowFile, tasks: Sequence[str], who: str, hint: str = "") -> str:

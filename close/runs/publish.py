@@ -35,13 +35,11 @@ from close.io.plain import read_plain
 from close.retrieval.finder import settings_in
 from close.runs.card import Shown, model_card
 from close.runs.confidence import run_sum
-from close.runs.evaluate import searched_alike
+from close.runs.evaluate import as_the_run_says
 from close.runs.folder import RECIPE_FILE, RUN_FILE, open_run
-from close.runs.predict import Decoding
 from close.runs.recipe import checked
 from close.runs.recipe_file import named, read_values
 from close.runs.words import WORDS, word_lists
-from close.tasks import get_task
 from close.vectors.open import check_encoder
 
 __all__ = ["Parcel", "check_name", "pack", "publish"]
@@ -124,8 +122,7 @@ def pack(run: str | Path, shown: Shown, *, gap: str | Path | None = None, exampl
     values = named(checked(read_values(place), f"{place}", only_keys=True).dump())
     parcel.files[RECIPE_FILE] = yaml.safe_dump(values, sort_keys=False).encode()
     measured_so = list(_evaluations(folder))
-    memory = (config.get("retrieve") or {}).get("memory") or {}
-    evaluations = [found for found in measured_so if _as_the_run_says(found, folder, memory.get("sha256"))]
+    evaluations = [found for found in measured_so if not found.get("unreadable") and as_the_run_says(found, folder)]
     pictures = _pictures(parcel, evaluations, examples)
     parcel.notes += _missed(config, parcel, folder)
     if other := len(measured_so) - len(evaluations):
@@ -227,15 +224,6 @@ def _evaluations(folder: Path) -> Iterator[dict[str, Any]]:
             raise DataError(f"{file}: no evaluation of a run: it says no data, task, rows or modality")
         if found["modality"] == "image":
             yield found
-
-
-def _as_the_run_says(found: Mapping[str, Any], folder: Path, memory: str | None) -> bool:
-    """Whether an evaluation shows what the run says by itself of every row: not another search, precision, memory or answers."""
-    decoding = Decoding().describe(get_task(found["task"]), None)
-    alike = found.get("decoding", decoding) == decoding and found.get("memory") == memory
-    alike = alike and found.get("precision", "auto") == "auto"
-    every = found.get("limit") is None and not found.get("unreadable")
-    return alike and every and searched_alike(found.get("generation"), folder)
 
 
 def _pictures(parcel: Parcel, evaluations: list[dict[str, Any]], count: int) -> list[tuple[str, Mapping[str, Any]]]:

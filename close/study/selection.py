@@ -21,7 +21,7 @@ from close.io.keys import file_key
 from close.runs.evaluate import kept_scores, plain_search, searched_alike
 from close.runs.folder import open_run
 from close.runs.pipeline import CloseCaptioner, load
-from close.runs.predict import doing, named_task, task_of
+from close.runs.predict import doing, named_task
 from close.runs.stand_ins import STAND_INS, stand_ins, unpaired_images
 
 __all__ = ["best", "saved_selection", "selection_score"]
@@ -53,7 +53,7 @@ def selection_score(
     captioner = run if isinstance(run, CloseCaptioner) else load(run)
     generation = plain_search(captioner, generation)
     rows = open_rows(data)
-    own = task_of(rows, captioner) if captioner.instructs else captioner.task.name
+    own = named_task(rows, captioner.tasks, captioner.name) if captioner.instructs else captioner.task.name
     with doing(captioner, own) as task:
         told = select_rows(rows, task)
         images = unpaired_images(Path(image), captioner.encoder) if image is not None else None
@@ -95,12 +95,12 @@ def saved_selection(run: Path, data: Path, *, image: Path | None = None) -> dict
     kind = "unpaired" if image else "text"
     place = run / "evaluations" / f"{data.stem}-{kind}-selection" / "scores.json"
     found = kept_scores(place)
-    rows, tasks = open_rows(data), open_run(run)["tasks"]
-    task = named_task(rows, tasks, str(run)) if len(tasks) > 1 else found.get("task")  # of one, it was not told before
-    wanted = (rows.sha256, None if image is None else str(image), _key(image), task)
-    kept = tuple(found.get(key) for key in ("data_sha256", "image", "image_key", "task"))
+    rows = open_rows(data)
+    wanted: dict[str, Any] = {"data_sha256": rows.sha256, "task": named_task(rows, open_run(run)["tasks"], str(run))}
+    wanted |= {"image": None if image is None else str(image), "image_key": _key(image)}
     made_of = {STAND_INS["text"], STAND_INS[kind]}  # the rows say which
-    if kept == wanted and found.get("stand_in") in made_of and searched_alike(found.get("generation"), run):
+    kept = {key: found.get(key) for key in wanted} == wanted and found.get("stand_in") in made_of
+    if kept and searched_alike(found.get("generation"), run):
         return found
     found = selection_score(run, data, image=image)
     write_json(place, found)
