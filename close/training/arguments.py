@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import parse_flag_from_env
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, get_scheduler
-from transformers.integrations import get_reporting_integration_callbacks, unset_hf_deepspeed_config
+from transformers.integrations import (
+    get_reporting_integration_callbacks,
+    is_deepspeed_zero3_enabled,
+    unset_hf_deepspeed_config,
+)
 
 from close.encoders import pick_device
 from close.errors import RecipeError, reason
@@ -32,10 +37,12 @@ def training_arguments(recipe: Recipe, folder: Path, weights: int | None = None)
         RecipeError: options that are wrong, do not go together, or lack their package.
     """
     section = recipe.training
+    given = section.model_extra or {}
     precision: str = section.precision
     if precision == "auto":
         known = count_weights(recipe.language_model) if weights is None else weights
-        precision = pick_precision(precision, pick_device(None), known)
+        on_cpu = given.get("use_cpu") or parse_flag_from_env("ACCELERATE_USE_CPU")
+        precision = pick_precision(precision, pick_device("cpu" if on_cpu else None), known)
     try:
         arguments = Seq2SeqTrainingArguments(
             output_dir=str(folder),
@@ -47,7 +54,7 @@ def training_arguments(recipe: Recipe, folder: Path, weights: int | None = None)
             report_to=section.report_to,
             seed=recipe.seed,
             data_seed=recipe.seed,
-            **(_defaults(recipe) | _renamed(section.model_extra or {}) | _best(recipe)),
+            **(_defaults(recipe) | _renamed(given) | _best(recipe)),
         )
         for reporter in get_reporting_integration_callbacks(arguments.report_to):  # now, and not when work has begun
             reporter()
@@ -68,6 +75,11 @@ def training_arguments(recipe: Recipe, folder: Path, weights: int | None = None)
 
 def _try(arguments: Seq2SeqTrainingArguments, recipe: Recipe) -> None:
     """What transformers would find out when training begins, and what was there has been removed."""
+    if is_deepspeed_zero3_enabled():
+        raise ValueError(
+            "deepspeed: stage 3 leaves each process a part of the weights, which are not gathered here before they are saved; "
+            "take stage 2, or fsdp"
+        )
     if arguments.eval_on_start and recipe.data.val is None:
         raise ValueError("eval_on_start looks at data.val, and there is none")
     looked, saved = arguments.eval_steps, arguments.save_steps
@@ -134,6 +146,7 @@ def _defaults(recipe: Recipe) -> dict[str, Any]:
         "remove_unused_columns": False,
         "label_names": ["labels"],
         "ddp_find_unused_parameters": False,
+        "ddp_broadcast_buffers": False,  # an adapter's are the same everywhere, and may be a whole memory
         "dataloader_pin_memory": torch.cuda.is_available(),
         "use_cpu": not torch.accelerator.is_available(),
     }

@@ -7,10 +7,14 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 
-__all__ = ["ended_together", "is_first"]
+__all__ = ["ended_together", "first_alone", "is_first"]
+
+PATIENCE = timedelta(days=30)
+"""How long processes wait for one that has work of its own to do; when it dies they are told at once."""
 
 
 def is_first() -> bool:
@@ -19,19 +23,42 @@ def is_first() -> bool:
 
 
 @contextmanager
+def first_alone() -> Iterator[None]:
+    """The first process runs the block, then the others do: what it has made lies there for them.
+
+    They wait as long as it takes: in a group of gloo's of their own, since the one that trains gives up after `ddp_timeout`, half
+    an hour, by which it knows that a process hangs.
+    """
+    if not _is_open() or torch.distributed.get_world_size() == 1:
+        yield
+        return
+    waiting = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+    first = torch.distributed.get_rank() == 0
+    if not first:
+        torch.distributed.barrier(waiting)
+    try:
+        yield
+    finally:
+        if first:
+            torch.distributed.barrier(waiting)
+
+
+@contextmanager
 def ended_together() -> Iterator[None]:
     """Left when every process has come to the block's end, or at once after an error.
 
     A process group that the block opens is closed when the process exits (a second one can't be opened in it): left open, its
-    threads may outlive the interpreter, and the process dies of that.
+    threads may outlive the interpreter, and the process dies of that. After an error NCCL's stays open: to close it waits for the
+    others, which may be waiting for this one.
     """
-    was_there = _is_open()
+    was_there, ended = _is_open(), False
     try:
         yield
-        if _is_open():
-            torch.distributed.barrier()
+        with first_alone():
+            pass
+        ended = True
     finally:
-        if _is_open() and not was_there:
+        if _is_open() and not was_there and (ended or "nccl" not in torch.distributed.get_backend()):
             atexit.register(_close)
 
 

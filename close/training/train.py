@@ -49,7 +49,7 @@ from close.training.checkpoints import drop_broken, latest_checkpoint
 from close.training.checks import check_work, tell_cut
 from close.training.examples import Collator, MixedDataset, TextDataset
 from close.training.origin import Origin, filled_in, origin_of
-from close.training.processes import ended_together, is_first
+from close.training.processes import ended_together, first_alone, is_first
 from close.training.retrieving import Retrieving, retrieving
 from close.training.trainer import CloseTrainer, ShortRun
 from close.training.validation import Validation
@@ -102,7 +102,7 @@ def _train(
 ) -> None:
     origin = origin_of(recipe, folder, started_run(folder) if resume else None)
     arguments = training_arguments(recipe, folder / CHECKPOINTS, origin.weights if origin else None)
-    data = _read_data(recipe, arguments, origin)
+    data = _read_data(recipe, origin)
     least = arguments.train_batch_size
     # several processes fill their last step
     if arguments.dataloader_drop_last and arguments.world_size == 1 and len(data.train) < least:
@@ -121,7 +121,7 @@ def _train(
     swaps = arguments.device.type == "cpu" and not arguments.torch_compile
     with fast_layers(model) if swaps else nullcontext():
         learner = _learner(model, recipe)
-        with arguments.main_process_first(local=False):
+        with first_alone():
             if arguments.should_save:
                 facts: dict[str, Any] = {"encoder": data.tables[0].fingerprint, "data": data.sums, "beside": beside}
                 facts |= {"how": _how(arguments), "origin": origin.about if origin else None}
@@ -207,7 +207,7 @@ class _Data:
         return {"tasks": self.names, "train": parts}
 
 
-def _read_data(recipe: Recipe, arguments: Seq2SeqTrainingArguments, origin: Origin | None) -> _Data:
+def _read_data(recipe: Recipe, origin: Origin | None) -> _Data:
     parts = recipe.parts()
     instruct = len(parts) > 1
     tasks = [get_task(part.task) for part in parts]
@@ -219,7 +219,7 @@ def _read_data(recipe: Recipe, arguments: Seq2SeqTrainingArguments, origin: Orig
         given = parts[0].embeddings
         known = encoder() if given is None else EmbeddingTable(given)
         origin.check_encoder(recipe.encoder, known.fingerprint)
-    with arguments.main_process_first(local=False):  # of several processes one embeds, the others read
+    with first_alone():  # of several processes one embeds, the others read
         tables = [_table(rows, recipe, encoder, part.embeddings) for rows, part in zip(files, parts, strict=True)]
         val_table = _table(val_rows, recipe, encoder) if val_rows else None
         _of_one_encoder([*tables, *([val_table] if val_table else [])])

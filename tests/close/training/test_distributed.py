@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from close.errors import MissingError
 from close.runs.recipe import Recipe, load_recipe
 from close.training.examples import LengthSampler
+from close.training.processes import ended_together
 from close.training.train import train
 
 ROWS = 45
@@ -157,6 +160,14 @@ from close.errors import MissingError
 from close.runs.recipe import Recipe, load_recipe
 from close.training.train import train
 
+opened = torch.nn.parallel.DistributedDataParallel.__init__
+
+def opening(self, *args, **kwargs):
+    assert kwargs["broadcast_buffers"] is False  # at every step; an adapter's may be a whole memory
+    opened(self, *args, **kwargs)
+
+torch.nn.parallel.DistributedDataParallel.__init__ = opening
+
 class Heard(TrainerCallback):
     scores = []
 
@@ -195,6 +206,49 @@ def test_a_process_trains_twice_and_closes_its_group(recipe, tmp_path):
     assert best["examples"] == alone["examples"]
     first, second = (one["history"][0]["eval_rouge_l"] for one in (best, alone))
     assert abs(first - second) < 5  # what has learnt nothing yet says the same, but for a tie of two tokens
+
+
+WAITS = """
+import time, torch
+from datetime import timedelta
+
+torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=2))
+
+from close.training.processes import ended_together, first_alone
+
+first, began, inside = torch.distributed.get_rank() == 0, time.monotonic(), None
+with ended_together():
+    with first_alone():
+        if first:
+            time.sleep(4)
+        inside = time.monotonic() - began
+    if first:
+        time.sleep(4)
+assert inside >= 4 and time.monotonic() - began >= 8
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_processes_wait_for_the_first_longer_than_for_one_that_hangs(tmp_path):
+    (tmp_path / "waits.py").write_text(WAITS)
+    finished(torchrun(tmp_path / "waits.py"))
+
+
+@pytest.mark.parametrize(("backend", "fails", "closed"), [("gloo", True, 1), ("nccl", True, 0), ("nccl", False, 1)])
+def test_what_waits_for_others_is_not_closed_after_an_error(tmp_path, monkeypatch, backend, fails, closed):
+    at_exit = list[Any]()
+    monkeypatch.setattr("close.training.processes.atexit.register", at_exit.append)
+    try:
+        with suppress(MissingError), ended_together():
+            store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+            torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+            monkeypatch.setattr(torch.distributed, "get_backend", lambda: backend)
+            if fails:
+                raise MissingError("gone")
+    finally:
+        torch.distributed.destroy_process_group()
+    assert len(at_exit) == closed
 
 
 class Lengths:

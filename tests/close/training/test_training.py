@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import AutoTokenizer, Seq2SeqTrainingArguments, TrainerCallback
 from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.integrations.deepspeed import set_hf_deepspeed_config
 
 import close
 from close.adapters import build_adapter, row_seeds
@@ -436,7 +437,9 @@ class TestResume:
 
     def test_another_recipe_is_refused(self, recipe, tmp_path, monkeypatch):
         interrupt(monkeypatch, 4, lambda: train(recipe(), tmp_path / "run"))
-        with pytest.raises(OutputExistsError, match=r"another recipe \(training, seed differ\)"):
+        with pytest.raises(
+            OutputExistsError, match=r"recipe \(training.epochs: 2.0 there, 5.0 here; seed: 0 there, 3 here\)"
+        ):
             train(recipe({"epochs": 5}, seed=3), tmp_path / "run", resume=True)
         with pytest.raises(OutputExistsError, match="--resume, or replace it with --overwrite"):
             train(recipe(), tmp_path / "run")
@@ -653,6 +656,20 @@ class TestArguments:
             assert "\n" not in str(told.value)
         assert not (tmp_path / "run" / "run.json").exists()
         assert not is_deepspeed_zero3_enabled()  # which asks what was left of the arguments
+
+    def test_deepspeed_that_leaves_no_process_a_whole_model(self, recipe, tmp_path):
+        class Stage3:
+            """What transformers keeps of such a configuration; the package itself is not needed here."""
+
+            def is_zero3(self) -> bool:
+                return True
+
+        kept = Stage3()  # transformers holds it weakly
+        set_hf_deepspeed_config(kept)
+        with pytest.raises(RecipeError, match=r"^training: deepspeed: stage 3 .* take stage 2, or fsdp"):
+            train(recipe(), tmp_path / "run")
+        assert not is_deepspeed_zero3_enabled()
+        assert not (tmp_path / "run" / "run.json").exists()
 
 
 class TestLanguageModel:
