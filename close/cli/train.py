@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -62,9 +64,12 @@ def train(
     from close.training.train import train as run
 
     out = out or Path("runs") / recipe.stem
+    if resume and is_first() and not out.exists():
+        show(f"note: {written(out)} is not there: nothing to resume, it is trained from the start", err=True)
     if match_length is not None:
         check_match(filled_in(checked, out, resume=resume), match_length)
-    folder = run(checked, out, resume=resume, overwrite=overwrite, embed_memory=embed_memory)
+    with _told_how_to_go_on(out):
+        folder = run(checked, out, resume=resume, overwrite=overwrite, embed_memory=embed_memory)
     if is_first():  # under torchrun every process is here
         if embed_memory and not has_memory(CloseConfig.from_pretrained(folder)):
             raise RecipeError(
@@ -80,6 +85,24 @@ def train(
                     f"{error} (the run is whole; close match-length {folder} PHOTOS finishes it)"
                 ) from None
         print_json({"run": str(folder)} | open_run(folder)) if as_json else show(folder)
+
+
+@contextmanager
+def _told_how_to_go_on(out: Path) -> Iterator[None]:
+    """Where somebody stops a run, say from which step it can go on."""
+    from close.runs.folder import CHECKPOINTS, started_run
+    from close.training.checkpoints import latest_checkpoint
+    from close.training.processes import is_first
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        with suppress(CloseError):
+            if is_first() and started_run(out) is not None:
+                step = (latest_checkpoint(out / CHECKPOINTS) or "").rpartition("-")[2]
+                where = f"goes on from step {step}" if step else "begins anew, since no checkpoint is there yet"
+                show(f"{written(out)}: the same command with --resume {where}", err=True)
+        raise
 
 
 def sweep(

@@ -116,9 +116,10 @@ def is_finished(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) 
             f"{folder} already holds a run: continue it with --resume, or replace it with --overwrite"
         )
     if different := _different(folder, recipe, started or {}):
+        onward = f"; init_from={folder} begins from what it has learnt" if (folder / RUN_FILE).is_file() else ""
         raise OutputExistsError(
-            f"{folder} holds a run of another recipe ({', '.join(different)} differ): resume with the same one, "
-            "or choose another output"
+            f"{folder} holds a run of another recipe ({'; '.join(different)}): resume with the same one, or choose another "
+            f"output{onward}"
         )
     if (started or {}).get("replacing") or not (folder / RUN_FILE).is_file():
         return False
@@ -159,7 +160,7 @@ def recipe_of(folder: Path) -> dict[str, Any]:
 
 
 def _different(folder: Path, recipe: Recipe, started: dict[str, Any]) -> list[str]:
-    """Keys in which the recipe of a run differs from this one."""
+    """In what the recipe of a run differs from this one, in words."""
     own = folder / RECIPE_FILE
     theirs = _mapping(own) if own.is_file() else {}
     if "recipe" in started and (started.get("replacing") or not theirs):  # what lies there may still be another run's
@@ -171,7 +172,17 @@ def _different(folder: Path, recipe: Recipe, started: dict[str, Any]) -> list[st
         if isinstance(section := theirs.get(name), dict):
             theirs[name] = defaults[name].model_dump(mode="json") | section
     # runs of before keep places as they were given
-    return [key for key in ours if theirs.get(key, defaults[key]) not in (ours[key], given[key])]
+    changed = [key for key in ours if theirs.get(key, defaults[key]) not in (ours[key], given[key])]
+    return [line for key in changed for line in _differences(key, theirs.get(key, defaults[key]), ours[key])]
+
+
+def _differences(key: str, theirs: Any, ours: Any) -> Iterator[str]:
+    """`training.epochs: 30 there, 10 here`, of all that differs below a key."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for name in [name for name in theirs | ours if theirs.get(name) != ours.get(name)]:
+            yield from _differences(f"{key}.{name}", theirs.get(name), ours.get(name))
+    else:
+        yield f"{key}: {shown(theirs)} there, {shown(ours)} here"
 
 
 def _mapping(file: Path) -> dict[str, Any]:

@@ -247,9 +247,9 @@ class ShortRun(TrainerCallback):  # type: ignore[misc,unused-ignore]
         """Training begins, or goes on."""
         if state.is_world_process_zero and state.max_steps < FEW:
             _log.warning(
-                "training: %d steps in all, which is short: the prefix starts at random, and says little before some %d steps; "
+                "training: %s in all, which is short: the prefix starts at random, and says little before some %d steps; "
                 "train for more epochs, on more rows, or in smaller batches",
-                state.max_steps,
+                "1 step" if state.max_steps == 1 else f"{state.max_steps} steps",
                 FEW,
             )
 

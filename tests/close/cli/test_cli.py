@@ -242,11 +242,14 @@ class TestTrain:
         assert cli("train", "recipe.yaml", "--out", "r").code == 0
         before = {path: path.read_bytes() for path in (place / "r").iterdir()}
         assert "already holds a run" in told("train", "recipe.yaml", "--out", "r")
-        assert "another recipe (seed differ)" in told("train", "recipe.yaml", "seed=1", "--out", "r", "--resume")
+        differs = told("train", "recipe.yaml", "seed=1", "--out", "r", "--resume")
+        assert "another recipe (seed: 0 there, 1 here)" in differs
+        assert "init_from=r begins from" in differs
         assert "captions.jsonl" in told("train", "recipe.yaml", "--out", "captions.jsonl")
         assert ". exists and is no run" in told("train", "recipe.yaml", "--out", ".", "--overwrite")
         assert before == {path: path.read_bytes() for path in (place / "r").iterdir()}
-        assert cli("train", "recipe.yaml", "--out", "r", "--resume").code == 0
+        assert not cli("train", "recipe.yaml", "--out", "r", "--resume").err.count("nothing to resume")
+        assert "s is not there: nothing to resume" in cli("train", "recipe.yaml", "--out", "s", "--resume").err
         assert cli("train", "recipe.yaml", "seed=1", "--out", "r", "--overwrite").code == 0
 
     def test_a_table_of_another_encoder(self, told, place, recipe_file, tiny_encoder):
@@ -474,7 +477,9 @@ class TestProcess:
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=300)
         assert process.returncode == 130, err
-        assert err.rstrip().splitlines()[-1] == "interrupted; what is finished is kept"
+        *_, told, last = err.rstrip().splitlines()
+        assert last == "interrupted; what is finished is kept"
+        assert told.startswith("r: the same command with --resume goes on from step ")
         assert "Traceback" not in err
         ran = cli("info", "r")
         assert "False" in ran.out  # not whole
