@@ -10,7 +10,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,serve,ray,docs,faiss,onnx,video,st]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,serve,ray,docs,faiss,onnx,video,heic,st]"
 	touch $@
 
 demo: install

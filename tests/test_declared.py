@@ -24,6 +24,7 @@ EXTRAS = {
     "soundfile": "sound",
     "onnxruntime": "onnx",
     "av": "video",
+    "pillow_heif": "heic",
     "sentence_transformers": "st",
     "faiss": "faiss",
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "h11"), "serve"),
@@ -116,7 +117,7 @@ def test_the_constraints_pin_all_that_is_installed() -> None:
     """From the declared requirements on, through what each installed package requires itself."""
     if version("torch").split("+")[0] != pinned()["torch"]:
         pytest.skip("this environment was not made from constraints.txt")
-    extras = (None, "dev", "serve", "ray", "docs", "onnx", "sound", "video", "st", "faiss")
+    extras = (None, "dev", "serve", "ray", "docs", "onnx", "sound", "video", "heic", "st", "faiss")
     todo = [wanted for extra in extras for wanted in declared(extra).values()]
     seen: dict[str, set[str]] = {}
     while todo:

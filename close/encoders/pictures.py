@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from close.encoders.films import frame_file, frame_of_film, frame_place
 from close.errors import DataError, MissingError, reason, shown
-from close.io.media import describe, picture_formats
+from close.io.media import HEIC_HINT, describe, picture_formats
 from close.io.parts import split_name
 
 __all__ = ["cropped", "open_picture"]
 
 ASPECT = 200
 """How many times longer than high a picture may be, or higher than long: encoders scale the short side to their own size."""
+_HEIC = re.compile(rb".{4}ftyp(?:he[ivx]|mi|ms)", re.DOTALL)
 _LOADING = threading.Lock()
 """Pillow reads an opened file where its picture is first used, and threads that share one would read it together."""
 
@@ -121,8 +124,20 @@ def _decoded(source: Path | IO[bytes], name: str) -> Image.Image:
         raise _too_large(name, "more than twice as many") from None
     except DataError:
         raise
+    except UnidentifiedImageError as error:
+        hint = f"; {HEIC_HINT}" if "HEIF" not in picture_formats() and _HEIC.match(_head(source)) else ""
+        raise DataError(f"{name} can't be read: {reason(error)}{hint}") from None
     except Exception as error:  # decoders raise whatever they meet in a damaged file
         raise DataError(f"{name} can't be read: {reason(error)}") from None
+
+
+def _head(source: Path | IO[bytes]) -> bytes:
+    try:
+        with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
+            file.seek(0)
+            return file.read(12)
+    except (OSError, ValueError, AttributeError):  # a stream is read once
+        return b""
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from close.io.files import walk
 
 __all__ = [
     "FILMS",
+    "HEIC_HINT",
     "RARE_SOUNDS",
     "SOUND_SUFFIXES",
     "describe",
@@ -32,14 +34,21 @@ RARE_SOUNDS = (".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
 """Rarer recordings, which soundfile reads too."""
 _NO_PICTURES = ("EPS", "MPEG")
 """What Pillow lists and can't be had: PostScript is run as a program, by Ghostscript; of films it reads the size alone."""
+_HEIC_SUFFIXES = (".heic", ".heif", ".hif")
+HEIC_HINT = "HEIC is read with pip install 'close-toolkit[heic]', or saved as JPEG first"
+"""What to do about phones' photos where the package that reads them is not installed."""
 
 
 @cache
 def picture_formats() -> tuple[str, ...]:
-    """Names of the formats that Pillow decodes by itself here."""
+    """Names of the formats that Pillow decodes by itself here, HEIC included where pillow-heif is installed."""
     from PIL import Image, ImageFile
 
     Image.init()
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
     kinds = {name: factory for name, (factory, _) in Image.OPEN.items() if name not in _NO_PICTURES}
     stubs = {
         name for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, ImageFile.StubImageFile)
@@ -102,8 +111,10 @@ def media_below(folder: Path, suffixes: Sequence[str], *, quiet: bool = False) -
         for path in others
         if path.with_suffix("") not in named or path.suffix.lower() in FILMS
     )
-    if found and left and not quiet:
+    heic = ".jpg" in suffixes and any(end in left for end in _HEIC_SUFFIXES)
+    if left and (found or heic) and not quiet:
         kinds = ", ".join(f"{count} × {end}" for end, count in left.most_common(5)) + (", …" if len(left) > 5 else "")
         films = "; films are read by their frames (frames=N, --frames N)" if set(left) & set(FILMS) else ""
-        _log.warning("%s: other files are left out: %s%s", written(folder), kinds, films)
+        photos = f"; {HEIC_HINT}" if heic else ""
+        _log.warning("%s: other files are left out: %s%s%s", written(folder), kinds, films, photos)
     return sorted(found)

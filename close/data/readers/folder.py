@@ -13,7 +13,7 @@ from close.io.media import media_below, picture_formats, picture_suffixes
 __all__ = ["IMAGE_SUFFIXES", "Folder"]
 
 IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 )
 """How pictures are named in formats that say so; in a folder, whatever Pillow reads is one."""
 

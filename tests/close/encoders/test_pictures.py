@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from close.encoders.pictures import open_picture
 from close.errors import DataError, MissingError
-from close.io.media import media_below, picture_suffixes
+from close.io.media import media_below, picture_formats, picture_suffixes
 
 GREY = Image.fromarray(np.add.outer(np.arange(16) * 16, np.arange(16)).astype(np.uint8))
 """Every shade once."""
@@ -162,6 +163,48 @@ def test_several_pictures_in_a_file(tmp_path):
         options = {"lossless": True} if name == "x.webp" else {}
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
         assert (pixels(open_picture(tmp_path / name)) == WANTED).all()
+
+
+class TestPhones:
+    """HEIC, which Pillow reads with the package pillow-heif."""
+
+    def test_it_is_a_picture(self, tmp_path, caplog):
+        heif = pytest.importorskip("pillow_heif")
+        heif.register_heif_opener()
+        sides = Image.new("RGB", (64, 32), (200, 30, 30))
+        sides.paste((30, 30, 200), (32, 0, 64, 32))
+        turned = Image.Exif()
+        turned[0x112] = 6  # to be turned by 90° to the right
+        sides.save(tmp_path / "a.HEIC", exif=turned.tobytes())
+        assert media_below(tmp_path, picture_suffixes()) == [tmp_path / "a.HEIC"]
+        for item in (tmp_path / "a.HEIC", (tmp_path / "a.HEIC").read_bytes()):
+            picture = open_picture(item)
+            assert picture.size == (32, 64)
+            assert np.abs(pixels(picture)[[8, 56], 16] - [[200, 30, 30], [30, 30, 200]]).max() < 12
+        (tmp_path / "cut.heic").write_bytes((tmp_path / "a.HEIC").read_bytes()[:300])
+        with pytest.raises(DataError, match=r"cut\.heic can't be read"):
+            open_picture(tmp_path / "cut.heic")
+
+    def test_without_the_package_it_is_said_how(self, tmp_path, caplog, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
+        monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+        for known in (picture_formats, picture_suffixes):
+            known.cache_clear()
+        (tmp_path / "a.heic").write_bytes(b"\0\0\0\x1cftypheic\0\0\0\0mif1heic")
+        try:
+            assert media_below(tmp_path, picture_suffixes()) == []
+            assert (
+                "other files are left out: 1 × .heic; HEIC is read with pip install 'close-toolkit[heic]'"
+                in caplog.text
+            )
+            for item in (tmp_path / "a.heic", (tmp_path / "a.heic").read_bytes()):
+                with pytest.raises(DataError, match=r"can't be read: .*; HEIC is read with pip install"):
+                    open_picture(item)
+            with pytest.raises(DataError, match=r"can't be read: [^;]*$"):
+                open_picture(b"no picture")
+        finally:
+            for known in (picture_formats, picture_suffixes):
+                known.cache_clear()
 
 
 class TestFolder:
