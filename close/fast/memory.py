@@ -1,8 +1,9 @@
-"""Memory that the process keeps between steps instead of giving it back."""
+"""Memory: what the process keeps between steps instead of giving it back, and what says that there is none left."""
 
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 
 from close.fast.probe import is_on
 
-__all__ = ["glibc", "kept_memory"]
+__all__ = ["glibc", "is_out_of_memory", "kept_memory"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Of glibc's mallopt(3): from where on free memory at the heap's end, and freed large blocks, go back to the system."""
@@ -49,3 +50,9 @@ def glibc() -> Any:
         return None
     libc = ctypes.CDLL(None)
     return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory was full, an accelerator's or the processor's (torch has no kind for all of them)."""
+    said = re.search(r"out of memory|can't allocate memory|not enough memory", str(error))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said is not None)

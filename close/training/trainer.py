@@ -15,7 +15,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from close.adapters import row_seeds
 from close.errors import RecipeError, reason
-from close.fast.memory import kept_memory
+from close.fast.memory import is_out_of_memory, kept_memory
 from close.fast.search import forget
 from close.io.progress import progress
 from close.training.checkpoints import Manifests
@@ -84,7 +84,7 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
 
     def run(self, checkpoint: str | None) -> int:
         """Train to the end, from a checkpoint if there is one, with a line of progress; returns the steps done."""
-        with _packages_asked_for(), kept_memory(), progress("training", "steps") as update:
+        with _packages_asked_for(), _memory_enough(self.args), kept_memory(), progress("training", "steps") as update:
             if self.is_world_process_zero():
                 if self.validation:
                     self.validation.tell()
@@ -282,3 +282,19 @@ def _packages_asked_for() -> Iterator[None]:
         yield
     except ImportError as error:
         raise RecipeError(f"training: {reason(error)}") from error
+
+
+@contextmanager
+def _memory_enough(args: Any) -> Iterator[None]:
+    """What takes less of it is told where there is too little."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        size, parts = args.train_batch_size, args.gradient_accumulation_steps
+        raise RecipeError(
+            f"training: no memory left ({reason(error, whole=False)}); lower training.batch_size ({size} now) and raise "
+            f"training.gradient_accumulation_steps ({parts} now) as much, which learns the same, or set "
+            "training.gradient_checkpointing=true, and start anew with --overwrite"
+        ) from error

@@ -1,0 +1,51 @@
+"""Memory that is full, an accelerator's or the processor's, is one line that says what takes less."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from close.errors import RecipeError
+from close.model.modeling import CloseModel
+from close.training.train import train
+
+FULL = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nMore"),
+    RuntimeError("MPS backend out of memory"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:119] . DefaultCPUAllocator: can't allocate memory: you tried"),
+    MemoryError("Unable to allocate 7 GiB"),
+]
+
+
+def failing(error: Exception) -> Any:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("error", FULL, ids=str)
+def test_a_verb_tells_it(told, captions, tmp_path, monkeypatch, error):
+    monkeypatch.setattr("close.vectors.build.embed_texts", failing(error))
+    said = told("embed", "text", captions, "--out", tmp_path / "table", "--encoder", "mini")
+    first = str(error).partition("\n")[0]
+    assert said.startswith(f"error: no memory left ({first}); give a smaller --batch-size")
+
+
+def test_another_fault_stays_one(cli, captions, tmp_path, monkeypatch):
+    monkeypatch.setattr("close.vectors.build.embed_texts", failing(RuntimeError("shapes differ")))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        cli("embed", "text", captions, "--out", tmp_path / "table", "--encoder", "mini")
+
+
+@pytest.mark.parametrize("error", FULL[:1], ids=str)
+def test_training_names_the_settings_in_force(recipe, tmp_path, monkeypatch, error):
+    monkeypatch.setattr(CloseModel, "forward", failing(error))
+    with pytest.raises(RecipeError) as told:
+        train(recipe({"gradient_accumulation_steps": 2}), tmp_path / "run")
+    said = str(told.value)
+    assert said.startswith("training: no memory left (CUDA out of memory. Tried to allocate 20.00 GiB.); ")
+    assert "training.batch_size (16 now)" in said
+    assert "training.gradient_accumulation_steps (2 now)" in said
