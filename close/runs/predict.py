@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from close.data.rows import Modality, Row, RowFile
 from close.data.shards import open_rows
 from close.encoders import ContrastiveEncoder
+from close.encoders.base import windows
 from close.errors import DataError, MismatchError, RecipeError
 from close.evaluation.images import about_images, one_row_an_image
 from close.evaluation.match import Missing
@@ -32,7 +33,7 @@ from close.vectors.build import images_of
 from close.vectors.cache import cached_images, cached_table
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["Decoding", "Told", "decoding_of", "doing", "named_task", "predict", "tell", "training_file"]
+__all__ = ["Decoding", "Told", "by_length", "decoding_of", "doing", "named_task", "predict", "tell", "training_file"]
 
 TOP_ANSWERS = 3000
 
@@ -143,11 +144,9 @@ def predict(
     """
     contexts = [captioner.task.context(row) for row in rows]
     seeds = draw_seeds(seed or 0, (row.id for row in rows), contexts)
-    order = sorted(range(len(rows)), key=lambda index: len(contexts[index]))
     said: dict[int, Answer] = {}
     with progress("predicting", "rows") as update:
-        for start in range(0, len(rows), batch_size):
-            batch = order[start : start + batch_size]
+        for batch in by_length(contexts, batch_size):
             found = captioner.answer(
                 vectors(batch),
                 [contexts[i] for i in batch],
@@ -162,6 +161,11 @@ def predict(
             said |= dict(zip(batch, found, strict=True))
             update(len(said), len(rows))
     return [said[index] for index in range(len(rows))]
+
+
+def by_length(contexts: Sequence[str], size: int, share: slice = slice(None)) -> Iterator[list[int]]:
+    """Places of contexts in batches, like lengths together, so that little is padding; of all in this order, a `share`."""
+    return windows(sorted(range(len(contexts)), key=lambda place: len(contexts[place]))[share], size)
 
 
 def _table(encoder: ContrastiveEncoder, rows: RowFile, modality: Modality, missing: Missing | None) -> EmbeddingTable:

@@ -21,7 +21,7 @@ from close.io.keys import file_key
 from close.runs.evaluate import kept_scores, plain_search, searched_alike
 from close.runs.folder import open_run
 from close.runs.pipeline import CloseCaptioner, load
-from close.runs.predict import doing, named_task
+from close.runs.predict import by_length, doing, named_task
 from close.runs.stand_ins import STAND_INS, stand_ins, unpaired_images
 
 __all__ = ["best", "saved_selection", "selection_score"]
@@ -63,10 +63,9 @@ def selection_score(
         if other := captioner.memory.search:  # its memory lies in another encoder's space, where no images are known
             search = torch.from_numpy(stand_ins(told, task, other(), seed=seed).vectors)
         said: dict[int, str] = {}
-        order = sorted(range(len(told)), key=lambda i: len(task.context(told[i])))
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            asked, wanted = [task.context(told[i]) for i in batch], None if search is None else search[batch]
+        contexts = [task.context(row) for row in told]
+        for batch in by_length(contexts, batch_size):
+            asked, wanted = [contexts[i] for i in batch], None if search is None else search[batch]
             outputs = captioner.generate(shown[batch], asked, search=wanted, **generation)
             said |= {i: text for i, (text, _) in zip(batch, outputs, strict=True)}
         scores, _ = score_rows(task, told, [said[i] for i in range(len(told))], tokenizer="python")

@@ -28,6 +28,7 @@ from close.model.sets import Sets
 from close.registry import unknown_name
 from close.retrieval.finder import Finder
 from close.runs.pipeline import CloseCaptioner
+from close.runs.predict import by_length
 from close.runs.recipe import Recipe
 from close.runs.row_vectors import image_vectors
 from close.runs.stand_ins import stand_ins, unpaired_images
@@ -284,10 +285,8 @@ class Validation:
         if self.finder is not None:
             captioner.memory.finder = self.finder
         contexts = [captioner.task.context(row) for row in self.rows.examples]
-        order = sorted(range(len(contexts)), key=lambda index: len(contexts[index]))[process::processes]
         said: list[tuple[int, str]] = []
-        for start in range(0, len(order), self.batch_size):
-            batch = order[start : start + self.batch_size]
+        for batch in by_length(contexts, self.batch_size, slice(process, None, processes)):
             with autocast():
                 answers = captioner.answer(
                     self.vectors[batch],
