@@ -23,11 +23,12 @@ from close.errors import (
     OutputExistsError,
     RecipeError,
     WeightsError,
+    firsts,
     reason,
 )
 from close.evaluation.metrics import METRICS
 from close.evaluation.pictures import pictures_of, small_picture
-from close.evaluation.saved import check_evaluation
+from close.evaluation.saved import changed_search, check_evaluation
 from close.io.files import read_json
 from close.io.hub import RUN_FILES
 from close.io.places import last_part, moved_reference
@@ -121,14 +122,13 @@ def pack(run: str | Path, shown: Shown, *, gap: str | Path | None = None, exampl
     place = folder / RECIPE_FILE
     values = named(checked(read_values(place), f"{place}", only_keys=True).dump())
     parcel.files[RECIPE_FILE] = yaml.safe_dump(values, sort_keys=False).encode()
-    measured_so = list(_evaluations(folder))
-    evaluations = [found for found in measured_so if not found.get("unreadable") and as_the_run_says(found, folder)]
+    every = [(name, found, _otherwise(found, folder)) for name, found in _evaluations(folder)]
+    evaluations = [found for _, found, why in every if not why]
     pictures = _pictures(parcel, evaluations, examples)
     parcel.notes += _missed(config, parcel, folder)
-    if other := len(measured_so) - len(evaluations):
+    if other := [f"{name} ({why})" for name, _, why in every if why]:
         parcel.notes.append(
-            f"{other} of {len(measured_so)} evaluations are not on the card: made otherwise than the run does by itself, or "
-            "not of all rows; `close evaluate RUN ROWS`, and nothing else said, is what the card shows"
+            f"not on the card: {firsts(other)}; it shows what `close evaluate RUN ROWS` makes, with nothing else said"
         )
     if examples and not pictures:
         parcel.notes.append(_without_pictures(evaluations))
@@ -215,15 +215,28 @@ def _run_info(about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return new
 
 
-def _evaluations(folder: Path) -> Iterator[dict[str, Any]]:
-    """What was measured on images."""
+def _evaluations(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What was measured on images, by name."""
     for file in sorted(folder.glob("evaluations/*/scores.json")):
         found = read_json(file)
         check_evaluation(found, f"{file}", METRICS.labels)
         if not all(key in found for key in ("data", "task", "rows", "modality")):
             raise DataError(f"{file}: no evaluation of a run: it says no data, task, rows or modality")
         if found["modality"] == "image":
-            yield found
+            yield file.parent.name, found
+
+
+def _otherwise(found: Mapping[str, Any], folder: Path) -> str:
+    """In what an evaluation is otherwise than the run's own of all rows, in words; empty where in nothing."""
+    if found.get("unreadable"):
+        return "without pictures that could not be read"
+    if as_the_run_says(found, folder):
+        return ""
+    if found.get("limit") is not None:
+        return f"of the first {found['limit']} rows"
+    if found.get("precision", "auto") != "auto":
+        return f"precision {found['precision']}"
+    return changed_search(found, folder) or "another memory, search or set of answers"
 
 
 def _pictures(parcel: Parcel, evaluations: list[dict[str, Any]], count: int) -> list[tuple[str, Mapping[str, Any]]]:
