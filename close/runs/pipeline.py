@@ -70,6 +70,7 @@ def load(
     tokenizer = load_tokenizer(str(run), model.get_input_embeddings().num_embeddings)
     captioner = CloseCaptioner(model, tokenizer, tasks=info["tasks"], name=str(run))
     captioner.precision, captioner.base_place = precision, language_model
+    captioner.asked = None if device is None else place.type
     captioner.without_context = {part["task"] for part in info["train"] if part.get("contexts") is False}
     captioner.lowercase = recipe_of(Path(run)).get("lowercase") is not False
     with loading(f"{run}: the run can't be used"):  # what its files say only shows when it is done once
@@ -119,6 +120,7 @@ class CloseCaptioner(Answerer):
     """
 
     base_place: str | None = None  # where its language model is now, if elsewhere than when it was trained
+    asked: str | None = None  # the kind of device that was asked for: another process takes what its machine has
 
     def try_out(self) -> None:
         """Say one token of something; raises what is wrong with the parts.
@@ -230,7 +232,7 @@ class CloseCaptioner(Answerer):
 
     def __reduce__(self) -> Any:
         """Pickled as the run's folder: another process loads the same weights for itself."""
-        where: dict[str, Any] = {"device": str(self.model.device), "precision": self.precision}
+        where: dict[str, Any] = {"device": self.asked, "precision": self.precision}
         where |= {"encoder": self._encoder.name if self._encoder else None, "memory": self.memory.given}
         where |= {"language_model": self.base_place, "task": self.task.name}
         again = partial(_load_again, trust=trusts_code(), silent=self.silent, **where)

@@ -120,6 +120,9 @@ def test_a_language_model_that_is_gone_or_another_is_told(tuned, model_place, tm
     elsewhere = close.load(run, language_model=str(moved))
     assert elsewhere(pictures / "p00.png").text == before
     assert pickle.loads(pickle.dumps(elsewhere))(pictures / "p00.png").text == before
+    # another process takes the device that was asked for, or else what its own machine has
+    devices = [close.load(run, language_model=str(moved), device=device).__reduce__()[0] for device in (None, "cpu")]
+    assert [again.keywords["device"] for again in devices] == [None, "cpu"]
     assert close.load(merge(run, tmp_path / "out", language_model=str(moved)))(pictures / "p00.png").text == before
     with pytest.raises(RecipeError, match="holds its whole language model"):
         close.load(tmp_path / "out", language_model=str(moved))
