@@ -9,11 +9,14 @@ from data_gen.errors import BudgetError, StuckError
 from data_gen.filters import Candidate, Filter
 from data_gen.prompts.answers import EMPTY, OPEN_THOUGHT, Reading
 from data_gen.run.plan import Plan, Request, Unit
-from data_gen.run.progress import Summary
+from data_gen.run.progress import Summary, note
 from data_gen.run.store import Answer, Store
 from data_gen.verbs import Options, Row
 
 __all__ = ["Synthesis"]
+
+_TOLD_AT = 5
+"""Requests without any row after which it is told why: a run ends by itself only where its patience does."""
 
 
 class Synthesis:
@@ -30,6 +33,7 @@ class Synthesis:
         self._words: Counter[str] = Counter()
         self.committed = 0
         self._last_accepted = 0
+        self._why = ""  # the last that was rejected
         self._fixed_block = -1
         self._took = 0  # answers that took tokens: a request that failed tells nothing of what one takes
         self.barren = ""  # why there was nothing in the last answer, if there was not
@@ -50,6 +54,12 @@ class Synthesis:
             StuckError: none was accepted of the last `patience` answers.
         """
         self._take(request, answer)
+        if self.committed == _TOLD_AT and not self.summary.accepted:
+            reasons = ", ".join(f"{name} {count}" for name, count in self.summary.rejected.most_common(3)) or "failures"
+            note(
+                f"the first {_TOLD_AT} requests brought no row ({reasons}; the last: {self._why}); the answers are in "
+                f"{self.options.out}.rejected.jsonl"
+            )
         self._check_patience()
 
     def _take(self, request: Request, answer: Answer) -> None:
@@ -117,6 +127,8 @@ class Synthesis:
         return None
 
     def _reject(self, row: Row, reason: str, answer: Answer) -> None:
+        about = next((type(one).__doc__ or "" for one in self._filters if one.name == reason), "").split(".")[0]
+        self._why = f"{reason}, {about[:1].lower()}{about[1:]}" if about else reason
         raw = {"model": answer.model, "time": answer.time, "raw": answer.text}
         self.store.rejected.add({"id": row["id"], "reason": reason, **row, **raw})
 

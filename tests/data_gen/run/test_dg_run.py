@@ -333,6 +333,22 @@ def test_a_model_that_repeats_itself_is_told_and_patience_helps(captions):
         assert len(server.requests) > asked
 
 
+def test_a_run_that_begins_without_a_row_says_why_once(captions, capsys):
+    with Server(lambda body, before: Do("###")) as server, pytest.raises(StuckError):
+        captions(server, "empty.jsonl", patience=12)
+    with Server(lambda body, before: Do("Sorry, I can't help with that.")) as server, pytest.raises(StuckError):
+        captions(server, patience=12)
+    notes = [line for line in capsys.readouterr().err.split("\n") if "the first 5 requests brought no row" in line]
+    assert len(notes) == 2
+    assert (
+        "unreadable 5; the last: unreadable: empty" in notes[0] or "empty 5; the last: empty, no word in it" in notes[0]
+    )
+    assert "refusal 5; the last: refusal, a refusal or a phrase of a chat" in notes[1]
+    with Server(good) as server:
+        captions(server, "good.jsonl")
+    assert "brought no row" not in capsys.readouterr().err
+
+
 STYLE = 'instruction = "Be odd."\n[[shots]]\nkeywords = ["cat"]\ntext = "My cat sits."\n'
 
 
