@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from close.evaluation.metrics.captions import CaptionScores, caption_scores
+from close.evaluation.bootstrap import Scores
+from close.evaluation.metrics.captions import caption_scores
 from close.evaluation.metrics.tokens import java_tokens, python_tokens
 from close.evaluation.read import read_references
 from close.io.files import write_json
@@ -36,13 +37,14 @@ def scored(references: dict[str, list[str]]) -> dict[str, Any]:
     keys, draw = list(references), random.Random(0)
     said = {key: references[draw.choice(keys) if n % 2 else key][0] for n, key in enumerate(keys)}
     others = {key: captions[1:] for key, captions in references.items()}
-    found: dict[str, CaptionScores] = {}
+    found: dict[str, Scores] = {}
     seconds = {}
     for tokenizer in ("python", "java"):
         start = time.process_time()
         found[tokenizer] = caption_scores(said, others, tokenizer=tokenizer, metrics=NO_JAVA)
         seconds[tokenizer] = round(time.process_time() - start, 1)
-    gap = np.abs(found["python"].per_image["cider"] - found["java"].per_image["cider"]).max()
+    python, java = (found[tokenizer].metrics["cider"].per_example for tokenizer in ("python", "java"))
+    gap = np.abs(python - java).max()
     return {
         "predictions": len(said),
         "references": sum(map(len, others.values())),

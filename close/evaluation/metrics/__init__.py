@@ -14,14 +14,13 @@ from close.evaluation.metrics.vqa import VqaReference, vqa_accuracy, vqa_scores
 from close.evaluation.metrics.labels import label_scores
 from close.evaluation.metrics.consistency import consistency
 from close.evaluation.metrics.diversity import diversity
-from close.evaluation.metrics.captions import CaptionScores, caption_scores
+from close.evaluation.metrics.captions import caption_scores
 from close.evaluation.metrics.base import METRICS, Inputs, Metric, Score
 
 # isort: on
 
 __all__ = [
     "METRICS",
-    "CaptionScores",
     "Inputs",
     "Metric",
     "Score",

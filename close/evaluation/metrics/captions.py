@@ -11,27 +11,13 @@ from itertools import chain
 from typing import Any
 
 from close.errors import DataError
-from close.evaluation.bootstrap import Array, Scores, intervals
+from close.evaluation.bootstrap import Scores, intervals
 from close.evaluation.images import pictured
 from close.evaluation.metrics.base import METRICS, Inputs, compute
 from close.evaluation.metrics.ids import about_id
 from close.evaluation.metrics.tokens import settled
 
-__all__ = ["CaptionScores", "caption_scores"]
-
-
-class CaptionScores(Scores):
-    """Scores on the scale of 0–100 (CIDEr can pass 100), ready for JSON.
-
-    Keys: `bleu_1` … `bleu_4`, `rouge_l`, `cider`, `meteor`, `spice` (None where not computed), `n` (images scored),
-    `tokenizer` ("java", "python", "unicode"), `ci` (name to [low, high], 95 %), `missing` (references without a prediction),
-    `notes` (name to why it was not computed, or what to know of it).
-    """
-
-    @property
-    def per_image(self) -> dict[str, Array]:
-        """Name to (N,) scores of the single images."""
-        return {name: score.per_example for name, score in self.metrics.items()}
+__all__ = ["caption_scores"]
 
 
 def caption_scores(
@@ -44,7 +30,7 @@ def caption_scores(
     samples: int = 1000,
     seed: int = 0,
     **more: Any,
-) -> CaptionScores:
+) -> Scores:
     """Score one caption per image against its references.
 
     Args:
@@ -59,6 +45,10 @@ def caption_scores(
         samples: bootstrap resamples for the intervals; 0 for none.
         seed: of the bootstrap.
 
+    Returns:
+        Scores on the scale of 0–100 (CIDEr can pass 100): `bleu_1` … `bleu_4`, `rouge_l`, `cider`, `meteor`, `spice` (None where
+        not computed), `n` (images scored), `tokenizer` ("java", "python", "unicode"), `ci` (name to [low, high], 95 %),
+        `missing` (references without a prediction), `notes` (name to why it was not computed, or what to know of it).
     Raises:
         DataError: a prediction has no references, an image has none, or there is nothing to score.
         MissingError: `tokenizer="java"`, and there is no `java` on the PATH.
@@ -74,7 +64,7 @@ def caption_scores(
     scores: dict[str, Any] = {key: summed[key].value if key in summed else None for key in [*keys, *summed]}
     drawn = intervals(summed, clusters=pictured(ids, references), samples=samples, seed=seed)
     scores |= {"n": len(ids), "tokenizer": used, "ci": drawn}
-    return CaptionScores(scores | {"missing": len(references) - len(ids), "notes": notes} | values, ids, summed)
+    return Scores(scores | {"missing": len(references) - len(ids), "notes": notes} | values, ids, summed)
 
 
 def _checked(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> list[str]:

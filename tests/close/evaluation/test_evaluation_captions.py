@@ -59,7 +59,7 @@ def test_equal_to_pycocoevalcap_with_its_own_tokenizer(tokenizer: str) -> None:
     scores = caption_scores(predictions, references, tokenizer=tokenizer, metrics=NO_JAVA)
     for name, (value, per_image) in by_pycocoevalcap(predictions, references).items():
         assert scores[name] == pytest.approx(100 * value, abs=1e-6), name
-        np.testing.assert_allclose(scores.per_image[name], 100 * np.array(per_image), atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(scores.metrics[name].per_example, 100 * np.array(per_image), atol=1e-6, err_msg=name)
     assert scores["tokenizer"] == tokenizer
 
 
