@@ -44,9 +44,7 @@ def reasons(
         groups_left: images with several captions that are too few to be judged by.
         unsure: why stand-ins tell little here.
     """
-    yield _BASIS[found.data]
-    if unsure:
-        yield unsure
+    yield from filter(None, (_BASIS[found.data], unsure))
     if groups_left:
         yield (
             f"Only {groups_left} images have several captions, which tell the noise worse than each caption's nearest other one: "
