@@ -101,7 +101,7 @@ def evaluate(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Score a run on a data file; predictions and scores are saved with the run."""
+    """Score a run on a data file; predictions and scores are saved with the run. What each score is says `close list metrics`."""
     from close.runs.evaluate import evaluate as score
 
     check_outputs([out], [data, answers, memory])
@@ -127,7 +127,7 @@ def evaluate(
         return
     for name, value in result["scores"].items():
         if isinstance(value, (int, float)):
-            show(f"{name:<22}{_number(name, value, result['scores'])}")
+            show(_line(name, value, result["scores"], 22))
     show(f"saved in {result['folder']}")
     _notes(result["scores"])
 
@@ -171,21 +171,21 @@ def _lines(result: dict[str, Any]) -> list[str]:
     """Names and numbers, one a line; tables of parts indented below their name."""
     lines = []
     for name, value in result.items():
-        if isinstance(value, float):
-            lines.append(f"{name:<14}{_number(name, value, result)}")
-        elif isinstance(value, (int, str)):
-            lines.append(f"{name:<14}{value:>8}")
+        if isinstance(value, (int, float, str)):
+            lines.append(_line(name, value, result, 14))
         elif isinstance(value, dict) and name not in ("ci", "notes"):
             lines.append(name)
             lines += [f"  {key:<22}{_short(part)}" for key, part in value.items()]
     return lines
 
 
-def _number(name: str, value: float, scores: dict[str, Any]) -> str:
-    """A score, and its interval where it has one."""
+def _line(name: str, value: float | str, scores: dict[str, Any], width: int) -> str:
+    """A score, and its interval where it has one; a count or a word as it is."""
+    if not isinstance(value, float):
+        return f"{name:<{width}}{value:>8}"
     form = _form(name)
     low, high = scores.get("ci", {}).get(name, (None, None))
-    return f"{value:8{form}}" + ("" if low is None else f"   [{low:{form}}, {high:{form}}]")
+    return f"{name:<{width}}{value:8{form}}" + ("" if low is None else f"   [{low:{form}}, {high:{form}}]")
 
 
 def _form(name: str) -> str:

@@ -9,7 +9,6 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import GenerationConfig
 
 from close.data.rows import Modality, Row, RowFile
@@ -106,7 +105,7 @@ def evaluate(
         state = _pictures(rows, modality)  # before they are read: those that are replaced meanwhile are other ones
         place = Path(folder or _place(captioner, data, rows.sha256, modality, decode, limit, state))
         with exclusively(place, "is being made"):
-            told = tell(captioner, rows, modality, limit, missing, batch_size, decoding, generation)
+            told = tell(captioner, rows, modality, limit, missing or "error", batch_size, decoding, generation)
             asked: dict[str, Any] = {"missing": missing, "tokenizer": tokenizer, "metrics": metrics and [*metrics]}
             scores, shown = _scores(captioner, told, **asked)
             result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation) | state | asked
@@ -134,8 +133,7 @@ def plain_search(captioner: CloseCaptioner, generation: Mapping[str, Any]) -> di
         RecipeError: one would change nothing, or is none.
     """
     found = check_search(captioner.model.generation_config, generation, 1)
-    plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in found.items()}
-    return {key: value for key, value in plain.items() if value is not None}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _check_before(

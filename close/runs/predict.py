@@ -36,6 +36,7 @@ from close.vectors.table import EmbeddingTable
 __all__ = ["Decoding", "Told", "by_length", "decoding_of", "doing", "named_task", "predict", "tell", "training_file"]
 
 TOP_ANSWERS = 3000
+_GO_ON = "--missing skip leaves such rows out, zero counts them as nothing said"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ def tell(
     """Find the examples of a file and what the model says of them.
 
     Args:
+        missing: of an image that can't be read: "error" names what would go on, None has nothing that does.
         generation: of the run's settings, other ones; and `seed`: what is drawn of a row hangs on it (0 without it), the row's id
             and its context alone.
     """
@@ -173,7 +175,12 @@ def _table(encoder: ContrastiveEncoder, rows: RowFile, modality: Modality, missi
     with progress(f"embedding {rows.path.name}", f"{modality}s") as update:
         if modality == "image" and missing in ("zero", "skip") and (images := images_of(rows)):
             return cached_images(images, encoder, progress=update)
-        return cached_table(rows, encoder, modality, progress=update)
+        try:
+            return cached_table(rows, encoder, modality, progress=update)
+        except DataError as error:
+            if modality == "image" and missing == "error" and images_of(rows):
+                raise DataError(f"{error}; {_GO_ON}") from None
+            raise
 
 
 def _with_vector(
@@ -185,9 +192,7 @@ def _with_vector(
     known = set(table.ids)
     absent = next((row for row in examples if not known.issuperset(image_names(row))), None)
     if absent is not None and missing not in ("zero", "skip"):
-        raise DataError(
-            f"{rows.path}: row {absent.id!r} has no image; --missing skip leaves such rows out, zero counts them"
-        )
+        raise DataError(f"{rows.path}: row {absent.id!r} has no image" + (f"; {_GO_ON}" if missing else ""))
     return [row for row in examples if known.issuperset(image_names(row))]
 
 

@@ -253,7 +253,10 @@ def _check(
             continue
         rows, task = opened(place), _scored_task(opened(place), tasks)
         if lacking := next((row for row in rows if row.image is None or not task.source(row)), None):
-            raise DataError(f"{rows.path}: row {lacking.id!r}: rows to score on have an 'image' and a 'source'")
+            raise DataError(
+                f"{rows.path}: row {lacking.id!r}: rows to score on have an 'image' and a 'source', a caption that is fed in the "
+                "picture's place; `close convert` without --per image writes both"
+            )
     if select is not None:
         select_rows(opened(select), _scored_task(opened(select), tasks))
     if select_images is not None:

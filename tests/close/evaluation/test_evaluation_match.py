@@ -176,13 +176,15 @@ def test_evaluate_captions_each_image_once_and_treats_unreadable_ones_as_asked(
     assert compare(run, run, samples=100, tokenizer="python")["n"] == 5
 
     (tmp_path / "4.png").write_bytes(b"no picture")
-    assert cli("evaluate", run, data, "--num-beams", 1).code == 1
+    stopped = cli("evaluate", run, data, "--num-beams", 1)
+    assert (stopped.code, "; --missing skip leaves such rows out" in stopped.err) == (1, True)
     mean: dict[str, float] = {}
     for missing, count in (("skip", 4), ("zero", 5)):
         asked = ("--num-beams", 1, "--missing", missing, "--metric", "clip_score", "--metric", "cider")
         ran = cli("evaluate", run, data, *asked, "--out", tmp_path / "s.json", "--tokenizer", "python")
         assert ran.code == 0, ran
         assert "1 are missing" in ran.err
+        assert f"{'n':<22}{count:>8}" in ran.out.splitlines()
         found = json.loads((tmp_path / "s.json").read_text())
         assert (found["scores"]["n"], found["scores"]["missing"]) == (count, 1)
         assert found["unreadable"][0]["id"] == "40"

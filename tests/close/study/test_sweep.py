@@ -194,8 +194,8 @@ def test_arms_that_tell_as_much_as_their_texts(recipe, rows, tmp_path):
     told = summarise(
         {name: {"runs": [scores | {"length_ratio": ratio}]} for name, ratio in {"a": 1.3, "b": 1.2}.items()}
     )
-    assert "Of a captions are much longer" in table_of(told)
-    assert "captions are much longer" not in table_of(told | {"length_matched_on": "photos"})
+    assert "Captions of a are much longer" in table_of(told)
+    assert "are much longer" not in table_of(told | {"length_matched_on": "photos"})
 
 
 def test_methods_in_several_settings(recipe, rows, tmp_path, caplog):
@@ -381,7 +381,7 @@ def test_every_arm_is_checked_before_the_first_is_trained(told, tiny_encoder, ti
             "arm 'none, epochs 2': training.max_steps 9 says how long it is",
         ),
         (["--select", "{rows}"], "--select are rows that settings and arms are chosen on, other than those of --test"),
-        (["--test", "{captions}"], "row 'r0': rows to score on have an 'image'"),
+        (["--test", "{captions}"], "in the picture's place; `close convert` without --per image writes both"),
         (["--select", "{alone}"], "to select by text, rows need 'references'"),
         (["--select-image", "nowhere"], "--select-image goes with --select"),
         (["--select", "{captions}", "--select-image", "nowhere"], "nowhere: no such embedding table"),
@@ -606,6 +606,30 @@ def test_tables_say_what_their_numbers_are():
     assert "±" not in two
     assert "each one's value is shown (2 seeds)" in two
     assert "| none | 10.0 | 60.0 | 0.00 |" in table_of(_found(1))
+
+
+@pytest.mark.parametrize(
+    ("none", "image", "recovered"),
+    [
+        ((20, 24), (22, 25), None),
+        ((20, 24), (25, 30), 0.5),
+        ((20, 24, 22), (21, 26, 21), None),
+        ((20, 24, 22), (24, 28, 27), 0.5),
+    ],
+)
+def test_nothing_is_recovered_of_less_than_chance(none, image, recovered):
+    values = {"none": none, "a": [sum(both) / 2 for both in zip(none, image, strict=True)], "image": image}
+    found = summarise(
+        {
+            name: {
+                "runs": [{"seed": n, "image": {"cider": float(one)}, "length_ratio": 2.0} for n, one in enumerate(own)]
+            }
+            for name, own in values.items()
+        }
+    )
+    assert found["arms_scored"]["a"]["recovered_share"]["cider"] == (recovered and pytest.approx(recovered))
+    assert (" | – | 2.00 |" in table_of(found)) == (recovered is None)
+    assert "Captions of all arms are much longer" in table_of(found)
 
 
 def test_a_stopped_sweep_compares_the_seeds_that_all_arms_have():
