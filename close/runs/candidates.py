@@ -26,7 +26,7 @@ __all__ = [
     "distinct",
     "labels_sum",
     "search_width",
-    "sum_of",
+    "texts_sum",
     "with_cosines",
 ]
 
@@ -99,10 +99,10 @@ def labels_sum(labels: Sequence[str]) -> str:
     Raises:
         RecipeError: see `closed_set`.
     """
-    return sum_of(sorted(closed_set(labels)))
+    return texts_sum(sorted(closed_set(labels)))
 
 
-def sum_of(texts: Sequence[str]) -> str:
+def texts_sum(texts: Sequence[str]) -> str:
     """A sum of texts in their order."""
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
@@ -142,12 +142,11 @@ def check_search(config: Any, generation: Mapping[str, Any], n: int) -> dict[str
 
 def _plain(key: str, value: Any) -> Any:
     """The value of a setting, a number as Python's own; refuses one that no text is made with."""
+    value = value.item() if isinstance(value, np.generic) else value
     if key in UNHEEDED and value != UNHEEDED[key][0]:
         raise RecipeError(f"{key} is not heeded here: {UNHEEDED[key][1]}")
-    if key == "do_sample":
-        if not isinstance(value, (bool, np.bool_)):
-            raise RecipeError(f"do_sample is True or False, not {value!r}")
-        return bool(value)
+    if key == "do_sample" and not isinstance(value, bool):
+        raise RecipeError(f"do_sample is True or False, not {value!r}")
     if key not in VALUES:
         return value
     kind, low, high = VALUES[key]

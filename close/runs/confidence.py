@@ -14,7 +14,7 @@ import numpy as np
 from close.errors import DataError, RecipeError
 from close.evaluation.calibration import Calibration
 from close.io.plain import read_plain
-from close.runs.candidates import UNHEEDED, closed_set, labels_sum, search_width, sum_of
+from close.runs.candidates import UNHEEDED, closed_set, labels_sum, search_width, texts_sum
 from close.runs.folder import RUN_FILE
 from close.runs.outputs import Answer
 
@@ -93,7 +93,7 @@ class Confidence:
         Args:
             labels: that were given, if any: a calibration of before knows them in their order then.
         """
-        if labels is not None and self.settings.get("labels") == sum_of(closed_set(labels)):
+        if labels is not None and self.settings.get("labels") == texts_sum(closed_set(labels)):
             settings = {**settings, "labels": self.settings["labels"]}
         self.other = differing = self.differs(settings)
         if differing and not self.told:

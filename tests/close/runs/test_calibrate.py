@@ -21,7 +21,7 @@ from close.evaluation.calibration import Calibration
 from close.evaluation.metrics import METRICS
 from close.evaluation.scores import score_rows
 from close.mini import export
-from close.runs.candidates import sum_of
+from close.runs.candidates import texts_sum
 from close.runs.confidence import Confidence, settings_of
 from close.runs.outputs import Answer
 from close.runs.recipe import Recipe
@@ -165,7 +165,7 @@ def test_labels_of_a_call(run, world, tmp_path):
     assert captioner(image, num_beams=1).confidence is None
     file = other / "calibration" / "caption.json"  # one of before knows labels in their order
     saved = json.loads(file.read_text())
-    saved["settings"]["labels"] = sum_of(labels)
+    saved["settings"]["labels"] = texts_sum(labels)
     file.write_text(json.dumps(saved))
     assert close.load(other)(image, labels=labels, num_beams=1).confidence == sure
     assert close.load(other)(image, labels=labels[:1], num_beams=1).confidence is None
