@@ -129,7 +129,9 @@ def _notes(summary: dict[str, Any]) -> list[str]:
     if counts[0] < FEW:
         notes.append(f"Of fewer than {FEW} seeds each one's value is shown ({seeds}): they give no interval.")
     if any("recovered_share" in arm for arm in arms.values()):
-        notes.append("Recovered is (method − none) / (image − none), of the means.")
+        notes.append(
+            "Recovered is (method − none) / (image − none), of the means; – where image − none is within chance."
+        )
     if scored := next((arm["examples"] for arm in arms.values() if "examples" in arm), None):
         notes.append(
             f"Images in: {scored['image']:,} images, each against the captions of all its rows; "
@@ -139,8 +141,9 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         notes.append("What is recovered and chosen is of the seeds that all arms have.")
     off = [name for name, arm in arms.items() if not 1 / FAR <= arm.get("length_ratio", 1.0) <= FAR]
     if off and "length_matched_on" not in summary:
+        whose = "all arms" if len(off) == len(arms) > 1 else ", ".join(off)
         notes.append(
-            f"Of {', '.join(off)} captions are much longer or shorter than references, and scores pay for it: "
+            f"Captions of {whose} are much longer or shorter than references, and scores pay for it: "
             "--match-length PHOTOS compares arms that tell as much as their training texts."
         )
     if photos := summary.get("length_matched_on"):

@@ -105,13 +105,23 @@ def _selected(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _recovered(results: Mapping[str, Any], name: str, none: str, image: str) -> dict[str, Any]:
-    """Of the mean scores: a ratio of single seeds would divide by noise."""
+    """Of the mean scores, where there is something to recover: a ratio of less than chance would divide by noise."""
     runs = _together(results, (name, none, image))
-    shares = {}
+    shares: dict[str, float | None] = {}
     for key in results[name]["runs"][0]["image"] if all(runs.values()) else ():
-        means = [float(np.mean([run["image"][key] for run in runs[one]])) for one in (name, none, image)]
-        shares[key] = recovered_share(*means, higher_is_better=METRICS.higher_is_better(key))
+        score, floor, ceiling = ([run["image"][key] for run in runs[one]] for one in (name, none, image))
+        better, means = METRICS.higher_is_better(key), [float(np.mean(values)) for values in (score, floor, ceiling)]
+        differ = _apart(floor, ceiling, 1 if better else -1)
+        shares[key] = recovered_share(*means, higher_is_better=better) if differ else None
     return shares
+
+
+def _apart(floor: Sequence[float], ceiling: Sequence[float], sign: int) -> bool:
+    """Whether the ceiling is better by more than seeds make: by the paired interval; of two seeds, both beyond both."""
+    if len(floor) < FEW:
+        return min(sign * value for value in ceiling) > max(sign * value for value in floor)
+    low, high = interval(np.subtract(ceiling, floor).tolist())["ci"]
+    return bool((low if sign > 0 else -high) > 0)
 
 
 def interval(values: Sequence[float]) -> dict[str, Any]:
