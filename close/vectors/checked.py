@@ -168,7 +168,7 @@ def pair_index(pairs: Pairs, n_text: int, n_image: int) -> Ints:
         if n_text != n_image:
             raise MismatchError(
                 f"{n_text} texts and {n_image} images can't be paired by row: "
-                "say which belong together (pairs), or that none do (unpaired)"
+                "say which belong together (--pairs, in Python pairs), or that none do (--unpaired)"
             )
         return np.repeat(np.arange(n_text)[:, None], 2, axis=1)
     index = _as_array(pairs)
