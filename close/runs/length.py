@@ -94,8 +94,7 @@ def match_length(
     reached = abs(tried[best] - wanted) <= NEAR * wanted
     before = captioner.model.generation_config.length_penalty
     found: dict[str, Any] = {"format": 1, "task": kind.name, **about, "length_penalty": best}
-    found["before"] = 1.0 if before is None else float(before)
-    found |= {"wanted": wanted, "found": tried[best], "reached": reached}
+    found |= {"before": 1.0 if before is None else before, "wanted": wanted, "found": tried[best], "reached": reached}
     found["tried"] = [{"length_penalty": penalty, "characters": tried[penalty]} for penalty in sorted(tried)]
     found["versions"] = versions()
     if save:
@@ -161,24 +160,22 @@ def _open_ended(task: Task, where: str) -> None:
         raise RecipeError(f"{where}: answers of {task.name!r} are a closed set, whose length says nothing")
 
 
-def search(length: Callable[[float], float], wanted: float, start: float = 1.0) -> dict[float, float]:
+def search(length: Callable[[float], float], wanted: float) -> dict[float, float]:
     """Penalties and the lengths that they make, until one is near what is wanted, or none can be.
 
     Args:
-        length: of a penalty; the higher, the longer. start: the first that is tried; then the end on the side of what is wanted,
-            then halves.
+        length: of a penalty; the higher, the longer. First 1 is tried, then the end on the side of what is wanted, then halves.
     """
-    start = min(max(start, LOWEST), HIGHEST)
-    tried = {start: length(start)}
+    tried = {1.0: length(1.0)}
 
     def near() -> bool:
         return any(abs(one - wanted) <= NEAR * wanted for one in tried.values())
 
-    end = HIGHEST if tried[start] < wanted else LOWEST
-    if near() or end == start:
+    if near():
         return tried
+    end = HIGHEST if tried[1.0] < wanted else LOWEST
     tried[end] = length(end)
-    low, high = sorted((start, end))
+    low, high = sorted((1.0, end))
     while not near() and tried[low] < wanted < tried[high] and len(tried) < TRIES:
         middle = (low + high) / 2
         tried[middle] = length(middle)
