@@ -50,8 +50,9 @@ def classify(
     if as_json:
         print_json(asdict(found))
     else:
+        show(f"picture, probability of its class among {len(found.classes)}, class (encoder {found.encoder})", err=True)
         for item in found.items:
-            show(f"{written(item['item'])}\t{item['probability']:.3f}\t{written(item['label'])}")
+            show(f"{written(item['file'])}\t{item['probability']:.3f}\t{written(item['label'])}")
         if found.scores:
             _accuracy(found.scores)
     _told(found.failed)
@@ -107,10 +108,11 @@ def retrieve(
     if as_json:
         print_json(about | {"results": found} | ({"failed": failed} if failed else {}))
     else:
+        show(f"cosine and {'picture' if query else 'text'}, best first (encoder {model.name})", err=True)
         for result in found:
             show(written(result["query"]))
             for one in result["found"]:
-                show(f"  {one['cosine']:.3f}\t{written(one.get('item') or one.get('text'))}")
+                show(f"  {one['cosine']:.3f}\t{written(one.get('file') or one.get('text'))}")
     _told(failed)
 
 

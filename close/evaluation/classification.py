@@ -40,7 +40,7 @@ class Classification:
 
     Attributes:
         classes, templates: as used. encoder: its name and `fingerprint`.
-        items: per picture `item`, `label`, `probability`, `probabilities` (class to share), and `truth` where known.
+        items: per picture `item`, its `file`, `label`, `probability`, `probabilities` (class to share), and `truth` where known.
         scores: accuracy (0–100) with its 95 % interval, confusion and recall per class, where the truth is known.
         failed: unreadable files, each with its reason.
     """
@@ -90,7 +90,9 @@ def classify(
     with progress("embedding", "images") as update:
         table = cached_images(images, encoder, progress=update)
     vectors = class_embeddings([encoder.encode_text(texts).numpy() for texts in prompts])
-    items = _items(class_probabilities(np.asarray(table[:]), vectors, scale=scale), table.ids, names, truth)
+    shares = class_probabilities(np.asarray(table[:]), vectors, scale=scale)
+    files = dict(images)
+    items = _items(shares, [(name, files[name]) for name in table.ids], names, truth)
     failed = [failure["reason"] for failure in table.failures]
     scores = None
     if truth:
@@ -121,7 +123,7 @@ def read_lines(path: str | Path) -> list[str]:
     """Class names or templates from a text file, one a line.
 
     Raises:
-        MissingError, DataError: no such file; an empty line.
+        MissingError, DataError: no such file, or none that is text.
     """
     return [row.source[0] for row in open_rows(path)]
 
@@ -163,14 +165,14 @@ def _prompts(names: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
 
 
 def _items(
-    probabilities: Vectors, ids: Sequence[str], names: Sequence[str], truth: Mapping[str, str]
+    probabilities: Vectors, images: Sequence[tuple[str, Path]], names: Sequence[str], truth: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     items = []
-    for item, shares in zip(ids, probabilities.tolist(), strict=True):
+    for (item, file), shares in zip(images, probabilities.tolist(), strict=True):
         best = int(np.argmax(shares))
         known = {"truth": truth[item]} if truth else {}
         items.append(
-            {"item": item, "label": names[best], "probability": shares[best], **known,
+            {"item": item, "file": str(file), "label": names[best], "probability": shares[best], **known,
              "probabilities": dict(zip(names, shares, strict=True))}
         )  # fmt: skip
     return items

@@ -43,21 +43,22 @@ def pictures_for(
     Args:
         failed: filled with the reason of each picture that can't be read, and is left out; without it, they are told.
     Returns:
-        Per text `query` and `found`: `item` and `cosine`, best first. A picture that several rows share counts once.
+        Per text `query` and `found`: `item`, its `file` and `cosine`, best first. A picture that several rows share counts once.
     Raises:
         MissingError, DataError: no such data; no picture in it, or none that can be read.
     """
+    images = find_images(data, encoder.item_suffixes)
     with progress("embedding", "images") as update:
-        table = cached_images(find_images(data, encoder.item_suffixes), encoder, progress=update)
+        table = cached_images(images, encoder, progress=update)
     _, first = np.unique(table.index, return_index=True)
-    ids = [table.ids[int(row)] for row in first]
+    files, ids = dict(images), [table.ids[int(row)] for row in first]
     found = nearest(encoder.encode_text(list(queries)).numpy(), np.asarray(table.vectors), k)
     reasons = [failure["reason"] for failure in table.failures]
     if failed is not None:
         failed += reasons
     elif reasons:
         _log.warning("%d pictures could not be read and are left out: %s", len(reasons), firsts(reasons))
-    return _listed(list(queries), ids, *found, key="item")
+    return _listed(list(queries), [{"item": name, "file": str(files[name])} for name in ids], *found)
 
 
 def texts_for(
@@ -76,7 +77,7 @@ def texts_for(
     texts = list(dict.fromkeys(text for row in rows for text in row.source))
     gallery = np.asarray(table.vectors[table.locate(texts)])
     found = nearest(encoder.encode_image(list(queries)).numpy(), gallery, k)
-    return _listed([str(query) for query in queries], texts, *found, key="text")
+    return _listed([str(query) for query in queries], [{"text": text} for text in texts], *found)
 
 
 def recall(data: str | Path, encoder: ContrastiveEncoder) -> dict[str, Any]:
@@ -136,12 +137,12 @@ def _recalls(ranks: NDArray[np.int64], images: list[int] | None = None) -> dict[
 
 
 def _listed(
-    queries: Sequence[str], names: Sequence[str], indices: NDArray[np.int64], cosines: Vectors, *, key: str
+    queries: Sequence[str], gallery: Sequence[dict[str, str]], indices: NDArray[np.int64], cosines: Vectors
 ) -> list[dict[str, Any]]:
     return [
         {
             "query": query,
-            "found": [{key: names[i], "cosine": cosine} for i, cosine in zip(places, values, strict=True)],
+            "found": [gallery[i] | {"cosine": cosine} for i, cosine in zip(places, values, strict=True)],
         }
         for query, places, values in zip(queries, indices.tolist(), cosines.tolist(), strict=True)
     ]

@@ -125,7 +125,8 @@ class TestClassify:
         (tmp_path / "bad.png").write_bytes(b"no picture")
         ran = cli("classify", tmp_path, "--label", "a", "--label", "b")
         assert ran.code == 1
-        assert "good.png" in ran.out
+        assert f"{tmp_path / 'good.png'}\t" in ran.out
+        assert "picture, probability of its class among 2, class (encoder mini)" in ran.err
         assert "1 pictures could not be read" in ran.err
         assert "bad.png" in ran.err
 
@@ -199,6 +200,11 @@ class TestRetrieve:
     def test_unreadable_pictures_are_named_and_the_others_found(self, cli: Callable[..., Any], tmp_path: Path) -> None:
         draw(next(scenes("val", 1))).save(tmp_path / "good.png")
         (tmp_path / "bad.png").write_bytes(b"no picture")
+        (tmp_path / "rows.jsonl").write_text('{"id": "7", "image": "good.png"}\n')
+        for data in (tmp_path, tmp_path / "rows.jsonl"):  # what is found can be opened
+            ran = cli("retrieve", data, "--query", "a star")
+            assert f"\t{tmp_path / 'good.png'}\n" in ran.out + "\n"
+            assert "cosine and picture, best first (encoder mini)" in ran.err
         for more in ((), ("--json",)):
             ran = cli("retrieve", tmp_path, "--query", "a star", *more)
             assert ran.code == 1
