@@ -36,6 +36,15 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
+def put(path: Path, value: Any) -> Path:
+    """A value as JSON, in a folder that is made where need be; a list in a `.jsonl` a line each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(value, list) and path.suffix == ".jsonl":
+        return write_jsonl(path, value)
+    path.write_text(json.dumps(value), encoding="utf-8")
+    return path
+
+
 def picture(path: Path, seed: int, size: int = PIXELS) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)).save(path)

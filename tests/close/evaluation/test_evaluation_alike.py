@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_evaluation_compare import put
+from tiny import put
 
 from close.data.rows import RowFile
 from close.evaluation.compare import compare

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
+from tiny import put
 from typer.testing import CliRunner
 
 from close.cli import score as score_verbs
 from close.data.rows import RowFile
-from close.errors import DataError, MismatchError, MissingError
+from close.errors import DataError, MismatchError, MissingError, RecipeError
 from close.evaluation.bootstrap import mean_score, pooled
 from close.evaluation.compare import compare
 from close.evaluation.metrics import caption_scores
@@ -29,12 +30,6 @@ app = typer.Typer()
 score_verbs.register(app)
 
 
-def put(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     Image.new("RGB", (64, 64), "red").save(tmp_path / "red.png")
@@ -46,11 +41,12 @@ def data(tmp_path: Path) -> Path:
     return put(tmp_path / "val.jsonl", rows)
 
 
-def evaluated(run: Path, data: Path, texts: list[str]) -> Path:
+def evaluated(run: Path, data: Path, texts: list[str], task: str = "caption") -> Path:
+    """A run with one evaluation, as `close evaluate` leaves it."""
     rows = RowFile(data)
-    place = run / "evaluations" / "val-image"
-    put(place / "predictions.jsonl", [{"id": row.id, "text": text} for row, text in zip(rows, texts, strict=True)])
-    write_json(place / "scores.json", {"task": "caption", "data": str(data), "data_sha256": rows.sha256, "scores": {}})
+    place = run / "evaluations" / f"{data.stem}-image"
+    put(place / "predictions.jsonl", [{"id": row.id, "text": text} for row, text in zip(rows, texts, strict=False)])
+    write_json(place / "scores.json", {"task": task, "data": str(data), "data_sha256": rows.sha256, "scores": {}})
     return run
 
 
@@ -66,6 +62,51 @@ def runs(tmp_path: Path, data: Path) -> dict[str, Path]:
 
 
 SETTINGS: dict[str, Any] = {"tokenizer": "python", "samples": 200}
+
+
+def test_compare_two_runs(tmp_path: Path) -> None:
+    words = ["dog", "cat", "bus", "man", "hat", "cow", "car", "cup"] * 3
+    rows = [{"id": f"r{n}", "image": f"{n}.jpg", "references": [f"A {w} sits here."]} for n, w in enumerate(words)]
+    data = put(tmp_path / "val.jsonl", rows)
+    good = evaluated(tmp_path / "good", data, [f"a {w} sits here" for w in words])
+    bad = evaluated(tmp_path / "bad", data, ["a dog runs"] * 20 + [f"a {w} sits here" for w in words[20:]])
+    out = tmp_path / "out.json"
+    done = CliRunner().invoke(app, ["compare", *map(str, (bad, good)), "--tokenizer", "python", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    result = json.loads(out.read_text())
+    assert result["n"] == 24
+    cider = result["measures"]["cider"]
+    assert cider["difference"] == pytest.approx(cider["b"] - cider["a"])
+    assert 0 < cider["ci"][0] < cider["difference"] < cider["ci"][1]
+    assert cider["p"] < 0.01
+    same = compare(good, good, tokenizer="python", samples=100)["measures"]["cider"]
+    assert (same["difference"], same["p"]) == (0, 1)
+
+
+def test_compare_refuses_what_is_not_alike(tmp_path: Path) -> None:
+    rows = [{"id": f"r{n}", "image": f"{n}.jpg", "references": ["A dog."]} for n in range(4)]
+    one, two = put(tmp_path / "one.jsonl", rows), put(tmp_path / "two.jsonl", rows[:3])
+    a, b = evaluated(tmp_path / "a", one, ["a dog"] * 4), evaluated(tmp_path / "b", two, ["a dog"] * 3)
+    with pytest.raises(MissingError, match="no evaluation in common"):
+        compare(a, b)
+    with pytest.raises(MismatchError, match="different data"):
+        compare(a / "evaluations" / "one-image", b / "evaluations" / "two-image")
+    part = evaluated(tmp_path / "c", one, ["a dog"] * 3)
+    with pytest.raises(MismatchError, match=r"4 and 3, 1 in one only \(first: 'r3'\)"):
+        compare(a, part, tokenizer="python")
+    assert compare(part, evaluated(tmp_path / "e", one, ["a cat"] * 3), tokenizer="python", samples=100)["n"] == 3
+    with pytest.raises(MismatchError, match="different task"):
+        compare(a, evaluated(tmp_path / "d", one, ["x"] * 4, task="vqa"))
+    evaluated(a, two, ["a dog"] * 3)
+    with pytest.raises(RecipeError, match="choose one: one-image, two-image"):
+        compare(a, a)
+    assert compare(a, a, name="two-image", tokenizer="python", samples=100)["n"] == 3
+    put(one, rows[::-1])
+    with pytest.raises(MismatchError, match="has changed"):
+        compare(a, part, name="one-image")
+    one.unlink()
+    with pytest.raises(MissingError, match="say where it is"):
+        compare(a, part, name="one-image")
 
 
 def test_seeds_of_a_side_count_together(runs: dict[str, Path]) -> None:

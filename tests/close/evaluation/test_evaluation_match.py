@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from tiny import put
 
 from close.data.rows import RowFile
 from close.errors import DataError
@@ -19,12 +20,6 @@ from close.evaluation.scores import score, score_files
 
 THINGS = ["dog", "cat", "cup", "lamp", "book"]
 NO_JAVA = {"tokenizer": "python", "metrics": ("bleu", "cider"), "samples": 0}
-
-
-def put(path: Path, value: Any) -> Path:
-    lines = isinstance(value, list) and path.suffix == ".jsonl"
-    path.write_text("".join(json.dumps(v) + "\n" for v in value) if lines else json.dumps(value), encoding="utf-8")
-    return path
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from test_evaluation_compare import put
+from tiny import put
 
 from close.data.rows import Row
 from close.errors import UnknownNameError

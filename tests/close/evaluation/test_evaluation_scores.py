@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from tiny import put
 from typer.testing import CliRunner
 
 from close.cli import convert as convert_verb
 from close.cli import score as score_verbs
 from close.data.rows import Row, RowFile
-from close.errors import CloseError, DataError, MismatchError, MissingError, RecipeError, UnknownNameError
+from close.errors import CloseError, DataError, MissingError, RecipeError, UnknownNameError
 from close.evaluation.compare import compare
 from close.evaluation.examples import pick_examples
 from close.evaluation.metrics.captions import caption_scores
@@ -22,7 +23,6 @@ from close.evaluation.metrics.labels import label_scores
 from close.evaluation.metrics.vqa import vqa_accuracy
 from close.evaluation.read import read_predictions, read_references
 from close.evaluation.scores import score_files, score_rows
-from close.io.files import write_json
 from close.tasks import get_task
 
 NO_JAVA = ("bleu", "rouge_l", "cider")
@@ -53,13 +53,6 @@ QUESTIONS = {
     ]
 }
 ANSWERS = [{"question_id": n, "answer": ["red", "blue", "green"][n % 3]} for n in range(6)]
-
-
-def put(path: Path, value: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = isinstance(value, list) and path.suffix == ".jsonl"
-    path.write_text("".join(json.dumps(v) + "\n" for v in value) if lines else json.dumps(value), encoding="utf-8")
-    return path
 
 
 def call(*arguments: object) -> Any:
@@ -233,66 +226,6 @@ def test_missing_files(tmp_path: Path) -> None:
         score_files(put(tmp_path / "p.json", RESULTS), tmp_path / "gone.json", "caption")
     with pytest.raises(UnknownNameError):
         read_predictions(put(tmp_path / "p.json", RESULTS), "nothing")
-
-
-def evaluated(run: Path, data: Path, texts: list[str], task: str = "caption") -> Path:
-    """A run with one evaluation, as `close evaluate` leaves it."""
-    rows = RowFile(data)
-    place = run / "evaluations" / f"{data.stem}-image"
-    put(place / "predictions.jsonl", [{"id": row.id, "text": text} for row, text in zip(rows, texts, strict=False)])
-    write_json(place / "scores.json", {"task": task, "data": str(data), "data_sha256": rows.sha256, "scores": {}})
-    return run
-
-
-def test_compare_two_runs(tmp_path: Path) -> None:
-    words = ["dog", "cat", "bus", "man", "hat", "cow", "car", "cup"] * 3
-    rows = [{"id": f"r{n}", "image": f"{n}.jpg", "references": [f"A {w} sits here."]} for n, w in enumerate(words)]
-    data = put(tmp_path / "val.jsonl", rows)
-    good = evaluated(tmp_path / "good", data, [f"a {w} sits here" for w in words])
-    bad = evaluated(tmp_path / "bad", data, ["a dog runs"] * 20 + [f"a {w} sits here" for w in words[20:]])
-    out = tmp_path / "out.json"
-    done = call("compare", bad, good, "--tokenizer", "python", "--out", out)
-    assert done.exit_code == 0, done.output
-    result = json.loads(out.read_text())
-    assert result["n"] == 24
-    cider = result["measures"]["cider"]
-    assert cider["difference"] == pytest.approx(cider["b"] - cider["a"])
-    assert 0 < cider["ci"][0] < cider["difference"] < cider["ci"][1]
-    assert cider["p"] < 0.01
-    same = compare(good, good, tokenizer="python", samples=100)["measures"]["cider"]
-    assert (same["difference"], same["p"]) == (0, 1)
-
-
-def test_compare_refuses_what_is_not_alike(tmp_path: Path) -> None:
-    rows = [{"id": f"r{n}", "image": f"{n}.jpg", "references": ["A dog."]} for n in range(4)]
-    one, two = put(tmp_path / "one.jsonl", rows), put(tmp_path / "two.jsonl", rows[:3])
-    a, b = evaluated(tmp_path / "a", one, ["a dog"] * 4), evaluated(tmp_path / "b", two, ["a dog"] * 3)
-    with pytest.raises(MissingError, match="no evaluation in common"):
-        compare(a, b)
-    with pytest.raises(MismatchError, match="different data"):
-        compare(a / "evaluations" / "one-image", b / "evaluations" / "two-image")
-    part = evaluated(tmp_path / "c", one, ["a dog"] * 3)
-    with pytest.raises(MismatchError, match=r"4 and 3, 1 in one only \(first: 'r3'\)"):
-        compare(a, part, tokenizer="python")
-    with pytest.raises(MismatchError, match="different task"):
-        compare(a, evaluated(tmp_path / "d", one, ["x"] * 4, task="vqa"))
-    evaluated(a, two, ["a dog"] * 3)
-    with pytest.raises(RecipeError, match="choose one: one-image, two-image"):
-        compare(a, a)
-    assert compare(a, a, name="two-image", tokenizer="python", samples=100)["n"] == 3
-    put(one, rows[::-1])
-    with pytest.raises(MismatchError, match="has changed"):
-        compare(a, part, name="one-image")
-    one.unlink()
-    with pytest.raises(MissingError, match="say where it is"):
-        compare(a, part, name="one-image")
-
-
-def test_two_runs_with_the_same_limit_are_compared_on_it(tmp_path: Path) -> None:
-    rows = [{"id": f"r{n}", "image": f"{n}.jpg", "references": ["A dog."]} for n in range(6)]
-    data = put(tmp_path / "one.jsonl", rows)
-    a, b = evaluated(tmp_path / "a", data, ["a dog"] * 4), evaluated(tmp_path / "b", data, ["a cat"] * 4)
-    assert compare(a, b, tokenizer="python", samples=100)["n"] == 4
 
 
 def test_compare_files_of_predictions(tmp_path: Path) -> None:

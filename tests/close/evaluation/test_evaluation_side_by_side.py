@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import typer
-from test_evaluation_compare import EVIL, ODD, WORDS, data, evaluated, put, runs
+from test_evaluation_compare import EVIL, ODD, WORDS, data, evaluated, runs
 from test_evaluation_report import Page
+from tiny import put
 from typer.testing import CliRunner
 
 from close.cli import score as score_verbs
