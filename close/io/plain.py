@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from close.errors import DataError, MissingError, reason
+from close.errors import DataError, MissingError, reason, shown
 from close.io.files import read_json
 
 __all__ = ["parse_yaml", "plain", "read_plain", "read_yaml", "walked"]
@@ -61,9 +61,25 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"it is longer than {BYTES} characters")
     try:
         values = yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        raise ValueError(_said(error, text.splitlines())) from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # numbers of thousands of digits, odd tags
         raise ValueError(reason(error)) from None
     return plain(values)
+
+
+def _said(error: yaml.MarkedYAMLError, lines: list[str]) -> str:
+    """The error with its line, without the picture of it that YAML draws over several."""
+    mark, began = error.problem_mark, error.context_mark
+    what = error.problem or reason(error)
+    if mark is None:
+        return what
+    line = lines[mark.line] if mark.line < len(lines) else ""
+    if r"'\t'" in what:
+        what = "a tab, where YAML takes spaces"
+    if began and began.line != mark.line:
+        what += f", {error.context} from line {began.line + 1} on"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {what}" + (f" ({shown(line.strip())})" if line else "")
 
 
 def plain(values: Any) -> Any:

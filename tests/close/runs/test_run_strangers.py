@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -277,6 +278,24 @@ def test_what_a_saved_adapter_asks_for_is_looked_at_too(folder, tmp_path):
 )
 def test_yaml_beyond_measure(text, words):
     with pytest.raises(ValueError, match=words):
+        parse_yaml(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: 1\nadapter: none: x", "line 2, column 14: mapping values are not allowed here ('adapter: none: x')"),
+        ("a:\n\tb: 2", "line 2, column 1: a tab, where YAML takes spaces ('b: 2')"),
+        (
+            "a: [1,\n2\nb: 3",
+            "line 3, column 2: expected ',' or ']', but got ':', while parsing a flow sequence from line 1 on (",
+        ),
+        ("a: [1", "line 1, column 6: expected ',' or ']', but got '<stream end>' ('a: [1')"),
+        ("a: 'x\n", "line 2, column 1: found unexpected end of stream, while scanning a quoted scalar from line 1 on"),
+    ],
+)
+def test_broken_yaml_is_told_with_its_line(text, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
         parse_yaml(text)
 
 
