@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
+import typer.core
 
 from close.errors import OutputExistsError
 from close.io.files import nan_as_null
@@ -42,6 +43,7 @@ __all__ = [
     "Unpaired",
     "Workers",
     "check_outputs",
+    "hinting",
     "pick_engine",
     "print_json",
     "verb",
@@ -128,6 +130,25 @@ _TRUST = inspect.Parameter(
         ),
     ],
 )
+
+
+def hinting(hint: Callable[[str, str], str | None]) -> type[typer.core.TyperCommand]:
+    """A command that says of an option which there is not what is given in its place.
+
+    Args:
+        hint: of its name in snake case, and its value if that is joined to it.
+    """
+
+    class Hinting(typer.core.TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            """Look at what begins with two dashes first."""
+            known = {name for parameter in self.params for name in parameter.opts} | {"--help", "--"}
+            for flag, _, value in (arg.partition("=") for arg in args if arg.startswith("--")):
+                if flag not in known and (said := hint(flag[2:].replace("-", "_"), value)):
+                    raise typer.BadParameter(said, ctx=ctx, param_hint=flag)
+            return super().parse_args(ctx, args)
+
+    return Hinting
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:

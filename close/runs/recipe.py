@@ -21,10 +21,11 @@ from close.runs.sections import (
     TaskSection,
     TrainingSection,
     keys_only,
+    training_key,
 )
 from close.tasks import TASKS
 
-__all__ = ["Recipe", "checked", "load_recipe", "upgraded"]
+__all__ = ["Recipe", "checked", "key_named", "load_recipe", "upgraded"]
 
 
 class Recipe(Section):
@@ -291,10 +292,18 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 }
 
 
+def key_named(name: str) -> str | None:
+    """The whole name of a recipe's key, `training.epochs` of `epochs`; None where no section has one."""
+    sections = (f"{section}.{name}".lstrip(".") for section, kind in _SECTIONS.items() if name in kind.model_fields)
+    return next(sections, None) or training_key(name)
+
+
 def _explain(item: Any) -> str:
     path = [str(part) for part in item["loc"] if not str(part).startswith("list[")]
     where = ".".join(path)
     if item["type"] == "extra_forbidden":
+        if (elsewhere := key_named(path[-1])) is not None:
+            return f"unknown key {where!r}: did you mean {elsewhere!r}?"
         section = ".".join(path[:-1])
         keys = _SECTIONS.get(section.partition(".")[0], Recipe).model_fields
         known = (f"{section}.{key}".lstrip(".") for key in keys)

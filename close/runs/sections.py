@@ -249,6 +249,13 @@ def _ours(key: str) -> str:
     return f"key {key!r} is {_OURS[key]!r} here"
 
 
+def training_key(name: str) -> str | None:
+    """How a recipe says a setting of this name, of `training` or of transformers'; None where there is none."""
+    if name in _OURS:
+        return _OURS[name]
+    return f"training.{name}" if name in _theirs() or name in TrainingSection.model_fields else None
+
+
 def _enough(key: str, value: float) -> bool:
     """Whether a setting is in its range; −1 steps are transformers' word for none said."""
     return value >= _LEAST[key] or (key == "max_steps" and value == -1)

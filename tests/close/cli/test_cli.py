@@ -206,6 +206,13 @@ def test_an_empty_argument_is_not_the_working_directory(refused, run):
 class TestTrain:
     """close train."""
 
+    @pytest.mark.parametrize("verb", ["train", "sweep"])
+    def test_keys_that_are_given_as_options(self, refused, recipe_file, verb):
+        assert "as training.epochs=…" in " ".join(refused(verb, "recipe.yaml", "--epochs", 3).split())
+        assert "as training.warmup_steps=5" in " ".join(refused(verb, "recipe.yaml", "--warmup-steps=5").split())
+        assert "it is --out here" in refused(verb, "recipe.yaml", "--output-dir", "r")
+        assert "o such option: --rate" in refused(verb, "recipe.yaml", "--rate", 1).replace("│", "")
+
     @pytest.mark.parametrize(
         ("overrides", "words"),
         [
