@@ -16,7 +16,6 @@ import close
 from close.data.rows import RowFile
 from close.errors import DataError, RecipeError
 from close.mini import export
-from close.runs.evaluate import evaluate
 from close.tasks import answer_vocabulary, get_task
 from close.training.train import train
 
@@ -179,17 +178,6 @@ def test_in_two_lines_of_python(run: Path, world: Path) -> None:
     vectors = torch.nn.functional.normalize(torch.ones(1, model.encoder.embed_dim), dim=-1)
     with pytest.raises(RecipeError, match="generates nothing; leave out num_beams"):
         model.answer(vectors, ["a"], labels=["red", "blue"], decode="score", num_beams=2)
-
-
-def test_samples_are_drawn_from_a_seed_that_is_recorded(run: Path, world: Path, tmp_path: Path) -> None:
-    def said(name: str, **seed: int) -> tuple[str, Any]:
-        settings: dict[str, Any] = {"do_sample": True, "num_beams": 1, "task": "caption", "metrics": ["bleu"], **seed}
-        found = evaluate(run, world / "test" / "eval.jsonl", folder=tmp_path / name, **settings)
-        return (tmp_path / name / "predictions.jsonl").read_text(), found["generation"].get("seed")
-
-    assert said("a") == said("b") == (said("c", seed=0)[0], None)
-    assert said("d", seed=3)[1] == 3
-    assert said("d", seed=3)[0] != said("a")[0]
 
 
 @pytest.mark.parametrize(

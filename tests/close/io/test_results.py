@@ -142,11 +142,12 @@ def test_captions_to_a_file(cli, run, pictures, tmp_path):
 
 
 def test_samples_go_on_as_they_would_have(cli, run, pictures, tmp_path, monkeypatch):
-    """In one piece, and stopped in its second batch; a picture that was replaced meanwhile is captioned again."""
+    """In one piece, and stopped in its third batch; a picture that was replaced meanwhile is captioned again."""
     from close.runs.pipeline import CloseCaptioner
 
     many = shutil.copytree(pictures, tmp_path / "pictures")
-    command = ("caption", run, many, "--batch-size", 4, "--sample", "--seed", 3, "--out")
+    again = many / "p00.png"  # which is in the folder too
+    command = ("caption", run, many, again, "--batch-size", 4, "--sample", "--n", 3, "--seed", 3, "--out")
     assert cli(*command, tmp_path / "whole.jsonl").code == 0
     answer, calls = CloseCaptioner.answer, []
 
@@ -167,7 +168,9 @@ def test_samples_go_on_as_they_would_have(cli, run, pictures, tmp_path, monkeypa
     assert cli(*command, tmp_path / "new.jsonl").code == 0
     assert cli(*command, tmp_path / "fresh.jsonl").code == 0
     assert (tmp_path / "new.jsonl").read_bytes() == (tmp_path / "fresh.jsonl").read_bytes()
-    assert len({row["text"] for row in lines(tmp_path / "whole.jsonl")}) > 3
+    found = lines(tmp_path / "whole.jsonl")
+    assert len({row["text"] for row in found}) > 3
+    assert (found[0]["item"], found[0]["candidates"] == found[-1]["candidates"]) == (found[-1]["item"], False)
 
 
 @pytest.mark.parametrize(

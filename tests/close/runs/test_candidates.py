@@ -167,27 +167,6 @@ def test_on_the_command_line(cli, run, captioner, pictures, tmp_path):
     assert few.messages == ["note: 1 of 1 items have fewer than 5 distinct candidates"]
 
 
-def test_samples_of_a_job_in_parts(cli, run, pictures, tmp_path, monkeypatch):
-    """Stopped and continued, the job gives the candidates that it would have given in one piece."""
-    again = pictures / "p00.png"  # which is in the folder too
-    command = ("caption", run, pictures, again, "--batch-size", 4, "--sample", "--n", 3, "--seed", 7, "--out")
-    assert cli(*command, tmp_path / "whole.jsonl").code == 0
-    answer, calls = CloseCaptioner.answer, []
-
-    def stopped(*args: Any, **kwargs: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return answer(*args, **kwargs)
-
-    monkeypatch.setattr(CloseCaptioner, "answer", stopped)
-    assert cli(*command, tmp_path / "cut.jsonl").code == 130
-    assert cli(*command, tmp_path / "cut.jsonl").code == 0
-    assert (tmp_path / "cut.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-    first, *_, last = map(json.loads, (tmp_path / "whole.jsonl").read_text().splitlines())
-    assert (first["item"], first["candidates"] == last["candidates"]) == (last["item"], False)
-
-
 def test_samples_of_a_job_that_is_spread(cli, run, pictures, monkeypatch):
     command = ("caption", run, pictures, pictures / "p00.png", "--batch-size", 4, "--sample", "--seed", 7, "--json")
     alone = cli(*command)

@@ -45,6 +45,7 @@ def test_what_an_evaluation_draws_hangs_on_the_seed_and_the_row_alone(captioner,
     assert said(batch_size=2) == said(seed=0) == wanted
     assert said(limit=5) == wanted[:5]
     assert said(seed=1) != wanted
+    assert json.loads((tmp_path / "e" / "scores.json").read_text())["generation"]["seed"] == 1
 
 
 @pytest.mark.parametrize("draws", [1, 3])
