@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,5 +53,15 @@ def serve(
         pixels=max_pixels,
         items=min(64, queue),
     )
+
+    def ready(url: str, served: list[dict[str, Any]]) -> None:
+        show(f"listens at {written(url)}")
+        for run in served:
+            tasks = ", ".join(task["name"] for task in run["tasks"])
+            show(f"  {written(run['name'])}: {tasks}, encoder {written(run['encoder'])}")
+        show(
+            f"  at most {limits.items} pictures or texts, {max_mb:g} MB and {timeout:g} s a request; see /openapi.json"
+        )
+
     loading = {"device": device, "precision": precision, "encoder": encoder, "memory": memory}
-    listen(runs, host=host, port=port, limits=limits, ready=lambda url: show(f"listens at {written(url)}"), **loading)
+    listen(runs, host=host, port=port, limits=limits, ready=ready, **loading)

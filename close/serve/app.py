@@ -85,7 +85,8 @@ def _tell_errors(app: "FastAPI") -> None:
 
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> JSONResponse:
-        return told(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+        hint = "; /openapi.json says what can be asked" if error.status_code in (404, 405) else ""
+        return told(error.status_code, f"{request.method} {request.url.path}: {error.detail}{hint}")
 
     @app.exception_handler(Exception)
     async def _(request: Request, error: Exception) -> JSONResponse:

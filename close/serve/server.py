@@ -29,7 +29,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     limits: Limits | None = None,
-    ready: Callable[[str], None] | None = None,
+    ready: Callable[[str, list[dict[str, Any]]], None] | None = None,
     **loading: Any,
 ) -> None:
     """Serve finished runs, until SIGINT or SIGTERM; what was begun by then is finished first.
@@ -37,7 +37,8 @@ def serve(
     Where the environment's `CLOSE_SERVE_KEY` is set, requests have to bring it (`Authorization: Bearer …`).
 
     Args:
-        host, port: where to listen; port 0 is any free one. ready: called with the server's address, once it listens.
+        host, port: where to listen; port 0 is any free one. ready: called with the server's address and the runs, as
+            `GET /v1/runs` has them, once it listens.
         loading: of `close.load`.
     Raises:
         RecipeError: the extra `serve` is not installed, or that is no place to listen.
@@ -65,7 +66,12 @@ def serve(
         named = f"[{host}]" if ":" in host else host
         hosts = {*LOOPBACK, named.lower()} if local else None
         address = f"http://{named}:{taken.getsockname()[1]}"
-        _run(application(desk, limits, key=key, hosts=hosts), taken, limits, lambda: ready and ready(address))
+        _run(
+            application(desk, limits, key=key, hosts=hosts),
+            taken,
+            limits,
+            lambda: ready and ready(address, desk.listed()),
+        )
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -225,6 +225,7 @@ def test_bodies_that_are_none(ask, files):
         answer = ask("/v1/caption", body=sent, **headers)
         assert (answer.status, says in answer.error) == (status, True), answer.body
     assert ask("/v1/nothing").status == 404
+    assert ask("/v1/nothing").json["error"] == "GET /v1/nothing: Not Found; /openapi.json says what can be asked"
     assert "Method Not Allowed" in ask("/v1/caption").error
     assert ask("/v1/caption", files=files[:1]).status == 200
 
@@ -386,6 +387,8 @@ def process(*arguments, **environment):
     try:
         line = running.stdout.readline()
         assert line.startswith("listens at http://127.0.0.1:"), line + running.stderr.read()
+        assert f"  {arguments[0].name}: caption" in running.stdout.readline()
+        assert "MB and" in running.stdout.readline()
         yield running, Client(line.split()[-1])
     finally:
         running.kill()
