@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import typer.core
 
+from close.cli.options import hinting
 from close.errors import CloseError, reason, written
 from close.fast.imports import light_imports
 from close.io.keys import cache_folder
@@ -43,6 +45,9 @@ def commands() -> typer.Typer:
     app.callback()(_close)
     for room in ROOMS.split():
         import_module(f"close.cli.{room}").register(app)
+    for command in app.registered_commands:
+        if command.cls is typer.core.TyperCommand:
+            command.cls = hinting()
     return app
 
 

@@ -25,6 +25,7 @@ from close.cli.options import (
     Precision,
     Run,
     Workers,
+    hinting,
     pick_engine,
     verb,
 )
@@ -95,7 +96,13 @@ Side = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the verb of this file."""
-    app.command()(verb(caption))
+    app.command(cls=hinting(_as_item))(verb(caption))
+
+
+def _as_item(name: str, value: str) -> str | None:
+    """What to say of an option that the items would be."""
+    given = name.removesuffix("s") in ("image", "input", "photo", "picture")
+    return "pictures are given without a name, after the run" if given else None
 
 
 def caption(

@@ -132,8 +132,8 @@ _TRUST = inspect.Parameter(
 )
 
 
-def hinting(hint: Callable[[str, str], str | None]) -> type[typer.core.TyperCommand]:
-    """A command that says of an option which there is not what is given in its place.
+def hinting(hint: Callable[[str, str], str | None] = lambda name, value: None) -> type[typer.core.TyperCommand]:
+    """A command that says of an option which there is not what is given in its place; an argument, or what `hint` says.
 
     Args:
         hint: of its name in snake case, and its value if that is joined to it.
@@ -142,9 +142,11 @@ def hinting(hint: Callable[[str, str], str | None]) -> type[typer.core.TyperComm
     class Hinting(typer.core.TyperCommand):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             """Look at what begins with two dashes first."""
-            known = {name for parameter in self.params for name in parameter.opts} | {"--help", "--"}
+            known = {name for parameter in self.params for name in parameter.opts + parameter.secondary_opts}
             for flag, _, value in (arg.partition("=") for arg in args if arg.startswith("--")):
-                if flag not in known and (said := hint(flag[2:].replace("-", "_"), value)):
+                name = flag[2:].replace("-", "_")
+                said = "it is given without its name" if name in known else hint(name, value)
+                if flag not in known and said:
                     raise typer.BadParameter(said, ctx=ctx, param_hint=flag)
             return super().parse_args(ctx, args)
 

@@ -343,6 +343,12 @@ class TestEvaluate:
         assert names(run) == saved
 
 
+def test_arguments_that_are_given_by_name(refused):
+    assert "without its name" in refused("evaluate", "--run", "r", "--data", "d.jsonl")
+    assert "without its name" in refused("match-length", "r", "--photos=p")
+    assert "without a name, after the run" in refused("caption", "r", "--image", "p")
+
+
 CHOICES = [
     (("embed", "text", "a.txt", "--out", "t", "--precision", "fp8"), "'auto', 'fp32', 'bf16', 'fp16'"),
     (("caption", "run", "a.png", "--engine", "rya"), "'local', 'ray'"),
