@@ -83,9 +83,9 @@ class Confidence:
         """What differs from the settings that it was measured with, in words; empty where nothing does."""
         keys = sorted(self.settings.keys() | settings.keys())
         differing = [key for key in keys if self.settings.get(key) != settings.get(key)]
-        return ", ".join(
-            f"{key} {_short(self.settings.get(key))}, not {_short(settings.get(key))}" for key in differing
-        )
+        pairs = ((key, self.settings.get(key), settings.get(key)) for key in differing)
+        then = ((f"no {key}" if old is None else f"{key} {_short(old)}", new) for key, old, new in pairs)
+        return ", ".join(f"{said} (now {_short(new)})" for said, new in then)
 
     def fits(self, settings: Mapping[str, Any], labels: Sequence[str] | None = None) -> bool:
         """Whether it was measured with these settings; where not, that is told once.

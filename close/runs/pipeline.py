@@ -285,9 +285,7 @@ class CloseCaptioner(Answerer):
                 else:
                     if min_confidence is not None and spoken[index].confidence is None:
                         apart = self.confidence.other if self.confidence else ""
-                        raise RecipeError(
-                            f"{self.name} was calibrated with other settings ({apart}); calibrate it with these"
-                        )
+                        raise RecipeError(f"{self.name} was calibrated with {apart}; calibrate it with these settings")
                     yield Output.of(spoken[index], named, min_confidence)
 
     def _seeds(
