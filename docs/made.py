@@ -1,6 +1,7 @@
 """What the site says of parts, commands, recipe keys and errors is made from the code when the site is built.
 
-A page says where: a line `<!-- made: NAME -->` becomes what the function of that name in `MADE` returns.
+A page says where: a line `<!-- made: NAME -->` becomes what the function of that name in `MADE` returns; the line below it, for
+who reads the file itself, goes.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ MENDED = {
     'data-md-component="search" role="dialog"': 'data-md-component="search" role="dialog" aria-label="Search"',
 }
 """What the theme fetches from elsewhere, or leaves without a name."""
-MARK = re.compile(r"^<!-- made: (\w+) -->$", re.MULTILINE)
+MARK = re.compile(r"^<!-- made: (\w+) -->(?:\n\*On the site .*\*)?$", re.MULTILINE)
+"""A part, and what stands in its place for who reads the file itself."""
 RECORDS = re.compile(r"^<!-- record: (.+) -->$", re.MULTILINE)
 
 

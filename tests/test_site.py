@@ -143,6 +143,18 @@ def test_a_page_names_the_records_of_its_numbers(monkeypatch):
     assert made.filled(page) == "<small>Recorded in `experiments/a/b.json`, `experiments/c.json`.</small>\n\nCIDEr 1.0"
 
 
+def test_what_is_made_has_a_word_for_who_reads_the_file(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    import made
+
+    for page in DOCS.glob("*.md"):
+        marks = re.findall(r"<!-- made: (\w+) -->(\n.*)?", page.read_text(encoding="utf-8"))
+        assert all(name in made.MADE and word.startswith("\n*On the site (`make site`) ") for name, word in marks), page
+    monkeypatch.setitem(made.MADE, "tasks", lambda: "| a table |")
+    page = "All:\n\n<!-- made: tasks -->\n*On the site (`make site`) they stand here.*\n\n*Bold* words."
+    assert made.filled(page) == "All:\n\n| a table |\n\n*Bold* words."
+
+
 def test_arguments_side_by_side_come_one_to_a_line(monkeypatch):
     monkeypatch.syspath_prepend(str(DOCS))
     from one_a_line import one_a_line
