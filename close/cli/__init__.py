@@ -22,7 +22,7 @@ from typing import Annotated
 import typer
 import typer.core
 
-from close.cli.options import hinting
+from close.cli.options import Verb
 from close.errors import CloseError, reason, written
 from close.fast.imports import light_imports
 from close.io.keys import cache_folder
@@ -45,9 +45,10 @@ def commands() -> typer.Typer:
     app.callback()(_close)
     for room in ROOMS.split():
         import_module(f"close.cli.{room}").register(app)
-    for command in app.registered_commands:
+    groups = (group.typer_instance for group in app.registered_groups)
+    for command in [*app.registered_commands, *(one for group in groups if group for one in group.registered_commands)]:
         if command.cls is typer.core.TyperCommand:
-            command.cls = hinting()
+            command.cls = Verb
     return app
 
 

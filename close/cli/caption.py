@@ -24,8 +24,8 @@ from close.cli.options import (
     MovedEncoder,
     Precision,
     Run,
+    Verb,
     Workers,
-    hinting,
     pick_engine,
     verb,
 )
@@ -96,13 +96,14 @@ Side = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the verb of this file."""
-    app.command(cls=hinting(_as_item))(verb(caption))
+    app.command(cls=_OfItems)(verb(caption))
 
 
-def _as_item(name: str, value: str) -> str | None:
-    """What to say of an option that the items would be."""
-    given = name.removesuffix("s") in ("image", "input", "photo", "picture")
-    return "pictures are given without a name, after the run" if given else None
+class _OfItems(Verb):
+    def instead(self, name: str, value: str) -> str | None:
+        """Items have no name."""
+        given = name.removesuffix("s") in ("image", "input", "photo", "picture")
+        return "pictures are given without a name, after the run" if given else None
 
 
 def caption(

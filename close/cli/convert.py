@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-import typer.core
 
-from close.cli.options import Json, print_json, verb
+from close.cli.options import Json, Verb, print_json, verb
 from close.errors import written
 from close.io.terminal import show
 from close.plugins import load_plugins
@@ -25,7 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command(cls=_WithFormats)(verb(convert))
 
 
-class _WithFormats(typer.core.TyperCommand):
+class _WithFormats(Verb):
     """A command whose help ends with the formats, plug-ins' own included; only help waits for the readers to be imported."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

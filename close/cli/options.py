@@ -41,9 +41,9 @@ __all__ = [
     "TextTable",
     "Tokenizer",
     "Unpaired",
+    "Verb",
     "Workers",
     "check_outputs",
-    "hinting",
     "pick_engine",
     "print_json",
     "verb",
@@ -132,25 +132,25 @@ _TRUST = inspect.Parameter(
 )
 
 
-def hinting(hint: Callable[[str, str], str | None] = lambda name, value: None) -> type[typer.core.TyperCommand]:
-    """A command that says of an option which there is not what is given in its place; an argument, or what `hint` says.
+class Verb(typer.core.TyperCommand):
+    """A command that says of an option which there is not what is given in its place: an argument, or what `instead` knows."""
 
-    Args:
-        hint: of its name in snake case, and its value if that is joined to it.
-    """
+    def instead(self, name: str, value: str) -> str | None:
+        """What to say of an option of this name in snake case, and of its value if that is joined to it."""
 
-    class Hinting(typer.core.TyperCommand):
-        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-            """Look at what begins with two dashes first."""
-            known = {name for parameter in self.params for name in parameter.opts + parameter.secondary_opts}
-            for flag, _, value in (arg.partition("=") for arg in args if arg.startswith("--")):
-                name = flag[2:].replace("-", "_")
-                said = "it is given without its name" if name in known else hint(name, value)
-                if flag not in known and said:
-                    raise typer.BadParameter(said, ctx=ctx, param_hint=flag)
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Look at what begins with two dashes first; errors are without pydantic's own words."""
+        known = {name for parameter in self.params for name in parameter.opts + parameter.secondary_opts}
+        for flag, _, value in (arg.partition("=") for arg in args if arg.startswith("--")):
+            name = flag[2:].replace("-", "_")
+            said = "it is given without its name" if name in known else self.instead(name, value)
+            if flag not in known and said:
+                raise typer.BadParameter(said, ctx=ctx, param_hint=flag)
+        try:
             return super().parse_args(ctx, args)
-
-    return Hinting
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:

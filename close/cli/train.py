@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from close.cli.options import Json, LanguageModelPlace, Memory, Pairs, Seed, hinting, print_json, verb
+from close.cli.options import Json, LanguageModelPlace, Memory, Pairs, Seed, Verb, print_json, verb
 from close.errors import CloseError, RecipeError, written
 from close.io.terminal import show
 
@@ -31,19 +31,20 @@ Varied = Annotated[list[str] | None, typer.Option(help=f"{_VARY}: training.warmu
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     for function in (train, sweep):
-        app.command(cls=hinting(_as_key))(verb(function))
+        app.command(cls=_OfRecipe)(verb(function))
     for function in (merge, demo):
         app.command()(verb(function))
 
 
-def _as_key(name: str, value: str) -> str | None:
-    """What to say of an option that a recipe's key would be."""
-    from close.runs.recipe import key_named
+class _OfRecipe(Verb):
+    def instead(self, name: str, value: str) -> str | None:
+        """A recipe's key, as it is given."""
+        from close.runs.recipe import key_named
 
-    key = key_named(name)
-    if key is None or " " in key:
-        return None
-    return f"it is {key} here" if key.startswith("--") else f"a recipe's key is given as {key}={value or '…'}"
+        key = key_named(name)
+        if key is None or " " in key:
+            return None
+        return f"it is {key} here" if key.startswith("--") else f"a recipe's key is given as {key}={value or '…'}"
 
 
 def train(
