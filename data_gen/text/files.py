@@ -98,7 +98,7 @@ def raw_lines(path: Path) -> Iterator[str]:
                 yield from text.split("\n")
                 place += len(line)
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {place + mark + error.start})") from None
+        raise InputError(f"{path} is not UTF-8 text (byte {place + mark + error.start}); save it as UTF-8") from None
     except OSError as error:
         raise InputError(f"can't read {path}: {error.strerror}") from None
 
