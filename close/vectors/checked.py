@@ -11,8 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from close.errors import DataError, MismatchError
 from close.io.keys import cache_folder
@@ -43,7 +41,6 @@ Pairs = npt.ArrayLike | Literal["unpaired"] | None
 BLOCK = 4096
 IN_MEMORY = 2**30
 """Bytes of unit rows from which on they are written to a file."""
-_NUMPY = (torch.float16, torch.float32, torch.float64)
 NAMED = 5  # rows that a message lists before it only counts
 
 
@@ -78,11 +75,11 @@ class UnitRows(npt.NDArray[Any]):
 
 def _as_array(x: Any) -> Array:
     """As an array; of a tensor wherever it is, whether or not it has a gradient, in float32 where NumPy has no such numbers."""
-    if isinstance(x, (list, tuple)) and any(isinstance(row, Tensor) for row in x):
+    if isinstance(x, (list, tuple)) and any(hasattr(row, "detach") for row in x):
         return np.asanyarray([_as_array(row) for row in x])
-    if isinstance(x, Tensor):
+    if hasattr(x, "detach"):  # a tensor: torch itself is not needed to measure arrays
         x = x.detach().cpu()
-        x = x.float() if x.is_floating_point() and x.dtype not in _NUMPY else x
+        x = x.float() if str(x.dtype) == "torch.bfloat16" else x
     return np.asanyarray(x)
 
 
