@@ -161,8 +161,6 @@ class Reader(ABC):
 _DEEPEST = 100
 """Levels of nested `meta`; JSON's own reader gives up at about a thousand."""
 
-_SKIPPING = "; --skip-errors leaves such records out"
-
 READERS: Registry[type[Reader]] = Registry("format")
 
 
@@ -210,7 +208,8 @@ def read_rows(
         except DataError as error:
             if not skip_errors:
                 # a first record that is bad speaks of what was asked for, as do messages that name an option
-                hint = _SKIPPING if summary.written and "--" not in str(error) else ""
+                hinted = bool(summary.written) and "--" not in str(error)
+                hint = f"; close convert {name} IN OUT --skip-errors leaves such rows out" if hinted else ""
                 raise type(error)(f"{error}{hint}") from None
             summary.skipped["error"] += 1
             summary.messages.extend([str(error)] if len(summary.messages) < 10 else [])

@@ -304,7 +304,13 @@ def test_broken_parquet(tmp_path: Path) -> None:
 def test_a_bad_record_among_good_ones_says_how_to_go_on(tmp_path: Path) -> None:
     path = put(tmp_path / "mine.csv", "file,caption\nthere.jpg,a dog\ngone.jpg,a cat\n")
     (tmp_path / "there.jpg").write_bytes(b"")
-    fails("csv", path, "mine.csv:3: image 'gone.jpg'", "; --skip-errors leaves such records out", images=tmp_path)
+    fails(
+        "csv",
+        path,
+        "mine.csv:3: image 'gone.jpg'",
+        "; close convert csv IN OUT --skip-errors leaves such rows out",
+        images=tmp_path,
+    )
     with pytest.raises(DataError) as told:  # the folder is wrong, not the record
         list(read_rows("csv", path, options=ReadOptions(images=tmp_path / "elsewhere")))
     assert "--skip-errors" not in str(told.value)

@@ -52,7 +52,9 @@ def told(path: Path, columns: dict[str, str | int] | None = None) -> str:
         list(read_rows("csv", path, options=ReadOptions(columns=columns)))
     with pytest.raises(CloseError) as train:
         RowFile(path, columns)
-    assert str(train.value).startswith(str(convert.value).removesuffix("; --skip-errors leaves such records out"))
+    assert str(train.value).startswith(
+        str(convert.value).removesuffix("; close convert csv IN OUT --skip-errors leaves such rows out")
+    )
     assert "\n" not in str(convert.value)
     return str(convert.value)
 
