@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 
@@ -32,7 +33,7 @@ def first_alone() -> Iterator[None]:
     if not _is_open() or torch.distributed.get_world_size() == 1:
         yield
         return
-    waiting = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+    waiting: Any = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
     first = torch.distributed.get_rank() == 0
     if not first:
         torch.distributed.barrier(waiting)
