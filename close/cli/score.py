@@ -163,6 +163,8 @@ def _notes(scores: dict[str, Any]) -> None:
     notes = dict(scores.get("notes", {}))
     if scores.get("missing") and "predictions" not in notes:
         notes["predictions"] = f"{scores['missing']:,} references have none and are left out"
+    if (empty := (scores.get("diversity") or {}).get("empty", 0)) > (scores.get("missing") or 0):
+        notes["texts"] = f"{empty:,} of {scores['n']:,} are empty"
     for name, reason in notes.items():
         show(f"note: {name}: {written(reason)}", err=True)
 

@@ -82,6 +82,13 @@ def test_captions_in_the_coco_formats(tmp_path: Path) -> None:
     assert scores["per_domain"]["in-domain"]["cider"] == part["cider"]
 
 
+def test_captions_that_say_nothing_are_counted(tmp_path: Path) -> None:
+    said = [one | {"caption": "" if n < 2 else one["caption"]} for n, one in enumerate(RESULTS)]
+    files = put(tmp_path / "results.json", said), put(tmp_path / "captions.json", CAPTIONS)
+    done = call("score", *files, "--task", "caption", "--tokenizer", "python", "--metric", "bleu")
+    assert f"note: texts: 2 of {len(RESULTS)} are empty" in done.output
+
+
 def test_vqa_in_the_official_formats(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     files = put(tmp_path / "r.json", ANSWERS), put(tmp_path / "a.json", QUESTIONS)
