@@ -313,16 +313,18 @@ def table(summary: dict[str, Any]) -> str:
 def plot(summary: dict[str, Any], path: Path) -> None:
     columns = summary["columns"]
     drawn = figure(3.2 * len(columns) + 0.6, 3.6)
-    colours = {"none": "#9aa8bb", "default": "#7fb8a4", "tuned": "#1f7a63", "image": "#c77f3a", "mixed": "#5b6bb5"}
+    colours = {"none": "#9aa8bb", "default": "#7fb8a4", "tuned": "#1f7a63", "image": "#c77f3a"}
     for axes, (name, column) in zip(drawn.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True):
-        bars = {method: column["methods"][method]["image"] for method in METHODS}
-        mixed = summary["mixed"]["methods"].get(MIXED_METHODS["noise"], {})
-        if name in mixed:
-            bars["mixed"] = mixed[name]["image"]
-        for place, (method, score) in enumerate(bars.items()):
+        bars = {method: (column["methods"][method]["image"], colours[method]) for method in METHODS}
+        for method, title in MIXED_METHODS.items():
+            if name in summary["mixed"]["methods"].get(title, {}):
+                own = summary["mixed"]["methods"][title][name]["image"]
+                bars[f"{method}, 3 tasks"] = own, colours["tuned" if method == "noise" else method]
+        for place, (method, (score, colour)) in enumerate(bars.items()):
             half = score["ci"][1] - score["mean"] if score["ci"] else 0
-            axes.bar(place, score["mean"], yerr=half, color=colours[method], capsize=4)
-        axes.set_xticks(range(len(bars)), list(bars), rotation=25)
+            hatch = "//" if "3 tasks" in method else None
+            axes.bar(place, score["mean"], yerr=half, color=colour, capsize=4, hatch=hatch, edgecolor="white")
+        axes.set_xticks(range(len(bars)), list(bars), rotation=40, ha="right", fontsize=8)
         axes.set_title(COLUMNS[name].title, fontsize=10)
         axes.set_ylabel({"cider": "CIDEr", "accuracy": "accuracy %"}[column["measure"]])
     save_png(drawn, path)
