@@ -30,10 +30,10 @@ Varied = Annotated[list[str] | None, typer.Option(help=f"{_VARY}: training.warmu
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    for function in (train, sweep):
-        app.command(cls=_OfRecipe)(verb(function))
-    for function in (merge, demo):
-        app.command()(verb(function))
+    app.command(cls=_OfRecipe)(verb(train))
+    app.command(cls=_OfRecipe)(verb(sweep))
+    app.command()(verb(merge))
+    app.command()(verb(demo))
 
 
 class _OfRecipe(Verb):

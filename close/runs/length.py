@@ -215,7 +215,7 @@ def _items(photos: str | Path | Sequence[Any], task: Task, suffixes: Sequence[st
     """
     if isinstance(photos, (str, Path)) and not Path(photos).exists():
         raise DataError(f"{photos}: no such file or folder; expected photos, or rows with images")
-    if not _are_rows(photos, task, suffixes):
+    if not isinstance(photos, (str, Path)) or not _are_rows(Path(photos), task, suffixes):
         items = expand(photos, suffixes)[0]
         if task.asks:
             raise RecipeError(
@@ -228,12 +228,10 @@ def _items(photos: str | Path | Sequence[Any], task: Task, suffixes: Sequence[st
     return [row.images if len(row.images) > 1 else row.image for row in rows], [task.context(row) for row in rows]
 
 
-def _are_rows(photos: str | Path | Sequence[Any], task: Task, suffixes: Sequence[str]) -> bool:
-    """Whether these are rows; a folder with photos is none, whatever text lies there, where the task wants nothing but photos."""
-    if not isinstance(photos, (str, Path)) or not is_rows(photos):
-        return False
-    plain = not task.asks and task.views == 1 and Path(photos).is_dir()
-    return not (plain and media_below(Path(photos), suffixes, quiet=True))
+def _are_rows(place: Path, task: Task, suffixes: Sequence[str]) -> bool:
+    """Whether it is rows; a folder with photos is none, whatever text lies there, where the task wants nothing but photos."""
+    plain = not task.asks and task.views == 1 and place.is_dir()
+    return is_rows(place) and not (plain and media_below(place, suffixes, quiet=True))
 
 
 def mean_length(rows: Sequence[Row], task: Task, sample: int = 1000) -> float:
