@@ -99,9 +99,8 @@ def how_made(path: Path, modality: Modality | None = None) -> str:
     what = "a file" if path.is_file() else "a folder of something else"
     seen = path.is_dir() or path.suffix.lower() in picture_suffixes()
     pictures = modality == "image" or (modality is None and seen)
-    return (
-        f"it is {what}; `close embed {'images' if pictures else 'text'} {path} --encoder … --out TABLE` makes a table"
-    )
+    verb = "close embed images" if pictures else "close embed text"
+    return f"it is {what}; `{verb} {path} --encoder … --out TABLE` makes a table"
 
 
 class EmbeddingTable:
