@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from close.data.rows import Modality
-from close.encoders import ContrastiveEncoder, pick_device
+from close.encoders import ContrastiveEncoder, load_encoder, pick_device
 from close.errors import CloseError, DataError, RecipeError, shown
 from close.fast.precision import pick_dtype, pick_precision
 from close.io.hub import run_folder
@@ -84,12 +84,29 @@ def load(
 
 
 def _load_again(
-    run: str, plugins: list[str], *, trust: bool, task: str, silent: bool, **settings: Any
+    run: str,
+    plugins: list[str],
+    *,
+    trust: bool,
+    task: str,
+    silent: bool,
+    dtype: torch.dtype,
+    reader: tuple[str, str] | None,
+    **settings: Any,
 ) -> CloseCaptioner:
-    """In another process, with the plug-ins and the trust that this one was given, at the same task and as silent."""
+    """In another process, with the plug-ins and the trust that this one was given, at the same task and as silent.
+
+    Args:
+        dtype: what the precision has come to. reader: the encoder, and what it has come to there.
+    """
     load_plugins(plugins)
     with trusting(trust):
         captioner = load(run, **settings).use_task(task)
+        for part in (captioner.model.language_model, captioner.model.prefix):
+            part.to(dtype)
+        if reader:
+            name, precision = reader
+            captioner.use_encoder(load_encoder(name, device=captioner.model.device, precision=precision))
     if silent:
         captioner.without_confidence()
     return captioner
@@ -232,8 +249,9 @@ class CloseCaptioner(Answerer):
 
     def __reduce__(self) -> Any:
         """Pickled as the run's folder: another process loads the same weights for itself."""
-        where: dict[str, Any] = {"device": self.asked, "precision": self.precision}
-        where |= {"encoder": self._encoder.name if self._encoder else None, "memory": self.memory.given}
+        where: dict[str, Any] = {"device": self.asked, "precision": self.precision, "memory": self.memory.given}
+        where |= {"dtype": self.model.prefix.weight.dtype}
+        where |= {"reader": self._encoder and (self._encoder.name, self._encoder.precision)}
         where |= {"language_model": self.base_place, "task": self.task.name}
         again = partial(_load_again, trust=trusts_code(), silent=self.silent, **where)
         return again, (str(Path(self.name).resolve()), loaded())

@@ -123,6 +123,12 @@ def test_a_language_model_that_is_gone_or_another_is_told(tuned, model_place, tm
     # another process takes the device that was asked for, or else what its own machine has
     devices = [close.load(run, language_model=str(moved), device=device).__reduce__()[0] for device in (None, "cpu")]
     assert [again.keywords["device"] for again in devices] == [None, "cpu"]
+    # in the numbers that this one came to, whatever `auto` comes to there
+    halves = close.load(run, language_model=str(moved), precision="bf16")
+    halves.precision = "auto"
+    there = pickle.loads(pickle.dumps(halves))
+    assert (there.precision, there.model.prefix.weight.dtype) == ("auto", torch.bfloat16)
+    assert there(pictures / "p00.png").text == halves(pictures / "p00.png").text
     assert close.load(merge(run, tmp_path / "out", language_model=str(moved)))(pictures / "p00.png").text == before
     with pytest.raises(RecipeError, match="holds its whole language model"):
         close.load(tmp_path / "out", language_model=str(moved))
