@@ -5,7 +5,8 @@ from __future__ import annotations
 import atexit
 import gc
 import os
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -16,6 +17,8 @@ __all__ = ["ended_together", "first_alone", "is_first"]
 
 PATIENCE = timedelta(days=30)
 """How long processes wait for one that has work of its own to do; when it dies they are told at once."""
+_waiting: Callable[[], Any] = lambda: None
+"""The group that they wait in, as long as the group that trains is there: torch holds it."""
 
 
 def is_first() -> bool:
@@ -33,15 +36,36 @@ def first_alone() -> Iterator[None]:
     if not _is_open() or torch.distributed.get_world_size() == 1:
         yield
         return
-    waiting: Any = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+    group = _opened()
     first = torch.distributed.get_rank() == 0
     if not first:
-        torch.distributed.barrier(waiting)
+        _meet(group)
     try:
         yield
     finally:
         if first:
-            torch.distributed.barrier(waiting)
+            _meet(group)
+
+
+def _opened() -> Any:
+    """The group to wait in; all processes open it together, with the patience of the one that trains: one may be gone already."""
+    global _waiting
+    group = _waiting()
+    if group is None:
+        torch.distributed.barrier()
+        group = torch.distributed.new_group(backend="gloo")
+        _waiting = weakref.ref(group)
+    return group
+
+
+def _meet(group: Any) -> None:
+    """A barrier of any length: torch's own ends with its group's timeout."""
+    word, others = torch.zeros(1), range(1, torch.distributed.get_world_size())
+    calls = (torch.distributed.irecv, torch.distributed.isend)
+    for call in calls if torch.distributed.get_rank() == 0 else reversed(calls):
+        for rank in others if torch.distributed.get_rank() == 0 else [0]:
+            work: Any = call(word, rank, group=group)
+            work.wait(PATIENCE)
 
 
 @contextmanager

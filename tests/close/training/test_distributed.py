@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -50,6 +51,13 @@ def recipe(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
+
+
+def free_port() -> int:
+    """One that nobody listens at."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
 
 
 def torchrun(*command: Any, **variables: str) -> subprocess.Popen[str]:
@@ -213,6 +221,8 @@ import time, torch
 from datetime import timedelta
 
 torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=2))
+opened, groups = torch.distributed.new_group, []
+torch.distributed.new_group = lambda **given: (groups.append(1), opened(**{"timeout": timedelta(seconds=2)} | given))[1]
 
 from close.training.processes import ended_together, first_alone
 
@@ -225,6 +235,7 @@ with ended_together():
     if first:
         time.sleep(4)
 assert inside >= 4 and time.monotonic() - began >= 8
+assert len(groups) == 1
 torch.distributed.barrier()
 torch.distributed.destroy_process_group()
 """
@@ -233,6 +244,53 @@ torch.distributed.destroy_process_group()
 def test_processes_wait_for_the_first_longer_than_for_one_that_hangs(tmp_path):
     (tmp_path / "waits.py").write_text(WAITS)
     finished(torchrun(tmp_path / "waits.py"))
+
+
+DIES = """
+import os, sys, time, torch
+
+rank = int(os.environ["RANK"])
+torch.distributed.init_process_group("gloo")
+
+from close.training.processes import first_alone
+
+if sys.argv[1] == "later":
+    with first_alone():
+        pass
+torch.distributed.barrier()
+if rank == 1:
+    os._exit(0)
+began = time.monotonic()
+try:
+    with first_alone():
+        pass
+except RuntimeError:
+    print(f"told after {time.monotonic() - began:.0f}")
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("when", ["before any has waited", "later"])
+def test_a_process_that_is_gone_is_not_waited_for(tmp_path, when):
+    """Started by hand: torchrun of one machine ends the others by itself."""
+    (tmp_path / "dies.py").write_text(DIES)
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "GLOO_SOCKET_IFNAME": "lo"}
+    both = [
+        subprocess.Popen(
+            [sys.executable, tmp_path / "dies.py", when],
+            env=os.environ | place | {"RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        said = both[0].communicate(timeout=120)[0]
+    finally:
+        for process in both:
+            process.kill()
+            process.wait()
+    assert int(said.split()[-1]) < 60
 
 
 @pytest.mark.parametrize(("backend", "fails", "closed"), [("gloo", True, 1), ("nccl", True, 0), ("nccl", False, 1)])
