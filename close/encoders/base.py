@@ -232,8 +232,7 @@ class ContrastiveEncoder(ABC):
         Threads open the items ahead, while the model, or whoever takes the batches, works on those before them.
         """
         several = len(items) > batch_size  # one batch leaves nothing for a next one
-        threads = opening_threads(self.device)
-        with kept_memory() if several else nullcontext(), ThreadPoolExecutor(max_workers=threads) as pool:
+        with kept_memory() if several else nullcontext(), opening_threads(self.device) as pool:
             for window in windows(_ahead(pool, self.opened, list(items), 2 * batch_size), batch_size):
                 errors = {index: value for index, value in enumerate(window) if isinstance(value, CloseError)}
                 out = torch.full((len(window), self.embed_dim), torch.nan)

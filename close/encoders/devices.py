@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Lock, Thread
 from typing import Any
 
 import torch
@@ -13,8 +15,12 @@ from close.errors import RecipeError, reason
 
 __all__ = ["exact_convolutions", "opening_threads", "pick_device"]
 
-FEW, MANY = 4, 32
+FEW, MANY = 4, 16
 """Threads that open files: beside a model on the same cores, and at most."""
+
+_lock, _inside = Lock(), 0
+_before: list[tuple[Any, str, Any]] = []
+"""What is to be put back when the last has left `exact_convolutions`: the switch is the process's, its threads come and go."""
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
@@ -32,27 +38,52 @@ def pick_device(device: str | torch.device | None) -> torch.device:
     return accelerator or torch.device("cpu")
 
 
-def opening_threads(device: torch.device) -> int:
-    """How many threads open files for a model there: an accelerator leaves them all cores, and waits for them."""
+def opening_threads(device: torch.device) -> ThreadPoolExecutor:
+    """Threads that open files for a model there: an accelerator leaves them all cores, and waits for them."""
     if device.type == "cpu":
-        return FEW
+        return ThreadPoolExecutor(FEW)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(cores, FEW), MANY)
+    return ThreadPoolExecutor(min(max(cores, FEW), MANY), initializer=_one_core, initargs=(torch.get_num_threads(),))
+
+
+def _one_core(others: int) -> None:
+    """The calling thread has one core, threads that start from now on `others`: each would have a team of as many as there are."""
+    torch.get_num_threads()  # the first call in a thread sets them
+    torch.set_num_threads(1)
+    restoring = Thread(target=torch.set_num_threads, args=(others,))
+    restoring.start()
+    restoring.join()
 
 
 @contextmanager
 def exact_convolutions(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     """Convolutions of float32 are in float32 inside: on CUDA they are in TF32, of 10 bits, unless told otherwise."""
+    global _inside
     if device.type != "cuda" or dtype != torch.float32:
         yield
         return
-    cudnn: Any = torch.backends.cudnn
-    switch, name, exact = (
-        (cudnn.conv, "fp32_precision", "ieee") if hasattr(cudnn, "conv") else (cudnn, "allow_tf32", False)
-    )
-    before = getattr(switch, name)
-    setattr(switch, name, exact)
+    with _lock:
+        if not _inside:
+            _set_exact()
+        _inside += 1
     try:
         yield
     finally:
-        setattr(switch, name, before)
+        with _lock:
+            _inside -= 1
+            while not _inside and _before:
+                setattr(*_before.pop())
+
+
+def _set_exact() -> None:
+    cudnn: Any = torch.backends.cudnn
+    if not hasattr(cudnn, "conv"):
+        _before.append((cudnn, "allow_tf32", cudnn.allow_tf32))
+        cudnn.allow_tf32 = False
+        return
+    name, general = "fp32_precision", torch.backends.fp32_precision  # type: ignore[attr-defined]
+    for switch in (cudnn, cudnn.conv):  # the second follows the first, and that the general one, until it is set by itself
+        own = getattr(switch, name)
+        if own != "ieee":
+            _before.append((switch, name, "none" if switch is cudnn and own == general else own))
+            setattr(switch, name, "ieee")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import torch
 
@@ -50,23 +51,47 @@ def test_on_the_cpu_no_switch_is_touched():
         assert inside() == before
 
 
+def test_the_last_that_leaves_puts_the_switch_back(monkeypatch):
+    before, first = inside(), exact_convolutions(CUDA, torch.float32)
+    with first, ExitStack() as second:
+        second.enter_context(exact_convolutions(CUDA, torch.float32))
+        rest = second.pop_all()
+    with rest:
+        assert inside() == "ieee"
+    assert inside() == before
+    monkeypatch.setattr(torch.backends, "fp32_precision", "ieee")  # reaches what nobody has set by itself
+    assert inside() == "ieee"
+
+
 def test_an_accelerator_has_files_opened_by_all_cores(monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(16), raising=False)
-    assert [opening_threads(torch.device(kind)) for kind in ("cpu", "cuda")] == [4, 16]
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(12), raising=False)
+    assert [opening_threads(torch.device(kind))._max_workers for kind in ("cpu", "cuda")] == [4, 12]
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(96), raising=False)
-    assert opening_threads(CUDA) == 32
+    assert opening_threads(CUDA)._max_workers == 16
     seen = []
-
-    def pool(max_workers: int) -> ThreadPoolExecutor:
-        seen.append(max_workers)
-        return ThreadPoolExecutor(max_workers)
-
-    monkeypatch.setattr("close.encoders.base.ThreadPoolExecutor", pool)
+    monkeypatch.setattr(
+        "close.encoders.base.opening_threads", lambda device: (seen.append(device), opening_threads(device))[1]
+    )
     encoder = as_if_on_cuda(monkeypatch)
     encoder.image_features([])
-    monkeypatch.setattr(encoder, "device", torch.device("cpu"))
-    encoder.image_features([])
-    assert seen == [32, 4]
+    assert seen == [CUDA]
+
+
+def test_threads_that_open_for_an_accelerator_have_a_core_each():
+    def elsewhere() -> int:
+        with ThreadPoolExecutor(1) as other:
+            return other.submit(torch.get_num_threads).result()
+
+    own = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with opening_threads(CUDA) as pool:
+            assert list(pool.map(lambda _: torch.get_num_threads(), range(8))) == [1] * 8
+            assert (torch.get_num_threads(), elsewhere()) == (3, 3)
+        with opening_threads(torch.device("cpu")) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(own)
 
 
 def test_an_accelerator_is_not_kept_waiting_between_chunks(monkeypatch, pictures, tmp_path):
