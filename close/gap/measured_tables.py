@@ -115,11 +115,15 @@ def _modalities(text: Any, image: Any, found: Pairing) -> Modalities:
     try:
         modalities = Modalities.of(text, image, found.pairs, found.groups)
     except (DataError, MismatchError) as error:
-        each, rest = divmod(len(text), len(image))
-        follow = f"; --per-image {each} if {each} texts of each follow each other" if not rest and each > 1 else ""
-        follow = follow if found.pairs is None and isinstance(error, MismatchError) else ""
+        follow = _may_follow(text, image) if found.pairs is None and isinstance(error, MismatchError) else ""
         raise type(error)(f"{error}{follow} (text is {text.path}, image {image.path})") from None
     return replace(modalities, notes={**modalities.notes, **_remark(text, image, found)})
+
+
+def _may_follow(text: Any, image: Any) -> str:
+    """The option for several texts of each image side by side, where the counts of two tables may mean that."""
+    each, rest = divmod(len(text), len(image)) if len(image) and text.shape[1] == image.shape[1] else (0, 0)
+    return f"; --per-image {each} if {each} texts of each follow each other" if each > 1 and not rest else ""
 
 
 def _remark(text: Any, image: Any, found: Pairing) -> dict[str, str]:

@@ -45,6 +45,7 @@ def folder(tmp_path):
     np.save(tmp_path / "text.npy", (content[owner] + 0.3 * rng.normal(size=(80, 12)) + 0.5).astype(np.float32))
     np.save(tmp_path / "one.npy", np.load(tmp_path / "text.npy")[::2])
     np.save(tmp_path / "thin.npy", rng.normal(size=(40, 6)))
+    np.save(tmp_path / "none.npy", np.zeros((0, 12)))
     (tmp_path / "pairs.jsonl").write_text("".join(f'{{"text": {i}, "image": {owner[i]}}}\n' for i in range(80)))
     (tmp_path / "pairs.csv").write_text("text,image\n" + "".join(f"{i},{owner[i]}\n" for i in range(80)))
     rows = [{"id": f"r{i}", "source": [f"first <b> of {i}", f"second of {i}"], "image": f"{i}.png"} for i in range(40)]
@@ -175,6 +176,8 @@ def test_several_encoders_and_adapters(close_gap, folder):
         (("--text", "one.npy", "--image", "thin.npy"), MismatchError, "12 dimensions and image 6"),
         (("--text", "text.npy", "--image", "image.npy"), MismatchError, "80 texts and 40 images"),
         (("--text", "text.npy", "--image", "image.npy"), MismatchError, "--per-image 2 if 2 texts of each follow"),
+        (("--text", "text.npy", "--image", "none.npy"), DataError, "image: 0 rows; the gap is measured between"),
+        (("--text", "text.npy", "--image", "thin.npy"), MismatchError, "encoder (text is"),  # nothing of --per-image
         (("--text", "one.npy", "--image", "image.npy", "--pairs", "x.jsonl"), MissingError, "x.jsonl"),
         (
             ("--text", "one.npy", "--image", "image.npy", "--pairs", "pairs.csv"),
