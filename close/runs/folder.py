@@ -43,6 +43,7 @@ __all__ = [
 RUN_FILE, RECIPE_FILE, CHECKPOINTS = "run.json", "recipe.yaml", "checkpoints"
 STARTED = f"{CHECKPOINTS}/started.json"
 """Written first, so that a folder is known as a run's from its first moment on."""
+_ABSENT = object()
 
 
 def plugins_of(*used: tuple[Registry[Any], Iterable[str]]) -> list[str]:
@@ -179,10 +180,13 @@ def _different(folder: Path, recipe: Recipe, started: dict[str, Any]) -> list[st
 def _differences(key: str, theirs: Any, ours: Any) -> Iterator[str]:
     """`training.epochs: 30 there, 10 here`, of all that differs below a key."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
-        for name in [name for name in theirs | ours if theirs.get(name) != ours.get(name)]:
-            yield from _differences(f"{key}.{name}", theirs.get(name), ours.get(name))
+        for name in theirs | ours:
+            # what is there without a value (`adapter: {shared: null}`) is another thing than what is not there
+            if name not in theirs or name not in ours or theirs[name] != ours[name]:
+                yield from _differences(f"{key}.{name}", theirs.get(name, _ABSENT), ours.get(name, _ABSENT))
     else:
-        yield f"{key}: {shown(theirs)} there, {shown(ours)} here"
+        there, here = ("nothing" if value is _ABSENT else shown(value) for value in (theirs, ours))
+        yield f"{key}: {there} there, {here} here"
 
 
 def _mapping(file: Path) -> dict[str, Any]:

@@ -111,3 +111,11 @@ def test_a_run_without_its_recipe_is_not_overwritten_unasked(recipe, tmp_path):
         with pytest.raises(OutputExistsError):
             begin(tmp_path / "run", recipe(), resume=resume, overwrite=False)
     assert begin(tmp_path / "run", recipe(), resume=False, overwrite=True)
+
+
+@pytest.mark.parametrize(("there", "here"), [({"shared": None}, {"none": None}), ({"none": {}}, {"none": None})])
+def test_keys_without_values_are_keys(recipe, tmp_path, there, here):
+    begin(tmp_path / "run", recipe(adapter=there), resume=False, overwrite=False)
+    assert begin(tmp_path / "run", recipe(adapter=there), resume=True, overwrite=False)
+    with pytest.raises(OutputExistsError, match=f"adapter.{next(iter(there))}: .* there, .* here"):
+        begin(tmp_path / "run", recipe(adapter=here), resume=True, overwrite=False)
