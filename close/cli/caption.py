@@ -26,6 +26,7 @@ from close.cli.options import (
     Run,
     Verb,
     Workers,
+    check_outputs,
     pick_engine,
     verb,
 )
@@ -149,10 +150,12 @@ def caption(
     found = {"n": n, "rerank": rerank, "min_confidence": min_confidence, "length_penalty": length_penalty}
     settings = _generation(sample, seed, **found, num_beams=num_beams, top_p=top_p, temperature=temperature)
     spread = pick_engine(engine, workers, address)
+    check_outputs([out, html], [*(items or []), vectors, boxes, memory])
     model = _loaded(run, task, device=device, precision=precision, encoder=encoder, memory=memory)
     source = _source(vectors, model, modality) if vectors else None
     model.check_parts(boxes=boxes is not None, tiles=tiles is not None, frames=frames is not None)
     many = range(len(source)) if source else _items(items or [], model, boxes, tiles, together=together, frames=frames)
+    _check_page(html, many)
     settings |= {"context": context, "batch_size": batch_size}
     say = _sayer(model, spread, many, settings | ({"source": source} if source else {}))
     told = Told(SHOWN if html else 0)
@@ -216,6 +219,15 @@ def _check_usage(
         raise typer.BadParameter("it goes with --vectors; images pass the image side", param_hint="--modality")
     if lines:
         raise typer.BadParameter(f"{lines} takes the lines: leave one of the two out", param_hint="--json")
+
+
+def _check_page(html: Path | None, items: Sequence[Any]) -> None:
+    """Refuse a page in the place of a picture, which may lie in a folder that is captioned."""
+    if html is not None and html.exists():
+        from close.runs.items import item_files
+
+        files = chain.from_iterable(map(item_files, items))
+        check_outputs([html], (Path(file) for file in files if Path(file).suffix == html.suffix))
 
 
 def _loaded(run: Path, task: str | None, **settings: Any) -> CloseCaptioner:

@@ -171,15 +171,20 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def check_outputs(outputs: Iterable[Path | None], read: Iterable[Path | None]) -> None:
-    """Refuse to write over what a command reads.
+    """Refuse files to write that can't be, before the work for them is done.
 
     Raises:
-        OutputExistsError: an output is one of the files that are read.
+        OutputExistsError: an output is one of the files that are read, another output, or a folder.
     """
-    there = [path for path in read if path is not None and path.exists()]
-    for output in outputs:
-        if output is not None and output.exists() and any(output.samefile(path) for path in there):
+    there, before = [path for path in read if path is not None and path.exists()], set[Path]()
+    for output in filter(None, outputs):
+        if output.exists() and any(output.samefile(path) for path in there):
             raise OutputExistsError(f"{output} is read here, and would be replaced; give another output")
+        if output.is_dir():
+            raise OutputExistsError(f"{output} is a folder; expected a file to write")
+        if output.resolve() in before:
+            raise OutputExistsError(f"{output} is given for two outputs; give each a file of its own")
+        before.add(output.resolve())
 
 
 def pick_engine(name: str, workers: int | None, address: str | None) -> Any:

@@ -88,7 +88,7 @@ def write_page(file: Path, model: CloseCaptioner, items: Sequence[Any], rows: Se
     of = f"{len(rows):,}" if len(rows) == len(items) else f"the first {len(rows):,} of {len(items):,}"
     outputs = [(list(map(str, files)), row) for files, row in shown]
     write_text(file, captions_page(outputs, f"What {Path(model.name).name} says", f"{of} {model.encoder.items}"))
-    show(f"{file}: {of} {model.encoder.items} with what is said of them")
+    show(f"{file}: {of} {model.encoder.items} with what is said of them", err=True)
 
 
 def print_lines(outputs: Iterable[Output], told: Told, as_json: bool, n: int | None) -> None:

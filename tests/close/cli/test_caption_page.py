@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import shutil
 
@@ -29,7 +30,7 @@ def test_a_page_of_pictures_and_what_is_said_of_them(cli, run, photos, tmp_path)
     page, lines = tmp_path / "said.html", tmp_path / "said.jsonl"
     ran = cli("caption", run, photos, "--n", 2, "--html", page, "--out", lines)
     assert ran.code == 1  # of the torn one
-    assert f"{page}: 13 images" in ran.out
+    assert f"{page}: 13 images" in ran.err
     shown = cards(page.read_text())
     assert len(shown) == 13
     for number, card in enumerate(shown[:12]):
@@ -38,10 +39,29 @@ def test_a_page_of_pictures_and_what_is_said_of_them(cli, run, photos, tmp_path)
         assert Image.open(io.BytesIO(base64.b64decode(data))).format == "JPEG"
     assert "it could not be read" in shown[12]
     assert str(tmp_path) not in page.read_text()  # pages are sent round
-    # without a file of lines, and on standard output as ever
-    alone = cli("caption", run, photos / "p00.png", "--html", tmp_path / "one.html")
+    # without a file of lines, and on standard output as ever, which holds nothing else
+    alone = cli("caption", run, photos / "p00.png", "--json", "--html", tmp_path / "one.html")
     assert alone.code == 0
+    assert [json.loads(line)["item"] for line in alone.out.splitlines()] == [str(photos / "p00.png")]
     assert len(cards((tmp_path / "one.html").read_text())) == 1
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ("photos/p00.png", "photos/p00.png is read here, and would be replaced; give another output"),
+        ("photos", "photos is read here, and would be replaced; give another output"),
+        ("other", "other is a folder; expected a file to write"),
+        ("said.jsonl", "said.jsonl is given for two outputs; give each a file of its own"),
+    ],
+)
+def test_a_page_takes_no_others_place(told, run, photos, tmp_path, monkeypatch, page, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    before = (photos / "p00.png").read_bytes()
+    assert told("caption", run, "photos", "--out", "said.jsonl", "--html", page) == f"error: {said}"
+    assert (photos / "p00.png").read_bytes() == before
+    assert not (tmp_path / "said.jsonl").exists()
 
 
 def test_a_stopped_job_has_all_on_its_page(cli, run, photos, tmp_path, monkeypatch):

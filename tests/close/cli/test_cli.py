@@ -601,6 +601,8 @@ def test_tables_alone_are_verified(refused, thing):
         ("gap", "--text", "a.json", "--image", "b.json", "--html", "a.json"),
         ("embed", "text", "a.json", "--out", "t", "--export", "a.json"),
         ("embed", "images", "a.json", "--out", "t", "--export", "a.json"),
+        ("caption", "run", "a.json", "--html", "a.json"),
+        ("caption", "run", "--vectors", "a.json", "--out", "link.json"),
     ],
     ids=" ".join,
 )
