@@ -18,7 +18,7 @@ __all__ = ["FIRST_LINES", "NAMED", "TextFile", "check_plain", "not_plain", "plai
 FIRST_LINES = 20
 """Lines that are looked at to tell what a file is."""
 
-_SUFFIX = r"\.(?:avif|bmp|gif|hei[cf]|jfif|jpe?g|png|tiff?|webp|flac|mp3|ogg|wav|avi|mkv|mov|mp4|webm)(?:\.\d+)?"
+_SUFFIX = r"\.(?:avif|bmp|gif|hei[cf]|hif|jfif|jpe?g|png|tiff?|webp|flac|mp3|ogg|wav|avi|mkv|mov|mp4|webm)(?:\.\d+)?"
 NAMED = re.compile(rf"""["']?[^,;|\t]*{_SUFFIX}(?:\#\d+)?["']?\s*[,;|\t ]\s*\S""", re.IGNORECASE)
 """A line that begins with the name of a picture, recording or film."""
 _TOKEN = re.compile(rf"(\S+?{_SUFFIX})(\#\d+)?[\t ]", re.IGNORECASE)

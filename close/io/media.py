@@ -17,6 +17,7 @@ from close.io.files import walk
 __all__ = [
     "FILMS",
     "HEIC_HINT",
+    "HEIC_SUFFIXES",
     "RARE_SOUNDS",
     "SOUND_SUFFIXES",
     "describe",
@@ -34,7 +35,7 @@ RARE_SOUNDS = (".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
 """Rarer recordings, which soundfile reads too."""
 _NO_PICTURES = ("EPS", "MPEG")
 """What Pillow lists and can't be had: PostScript is run as a program, by Ghostscript; of films it reads the size alone."""
-_HEIC_SUFFIXES = (".heic", ".heif", ".hif")
+HEIC_SUFFIXES = (".heic", ".heif", ".hif")
 HEIC_HINT = "HEIC is read with pip install 'close-toolkit[heic]', or saved as JPEG first"
 """What to do about phones' photos where the package that reads them is not installed."""
 
@@ -111,7 +112,7 @@ def media_below(folder: Path, suffixes: Sequence[str], *, quiet: bool = False) -
         for path in others
         if path.with_suffix("") not in named or path.suffix.lower() in FILMS
     )
-    heic = ".jpg" in suffixes and any(end in left for end in _HEIC_SUFFIXES)
+    heic = ".jpg" in suffixes and any(end in left for end in HEIC_SUFFIXES)
     if left and (found or heic) and not quiet:
         kinds = ", ".join(f"{count} × {end}" for end, count in left.most_common(5)) + (", …" if len(left) > 5 else "")
         films = "; films are read by their frames (frames=N, --frames N)" if set(left) & set(FILMS) else ""

@@ -8,12 +8,13 @@ from typing import Any
 from close.data.readers.base import READERS, Reader, Values
 from close.data.text import TextFile, check_plain
 from close.errors import DataError, written
-from close.io.media import media_below, picture_formats, picture_suffixes
+from close.io.media import HEIC_SUFFIXES, media_below, picture_formats, picture_suffixes
 
 __all__ = ["IMAGE_SUFFIXES", "Folder"]
 
 IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+    + HEIC_SUFFIXES
 )
 """How pictures are named in formats that say so; in a folder, whatever Pillow reads is one."""
 

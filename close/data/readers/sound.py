@@ -50,6 +50,9 @@ class AudioCaps(TableReader):
                 values["image"] = clips[values["group"]]
         return found
 
+    def row(self, record: Any, where: str) -> Values:
+        return dict(record)  # its file is one of the folder's
+
     @cached_property
     def _clips(self) -> dict[str, str]:
         """Each video's file. Its id has 11 characters, which may be underscores."""

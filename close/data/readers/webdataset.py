@@ -18,6 +18,7 @@ from close.data.rows import parse_json
 from close.data.text import FIRST_LINES, not_plain
 from close.errors import DataError, listed, shown
 from close.io.files import check_file, files_below
+from close.io.media import HEIC_SUFFIXES
 
 __all__ = ["WebDataset"]
 
@@ -96,6 +97,9 @@ class WebDataset(TableReader):
         self.unpacked.without += not picture
         return by_caption(values, f"{shard}/{key}")
 
+    def row(self, record: Any, where: str) -> Values:
+        return dict(record)  # its files have been written here
+
     def _captions(self, content: bytes, where: str) -> Values:
         """Source and references of a text, one caption a line; of a single caption, the source alone."""
         lines = [line.strip() for line in io.StringIO(self._text(content, where), newline=None) if line.strip()]
@@ -116,6 +120,7 @@ class WebDataset(TableReader):
         suffixes = {part: PurePosixPath(f"x{part}").suffix for part in sample}
         of_kinds = ([part for part in sample if suffixes[part] in kind] for kind in kinds)
         found: list[str] = next(filter(None, of_kinds), [])
+        found = [part for part in found if suffixes[part] not in HEIC_SUFFIXES] or found  # which needs a package to be read
         plain = [part for part in found if part.count(".") == 1]
         if len(found) > 1 and not plain:
             raise DataError(

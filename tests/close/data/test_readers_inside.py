@@ -15,7 +15,7 @@ from test_readers_formats import picture, shard
 from close.data.readers import ReadOptions, ReadSummary, read_rows
 from close.data.readers.inside import Unpacked
 from close.data.shards import open_rows
-from close.io.media import SOUND_SUFFIXES, media_below
+from close.io.media import HEIC_SUFFIXES, SOUND_SUFFIXES, media_below
 
 WAV = b"RIFF\x24\x00\x00\x00WAVEfmt "
 
@@ -113,6 +113,15 @@ def test_a_picture_is_taken_before_a_recording_beside_it(tmp_path):
     for columns, content in (({}, b"picture"), ({"audio": "flac"}, b"sound"), ({"video": "mp4"}, b"film")):
         (row,), _ = read("webdataset", path, columns=columns)
         assert (tmp_path / row["image"]).read_bytes() == content
+
+
+@pytest.mark.parametrize("ending", HEIC_SUFFIXES)
+def test_a_phones_photo_is_taken_where_no_other_picture_lies_beside_it(tmp_path, ending):
+    members = [(f"1{ending}", b"heic"), ("1.jpg", b"jpeg"), ("1.txt", b"A dog"), (f"2{ending}", b"2"), ("2.txt", b"A cat")]
+    rows, notes = read("webdataset", shard(tmp_path / "t.tar", members))
+    assert [(tmp_path / row["image"]).read_bytes() for row in rows] == [b"jpeg", b"2"]
+    assert [(tmp_path / row["image"]).suffix for row in rows] == [".jpg", ending]
+    assert not notes
 
 
 def test_captions_of_one_picture_inside_are_of_one_group(tmp_path):

@@ -50,6 +50,8 @@ def test_audiocaps_with_its_clips_by_the_names_of_downloads(tmp_path):
     beside = ("Yr1nicOVtvkQ.info.json", "Yr1nicOVtvkQ.mp4", "_J_bsbDj__8_30.f1.wav.part")  # as yt-dlp leaves them
     for name in ("Yr1nicOVtvkQ.wav", "_J_bsbDj__8_30.flac", "notes.txt", ".hidden", *beside):
         (clips / name).touch()
+    (clips / "_J_bsbDj__8_30.flac").unlink()
+    (clips / "_J_bsbDj__8_30.flac").symlink_to(tmp_path / "elsewhere")  # what is not there is told when it is read
     summary, options = ReadSummary(), ReadOptions(images=clips, per="image")
     rows = list(read_rows("audiocaps", tmp_path / "test.csv", options=options, summary=summary, folder=tmp_path))
     assert [(row["id"], row["image"], len(row["references"])) for row in rows] == [
