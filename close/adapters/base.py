@@ -112,6 +112,10 @@ class GapAdapter(nn.Module):
             self._is_fitted = bool(self.fitted)
         return self._is_fitted
 
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._is_fitted = self.needs == "nothing"  # what is loaded says it anew
+        super()._load_from_state_dict(*args)
+
     def text(self, x: Tensor, noise: RowNoise | None) -> Tensor:
         """Training side: (B, dim) → (B, dim); `noise` is None outside training."""
         return x

@@ -11,7 +11,7 @@ import torch
 from close.errors import RecipeError
 from close.fast.switch import is_allowed
 
-__all__ = ["INT8", "LARGE", "has_bf16", "multiplies_bf16", "pick_dtype", "pick_precision", "without_autocast"]
+__all__ = ["INT8", "LARGE", "has_bf16", "in_autocast", "multiplies_bf16", "pick_dtype", "pick_precision", "without_autocast"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 INT8 = "int8"
@@ -62,7 +62,11 @@ def multiplies_bf16(device: torch.device) -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in checks)
 
 
+def in_autocast(device: torch.device) -> bool:
+    """Whether autocast is on there; some devices, as "meta", have none."""
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """`with without_autocast(x.device):` computes in its tensors' own formats, whatever autocast lies around it."""
-    kind = device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    return torch.autocast(device.type, enabled=False) if in_autocast(device) else nullcontext()

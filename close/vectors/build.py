@@ -42,7 +42,7 @@ Encode = Callable[[NDArray[np.int64]], Encoded]
 Engine = Callable[[Encode, Sequence[NDArray[np.int64]]], Iterable[Encoded]]
 """What runs the encoding of chunks: `map`, or something that spreads it and keeps its order (`close.io.cluster`)."""
 IMAGE_CHUNK = 256
-"""Files between two marks on disk, of a model on the CPU; an accelerator, which is through with them at once, takes `CHUNK`."""
+"""Files between two marks on disk, and for a worker at a time. One accelerator is through with pictures at once: `CHUNK`."""
 
 
 class TableBuilder:
@@ -344,8 +344,8 @@ def embed_images(
         return features, {int(positions[i]): str(error) for i, error in errors.items()}
 
     named = ((name, file_key(path)) for name, path in images)
-    chunk = IMAGE_CHUNK if encoder.device.type == "cpu" else CHUNK
-    builder = TableBuilder(folder, _about(encoder, "image", batch_size), chunk=chunk)
+    at_once = engine is map and encoder.device.type != "cpu" and encoder.items == "images"
+    builder = TableBuilder(folder, _about(encoder, "image", batch_size), chunk=CHUNK if at_once else IMAGE_CHUNK)
     return builder.build(named, encode, progress, engine)
 
 

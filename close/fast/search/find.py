@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
+from close.fast.precision import in_autocast
 from close.fast.probe import is_on
 from close.fast.search.causal import CausalDecoding
 from close.fast.search.loop import Decoding, beams, greedy
@@ -24,7 +25,7 @@ def planned(model: PreTrainedModel, config: GenerationConfig, length: int) -> Se
         length: of the prompt, padding included.
     """
     # packed layers do not heed it, and their copies of weights are not in its cache
-    if torch.is_autocast_enabled(model.device.type):
+    if in_autocast(model.device):
         return None
     search = Search.of(model, config, length)
     return search if search and is_on(search.path) else None

@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 from close.adapters import build_adapter, row_seeds
 from close.adapters.noise import _mix, _mixed, _wrapped
+from close.errors import NotFittedError
+from close.fast.precision import in_autocast
 
 DIM = 64
 
@@ -40,3 +42,22 @@ def test_a_fitted_adapter_does_not_ask_its_buffer_at_each_step(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "__bool__", asked.append)
     adapter(rows(2, 2), "text")
     assert not asked
+
+
+def test_an_unfitted_state_makes_a_fitted_adapter_unfitted():
+    adapter = build_adapter("mean_shift", DIM).fit(text=rows(9, 0), image=rows(9, 1))
+    fitted = {name: value.clone() for name, value in adapter.state_dict().items()}
+    adapter(rows(2, 2), "text")
+    adapter.load_state_dict(build_adapter("mean_shift", DIM).state_dict())
+    with pytest.raises(NotFittedError):
+        adapter(rows(2, 2), "text")
+    adapter.load_state_dict(fitted)
+    assert adapter.is_fitted
+
+
+def test_shapes_are_had_without_values():
+    adapter = build_adapter({"gaussian": {"std": 0.1}}, DIM).eval()
+    assert adapter(rows(2, 2).to("meta"), "text").shape == (2, DIM)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not in_autocast(torch.device("meta"))
+        assert in_autocast(torch.device("cpu"))

@@ -107,6 +107,11 @@ def test_an_accelerator_is_not_kept_waiting_between_chunks(monkeypatch, pictures
     on_cpu = embed_images(images, encoder, tmp_path / "cpu")
     assert asked == [3, 2, 1]
     assert on_cuda.info["plan"] == on_cpu.info["plan"]
+    monkeypatch.setattr(encoder, "device", CUDA)
+    embed_images(images, encoder, tmp_path / "spread", engine=lambda work, parts: map(work, parts))
+    monkeypatch.setattr(encoder, "items", "recordings")  # each of which takes long
+    embed_images(images, encoder, tmp_path / "recordings")
+    assert asked[3:] == [2, 1, 2, 1]
 
 
 def test_another_machine_takes_the_device_that_was_asked_for(monkeypatch):
