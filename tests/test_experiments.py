@@ -170,10 +170,36 @@ def test_the_bench_of_accelerators(tmp_path):
     assert all(exact[f"{name}_fp32"]["least_cosine"] == pytest.approx(1, abs=1e-5) for name in ("texts", "photos"))
     assert exact["t5_same_texts"] == exact["gpt2_same_texts"] == "16 of 16"
     rates = [found["text_embedding"], *found["photo_embedding"].values(), found["photos_to_captions"]]
-    rates += [found[part][model] for part in ("captions_from_features", "training") for model in ("t5", "gpt2")]
+    rates += [*found["captions_from_features"].values(), found["training_t5"], found["training_gpt2"]]
     assert all(0 < one["share_of_peak"] < 1 and one["batch"] in (8, 16) and one["a_second"] > 0 for one in rates)
-    minutes = 414_113 * 8 / found["training"]["t5"]["a_second"] / 60
-    assert found["training"]["t5"]["coco_minutes"] == pytest.approx(minutes, rel=0.01)
+    minutes = 414_113 * 8 / found["training_t5"]["a_second"] / 60
+    assert found["training_t5"]["coco_minutes"] == pytest.approx(minutes, rel=0.01)
+    assert [path.name for path in tmp_path.iterdir()] == ["gpu.json"]
+
+
+def test_a_batch_that_does_not_fit_ends_the_trial(monkeypatch):
+    """Also where training tells it as an error of its own."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    import torch
+
+    from close.errors import RecipeError
+    from experiments.bench.gpu import Bench
+
+    bench = object.__new__(Bench)
+    bench.device, bench.rounds, bench.unit = torch.device("cpu"), 2, "fp32"
+    bench.machine, bench.batches = {"peak_gflops": {"fp32": 1000}}, (8, 64)
+
+    def rate(size):
+        if size > 16:
+            raise RecipeError("no memory left") from torch.OutOfMemoryError("out of memory")
+        return float(size)
+
+    found = bench.by_trial(rate, 1e9)
+    assert (found["batch"], list(found["tried"]), found["rounds"]) == (16, ["8", "16"], [16.0, 16.0])
+    with pytest.raises(RecipeError, match="another"):
+        bench.by_trial(lambda size: (_ for _ in ()).throw(RecipeError("another")), 1e9)
+    with pytest.raises(SystemExit, match="a batch of 32 does not fit"):
+        bench.by_trial(rate, 1e9, batches=(32, 64))
 
 
 def test_the_bench_of_accelerators_asks_for_one(tmp_path):

@@ -11,34 +11,41 @@ peak, rates, shares, how long the COCO schedule takes (414,113 captions, eight e
 from __future__ import annotations
 
 import argparse
+import gc
 import os
-import shutil
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
+from close.data.rows import RowFile
 from close.encoders import ContrastiveEncoder, load_encoder, pick_device
+from close.errors import RecipeError
+from close.fast.memory import is_out_of_memory
 from close.fast.precision import has_bf16
 from close.io.files import write_json
 from close.io.record import stamp
+from close.vectors.cache import cached_table
 from experiments.bench import floors, models, parts
 from experiments.bench.models import World
 
 COCO = {"captions": 414_113, "epochs": 8, "minutes": 10}
 """The paper's schedule on Karpathy's training split; the minutes are the goal on one H200."""
 GAIN = 1.05
-SIZES = {
-    "full": {"captions": 16_384, "photos": 512, "batch": 64, "most": 4096},
-    "small": {"captions": 512, "photos": 8},
+SIZES: dict[str, dict[str, Any]] = {
+    "full": {"captions": 16_384, "photos": 512, "batches": (64, 2048), "training": (256, 2048)},
+    "small": {"captions": 256, "photos": 8, "batches": (8, 16), "training": (8, 16)},
 }
-STEPS = {"full": (15, 30), "small": (1, 2)}
-"""Of training: those that warm up, and those that are timed."""
+"""What there is to do, and the least and the greatest batch."""
+STEPS = {"full": (8, 10), "small": (1, 2)}
+"""Of training: those that warm up, and those that are timed of a trial and of each round."""
 
 
 def main() -> None:
@@ -51,14 +58,15 @@ def main() -> None:
     device = pick_device(None)
     if options.size == "full" and device.type == "cpu":
         raise SystemExit("no accelerator here: `make bench` is for CPUs, and `--size small` shows that this runs")
-    bench, begun = Bench(device, options.size, options.rounds, options.out / "gpu-work"), time.perf_counter()
-    record: dict[str, Any] = {"machine": bench.machine, "size": options.size, "parts": {}}
-    for name, part in PARTS.items():
-        record["parts"][name] = part(bench)
-        record["seconds"] = round(time.perf_counter() - begun)
-        write_json(options.out / "gpu.json", record)
-        print(f"{name}: {record['parts'][name]}", file=sys.stderr)
-    shutil.rmtree(bench.folder)
+    begun = time.perf_counter()
+    with TemporaryDirectory() as folder:
+        bench = Bench(device, options.size, options.rounds, Path(folder))
+        record: dict[str, Any] = {"machine": bench.machine, "size": options.size, "coco": COCO, "parts": {}}
+        for name, part in PARTS.items():
+            record["parts"][name] = part(bench)
+            record["seconds"] = round(time.perf_counter() - begun)
+            write_json(options.out / "gpu.json", record)
+            print(f"{record['seconds']} s, {name}: {record['parts'][name]}", file=sys.stderr)
 
 
 class Bench:
@@ -66,14 +74,15 @@ class Bench:
 
     def __init__(self, device: torch.device, size: str, rounds: int, folder: Path) -> None:
         self.device, self.size, self.rounds, self.folder = device, size, rounds, folder
-        shutil.rmtree(folder, ignore_errors=True)
         os.environ["CLOSE_CACHE"] = str(folder / "cache")
         self.unit = "bf16" if has_bf16(device) else "fp32"
         self.machine = self._machine()
         some = SIZES[size]
         self.world = models.build(folder, size, captions=some["captions"], photos=some["photos"])
         self.gpt2 = models.with_gpt2(self.world, folder, size)
-        self.batch, self.most = some.get("batch", 8), some.get("most", 16)
+        self.batches, self.training = some["batches"], some["training"]
+        encoder = load_encoder(self.world.checkpoint, device=device, precision="auto")
+        self.table = cached_table(RowFile(self.world.data), encoder, "text").path
 
     def _machine(self) -> dict[str, Any]:
         """The card by name, and what one large product reaches on it."""
@@ -106,30 +115,37 @@ class Bench:
         if self.device.type != "cpu":
             torch.accelerator.synchronize(self.device)
 
-    def by_trial(self, rate: Callable[[int], float], operations: float, unit: str | None = None) -> dict[str, Any]:
+    def by_trial(
+        self,
+        rate: Callable[[int], float],
+        operations: float,
+        *,
+        batches: tuple[int, int] | None = None,
+        rates: Callable[[int], list[float]] | None = None,
+    ) -> dict[str, Any]:
         """The best batch, its rate in every round, and its share of the peak.
 
         Args:
-            rate: items a second with a batch. operations: of an item.
+            rate: items a second with a batch. operations: of an item. batches: the least and the greatest.
+            rates: that of every round; without it `rate` again.
         """
         tried: dict[int, float] = {}
-        size = self.batch
-        while size <= self.most:
-            found = self._fits(lambda size=size: rate(size))
-            if found is None:
-                break
+        size, most = batches or self.batches
+        while size <= most and (found := self._fits(lambda size=size: rate(size))) is not None:
             tried[size] = found
             if len(tried) > 1 and found < GAIN * max(value for key, value in tried.items() if key != size):
                 break
             size *= 2
+        if not tried:
+            raise SystemExit(f"a batch of {size} does not fit into this device's memory")
         best = max(tried, key=lambda key: tried[key])
-        rounds = [rate(best) for _ in range(self.rounds)]
+        rounds = rates(best) if rates else [rate(best) for _ in range(self.rounds)]
         middle = statistics.median(rounds)
         return {
             "batch": best,
             "a_second": round(middle, 2),
             "rounds": [round(value, 2) for value in rounds],
-            "share_of_peak": round(middle * operations / 1e9 / self.machine["peak_gflops"][unit or self.unit], 4),
+            "share_of_peak": round(middle * operations / 1e9 / self.machine["peak_gflops"][self.unit], 4),
             "tried": {str(key): round(value, 2) for key, value in tried.items()},
         }
 
@@ -137,9 +153,13 @@ class Bench:
         """What it gives; None where memory does not suffice."""
         try:
             return work()
-        except torch.OutOfMemoryError:
-            pass  # what the error holds is let go at the end of the block, and then its memory
-        torch.accelerator.empty_cache()
+        except (RuntimeError, MemoryError, RecipeError) as error:
+            if not any(is_out_of_memory(one) for one in (error, error.__cause__) if one):
+                raise
+        finally:
+            gc.collect()  # a trainer and its callbacks know each other, and hold the model
+        if self.device.type != "cpu":
+            torch.accelerator.empty_cache()
         return None
 
     def encoder(self, precision: str) -> ContrastiveEncoder:
@@ -169,7 +189,8 @@ def photos(bench: Bench) -> dict[str, Any]:
     tower = floors.tower_operations(bench.world)
 
     def from_files(size: int) -> float:
-        return len(files) / bench.seconds(lambda: encoder.encode_image(files, batch_size=size))
+        many = enough(files, size)
+        return len(many) / bench.seconds(lambda: encoder.encode_image(many, batch_size=size))
 
     def alone(size: int) -> float:
         given = pixels.expand(size, -1, -1, -1).to(bench.device, encoder.dtype)
@@ -182,8 +203,13 @@ def photos(bench: Bench) -> dict[str, Any]:
     return {"tower": bench.by_trial(alone, tower), "files": bench.by_trial(from_files, tower)}
 
 
+def enough(files: list[Path], size: int) -> list[Path]:
+    """Four batches at least, so that files are read while the models work."""
+    return files * -(-4 * size // len(files))
+
+
 def captions(bench: Bench) -> dict[str, Any]:
-    """Unit vectors to texts, beam 5, 32 tokens: T5 and GPT-2."""
+    """Unit vectors to texts, beam 5, 32 tokens: T5 and GPT-2. Shares are of 32 tokens, and texts that end sooner flatter them."""
     found = {}
     for name, world in (("t5", bench.world), ("gpt2", bench.gpt2)):
         captioner = parts.captioner_of(world, bench.unit, device=bench.device)
@@ -204,28 +230,27 @@ def whole(bench: Bench) -> dict[str, Any]:
     operations = floors.tower_operations(bench.world) + floors.search_operations(bench.world)
 
     def rate(size: int) -> float:
-        return len(files) / bench.seconds(lambda: captioner(files, batch_size=size, **parts.BEAMS))
+        many = enough(files, size)
+        return len(many) / bench.seconds(lambda: captioner(many, batch_size=size, **parts.BEAMS))
 
-    rate(bench.batch)
+    captioner(files[:8], batch_size=8, **parts.BEAMS)
     return bench.by_trial(rate, operations)
 
 
-def training(bench: Bench) -> dict[str, Any]:
+def training(bench: Bench, world: World) -> dict[str, Any]:
     """Captions a second, target tokens a second and the COCO schedule, embeddings made before."""
-    found = {}
     warm, steps = STEPS[bench.size]
-    for name, world in (("t5", bench.world), ("gpt2", bench.gpt2)):
-        tokens = statistics.mean(len(text.split()) + 1 for text in world.captions)
+    tokens = statistics.mean(len(text.split()) + 1 for text in world.captions)
 
-        def rate(size: int, world: World = world, name: str = name) -> float:
-            seconds, _ = parts.timed_steps(world, bench.folder / name, size, warm, warm + steps)
-            return size * steps / seconds
+    def rates(size: int, rounds: int = bench.rounds) -> list[float]:
+        marks = [warm + steps * number for number in range(rounds + 1)]
+        ends = parts.timed_steps(world, bench.folder, size, marks, embeddings=bench.table)
+        return [size * steps / (end - start) for start, end in pairwise(ends)]
 
-        one = bench.by_trial(rate, floors.step_operations(world, bench.unit))
-        one["tokens_a_second"] = round(one["a_second"] * tokens)
-        one["coco_minutes"] = round(COCO["captions"] * COCO["epochs"] / one["a_second"] / 60, 2)
-        found[name] = one
-    return found | {"coco": COCO}
+    work = floors.step_operations(world, bench.unit)
+    found = bench.by_trial(lambda size: rates(size, 1)[0], work, batches=bench.training, rates=rates)
+    minutes = COCO["captions"] * COCO["epochs"] / found["a_second"] / 60
+    return found | {"tokens_a_second": round(found["a_second"] * tokens), "coco_minutes": round(minutes, 2)}
 
 
 def exactness(bench: Bench) -> dict[str, Any]:
@@ -256,11 +281,12 @@ def exactness(bench: Bench) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "exactness": exactness,
-    "text_embedding": texts,
+    "training_t5": lambda bench: training(bench, bench.world),
+    "training_gpt2": lambda bench: training(bench, bench.gpt2),
     "photo_embedding": photos,
-    "captions_from_features": captions,
     "photos_to_captions": whole,
-    "training": training,
+    "captions_from_features": captions,
+    "text_embedding": texts,
 }
 
 

@@ -9,7 +9,7 @@ import copy
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -164,15 +164,16 @@ def photos_to_captions(world: World, captioners: dict[str, CloseCaptioner]) -> V
 
 
 class Clock(TrainerCallback):
-    """When each optimizer step ended."""
+    """When some optimizer steps ended, by number; an accelerator is waited for at these alone."""
 
-    def __init__(self) -> None:
-        self.ends: list[float] = []
+    def __init__(self, marks: Sequence[int]) -> None:
+        self.marks, self.ends = marks, list[float]()
 
-    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        if torch.accelerator.is_available():
-            torch.accelerator.synchronize()
-        self.ends.append(time.perf_counter())
+    def on_step_end(self, args: Any, state: Any, *others: Any, **kwargs: Any) -> None:
+        if state.global_step in self.marks:
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
+            self.ends.append(time.perf_counter())
 
 
 def training_step(world: World, folder: Path) -> Variants:
@@ -187,24 +188,30 @@ def training_step(world: World, folder: Path) -> Variants:
         return timed(lambda: [loop.step(batch) for batch in batches[1:]])[0], len(batches) - 1, {}
 
     def ours(number: int) -> Timed:
-        seconds, steps = timed_steps(world, folder, BATCH, 14, 24)
-        return seconds, steps, {}
+        start, end = timed_steps(world, folder, BATCH, (14, 24))
+        return end - start, 10, {}
 
     return {"plain": plainly, "auto": ours}
 
 
-def timed_steps(world: World, folder: Path, batch_size: int, warm: int, steps: int) -> tuple[float, int]:
-    """Seconds of a training's steps after those that warm up, and how many these are."""
-    clock = Clock()
+def timed_steps(
+    world: World, folder: Path, batch_size: int, marks: Sequence[int], embeddings: Path | None = None
+) -> list[float]:
+    """When these steps of a training ended, the last of them its last.
+
+    Args:
+        embeddings: of the captions; made where they are not given.
+    """
+    clock = Clock(marks)
     recipe = {
-        "data": {"train": str(world.data)},
+        "data": {"train": str(world.data)} | ({"embeddings": str(embeddings)} if embeddings else {}),
         "encoder": world.checkpoint,
         "language_model": str(world.language_model),
         "prefix": {"length": world.prefix.out_features // world.lm.config.hidden_size},
-        "training": {"batch_size": batch_size, "max_steps": steps, "save_strategy": "no", "learning_rate": 1e-4},
+        "training": {"batch_size": batch_size, "max_steps": marks[-1], "save_strategy": "no", "learning_rate": 1e-4},
     }
     train(Recipe.model_validate(recipe), folder / "run", overwrite=True, callbacks=[clock])
-    return clock.ends[-1] - clock.ends[warm - 1], steps - warm
+    return clock.ends
 
 
 def demo_training(folder: Path, scenes: int) -> Variants:
@@ -230,12 +237,13 @@ def demo_training(folder: Path, scenes: int) -> Variants:
         encoder = load_encoder("mini", device="cpu")
         embedding, _ = timed(lambda: encoder.encode_text(captions))
         recipe = {"data": {"train": str(data)}, "training": TRAINING | {"epochs": 1}}
-        clock = Clock()
+        count = -(-len(captions) // batch_size)
+        clock = Clock((1, count))
         start = time.perf_counter()
         train(Recipe.model_validate(recipe), folder / "run", overwrite=True, callbacks=[clock])
         whole = time.perf_counter() - start
         steps = clock.ends[-1] - clock.ends[0]
-        seconds = steps * len(clock.ends) / (len(clock.ends) - 1) + embedding / int(TRAINING["epochs"])
+        seconds = steps * count / (count - 1) + embedding / int(TRAINING["epochs"])
         return seconds, len(captions), {"with_start_and_save": whole}
 
     return {"plain": plainly, "auto": ours}
