@@ -224,10 +224,11 @@ def _check_usage(
 def _check_page(html: Path | None, items: Sequence[Any]) -> None:
     """Refuse a page in the place of a picture, which may lie in a folder that is captioned."""
     if html is not None and html.exists():
+        from close.io.parts import file_of
         from close.runs.items import item_files
 
-        files = chain.from_iterable(map(item_files, items))
-        check_outputs([html], (Path(file) for file in files if Path(file).suffix == html.suffix))
+        files = {file_of(file) for item in items for file in item_files(item)}
+        check_outputs([html], (file for file in files if file.suffix == html.suffix))
 
 
 def _loaded(run: Path, task: str | None, **settings: Any) -> CloseCaptioner:

@@ -59,7 +59,8 @@ def test_a_page_takes_no_others_place(told, run, photos, tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other").mkdir()
     before = (photos / "p00.png").read_bytes()
-    assert told("caption", run, "photos", "--out", "said.jsonl", "--html", page) == f"error: {said}"
+    for more in ((), ("--tiles", "2x2")):
+        assert told("caption", run, "photos", *more, "--out", "said.jsonl", "--html", page) == f"error: {said}"
     assert (photos / "p00.png").read_bytes() == before
     assert not (tmp_path / "said.jsonl").exists()
 
