@@ -120,7 +120,7 @@ def evaluate(
         answers=answers,
         top_answers=top_answers,
         limit=limit,
-        missing=missing,
+        missing=missing or "error",
         **settings,
     )
     if _written(result, out, as_json):
@@ -183,7 +183,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
 
 def _line(name: str, value: float | str, scores: dict[str, Any], width: int) -> str:
     """A score, and its interval where it has one; a count or a word as it is."""
-    if not isinstance(value, float):
+    if name not in scores.get("ci", {}) and not isinstance(value, float):
         return f"{name:<{width}}{value:>8}"
     form = _form(name)
     low, high = scores.get("ci", {}).get(name, (None, None))

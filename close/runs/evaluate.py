@@ -87,7 +87,8 @@ def evaluate(
         answers: the closed set: the answers themselves, or a file for `answer_vocabulary`. Without it, the task's labels;
             for VQA decoded by "tree" or "score", the commonest targets that the run was trained on.
         top_answers: how many of a file's answers; of training targets, 3,000 without it. limit: only the first examples.
-        missing: of an image that can't be read: "error" (also without it), "skip" the row, or "zero": as if nothing was said.
+        missing: of an image that can't be read: "skip" the row, or "zero": as if nothing was said; without it, or with "error",
+            it is refused, and "error" names the command's option that would go on.
         memory: texts to search in place of the run's own. folder: where all is saved, in place of what is there; without it
             `RUN/evaluations/DATA-MODALITY[-DECODE][-firstN]` (`evaluation_folder`), of a hub's run `evaluations/ORG/NAME/…`.
         generation: overrides of the run's generation settings; and `seed`, of what is drawn of each row: 0 without it.
@@ -105,8 +106,9 @@ def evaluate(
         state = _pictures(rows, modality)  # before they are read: those that are replaced meanwhile are other ones
         place = Path(folder or _place(captioner, data, rows.sha256, modality, decode, limit, state))
         with exclusively(place, "is being made"):
-            told = tell(captioner, rows, modality, limit, missing or "error", batch_size, decoding, generation)
-            asked: dict[str, Any] = {"missing": missing, "tokenizer": tokenizer, "metrics": metrics and [*metrics]}
+            told = tell(captioner, rows, modality, limit, missing, batch_size, decoding, generation)
+            asked: dict[str, Any] = {"missing": None if missing == "error" else missing}
+            asked |= {"tokenizer": tokenizer, "metrics": metrics and [*metrics]}
             scores, shown = _scores(captioner, told, **asked)
             result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation) | state | asked
             result |= {"limit": limit, "data": str(data), "data_place": str(Path(data).resolve())}

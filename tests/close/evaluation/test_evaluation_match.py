@@ -17,6 +17,7 @@ from close.evaluation.match import match
 from close.evaluation.metrics import VqaReference
 from close.evaluation.read import read_predictions, read_references
 from close.evaluation.scores import score, score_files
+from close.runs.evaluate import evaluate
 
 THINGS = ["dog", "cat", "cup", "lamp", "book"]
 NO_JAVA = {"tokenizer": "python", "metrics": ("bleu", "cider"), "samples": 0}
@@ -165,7 +166,7 @@ def test_evaluate_captions_each_image_once_and_treats_unreadable_ones_as_asked(
     assert ran.code == 0, ran
     assert "15 rows are of 5 images" in ran.err
     whole = json.loads((tmp_path / "s.json").read_text())
-    assert (whole["rows"], whole["scores"]["n"]) == (5, 5)
+    assert (whole["rows"], whole["scores"]["n"], whole["missing"]) == (5, 5, None)
     assert len(whole["examples"]["best"][0]["references"]) == 3
     assert len((Path(whole["folder"]) / "predictions.jsonl").read_text().splitlines()) == 5
     assert compare(run, run, samples=100, tokenizer="python")["n"] == 5
@@ -173,6 +174,9 @@ def test_evaluate_captions_each_image_once_and_treats_unreadable_ones_as_asked(
     (tmp_path / "4.png").write_bytes(b"no picture")
     stopped = cli("evaluate", run, data, "--num-beams", 1)
     assert (stopped.code, "; --missing skip leaves such rows out" in stopped.err) == (1, True)
+    with pytest.raises(DataError, match="4.png") as told:  # as sweeps do, which have no such option
+        evaluate(run, data)
+    assert "--missing" not in str(told.value)
     mean: dict[str, float] = {}
     for missing, count in (("skip", 4), ("zero", 5)):
         asked = ("--num-beams", 1, "--missing", missing, "--metric", "clip_score", "--metric", "cider")

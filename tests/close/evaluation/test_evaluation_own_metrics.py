@@ -117,3 +117,10 @@ def test_domains_are_scored_by_what_looks_at_rows_too() -> None:
     rows = [Row(key, references=tuple(texts), meta={"domain": "in"}) for key, texts in TRUTH.items()]
     scores, _ = score_rows(task("caption"), rows, RIGHT, metrics=["many"])
     assert scores["per_domain"]["in"]["many"] == scores["many"] == 1
+
+
+def test_a_whole_number_keeps_its_interval() -> None:
+    from close.cli.score import _line
+
+    assert _line("cider", 100, {"ci": {"cider": [99.0, 100.0]}}, 8).split() == ["cider", "100.00", "[99.00,", "100.00]"]
+    assert _line("n", 100, {"ci": {"cider": [99.0, 100.0]}}, 8).split() == ["n", "100"]
