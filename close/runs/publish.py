@@ -38,9 +38,11 @@ from close.runs.card import Shown, model_card
 from close.runs.confidence import run_sum
 from close.runs.evaluate import as_the_run_says
 from close.runs.folder import RECIPE_FILE, RUN_FILE, open_run
+from close.runs.predict import Decoding
 from close.runs.recipe import checked
 from close.runs.recipe_file import named, read_values
 from close.runs.words import WORDS, word_lists
+from close.tasks import get_task
 from close.vectors.open import check_encoder
 
 __all__ = ["Parcel", "check_name", "pack", "publish"]
@@ -230,7 +232,8 @@ def _otherwise(found: Mapping[str, Any], folder: Path) -> str:
     """In what an evaluation is otherwise than the run's own of all rows, in words; empty where in nothing."""
     if found.get("unreadable"):
         return "without pictures that could not be read"
-    if as_the_run_says(found, folder):
+    older = {"precision": "auto", "decoding": Decoding().describe(get_task(found["task"]), None)}  # they did not say these
+    if as_the_run_says(older | found, folder):
         return ""
     if found.get("limit") is not None:
         return f"of the first {found['limit']} rows"

@@ -180,6 +180,15 @@ def test_scores_are_of_what_the_run_says_by_itself(evaluated, tmp_path):
     assert all(f"| {name} (12, image) |" in parcel.card for name in names)
 
 
+def test_scores_of_older_versions_stay(evaluated, tmp_path):
+    """They did not say precision and decoding."""
+    own = shutil.copytree(evaluated, tmp_path / "own")
+    place = own / "evaluations" / "test set-image" / "scores.json"
+    known = json.loads(place.read_text())
+    place.write_text(json.dumps({key: value for key, value in known.items() if key not in ("precision", "decoding")}))
+    assert "test set (12, image)" in pack(own, Shown("me/birds")).card
+
+
 def test_scores_say_of_which_words_they_are(evaluated, tmp_path, monkeypatch):
     own = shutil.copytree(evaluated, tmp_path / "own")
     place = own / "evaluations" / "test set-image" / "scores.json"
