@@ -272,7 +272,12 @@ def _facts(place: Path) -> dict[str, Any]:
             raise DataError(f"{path}: not an evaluation as `close evaluate` writes it, no text under {key!r}")
     run = place.parent.parent if place.parent.name == "evaluations" else place
     if changed := changed_search(found, run):
-        _log.warning("%s: evaluated with %s: `close evaluate` again shows what the run says now", place, changed)
+        _log.warning(
+            "%s: evaluated with %s: another search was asked for, or the run was changed since, as by close match-length; "
+            "`close evaluate` without it shows, in place of this, what the run says now",
+            place,
+            changed,
+        )
     told = {key: found[key] for key in ("modality", "missing") if isinstance(found.get(key), str)}
     if isinstance(found.get("rows"), int) and found["rows"] > 0:
         told["rows"] = found["rows"]

@@ -16,7 +16,13 @@ __all__ = ["changed_search", "check_evaluation"]
 _SEARCH: dict[str, Any] = {
     "num_beams": 1,
     "length_penalty": 1.0,
+    "early_stopping": False,
     "do_sample": False,
+    "temperature": 1.0,
+    "top_k": 50,
+    "top_p": 1.0,
+    "min_length": 0,
+    "min_new_tokens": None,
     "max_new_tokens": None,
     "no_repeat_ngram_size": 0,
     "repetition_penalty": 1.0,

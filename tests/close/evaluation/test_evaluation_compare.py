@@ -198,7 +198,13 @@ def test_an_evaluation_from_before_its_run_was_changed_is_told(runs: dict[str, P
     write_json(runs["b"] / "generation_config.json", settings | {"length_penalty": 1.156})
     compare(runs["a3"], runs["b"], **SETTINGS)
     (told,) = caplog.messages
-    assert told.startswith(f"{place}: evaluated with length_penalty 1.0, now 1.156: `close evaluate` again")
+    assert told.startswith(
+        f"{place}: evaluated with length_penalty 1.0, now 1.156: another search was asked for, or the run was changed since"
+    )
+    caplog.clear()
+    write_json(runs["b"] / "generation_config.json", settings | {"do_sample": True, "top_p": 0.9})
+    compare(runs["a3"], runs["b"], **SETTINGS)
+    assert "do_sample False, now True, top_p 1.0, now 0.9" in caplog.messages[0]
 
 
 @pytest.mark.parametrize("wrong", [[], {"task": 1}, {"task": "caption", "data": "x", "data_sha256": None}])
