@@ -129,9 +129,9 @@ def _notes(summary: dict[str, Any]) -> list[str]:
     if counts[0] < FEW:
         notes.append(f"Of fewer than {FEW} seeds each one's value is shown ({seeds}): they give no interval.")
     if any("recovered_share" in arm for arm in arms.values()):
-        notes.append(
-            "Recovered is (method − none) / (image − none), of the means; – where image − none is within chance."
-        )
+        chance = "image is no better than none, whatever chance may do to one seed"
+        chance = "image − none is within chance" if counts[0] > 1 else chance
+        notes.append(f"Recovered is (method − none) / (image − none), of the means; – where {chance}.")
     if scored := next((arm["examples"] for arm in arms.values() if "examples" in arm), None):
         notes.append(
             f"Images in: {scored['image']:,} images, each against the captions of all its rows; "

@@ -117,7 +117,10 @@ def _recovered(results: Mapping[str, Any], name: str, none: str, image: str) -> 
 
 
 def _apart(floor: Sequence[float], ceiling: Sequence[float], sign: int) -> bool:
-    """Whether the ceiling is better by more than seeds make: by the paired interval; of two seeds, both beyond both."""
+    """Whether the ceiling is better by more than seeds make: by the paired interval; of two seeds, both beyond both.
+
+    Of one seed whether it is better at all: what chance does, that can't tell.
+    """
     if len(floor) < FEW:
         return min(sign * value for value in ceiling) > max(sign * value for value in floor)
     low, high = interval(np.subtract(ceiling, floor).tolist())["ci"]

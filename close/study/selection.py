@@ -94,8 +94,10 @@ def saved_selection(run: Path, data: Path, *, image: Path | None = None) -> dict
     kind = "unpaired" if image else "text"
     place = run / "evaluations" / f"{data.stem}-{kind}-selection" / "scores.json"
     found = kept_scores(place)
-    rows = open_rows(data)
-    wanted: dict[str, Any] = {"data_sha256": rows.sha256, "task": named_task(rows, open_run(run)["tasks"], str(run))}
+    rows, tasks = open_rows(data), open_run(run)["tasks"]
+    if found and len(tasks) == 1:  # of which older ones did not say it
+        found.setdefault("task", tasks[0])
+    wanted: dict[str, Any] = {"data_sha256": rows.sha256, "task": named_task(rows, tasks, str(run))}
     wanted |= {"image": None if image is None else str(image), "image_key": _key(image)}
     made_of = {STAND_INS["text"], STAND_INS[kind]}  # the rows say which
     kept = {key: found.get(key) for key in wanted} == wanted and found.get("stand_in") in made_of

@@ -281,6 +281,10 @@ def test_selections_of_another_length_are_made_again(run, rows):
     made = place.stat().st_mtime_ns
     assert saved_selection(run, rows) == own
     assert place.stat().st_mtime_ns == made
+    older = {key: value for key, value in own.items() if key != "task"}  # of a run of one task it was not said
+    place.write_text(json.dumps(older))
+    assert saved_selection(run, rows) == own
+    assert json.loads(place.read_text()) == older
     settings.write_text(json.dumps(json.loads(before) | {"length_penalty": 3.0}))
     assert saved_selection(run, rows)["generation"]["length_penalty"] == 3.0
     settings.write_text(before)
@@ -605,7 +609,11 @@ def test_tables_say_what_their_numbers_are():
     assert "| shift & {scale: 50 %} | 30.0, 31.0 | 60.0, 61.0 | 0.50 |" in two
     assert "±" not in two
     assert "each one's value is shown (2 seeds)" in two
-    assert "| none | 10.0 | 60.0 | 0.00 |" in table_of(_found(1))
+    assert "– where image − none is within chance." in two
+    one = table_of(_found(1))
+    assert "| none | 10.0 | 60.0 | 0.00 |" in one
+    assert "within chance" not in one
+    assert "– where image is no better than none, whatever chance may do to one seed." in one
 
 
 @pytest.mark.parametrize(
