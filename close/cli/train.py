@@ -40,11 +40,14 @@ class _OfRecipe(Verb):
     def instead(self, name: str, value: str) -> str | None:
         """A recipe's key, as it is given."""
         from close.runs.recipe import key_named
+        from close.runs.sections import does_nothing
 
         key = key_named(name)
-        if key is None or " " in key:
-            return None
-        return f"it is {key} here" if key.startswith("--") else f"a recipe's key is given as {key}={value or '…'}"
+        if key is None:
+            return does_nothing(name)
+        if not key.startswith("--"):
+            return f"a recipe's key is given as {key}={value or '…'}"
+        return f"it is {key} here" if any(key in parameter.opts for parameter in self.params) else None
 
 
 def train(
@@ -81,7 +84,7 @@ def train(
         show(f"note: {written(out)} is not there: nothing to resume, it is trained from the start", err=True)
     if match_length is not None:
         check_match(filled_in(checked, out, resume=resume), match_length)
-    with _told_how_to_go_on(out):
+    with _told_how_to_go_on(out, overwrite):
         folder = run(checked, out, resume=resume, overwrite=overwrite, embed_memory=embed_memory)
     if is_first():  # under torchrun every process is here
         if embed_memory and not has_memory(CloseConfig.from_pretrained(folder)):
@@ -101,8 +104,8 @@ def train(
 
 
 @contextmanager
-def _told_how_to_go_on(out: Path) -> Iterator[None]:
-    """Where somebody stops a run, say from which step it can go on."""
+def _told_how_to_go_on(out: Path, overwrite: bool) -> Iterator[None]:
+    """Where somebody stops a run, say from which step it can go on, and by what."""
     from close.runs.folder import CHECKPOINTS, started_run
     from close.training.checkpoints import latest_checkpoint
     from close.training.processes import is_first
@@ -114,7 +117,8 @@ def _told_how_to_go_on(out: Path) -> Iterator[None]:
             if is_first() and started_run(out) is not None:
                 step = (latest_checkpoint(out / CHECKPOINTS) or "").rpartition("-")[2]
                 where = f"goes on from step {step}" if step else "begins anew, since no checkpoint is there yet"
-                show(f"{written(out)}: the same command with --resume {where}", err=True)
+                how = "--resume in place of --overwrite" if overwrite else "--resume"
+                show(f"{written(out)}: the same command with {how} {where}", err=True)
         raise
 
 

@@ -225,7 +225,8 @@ def begin_run(
         changed = [name for name, fact in (beside | {"encoder": encoder} | data).items() if fact != then.get(name)]
         if changed:
             raise OutputExistsError(
-                f"{folder}: {changed[0]} has changed since the run began; start anew with --overwrite"
+                f"{folder}: {changed[0]} has changed since the run began; start anew with --overwrite, or remove "
+                "that folder"
             )
         _refuse_other_steps(folder, before.get("how", {}), how or {})
         clear(folder)
@@ -246,7 +247,7 @@ def _refuse_other_steps(folder: Path, then: Mapping[str, Any], now: Mapping[str,
     if other := [f"{key} {then[key]} (now {value})" for key, value in now.items() if then.get(key, value) != value]:
         raise OutputExistsError(
             f"{folder}: the run began with {', '.join(other)}, and would go on with other steps: resume it as it began, or start "
-            "anew with --overwrite"
+            "anew with --overwrite, or remove that folder"
         )
 
 

@@ -20,6 +20,7 @@ from close.runs.sections import (
     Section,
     TaskSection,
     TrainingSection,
+    does_nothing,
     keys_only,
     training_key,
 )
@@ -302,7 +303,13 @@ def _explain(item: Any) -> str:
     path = [str(part) for part in item["loc"] if not str(part).startswith("list[")]
     where = ".".join(path)
     if item["type"] == "extra_forbidden":
-        if (elsewhere := key_named(path[-1])) is not None:
+        if why := does_nothing(path[-1]):
+            return f"unknown key {where!r}: {why}"
+        # a letter in a section is more likely mistyped than another section's
+        elsewhere = key_named(path[-1]) if len(path) == 1 or len(path[-1]) > 1 else None
+        if elsewhere is not None and elsewhere.startswith("--"):
+            return f"unknown key {where!r}: it is {elsewhere} of the command"
+        if elsewhere is not None:
             return f"unknown key {where!r}: did you mean {elsewhere!r}?"
         section = ".".join(path[:-1])
         keys = _SECTIONS.get(section.partition(".")[0], Recipe).model_fields

@@ -174,7 +174,7 @@ _OURS = {
     "data_seed": "seed",
     "resume_from_checkpoint": "--resume",
     "generation_num_beams": "training.metric_beams",
-    "generation_max_length": "the task's own length",
+    "generation_max_length": "max_new_tokens",
     "predict_with_generate": "training.metric_for_best",
 }
 _LEFT = {
@@ -253,7 +253,12 @@ def training_key(name: str) -> str | None:
     """How a recipe says a setting of this name, of `training` or of transformers'; None where there is none."""
     if name in _OURS:
         return _OURS[name]
-    return f"training.{name}" if name in _theirs() or name in TrainingSection.model_fields else None
+    return f"training.{name}" if name in _theirs() - set(_LEFT) or name in TrainingSection.model_fields else None
+
+
+def does_nothing(name: str) -> str | None:
+    """Why a setting of transformers' does nothing here; None of what does something, or is none."""
+    return f"it does nothing here: {_LEFT[name]}" if name in _LEFT else None
 
 
 def _enough(key: str, value: float) -> bool:

@@ -61,7 +61,7 @@ def latest_checkpoint(folder: Path) -> str | None:
     if whole is not None and not any(_is_of_optimizer(path.name) for path in Path(whole).iterdir()):
         raise DataError(
             f"{whole} holds the model alone (training.save_only_model), and a run can't go on from it as if it had not been "
-            "stopped: start anew with --overwrite"
+            "stopped: start anew with --overwrite, or remove the run's folder"
         )
     return whole
 

@@ -26,6 +26,8 @@ __all__ = ["CloseTrainer", "ShortRun"]
 
 FEW = 100
 """Steps below which a run says that it is short."""
+ANEW = "close train with --overwrite; a sweep does so by itself"
+"""How a run is started anew with another recipe: a sweep names runs by theirs."""
 _log = logging.getLogger(__name__)
 
 
@@ -226,7 +228,7 @@ def _refuse_not_finite(name: str, value: float, args: Any, state: Any) -> None:
     advice = f"lower training.learning_rate ({args.learning_rate:g} now)"
     advice += f", or train with training.precision=fp32 ({precision} now)" if precision else ""
     raise RecipeError(
-        f"training: the {name} is {value} by step {state.global_step}; {advice}, and start anew with --overwrite"
+        f"training: the {name} is {value} by step {state.global_step}; {advice}, and start anew ({ANEW})"
     )
 
 
@@ -296,5 +298,5 @@ def _memory_enough(args: Any) -> Iterator[None]:
         raise RecipeError(
             f"training: no memory left ({reason(error, whole=False)}); lower training.batch_size ({size} now) and raise "
             f"training.gradient_accumulation_steps ({parts} now) as much, which learns the same, or set "
-            "training.gradient_checkpointing=true, and start anew with --overwrite"
+            f"training.gradient_checkpointing=true, and start anew ({ANEW})"
         ) from error

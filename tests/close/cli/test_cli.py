@@ -211,6 +211,9 @@ class TestTrain:
         assert "as training.epochs=…" in " ".join(refused(verb, "recipe.yaml", "--epochs", 3).split())
         assert "as training.warmup_steps=5" in " ".join(refused(verb, "recipe.yaml", "--warmup-steps=5").split())
         assert "it is --out here" in refused(verb, "recipe.yaml", "--output-dir", "r")
+        assert "does nothing here: close train trains" in refused(verb, "recipe.yaml", "--do-train")
+        resumed = refused(verb, "recipe.yaml", "--resume-from-checkpoint", "r").replace("│", "")
+        assert ("it is --resume here" if verb == "train" else "o such option: --resume-from-checkpoint") in resumed
         assert "o such option: --rate" in refused(verb, "recipe.yaml", "--rate", 1).replace("│", "")
 
     @pytest.mark.parametrize(
@@ -244,6 +247,17 @@ class TestTrain:
         assert "recipe gone.yaml: no such file" in told("train", "gone.yaml")
         (place / "r.yaml").write_text("a: [")
         assert "r.yaml: not YAML" in told("train", "r.yaml")
+
+    def test_stopped_while_it_replaces_a_run(self, cli, place, recipe_file, monkeypatch):
+        def stopped(*args, **kwargs):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("close.training.train.train", stopped)
+        (place / "r" / "checkpoints").mkdir(parents=True)
+        (place / "r" / "checkpoints" / "started.json").write_text("{}")
+        told = cli("train", "recipe.yaml", "--out", "r", "--overwrite").err
+        assert "the same command with --resume in place of --overwrite begins anew" in told
+        assert "with --resume begins anew" in cli("train", "recipe.yaml", "--out", "r").err
 
     def test_output_that_holds_another_run(self, told, cli, place, recipe_file):
         assert cli("train", "recipe.yaml", "--out", "r").code == 0
