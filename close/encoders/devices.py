@@ -47,7 +47,7 @@ def opening_threads(device: torch.device) -> ThreadPoolExecutor:
 
 
 def _one_core(others: int) -> None:
-    """The calling thread has one core, threads that start from now on `others`: each would have a team of as many as there are."""
+    """The calling thread has one core, those that start from now on have `others`: teams of all cores would spin."""
     torch.get_num_threads()  # the first call in a thread sets them
     torch.set_num_threads(1)
     restoring = Thread(target=torch.set_num_threads, args=(others,))
@@ -76,12 +76,13 @@ def exact_convolutions(device: torch.device, dtype: torch.dtype) -> Iterator[Non
 
 
 def _set_exact() -> None:
-    cudnn: Any = torch.backends.cudnn
+    backends: Any = torch.backends
+    cudnn = backends.cudnn
     if not hasattr(cudnn, "conv"):
         _before.append((cudnn, "allow_tf32", cudnn.allow_tf32))
         cudnn.allow_tf32 = False
         return
-    name, general = "fp32_precision", torch.backends.fp32_precision  # type: ignore[attr-defined]
+    name, general = "fp32_precision", backends.fp32_precision
     for switch in (cudnn, cudnn.conv):  # the second follows the first, and that the general one, until it is set by itself
         own = getattr(switch, name)
         if own != "ieee":

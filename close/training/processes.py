@@ -6,7 +6,7 @@ import atexit
 import gc
 import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -17,7 +17,7 @@ __all__ = ["ended_together", "first_alone", "is_first"]
 
 PATIENCE = timedelta(days=30)
 """How long processes wait for one that has work of its own to do; when it dies they are told at once."""
-_waiting: Callable[[], Any] = lambda: None
+_waiting: weakref.ref[Any] | None = None
 """The group that they wait in, as long as the group that trains is there: torch holds it."""
 
 
@@ -50,7 +50,7 @@ def first_alone() -> Iterator[None]:
 def _opened() -> Any:
     """The group to wait in; all processes open it together, with the patience of the one that trains: one may be gone already."""
     global _waiting
-    group = _waiting()
+    group = _waiting and _waiting()
     if group is None:
         torch.distributed.barrier()
         group = torch.distributed.new_group(backend="gloo")
@@ -62,7 +62,7 @@ def _meet(group: Any) -> None:
     """A barrier of any length: torch's own ends with its group's timeout."""
     word, others = torch.zeros(1), range(1, torch.distributed.get_world_size())
     calls = (torch.distributed.irecv, torch.distributed.isend)
-    for call in calls if torch.distributed.get_rank() == 0 else reversed(calls):
+    for call in calls if torch.distributed.get_rank() == 0 else calls[::-1]:
         for rank in others if torch.distributed.get_rank() == 0 else [0]:
             work: Any = call(word, rank, group=group)
             work.wait(PATIENCE)

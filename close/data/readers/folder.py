@@ -12,9 +12,8 @@ from close.io.media import HEIC_SUFFIXES, media_below, picture_formats, picture_
 
 __all__ = ["IMAGE_SUFFIXES", "Folder"]
 
-IMAGE_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(HEIC_SUFFIXES) | frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
-    + HEIC_SUFFIXES
 )
 """How pictures are named in formats that say so; in a folder, whatever Pillow reads is one."""
 
