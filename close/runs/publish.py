@@ -232,7 +232,8 @@ def _otherwise(found: Mapping[str, Any], folder: Path) -> str:
     """In what an evaluation is otherwise than the run's own of all rows, in words; empty where in nothing."""
     if found.get("unreadable"):
         return "without pictures that could not be read"
-    older = {"precision": "auto", "decoding": Decoding().describe(get_task(found["task"]), None)}  # they did not say these
+    # versions of before did not say these
+    older = {"precision": "auto", "decoding": Decoding().describe(get_task(found["task"]), None)}
     if as_the_run_says(older | found, folder):
         return ""
     if found.get("limit") is not None:

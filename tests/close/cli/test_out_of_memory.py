@@ -49,4 +49,5 @@ def test_training_names_the_settings_in_force(recipe, tmp_path, monkeypatch, err
     assert said.startswith("training: no memory left (CUDA out of memory. Tried to allocate 20.00 GiB.); ")
     assert "training.batch_size (16 now)" in said
     assert "training.gradient_accumulation_steps (2 now)" in said
-    assert said.endswith("start anew (close train with --overwrite; a sweep does so by itself)")  # which has no such option
+    # a sweep has no such option
+    assert said.endswith("start anew (close train with --overwrite; a sweep does so by itself)")
