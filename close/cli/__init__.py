@@ -102,11 +102,6 @@ def run() -> None:
             _stop(f"writing failed, the disk is full{full}; free some space, and continue as after an interruption")
         if isinstance(error, OSError) and error.errno is not None:
             _stop(_by_the_system(error))
-        from close.fast.memory import is_out_of_memory  # torch, which need not be there yet
-
-        if is_out_of_memory(error):
-            way = "give a smaller --batch-size, or --precision bf16; where it is a GPU's, another --device"
-            _stop(f"no memory left ({reason(error, whole=False)}); {way}")
         raise
 
 

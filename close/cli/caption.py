@@ -149,7 +149,7 @@ def caption(
     _check_usage(items, vectors, modality, parts, out if as_json else None)
     found = {"n": n, "rerank": rerank, "min_confidence": min_confidence, "length_penalty": length_penalty}
     settings = _generation(sample, seed, **found, num_beams=num_beams, top_p=top_p, temperature=temperature)
-    spread = pick_engine(engine, workers, address)
+    spread = pick_engine(engine, workers, address, device)
     check_outputs([out, html], [*(items or []), vectors, boxes, memory])
     model = _loaded(run, task, device=device, precision=precision, encoder=encoder, memory=memory)
     source = _source(vectors, model, modality) if vectors else None
@@ -157,15 +157,13 @@ def caption(
     many = range(len(source)) if source else _items(items or [], model, boxes, tiles, together=together, frames=frames)
     _check_page(html, many)
     settings |= {"context": context, "batch_size": batch_size}
-    say = _sayer(model, spread, many, settings | ({"source": source} if source else {}))
-    told = Told(SHOWN if html else 0)
+    say, told = _sayer(model, spread, many, settings | ({"source": source} if source else {})), Told(bool(html) * SHOWN)
     if out is None:
         print_lines(say(0), told, as_json, n)
     else:
         with _file(out, model, many, source, settings | model.memory.setting, told) as results:
             write_lines(results, say, told, len(many), "vectors" if source else model.encoder.items)
-            results.finish()
-            show(f"{out}: {len(many)} rows")
+        show(f"{out}: {len(many)} rows")
     if html:
         write_page(html, model, many, told.rows)
     told.finish(len(many), n, min_confidence, out)

@@ -57,7 +57,7 @@ def embed_text(
     from close.vectors.build import embed_texts
 
     check_outputs([export], [path])
-    spread = pick_engine(engine, workers, address)
+    spread = pick_engine(engine, workers, address, "cpu" if precision == "int8" else device)
     rows = open_rows(path)
     model = load_encoder(encoder, device=device, precision=precision)
     with progress(f"embedding {path.name}", "texts") as update:
@@ -87,7 +87,7 @@ def embed_images(
     if not path.exists():
         raise MissingError(f"{path}: no such file or folder")
     check_outputs([export], [path])
-    spread = pick_engine(engine, workers, address)
+    spread = pick_engine(engine, workers, address, "cpu" if precision == "int8" else device)
     model = load_encoder(encoder, device=device, precision=precision)
     images = find_images(path, model.item_suffixes)
     with progress(f"embedding {path.name}", model.items) as update:

@@ -7,12 +7,12 @@ import json
 from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 import typer
 import typer.core
 
-from close.errors import OutputExistsError
+from close.errors import CloseError, OutputExistsError, reason
 from close.io.files import nan_as_null
 from close.io.pretrained import trusting
 from close.io.terminal import show
@@ -132,8 +132,22 @@ _TRUST = inspect.Parameter(
 )
 
 
+_LESS = {
+    "--batch-size": "a smaller --batch-size",
+    "--precision": "--precision bf16",
+    "--device": "where it is a GPU's, another --device",
+}
+"""What is to be given where memory is full, by the option that a verb must have."""
+
+
 class Verb(typer.core.TyperCommand):
-    """A command that says of an option which there is not what is given in its place: an argument, or what `instead` knows."""
+    """A command that says of an option which there is not what is given in its place: an argument, or what `instead` knows.
+
+    Attributes:
+        less: what takes less memory, where its options do not say it.
+    """
+
+    less: ClassVar[str] = ""
 
     def instead(self, name: str, value: str) -> str | None:
         """What to say of an option of this name in snake case, and of its value if that is joined to it."""
@@ -151,6 +165,26 @@ class Verb(typer.core.TyperCommand):
         except typer.BadParameter as error:
             error.message = error.message.removeprefix("Value error, ")
             raise
+
+    def invoke(self, ctx: Any) -> Any:
+        """Memory that is full is told with what of this verb takes less of it."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
+        except (RuntimeError, MemoryError) as error:
+            from close.fast.memory import is_out_of_memory  # torch, which need not be there yet
+
+            if not is_out_of_memory(error):
+                raise
+            raise CloseError(f"no memory left ({reason(error, whole=False)}); {self._takes_less()}") from error
+
+    def _takes_less(self) -> str:
+        known = {name for parameter in self.params for name in parameter.opts}
+        ways = [way for option, way in _LESS.items() if option in known]
+        if self.less or not ways:
+            return self.less or "give it less at a time, or free what other programs hold"
+        return f"give {', or '.join(ways)}"
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:
@@ -187,8 +221,8 @@ def check_outputs(outputs: Iterable[Path | None], read: Iterable[Path | None]) -
         before.add(output.resolve())
 
 
-def pick_engine(name: str, workers: int | None, address: str | None) -> Any:
-    """What runs the parts of a job: `map`, or a Ray cluster."""
+def pick_engine(name: str, workers: int | None, address: str | None, device: str | None) -> Any:
+    """What runs the parts of a job on that device: `map`, or a Ray cluster."""
     if name == "local":
         for option, value in (("--workers", workers), ("--address", address)):
             if value is not None:
@@ -196,7 +230,7 @@ def pick_engine(name: str, workers: int | None, address: str | None) -> Any:
         return map
     from close.io.cluster import RayEngine
 
-    return RayEngine(workers or 2, address)
+    return RayEngine(workers or 2, address, gpus=device is None or not device.startswith("cpu"))
 
 
 def print_json(value: Any) -> None:

@@ -75,6 +75,7 @@ def write_lines(results: ResultFile, say: Callable[[int], Iterable[Output]], tol
             results.write(row)
             told.note(row)
             update(done, count)
+    results.finish()
 
 
 def write_page(file: Path, model: CloseCaptioner, items: Sequence[Any], rows: Sequence[Mapping[str, Any]]) -> None:

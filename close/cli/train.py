@@ -37,6 +37,11 @@ def register(app: typer.Typer) -> None:
 
 
 class _OfRecipe(Verb):
+    less = (
+        "embed beforehand, in smaller parts (close embed text --batch-size; data.embeddings names the table), "
+        "or lower training.batch_size"
+    )
+
     def instead(self, name: str, value: str) -> str | None:
         """A recipe's key, as it is given."""
         from close.runs.recipe import key_named

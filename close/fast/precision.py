@@ -11,7 +11,16 @@ import torch
 from close.errors import RecipeError
 from close.fast.switch import is_allowed
 
-__all__ = ["INT8", "LARGE", "has_bf16", "in_autocast", "multiplies_bf16", "pick_dtype", "pick_precision", "without_autocast"]
+__all__ = [
+    "INT8",
+    "LARGE",
+    "has_bf16",
+    "in_autocast",
+    "multiplies_bf16",
+    "pick_dtype",
+    "pick_precision",
+    "without_autocast",
+]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 INT8 = "int8"

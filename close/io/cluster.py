@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from close.errors import RecipeError, reason
 
 __all__ = ["RayEngine", "share_of_gpu"]
 
+_log = logging.getLogger(__name__)
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
@@ -23,18 +25,18 @@ class RayEngine:
     or an equal share of one.
 
     Args:
-        workers: actors. address: of a running cluster (`auto`, `host:6379`, `ray://host:10001`); without it, one is started
-            on this machine for as long as the work takes.
+        workers: actors. gpus: False where the work is on CPUs alone. address: of a running cluster (`auto`, `host:6379`,
+            `ray://host:10001`); without it, one is started on this machine for as long as the work takes.
     Raises:
         RecipeError: Ray is not installed, or the cluster has too few CPUs to finish.
     """
 
-    def __init__(self, workers: int = 2, address: str | None = None) -> None:
+    def __init__(self, workers: int = 2, address: str | None = None, *, gpus: bool = True) -> None:
         try:
             import ray.data  # noqa: F401
         except ImportError:
             raise RecipeError("engine ray needs Ray: pip install 'close-toolkit[ray]'") from None
-        self.workers, self.address = workers, address
+        self.workers, self.address, self.gpus = workers, address, gpus
 
     def __call__(self, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
         """`map(work, parts)`."""
@@ -68,13 +70,27 @@ class RayEngine:
                 "(two read and hand on), else they would wait for ever: ask for fewer workers, or start it with more CPUs"
             )
 
+    def _share(self, ray: Any) -> float:
+        """What each worker asks for of a GPU; those that others hold are waited for, which is told."""
+        if not self.gpus:
+            return 0
+        share = share_of_gpu(self.workers, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+        free, wanted = ray.available_resources().get("GPU", 0), self.workers * share
+        if free < wanted:
+            _log.warning(
+                "%d workers ask the Ray cluster for %g GPUs, of which %g are free: the others are waited for; "
+                "--device cpu asks for none",
+                *(self.workers, wanted, free),
+            )
+        return share
+
     def _run(self, ray: Any, work: Any, parts: Sequence[Any]) -> Iterator[Any]:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True
         rows = ray.data.from_items([{"part": pickle.dumps(part)} for part in parts], override_num_blocks=len(parts))
         held = ray.put(work)  # for actors that start again
-        share = share_of_gpu(self.workers, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+        share = self._share(ray)
         done = rows.map_batches(
             _Worker,
             fn_constructor_args=(held, os.getcwd()),

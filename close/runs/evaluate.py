@@ -81,14 +81,12 @@ def evaluate(
         run: a run's folder, or a loaded one (then `folder` says where to save).
         data: rows to score on; for `modality="image"` each has an image, for "text" a source.
         task: what to do; without it, the run's task; of several, the one that the rows name. A loaded run stays set as it was.
-        tokenizer: of caption scores: auto, java, python or unicode.
-        metrics: names in `METRICS`; without them, the task's default ones that need no Java.
+        tokenizer: of caption scores: auto, java, python or unicode. metrics: names in `METRICS`; else the task's without Java.
         decode: "tree", "score" or "free" for answers from a closed set. normalise: with "score", by their lengths.
         answers: the closed set: the answers themselves, or a file for `answer_vocabulary`. Without it, the task's labels;
             for VQA decoded by "tree" or "score", the commonest targets that the run was trained on.
         top_answers: how many of a file's answers; of training targets, 3,000 without it. limit: only the first examples.
-        missing: of an image that can't be read: "skip" the row, or "zero": as if nothing was said; without it, or with "error",
-            it is refused, and "error" names the command's option that would go on.
+        missing: of an image that can't be read: "skip" the row, "zero": as if nothing was said, or "error", also without it.
         memory: texts to search in place of the run's own. folder: where all is saved, in place of what is there; without it
             `RUN/evaluations/DATA-MODALITY[-DECODE][-firstN]` (`evaluation_folder`), of a hub's run `evaluations/ORG/NAME/…`.
         generation: overrides of the run's generation settings; and `seed`, of what is drawn of each row: 0 without it.

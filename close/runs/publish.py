@@ -234,7 +234,7 @@ def _otherwise(found: Mapping[str, Any], folder: Path) -> str:
         return "without pictures that could not be read"
     # versions of before did not say these
     older = {"precision": "auto", "decoding": Decoding().describe(get_task(found["task"]), None)}
-    if as_the_run_says(older | found, folder):
+    if as_the_run_says({**older, **found}, folder):
         return ""
     if found.get("limit") is not None:
         return f"of the first {found['limit']} rows"

@@ -227,9 +227,7 @@ def _refuse_not_finite(name: str, value: float, args: Any, state: Any) -> None:
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else None
     advice = f"lower training.learning_rate ({args.learning_rate:g} now)"
     advice += f", or train with training.precision=fp32 ({precision} now)" if precision else ""
-    raise RecipeError(
-        f"training: the {name} is {value} by step {state.global_step}; {advice}, and start anew ({ANEW})"
-    )
+    raise RecipeError(f"training: the {name} is {value} by step {state.global_step}; {advice}, and start anew ({ANEW})")
 
 
 class BestCheckpoint(TrainerCallback):  # type: ignore[misc,unused-ignore]

@@ -120,7 +120,9 @@ class WebDataset(TableReader):
         suffixes = {part: PurePosixPath(f"x{part}").suffix for part in sample}
         of_kinds = ([part for part in sample if suffixes[part] in kind] for kind in kinds)
         found: list[str] = next(filter(None, of_kinds), [])
-        found = [part for part in found if suffixes[part] not in HEIC_SUFFIXES] or found  # which needs a package to be read
+        found = [
+            part for part in found if suffixes[part] not in HEIC_SUFFIXES
+        ] or found  # which needs a package to be read
         plain = [part for part in found if part.count(".") == 1]
         if len(found) > 1 and not plain:
             raise DataError(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -76,6 +77,17 @@ def test_what_a_worker_asks_for_of_a_gpu(workers, machines, share):
     from close.io.cluster import share_of_gpu
 
     assert share_of_gpu(workers, machines) == share
+
+
+@pytest.mark.parametrize(("device", "free", "share", "warns"), [(None, 8, 1, 0), ("cuda", 1, 1, 1), ("cpu", 0, 0, 0)])
+def test_gpus_are_asked_for_where_they_are_used_and_told_where_they_are_taken(caplog, device, free, share, warns):
+    from close.cli.options import pick_engine
+
+    nodes = [{"Alive": True, "Resources": {"CPU": 64, "GPU": 8}}]
+    cluster = SimpleNamespace(nodes=lambda: nodes, available_resources=lambda: {"GPU": free} if free else {})
+    assert pick_engine("ray", 2, None, device)._share(cluster) == share
+    assert len(caplog.messages) == warns
+    assert all("2 workers ask the Ray cluster for 2 GPUs, of which 1 are free" in said for said in caplog.messages)
 
 
 @pytest.mark.timeout(900)
