@@ -20,7 +20,7 @@ from unigram import caption_options, prepare
 
 from close.demo.run import METHODS, TRAINING
 from close.io.files import write_json, write_text
-from close.io.versions import versions
+from close.io.record import stamp
 from close.mini import export
 from close.runs.recipe import Recipe
 from close.study.arms import Arm
@@ -125,7 +125,7 @@ def main() -> None:
                 "sources": SOURCES,
                 "recipe": {"training": training, **METHODS["close"]},
                 "scores": rows,
-                "versions": versions(),
+                **stamp(args.work),
             }
             write_json(args.out, record)
             write_text(args.out.with_suffix(".md"), markdown(rows))
