@@ -35,6 +35,7 @@ __all__ = [
     "search_operations",
     "step_operations",
     "tower_operations",
+    "wait",
     "works",
 ]
 
@@ -62,12 +63,18 @@ def floor(work: dict[str, Any], machine: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": max(operations, moved), "by": "operations" if operations >= moved else "bytes"}
 
 
-def peak(dtype: torch.dtype, size: int = 2048) -> float:
+def peak(dtype: torch.dtype, size: int = 2048, device: str | torch.device = "cpu") -> float:
     """GFLOP/s of the best of ten square products, by torch's own kernel or by oneDNN's over a packed weight."""
-    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+    a, b = (torch.randn(size, size).to(device, dtype) for _ in range(2))
     laid_out = packed(b) if can_pack(b) else None
     ways = [lambda: a @ b, *([lambda: product(a, laid_out)] if laid_out is not None else [])]
     return 2 * size**3 / min(_least(way, 10) for way in ways) / 1e9
+
+
+def wait() -> None:
+    """Until an accelerator, where there is one, has done what it was given."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
 
 
 def bandwidth(megabytes: int = 1024) -> float:
@@ -79,8 +86,10 @@ def bandwidth(megabytes: int = 1024) -> float:
 def _least(work: Any, times: int) -> float:
     found = []
     for _ in range(times):
+        wait()
         start = time.perf_counter()
         work()
+        wait()
         found.append(time.perf_counter() - start)
     return min(found)
 
@@ -110,9 +119,9 @@ def search_operations(world: World) -> float:
     return _search(world, "bf16").operations
 
 
-def step_operations(world: World, unit: str) -> float:
+def step_operations(world: World) -> float:
     """Of a caption in a training step."""
-    return _step(world, unit).operations / BATCH
+    return _step(world, "bf16").operations / BATCH
 
 
 def counted(work: Callable[[], Any]) -> float:

@@ -29,12 +29,13 @@ from close.data.rows import RowFile
 from close.encoders import ContrastiveEncoder, load_encoder, pick_device
 from close.errors import RecipeError
 from close.fast.memory import is_out_of_memory
-from close.fast.precision import has_bf16
+from close.fast.precision import has_bf16, pick_dtype
 from close.io.files import write_json
 from close.io.record import stamp
 from close.vectors.cache import cached_table
 from experiments.bench import floors, models, parts
 from experiments.bench.models import World
+from experiments.bench.parts import timed
 
 COCO = {"captions": 414_113, "epochs": 8, "minutes": 10}
 """The paper's schedule on Karpathy's training split; the minutes are the goal on one H200."""
@@ -89,11 +90,7 @@ class Bench:
         cuda = self.device.type == "cuda"
         about = torch.cuda.get_device_properties(self.device) if cuda else None
         size = 8192 if self.device.type != "cpu" else 1024
-        peaks = {}
-        for unit in {"fp32", self.unit}:
-            a, b = (torch.randn(size, size, device=self.device, dtype=DTYPES[unit]) for _ in range(2))
-            seconds = min(self.seconds(lambda a=a, b=b: a @ b) for _ in range(10))
-            peaks[unit] = round(2 * size**3 / seconds / 1e9)
+        peaks = {unit: round(floors.peak(pick_dtype(unit), size, self.device)) for unit in {"fp32", self.unit}}
         return {
             "device": about.name if about else self.device.type,
             "memory_gb": round(about.total_memory / 1e9, 1) if about else None,
@@ -101,19 +98,6 @@ class Bench:
             "peak_gflops": peaks,
             **stamp(),
         }
-
-    def seconds(self, work: Callable[[], Any]) -> float:
-        """Of the clock, until the device has done it."""
-        self.wait()
-        begun = time.perf_counter()
-        work()
-        self.wait()
-        return time.perf_counter() - begun
-
-    def wait(self) -> None:
-        """Until the device has done all."""
-        if self.device.type != "cpu":
-            torch.accelerator.synchronize(self.device)
 
     def by_trial(
         self,
@@ -167,9 +151,6 @@ class Bench:
         return load_encoder(self.world.checkpoint, device=self.device, precision=precision)
 
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
 def texts(bench: Bench) -> dict[str, Any]:
     """Captions to unit vectors."""
     encoder = bench.encoder(bench.unit)
@@ -177,7 +158,7 @@ def texts(bench: Bench) -> dict[str, Any]:
     encoder.encode_text(captions[:512])
 
     def rate(size: int) -> float:
-        return len(captions) / bench.seconds(lambda: encoder.encode_text(captions, batch_size=size))
+        return len(captions) / timed(lambda: encoder.encode_text(captions, batch_size=size))[0]
 
     return bench.by_trial(rate, floors.works("text_embedding", bench.world, bench.unit)["bf16"]["operations"])
 
@@ -190,14 +171,14 @@ def photos(bench: Bench) -> dict[str, Any]:
 
     def from_files(size: int) -> float:
         many = enough(files, size)
-        return len(many) / bench.seconds(lambda: encoder.encode_image(many, batch_size=size))
+        return len(many) / timed(lambda: encoder.encode_image(many, batch_size=size))[0]
 
     def alone(size: int) -> float:
         given = pixels.expand(size, -1, -1, -1).to(bench.device, encoder.dtype)
         times = max(1, len(files) // size)
         with torch.inference_mode():
             encoder.image_tower({"pixels": given})
-            spent = bench.seconds(lambda: [encoder.image_tower({"pixels": given}) for _ in range(times)])
+            spent = timed(lambda: [encoder.image_tower({"pixels": given}) for _ in range(times)])[0]
         return size * times / spent
 
     return {"tower": bench.by_trial(alone, tower), "files": bench.by_trial(from_files, tower)}
@@ -217,7 +198,7 @@ def captions(bench: Bench) -> dict[str, Any]:
         def rate(size: int, world: World = world, captioner: Any = captioner) -> float:
             embeds = F.normalize(torch.randn(size, world.prefix.in_features), dim=-1)
             captioner.generate(embeds[: size // 2], [""] * (size // 2), **parts.BEAMS)
-            return size / bench.seconds(lambda: captioner.generate(embeds, [""] * size, **parts.BEAMS))
+            return size / timed(lambda: captioner.generate(embeds, [""] * size, **parts.BEAMS))[0]
 
         found[name] = bench.by_trial(rate, floors.search_operations(world))
     return found
@@ -231,7 +212,7 @@ def whole(bench: Bench) -> dict[str, Any]:
 
     def rate(size: int) -> float:
         many = enough(files, size)
-        return len(many) / bench.seconds(lambda: captioner(many, batch_size=size, **parts.BEAMS))
+        return len(many) / timed(lambda: captioner(many, batch_size=size, **parts.BEAMS))[0]
 
     captioner(files[:8], batch_size=8, **parts.BEAMS)
     return bench.by_trial(rate, operations)
@@ -247,7 +228,7 @@ def training(bench: Bench, world: World) -> dict[str, Any]:
         ends = parts.timed_steps(world, bench.folder, size, marks, embeddings=bench.table)
         return [size * steps / (end - start) for start, end in pairwise(ends)]
 
-    work = floors.step_operations(world, bench.unit)
+    work = floors.step_operations(world)
     found = bench.by_trial(lambda size: rates(size, 1)[0], work, batches=bench.training, rates=rates)
     minutes = COCO["captions"] * COCO["epochs"] / found["a_second"] / 60
     return found | {"tokens_a_second": round(found["a_second"] * tokens), "coco_minutes": round(minutes, 2)}

@@ -31,7 +31,7 @@ from close.runs.pipeline import CloseCaptioner
 from close.runs.recipe import Recipe
 from close.training.train import train
 from experiments.bench import plain
-from experiments.bench.floors import multiplied
+from experiments.bench.floors import multiplied, wait
 from experiments.bench.models import World
 
 Timed = tuple[float, int, dict[str, Any]]
@@ -44,9 +44,11 @@ INT8 = ("int8",) if is_on("int8") else ()
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds and result."""
+    """Seconds of the clock, an accelerator's work included, and result."""
+    wait()
     start = time.perf_counter()
     result = work()
+    wait()
     return time.perf_counter() - start, result
 
 
@@ -171,8 +173,7 @@ class Clock(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, *others: Any, **kwargs: Any) -> None:
         if state.global_step in self.marks:
-            if torch.accelerator.is_available():
-                torch.accelerator.synchronize()
+            wait()
             self.ends.append(time.perf_counter())
 
 
