@@ -46,6 +46,7 @@ training:
   {batch_size: 8, learning_rate: 1.0e-2, save_strategy: steps, save_steps: 1, max_steps: 2, save_total_limit: 1}
 """
 SHORT = RECIPE.replace("save_steps: 1, max_steps: 2", "max_steps: 1").replace("steps,", "'no',")
+TUNED = "tune: lora" + SHORT
 JOBS: dict[str, list[str]] = {
     "embed text": ["embed", "text", "captions.jsonl", "--out", "made/table"],
     "embed image": ["embed", "images", "pictures", "--out", "made/table"],
@@ -55,7 +56,14 @@ JOBS: dict[str, list[str]] = {
     "caption, sampled, Parquet": [
         *("caption", "run", "pictures", "--sample", "--batch-size", "2", "--out", "made/said.parquet"),
     ],
+    "caption, a page": [
+        *("caption", "run", "pictures", "--n", "2", "--out", "made/said.jsonl", "--html", "made/said.html"),
+    ],
     "evaluate": ["evaluate", "run", "test.jsonl", "--tokenizer", "python"],
+    "calibrate": ["calibrate", "run", "known.jsonl", "--tokenizer", "python", "--at-least", "0.1"],
+    "report": ["report", "tuned", "--tokenizer", "python", "--samples", "20", "--out", "made/runs.html"],
+    "merge": ["merge", "tuned", "made/whole"],
+    "export": ["export", "run", "made/exported"],
     "match-length": ["match-length", "run", "pictures"],
     "sweep": [
         *("sweep", "short.yaml", "--test", "test.jsonl", "--adapter", "none", "--noise", "0.8", "--seeds", "1"),
@@ -80,7 +88,7 @@ UNORDERED = ("data-gen",)
 """What the next answer does may come before or after what the last one did."""
 
 TIMES = re.compile(
-    rb'"train_(runtime|samples_per_second|steps_per_second|loss)": [^,}]*|"seconds": [^,}]*|"time": ?"[^"]*"'
+    rb'"train_(runtime|samples_per_second|steps_per_second|loss)": [^,}]*|"seconds": ({[^}]*}|[^,}]*)|"time": ?"[^"]*"'
 )
 
 
@@ -151,12 +159,21 @@ def prepare(folder: Path) -> int:
         tiny.picture(folder / "pictures" / f"p{number}.png", seed=number)
     test = [row | {"image": f"pictures/p{i}.png", "references": [row["source"]]} for i, row in enumerate(rows[:5])]
     tiny.write_jsonl(folder / "test.jsonl", test)
+    known = [
+        row | {"image": f"known/p{i}.png", "references": [row["source"]]} for i, row in enumerate(tiny.caption_rows(48))
+    ]
+    tiny.write_jsonl(folder / "known.jsonl", known)
+    for row in known:
+        tiny.picture(folder / row["image"], seed=7)
     tiny.write_jsonl(folder / "pairs.jsonl", [{"text": i, "image": i} for i in range(5)])
     tiny.t5_dir(folder / "t5")
     (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     (folder / "short.yaml").write_text(SHORT, encoding="utf-8")
+    (folder / "tuned.yaml").write_text(TUNED, encoding="utf-8")
     for command in (
         ["train", "short.yaml", "--out", "run"],
+        ["train", "tuned.yaml", "--out", "tuned"],
+        ["evaluate", "tuned", "test.jsonl", "--tokenizer", "python"],
         ["embed", "text", "captions.jsonl", "--out", "texts"],
         ["embed", "images", "pictures", "--out", "images"],
     ):
