@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from close.encoders.devices import exact_convolutions, opening_threads, pick_device
 from close.errors import CloseError, DataError, WeightsError, reason
-from close.fast.memory import kept_memory
+from close.fast.memory import in_cache, kept_memory
 from close.fast.packing import pack
 from close.fast.precision import INT8, pick_dtype, pick_precision
 from close.io.media import describe, picture_suffixes
@@ -195,9 +195,11 @@ class ContrastiveEncoder(ABC):
         cut = self.count_cut(texts, inputs, lengths)
         order = torch.argsort(lengths, stable=True)
         out = torch.empty(len(texts), self.embed_dim)
-        for rows in order.split(batch_size):
-            batch = self.trim({key: value[rows] for key, value in inputs.items()}, int(lengths[rows].max()))
-            out[rows] = self._through(self.text_tower, batch)
+        for batch in order.split(batch_size):
+            size = in_cache(batch_size, int(lengths[batch].max()) * self.embed_dim, self.weights, self.device)
+            for rows in batch.split(size):
+                cut_off = self.trim({key: value[rows] for key, value in inputs.items()}, int(lengths[rows].max()))
+                out[rows] = self._through(self.text_tower, cut_off)
         return out, cut
 
     @staticmethod
@@ -282,8 +284,9 @@ class ContrastiveEncoder(ABC):
         """(N, D) features of N prepared items, whatever the number of each one's parts."""
         parts = [len(next(iter(inputs.values()))) for inputs in prepared]
         batch = {key: torch.cat([inputs[key] for inputs in prepared]) for key in prepared[0]}
-        starts = range(0, sum(parts), batch_size)
-        some = ({key: value[start : start + batch_size] for key, value in batch.items()} for start in starts)
+        numbers = sum(value.numel() for value in batch.values()) // sum(parts)
+        size = in_cache(batch_size, numbers, self.weights, self.device)
+        some = ({key: value[i : i + size] for key, value in batch.items()} for i in range(0, sum(parts), size))
         return of_parts(torch.cat([self._through(self.image_tower, inputs) for inputs in some]), parts)
 
     def tell_once(self, what: str, message: str) -> None:

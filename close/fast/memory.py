@@ -1,4 +1,4 @@
-"""Memory: what the process keeps between steps instead of giving it back, and what says that there is none left."""
+"""Memory: what is kept between steps instead of being given back, what fits caches, and what says that none is left."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from close.fast.probe import is_on
+import torch
 
-__all__ = ["glibc", "is_out_of_memory", "kept_memory"]
+from close.fast.precision import LARGE
+from close.fast.probe import is_on
+from close.fast.switch import is_allowed
+
+__all__ = ["glibc", "in_cache", "is_out_of_memory", "kept_memory"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Of glibc's mallopt(3): from where on free memory at the heap's end, and freed large blocks, go back to the system."""
 _MOST = 2**31 - 1
+_CACHED = 2**20
+"""Numbers: a layer makes several times as many of them."""
 _inside = 0
 
 
@@ -41,6 +47,19 @@ def kept_memory() -> Iterator[None]:
             libc.mallopt(_MMAP_THRESHOLD, 32 * 2**20)
             libc.mallopt(_TRIM_THRESHOLD, 64 * 2**20)
             libc.malloc_trim(0)
+
+
+def in_cache(rows: int, numbers: int, weights: int, device: torch.device) -> int:
+    """How many of so many rows a frozen tower is best given at once: on the CPU, no more than stay in its caches.
+
+    Texts of ViT-L/14 take a quarter less time by 64 than by 256, pictures a twentieth less by 8 than by 32.
+
+    Args:
+        numbers: that a row brings into the tower. weights: of the model; a small one's rows fit however many there are.
+    """
+    if device.type != "cpu" or weights < LARGE or not is_allowed():
+        return rows
+    return max(1, min(rows, _CACHED // numbers))
 
 
 @cache

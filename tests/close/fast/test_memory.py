@@ -2,9 +2,15 @@
 
 import subprocess
 import sys
+from functools import partial
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from close.encoders import load_encoder
+from close.fast import memory
 from close.fast.memory import glibc
 
 STEPS = """
@@ -39,3 +45,31 @@ def test_kept_memory_is_not_faulted_in_again_and_goes_back_afterwards():
     assert kept < plain / 5
     assert held > start + 80
     assert after < start + 40
+
+
+def test_a_large_towers_rows_come_in_parts_that_fit_the_caches_and_give_the_same(monkeypatch):
+    encoder = load_encoder("mini", device="cpu")
+    texts = [" ".join(["a red circle"] * (1 + i % 7)) for i in range(40)]
+    pictures = [
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (64, 64, 3), dtype=np.uint8)) for i in range(9)
+    ]
+
+    def counted(sizes, tower, inputs):
+        sizes.append(len(next(iter(inputs.values()))))
+        return tower(inputs)
+
+    whole = encoder.encode_text(texts), encoder.encode_image(pictures)
+    seen = {"text_tower": [], "image_tower": []}
+    for name in seen:
+        monkeypatch.setattr(encoder, name, partial(counted, seen[name], getattr(encoder, name)))
+    encoder.encode_text(texts), encoder.encode_image(pictures)
+    assert seen == {"text_tower": [40], "image_tower": [9]}  # a small one's rows fit as they are
+    monkeypatch.setattr(memory, "LARGE", 0)
+    monkeypatch.setattr(memory, "_CACHED", 2**15)
+    parts = encoder.encode_text(texts), encoder.encode_image(pictures)
+    assert [sum(sizes) for sizes in seen.values()] == [80, 18]
+    assert all(max(sizes[1:]) < sizes[0] for sizes in seen.values())
+    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(whole, parts, strict=True))
+    monkeypatch.setenv("CLOSE_FAST", "0")
+    encoder.encode_text(texts)
+    assert seen["text_tower"][-1] == 40
