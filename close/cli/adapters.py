@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from close.cli.looks import look_at
 from close.cli.options import Json, Pairs, TextTable, print_json, verb
 from close.io.terminal import show
 
@@ -73,6 +74,7 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Fit an adapter on embeddings and save it."""
+    look_at(vectors=[text, image], rows=[pairs, groups])
     from close.adapters.resolve import fit_adapter, parse_spec
     from close.errors import RecipeError
     from close.gap.pairing import read_index

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from close.cli.looks import look_at
 from close.cli.options import (
     BatchSize,
     Beams,
@@ -65,6 +66,7 @@ def calibrate(
     One half of the rows teaches the map, what is printed and drawn is of the other half. Confidence is known for the settings
     that it was measured with.
     """
+    look_at(rows=data, runs=run)
     from close.runs.calibrate import calibrate as measure
     from close.runs.confidence import confidence_file
 
@@ -118,6 +120,7 @@ def match_length(
 
     A run that tells too much or too little of pictures loses by it, whatever it has learnt; photos without captions mend that.
     """
+    look_at(runs=run, photos=photos, rows=like)
     from close.runs.length import match_length as match
     from close.runs.length import outcome
 

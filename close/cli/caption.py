@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from close.cli.looks import look_at, look_at_items
 from close.cli.options import (
     Address,
     BatchSize,
@@ -151,6 +152,7 @@ def caption(
     settings = _generation(sample, seed, **found, num_beams=num_beams, top_p=top_p, temperature=temperature)
     spread = pick_engine(engine, workers, address, device)
     check_outputs([out, html], [*(items or []), vectors, boxes, memory])
+    run, task = _found(run, task, vectors, [] if out or as_json or any(parts.values()) else items or [])
     model = _loaded(run, task, device=device, precision=precision, encoder=encoder, memory=memory)
     source = _source(vectors, model, modality) if vectors else None
     model.check_parts(boxes=boxes is not None, tiles=tiles is not None, frames=frames is not None)
@@ -164,8 +166,7 @@ def caption(
         with _file(out, model, many, source, settings | model.memory.setting, told) as results:
             write_lines(results, say, told, len(many), "vectors" if source else model.encoder.items)
         show(f"{out}: {len(many)} rows")
-    if html:
-        write_page(html, model, many, told.rows)
+    write_page(html, model, many, told.rows)
     told.finish(len(many), n, min_confidence, out)
 
 
@@ -229,19 +230,31 @@ def _check_page(html: Path | None, items: Sequence[Any]) -> None:
         check_outputs([html], (file for file in files if file.suffix == html.suffix))
 
 
-def _loaded(run: Path, task: str | None, **settings: Any) -> CloseCaptioner:
-    """The run, at one of its tasks.
+def _found(run: Path, task: str | None, vectors: Path | None, items: Sequence[Path]) -> tuple[Path, str]:
+    """The run's folder, and one of its tasks, before all is loaded.
 
+    Args:
+        items: of which lines are wanted, and nothing else: where none is there, no more is to be told.
     Raises:
-        UnknownNameError: it has not learnt it.
+        MissingError: there is no run, or no table. UnknownNameError: the run has not learnt the task. PartialError: of the items.
     """
     from close.io.hub import run_folder
     from close.runs.folder import open_run, task_among
-    from close.runs.pipeline import load
 
     run = run_folder(run)
-    chosen = task_among(open_run(run)["tasks"], task)  # before all is loaded
-    return load(run, **settings).use_task(chosen)
+    task = task_among(open_run(run)["tasks"], task)
+    look_at(vectors=vectors)
+    told = Told()
+    for error in look_at_items(items):
+        told.note({"error": str(error)})
+    told.finish(len(items), None, None, None)
+    return run, task
+
+
+def _loaded(run: Path, task: str, **settings: Any) -> CloseCaptioner:
+    from close.runs.pipeline import load
+
+    return load(run, **settings).use_task(task)
 
 
 def _source(vectors: Path, model: CloseCaptioner, modality: Any) -> VectorItems:

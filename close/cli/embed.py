@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from close.cli.looks import look_at
 from close.cli.options import (
     Address,
     Device,
@@ -51,6 +52,7 @@ def embed_text(
     as_json: Json = False,
 ) -> None:
     """Embed the source texts of a data file; a stopped run continues."""
+    look_at(rows=path)
     from close.data.shards import open_rows
     from close.encoders import load_encoder
     from close.io.progress import progress
@@ -79,13 +81,13 @@ def embed_images(
     as_json: Json = False,
 ) -> None:
     """Embed images, or whatever the encoder's second tower takes, such as recordings; unreadable ones are named at the end."""
+    if not path.exists():
+        raise MissingError(f"{path}: no such file or folder")
     from close.encoders import load_encoder
     from close.io.progress import progress
     from close.vectors.build import embed_images as embed
     from close.vectors.build import find_images
 
-    if not path.exists():
-        raise MissingError(f"{path}: no such file or folder")
     check_outputs([export], [path])
     spread = pick_engine(engine, workers, address, "cpu" if precision == "int8" else device)
     model = load_encoder(encoder, device=device, precision=precision)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from close.cli.looks import look_at
 from close.cli.options import Json, LanguageModelPlace, MovedEncoder, Run, print_json, verb
 from close.errors import written
 from close.io.terminal import show
@@ -37,6 +38,7 @@ def export(
 
     It searches greedily, in float32; what it says is compared with the run, and size and speed with torch's.
     """
+    look_at(runs=run)
     from close.io.media import picture_suffixes
     from close.runs.export import export_onnx
     from close.runs.items import expand

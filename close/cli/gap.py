@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from close.cli.looks import look_at
 from close.cli.options import Captions, Json, Pairs, Seed, TextTable, Unpaired, check_outputs, print_json, verb
 from close.errors import RecipeError
 from close.io.terminal import show
@@ -56,12 +57,14 @@ def gap(
     seed: Seed = 0,
 ) -> None:
     """Measure the gap between texts and images, and say what to do about it."""
+    sources = list(_sources(text, image, compare or []))
+    tables = [path for _, *paths in sources for path in paths]
+    check_outputs([html, out], [pairs, *tables])
+    look_at(vectors=tables, rows=pairs)
     from close.adapters.resolve import parse_spec
     from close.gap.measured_tables import measure_tables, to_json
     from close.io.jobs import exclusively
 
-    sources = list(_sources(text, image, compare or []))
-    check_outputs([html, out], [pairs, *(path for _, *paths in sources for path in paths)])
     with _telling() as tell, ExitStack() as locks:
         for file in filter(None, (html, out, plots)):
             locks.enter_context(exclusively(file, "is being written"))
@@ -101,6 +104,7 @@ def recommend(
     seed: Seed = 0,
 ) -> None:
     """Say which adapter and how much noise to train with, before training: lines for a recipe, with the reasons."""
+    look_at(data=[text, image], rows=[pairs, groups])
     from close.gap.advice.advise import advise
 
     with _telling() as tell:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
@@ -173,6 +174,8 @@ class Verb(typer.core.TyperCommand):
         except (typer.Exit, typer.Abort):
             raise
         except (RuntimeError, MemoryError) as error:
+            if isinstance(error, CloseError) and "torch" not in sys.modules:
+                raise
             from close.fast.memory import is_out_of_memory  # torch, which need not be there yet
 
             if not is_out_of_memory(error):

@@ -78,8 +78,12 @@ def write_lines(results: ResultFile, say: Callable[[int], Iterable[Output]], tol
     results.finish()
 
 
-def write_page(file: Path, model: CloseCaptioner, items: Sequence[Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """A page of the first items with what is said of them."""
+def write_page(
+    file: Path | None, model: CloseCaptioner, items: Sequence[Any], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """A page of the first items with what is said of them, where a file for it is given."""
+    if file is None:
+        return
     from close.evaluation.page import captions_page
     from close.io.files import write_text
     from close.runs.items import item_files

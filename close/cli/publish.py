@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from close.cli.looks import look_at
 from close.cli.options import Json, print_json, verb
 from close.errors import written
 from close.io.terminal import show
@@ -42,6 +43,7 @@ def publish(
     Checkpoints, logs, tables and predictions stay here, and nothing says where on this machine anything lay. Log in before:
     `hf auth login`. Others then say `close caption ORG/NAME photo.jpg`.
     """
+    look_at(runs=run)
     from close.runs.card import Shown
     from close.runs.publish import check_name, pack
     from close.runs.publish import publish as send

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from close.cli.looks import look_at
 from close.cli.options import (
     BatchSize,
     Beams,
@@ -102,12 +103,13 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a run on a data file; predictions and scores are saved with the run. What each score is says `close list metrics`."""
+    check_outputs([out], [data, answers, memory])
+    look_at(rows=data, runs=run)
     from close.runs.evaluate import evaluate as score
 
-    check_outputs([out], [data, answers, memory])
     searched = {"num_beams": num_beams, "length_penalty": length_penalty, "metrics": tuple(metrics or ()) or None}
     settings: dict[str, Any] = {key: value for key, value in searched.items() if value is not None}
-    settings |= {"device": device, "precision": precision, "encoder": encoder, "memory": memory}
+    settings |= {"device": device, "precision": precision, "encoder": encoder, "memory": memory, "limit": limit}
     result = score(
         run,
         data,
@@ -119,7 +121,6 @@ def evaluate(
         normalise=normalise,
         answers=answers,
         top_answers=top_answers,
-        limit=limit,
         missing=missing or "error",
         **settings,
     )

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from close.cli.looks import look_at, look_at_recipe
 from close.cli.options import Json, LanguageModelPlace, Memory, Pairs, Seed, Verb, print_json, verb
 from close.errors import CloseError, RecipeError, written
 from close.io.terminal import show
+
+if TYPE_CHECKING:
+    from close.runs.recipe import Recipe
 
 __all__ = ["register"]
 
@@ -24,7 +29,13 @@ Adapters = Annotated[
     list[str] | None,
     typer.Option(help="Adapter spec, again for each; none: noise alone. In place of the recipe's own, as --noise is."),
 ]
+Groups = Annotated[Path | None, typer.Option(help="The data file of --text, for adapters that need its groups.")]
 Noises = Annotated[list[float] | None, typer.Option(help="Cosine that noise leaves, again for each; 1: none.")]
+Photos = Annotated[
+    Path | None, typer.Option(help=f"{_PHOTOS}, on which each run is made to tell as much as its training texts.")
+]
+Select = Annotated[Path | None, typer.Option(help=f"{_SELECT}, by rows with references or captions in groups.")]
+SelectImages = Annotated[Path | None, typer.Option(help="With --select: unpaired images that its texts are made like.")]
 Varied = Annotated[list[str] | None, typer.Option(help=f"{_VARY}: training.warmup_steps=0,50; again for each.")]
 
 
@@ -74,7 +85,12 @@ def train(
     """Train as a recipe says; the whole recipe is checked before work starts."""
     from close.runs.recipe import load_recipe
 
-    checked = load_recipe(recipe, overrides)  # before torch and transformers are loaded, which takes seconds
+    def look(given: Recipe) -> None:
+        if not resume:  # a finished run needs nothing any more
+            look_at_recipe(given)
+        look_at(photos=match_length)
+
+    checked = load_recipe(recipe, overrides, look=look)
     from close.model.configuration import CloseConfig
     from close.runs.folder import open_run
     from close.runs.length import LENGTH_FILE, check_match, outcome
@@ -136,24 +152,16 @@ def sweep(
     vary: Varied = None,
     tune: Annotated[Path | None, typer.Option(help="Rows as those of --test, to choose settings by.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 3,
-    select: Annotated[
-        Path | None, typer.Option(help=f"{_SELECT}, by rows with references or captions in groups.")
-    ] = None,
-    select_image: Annotated[
-        Path | None, typer.Option(help="With --select: unpaired images that its texts are made like.")
-    ] = None,
-    match_length: Annotated[
-        Path | None,
-        typer.Option(help=f"{_PHOTOS}, on which each run is made to tell as much as its training texts."),
-    ] = None,
+    select: Select = None,
+    select_image: SelectImages = None,
+    match_length: Photos = None,
     text: Annotated[Path | None, typer.Option(help=_TABLE.format("Texts"))] = None,
     image: Annotated[Path | None, typer.Option(help=_TABLE.format("Images"))] = None,
     pairs: Pairs = None,
-    groups: Annotated[
-        Path | None, typer.Option(help="The data file of --text, for adapters that need its groups.")
-    ] = None,
+    groups: Groups = None,
     no_image: Annotated[bool, typer.Option("--no-image", help="Leave out the image-supervised ceiling.")] = False,
     out: Annotated[Path, typer.Option("--out", help="Folder of the sweep.")] = Path("sweep"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, say what would be trained, and stop.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train adapters × noise × settings × seeds; a table, a plot, and what may be claimed. A stopped sweep continues.
@@ -163,26 +171,37 @@ def sweep(
     """
     from close.runs.recipe import load_recipe
 
-    base = load_recipe(recipe, overrides)  # before torch and transformers are loaded, which takes seconds
+    def look(given: Recipe) -> None:
+        look_at_recipe(given)
+        rows = [pairs, groups, test, tune, select]
+        look_at(data=[text, image], rows=rows, vectors=select_image, photos=match_length)
+
+    base = load_recipe(recipe, overrides, look=look)
     from close.adapters.resolve import parse_spec
     from close.study.arms import arms_of, own_adapter, settings_of
     from close.study.export import table_of
+    from close.study.plan import lines_of, plan
     from close.study.sweep import sweep as run
     from close.study.tables import Tables
     from close.training.origin import filled_in
 
-    tables = Tables(text, image, pairs, groups, out / "adapters").opened(base.encoder)
-    tried = [parse_spec(spec) for spec in adapter or ()]
-    arms = arms_of(
-        tried or ["none" if noise else own_adapter(filled_in(base, out))],
-        noise or [1.0],
-        settings=settings_of(vary or []),
-        image=test is not None and not no_image,
-        tables=tables,
-    )
-    first = list(range(base.seed, base.seed + seeds))
-    rows: dict[str, Any] = {"tune": tune, "select": select, "select_images": select_image, "photos": match_length}
-    summary = run(base, arms, first, test, out, tell=partial(show, err=True), **rows)
+    with TemporaryDirectory() if dry_run else nullcontext() as spare:
+        tables = Tables(text, image, pairs, groups, out / "adapters", spare and Path(spare)).opened(base.encoder)
+        tried = [parse_spec(spec) for spec in adapter or ()]
+        arms = arms_of(
+            tried or ["none" if noise else own_adapter(filled_in(base, out))],
+            noise or [1.0],
+            settings=settings_of(vary or []),
+            image=test is not None and not no_image,
+            tables=tables,
+        )
+        asked: Any = (base, arms, list(range(base.seed, base.seed + seeds)), test, out)
+        rows: dict[str, Any] = {"tune": tune, "select": select, "select_images": select_image, "photos": match_length}
+        if dry_run:
+            planned = plan(*asked, **rows)
+            print_json(planned) if as_json else show(lines_of(planned))
+            return
+    summary = run(*asked, tell=partial(show, err=True), **rows)
     print_json(summary) if as_json else show(table_of(summary))
 
 
@@ -194,6 +213,7 @@ def merge(
     as_json: Json = False,
 ) -> None:
     """Write a run whole that holds only what was trained, and names its language model or the memory that it searches."""
+    look_at(runs=run)
     from close.runs.folder import open_run
     from close.runs.merge import merge as run_merge
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from close.cli.looks import look_at
 from close.cli.options import Device, Encoder, Json, Precision, print_json, verb
 from close.errors import PartialError, RecipeError, firsts, written
 from close.io.terminal import show
@@ -40,6 +41,7 @@ def classify(
     as_json: Json = False,
 ) -> None:
     """Zero-shot classification: the class whose prompt is nearest, and where the truth is known the accuracy."""
+    look_at(pictures=data, rows=[labels, templates])
     from close.encoders import load_encoder
     from close.evaluation.classification import classify as run
     from close.evaluation.classification import read_lines
@@ -84,11 +86,12 @@ def retrieve(
     as_json: Json = False,
 ) -> None:
     """Find pictures for texts or texts for pictures; without a query, R@k both ways over rows with image and source."""
+    if query and image:
+        raise RecipeError("ask for pictures (--query) or for texts (--image), not for both at once")
+    look_at(pictures=data)
     from close.encoders import load_encoder
     from close.evaluation.retrieval import pictures_for, recall, texts_for
 
-    if query and image:
-        raise RecipeError("ask for pictures (--query) or for texts (--image), not for both at once")
     model = load_encoder(encoder, device=device, precision=precision)
     about = {"encoder": model.name, "fingerprint": model.fingerprint}
     if not query and not image:

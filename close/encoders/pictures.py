@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from close.encoders.films import frame_file, frame_of_film, frame_place
-from close.errors import DataError, MissingError, reason, shown
-from close.io.media import HEIC_HINT, describe, picture_formats
+from close.errors import DataError, reason, shown
+from close.io.media import HEIC_HINT, describe, missing_file, picture_formats
 from close.io.parts import split_name
 
 __all__ = ["cropped", "open_picture"]
@@ -80,7 +80,7 @@ def _open_file(path: Path) -> Image.Image:
         path = frame_file(path, *place)
     name = f"image {path}"
     if not path.is_file():
-        raise MissingError(f"{name}: no such file" + " (it is a folder, a pipe or a device)" * path.exists())
+        raise missing_file("image", path)
     return _decoded(path, name)
 
 

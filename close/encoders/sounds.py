@@ -15,8 +15,8 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from close.errors import DataError, MissingError, reason
-from close.io.media import SOUND_SUFFIXES, describe
+from close.errors import DataError, reason
+from close.io.media import SOUND_SUFFIXES, describe, missing_file
 
 __all__ = [
     "LONGEST",
@@ -62,7 +62,7 @@ def open_sound(item: Any, rate: int) -> Samples:
     if isinstance(item, (str, os.PathLike)):
         path, name = Path(item), f"recording {describe(item)}"
         if not path.is_file():
-            raise MissingError(f"{name}: no such file" + " (it is a folder, a pipe or a device)" * path.exists())
+            raise missing_file("recording", path)
         with path.open("rb") as file:
             return _decoded(file, name, rate)
     if hasattr(item, "read"):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from close.errors import MissingError, OutputExistsError, reason
 from close.io.pretrained import why_unreachable
 
-__all__ = ["RUN_FILES", "HubRun", "hub_run_of", "own_folder", "run_folder"]
+__all__ = ["RUN_FILES", "HubRun", "hub_run_of", "is_on_hub", "own_folder", "run_folder"]
 
 _log = logging.getLogger(__name__)
 
@@ -65,14 +65,25 @@ def run_folder(run: str | os.PathLike[str], *, marker: str = "run.json") -> Path
     Raises:
         MissingError: the hub has no such run or revision; or it can't be reached, and its cache has none.
     """
-    found = _NAME.fullmatch(str(run))
-    if found is None or os.path.exists(run) or os.path.isdir(found[1].split("/")[0]):
+    found = _name(run)
+    if found is None:
         return Path(run)
     name, revision = found[1], found[2]
     folder = _fetched(name, revision, marker)
     if revision != folder.name:
         _log.info("%s is a run of the hub; %s@%s is this state of it", name, name, folder.name)
     return folder
+
+
+def is_on_hub(run: str | os.PathLike[str]) -> bool:
+    """Whether `run_folder` asks the hub for it."""
+    return _name(run) is not None
+
+
+def _name(run: str | os.PathLike[str]) -> re.Match[str] | None:
+    """The parts of the hub's name that it is; None of a folder, or of a slip for one."""
+    found = _NAME.fullmatch(str(run))
+    return None if found is None or os.path.exists(run) or os.path.isdir(found[1].split("/")[0]) else found
 
 
 def _fetched(name: str, revision: str | None, marker: str) -> Path:

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from close.errors import written
+from close.errors import DataError, MissingError, written
 from close.io.files import walk
 
 __all__ = [
@@ -20,8 +20,10 @@ __all__ = [
     "HEIC_SUFFIXES",
     "RARE_SOUNDS",
     "SOUND_SUFFIXES",
+    "check_photos",
     "describe",
     "media_below",
+    "missing_file",
     "picture_formats",
     "picture_suffixes",
     "some",
@@ -83,6 +85,25 @@ def describe(item: Any, number: int | None = None) -> str:
     )
     which = type(item).__name__ if number is None else f"{type(item).__name__} {number}"
     return f"{which} ({about})" if about else which
+
+
+def missing_file(what: str, path: Path) -> MissingError:
+    """The error of a picture or a recording that is no file.
+
+    Args:
+        what: "image" or "recording".
+    """
+    return MissingError(f"{what} {path}: no such file" + " (it is a folder, a pipe or a device)" * path.exists())
+
+
+def check_photos(place: str | Path) -> None:
+    """Refuse a file or folder of photos, or rows with images in their place, that is not there.
+
+    Raises:
+        DataError: it is not.
+    """
+    if not Path(place).exists():
+        raise DataError(f"{place}: no such file or folder; expected photos, or rows with images")
 
 
 def some(suffixes: Sequence[str]) -> str:

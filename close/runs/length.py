@@ -22,7 +22,7 @@ from close.errors import CloseError, DataError, RecipeError, shown
 from close.io.files import write_json
 from close.io.hub import own_folder
 from close.io.jobs import exclusively
-from close.io.media import media_below
+from close.io.media import check_photos, media_below
 from close.io.plain import read_plain
 from close.io.versions import versions
 from close.model.sets import Sets
@@ -213,8 +213,8 @@ def _items(photos: str | Path | Sequence[Any], task: Task, suffixes: Sequence[st
     Raises:
         DataError: rows without images; a file or folder that is not there, or holds none.
     """
-    if isinstance(photos, (str, Path)) and not Path(photos).exists():
-        raise DataError(f"{photos}: no such file or folder; expected photos, or rows with images")
+    if isinstance(photos, (str, Path)):
+        check_photos(photos)
     if not isinstance(photos, (str, Path)) or not _are_rows(Path(photos), task, suffixes):
         items = expand(photos, suffixes)[0]
         if task.asks:

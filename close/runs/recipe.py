@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -240,18 +241,25 @@ def upgraded(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key != "prefix_length"} | {"prefix": prefix}
 
 
-def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> Recipe:
+def load_recipe(
+    path: str | Path | None,
+    overrides: list[str] | None = None,
+    *,
+    look: Callable[[Recipe], None] = lambda recipe: None,
+) -> Recipe:
     """A recipe from its file and `key=value` overrides (`training.epochs=3`, `adapter='{gaussian: {cosine: 0.3}}'`).
 
     Paths in the file are relative to its folder, those in overrides to the working directory.
 
+    Args:
+        look: is shown the recipe when its keys and plain values are checked, before its parts are, which takes torch.
     Raises:
         MissingError: no such file.
         RecipeError: every wrong key or value, with the nearest name of an unknown key.
     """
     where, values = str(path or "recipe"), read_values(path, overrides or [])
     plugins = _plugins(values.get("plugins"), path)
-    checked(values, where, only_keys=True)
+    look(checked(values, where, only_keys=True))
     load_plugins(plugins)
     return checked(values, where)
 

@@ -8,11 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from close.adapters.resolve import files_in
 from close.data.shards import is_rows, open_rows
 from close.io.files import files_below
 from close.io.keys import file_key
-from close.retrieval.memory import memory_place
 from close.runs.recipe import Recipe
 from close.vectors.table import EmbeddingTable
 
@@ -44,6 +42,9 @@ def changed_source(recipe: Recipe, info: Mapping[str, Any]) -> Path | None:
 
 
 def _beside(recipe: Recipe) -> Iterator[Path]:
+    from close.adapters.resolve import files_in  # torch, which who only opens a run's folder need not wait for
+    from close.retrieval.memory import memory_place
+
     yield from map(Path, files_in(recipe.adapter))
     yield from (part.embeddings for part in recipe.parts() if part.embeddings)
     if recipe.retrieve:

@@ -6,10 +6,12 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from close.errors import MissingError
-from close.model.configuration import CloseConfig
+
+if TYPE_CHECKING:
+    from close.model.configuration import CloseConfig
 
 __all__ = ["WORDS", "keep_words", "word_lists"]
 

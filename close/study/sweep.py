@@ -41,7 +41,7 @@ from close.training.origin import filled_in
 from close.training.train import train
 from close.vectors.open import check_rows, open_vectors
 
-__all__ = ["deciding", "run_arm", "run_folder", "sweep"]
+__all__ = ["checked_base", "deciding", "run_arm", "run_folder", "sweep"]
 
 _log = logging.getLogger(__name__)
 
@@ -187,14 +187,9 @@ def sweep(
     Raises:
         RecipeError: no seed or no arm, or nothing to score on.
     """
-    if not arms or not seeds:
-        raise RecipeError("a sweep needs at least one adapter and one seed")
-    if test is None and select is None:
-        raise RecipeError("a sweep scores on test rows with images, or selects by text, or both: give --test, --select")
-    base = filled_in(base, Path(out))
     given = {"test": test, "tune": tune, "select": select, "select_images": select_images, "photos": photos}
     folder, looks = Path(out), {key: None if path is None else Path(path) for key, path in given.items()}
-    _check(base, arms, seeds, folder, **looks)
+    base = checked_base(base, arms, seeds, folder, **looks)
     results: dict[str, dict[str, Any]] = {}
     with exclusively(folder, "is being made"):
         clear(folder)
@@ -210,6 +205,23 @@ def sweep(
         if looks["test"] is not None:
             _write_page(base, arms, seeds, looks["test"], folder, summary)
     return summary
+
+
+def checked_base(base: Recipe, arms: Sequence[Arm], seeds: Sequence[int], folder: Path, **looks: Path | None) -> Recipe:
+    """What all runs of a sweep share, whole; after every arm is checked, and what it is scored on.
+
+    Args:
+        looks: test, tune, select, select_images and photos, as `sweep` takes them.
+    Raises:
+        CloseError: as `sweep`.
+    """
+    if not arms or not seeds:
+        raise RecipeError("a sweep needs at least one adapter and one seed")
+    if looks["test"] is None and looks["select"] is None:
+        raise RecipeError("a sweep scores on test rows with images, or selects by text, or both: give --test, --select")
+    base = filled_in(base, folder)
+    _check(base, arms, seeds, folder, **looks)
+    return base
 
 
 def _check(

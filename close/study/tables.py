@@ -33,7 +33,8 @@ class Tables:
             Adapters that learn from text alone take the training data's without `text`.
         pairs: which text belongs to which image (see `close.gap.pairing.read_pairs`); row by row without it.
         groups: the data file that `text` was made of, for adapters that learn from captions of one image.
-        folder: where adapters that need pairs are fitted, once for all seeds.
+        folder: where adapters that need pairs are fitted, once for all seeds. spare: where those are that are not there yet,
+            if nothing is to be written there.
     """
 
     text: Path | None = None
@@ -41,6 +42,7 @@ class Tables:
     pairs: Path | None = None
     groups: Path | None = None
     folder: Path = Path("adapters")
+    spare: Path | None = None
 
     def opened(self, encoder: str) -> Tables:
         """The same with tables in the place of data files, all of them of this encoder.
@@ -101,8 +103,10 @@ class Tables:
         """The folder of the fitted adapter; what is there already is of the same tables."""
         files = [self.text, self.image, self.pairs, self.groups, *files_in(stages)]
         about = json.dumps([stages, *(file and file_key(Path(file)) for file in files)], sort_keys=True)
-        names = _title(stages)
-        place = self.folder / f"{names[:80]}-{hashlib.sha256(about.encode()).hexdigest()[:10]}"
+        name = f"{_title(stages)[:80]}-{hashlib.sha256(about.encode()).hexdigest()[:10]}"
+        place = self.folder / name
+        if self.spare is not None and not place.exists():
+            place = self.spare / name
         if not place.exists():
             tables = (self.text, self.image)
             index = None if self.pairs is None else read_index(self.pairs, *map(Path, filter(None, tables)))

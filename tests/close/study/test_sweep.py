@@ -577,14 +577,32 @@ def test_sweep_command(cli, told, tiny_encoder, tiny_t5, captions, tables, tmp_p
         "training": {"max_steps": 1, "batch_size": 16, "save_strategy": "no"},
     }
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(base))
-    ran = cli(
-        *("sweep", tmp_path / "r.yaml", "--noise", 0.67, "--seeds", 1, "--no-image", "--out", tmp_path / "s"),
-        *("--select", captions, "--adapter", "mean_shift", "--image", tables / "V"),
-    )
+    given = ("sweep", tmp_path / "r.yaml", "--noise", 0.67, "--no-image", "--out", tmp_path / "s")
+    given += ("--select", captions, "--adapter", "mean_shift", "--image", tables / "V")
+    ran = cli(*given, "--seeds", 1)
     assert ran.code == 0, ran.err
     assert "Chosen by text" in ran.out
     assert "| mean_shift + gaussian cosine 0.67 |" in ran.out
+    _plans(cli, tmp_path, given, tables)
     assert "give --test, --select" in told("sweep", tmp_path / "r.yaml", "--out", tmp_path / "t")
+
+
+def _plans(cli, folder, given, tables):
+    """Dry runs of more than a sweep has trained: they say so, and write nothing."""
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    planned = json.loads(cli(*given, "--seeds", 2, "--dry-run", "--json").out)
+    arms = planned.pop("arms")
+    assert planned == {"runs": 4, "finished": 2, "stopped": 0, "seeds": [0, 1], "methods": 2, "settings": 1}
+    (none,) = (folder / "s" / "runs").glob("none-0-*")
+    assert arms[0] == {
+        "name": "none",
+        "runs": [{"seed": 0, "state": "finished", "folder": str(none)}, {"seed": 1, "state": "to be trained"}],
+    }
+    paired = ("--adapter", "linear", "--text", tables / "T", "--vary", "training.warmup_steps=0,5")
+    said = cli(*given, *paired, "--seeds", 1, "--dry-run").out.splitlines()
+    assert said[0] == "6 runs: 3 methods × 2 settings × 1 seed (0)"  # other recipes than those that are finished
+    assert said[-1] == "linear + gaussian cosine 0.67, warmup_steps 5: to be trained with seed 0"
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
 def _found(seeds):

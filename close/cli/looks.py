@@ -1,0 +1,111 @@
+"""Looks at what a verb is given, before torch and transformers are imported, which takes seconds: a slip is told at once.
+
+What opens a thing later is called now, where the thing is not there: so its words are the same. None of it needs torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from close.errors import MissingError
+
+if TYPE_CHECKING:
+    from close.runs.recipe import Recipe
+
+__all__ = ["look_at", "look_at_items", "look_at_recipe"]
+
+
+def look_at(**places: Path | Sequence[Path | None] | None) -> None:
+    """Look at places of these kinds, in the order of the kinds; at none where None is given.
+
+    Args:
+        runs: of finished runs; what the hub is asked for is not looked at. rows: data files. vectors: embedding tables.
+        data: either. photos: photos, or rows with images. pictures: the same, but for a single file, of which an encoder speaks.
+    Raises:
+        CloseError: what opens it says that it is not there.
+    """
+    for kind, given in places.items():
+        for place in [given] if given is None or isinstance(given, Path) else given:
+            if place is not None:
+                _LOOKS[kind](place)
+
+
+def _run(place: Path) -> None:
+    from close.io.hub import is_on_hub
+    from close.runs.folder import open_run
+
+    if not is_on_hub(place):
+        open_run(place)
+
+
+def _rows(place: Path) -> None:
+    from close.data.shards import open_rows
+
+    if not os.path.exists(place):
+        open_rows(place)
+
+
+def _vectors(place: Path) -> None:
+    from close.vectors.open import open_vectors
+
+    if not os.path.exists(place):
+        open_vectors(place)
+
+
+def _data(place: Path) -> None:
+    from close.data.shards import is_rows
+
+    _rows(place) if is_rows(place) else _vectors(place)
+
+
+def _photos(place: Path) -> None:
+    from close.io.media import check_photos
+
+    check_photos(place)
+
+
+def _pictures(place: Path) -> None:
+    if not _kind(place):
+        _rows(place)
+
+
+_LOOKS: dict[str, Callable[[Path], None]] = {
+    "runs": _run,
+    "rows": _rows,
+    "vectors": _vectors,
+    "data": _data,
+    "photos": _photos,
+    "pictures": _pictures,
+}
+
+
+def look_at_items(items: Sequence[Path]) -> list[MissingError]:
+    """What reading says of pictures or recordings, where none of them is there; nothing where one is, or is something else."""
+    from close.io.media import missing_file
+
+    gone = all(_kind(item) and not os.path.exists(item) for item in items)
+    return [missing_file(_kind(item), item) for item in items] if gone else []
+
+
+def _kind(item: Path) -> str:
+    """What messages call a file of its ending; nothing of other endings."""
+    from close.io.media import RARE_SOUNDS, SOUND_SUFFIXES, picture_suffixes
+
+    ending = item.suffix.lower()
+    return "recording" if ending in (*SOUND_SUFFIXES, *RARE_SOUNDS) else "image" if ending in picture_suffixes() else ""
+
+
+def look_at_recipe(recipe: Recipe) -> None:
+    """What a recipe names, which need not be checked whole: the run that it begins from, its rows and their tables."""
+    from close.runs.folder import open_run
+    from close.vectors.table import EmbeddingTable
+
+    if recipe.init_from is not None:
+        open_run(recipe.init_from)
+    look_at(rows=[*(part.train for part in recipe.parts()), recipe.data.val])
+    for part in recipe.parts():
+        if part.embeddings is not None and not os.path.exists(part.embeddings):
+            EmbeddingTable(part.embeddings)
