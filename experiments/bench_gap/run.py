@@ -65,7 +65,7 @@ class Clock:
 
 
 def main() -> None:
-    """SummedScore and write the record."""
+    """Measure and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=768)

@@ -1,11 +1,11 @@
-"""The paper's ablations (Gu et al., ICCV 2023) on the mini world: adapters, noise, translations, and what data an adapter takes.
+"""The paper's ablations (Gu et al., ICCV 2023) on the mini world: noise, adapters, translations, and linear maps.
 
     python experiments/gap/ablation.py                                  # all of it; a stopped run continues
     python experiments/gap/ablation.py --only noise_single --threads 1  # in one process …
-    python experiments/gap/ablation.py --only adapters data             # … and at the same time in another
+    python experiments/gap/ablation.py --only adapters                  # … and at the same time in another
     python experiments/gap/ablation.py --record                         # only write down what is finished
 
-Every run takes the same number of steps, and is scored by texts that stand in for images too (`close.study.selection`).
+Every run takes the same number of steps. Runs that `advice.py` made in the same --work folder are not made again.
 After a change of the mini world's captions start in another --work folder.
 Writes ablation.json, .md and .png beside this file from all runs that are finished.
 """
@@ -15,29 +15,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gap_lab import CEILING, COSINES, Lab, gather, noise, options, scored, selection, selection_table
+from gap_lab import CEILING, COSINES, Lab, gather, noise, options, scored
 from lab import write_record
 
 from close.io.plots import figure, save_png
 from close.study.export import cell
+from close.study.results import interval
 
 BEHIND = 0.84
 """Noise behind the adapters; the same for all, so that adapters are compared and not their tuning."""
-MORE = (0.67, 0.55, 0.41)
-"""More noise behind a shift; the first of it also behind centring."""
 BEHIND_RIDGE = (BEHIND, 0.75, 0.67)
-BEHIND_SHARED = (0.95, BEHIND, 0.75, 0.67)
 SHIFTS = (0.2, 0.5, 0.8, 1.0, 2.0)
 TITLES = {
     "noise_single": "Noise, single captioning (cosine that it leaves)",
     "noise_multiple": "Noise, multiple captioning (cosine that it leaves)",
     "adapters": f"Adapters, multiple captioning (with noise of cosine {BEHIND})",
     "translation": f"Translations of the text vectors, multiple captioning (with noise of cosine {BEHIND})",
-    "data": f"What data the adapter takes, single captioning (with noise of cosine {BEHIND})",
-    "unpaired": "Unpaired adapters and the noise behind them, single captioning",
     "paired": "Linear maps and the noise behind them, single captioning",
-    "shared": "What captions of one image share, and the noise behind it, single captioning",
-    "shared_multiple": f"The same in multiple captioning (with noise of cosine {BEHIND})",
 }
 PAPER = {
     "noise_single": {"none": 16.4, "cosine 0.41": 80.5, "cosine 0.29": 95.4, "image": 113.2},
@@ -45,13 +39,11 @@ PAPER = {
     "adapters": {"none": 68.7, "noise alone": 94.3, "covariance": 106.5, "linear": 99.5, "image": 113.2},
     "translation": {"none moved": 94.4, "+Δ": 92.8, "−Δ": 84.3}
     | dict(zip((f"random {norm:g}" for norm in SHIFTS), (93.5, 92.5, 89.3, 87.2, 73.7), strict=True)),
-    "data": {},
-    "unpaired": {},
     "paired": {},
-    "shared": {},
-    "shared_multiple": {},
 }
 """CIDEr on COCO with ViT-L/14 and T5-base, where the paper has the row. Its noise cosines are .41, .29, .67 at d = 768."""
+AGAINST = {"adapters": "noise alone", "translation": "none moved"}
+"""What the arms of a part are compared with, seed by seed; of the others, no adapter."""
 
 
 def parts(lab: Lab) -> dict[str, dict[str, dict[str, Any]]]:
@@ -99,25 +91,6 @@ def parts(lab: Lab) -> dict[str, dict[str, dict[str, Any]]]:
             "−Δ": behind(fitted("mean_shift", unpaired, scale=-1.0)),
         }
         | {f"random {norm:g}": behind({"random_shift": {"norm": norm}}) for norm in SHIFTS},
-        "data": single
-        | {
-            "text: noise": behind(None, "single"),
-            "unpaired: mean shift": behind(shift, "single"),
-            "unpaired: centring": behind(fitted("centring", unpaired), "single"),
-            "unpaired: realign": behind(fitted("realign", unpaired), "single"),
-            "pairs: covariance": behind(fitted("covariance", paired), "single"),
-            "pairs: ridge": behind(fitted("linear", paired, method="ridge"), "single"),
-            "pairs: ridge and its residual": {"adapter": residual},
-            "pairs: noise of the pairs alone": {"adapter": fitted("covariance", paired)},
-        }
-        | image,
-        "unpaired": single
-        | {
-            f"{title} + {c:g}": behind(fitted(name, unpaired), "single", c)
-            for title, name, more in (("mean shift", "mean_shift", MORE), ("centring", "centring", MORE[:1]))
-            for c in (BEHIND, *more)
-        }
-        | image,
         "paired": single
         | {f"ridge + {c:g}": behind(fitted("linear", paired, method="ridge"), "single", c) for c in BEHIND_RIDGE}
         | {
@@ -126,36 +99,31 @@ def parts(lab: Lab) -> dict[str, dict[str, dict[str, Any]]]:
             "ridge and its residual": {"adapter": residual},
         }
         | image,
-        "shared": single
-        | {
-            f"{title} + {c:g}": {"adapter": ["shared", *then, *noise(c)]}
-            for title, then in (("shared", []), ("shared, mean shift", [shift]))
-            for c in BEHIND_SHARED
-        }
-        | image,
-        "shared_multiple": multiple
-        | {
-            title: {"adapter": ["shared", *then, *noise(BEHIND)], "captions": "multiple"}
-            for title, then in (
-                ("shared", []),
-                ("shared, mean shift", [shift]),
-                ("shared, centring", [fitted("centring", unpaired)]),
-            )
-        }
-        | image,
     }
 
 
+def compared(runs: dict[str, list[dict[str, Any]]], base: str) -> dict[str, Any]:
+    """The arms' scores, and what each has more CIDEr on pictures than the base with the same seed."""
+    arms = scored(runs)
+    known = {run["seed"]: run["image"]["cider"] for run in runs.get(base, ())}
+    for title, own in runs.items():
+        more = [run["image"]["cider"] - known[run["seed"]] for run in own if run["seed"] in known]
+        arms[title]["brings"] = {"against": base, "cider": interval(more)} if more and title != base else None
+    return arms
+
+
 def markdown(record: dict[str, Any]) -> str:
-    """Selection by text, then one table a part."""
-    lines = [*selection_table(record["selection"]), ""]
+    """One table a part."""
+    lines: list[str] = []
     for part, arms in record["parts"].items():
         rows = [f"### {TITLES[part]}", ""]
-        rows += ["| | CIDEr, pictures in | attribute accuracy % | recovered CIDEr | CIDEr, text in | paper |"]
-        rows += ["|---|---|---|---|---|---|"]
+        base = f"against {AGAINST.get(part, 'none')}, within a seed"
+        rows += [f"| | CIDEr, pictures in | {base} | attribute accuracy % | recovered CIDEr | CIDEr, text in | paper |"]
+        rows += ["|---|---|---|---|---|---|---|"]
         for title, arm in arms.items():
             share = (arm.get("recovered_share") or {}).get("cider")
-            cells = [cell(arm["image"]["cider"]), cell(arm["image"]["attribute_accuracy"])]
+            more = cell((arm["brings"] or {}).get("cider"))
+            cells = [cell(arm["image"]["cider"]), more, cell(arm["image"]["attribute_accuracy"])]
             cells += ["–" if share is None else f"{share:.2f}", cell(arm["text"]["cider"])]
             rows.append(f"| {title} | " + " | ".join(cells) + f" | {PAPER[part].get(title, '')} |")
         lines += [*rows, ""]
@@ -195,20 +163,11 @@ def main() -> None:
         for part in args.only:
             gather(lab, arms[part])
     args.record = True
-    found = {part: gather(lab, arms[part], select=True) for part in TITLES}
+    found = {part: gather(lab, arms[part]) for part in TITLES}
     if not any(found.values()):
         raise SystemExit("no run is finished here yet")
-    record = {"parts": {part: scored(runs) for part, runs in found.items() if runs}, "selection": {}, **lab.about()}
-    for captions in ("single", "multiple"):
-        runs, known = {}, {}
-        for part in TITLES:
-            for title, own in arms[part].items():
-                changes = {"captions": "single"} | own
-                # parts share arms: each counts once
-                if title in found[part] and changes["captions"] == captions and changes not in known.values():
-                    known[f"{part}: {title}"] = changes
-                    runs[f"{part}: {title}"] = found[part][title]
-        record["selection"][captions] = selection(known, runs)
+    tables = {part: compared(runs, AGAINST.get(part, "none")) for part, runs in found.items() if runs}
+    record = {"parts": tables, **lab.about()}
     write_record(args.out, record, markdown, plot)
 
 
