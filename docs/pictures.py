@@ -85,7 +85,6 @@ def noise() -> str:
     )
     says = (
         "Mini world, single captioning, mean and range of three seeds: fed <b class=v>pictures</b>, fed <b class=t>texts</b>; "
-        "dotted, the same model trained on pictures. Recorded by "
-        "<code>experiments/gap</code>, on the world's encoder before version 3."
+        "dotted, the same model trained on pictures. Recorded by <code>experiments/gap</code>."
     )
     return _framed(drawn, says)
