@@ -149,6 +149,7 @@ def caption(
     parts = {"together": together, "boxes": boxes, "tiles": tiles, "frames": frames, "html": html}
     _check_usage(items, vectors, modality, parts, out if as_json else None)
     found = {"n": n, "rerank": rerank, "min_confidence": min_confidence, "length_penalty": length_penalty}
+    found |= {"context": context, "batch_size": batch_size}
     settings = _generation(sample, seed, **found, num_beams=num_beams, top_p=top_p, temperature=temperature)
     spread = pick_engine(engine, workers, address, device)
     check_outputs([out, html], [*(items or []), vectors, boxes, memory])
@@ -158,15 +159,14 @@ def caption(
     model.check_parts(boxes=boxes is not None, tiles=tiles is not None, frames=frames is not None)
     many = range(len(source)) if source else _items(items or [], model, boxes, tiles, together=together, frames=frames)
     _check_page(html, many)
-    settings |= {"context": context, "batch_size": batch_size}
     say, told = _sayer(model, spread, many, settings | ({"source": source} if source else {})), Told(bool(html) * SHOWN)
+    page = partial(write_page, html, model, many, told.rows)
     if out is None:
-        print_lines(say(0), told, as_json, n)
+        print_lines(say(0), told, as_json, n, page)
     else:
         with _file(out, model, many, source, settings | model.memory.setting, told) as results:
-            write_lines(results, say, told, len(many), "vectors" if source else model.encoder.items)
+            write_lines(results, say, told, len(many), "vectors" if source else model.encoder.items, page)
         show(f"{out}: {len(many)} rows")
-    write_page(html, model, many, told.rows)
     told.finish(len(many), n, min_confidence, out)
 
 

@@ -60,11 +60,18 @@ class Told:
             raise PartialError(f"{len(self.errors)} of {items} items could not be read: {firsts(self.errors)}")
 
 
-def write_lines(results: ResultFile, say: Callable[[int], Iterable[Output]], told: Told, count: int, what: str) -> None:
+def write_lines(
+    results: ResultFile,
+    say: Callable[[int], Iterable[Output]],
+    told: Told,
+    count: int,
+    what: str,
+    page: Callable[[], None],
+) -> None:
     """What is said of the items that the file lacks goes into it.
 
     Args:
-        count: of all items. what: they are.
+        count: of all items. what: they are. page: writes one; before the file is whole, since it would be refused from then on.
     """
     from close.io.progress import progress
 
@@ -75,6 +82,7 @@ def write_lines(results: ResultFile, say: Callable[[int], Iterable[Output]], tol
             results.write(row)
             told.note(row)
             update(done, count)
+    page()
     results.finish()
 
 
@@ -96,8 +104,8 @@ def write_page(
     show(f"{file}: {of} {model.encoder.items} with what is said of them", err=True)
 
 
-def print_lines(outputs: Iterable[Output], told: Told, as_json: bool, n: int | None) -> None:
-    """A line an output, or with `n` a candidate."""
+def print_lines(outputs: Iterable[Output], told: Told, as_json: bool, n: int | None, page: Callable[[], None]) -> None:
+    """A line an output, or with `n` a candidate; then the page, by what writes one."""
     from close.runs.outputs import Candidate
 
     for output in outputs:
@@ -112,3 +120,4 @@ def print_lines(outputs: Iterable[Output], told: Told, as_json: bool, n: int | N
                 numbers = [f"{score:.3f}", *([] if cosine is None else [f"{cosine:.3f}"]), *sure]
                 show("\t".join([written(output.item), *numbers, written(text)]))
                 sure = ["-"] * len(sure)  # it is of what is said
+    page()
