@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType, DynamoBackend
 from transformers import Seq2SeqTrainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -18,12 +19,15 @@ from close.errors import RecipeError, reason
 from close.fast.memory import is_out_of_memory, kept_memory
 from close.fast.search import forget
 from close.io.progress import progress
+from close.model.frozen import hold_in_bf16
 from close.training.checkpoints import Manifests
 from close.training.examples import LengthSampler
 from close.training.validation import Validation
 
 __all__ = ["CloseTrainer", "ShortRun"]
 
+PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+"""Ways to train in which each process holds a whole model, as it was given."""
 FEW = 100
 """Steps below which a run says that it is short."""
 ANEW = "close train with --overwrite; a sweep does so by itself"
@@ -71,6 +75,18 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
         )
         for callback in (EpochCallback(self), self.losses, manifests, BestCheckpoint(), *callbacks):
             self.add_callback(callback)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """transformers' own; then it is known who converts weights, and the model has not gone to its device yet.
+
+        FSDP, DeepSpeed and a compiler convert for themselves. A language model that the run saves is saved as it was read.
+        """
+        super().create_accelerator_and_postprocess()
+        known, model = self.accelerator, _close_model(self.model)
+        is_plain = known.distributed_type in PLAIN and known.state.dynamo_plugin.backend == DynamoBackend.NO
+        is_autocast = known.native_amp and known.mixed_precision == "bf16" and known.device.type in ("cpu", "cuda")
+        if is_plain and is_autocast and model.config.base is not None:
+            hold_in_bf16(model.language_model)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """transformers' own, in which the prefix may have a rate of its own."""
@@ -130,8 +146,7 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
         """The loss, and the score of what the model says."""
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         if self.validation:
-            model = self.accelerator.unwrap_model(self.model)
-            model = model.get_base_model() if hasattr(model, "get_base_model") else model  # of peft's
+            model = _close_model(self.accelerator.unwrap_model(self.model))
             # fused optimizers change weights untold, and what is packed of them would be that of before
             torch.autograd.graph.increment_version(list(model.parameters()))
             group = self.args.process_index, self.args.world_size
@@ -162,6 +177,11 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
     def _step_size(self) -> int:
         """Examples of one optimizer step, so that the order is the same however the step is cut up."""
         return int(self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size)
+
+
+def _close_model(model: Any) -> Any:
+    """Also where peft has wrapped it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 class EpochCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
