@@ -18,7 +18,7 @@ from typing import Any
 from close.errors import DataError, OutputExistsError
 from close.io.files import locked, read_json, remove, write_json
 
-__all__ = ["Job", "clear", "exclusively", "is_temporary", "job"]
+__all__ = ["Job", "clear", "exclusively", "is_temporary", "job", "not_begun_here"]
 
 
 class Job:
@@ -49,10 +49,7 @@ class Job:
             raise OutputExistsError(f"{self.target} exists; choose another output, or remove it")
         for path in (self.partial, self.notes):
             if os.path.lexists(path) and "about" not in self.found:
-                raise OutputExistsError(
-                    f"{path} exists, and would be written over, but was not begun by such a command; move it away, or choose "
-                    "another output"
-                )
+                raise not_begun_here(path)
 
     def other(self) -> str:
         """In what the job that was found is another one."""
@@ -76,6 +73,13 @@ class Job:
     def clear(self) -> None:
         """Remove what there is of it under its other name."""
         remove(self.partial)
+
+
+def not_begun_here(path: Path) -> OutputExistsError:
+    """The error of a file or folder that a job would write over, and that no job has begun."""
+    return OutputExistsError(
+        f"{path} exists, and would be written over, but was not begun by such a command; move it away, or choose another output"
+    )
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from close.encoders import ContrastiveEncoder
 from close.encoders.base import told_cut
 from close.errors import DataError, OutputExistsError, written
 from close.io.files import read_json, write_json
-from close.io.jobs import clear, exclusively
+from close.io.jobs import clear, exclusively, is_temporary, not_begun_here
 from close.io.keys import file_key, text_key
 from close.io.media import media_below, some
 from close.vectors.arrays import checksums, map_array, rows_in_block
@@ -149,7 +149,7 @@ class TableBuilder:
 
     def _clear(self) -> None:
         self.state.unlink(missing_ok=True)
-        shutil.rmtree(self.partial, ignore_errors=True)
+        _remove(self.partial)
 
     def _prepare(self, ids: list[Any], count: int) -> dict[str, Any]:
         """The state to continue from; anew where there is none, or where its folder was removed."""
@@ -163,7 +163,7 @@ class TableBuilder:
                     "to start anew"
                 )
             return state
-        shutil.rmtree(self.partial, ignore_errors=True)
+        _remove(self.partial)
         self.partial.mkdir()
         (self.partial / "ids.bin").write_bytes(ids[0])
         np.save(self.partial / "ids.npy", np.frombuffer(ids[1], dtype=np.int64))
@@ -228,7 +228,7 @@ class TableBuilder:
     def _without_failed(self, kept: NDArray[np.bool_], rows: NDArray[np.bool_], failures: dict[int, str]) -> Path:
         """A second folder, made from the partial one, that leaves out what failed and lists the reasons."""
         whole = self.partial.with_name(self.folder.name + ".whole")
-        shutil.rmtree(whole, ignore_errors=True)
+        _remove(whole)
         whole.mkdir()
         ids = Ids(self.partial)
         reasons = [{"id": ids[row], "reason": failures[row]} for row in sorted(failures)]
@@ -240,6 +240,20 @@ class TableBuilder:
         for name in ("vectors", "norms"):
             np.save(whole / f"{name}.npy", map_array(self.partial / f"{name}.npy")[kept])
         return whole
+
+
+def _remove(folder: Path) -> None:
+    """Remove what a build has begun, if there is any.
+
+    Raises:
+        OutputExistsError: it is something else.
+    """
+    if not os.path.lexists(folder):
+        return
+    names = {path.name for path in folder.iterdir() if not is_temporary(path)} if folder.is_dir() else {""}
+    if folder.is_symlink() or names - {*FILES, FAILURES, CHECKSUMS}:
+        raise not_begun_here(folder)
+    shutil.rmtree(folder)
 
 
 def _stretches(flags: NDArray[np.bool_]) -> list[list[int]]:

@@ -124,6 +124,18 @@ def test_nothing_readable_leaves_nothing(encoder, tmp_path):
     assert len(embed_images([("a", tmp_path / "a.png")], encoder, tmp_path / "t")) == 1
 
 
+@pytest.mark.parametrize("name", ["table.partial", "table.whole"])
+def test_what_no_build_has_begun_stays(name, pictures, encoder, tmp_path):
+    stranger = tmp_path / name
+    stranger.mkdir()
+    (stranger / "notes.txt").write_text("mine", encoding="utf-8")
+    (tmp_path / "bad.png").write_bytes(b"no picture")  # what can't be read makes the second folder
+    found = [*find_images(pictures, encoder.item_suffixes), ("bad", tmp_path / "bad.png")]
+    with pytest.raises(OutputExistsError, match="move it away"):
+        embed_images(found, encoder, tmp_path / "table")
+    assert (stranger / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
 def test_a_changed_picture_is_another_picture(encoder, tmp_path):
     path = tiny.picture(tmp_path / "a.bmp", 0)
     first = embed_images([("a", path)], encoder, tmp_path / "t")[:]
