@@ -175,7 +175,7 @@ def follow(page: Path, folder: Path) -> None:
     """Run a page's blocks in a folder; a whole recipe on the page is the folder's recipe.yaml."""
     names: dict[str, Any] = {}
     for block in blocks(page):
-        if block.kind == "yaml" and page in (START, README, OWN):
+        if block.kind == "yaml" and page in (START, README):
             (folder / "recipe.yaml").write_text(block.text)
     with contextlib.chdir(folder):
         for block in blocks(page):

@@ -35,7 +35,7 @@ __all__ = ["commands", "main", "run"]
 USAGE, INTERRUPTED = 2, 130
 USING = {"calibrate", "caption", "classify", "embed", "evaluate", "gap", "info", "retrieve", "serve"}
 """Verbs that use models and train none."""
-ROOMS = "embed info parts train caption serve score calibrate adapters gap convert zero_shot publish export"
+ROOMS = "embed info parts init train caption serve score calibrate adapters gap convert zero_shot publish export"
 """Modules of this package that have verbs, in the order of `--help`."""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from close.data.rows import Modality
+from close.data.rows import Modality, RowFile
 from close.data.shards import is_rows, open_rows
 from close.errors import DataError, RecipeError
 from close.gap.advice.advice import Advice
@@ -22,7 +22,7 @@ from close.gap.pairing import read_pairs
 from close.vectors.groups import group_labels
 from close.vectors.open import check_encoder, differing_ids
 
-__all__ = ["advise", "to_yaml"]
+__all__ = ["advise", "comments", "to_yaml"]
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ def advise(
     sample: int = 20_000,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
+    rows: Callable[[Path], RowFile] = open_rows,
 ) -> tuple[Advice, str]:
     """What to train with, and the same as lines for a recipe.
 
@@ -53,7 +54,7 @@ def advise(
         unpaired: no text belongs to an image.
         groups: the data file that `text` was made of, whose `group`s (or, of rows without one, images) say which captions are
             of one image; that of `pairs`, or `text` itself where it is one, without it.
-        encoder: for data files; mini without it.
+        encoder: for data files; mini without it. rows: opens the one of groups, as whoever knows its columns does.
     Raises:
         CloseError: what is wrong with a file, a row or an option.
     """
@@ -69,7 +70,7 @@ def advise(
     if own and image == text and not unpaired:
         pairs = pairs or own
     named = groups or own
-    labels: Any = group_labels(open_rows(named), texts) if named else None
+    labels: Any = group_labels(rows(named), texts) if named else None
     index: Any = "unpaired" if unpaired else None
     if pairs and images is not None:
         found = read_pairs(pairs, texts, images)
@@ -134,17 +135,29 @@ def _of(encoder: str | None) -> str:
     return f", for encoder {encoder}{toy}" if encoder else ""
 
 
-def to_yaml(advice: Advice, text: Path, image: Path | None = None, pairs: Path | None = None) -> str:
-    """Lines for a recipe, with the reasons as comments; a command that has to come first stands on a line of its own."""
-    advice = placed(advice, text, image, pairs)
-    lines = [f"what is advised for {_heading(advice)}, from {advice.data}{_of(advice.encoder)}:", *advice.reasons]
-    comments = [f"# {part}" for line in lines for part in textwrap.wrap(line, 110, **_WHOLE)]
+def comments(
+    advice: Advice, text: Path, image: Path | None = None, pairs: Path | None = None, *, why: str = ""
+) -> list[str]:
+    """The reasons as a recipe's comments, with the command that has to come first, and what else may be tried.
+
+    Args:
+        advice: `placed` by these tables. why: a command that gives the reasons; with it, only what is unsure is among the lines.
+    """
+    reasons = [f"why: {why}", *(one for one in advice.reasons if one.startswith("Unsure"))] if why else advice.reasons
+    lines = [f"what is advised for {_heading(advice)}, from {advice.data}{_of(advice.encoder)}:", *reasons]
+    found = [f"# {part}" for line in lines for part in textwrap.wrap(line, 110, **_WHOLE)]
     if advice.load is not None:
         spec = yaml.safe_dump(advice.adapter, default_flow_style=True, width=1000).strip().removesuffix("\n...")
         files = ["--text", str(text), "--image", str(image), "--pairs", str(pairs), "--out", advice.load]
-        comments += ["# First:", f"#   {shlex.join(['close', 'adapter', 'fit', spec, *files])}"]
-    noise = f"# noise: cosine {advice.cosine:g} is a std of {advice.std:.4g} at {advice.dim} dimensions"
+        found += ["# First:", f"#   {shlex.join(['close', 'adapter', 'fit', spec, *files])}"]
+    found.append(f"# noise: cosine {advice.cosine:g} is a std of {advice.std:.4g} at {advice.dim} dimensions")
     if advice.retrieve:
         listed = yaml.safe_dump(advice.retrieve, default_flow_style=True, sort_keys=False).strip()
-        noise += f"\n# with a memory of texts (its own rows, or others): retrieve: {listed}"
-    return "\n".join([*comments, noise, yaml.safe_dump(advice.recipe, sort_keys=False)])
+        found.append(f"# with a memory of texts (its own rows, or others): retrieve: {listed}")
+    return found
+
+
+def to_yaml(advice: Advice, text: Path, image: Path | None = None, pairs: Path | None = None) -> str:
+    """Lines for a recipe, with the reasons as comments; a command that has to come first stands on a line of its own."""
+    advice = placed(advice, text, image, pairs)
+    return "\n".join([*comments(advice, text, image, pairs), yaml.safe_dump(advice.recipe, sort_keys=False)])
