@@ -31,8 +31,9 @@ from close.io.pretrained import loading
 from close.io.record import code_sums
 from close.io.versions import versions
 from close.retrieval.finder import settings_in
+from close.runs.apart import met_pictures
 from close.runs.candidates import check_search
-from close.runs.folder import RUN_FILE, open_run
+from close.runs.folder import RUN_FILE, open_run, recipe_of
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
 from close.runs.predict import Decoding, Told, decoding_of, doing, named_task, tell
 from close.tasks import get_task
@@ -109,6 +110,7 @@ def evaluate(
             asked |= {"tokenizer": tokenizer, "metrics": metrics and [*metrics]}
             scores, shown = _scores(captioner, told, **asked)
             result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation) | state | asked
+            result |= {"met": met} if (met := met_pictures(recipe_of(Path(captioner.name)), rows)) else {}
             result |= {"limit": limit, "data": str(data), "data_place": str(Path(data).resolve())}
             return _saved(result | {"scores": scores, "examples": shown}, place, told)
 

@@ -14,7 +14,7 @@ from close.io.keys import file_key
 from close.runs.recipe import Recipe
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["changed_source", "sum_of", "sums_beside"]
+__all__ = ["changed_source", "places_beside", "sum_of", "sums_beside"]
 
 
 def sums_beside(recipe: Recipe) -> dict[str, str]:
@@ -22,7 +22,7 @@ def sums_beside(recipe: Recipe) -> dict[str, str]:
 
     That is embedding tables, what adapters are fitted on or loaded from, and the memory.
     """
-    return {str(place): sum_of(place, recipe.columns_of(place)) for place in _beside(recipe)}
+    return {str(place): sum_of(place, recipe.columns_of(place)) for place in places_beside(recipe)}
 
 
 def changed_source(recipe: Recipe, info: Mapping[str, Any]) -> Path | None:
@@ -36,12 +36,13 @@ def changed_source(recipe: Recipe, info: Mapping[str, Any]) -> Path | None:
         known = about.get("sha256") if isinstance(about, dict) else None
         if known and part.train.exists() and known != sum_of(part.train, recipe.data.columns):
             return part.train
-    named = dict.fromkeys(_beside(recipe))
+    named = dict.fromkeys(places_beside(recipe))
     found = zip(named, beside, strict=False)
     return next((p for p, known in found if p.exists() and known != sum_of(p, recipe.columns_of(p))), None)
 
 
-def _beside(recipe: Recipe) -> Iterator[Path]:
+def places_beside(recipe: Recipe) -> Iterator[Path]:
+    """What a recipe names beside its rows to learn from, in its order."""
     from close.adapters.resolve import files_in  # torch, which who only opens a run's folder need not wait for
     from close.retrieval.memory import memory_place
 
