@@ -48,13 +48,13 @@ def shared_pictures(pictures: Collection[Path], place: Path, columns: Mapping[st
     return 0
 
 
-def met_pictures(values: Mapping[str, Any], rows: RowFile) -> dict[str, int]:
+def met_pictures(values: Mapping[str, Any], rows: RowFile) -> dict[str, dict[str, int]]:
     """Where a run has met a test's pictures, which is told: how many its data, its adapters' tables and its memory hold.
 
     Args:
         values: the run's recipe with its places in full (`close.runs.folder.recipe_of`). rows: of the test.
     Returns:
-        By the end of the place's path.
+        `met`, by the end of the place's path; nothing where there are none.
     """
     if not values or not (pictures := pictures_of(rows)):
         return {}
@@ -71,4 +71,4 @@ def met_pictures(values: Mapping[str, Any], rows: RowFile) -> dict[str, int]:
             "%s: %d of its %d pictures are in %s, which the run learnt from or was chosen by: scores are too good",
             rows.path, count, len(pictures), place,
         )  # fmt: skip
-    return {"/".join(place.parts[-2:]): count for place, count in found.items()}
+    return {"met": {"/".join(place.parts[-2:]): count for place, count in found.items()}} if found else {}

@@ -101,7 +101,7 @@ def evaluate(
     captioner = _loaded(run, device=device, precision=precision, encoder=encoder, memory=memory)
     with doing(captioner, task or named_task(rows, captioner.tasks, captioner.name, ", or say which (--task)")) as kind:
         decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)
-        generation = _check_before(captioner, rows, modality, metrics, tokenizer, generation)
+        generation, met = _check_before(captioner, rows, modality, metrics, tokenizer, generation)
         state = _pictures(rows, modality)  # before they are read: those that are replaced meanwhile are other ones
         place = Path(folder or _place(captioner, data, rows.sha256, modality, decode, limit, state))
         with exclusively(place, "is being made"):
@@ -110,8 +110,7 @@ def evaluate(
             asked |= {"tokenizer": tokenizer, "metrics": metrics and [*metrics]}
             scores, shown = _scores(captioner, told, **asked)
             result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation) | state | asked
-            result |= {"met": met} if (met := met_pictures(recipe_of(Path(captioner.name)), rows)) else {}
-            result |= {"limit": limit, "data": str(data), "data_place": str(Path(data).resolve())}
+            result |= met | {"limit": limit, "data": str(data), "data_place": str(Path(data).resolve())}
             return _saved(result | {"scores": scores, "examples": shown}, place, told)
 
 
@@ -145,8 +144,8 @@ def _check_before(
     metrics: Sequence[str] | None,
     tokenizer: str,
     generation: Mapping[str, Any],
-) -> dict[str, Any]:
-    """`plain_search`; refuses what would only show when all rows are predicted: metrics, a tokenizer, labels that are none."""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`plain_search` and `met_pictures`; refuses what else would only show when all rows are predicted: metrics, labels …"""
     found, task = plain_search(captioner, generation), captioner.task
     if task.metric not in PER_ROW:
         pick_tokenizer(tokenizer)
@@ -162,7 +161,7 @@ def _check_before(
             task.targets(row)
         except DataError as error:
             raise DataError(f"{rows.path}: {error}") from None
-    return found
+    return found, met_pictures(recipe_of(Path(captioner.name)), rows)
 
 
 def evaluated(run: Path, data: Path, modality: Modality = "image") -> dict[str, Any]:

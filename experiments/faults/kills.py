@@ -5,7 +5,7 @@
 
 A change: a file opened for writing, written to, flushed, closed, moved, removed, a folder made or removed. A job runs once, and
 stands still before each of its changes. What a kill would leave there is what lies on the disk: it is copied, and the same
-command runs again on the copy, in a new process. That run has to end as the job itself does, and to leave the same files with
+command runs again on the copy, in a new process. That run has to end as the job itself does (or to say that all is there), and to leave the same files with
 the same content. A state of the disk that was there at an earlier stop, byte for byte, is tried once (a write into a buffer, a
 folder that was made and removed again): `states` says how many there were. `wrong` says what ended otherwise, and `refused` which
 told lines those runs ended with, and how often.
@@ -84,8 +84,8 @@ JOBS: dict[str, list[str]] = {
 }  # fmt: skip
 """Commands, run in a folder that `prepare` has filled."""
 
-UNORDERED = ("data-gen",)
-"""What the next answer does may come before or after what the last one did."""
+UNORDERED = ("data-gen", "merge")
+"""What the next answer does may come before or after what the last one did; files are copied as the folder lists them."""
 
 TIMES = re.compile(
     rb'"train_(runtime|samples_per_second|steps_per_second|loss)": [^,}]*|"seconds": ({[^}]*}|[^,}]*)|"time": ?"[^"]*"'
@@ -254,12 +254,15 @@ class Job:
 
     def _again(self, when: str) -> list[str]:
         code, _, said = self.run()
+        difference = _difference(self.whole, self._content())
         if code != self.ends:
             last = said.strip().rpartition("\n")[2]
-            if code == 1 and last.startswith("error: ") and "Traceback" not in said:
+            told = code == 1 and last.startswith("error: ") and "Traceback" not in said
+            if told:
                 self.refused[last] = self.refused.get(last, 0) + 1
+            if told and not difference and "there already" in last:  # it was killed when all was done
+                return []
             return [f"{when}, then ended with {code}, not {self.ends}: {said.strip()[-300:]}"]
-        difference = _difference(self.whole, self._content())
         return [f"{when}: {difference}"] if difference else []
 
     def _content(self) -> dict[str, bytes]:
