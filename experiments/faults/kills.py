@@ -6,9 +6,9 @@
 A change: a file opened for writing, written to, flushed, closed, moved, removed, a folder made or removed. A job runs once, and
 stands still before each of its changes. What a kill would leave there is what lies on the disk: it is copied, and the same
 command runs again on the copy, in a new process. That run has to end as the job itself does, or to say that all is there
-already, and to leave the same files with the same content. A state of the disk that was there at an earlier stop, byte for byte, is tried once (a write into a buffer, a
-folder that was made and removed again): `states` says how many there were. `wrong` says what ended otherwise, and `refused` which
-told lines those runs ended with, and how often.
+already, and to leave the same files with the same content. A state of the disk that was there at an earlier stop, byte for
+byte, is tried once (a write into a buffer, a folder that was made and removed again): `states` says how many there were.
+`wrong` says what ended otherwise, and `refused` which told lines those runs ended with, and how often.
 
 That this is what a kill leaves is tried as well: at `--kills` drawn changes of each job, a process that comes there is killed
 (SIGKILL), has to have left what was copied, and the command runs again.
