@@ -160,12 +160,14 @@ def test_a_sweep_scores_resumes_and_chooses(recipe, rows, captions, tmp_path):
     assert "images in" not in table_of(text_only)
 
 
-def test_arms_that_tell_as_much_as_their_texts(recipe, rows, tmp_path):
+def test_arms_that_tell_as_much_as_their_texts(recipe, rows, tmp_path, caplog):
     base = recipe({"max_steps": 2, "save_strategy": "no"}, data={"train": str(rows)})
     arms = [Arm("none"), Arm("image", {"train_on": "image"})]
     plain = sweep(base, arms, [0], rows, tmp_path / "s")
     matched = sweep(base, arms, [0], rows, tmp_path / "s", photos=rows.parent)
     assert matched["length_matched_on"] == str(rows.parent)
+    assert "--match-length has 12 of the 12 pictures of --test" in caplog.text
+    assert f"{rows} has 12 of the 12 pictures of --test" in caplog.text
     assert "length_matched_on" not in plain
     runs = sorted((tmp_path / "s" / "runs").glob("*-0-*/run.json"))
     assert len(runs) == 2
