@@ -25,8 +25,7 @@ __all__ = [
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 INT8 = "int8"
 LARGE = 50_000_000
-"""Weights from which bf16 pays; below it, a model's time goes into calls rather than into products. In training it would pay
-earlier, but cost quality: the mini model loses 5.2 CIDEr of 150.7 (six seeds, experiments/bench/README.md)."""
+"""Weights from which bf16 pays; below it, a model's time goes into calls rather than into products."""
 
 
 def pick_precision(precision: str, device: torch.device, weights: int) -> str:
