@@ -132,7 +132,8 @@ class _Draft:
         pictures = f"; {found.pictures:,} name a picture, which is not read" * bool(found.pictures)
         yield f"{found.rows.path}: {len(found.rows):,} rows for task {found.task}; {several}{pictures}"
         tokens = f", {self.tokens} of {model}" if self.tokens else ""
-        yield f"targets: {found.lengths}{tokens}; {found.capitals:.0%} have capitals where no sentence begins"
+        capitals = f"; {found.capitals:.0%} have capitals where no sentence begins" * bool(found.capitals)
+        yield f"targets: {found.lengths}{tokens}{capitals}"
         if found.foreign:
             yield f"{found.foreign}; of another language, {self.encoder} must have learnt it (docs/senses.md)"
         if self.unknown:
@@ -156,16 +157,8 @@ class _Draft:
                 raise
             self._go_without(error)
             return
-        asked = [
-            "--text",
-            str(rows.path),
-            "--encoder",
-            self.encoder,
-            "--task",
-            self.found.task,
-            "--captions",
-            self.captions,
-        ]
+        said = {"text": rows.path, "encoder": self.encoder, "task": self.found.task, "captions": self.captions}
+        asked = [word for name, value in said.items() for word in (f"--{name}", str(value))]
         asked += [] if images is None else ["--image", str(images), "--unpaired"]
         why = "" if self.columns else shlex.join(["close", "recommend", *asked])  # which takes no columns
         self.reasons = comments(self.advice, table, images, why=why)
