@@ -148,8 +148,8 @@ def caption(
     """
     parts = {"together": together, "boxes": boxes, "tiles": tiles, "frames": frames, "html": html}
     _check_usage(items, vectors, modality, parts, out if as_json else None)
-    found = {"n": n, "rerank": rerank, "min_confidence": min_confidence, "length_penalty": length_penalty}
-    found |= {"context": context, "batch_size": batch_size}
+    found: dict[str, Any] = {"n": n, "rerank": rerank, "min_confidence": min_confidence}
+    found |= {"length_penalty": length_penalty, "context": context, "batch_size": batch_size}
     settings = _generation(sample, seed, **found, num_beams=num_beams, top_p=top_p, temperature=temperature)
     spread = pick_engine(engine, workers, address, device)
     check_outputs([out, html], [*(items or []), vectors, boxes, memory])

@@ -99,12 +99,15 @@ def _kind(item: Path) -> str:
 
 
 def look_at_recipe(recipe: Recipe) -> None:
-    """What a recipe names, which need not be checked whole: the run that it begins from, its rows and their tables."""
+    """What a recipe names, which need not be checked whole: the run that it begins from, its language model, rows and tables."""
+    from close.io.places import check_directory
     from close.runs.folder import open_run
     from close.vectors.table import EmbeddingTable
 
     if recipe.init_from is not None:
         open_run(recipe.init_from)
+    else:
+        check_directory(recipe.language_model)
     look_at(rows=[*(part.train for part in recipe.parts()), recipe.data.val])
     for part in recipe.parts():
         if part.embeddings is not None and not os.path.exists(part.embeddings):

@@ -29,6 +29,7 @@ Adapters = Annotated[
     list[str] | None,
     typer.Option(help="Adapter spec, again for each; none: noise alone. In place of the recipe's own, as --noise is."),
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check all, say what would be trained, and stop.")]
 Groups = Annotated[Path | None, typer.Option(help="The data file of --text, for adapters that need its groups.")]
 Noises = Annotated[list[float] | None, typer.Option(help="Cosine that noise leaves, again for each; 1: none.")]
 Photos = Annotated[
@@ -80,6 +81,7 @@ def train(
     match_length: Annotated[
         Path | None, typer.Option(help=f"{_PHOTOS}, on which the run is made to tell as much as its training texts.")
     ] = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Train as a recipe says; the whole recipe is checked before work starts."""
@@ -93,10 +95,10 @@ def train(
     checked = load_recipe(recipe, overrides, look=look)
     from close.model.configuration import CloseConfig
     from close.runs.folder import open_run
-    from close.runs.length import LENGTH_FILE, check_match, outcome
-    from close.runs.length import match_length as match
+    from close.runs.length import check_match
     from close.runs.searching import has_memory
     from close.training.origin import filled_in
+    from close.training.plan import lines_of, plan
     from close.training.processes import is_first
     from close.training.train import train as run
 
@@ -105,6 +107,10 @@ def train(
         show(f"note: {written(out)} is not there: nothing to resume, it is trained from the start", err=True)
     if match_length is not None:
         check_match(filled_in(checked, out, resume=resume), match_length)
+    if dry_run:
+        planned = plan(checked, out, resume=resume, overwrite=overwrite)
+        print_json(planned) if as_json else show(lines_of(planned))
+        return
     with _told_how_to_go_on(out, overwrite):
         folder = run(checked, out, resume=resume, overwrite=overwrite, embed_memory=embed_memory)
     if is_first():  # under torchrun every process is here
@@ -112,16 +118,22 @@ def train(
             raise RecipeError(
                 f"{folder} was finished without its memory in it: close merge {folder} NEW_FOLDER writes it with its memory"
             )
-        if match_length is not None and resume and (folder / LENGTH_FILE).is_file():
-            show(f"matched before, and kept; close match-length {written(folder)} PHOTOS does it again", err=True)
-        elif match_length is not None:
-            try:
-                show(outcome(match(folder, match_length, tell=partial(show, err=True))), err=True)
-            except CloseError as error:
-                raise type(error)(
-                    f"{error} (the run is whole; close match-length {folder} PHOTOS finishes it)"
-                ) from None
+        if match_length is not None:
+            _match(folder, match_length, resume)
         print_json({"run": str(folder)} | open_run(folder)) if as_json else show(folder)
+
+
+def _match(run: Path, photos: Path, resume: bool) -> None:
+    """Make a run's texts as long as those that it learnt from, unless that was done before it was resumed."""
+    from close.runs.length import LENGTH_FILE, match_length, outcome
+
+    if resume and (run / LENGTH_FILE).is_file():
+        show(f"matched before, and kept; close match-length {written(run)} PHOTOS does it again", err=True)
+        return
+    try:
+        show(outcome(match_length(run, photos, tell=partial(show, err=True))), err=True)
+    except CloseError as error:
+        raise type(error)(f"{error} (the run is whole; close match-length {run} PHOTOS finishes it)") from None
 
 
 @contextmanager
@@ -161,7 +173,7 @@ def sweep(
     groups: Groups = None,
     no_image: Annotated[bool, typer.Option("--no-image", help="Leave out the image-supervised ceiling.")] = False,
     out: Annotated[Path, typer.Option("--out", help="Folder of the sweep.")] = Path("sweep"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, say what would be trained, and stop.")] = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Train adapters × noise × settings × seeds; a table, a plot, and what may be claimed. A stopped sweep continues.
@@ -173,7 +185,7 @@ def sweep(
 
     def look(given: Recipe) -> None:
         look_at_recipe(given)
-        rows = [pairs, groups, test, tune, select]
+        rows = [test, tune, select, *((pairs, groups) if text else ())]
         look_at(data=[text, image], rows=rows, vectors=select_image, photos=match_length)
 
     base = load_recipe(recipe, overrides, look=look)
@@ -186,7 +198,7 @@ def sweep(
     from close.training.origin import filled_in
 
     with TemporaryDirectory() if dry_run else nullcontext() as spare:
-        tables = Tables(text, image, pairs, groups, out / "adapters", spare and Path(spare)).opened(base.encoder)
+        tables = Tables(text, image, pairs, groups, out / "adapters", spare).opened(base.encoder)
         tried = [parse_spec(spec) for spec in adapter or ()]
         arms = arms_of(
             tried or ["none" if noise else own_adapter(filled_in(base, out))],

@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["last_part", "moved_reference", "place_of", "reference_from", "seen_from"]
+from close.errors import MissingError
+
+__all__ = ["check_directory", "last_part", "moved_reference", "place_of", "reference_from", "seen_from"]
 
 Place = str | os.PathLike[str]
 
@@ -32,6 +34,17 @@ def moved_reference(reference: str, moved: Callable[[str], str], base: Place = "
     if at and _is_place(head, base):  # a directory, and which of its parts is meant
         return f"{scheme}:{moved(head)}@{checkpoint}"
     return reference
+
+
+def check_directory(language_model: str) -> None:
+    """Refuse the reference of a language model that can be nothing but a directory, where there is none.
+
+    Raises:
+        MissingError: there is none.
+    """
+    named = language_model.startswith((".", "/", "~")) or language_model.count("/") > 1  # no hub id looks so
+    if named and not os.path.isdir(language_model):
+        raise MissingError(f"language model {language_model!r}: no such directory")
 
 
 def _is_place(name: str, base: Place) -> bool:

@@ -38,8 +38,9 @@ def plan(
     """
     folder = Path(out)
     given = {"tune": None, "select": None, "select_images": None, "photos": None, **looks, "test": test}
-    base = checked_base(base, arms, seeds, folder, **{key: path and Path(path) for key, path in given.items()})
-    planned = []
+    found = {key: None if path is None else Path(path) for key, path in given.items()}
+    base = checked_base(base, arms, seeds, folder, **found)
+    planned = list[dict[str, Any]]()
     for arm in arms:
         about = {"method": arm.method, "setting": arm.setting} if arm.setting else {}
         planned.append({"name": arm.name, **about, "runs": [_planned(base, arm, seed, folder) for seed in seeds]})

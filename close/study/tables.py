@@ -42,7 +42,7 @@ class Tables:
     pairs: Path | None = None
     groups: Path | None = None
     folder: Path = Path("adapters")
-    spare: Path | None = None
+    spare: str | Path | None = None
 
     def opened(self, encoder: str) -> Tables:
         """The same with tables in the place of data files, all of them of this encoder.
@@ -106,7 +106,7 @@ class Tables:
         name = f"{_title(stages)[:80]}-{hashlib.sha256(about.encode()).hexdigest()[:10]}"
         place = self.folder / name
         if self.spare is not None and not place.exists():
-            place = self.spare / name
+            place = Path(self.spare) / name
         if not place.exists():
             tables = (self.text, self.image)
             index = None if self.pairs is None else read_index(self.pairs, *map(Path, filter(None, tables)))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from close.adapters.resolve import takes_groups, takes_training_text
 from close.data.rows import RowFile, evenly, named_sources
-from close.errors import DataError, RecipeError
+from close.encoders import encoder_name
+from close.errors import DataError, MismatchError, RecipeError
 from close.model.configuration import MOST_VECTORS, CloseConfig
 from close.model.language_models.base import LanguageModelKind
 from close.model.language_models.loading import check_language_model, check_room, skeleton
@@ -21,8 +23,9 @@ from close.runs.recipe import Recipe
 from close.tasks import Task, check_views, get_task, targets_of
 from close.training.retrieving import check_retrieve
 from close.training.validation import ValidationRows, validation_rows
+from close.vectors.table import EmbeddingTable
 
-__all__ = ["check_work", "tell_cut"]
+__all__ = ["check_work", "given_table", "tell_cut"]
 
 _log = logging.getLogger(__name__)
 LOOKED = 1000
@@ -87,6 +90,20 @@ def check_work(
             "captions of one image share their 'group' (`data-gen paraphrase` writes such groups)"
         )
     return validation_rows(recipe, val)
+
+
+def given_table(recipe: Recipe, place: Path) -> EmbeddingTable:
+    """The embedding table that a recipe names of its rows.
+
+    Raises:
+        MissingError, DataError: it is none. MismatchError: it is of another encoder or modality than the recipe's.
+    """
+    table = EmbeddingTable(place)
+    if table.encoder != encoder_name(recipe.encoder):
+        raise MismatchError(f"{table.path} was made with encoder {table.encoder!r}, the recipe says {recipe.encoder!r}")
+    if table.modality != recipe.train_on:
+        raise MismatchError(f"{table.path} holds {table.modality} embeddings, the recipe trains on {recipe.train_on}")
+    return table
 
 
 def tell_cut(recipe: Recipe, files: Sequence[RowFile], tokenizer: Any, kind: LanguageModelKind, room: int) -> None:

@@ -23,7 +23,7 @@ from close.runs.row_vectors import embeddings_of
 from close.tasks import Task, targets_of
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["Collator", "LengthSampler", "MixedDataset", "TextDataset"]
+__all__ = ["Collator", "LengthSampler", "MixedDataset", "TextDataset", "pair_up"]
 
 _log = logging.getLogger(__name__)
 Captions = Literal["single", "multiple"]
@@ -67,7 +67,7 @@ class TextDataset(Dataset[dict[str, Any]]):
     ) -> None:
         self.rows, self.task, self.instruct, self.found, self.lowercase = rows, task, instruct, found, lowercase
         self.embeds = embeddings_of(rows, task, table, several)
-        self.source_row, self.target_row, self.target, self.lengths = _pair_up(rows, task, captions)
+        self.source_row, self.target_row, self.target, self.lengths = pair_up(rows, task, captions)
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers may outlive an epoch
 
     def set_epoch(self, epoch: int) -> None:
@@ -190,7 +190,12 @@ class LengthSampler(Sampler[int]):
         yield from (~np.resize(ordered, self._missing)).tolist()
 
 
-def _pair_up(rows: RowFile, task: Task, captions: Captions) -> tuple[NDArray[np.int64], ...]:
+def pair_up(rows: RowFile, task: Task, captions: Captions) -> tuple[NDArray[np.int64], ...]:
+    """The examples of rows: row of the source, row of the target, which of its targets, and that one's characters; (E,) each.
+
+    Raises:
+        DataError: as `TextDataset`.
+    """
     sources, others, targets = array("q"), array("q"), array("q")
     groups: dict[str, list[int]] = defaultdict(list)
     counts, lengths = array("q"), array("q")

@@ -20,8 +20,8 @@ from close.adapters.base import names_in
 from close.adapters.resolve import takes_training_text
 from close.data.rows import RowFile, evenly
 from close.data.shards import open_rows
-from close.encoders import ENCODERS, ContrastiveEncoder, encoder_name, load_encoder
-from close.errors import MismatchError, RecipeError
+from close.encoders import ENCODERS, ContrastiveEncoder, load_encoder
+from close.errors import RecipeError
 from close.fast.layers import fast_layers
 from close.io.jobs import exclusively
 from close.io.places import reference_from
@@ -46,7 +46,7 @@ from close.runs.sources import sums_beside
 from close.tasks import TASKS, get_task
 from close.training.arguments import training_arguments
 from close.training.checkpoints import drop_broken, latest_checkpoint
-from close.training.checks import check_work, tell_cut
+from close.training.checks import check_work, given_table, tell_cut
 from close.training.examples import Collator, MixedDataset, TextDataset
 from close.training.origin import Origin, filled_in, origin_of
 from close.training.processes import ended_together, first_alone, is_first
@@ -257,12 +257,7 @@ def _table(
     if given is None:
         with progress(f"embedding {rows.path.name}") as update:
             return cached_table(rows, encoder(), recipe.train_on, progress=update)
-    table = EmbeddingTable(given)
-    if table.encoder != encoder_name(recipe.encoder):
-        raise MismatchError(f"{table.path} was made with encoder {table.encoder!r}, the recipe says {recipe.encoder!r}")
-    if table.modality != recipe.train_on:
-        raise MismatchError(f"{table.path} holds {table.modality} embeddings, the recipe trains on {recipe.train_on}")
-    return table
+    return given_table(recipe, given)
 
 
 def _of_one_encoder(tables: Sequence[EmbeddingTable]) -> None:

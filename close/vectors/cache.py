@@ -18,7 +18,7 @@ from close.vectors.build import Progress, embed_images, embed_texts, images_of
 from close.vectors.open import open_vectors
 from close.vectors.table import FAILURES, EmbeddingTable
 
-__all__ = ["cached_images", "cached_table", "file_table"]
+__all__ = ["cached_folder", "cached_images", "cached_table", "file_table"]
 
 
 def cached_table(
@@ -34,13 +34,10 @@ def cached_table(
         DataError: a file of the second modality can't be read (named): a run is never trained or scored on less than asked.
     """
     if modality == "text":
-        about = f"{rows.sha256} {encoder.name} {encoder.fingerprint} {encoder.precision} {modality} {encoder.reading}"
-        folder = _folder(about)
+        folder = cached_folder(rows, encoder, modality)
         with waiting(Path(f"{folder}.lock")):  # two runs on the same data: one embeds, the other reads
             return embed_texts(rows, encoder, folder, progress=progress)
-    images = images_of(rows)
-    if not images:
-        raise DataError(f"{rows.path}: no image in it (no row has an 'image')")
+    images = _images(rows)
     try:
         table = cached_images(images, encoder, progress=progress)
     except DataError as error:
@@ -52,6 +49,17 @@ def cached_table(
             f"{first['reason']}"
         )
     return table
+
+
+def cached_folder(rows: RowFile, encoder: ContrastiveEncoder, modality: str) -> Path:
+    """Where `cached_table` keeps the table, whether it is there or not.
+
+    Raises:
+        DataError: it is of images, and there are none.
+    """
+    if modality != "text":
+        return _images_folder(_images(rows), encoder)
+    return _folder(f"{rows.sha256} {encoder.name} {encoder.fingerprint} {encoder.precision} text {encoder.reading}")
 
 
 def file_table(path: Path, modality: Modality, encoder: Callable[[], ContrastiveEncoder]) -> Any:
@@ -75,8 +83,7 @@ def cached_images(
 
     One that lacks files which can be read by now, since a package was installed or a disk is back, is made again.
     """
-    about = f"{encoder.name} {encoder.fingerprint} {encoder.precision} image {encoder.reading}"
-    folder = _folder(about + "".join(f"{name} {file_key(path)} " for name, path in images))
+    folder = _images_folder(images, encoder)
     with waiting(Path(f"{folder}.lock")):
         if (folder / FAILURES).is_file():
             failed = {one["id"] for one in EmbeddingTable(folder).failures}
@@ -87,6 +94,18 @@ def cached_images(
             return embed_images(images, encoder, folder, progress=progress)
         except DataError as error:  # whoever asks for it never named this folder
             raise DataError(str(error).removeprefix(f"{folder}: ")) from None
+
+
+def _images(rows: RowFile) -> list[tuple[str, Path]]:
+    found = images_of(rows)
+    if not found:
+        raise DataError(f"{rows.path}: no image in it (no row has an 'image')")
+    return found
+
+
+def _images_folder(images: Sequence[tuple[str, Path]], encoder: ContrastiveEncoder) -> Path:
+    about = f"{encoder.name} {encoder.fingerprint} {encoder.precision} image {encoder.reading}"
+    return _folder(about + "".join(f"{name} {file_key(path)} " for name, path in images))
 
 
 def _folder(about: str) -> Path:

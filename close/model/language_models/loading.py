@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoConfig, GenerationConfig
 
-from close.errors import MissingError, WeightsError, reason
+from close.errors import WeightsError, reason
+from close.io.places import check_directory
 from close.io.pretrained import hub_options, load_tokenizer, loading, refuse_bad_weights
 from close.mini import LANGUAGE_MODELS
 from close.model.language_models.kinds import language_model_kind
@@ -114,8 +114,7 @@ def check_language_model(reference: str) -> None:
     place = language_model_place(reference)
     if reference in LANGUAGE_MODELS:
         return
-    if not os.path.isdir(place) and (place.startswith((".", "/", "~")) or place.count("/") > 1):  # no hub id looks so
-        raise MissingError(f"language model {reference!r}: no such directory")
+    check_directory(reference)
     load_tokenizer(place, skeleton(reference).get_input_embeddings().num_embeddings)
     for file in sorted(Path(place).glob("*.safetensors")):
         try:

@@ -45,6 +45,7 @@ SLIPS = [
     ("train good.yaml data.val=nothere.jsonl", NO_ROWS),
     ("train good.yaml data.embeddings=nothere", "nothere: no embedding table there"),
     ("train good.yaml init_from=nothere", NO_RUN),
+    ("train good.yaml language_model=./nothere", "language model './nothere': no such directory"),
     ("train good.yaml --match-length nothere", NO_PHOTOS),
     ("sweep good.yaml --select nothere.jsonl", NO_ROWS),
     ("sweep good.yaml --test nothere.jsonl", NO_ROWS),
