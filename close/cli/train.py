@@ -186,7 +186,7 @@ def sweep(
     def look(given: Recipe) -> None:
         look_at_recipe(given)
         rows = [test, tune, select, *((pairs, groups) if text else ())]
-        look_at(data=[text, image], rows=rows, vectors=select_image, photos=match_length)
+        look_at(data=[text, image], rows=rows, vectors=select_image if select else None, photos=match_length)
 
     base = load_recipe(recipe, overrides, look=look)
     from close.adapters.resolve import parse_spec
