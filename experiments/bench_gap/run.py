@@ -1,6 +1,6 @@
 """How long `measure_gap` takes, and how much memory, on random pairs of the shape of real embeddings.
 
-    python experiments/bench_gap/run.py --rows 100000 --dim 768 --out experiments/bench_gap/results.json
+    python -m experiments.bench_gap.run --rows 100000 --dim 768 --out experiments/bench_gap/results.json
 
 Times are of the wall and of the processor; the latter hardly depends on what else runs on the machine.
 """
@@ -11,11 +11,9 @@ import argparse
 import json
 import os
 import platform
-import re
 import resource
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -24,6 +22,7 @@ import numpy as np
 from close.gap import measure_gap
 from close.io.files import write_json
 from close.io.versions import versions
+from experiments.bench.search import OwnMemory
 
 QUADRATIC = ("uniformity.text", "uniformity.image", "uniformity.cross", "mmd", "neighbour_agreement")
 RETRIEVAL = ("recall.image_to_text.at_1", "hubness.text")
@@ -66,22 +65,6 @@ class Clock:
         return {"wall_s": round(wall, 1), "processor_s": round(processor, 1)}
 
 
-class OwnMemory(threading.Thread):
-    """The most memory of this process without the pages of mapped files, looked at five times a second (Linux)."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.most, self.status = 0, Path("/proc/self/status")
-        if self.status.is_file():
-            self.start()
-
-    def run(self) -> None:
-        while True:
-            now = re.search(r"RssAnon:\s+(\d+)", self.status.read_text())
-            self.most = max(self.most, int(now[1]) if now else 0)
-            time.sleep(0.2)
-
-
 def main() -> None:
     """Measure and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -96,8 +79,9 @@ def main() -> None:
         for path, seed, mean in zip(paths, (1, 2), (0.5, -0.5), strict=True):
             write_side(path, options.rows, options.dim, seed, mean)
         text, image = (np.load(path, mmap_mode="r") for path in paths)
-        clock, own = Clock(), OwnMemory()
-        report = measure_gap(text, image, progress=clock)
+        clock = Clock()
+        with OwnMemory() as own:
+            report = measure_gap(text, image, progress=clock)
         clock("end")
     linear = tuple(name for name in clock.steps if name not in (*QUADRATIC, *RETRIEVAL))
     record = {
@@ -107,7 +91,7 @@ def main() -> None:
         "retrieval_and_hubness": clock.total(RETRIEVAL),
         "quadratic": clock.total(QUADRATIC),
         "all": clock.total(tuple(clock.steps)),
-        "own_memory_gib": round(own.most / 2**20, 2) or None,
+        "own_memory_mb": own.peak,
         "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "threads": os.environ.get("OMP_NUM_THREADS", "default"),
         "machine": {"cores": os.cpu_count(), "arch": platform.machine(), "load_before": round(load, 1)},
@@ -117,7 +101,7 @@ def main() -> None:
         "sampled": {name: note for name, note in report.notes.items() if "drawn" in note},
     }
     write_json(options.out, record)
-    print(json.dumps({key: record[key] for key in ("linear", "retrieval_and_hubness", "quadratic", "own_memory_gib")}))
+    print(json.dumps({key: record[key] for key in ("linear", "retrieval_and_hubness", "quadratic", "own_memory_mb")}))
 
 
 if __name__ == "__main__":
