@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from close.cli.looks import look_at
 from close.cli.options import BatchSize, Device, Memory, MovedEncoder, Precision, verb
 from close.errors import written
 from close.io.terminal import show
@@ -41,7 +40,6 @@ def serve(
     POST /v1/caption takes pictures as files of a form, or as base64 in JSON; /openapi.json says what else there is. With a key in
     the environment's CLOSE_SERVE_KEY, requests have to bring it: Authorization: Bearer KEY.
     """
-    look_at(runs=runs)
     from close.serve import Limits
     from close.serve import serve as listen
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from close.errors import CloseError, RecipeError
+from close.io.hub import is_on_hub
+from close.runs.folder import open_run
 from close.serve.limits import Limits
 
 __all__ = ["KEY", "serve"]
@@ -49,6 +51,9 @@ def serve(
         raise RecipeError(f"close serve needs {', '.join(missing)}: pip install 'close-toolkit[serve]'")
     limits = limits or Limits()
     with _listening(host, port) as taken:  # before anything is loaded, which takes longer
+        for run in runs:
+            if not is_on_hub(run):
+                open_run(run)
         from PIL import Image
 
         from close.serve.app import application

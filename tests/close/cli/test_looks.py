@@ -67,7 +67,7 @@ SLIPS = [
     ("merge nothere out", NO_RUN),
     ("export nothere out", NO_RUN),
     ("publish nothere me/birds", NO_RUN),
-    ("serve run nothere", NO_RUN),
+    ("serve run nothere --port 0", NO_RUN),
     ("embed text nothere.jsonl --out t", NO_ROWS),
     ("embed images nothere --out t", "nothere: no such file or folder"),
     ("gap", "nothing to measure: give --text and --image, or --compare NAME=TEXT,IMAGE"),
