@@ -24,13 +24,19 @@ __all__ = ["register"]
 _PHOTOS = "Photos without captions"
 _VARY = "A setting that every method is tried in"
 _SELECT = "Choose the best run without images"
-_TABLE = "{} that adapters are fitted on, where they need any: a table's folder, .npy, or a data file."
+_TABLE = "{} that adapters {}: a table's folder, .npy, or a data file."
 Adapters = Annotated[
     list[str] | None,
     typer.Option(help="Adapter spec, again for each; none: noise alone. In place of the recipe's own, as --noise is."),
 ]
+Named = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=SPEC", help="An adapter spec by a name, whatever --noise says; again for each."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check all, say what would be trained, and stop.")]
-Groups = Annotated[Path | None, typer.Option(help="The data file of --text, for adapters that need its groups.")]
+Groups = Annotated[
+    Path | None, typer.Option(help="The data file of --text: adapters that learn from groups do from these.")
+]
 Noises = Annotated[list[float] | None, typer.Option(help="Cosine that noise leaves, again for each; 1: none.")]
 Photos = Annotated[
     Path | None, typer.Option(help=f"{_PHOTOS}, on which each run is made to tell as much as its training texts.")
@@ -161,14 +167,15 @@ def sweep(
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value")] = None,
     adapter: Adapters = None,
     noise: Noises = None,
+    arm: Named = None,
     vary: Varied = None,
     tune: Annotated[Path | None, typer.Option(help="Rows as those of --test, to choose settings by.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 3,
     select: Select = None,
     select_image: SelectImages = None,
     match_length: Photos = None,
-    text: Annotated[Path | None, typer.Option(help=_TABLE.format("Texts"))] = None,
-    image: Annotated[Path | None, typer.Option(help=_TABLE.format("Images"))] = None,
+    text: Annotated[Path | None, typer.Option(help=_TABLE.format("Texts", "learn from in pairs or groups"))] = None,
+    image: Annotated[Path | None, typer.Option(help=_TABLE.format("Images", "learn from"))] = None,
     pairs: Pairs = None,
     groups: Groups = None,
     no_image: Annotated[bool, typer.Option("--no-image", help="Leave out the image-supervised ceiling.")] = False,
@@ -178,8 +185,9 @@ def sweep(
 ) -> None:
     """Train adapters × noise × settings × seeds; a table, a plot, and what may be claimed. A stopped sweep continues.
 
-    All arms are checked before the first is trained. Without --adapter and --noise the recipe's own adapter is tried, beside
-    none at all and training on images. Adapters that learn from tables and name none are given --text and --image.
+    All arms are checked before the first is trained. Without --adapter, --noise and --arm the recipe's own adapter is tried,
+    beside none at all and training on images. Adapters that name no data are given what they need: pairs --text and --image,
+    unpaired images --image, and else the training texts.
     """
     from close.runs.recipe import load_recipe
 
@@ -189,24 +197,16 @@ def sweep(
         look_at(data=[text, image], rows=rows, vectors=select_image if select else None, photos=match_length)
 
     base = load_recipe(recipe, overrides, look=look)
-    from close.adapters.resolve import parse_spec
-    from close.study.arms import arms_of, own_adapter, settings_of
+    from close.study.arms import settings_of
     from close.study.export import table_of
     from close.study.plan import lines_of, plan
     from close.study.sweep import sweep as run
     from close.study.tables import Tables
-    from close.training.origin import filled_in
 
     with TemporaryDirectory() if dry_run else nullcontext() as spare:
         tables = Tables(text, image, pairs, groups, out / "adapters", spare).opened(base.encoder)
-        tried = [parse_spec(spec) for spec in adapter or ()]
-        arms = arms_of(
-            tried or ["none" if noise else own_adapter(filled_in(base, out))],
-            noise or [1.0],
-            settings=settings_of(vary or []),
-            image=test is not None and not no_image,
-            tables=tables,
-        )
+        ceiling = test is not None and not no_image
+        arms = _arms(base, out, adapter, noise, arm, settings=settings_of(vary or []), image=ceiling, tables=tables)
         asked: Any = (base, arms, list(range(base.seed, base.seed + seeds)), test, out)
         rows: dict[str, Any] = {"tune": tune, "select": select, "select_images": select_image, "photos": match_length}
         if dry_run:
@@ -215,6 +215,25 @@ def sweep(
             return
     summary = run(*asked, tell=partial(show, err=True), **rows)
     print_json(summary) if as_json else show(table_of(summary))
+
+
+def _arms(
+    base: Recipe,
+    out: Path,
+    adapters: list[str] | None,
+    noises: list[float] | None,
+    named: list[str] | None,
+    **more: Any,
+) -> list[Any]:
+    """The arms that are asked for; where none is, the recipe's own adapter."""
+    from close.adapters.resolve import parse_spec
+    from close.study.arms import arms_of, named_arm, own_adapter
+    from close.training.origin import filled_in
+
+    tried, whole = [parse_spec(spec) for spec in adapters or ()], [named_arm(one) for one in named or ()]
+    if not tried and (noises or not whole):
+        tried = ["none" if noises else own_adapter(filled_in(base, out))]
+    return arms_of(tried, noises or [1.0], named=whole, **more)
 
 
 def merge(

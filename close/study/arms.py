@@ -10,16 +10,19 @@ from typing import Any
 
 from close.adapters import check_adapter
 from close.adapters.base import stages_of
+from close.adapters.resolve import parse_spec
 from close.errors import CloseError, RecipeError
 from close.io.plain import parse_yaml
 from close.runs.recipe import Recipe
 from close.runs.recipe_file import number
 from close.study.tables import Tables, takes_pairs
 
-__all__ = ["APART", "Arm", "Setting", "arms_of", "merged", "naming", "own_adapter", "settings_of"]
+__all__ = ["APART", "Arm", "Setting", "arms_of", "merged", "named_arm", "naming", "own_adapter", "settings_of"]
 
 APART = 1000
 """How far seeds of one setting are from those of the next."""
+
+_OWN_TEXTS = "; of other texts than those of training it learns by a fit of its own: '{memory: {fit: {text: TABLE}}}'"
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Arm:
     """One way to train: a name, and what differs from the base recipe; of a method in several settings, which these are.
 
     In each setting seeds are others, further on by `apart`: what a seed does to a run would else come back in every setting.
+    `fitted` says of its adapters what each learns from.
     """
 
     name: str
@@ -34,6 +38,7 @@ class Arm:
     method: str = ""
     setting: str = ""
     apart: int = 0
+    fitted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,23 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return found
 
 
+def named_arm(given: str) -> tuple[str, Any]:
+    """Name and spec of an arm from a command line: `DeCap=[memory]`.
+
+    Raises:
+        RecipeError: it lacks either, the name is one that every sweep has, or the spec is no YAML or no adapter.
+    """
+    name, equals, text = (part.strip() for part in given.partition("="))
+    if not (name and equals and text):
+        raise RecipeError(f"--arm is NAME=SPEC, e.g. 'DeCap=[memory]', not {given!r}")
+    spec = parse_spec(text)
+    if name in ("none", "image") or stages_of(spec) in ([], ["none"]):
+        raise RecipeError(
+            f"--arm {given!r}: every sweep has the arms none, without an adapter, and image; leave it out"
+        )
+    return name, spec
+
+
 def own_adapter(base: Recipe) -> Any:
     """What the recipe itself trains through, as `arms_of` takes it: the arm of a sweep for which nobody names another.
 
@@ -119,6 +141,7 @@ def arms_of(
     adapters: Sequence[Any],
     noises: Sequence[float],
     *,
+    named: Sequence[tuple[str, Any]] = (),
     settings: Sequence[Setting] = (),
     image: bool = True,
     tables: Tables | None = None,
@@ -128,6 +151,7 @@ def arms_of(
     Args:
         adapters: specs as in a recipe; "none" means noise alone.
         noises: cosines that the noise leaves; 1 means no noise.
+        named: names and specs of whole arms, to which no noise is added.
         settings: what every arm is trained with in turn; the recipe as it is where empty.
         image: include the image-supervised ceiling.
         tables: what adapters learn from that say nothing of it themselves.
@@ -140,42 +164,61 @@ def arms_of(
     if wrong := [cosine for cosine in noises if not 0 < cosine <= 1]:
         raise RecipeError(f"noise {wrong[0]!r}: the cosine that it leaves is more than 0, and 1 without noise")
     arms = [Arm("none", {"adapter": "none", "train_on": "text"})]
-    for shown, fitted in _with_tables(adapters, tables or Tables()):
+    tried = _with_tables([*(("", spec) for spec in adapters), *named], tables or Tables())
+    for shown, given, fitted in tried[: len(adapters)]:
         for cosine in noises:
             noise = [{"gaussian": {"cosine": cosine}}] if cosine < 1 else []
-            if stages := [*fitted, *noise]:
+            if stages := [*given, *noise]:
                 name = " + ".join(map(_label, [*shown, *noise]))
-                arms.append(Arm(name, {"adapter": stages, "train_on": "text"}))
+                arms.append(Arm(name, {"adapter": stages, "train_on": "text"}, fitted=fitted))
     arms = [arm for place, arm in enumerate(arms) if arm not in arms[:place]]
     for name in {
         arm.name for arm in arms if [one.name for one in arms].count(arm.name) > 1
     }:  # they differ in what is not shown
         arms = [replace(arm, name=f"{name}: {arm.changes['adapter']}") if arm.name == name else arm for arm in arms]
+    arms += [
+        Arm(name, {"adapter": given, "train_on": "text"}, fitted=fitted)
+        for (name, _), (_, given, fitted) in zip(named, tried[len(adapters) :], strict=True)
+    ]
     if image:
         arms.append(Arm("image", {"adapter": "none", "train_on": "image"}))
     if settings:
         arms = [
-            Arm(f"{arm.name}, {one.name}", merged(arm.changes, one.changes), arm.name, one.name, place * APART)
+            Arm(
+                f"{arm.name}, {one.name}",
+                merged(arm.changes, one.changes),
+                arm.name,
+                one.name,
+                place * APART,
+                arm.fitted,
+            )
             for arm in arms
             for place, one in enumerate(settings)
         ]
     return arms
 
 
-def _with_tables(adapters: Sequence[Any], tables: Tables) -> list[tuple[list[Any], list[Any]]]:
-    """The stages of each adapter as they are given, and with their tables; all are looked at before one is fitted."""
-    given = [[stage for stage in stages_of(spec) if stage != "none"] for spec in adapters]
+def _with_tables(
+    specs: Sequence[tuple[str, Any]], tables: Tables
+) -> list[tuple[list[Any], list[Any], tuple[str, ...]]]:
+    """The stages of each adapter as given, with their tables, and what they learn from; all are looked at before one is fitted.
+
+    Args:
+        specs: with the names of their arms; of no name, those of their stages.
+    """
+    given = [[stage for stage in stages_of(spec) if stage != "none"] for _, spec in specs]
     taken = set[str]()
-    for stages in given:
-        with naming(" + ".join(map(_label, stages))):
+    for (name, _), stages in zip(specs, given, strict=True):
+        with naming(name or " + ".join(map(_label, stages))):
             check_adapter(stages)
             taken |= {side for fit in tables.check(stages) for side in fit}
             taken |= {"pairs"} if takes_pairs(stages) else set()
     if left := [side for side in ("text", "image", "pairs", "groups") if getattr(tables, side) and side not in taken]:
         raise RecipeError(
             f"--{left[0]} is given, and no adapter that is tried learns from it: name one that does (--adapter)"
+            + (_OWN_TEXTS if left[0] == "text" else "")
         )
-    return [(stages, tables.give(stages)) for stages in given]
+    return [(stages, tables.give(stages), tuple(tables.told(stages))) for stages in given]
 
 
 @contextmanager

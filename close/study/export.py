@@ -132,6 +132,8 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         chance = "image is no better than none, whatever chance may do to one seed"
         chance = "image − none is within chance" if counts[0] > 1 else chance
         notes.append(f"Recovered is (method − none) / (image − none), of the means; – where {chance}.")
+    if learnt := dict.fromkeys(one for told in summary.get("fitted_on", {}).values() for one in told):
+        notes.append(f"Fitted: {'; '.join(learnt)}.")
     if scored := next((arm["examples"] for arm in arms.values() if "examples" in arm), None):
         notes.append(
             f"Images in: {scored['image']:,} images, each against the captions of all its rows; "

@@ -200,6 +200,7 @@ def sweep(
             results.setdefault(arm.name, about | {"runs": []})["runs"].append({"seed": seed, **scores})
             summary = summarise(results)
             summary |= {"recipe": base.dump(), "arms": {arm.name: arm.changes for arm in arms}}
+            summary |= {"fitted_on": {arm.name: list(arm.fitted) for arm in arms if arm.fitted}}
             summary |= ({"length_matched_on": str(looks["photos"])} if looks["photos"] else {}) | stamp(folder)
             _write(folder, summary)
         if looks["test"] is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 from close.adapters import ADAPTERS, fit_adapter
 from close.adapters.base import GapAdapter, split_spec, stages_of
 from close.adapters.resolve import files_in, is_load
-from close.data.rows import Modality
 from close.encoders import load_encoder
 from close.errors import RecipeError
 from close.gap.pairing import read_index
@@ -23,18 +22,21 @@ from close.vectors.open import check_rows
 
 __all__ = ["Tables", "takes_pairs"]
 
+_SIDES = {"text": "texts", "image": "images", "pairs": "pairs", "groups": "groups"}
+
 
 @dataclass(frozen=True)
 class Tables:
-    """Embeddings beside the training data, for adapters that learn from them.
+    """Embeddings beside the training data, for adapters that need them; text that needs no pair is the training data's own.
 
     Attributes:
-        text, image: embedding tables, `.npy` files, or data files, whose captions and images are then embedded (and cached).
-            Adapters that learn from text alone take the training data's without `text`.
+        text, image: embedding tables, `.npy` files, or data files, whose captions and images are then embedded (and cached):
+            both for adapters that need pairs, `image` for those that need unpaired images.
         pairs: which text belongs to which image (see `close.gap.pairing.read_pairs`); row by row without it.
-        groups: the data file that `text` was made of, for adapters that learn from captions of one image.
+        groups: the data file that `text` was made of: with it, adapters that learn from captions of one image learn from `text`.
         folder: where adapters that need pairs are fitted, once for all seeds. spare: where those are that are not there yet,
             if nothing is to be written there.
+        named: what tables were given as, by where they are, if elsewhere.
     """
 
     text: Path | None = None
@@ -43,6 +45,7 @@ class Tables:
     groups: Path | None = None
     folder: Path = Path("adapters")
     spare: str | Path | None = None
+    named: dict[str, Path] = field(default_factory=dict)
 
     def opened(self, encoder: str) -> Tables:
         """The same with tables in the place of data files, all of them of this encoder.
@@ -55,7 +58,7 @@ class Tables:
             raise RecipeError("--pairs says which rows of two tables belong together: give --text and --image")
         if self.groups and not self.text:
             raise RecipeError("--groups is the data file that the texts were made of: give --text")
-        given: dict[Modality, Path | None] = {"text": self.text, "image": self.image}
+        given: dict[Any, Any] = {"text": self.text, "image": self.image}
         loaded = cache(lambda: load_encoder(encoder))
         places: dict[str, Path] = {}
         for side, path in given.items():
@@ -63,7 +66,8 @@ class Tables:
                 table = file_table(path, side, loaded)
                 check_rows(f"{side} table {path}", table, loaded())
                 places[side] = Path(table.path)
-        return replace(self, **places)
+        named = {str(place): given[side] for side, place in places.items()}
+        return replace(self, **places, named=named)
 
     def give(self, spec: Any) -> list[Any]:
         """The stages of a spec with the tables that they need: to be fitted where a run begins; here, where pairs are needed.
@@ -72,10 +76,10 @@ class Tables:
             RecipeError: a table is needed that is not given.
         """
         stages = stages_of(spec)
-        given = self.check(stages)
-        if takes_pairs(stages):
-            return [{"load": str(self._fitted(stages))}]
-        return [_with_fit(stage, fit) if fit else stage for stage, fit in zip(stages, given, strict=True)]
+        given, together = self.check(stages), _on_pairs(stages)
+        found = [{"load": str(self._fitted(stages[:together]))}] if together else []
+        behind = zip(stages[together:], given[together:], strict=True)
+        return [*found, *(_with_fit(stage, fit) if fit else stage for stage, fit in behind)]
 
     def check(self, stages: Sequence[Any]) -> list[dict[str, str]]:
         """What each stage's `fit` is to be; nothing where it has one, or needs none.
@@ -83,21 +87,41 @@ class Tables:
         Raises:
             RecipeError: a table is needed that is not given, or groups of the texts that are.
         """
-        return [self._given(stage) for stage in stages]
+        together = _on_pairs(stages)
+        return [self._given(stage, place < together) for place, stage in enumerate(stages)]
 
-    def _given(self, stage: Any) -> dict[str, str]:
+    def _given(self, stage: Any, on_pairs: bool) -> dict[str, str]:
         needs = _needs(stage)
         wanted = {"unpaired": ["image"], "paired": ["text", "image"]}.get(needs, [])
         if missing := [f"--{side}" for side in wanted if getattr(self, side) is None]:
             raise RecipeError(f"adapter {split_spec(stage)[0]!r} needs {needs} data: give {' and '.join(missing)}")
-        if needs == "groups" and self.text and not self.groups:
+        if needs == "groups" and on_pairs and not self.groups:
             raise RecipeError(
-                f"adapter {split_spec(stage)[0]!r} learns from groups, and those of --text are not known: give the data file "
-                "that it was made of (--groups FILE), or leave --text out: it then learns from the training rows"
+                f"adapter {split_spec(stage)[0]!r} before one that learns from pairs learns from groups of their texts: give the "
+                "data file that --text was made of (--groups FILE)"
             )
-        if needs in ("groups", "text", "unpaired") and self.text:
-            wanted = ["text", *wanted, *(["groups"] if needs == "groups" else [])]
+        if needs == "groups" and self.groups:
+            wanted = ["text", "groups"]
         return {side: str(getattr(self, side)) for side in wanted}
+
+    def told(self, stages: Sequence[Any]) -> list[str]:
+        """What each stage that is still to be fitted learns from, in words."""
+        found, together = list[str](), _on_pairs(stages)
+        for place, (stage, given) in enumerate(zip(stages, self.check(stages), strict=True)):
+            if isinstance(stage, (GapAdapter, list, tuple)) or is_load(stage):
+                continue
+            name, options = split_spec(stage)
+            needs, fit = ADAPTERS[name].needs, options.get("fit") or given
+            if place < together and "fit" not in options:
+                sides = ["text", *(["image"] if "paired" in needs else []), *(["groups"] if needs == "groups" else [])]
+                fit = {side: getattr(self, side) for side in [*sides, *(["pairs"] if self.pairs else [])]}
+            if needs != "nothing":
+                given_sides = [f"{what} {self._name(fit[side])}" for side, what in _SIDES.items() if side in fit]
+                found.append(f"{name} on {', '.join(['the training texts'] * ('text' not in fit) + given_sides)}")
+        return found
+
+    def _name(self, table: Any) -> Any:
+        return self.named.get(str(table), table)
 
     def _fitted(self, stages: list[Any]) -> Path:
         """The folder of the fitted adapter; what is there already is of the same tables."""
@@ -118,6 +142,13 @@ class Tables:
 def takes_pairs(stages: Sequence[Any]) -> bool:
     """Whether a stage that says nothing of its data learns from texts and images that belong together."""
     return any(_needs(stage) == "paired" for stage in stages)
+
+
+def _on_pairs(stages: Sequence[Any]) -> int:
+    """How many stages are fitted together on pairs: up to the last that needs them, and what behind it learns nothing."""
+    last = max((place for place, stage in enumerate(stages, 1) if _needs(stage) == "paired"), default=0)
+    learning = (place for place in range(last, len(stages)) if _needs(stages[place]) != "nothing")
+    return next(learning, len(stages)) if last else 0
 
 
 def _needs(stage: Any) -> str:

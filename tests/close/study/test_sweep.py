@@ -22,7 +22,7 @@ from close.runs.evaluate import evaluate, evaluated
 from close.runs.pipeline import load
 from close.runs.recipe import Recipe
 from close.study import sweep as sweeping
-from close.study.arms import Arm, arms_of, merged, own_adapter, settings_of
+from close.study.arms import Arm, arms_of, merged, named_arm, own_adapter, settings_of
 from close.study.export import csv_of, latex_of, table_of
 from close.study.results import interval, plot, summarise
 from close.study.selection import best, saved_selection, selection_score
@@ -437,13 +437,11 @@ def test_adapters_of_a_sweep_are_given_their_tables_once(tables, rows, captions,
     given = Tables(tables / "T", tables / "V", rows, rows, folder=tmp_path / "adapters")
     specs = ["mean_shift", "memory", "[shared, centring]", "{linear: {method: ridge}}", "{random_shift: {norm: 1}}"]
     arms = {arm.name: arm.changes["adapter"] for arm in arms_of(list(map(parse_spec, specs)), [1.0, 0.5], tables=given)}
-    fit = {"text": str(tables / "T"), "image": str(tables / "V")}
-    assert arms["mean_shift"] == [{"mean_shift": {"fit": fit}}]
-    memory = {"memory": {"fit": {"text": fit["text"]}}}
-    assert arms["memory + gaussian cosine 0.5"] == [memory, {"gaussian": {"cosine": 0.5}}]
-    shared = {"shared": {"fit": {"text": fit["text"], "groups": str(rows)}}}
+    fit = {"image": str(tables / "V")}
+    assert arms["mean_shift"] == [{"mean_shift": {"fit": fit}}]  # its texts are those of training
+    assert arms["memory + gaussian cosine 0.5"] == ["memory", {"gaussian": {"cosine": 0.5}}]
+    shared = {"shared": {"fit": {"text": str(tables / "T"), "groups": str(rows)}}}
     assert arms["shared + centring"] == [shared, {"centring": {"fit": fit}}]
-    assert Tables(image=tables / "V").give("memory") == ["memory"]  # of the training rows
     (loaded,) = arms["linear method ridge"]
     assert arms["linear method ridge + gaussian cosine 0.5"] == [loaded, {"gaussian": {"cosine": 0.5}}]
     adapter = load_adapter(loaded["load"])
@@ -457,6 +455,47 @@ def test_adapters_of_a_sweep_are_given_their_tables_once(tables, rows, captions,
     made = next((tmp_path / "adapters").glob("*/adapter.json")).stat().st_mtime_ns
     arms_of(list(map(parse_spec, specs[2:4])), [1.0], tables=given)  # it is there
     assert next((tmp_path / "adapters").glob("*/adapter.json")).stat().st_mtime_ns == made
+
+
+def test_what_needs_no_pairs_learns_from_the_training_texts(tables, rows, tmp_path):
+    """Behind a stage that is fitted on pairs too; before one, it is fitted with it."""
+    given = Tables(tables / "T", tables / "V", rows, folder=tmp_path / "adapters")
+    noise = {"gaussian": {"cosine": 0.5}}
+    _, *behind = given.give(["linear", "mean_shift", "memory", noise])
+    assert behind == [{"mean_shift": {"fit": {"image": str(tables / "V")}}}, "memory", noise]
+    assert [next(iter(one)) for one in load_adapter(given.give(["mean_shift", "linear", noise])[0]["load"]).spec()] == [
+        "mean_shift",
+        "linear",
+        "gaussian",
+    ]
+    assert given.give("shared") == ["shared"]
+    with pytest.raises(RecipeError, match=r"learns from groups of their texts: give the data file .*--groups"):
+        given.give(["shared", "linear"])
+    specs = [["memory", "linear"], ["linear", "memory"], "mean_shift", {"memory": {"fit": {"text": "other"}}}]
+    texts, images = f"texts {tables / 'T'}", f"images {tables / 'V'}"
+    assert [given.told(spec if isinstance(spec, list) else [spec]) for spec in specs] == [
+        [f"memory on {texts}, pairs {rows}", f"linear on {texts}, {images}, pairs {rows}"],
+        [f"linear on {texts}, {images}, pairs {rows}", "memory on the training texts"],
+        [f"mean_shift on the training texts, {images}"],
+        ["memory on texts other"],
+    ]
+
+
+def test_an_arm_of_a_name_is_taken_as_it_is(tables, tmp_path):
+    given = Tables(tables / "T", tables / "V", folder=tmp_path / "adapters")
+    named = list(map(named_arm, ["DeCap=[memory]", "CapDec = {gaussian: {cosine: 0.9}}", "Map=linear"]))
+    arms = arms_of(["none"], [0.5], named=named, settings=settings_of(["training.epochs=1,2"]), tables=given)
+    changes = {arm.name: arm.changes for arm in arms}
+    assert changes["DeCap, epochs 1"]["adapter"] == ["memory"]
+    assert changes["CapDec, epochs 2"]["adapter"] == [{"gaussian": {"cosine": 0.9}}]
+    assert set(changes["Map, epochs 1"]["adapter"][0]) == {"load"}
+    assert {arm.method for arm in arms} == {"none", "gaussian cosine 0.5", "DeCap", "CapDec", "Map", "image"}
+    assert [arm.fitted for arm in arms if arm.name == "DeCap, epochs 2"] == [("memory on the training texts",)]
+    for wrong in ("memory", "=memory", "DeCap=", "image=memory", "none=memory", "Mine=none"):
+        with pytest.raises(RecipeError, match="--arm"):
+            named_arm(wrong)
+    with pytest.raises(RecipeError, match="arm 'Mine': unknown adapter"):
+        arms_of([], [1.0], named=[("Mine", "memmory")])
 
 
 def test_a_saved_adapter_is_an_arm(tables, tmp_path):
@@ -483,6 +522,9 @@ def test_an_adapter_is_fitted_anew_when_a_table_of_its_stages_is_replaced(tables
     assert given.give([own, "linear"]) != first
 
 
+TABLES = ("--text", "{tables}/T", "--image", "{tables}/V")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -494,18 +536,25 @@ def test_an_adapter_is_fitted_anew_when_a_table_of_its_stages_is_replaced(tables
         (["--adapter", "linear", "--adapter", "ridge", "--text", "{tables}/T", "--image", "{tables}/V"], "arm 'ridge'"),
         (["--noise", "0.5", "--text", "{tables}/T"], "--text is given, and no adapter that is tried learns from it"),
         (["--adapter", "memory", "--image", "{tables}/V"], "--image is given, and no adapter that is tried learns"),
-        (["--adapter", "shared", "--text", "{tables}/T"], "arm 'shared': adapter 'shared' learns from groups"),
+        (["--adapter", "memory", "--text", "{tables}/T"], "of other texts than those of training it learns by a fit"),
+        (["--adapter", "shared", "--text", "{tables}/T"], "--text is given, and no adapter that is tried learns"),
+        (["--arm", "A=[memory]", "--arm", "A=[centring]", "--image", "{tables}/V"], "arm 'A' is there twice"),
+        (["--arm", "B=linear"], "arm 'B': adapter 'linear' needs paired data: give --text and --image"),
         (["--image", "nowhere"], "nowhere: no such embedding table"),
         (["--image", "{tables}/T"], "holds text embeddings, but is given as --image"),
         (["--image", "{tables}/W.npy"], "W.npy has 3 columns, and encoder"),
         (["--adapter", "{{mean_shift: {{fit: {{image: '{tables}/W.npy'}}}}}}"], "W.npy has 3 columns, and encoder"),
         (["--pairs", "{rows}", "--image", "{tables}/V"], "--pairs says which rows of two tables belong together"),
         (
-            ["--adapter", "mean_shift", "--text", "{tables}/T", "--image", "{tables}/V", "--groups", "{rows}"],
+            ["--adapter", "linear", "--text", "{tables}/T", "--image", "{tables}/V", "--groups", "{rows}"],
             "--groups is given, and no adapter that is tried learns from it",
         ),
         (
             ["--adapter", "mean_shift", "--text", "{tables}/T", "--image", "{tables}/V", "--pairs", "{rows}"],
+            "--text is given, and no adapter that is tried learns from it",
+        ),
+        (
+            ["--arm", "A=[shared, centring]", *TABLES, "--groups", "{rows}", "--pairs", "{rows}"],
             "--pairs is given, and no adapter that is tried learns from it",
         ),
         (["--groups", "{rows}"], "--groups is the data file that the texts were made of"),
@@ -585,6 +634,7 @@ def test_sweep_command(cli, told, tiny_encoder, tiny_t5, captions, tables, tmp_p
     assert ran.code == 0, ran.err
     assert "Chosen by text" in ran.out
     assert "| mean_shift + gaussian cosine 0.67 |" in ran.out
+    assert f"Fitted: mean_shift on the training texts, images {tables / 'V'}." in ran.out
     _plans(cli, tmp_path, given, tables)
     assert "give --test, --select" in told("sweep", tmp_path / "r.yaml", "--out", tmp_path / "t")
 
@@ -604,6 +654,8 @@ def _plans(cli, folder, given, tables):
     said = cli(*given, *paired, "--seeds", 1, "--dry-run").out.splitlines()
     assert said[0] == "6 runs: 3 methods × 2 settings × 1 seed (0)"  # other recipes than those that are finished
     assert said[-1] == "linear + gaussian cosine 0.67, warmup_steps 5: to be trained with seed 0"
+    said = cli(*given, "--arm", "DeCap=[memory]", "--seeds", 1, "--dry-run").out.splitlines()
+    assert said[-1] == "DeCap: to be trained with seed 0"
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
