@@ -12,16 +12,31 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 from close.errors import MissingError
 
-__all__ = ["GROUP", "check_plugins", "is_file", "key_of", "load_installed", "load_plugins", "loaded", "loading"]
+__all__ = [
+    "GROUP",
+    "changed_plugins",
+    "check_plugins",
+    "is_file",
+    "key_of",
+    "load_installed",
+    "load_plugins",
+    "loaded",
+    "loading",
+    "plugin_code",
+    "plugins_said",
+    "short_name",
+]
 
 GROUP = "close.plugins"
-_loaded: dict[str, None] = {}
+_loaded: dict[str, str] = {}
+"""Of each a SHA-256 of its code, as it was when it was loaded: what runs is that, whatever its file has become."""
 _loading: list[str] = []
 
 
@@ -36,10 +51,10 @@ def load_plugins(names: Iterable[str]) -> None:
         if key not in _loaded:
             _loading.append(key)
             try:
-                _import(name, key)
+                found = _import(name, key)
             finally:
                 _loading.pop()
-            _loaded[key] = None
+            _loaded[key] = found
 
 
 def load_installed() -> None:
@@ -57,6 +72,43 @@ def loading() -> str | None:
     return _loading[-1] if _loading else None
 
 
+def plugins_said(names: Iterable[str]) -> dict[str, list[str]]:
+    """What is kept of plug-ins beside what is made with them: `plugins`, their names, and in their order `plugin_sums`.
+
+    A sum is a SHA-256 of the code that was loaded; empty of what is not loaded, or has no file. A module is its own file, and a
+    package all of its Python files; what else they import is not looked at.
+    """
+    given = list(names)
+    sums = [_loaded.get(key_of(name)) or next(iter(_sums_of(name)), "") for name in given]
+    return {"plugins": given, "plugin_sums": sums}
+
+
+def plugin_code(about: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Names, a file's without its folders, and sums of the plug-ins that something keeps; those without a sum are left out."""
+    names, sums = (found if isinstance(found := about.get(key), list) else [] for key in ("plugins", "plugin_sums"))
+    pairs = [(name, own) for name, own in zip(names, sums, strict=False) if isinstance(name, str)]
+    return {(short_name(name), own) for name, own in pairs if isinstance(own, str) and own}
+
+
+def changed_plugins(about: Mapping[str, Any], now: Mapping[str, Any] | None = None) -> list[str]:
+    """The plug-ins, by name, whose code is another one now than when something was made with them.
+
+    Args:
+        about: what is kept beside that. now: what is kept beside something else; without it, those that are loaded are compared.
+    """
+    others = None if now is None else plugin_code(now)
+    found = set()
+    for name, own in plugin_code(about):
+        sums = _sums_of(name) if others is None else {other for named, other in others if named == name}
+        found |= {name} if sums - {""} and own not in sums else set()
+    return sorted(found)
+
+
+def _sums_of(name: str) -> set[str]:
+    """The sums of loaded plug-ins of that name, wherever they lie."""
+    return {own for key, own in _loaded.items() if short_name(key) == short_name(name)}
+
+
 def check_plugins(names: Iterable[str], user: str) -> None:
     """Say which plug-ins something needs that are not loaded; they are never loaded without being asked for.
 
@@ -65,8 +117,8 @@ def check_plugins(names: Iterable[str], user: str) -> None:
     Raises:
         MissingError: names them, and how to load them.
     """
-    there = set(map(_short, _loaded))
-    missing = [name if os.path.isfile(name) else _short(name) for name in names if _short(name) not in there]
+    there = set(map(short_name, _loaded))
+    missing = [name if os.path.isfile(name) else short_name(name) for name in names if short_name(name) not in there]
     if missing:
         flags = " ".join(f"--plugin {name}" for name in missing)
         raise MissingError(
@@ -85,12 +137,13 @@ def key_of(name: str) -> str:
     return str(Path(name).resolve()) if is_file(name) else name
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """A file's name without its folders, those of another system too."""
     return PureWindowsPath(name).name if is_file(name) else name
 
 
-def _import(name: str, key: str) -> None:
+def _import(name: str, key: str) -> str:
+    """Import a plug-in; a SHA-256 of its code."""
     if not is_file(name):
         try:
             importlib.import_module(name)
@@ -98,7 +151,7 @@ def _import(name: str, key: str) -> None:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
                 raise  # the plug-in is there, and lacks something itself
             raise MissingError(f"plugin {name}: no such module (a file is given as ./{name}.py)") from None
-        return
+        return _sum_of_module(name)
     if not Path(key).is_file():
         raise MissingError(f"plugin {name}: no such file")
     module_name = f"close_plugin_{Path(key).stem}_{hashlib.sha256(key.encode()).hexdigest()[:8]}"
@@ -107,8 +160,21 @@ def _import(name: str, key: str) -> None:
         raise MissingError(f"plugin {name}: not a Python file (it ends in .py)")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
+    found = hashlib.sha256(Path(key).read_bytes()).hexdigest()
     try:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[module_name]
         raise
+    return found
+
+
+def _sum_of_module(name: str) -> str:
+    """A SHA-256 of a module's file, or of a package's Python files; nothing of one that has none."""
+    module = sys.modules[name]
+    if folders := getattr(module, "__path__", None):
+        files = sorted((file.relative_to(folder), file) for folder in folders for file in Path(folder).rglob("*.py"))
+    else:
+        files = [(Path(), Path(getattr(module, "__file__", None) or ""))]
+    found = [(str(place), hashlib.sha256(file.read_bytes()).hexdigest()) for place, file in files if file.is_file()]
+    return hashlib.sha256(repr(found).encode()).hexdigest() if found else ""

@@ -30,19 +30,21 @@ from close.io.plain import read_plain
 from close.io.pretrained import loading
 from close.io.record import code_sums
 from close.io.versions import versions
+from close.plugins import plugin_code, plugins_said, short_name
 from close.retrieval.finder import settings_in
 from close.runs.apart import met_pictures
 from close.runs.candidates import check_search
-from close.runs.folder import RUN_FILE, open_run, recipe_of
+from close.runs.folder import RUN_FILE, open_run, plugins_of, recipe_of
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
 from close.runs.predict import Decoding, Told, decoding_of, doing, named_task, tell
-from close.tasks import get_task
+from close.tasks import Task, get_task
 
 SHOWN = 10
 """Probabilities kept with a prediction."""
 
 __all__ = [
     "as_the_run_says",
+    "code_behind",
     "evaluate",
     "evaluated",
     "evaluation_folder",
@@ -110,7 +112,11 @@ def evaluate(
             asked |= {"tokenizer": tokenizer, "metrics": metrics and [*metrics]}
             scores, shown = _scores(captioner, told, **asked)
             result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation) | state | asked
-            result |= met | {"limit": limit, "data": str(data), "data_place": str(Path(data).resolve())}
+            result |= (
+                met
+                | code_behind(captioner.name, kind, metrics)
+                | {"limit": limit, "data": str(data), "data_place": str(Path(data).resolve())}
+            )
             return _saved(result | {"scores": scores, "examples": shown}, place, told)
 
 
@@ -183,7 +189,20 @@ def _as_it_comes(found: Mapping[str, Any], run: Path, rows: RowFile, modality: M
     if [*named] != [found.get("task")]:
         return False
     wanted = {"data_sha256": rows.sha256, "modality": modality, "missing": None, "metrics": None, "tokenizer": "python"}
+    if not plugin_code(code_behind(run, get_task(found["task"]))) <= plugin_code(found):
+        return False
     return all(key in found and found[key] == value for key, value in wanted.items()) and as_the_run_says(found, run)
+
+
+def code_behind(run: str | Path, task: Task, metrics: Sequence[str] | None = None) -> dict[str, list[str]]:
+    """What an evaluation keeps of plug-ins (`plugins_said`), those of the run and of the metrics that score it.
+
+    Args:
+        metrics: names in `METRICS`; else those that are made by themselves.
+    """
+    known = open_run(run)["plugins"] if (Path(run) / RUN_FILE).is_file() else []
+    scoring = plugins_of((METRICS, METRICS.defaults(task.metric) if metrics is None else metrics))
+    return plugins_said(dict.fromkeys([*map(short_name, known), *map(short_name, scoring)]))
 
 
 def as_the_run_says(found: Mapping[str, Any], run: Path) -> bool:

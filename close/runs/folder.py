@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from close.io.places import place_of
 from close.io.plain import read_plain, read_yaml
 from close.io.record import code_sums
 from close.io.versions import versions
-from close.plugins import check_plugins, is_file
+from close.plugins import changed_plugins, check_plugins, is_file
 from close.registry import Registry, unknown_name
 from close.runs.card import model_card
 from close.runs.recipe import Recipe, upgraded
@@ -44,6 +46,7 @@ RUN_FILE, RECIPE_FILE, CHECKPOINTS = "run.json", "recipe.yaml", "checkpoints"
 STARTED = f"{CHECKPOINTS}/started.json"
 """Written first, so that a folder is known as a run's from its first moment on."""
 _ABSENT = object()
+_log = logging.getLogger(__name__)
 
 
 def plugins_of(*used: tuple[Registry[Any], Iterable[str]]) -> list[str]:
@@ -52,7 +55,7 @@ def plugins_of(*used: tuple[Registry[Any], Iterable[str]]) -> list[str]:
 
 
 def open_run(folder: str | Path) -> dict[str, Any]:
-    """What `run.json` says of a finished run.
+    """What `run.json` says of a finished run; told once where a plug-in's code has changed since it was trained.
 
     Raises:
         MissingError: no run there, or an unfinished one; or it was made with plug-ins that are not loaded.
@@ -67,7 +70,7 @@ def open_run(folder: str | Path) -> dict[str, Any]:
             else f"{place}: no run there (expected a folder that `close train` made)"
         )
     info = read_plain(place / RUN_FILE)
-    for key in ("tasks", "plugins"):
+    for key in ("tasks", "plugins", "plugin_sums"):
         if not isinstance(info.get(key, []), list) or not all(isinstance(name, str) for name in info.get(key, [])):
             raise DataError(f"{place / RUN_FILE}: {key} is a list of names, not {info[key]!r}")
     if not info.get("tasks"):
@@ -79,11 +82,20 @@ def open_run(folder: str | Path) -> dict[str, Any]:
         raise DataError(f"{place / RUN_FILE}: train is a list of what each task was trained on, not {parts!r}")
     plugins = info.get("plugins", [])
     check_plugins([os.path.normpath(place / name) if is_file(name) else name for name in plugins], f"{place}")
+    _tell_changed(place.resolve(), tuple(changed_plugins(info)))
     for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
         if not (place / name).is_file():
             raise DataError(f"{place}: the run is damaged, {name} is missing")
         read_plain(place / name)  # transformers takes its own defaults where it can't read these
     return info
+
+
+@cache
+def _tell_changed(run: Path, plugins: tuple[str, ...]) -> None:
+    if plugins:
+        _log.warning(
+            "%s: %s has changed since it was trained, and it may say something else than then", run, ", ".join(plugins)
+        )
 
 
 def task_among(tasks: Sequence[str], name: str | None) -> str:
@@ -114,7 +126,8 @@ def is_finished(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) 
         return False
     if not resume:
         raise OutputExistsError(
-            f"{folder} already holds a run: continue it with --resume, or replace it with --overwrite"
+            f"{folder} already holds a run: continue it with --resume, or replace it with --overwrite "
+            "(in Python: resume=True or overwrite=True)"
         )
     if different := _different(folder, recipe, started or {}):
         onward = f"; init_from={folder} begins from what it has learnt" if (folder / RUN_FILE).is_file() else ""
@@ -126,8 +139,8 @@ def is_finished(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) 
         return False
     if changed := changed_source(recipe, read_plain(folder / RUN_FILE)):
         raise OutputExistsError(
-            f"{folder} is finished, and {changed} has changed since it was trained: replace it with --overwrite, or choose "
-            "another output"
+            f"{folder} is finished, and {changed} has changed since it was trained: remove that folder to train it anew, or "
+            "choose another output"
         )
     _tidy(folder)  # perhaps killed before it had
     return True
@@ -140,7 +153,7 @@ def _files(folder: Path) -> Iterator[Path]:
 def _started(folder: Path) -> dict[str, Any] | None:
     file = folder / STARTED
     found = read_plain(file) if file.is_file() else None
-    keys = ("recipe", "origin", "data", "beside", "how")
+    keys = ("recipe", "origin", "data", "beside", "how", "code")
     if found and (wrong := [key for key in keys if not isinstance(found.get(key, {}), dict)]):
         raise DataError(f"{file}: damaged, {wrong[0]} is {shown(found[wrong[0]])}; remove {folder}, and train again")
     return found
@@ -203,6 +216,7 @@ def begin_run(
     data: dict[str, str],
     resume: bool,
     beside: Mapping[str, str] | None = None,
+    code: Mapping[str, Any] | None = None,
     how: Mapping[str, Any] | None = None,
     origin: Mapping[str, Any] | None = None,
 ) -> None:
@@ -210,23 +224,26 @@ def begin_run(
 
     Args:
         encoder: its fingerprint. data: the sums of the data files, by path. beside: of what else it learns from (`sums_beside`).
+        code: what is kept of its plug-ins (`plugins_said`).
         how: what beside the recipe decides its steps, by name. origin: what is recorded of the run that it begins from.
     Raises:
-        OutputExistsError: encoder or data have changed since the run that is to be resumed began, or its steps would be others.
+        OutputExistsError: encoder, data or plug-ins have changed since the run that is to be resumed began, or its steps would be
+            others.
     """
     data, beside = (
         {os.path.relpath(path, folder): digest for path, digest in sums.items()} for sums in (data, beside or {})
     )
     facts: dict[str, Any] = {"encoder": encoder, "data": data, "beside": beside, "how": dict(how or {})}
-    facts |= {"origin": dict(origin)} if origin else {}
+    facts |= {"code": dict(code or {})} | ({"origin": dict(origin)} if origin else {})
     before = _started(folder)
     if resume and before is not None and not before.get("replacing"):
         then = before.get("beside", beside) | {"encoder": before.get("encoder"), **(before.get("data") or {})}
         changed = [name for name, fact in (beside | {"encoder": encoder} | data).items() if fact != then.get(name)]
+        changed += changed_plugins(before.get("code", {}), code or {})
         if changed:
             raise OutputExistsError(
-                f"{folder}: {changed[0]} has changed since the run began; start anew with --overwrite, or remove "
-                "that folder"
+                f"{folder}: {changed[0]} has changed since the run began; remove that folder to start anew, or choose another "
+                "output"
             )
         _refuse_other_steps(folder, before.get("how", {}), how or {})
         clear(folder)
@@ -246,8 +263,8 @@ def _refuse_other_steps(folder: Path, then: Mapping[str, Any], now: Mapping[str,
     """Refuse to go on otherwise than a run began; one of before did not say how."""
     if other := [f"{key} {then[key]} (now {value})" for key, value in now.items() if then.get(key, value) != value]:
         raise OutputExistsError(
-            f"{folder}: the run began with {', '.join(other)}, and would go on with other steps: resume it as it began, or start "
-            "anew with --overwrite, or remove that folder"
+            f"{folder}: the run began with {', '.join(other)}, and would go on with other steps: resume it as it began, or "
+            "remove that folder to start anew"
         )
 
 

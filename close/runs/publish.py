@@ -33,6 +33,7 @@ from close.io.files import read_json
 from close.io.hub import RUN_FILES
 from close.io.places import last_part, moved_reference
 from close.io.plain import read_plain
+from close.plugins import changed_plugins
 from close.retrieval.finder import settings_in
 from close.runs.card import Shown, model_card
 from close.runs.confidence import run_sum
@@ -232,6 +233,8 @@ def _otherwise(found: Mapping[str, Any], folder: Path) -> str:
     """In what an evaluation is otherwise than the run's own of all rows, in words; empty where in nothing."""
     if found.get("unreadable"):
         return "without pictures that could not be read"
+    if other := changed_plugins(read_plain(folder / RUN_FILE), found):
+        return f"with other code of {', '.join(other)} than it was trained with"
     # versions of before did not say these
     older = {"precision": "auto", "decoding": Decoding().describe(get_task(found["task"]), None)}
     if as_the_run_says({**older, **found}, folder):

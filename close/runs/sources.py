@@ -11,6 +11,7 @@ from typing import Any
 from close.data.shards import is_rows, open_rows
 from close.io.files import files_below
 from close.io.keys import file_key
+from close.plugins import changed_plugins
 from close.runs.recipe import Recipe
 from close.vectors.table import EmbeddingTable
 
@@ -25,11 +26,12 @@ def sums_beside(recipe: Recipe) -> dict[str, str]:
     return {str(place): sum_of(place, recipe.columns_of(place)) for place in places_beside(recipe)}
 
 
-def changed_source(recipe: Recipe, info: Mapping[str, Any]) -> Path | None:
-    """The first of what a run was trained on that is there, and is another one now.
+def changed_source(recipe: Recipe, info: Mapping[str, Any]) -> Path | str | None:
+    """The first of what a run was trained on, or with the code of, that is there, and is another one now.
 
     Args:
-        recipe: its own. info: what its `run.json` says: `train`, and `beside`, the sums of `sums_beside` where it has them.
+        recipe: its own. info: what its `run.json` says: `train`, and `beside`, the sums of `sums_beside` where it has them, and
+            what is kept of its plug-ins (`plugins_said`).
     """
     parts, beside = (found if isinstance(found := info.get(key), list) else [] for key in ("train", "beside"))
     for part, about in zip(recipe.parts(), parts, strict=False):
@@ -37,8 +39,10 @@ def changed_source(recipe: Recipe, info: Mapping[str, Any]) -> Path | None:
         if known and part.train.exists() and known != sum_of(part.train, recipe.data.columns):
             return part.train
     named = dict.fromkeys(places_beside(recipe))
-    found = zip(named, beside, strict=False)
-    return next((p for p, known in found if p.exists() and known != sum_of(p, recipe.columns_of(p))), None)
+    for place, known in zip(named, beside, strict=False):
+        if place.exists() and known != sum_of(place, recipe.columns_of(place)):
+            return place
+    return next(iter(changed_plugins(info)), None)
 
 
 def places_beside(recipe: Recipe) -> Iterator[Path]:

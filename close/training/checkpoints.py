@@ -56,12 +56,12 @@ def latest_checkpoint(folder: Path) -> str | None:
     if whole is None and len(unmarked) > 1:
         raise DataError(
             f"{unmarked[0]} has no {MANIFEST}, nor has any other checkpoint, so nobody knows whether they are whole (this "
-            "version of transformers does not say when a checkpoint is written): remove them, or --overwrite the run"
+            "version of transformers does not say when a checkpoint is written): remove them, or the run's folder, to start anew"
         )
     if whole is not None and not any(_is_of_optimizer(path.name) for path in Path(whole).iterdir()):
         raise DataError(
             f"{whole} holds the model alone (training.save_only_model), and a run can't go on from it as if it had not been "
-            "stopped: start anew with --overwrite, or remove the run's folder"
+            "stopped: remove the run's folder to start anew"
         )
     return whole
 

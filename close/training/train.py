@@ -35,7 +35,7 @@ from close.model.language_models.reference import base_of, refer
 from close.model.lora import factors_of, lora_targets, together
 from close.model.modeling import CloseModel
 from close.model.prefixes import EMBEDDINGS, PREFIXES, embedding_scale
-from close.plugins import key_of
+from close.plugins import key_of, plugins_said
 from close.retrieval.content import WORD_FINDERS
 from close.runs.folder import CHECKPOINTS, begin_run, is_finished, plugins_of, save_run, started_run
 from close.runs.length import mean_length
@@ -116,7 +116,7 @@ def _train(
     _refer(model, recipe, folder, origin)
     place = str(origin.folder) if origin else language_model_place(recipe.language_model)
     tokenizer = load_tokenizer(place, model.get_input_embeddings().num_embeddings)
-    room = model.context_room(recipe.longest)
+    room, code = model.context_room(recipe.longest), plugins_said(_plugins(recipe, model))
     # torch.compile knows oneDNN's products of constants alone
     swaps = arguments.device.type == "cpu" and not arguments.torch_compile
     with fast_layers(model) if swaps else nullcontext():
@@ -124,7 +124,7 @@ def _train(
         with first_alone():
             if arguments.should_save:
                 facts: dict[str, Any] = {"encoder": data.tables[0].fingerprint, "data": data.sums, "beside": beside}
-                facts |= {"how": _how(arguments), "origin": origin.about if origin else None}
+                facts |= {"code": code, "how": _how(arguments), "origin": origin.about if origin else None}
                 begin_run(folder, recipe, resume=resume, **facts)
                 if origin:
                     origin.keep(folder)
@@ -150,7 +150,7 @@ def _train(
     if trainer.is_world_process_zero():
         about = {"init_from": dict(origin.about)} if origin else {}
         about |= data.about | {"beside": [*beside.values()], "tune": recipe.tune, "steps": steps}
-        about |= trainer.best | portable({"plugins": _plugins(recipe, model)}, folder)
+        about |= trainer.best | portable(dict(code), folder)
         about |= _how(arguments) | {"device": str(arguments.device)}
         if embeds_memory and data.retrieving:
             data.retrieving.put_into(model.config, folder)

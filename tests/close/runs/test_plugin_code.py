@@ -1,0 +1,144 @@
+"""A plug-in whose code has changed: what was made with it is not taken for what it would make now."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from PIL import Image
+
+import close
+from close import plugins
+from close.adapters import ADAPTERS
+from close.errors import OutputExistsError
+from close.evaluation.metrics import METRICS
+from close.runs import folder as folders
+from close.runs.evaluate import evaluate, evaluated
+from close.training.train import train
+
+ADAPTER = """
+from close.adapters import ADAPTERS, GapAdapter
+
+
+@ADAPTERS.register("turned")
+class Turned(GapAdapter):
+    name = "turned"
+
+    def text(self, x, noise):
+        return {sign}x
+"""
+METRIC = """
+from close.evaluation.bootstrap import mean_score
+from close.evaluation.metrics import METRICS, Metric, Score
+
+
+@METRICS.register(Metric("thousand", "caption", (Score("thousand", "Thousand", scale=(0, None)),), default=True))
+def thousand(inputs):
+    return {{"thousand": mean_score([{number} for key in inputs.ids])}}
+"""
+
+
+@pytest.fixture
+def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes a plug-in's file, and loads it as another process would."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plugins, "_loaded", {})
+    kept = [(METRICS, "_order"), (METRICS._metrics, "_items"), (METRICS._metrics, "origins")]
+    kept += [(ADAPTERS, "_items"), (ADAPTERS, "origins")]
+    before = [(owner, name, getattr(owner, name).copy()) for owner, name in kept]
+
+    def forget() -> None:
+        for owner, name, value in before:
+            setattr(owner, name, value.copy())
+        folders._tell_changed.cache_clear()
+
+    def load(**files: str) -> None:
+        forget()
+        plugins._loaded.clear()
+        for name, text in files.items():
+            Path(f"{name}.py").write_text(text)
+        plugins.load_plugins([f"./{path.name}" for path in sorted(tmp_path.glob("*.py"))])
+
+    yield load
+    forget()
+
+
+def test_a_run_and_its_evaluations(recipe, loaded, tmp_path, caplog):
+    picture = tmp_path / "red.png"
+    Image.new("RGB", (32, 32), (250, 30, 30)).save(picture)
+    rows = [{"id": "1", "image": str(picture), "source": "a red cat", "references": ["a red cat"]}]
+    data = tiny.write_jsonl(tmp_path / "test.jsonl", rows)
+    loaded(parts=ADAPTER.format(sign=""), score=METRIC.format(number=1))
+    made = recipe({"max_steps": 1}, adapter="turned")
+    run = train(made, tmp_path / "run")
+    about = json.loads((run / "run.json").read_text())
+    assert about["plugins"] == ["../parts.py"]
+    assert [len(one) for one in about["plugin_sums"]] == [64]
+    assert evaluated(run, data)["thousand"] == 1
+    scores = run / "evaluations" / "test-image" / "scores.json"
+    first = scores.stat().st_mtime_ns
+    evaluated(run, data)
+    assert scores.stat().st_mtime_ns == first
+
+    loaded(score=METRIC.format(number=1000))  # the run is what it was, and its scores are others
+    assert train(made, run, resume=True) == run
+    assert evaluated(run, data)["thousand"] == 1000
+
+    loaded(parts=ADAPTER.format(sign="-"))
+    with pytest.raises(
+        OutputExistsError, match=r"run is finished, and parts.py has changed since it was trained: remove"
+    ):
+        train(made, run, resume=True)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        found = evaluate(close.load(run), data, tokenizer="python")
+    told = [one.message for one in caplog.records if "parts.py has changed since it was trained" in one.message]
+    assert len(told) == 1
+    assert dict(zip(found["plugins"], found["plugin_sums"], strict=True)).keys() == {"parts.py", "score.py"}
+    assert found["plugin_sums"][0] != about["plugin_sums"][0]
+
+    del about["plugin_sums"]  # of before
+    (run / "run.json").write_text(json.dumps(about))
+    assert train(made, run, resume=True) == run
+
+
+def test_a_run_under_way(recipe, loaded, tmp_path, monkeypatch):
+    loaded(parts=ADAPTER.format(sign=""))
+    made = recipe({"max_steps": 3, "save_strategy": "steps", "save_steps": 1}, adapter="turned")
+    with monkeypatch.context() as patch:
+        patch.setattr("close.training.train.save_run", _stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(made, tmp_path / "run")
+    loaded(parts=ADAPTER.format(sign="-"))
+    with pytest.raises(OutputExistsError, match=r"run: parts.py has changed since the run began; remove that folder"):
+        train(made, tmp_path / "run", resume=True)
+    loaded(parts=ADAPTER.format(sign=""))
+    assert close.load(train(made, tmp_path / "run", resume=True))
+
+
+def _stopped(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_modules_packages_and_files_of_one_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins, "_loaded", {})
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("one/parts.py", "two/parts.py", "a_plugin_module.py", "a_plugin_package/__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"name = {name!r}")
+    names = [f"{tmp_path}/one/parts.py", f"{tmp_path}/two/parts.py", "a_plugin_module", "a_plugin_package"]
+    plugins.load_plugins(names)
+    kept = plugins.plugins_said(names)
+    assert len(set(kept["plugin_sums"])) == 4
+    moved = kept | {"plugins": ["../parts.py", "C:\\x\\parts.py", *names[2:]]}
+    assert plugins.changed_plugins(moved) == []
+    (tmp_path / "a_plugin_package" / "more.py").touch()
+    monkeypatch.setattr(plugins, "_loaded", {})
+    plugins.load_plugins(names)
+    assert plugins.changed_plugins(kept) == ["a_plugin_package"]
+    assert plugins.changed_plugins({"plugins": names}) == []  # of before
+    assert plugins.changed_plugins(kept, {"plugins": ["parts.py"], "plugin_sums": ["0"]}) == ["parts.py"]
