@@ -244,15 +244,22 @@ def compare(
 
 
 def _show_comparison(result: dict[str, Any]) -> None:
-    show(f"{'':<14}{'A':>8}{'B':>8}{'B − A':>8}   {'95 % interval':<18}{'p':>7}")
+    wide = max([14, *(len(measure) + 1 for measure in result["measures"])])
+    show(f"{'':<{wide}}{'A':>8}{'B':>8}{'B − A':>8}   {'95 % interval':<18}{'p':>7}")
     for measure, row in result["measures"].items():
         form = _form(measure)
         interval, p = f"[{row['ci'][0]:+{form}}, {row['ci'][1]:+{form}}]" if row["ci"] else "", row["p"]
         scores = f"{row['a']:8{form}}{row['b']:8{form}}{row['difference']:+8{form}}"
-        show(f"{measure:<14}{scores}   {interval:<18}{'' if p is None else f'{p:7.3f}'}")
+        show(f"{measure:<{wide}}{scores}   {interval:<18}{'' if p is None else f'{p:7.3f}'}")
     runs = [len(result[side]) for side in "ab"]
     pooled = "" if runs == [1, 1] else f", {runs[0]} runs of A and {runs[1]} of B counted together"
     show(f"{result['n']} examples of {written(result['data'])}{pooled}{_left_out(result)}")
+    show(result["over"])
+    if pooled:
+        _show_runs(result["measures"], wide)
+    if "warning" in result:
+        show(f"warning: {result['warning']}")
+    _not_compared(result)
     found = result.get("examples")
     if found:
         better = found["better"]
@@ -263,6 +270,32 @@ def _show_comparison(result: dict[str, Any]) -> None:
             show(f"  {written(one['id'])}")
             for side in "ab":
                 show(f"    {side.upper()} {one[f'score_{side}']:8.2f}  {written(' / '.join(one[side]))}")
+
+
+def _show_runs(measures: dict[str, Any], first: int) -> None:
+    """Each run's scores, a side a column, and the interval over runs."""
+    table = [("each run", "A", "B", "B − A over seeds, 95 % (Welch's t over the runs, on these examples)")]
+    for measure, row in measures.items():
+        form, over = _form(measure), row["over_seeds"]
+        sides = (", ".join(f"{value:{form}}" for value in row[f"runs_{side}"]) for side in "ab")
+        ends = (
+            " [{:+{form}}, {:+{form}}]".format(*over["ci"], form=form)
+            if over["ci"]
+            else "  too few runs, or none differ"
+        )
+        table.append((measure, *sides, f"{over['difference']:+{form}}{ends}"))
+    wide = [max(len(row[column]) for row in table) for column in (1, 2)]
+    for name, a, b, over in table:
+        show(f"{name:<{first}}  {a:<{wide[0]}}  {b:<{wide[1]}}  {over}")
+
+
+def _not_compared(result: dict[str, Any]) -> None:
+    """Which saved scores are left out, those of one reason together, on stderr."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in result.get("not_compared", {}).items():
+        reasons.setdefault(why, []).append(written(name))
+    for why, names in reasons.items():
+        show(f"note: not compared: {', '.join(names)}: {why}", err=True)
 
 
 def _left_out(result: dict[str, Any]) -> str:
@@ -296,6 +329,7 @@ def report(
         print_json(result)
     else:
         show(f"{len(runs)} runs on {result['n']:,} examples{_left_out(result)}: {written(out)}")
+        _not_compared(result)
 
 
 def _short_names(paths: list[Path]) -> list[str]:

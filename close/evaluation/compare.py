@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -16,11 +16,12 @@ from close.evaluation.bootstrap import Scores, compare_summed, pooled
 from close.evaluation.examples import pick_differences
 from close.evaluation.images import one_row_an_image, part_of, pictured
 from close.evaluation.match import Matched, match
-from close.evaluation.metrics import METRICS, VqaReference
+from close.evaluation.metrics import METRICS, Metric, VqaReference
 from close.evaluation.metrics.tokens import settled
 from close.evaluation.read import Predictions, RowReferences, read_predictions, read_references
-from close.evaluation.saved import changed_search
+from close.evaluation.saved import changed_search, not_compared, saved_scores
 from close.evaluation.scores import score
+from close.evaluation.seeds import apart, over_seeds, scope
 from close.io.files import read_json
 from close.tasks import get_task
 
@@ -39,6 +40,7 @@ class Shared:
         matched: predictions and references, one a run; all against the captions of an image's rows together, or all row by row.
         rows: of the examples, by id, where the data has rows.
         left_out: examples whose pictures could not be read, where evaluations leave such out.
+        saved: of evaluations, the scores that each has.
     """
 
     task: str
@@ -46,18 +48,21 @@ class Shared:
     matched: list[Matched]
     rows: Mapping[str, Row]
     left_out: int = 0
+    saved: Sequence[Collection[str]] = ()
 
     def known(self, ids: Sequence[str]) -> dict[str, Row]:
         """What is known of examples."""
         return {key: self.rows.get(key) or _row_of(key, self.matched[0].references[key]) for key in ids}
 
-    def facts(self, count: int) -> dict[str, Any]:
-        """What a result of so many examples says of them."""
+    def facts(self, count: int, compared: Collection[str]) -> dict[str, Any]:
+        """What a result of so many examples says of them, and which saved scores are not among those that are compared."""
+        left = not_compared(self.saved, compared)
         return {
             "task": self.task,
             "data": self.data,
             "n": count,
             **({"left_out": self.left_out} if self.left_out else {}),
+            **({"not_compared": left} if left else {}),
         }
 
 
@@ -72,7 +77,8 @@ def compare_scores(
     """Paired tests of every measure that all have: see `close.evaluation.bootstrap.compare_summed`, which takes `clusters`.
 
     Runs of one side are pooled (`close.evaluation.bootstrap.pooled`), and stand one by one under `runs_a` and `runs_b`: interval
-    and test are over examples, how far seeds lie apart is to be seen there.
+    and test are over examples, how far seeds lie apart is to be seen there, and under `over_seeds`
+    (`close.evaluation.seeds.over_seeds`).
 
     Raises:
         MismatchError: they are not about the same examples in the same order.
@@ -87,8 +93,8 @@ def compare_scores(
             runs = [[one.metrics[name] for one in side] for side in sides]
             found[name] = compare_summed(*map(pooled, runs), clusters=clusters, samples=samples, seed=seed)
             if len(every) > 2:
-                values = ([one.value for one in side] for side in runs)
-                found[name] |= dict(zip(("runs_a", "runs_b"), values, strict=True))
+                first, second = ([one.value for one in side] for side in runs)
+                found[name] |= {"runs_a": first, "runs_b": second, "over_seeds": over_seeds(first, second)}
     return found
 
 
@@ -124,7 +130,9 @@ def compare(
         examples: how many to show for each side that is better on them.
     Returns:
         `a`, `b` (the runs of each), `task`, `n`, `data`, `left_out` (of evaluations that leave out pictures that can't be read,
-        how many), `measures`: name to `a`, `b`, `difference` (b − a), `ci`, `p` (with several runs also `runs_a`, `runs_b`), and
+        how many), `not_compared` (saved scores by name, and why they are not among the measures), `measures`: name to `a`, `b`,
+        `difference` (b − a), `ci`, `p` (with several runs also `runs_a`, `runs_b` and `over_seeds`: `difference` and `ci`),
+        `over` (what `ci` and `p` are over, in words), `warning` (where runs of a side lie further apart than `ci` is wide), and
         `examples`: see `close.evaluation.examples.pick_differences`.
     Raises:
         MissingError: no evaluation, or no data file. MismatchError: other data, other examples, another task.
@@ -133,12 +141,14 @@ def compare(
     sides = [runs_of(a), runs_of(b)]
     shared = what_they_share([path for side in sides for path in side], references, task, name)
     both, count = shared.matched, len(sides[0])
-    scores = scored(shared.task, both, tokenizer)
+    scores = scored(shared, tokenizer)
     images = pictured(scores[0].ids, both[0].references)
     measures = compare_scores(scores[:count], scores[count:], clusters=images, samples=samples, seed=seed)
     result: dict[str, Any] = {name: [str(path) for path in paths] for name, paths in zip("ab", sides, strict=True)}
-    result |= shared.facts(len(scores[0].ids)) | {"measures": measures}
+    result |= shared.facts(len(scores[0].ids), measures) | {"measures": measures, "over": scope(len(scores[0].ids))}
     shown = METRICS.shown(shared.task, measures)
+    if warning := apart(measures, shown):
+        result["warning"] = warning
     if shown is not None:
         known = shared.known(scores[0].ids)
         first, second = ([(one.metrics[shown], said.texts) for one, said in zip(scores, both, strict=True)][part]
@@ -186,15 +196,22 @@ def runs_of(paths: Paths) -> list[Path]:
     return found
 
 
-def scored(task: str, both: Sequence[Matched], tokenizer: str) -> list[Scores]:
-    """Scores of each run; where all were evaluated on the same part of the data (a limit), on that part."""
+def scored(shared: Shared, tokenizer: str) -> list[Scores]:
+    """Scores of each run, all that texts and rows give; where all were evaluated on one part of the data (a limit), on that."""
+    task, both = shared.task, shared.matched
     said, wanted = [one.predictions for one in both], both[0].references
     if all(one.keys() == said[0].keys() for one in said) and len(said[0]) < len(wanted):
         wanted = {key: value for key, value in wanted.items() if key in said[0]}
-    metrics = METRICS.defaults(task, java=False)
+    metrics = [one.name for one in METRICS.of(task) if not one.needs and (one.default or _saved_by_all(one, shared))]
     if all(isinstance(one, (list, tuple)) for one in wanted.values()):  # captions, counted alike in all
         tokenizer, _ = settled(tokenizer, chain(*wanted.values(), *(one.values() for one in said)))
-    return [score(task, one, wanted, tokenizer=tokenizer, metrics=metrics, samples=0) for one in said]
+    settings: dict[str, Any] = {"tokenizer": tokenizer, "metrics": metrics, "rows": shared.rows or None}
+    return [score(task, one, wanted, samples=0, **settings) for one in said]
+
+
+def _saved_by_all(metric: Metric, shared: Shared) -> bool:
+    """Whether all evaluations were asked for a metric."""
+    return bool(shared.saved) and any(all(one.key in have for have in shared.saved) for one in metric.scores)
 
 
 def _row_of(key: str, truth: Any) -> Row:
@@ -245,7 +262,7 @@ def _same_data(places: Sequence[Path], references: str | Path | None) -> Shared:
     found = [_whole(kind, one, facts) for one, facts in zip(found, every, strict=True)]
     skipped = [(one, facts) for one, facts in zip(found, every, strict=True) if facts.get("missing") == "skip"]
     fewer = [facts["rows"] - len(one.predictions) for one, facts in skipped if "rows" in facts]
-    return Shared(kind, str(data), found, known, max([0, *fewer]))
+    return Shared(kind, str(data), found, known, max([0, *fewer]), [facts["saved"] for facts in every])
 
 
 def _whole(kind: str, found: Matched, facts: Mapping[str, Any]) -> Matched:
@@ -264,7 +281,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _facts(place: Path) -> dict[str, Any]:
-    """Task and data of an evaluation; and, where it says them, modality, number of examples, and what became of missing ones."""
+    """Task, data and scores of an evaluation; where it says them, modality, number of examples, how missing ones count."""
     path = place / "scores.json"
     found = read_json(path)
     for key in ("task", "data", "data_sha256"):
@@ -279,6 +296,7 @@ def _facts(place: Path) -> dict[str, Any]:
             changed,
         )
     told = {key: found[key] for key in ("modality", "missing") if isinstance(found.get(key), str)}
+    told["saved"] = saved_scores(found)
     if isinstance(found.get("rows"), int) and found["rows"] > 0:
         told["rows"] = found["rows"]
     return {key: found[key] for key in ("task", "data", "data_sha256")} | told

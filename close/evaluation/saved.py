@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, StrictStr, ValidationError
 
 from close.errors import DataError
+from close.evaluation.metrics import METRICS
 from close.io.plain import read_plain
 
-__all__ = ["changed_search", "check_evaluation"]
+__all__ = ["changed_search", "check_evaluation", "not_compared", "saved_scores"]
 
 _SEARCH: dict[str, Any] = {
     "num_beams": 1,
@@ -140,3 +141,42 @@ def changed_search(found: Mapping[str, Any], run: Path) -> str:
         {**_SEARCH, **{key: one[key] for key in _SEARCH if one.get(key) is not None}} for one in (kept, read_plain(own))
     )
     return ", ".join(f"{key} {then[key]}, now {now[key]}" for key in _SEARCH if then[key] != now[key])
+
+
+def saved_scores(found: Any) -> set[str]:
+    """The scores of an evaluation that have a number: those that a loaded metric declares, and all that have an interval.
+
+    Args:
+        found: what its `scores.json` says.
+    """
+    values = found.get("scores") if isinstance(found, Mapping) else None
+    if not isinstance(values, Mapping):
+        return set()
+    names = {*METRICS.labels, *(values["ci"] if isinstance(values.get("ci"), Mapping) else ())}
+    return {key for key in names if isinstance(value := values.get(key), (int, float)) and not isinstance(value, bool)}
+
+
+def not_compared(saved: Sequence[Collection[str]], compared: Collection[str]) -> dict[str, str]:
+    """The scores of evaluations that a comparison leaves out, and why.
+
+    Args:
+        saved: of each evaluation the scores that it has (`saved_scores`).
+    """
+    every = set[str]().union(*saved)
+    order = [key for key in METRICS.labels if key in every] + sorted(every - {*METRICS.labels})
+    return {key: _why_left_out(key, saved) for key in order if key not in compared}
+
+
+def _why_left_out(key: str, saved: Sequence[Collection[str]]) -> str:
+    metric = next((one for one in METRICS if key in (score.key for score in one.scores)), None)
+    if metric is None:
+        return "no metric that is loaded makes it: name its plug-in (--plugin)"
+    if not METRICS.score(key).single:
+        return "it is of all examples together, and single ones have none"
+    if "encoder" in metric.needs:
+        return "it needs the encoder and the pictures of a run"
+    if "java" in metric.needs:
+        return "it needs Java, which a comparison does not start"
+    if not all(key in have for have in saved):
+        return "not all evaluations have it: evaluate with the same --metric"
+    return "it can't be made again of the texts and these rows"

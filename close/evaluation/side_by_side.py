@@ -42,8 +42,8 @@ def side_by_side(
         name: which of the evaluations that all runs have.
         examples: how many at most are shown, chosen by the seed and nothing else.
     Returns:
-        `task`, `n`, `data`, `left_out` (as of `compare`), `measure`; `groups`: `name`, `runs`, `scores` and their intervals `ci`
-        over examples; `examples`:
+        `task`, `n`, `data`, `left_out`, `not_compared` (as of `compare`), `measure`; `groups`: `name`, `runs`, `scores` and their
+        intervals `ci` over examples; `examples`:
         `id`, `image`, `source`, `context`, `references`, `texts` (`text` and `score` of each group's first run), `differs` (not
         all say the same), `poor` (somebody is wrong, or among the lowest quarter).
     Raises:
@@ -55,10 +55,10 @@ def side_by_side(
     sides = {title: runs_of(paths) for title, paths in groups.items()}
     every = [path for side in sides.values() for path in side]
     shared = what_they_share(every, references, task, name)
-    matched, scores = shared.matched, scored(shared.task, shared.matched, tokenizer)
+    matched, scores = shared.matched, scored(shared, tokenizer)
     measures = [key for key in scores[0].metrics if all(key in one.metrics for one in scores)]
     shown = METRICS.shown(shared.task, measures)
-    result = shared.facts(len(scores[0].ids)) | {"measure": shown, "groups": [], "examples": []}
+    result = shared.facts(len(scores[0].ids), measures) | {"measure": shown, "groups": [], "examples": []}
     images = pictured(scores[0].ids, matched[0].references)
     ends = np.cumsum([len(side) for side in sides.values()])
     for (title, side), end in zip(sides.items(), ends, strict=True):

@@ -1,5 +1,6 @@
 """Comparisons of several seeds a side: what is pooled, which examples differ, what the page says."""
 
+import copy
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
+from scipy import stats
 from tiny import put
 from typer.testing import CliRunner
 
@@ -17,9 +19,11 @@ from close.data.rows import RowFile
 from close.errors import DataError, MismatchError, MissingError, RecipeError
 from close.evaluation.bootstrap import mean_score, pooled
 from close.evaluation.compare import compare
-from close.evaluation.metrics import caption_scores
-from close.evaluation.page import comparison_page
+from close.evaluation.metrics import METRICS, Metric, Score, caption_scores
+from close.evaluation.page import comparison_page, index_page
 from close.evaluation.scores import score_files
+from close.evaluation.seeds import over_seeds
+from close.evaluation.side_by_side import side_by_side
 from close.io.files import write_json
 
 ODD = "zzz\x1b[2J\n\u2028zzz"
@@ -116,12 +120,15 @@ def test_seeds_of_a_side_count_together(runs: dict[str, Path]) -> None:
     for name, row in found["measures"].items():
         assert row["runs_a"] == [singles[f"a{k}"][name]["a"] for k in (3, 5, 7)]
         assert row["runs_b"] == [singles[key][name]["a"] for key in ("b", "b2")]
+        over = stats.ttest_ind(row["runs_b"], row["runs_a"], equal_var=False).confidence_interval(0.95)
+        assert row["over_seeds"]["ci"] == pytest.approx([over.low, over.high])
         if not name.startswith("bleu"):
             assert row["a"] == pytest.approx(np.mean(row["runs_a"]))
             assert row["difference"] == pytest.approx(np.mean(row["runs_b"]) - np.mean(row["runs_a"]))
         assert row["ci"][0] <= row["difference"] <= row["ci"][1]
     assert found["measures"]["cider"]["p"] < 0.05
     assert "runs_a" not in singles["b"]["cider"]
+    assert "over_seeds" not in singles["b"]["cider"]
     assert compare(runs["a3"].parent, b, **SETTINGS) == found  # a folder of runs
 
 
@@ -150,6 +157,100 @@ def test_the_examples_that_differ_most(runs: dict[str, Path]) -> None:
     assert first["score_b"] > first["score_a"]
     assert (len(first["a"]), len(first["b"])) == (2, 1)
     assert first["references"][0].startswith("A ")
+
+
+def test_what_the_interval_is_over_and_that_seeds_lie_further_apart_is_told(
+    runs: dict[str, Path], data: Path, tmp_path: Path
+) -> None:
+    good, poor = (evaluated(tmp_path / name, data, [f"a {w} {name}" for w in WORDS]) for name in ("sits here", "x"))
+    files = {name: tmp_path / f"page.{name}" for name in ("html", "json")}
+    arguments = ["compare", good, runs["b"], "--tokenizer=python"]
+    arguments += [f"--html={files['html']}", f"--out={files['json']}"]
+    more = ["--a", poor, "--b", runs["b2"]]
+    done = CliRunner().invoke(app, [*map(str, [*arguments, *more])])
+    found = json.loads(files["json"].read_text())
+    assert found["over"].startswith("Interval and p are over the 16 examples, with these runs as they are")
+    assert found["warning"].startswith("Runs of A lie further apart than the interval is wide: cider ")
+    assert "`close sweep --seeds`" in found["warning"]
+    page = Text(files["html"].read_text(encoding="utf-8")).text
+    over = found["measures"]["cider"]["over_seeds"]
+    for said in (found["over"], found["warning"], f"{over['ci'][0]:+.1f}"):
+        assert said in page
+    for said in (found["over"], f"warning: {found['warning']}"):
+        assert said in done.stdout
+    assert f"{over['difference']:+.2f} [{over['ci'][0]:+.2f}, {over['ci'][1]:+.2f}]" in done.stdout
+    one = CliRunner().invoke(app, [*map(str, arguments)])
+    assert found["over"] in one.stdout
+    assert "warning" not in json.loads(files["json"].read_text())
+    assert "over seeds" not in one.stdout
+
+
+def test_runs_that_lie_close_give_no_warning_and_single_ones_no_interval(runs: dict[str, Path]) -> None:
+    steady = compare([runs["a5"], runs["a5"]], [runs["b"], runs["b"]], **SETTINGS)
+    assert "warning" not in steady
+    assert steady["measures"]["cider"]["over_seeds"]["ci"] is None  # copies say nothing of chance
+    assert compare([runs["a3"], runs["a5"]], runs["b"], **SETTINGS)["measures"]["cider"]["over_seeds"]["ci"] is None
+
+
+def test_an_interval_over_seeds_holds_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    for sizes, spread in (((2, 2), 1.0), ((2, 5), 1.0), ((3, 3), 4.0)):
+        drawn = (over_seeds(rng.normal(size=sizes[0]), 1 + spread * rng.normal(size=sizes[1])) for _ in range(2000))
+        assert np.mean([one["ci"][0] <= 1 <= one["ci"][1] for one in drawn]) > 0.93
+
+
+def test_scores_that_rows_give_are_compared_and_the_others_named(tmp_path: Path) -> None:
+    thing = {"shape": "star", "size": "medium", "cell": [0, 0]}
+    rows = [
+        {
+            "id": f"s{n}",
+            "image": f"{n}.png",
+            "references": [f"a {colour} star", "a star"],
+            "meta": {"facts": {"ground": "snow", "things": [thing | {"colour": colour}]}},
+        }
+        for n, colour in enumerate(["red", "green", "blue"] * 5)
+    ]
+    data = put(tmp_path / "val.jsonl", rows)
+    a = evaluated(tmp_path / "a", data, ["a red star"] * 15)
+    b = evaluated(tmp_path / "b", data, [row["references"][0] for row in rows])
+    kept = {"cider": 1.0, "attribute_accuracy": 1.0, "attribute_recall": 1.0, "words": 3.0, "claims": 2.0, "n": 15}
+    for run in (a, b):
+        file = run / "evaluations" / "val-image" / "scores.json"
+        asked = {"clip_score": 7.0} if run == a else {}
+        scores = kept | asked | {"ci": {"words": [3.0, 3.0], "cider": [1.0, 1.0]}}
+        write_json(file, json.loads(file.read_text()) | {"scores": scores})
+    found = compare(a, b, **SETTINGS)
+    row = found["measures"]["attribute_accuracy"]
+    assert (row["a"], row["b"]) == (pytest.approx(200 / 3), 100)  # the star is there each time, and red in one of three
+    assert row["ci"][0] < row["difference"] < row["ci"][1]
+    assert row["p"] < 0.05
+    left = found["not_compared"]
+    assert list(left) == ["clip_score", "attribute_recall", "words"]
+    assert "--plugin" in left["words"]
+    assert "the encoder" in left["clip_score"]
+    done = CliRunner().invoke(app, ["compare", str(a), str(b), "--tokenizer=python", "--examples=0"])
+    assert "note: not compared: words: no metric that is loaded makes it: name its plug-in (--plugin)" in done.output
+    assert "Not compared: CLIPScore (it needs" in Text(comparison_page(found)).text
+    page = side_by_side({"a": a, "b": b}, **SETTINGS)
+    assert page["groups"][0]["scores"]["attribute_accuracy"] == row["a"]
+    assert page["not_compared"] == left
+    assert "Not compared: CLIPScore (it needs" in Text(index_page(page)).text
+
+
+def test_a_metric_that_was_asked_for_is_compared_too(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def letters(inputs: Any) -> Any:
+        return {"letters": mean_score([float(len(inputs.predictions[key])) for key in inputs.ids])}
+
+    monkeypatch.setattr(METRICS, "_order", [*METRICS._order])
+    monkeypatch.setattr(METRICS, "_metrics", copy.deepcopy(METRICS._metrics))
+    METRICS.register(Metric("letters", "caption", (Score("letters", "Letters"),)))(letters)
+    assert "letters" not in compare(runs["a3"], runs["b"], **SETTINGS)["measures"]
+    for run in ("a3", "b"):
+        file = runs[run] / "evaluations" / "val-image" / "scores.json"
+        write_json(file, json.loads(file.read_text()) | {"scores": {"letters": 9.0}})
+        told = compare(runs["a3"], runs["b"], **SETTINGS)
+        assert ("letters" in told["measures"]) == (run == "b")
+        assert told.get("not_compared", {}).get("letters", "").startswith("not all" if run == "a3" else "")
 
 
 class Text(HTMLParser):
