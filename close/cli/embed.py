@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -32,9 +32,12 @@ Export = Annotated[Path | None, typer.Option(help="Also write the rows as a plai
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    group = typer.Typer(no_args_is_help=True, help="Make an embedding table of texts or images.")
+    group = typer.Typer(
+        no_args_is_help=True, help="Make an embedding table of texts, images, or vectors made elsewhere."
+    )
     group.command("text")(verb(embed_text))
     group.command("images")(verb(embed_images))
+    group.command("vectors")(verb(embed_vectors))
     app.add_typer(group, name="embed")
 
 
@@ -99,6 +102,30 @@ def embed_images(
         named = "; ".join(failure["reason"] for failure in failed[:3])
         more = "; … (all in failures.jsonl)" if len(failed) > 3 else ""
         raise PartialError(f"{len(failed)} {model.items} could not be read and are left out: {named}{more}")
+
+
+def embed_vectors(
+    path: Annotated[Path, typer.Argument(help="A .npy of (N, D) vectors, or a folder of such parts.")],
+    rows: Annotated[Path, typer.Argument(help="What they are of, in their order: rows with a source, or images.")],
+    encoder: Annotated[str, typer.Option(help="What recipes will call the encoder; it need not be here.")],
+    out: Out,
+    modality: Annotated[
+        Literal["text", "image"], typer.Option(help="image: a vector for each image of the rows, or for each row.")
+    ] = "text",
+    fingerprint: Annotated[
+        str | None, typer.Option(help="Of the encoder's weights, as its other tables say; without it, by its name.")
+    ] = None,
+    export: Export = None,
+    as_json: Json = False,
+) -> None:
+    """Make a table of vectors of your own encoder, so that training and evaluation find them by the rows' texts and ids."""
+    look_at(rows=rows, vectors=path)
+    from close.data.shards import open_rows
+    from close.vectors.given import table_of_vectors
+
+    check_outputs([export], [path, rows])
+    about: dict[str, Any] = {"encoder": encoder, "modality": modality, "fingerprint": fingerprint}
+    _finish(table_of_vectors(path, open_rows(rows), out, **about), export, as_json)
 
 
 def _finish(table: Any, export: Path | None, as_json: bool) -> None:

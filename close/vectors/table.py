@@ -35,7 +35,8 @@ from close.io.files import read_json, whole, write_text
 from close.io.keys import text_key
 from close.io.media import picture_suffixes
 from close.vectors.arrays import CheckedRows, checksums, map_array, vectors_sum, write_rows
-from close.vectors.parts import JoinedArrays, find_parts
+from close.vectors.checked import refuse_bad_rows
+from close.vectors.parts import JoinedArrays, find_parts, has_parts
 
 __all__ = ["EmbeddingTable"]
 
@@ -96,6 +97,8 @@ def _mapped(place: Path) -> Any:
 
 def how_made(path: Path, modality: Modality | None = None) -> str:
     """What to do where something else than embeddings is given, for a message."""
+    if path.suffix.lower() == ".npy" or (path.is_dir() and has_parts(path)):
+        return f"it is of vectors; `close embed vectors {path} ROWS --encoder … --out TABLE` makes a table"
     what = "a file" if path.is_file() else "a folder of something else"
     seen = path.is_dir() or path.suffix.lower() in picture_suffixes()
     pictures = modality == "image" or (modality is None and seen)
@@ -178,6 +181,10 @@ class EmbeddingTable:
 
     def __reduce__(self) -> Any:
         return type(self), (self.path,)  # other processes map the files for themselves
+
+    def __repr__(self) -> str:
+        about = f"{len(self)} rows, dim={self.dim}, modality={self.modality!r}, encoder={self.encoder!r}"
+        return f"EmbeddingTable({str(self.path)!r}: {about})"
 
     def __len__(self) -> int:
         return len(self.index)
@@ -284,32 +291,42 @@ class EmbeddingTable:
         modality: Modality = "text",
         ids: Sequence[str] | None = None,
         texts: Sequence[str] | None = None,
+        of_rows: bool = False,
     ) -> EmbeddingTable:
         """A table of vectors made elsewhere; rows are brought to unit length and their norms kept.
 
         Args:
             vectors: (N, D) array, memory map, or path of a `.npy` or of a folder of such parts.
             texts: what was embedded, so that training finds the vectors by text.
+            of_rows: the ids are of a data file's rows, which say what is a part of one (`PartName`).
         Raises:
-            DataError: not (N, D), or a row is zero or not finite (named).
+            DataError: not (N, D) numbers, or a row is zero or not finite (named); nothing is left in the folder's place.
             OutputExistsError: the folder is there already, and holds something else.
         """
         rows: Any = np.asarray(vectors) if not isinstance(vectors, (str, Path)) else _mapped(Path(vectors))
-        if len(rows.shape) != 2 or not rows.shape[0]:
-            raise DataError(f"embeddings are (N, D) with N ≥ 1, not {rows.shape}")
+        where = f"{vectors}: " if isinstance(vectors, (str, Path)) else ""
+        if len(rows.shape) != 2 or not rows.shape[0] or rows.dtype.kind not in "fiu":
+            raise DataError(f"{where}embeddings are (N, D) numbers with N ≥ 1, not {rows.dtype} of shape {rows.shape}")
         named = ids if ids is not None else getattr(rows, "names", None)
         names = list(named) if named is not None else [str(i) for i in range(len(rows))]
         for what, given in (("ids", names), ("texts", texts)):
             if given is not None and len(given) != len(rows):
                 raise MismatchError(f"{len(given)} {what} for {len(rows)} vectors")
+        for start in range(0, len(rows), CHUNK):
+            norms = np.linalg.norm(np.asarray(rows[start : start + CHUNK], dtype=np.float32), axis=1)
+            refuse_bad_rows(norms, slice(start, start + CHUNK), f"{where or f'{folder}: '}the vector of", len(rows))
         keys = [text_key(text) for text in (texts if texts is not None else names)]
 
         from close.vectors.build import TableBuilder
+        from close.vectors.checked import refuse_bad_rows
 
         def encode(positions: NDArray[np.int64]) -> tuple[NDArray[np.float32], dict[int, str]]:
             return np.asarray(rows[positions], dtype=np.float32), {}
 
+        for start in range(0, len(rows), CHUNK):  # before a file is begun: mended ones are another table's
+            block = np.arange(start, min(start + CHUNK, len(rows)))
+            refuse_bad_rows(np.linalg.norm(encode(block)[0], axis=1), block, f"{folder}: the vector of")
         about = {"encoder": encoder, "fingerprint": fingerprint, "modality": modality, "dim": rows.shape[1]}
         about |= {"sha256": vectors_sum(rows)}
-        builder = TableBuilder(folder, about, distinct=False, of_rows=False)
+        builder = TableBuilder(folder, about, distinct=False, of_rows=of_rows)
         return builder.build(zip(names, keys, strict=True), encode)
