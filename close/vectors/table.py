@@ -318,14 +318,10 @@ class EmbeddingTable:
         keys = [text_key(text) for text in (texts if texts is not None else names)]
 
         from close.vectors.build import TableBuilder
-        from close.vectors.checked import refuse_bad_rows
 
         def encode(positions: NDArray[np.int64]) -> tuple[NDArray[np.float32], dict[int, str]]:
             return np.asarray(rows[positions], dtype=np.float32), {}
 
-        for start in range(0, len(rows), CHUNK):  # before a file is begun: mended ones are another table's
-            block = np.arange(start, min(start + CHUNK, len(rows)))
-            refuse_bad_rows(np.linalg.norm(encode(block)[0], axis=1), block, f"{folder}: the vector of")
         about = {"encoder": encoder, "fingerprint": fingerprint, "modality": modality, "dim": rows.shape[1]}
         about |= {"sha256": vectors_sum(rows)}
         builder = TableBuilder(folder, about, distinct=False, of_rows=of_rows)

@@ -220,7 +220,10 @@ def test_a_vector_that_is_none_is_told(tmp_path, value, words):
     vectors[3] = value
     with pytest.raises(DataError, match=rf"row 3 is {words}"):
         EmbeddingTable.from_numpy(vectors, tmp_path / "t")
-    assert not (tmp_path / "t").exists()
+    assert not list(tmp_path.iterdir())
+    vectors[3] = 2
+    table = EmbeddingTable.from_numpy(vectors, tmp_path / "t", encoder="mine")
+    assert repr(table) == f"EmbeddingTable({str(tmp_path / 't')!r}: 5 rows, dim=3, modality='text', encoder='mine')"
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
