@@ -20,7 +20,7 @@ from close.io.places import place_of
 from close.io.plain import read_plain, read_yaml
 from close.io.record import code_sums
 from close.io.versions import versions
-from close.plugins import changed_plugins, check_plugins, is_file
+from close.plugins import changed_plugins, check_plugins, is_file, plugins_said, short_name
 from close.registry import Registry, unknown_name
 from close.runs.card import model_card
 from close.runs.recipe import Recipe, upgraded
@@ -33,6 +33,7 @@ __all__ = [
     "RECIPE_FILE",
     "RUN_FILE",
     "begin_run",
+    "code_of",
     "is_finished",
     "open_run",
     "plugins_of",
@@ -88,6 +89,18 @@ def open_run(folder: str | Path) -> dict[str, Any]:
             raise DataError(f"{place}: the run is damaged, {name} is missing")
         read_plain(place / name)  # transformers takes its own defaults where it can't read these
     return info
+
+
+def code_of(run: str | Path, more: Iterable[str] = ()) -> dict[str, list[str]]:
+    """What is kept beside what a run makes of the plug-ins that make it (`plugins_said`), files by their names alone.
+
+    Args:
+        more: plug-ins that are used besides the run's own.
+    Raises:
+        MissingError, DataError: as `open_run`; of a model that lies in no folder there are those of `more`.
+    """
+    own = open_run(run).get("plugins", []) if (Path(run) / RUN_FILE).is_file() else []
+    return plugins_said(dict.fromkeys(map(short_name, [*own, *more])))
 
 
 @cache
