@@ -132,6 +132,10 @@ class ContrastiveEncoder(ABC):
         settings: Any = {"device": "cpu" if self.precision == INT8 else self._asked, "precision": self.precision}
         return partial(_load_again, trust=trusts_code(), **settings), (self.name, loaded())
 
+    def __repr__(self) -> str:
+        about = f"embed_dim={self.embed_dim}, device={str(self.device)!r}, precision={self.precision!r}"
+        return f"{type(self).__name__}({self.name!r}, {about})"
+
     @property
     def item_suffixes(self) -> tuple[str, ...]:
         """How names of the files end that its second tower takes; here, all pictures."""
@@ -196,7 +200,7 @@ class ContrastiveEncoder(ABC):
         order = torch.argsort(lengths, stable=True)
         out = torch.empty(len(texts), self.embed_dim)
         for batch in order.split(batch_size):
-            size = in_cache(batch_size, int(lengths[batch].max()) * self.embed_dim, self.weights, self.device)
+            size = in_cache(len(batch), int(lengths[batch].max()) * self.embed_dim, self.weights, self.device)
             for rows in batch.split(size):
                 cut_off = self.trim({key: value[rows] for key, value in inputs.items()}, int(lengths[rows].max()))
                 out[rows] = self._through(self.text_tower, cut_off)
@@ -285,7 +289,7 @@ class ContrastiveEncoder(ABC):
         parts = [len(next(iter(inputs.values()))) for inputs in prepared]
         batch = {key: torch.cat([inputs[key] for inputs in prepared]) for key in prepared[0]}
         numbers = sum(value.numel() for value in batch.values()) // sum(parts)
-        size = in_cache(batch_size, numbers, self.weights, self.device)
+        size = in_cache(min(batch_size, sum(parts)), numbers, self.weights, self.device)
         some = ({key: value[i : i + size] for key, value in batch.items()} for i in range(0, sum(parts), size))
         return of_parts(torch.cat([self._through(self.image_tower, inputs) for inputs in some]), parts)
 
