@@ -7,6 +7,7 @@ import shlex
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,7 @@ __all__ = ["register"]
 
 ENCODER, LANGUAGE_MODEL, ADAPTER = "open_clip:ViT-L-14/openai", "google-t5/t5-base", [{"gaussian": {"cosine": 0.41}}]
 """The paper's."""
+_yaml = partial(yaml.safe_dump, sort_keys=False, allow_unicode=True, default_flow_style=None, width=10**6)
 
 
 def register(app: typer.Typer) -> None:
@@ -70,27 +72,24 @@ def init(
         from close.runs.recipe import load_recipe
         from close.runs.survey import survey
 
-        draft = _Draft(survey(rows, task), encoder, language_model, captions, out, given)
-        draft.count_tokens()
+        draft = _Draft(rows, survey(rows, task), photos, encoder, language_model, captions, given, out)
+        draft.check_captions()
         for line in () if as_json else draft.seen():
             show(line)
-        draft.ask(photos)
-        work.partial.write_text("\n".join([*draft.lines(), ""]), encoding="utf-8")
+        draft.ask()
+        work.partial.write_text(draft.recipe(), encoding="utf-8")
         load_recipe(work.partial)
     if as_json:
-        print_json(draft.to_dict(photos))
+        print_json(draft.to_dict())
         return
-    show(f"{out}: written; adapter{'' if draft.advice else ', not advised'}: {_flow(draft.adapter)}\nnext:")
-    for command in draft.commands(photos):
+    adapter = _yaml(draft.adapter, default_flow_style=True).strip()
+    show(f"{out}: written; adapter{'' if draft.advice else ', not advised'}: {adapter}\nnext:")
+    for command in draft.commands():
         show(f"  {command}")
 
 
 def _opened(data: Path, columns: dict[str, str | int]) -> RowFile:
-    """The rows.
-
-    Raises:
-        DataError: they are pictures. CloseError: what opening them raises.
-    """
+    """The rows; DataError where these are pictures."""
     from close.data.shards import is_rows, open_rows
     from close.io.media import media_below, picture_suffixes
 
@@ -104,149 +103,156 @@ def _opened(data: Path, columns: dict[str, str | int]) -> RowFile:
 
 @dataclass
 class _Draft:
-    """A recipe in the making."""
+    """A recipe in the making: what is given and found, and what is advised."""
 
+    rows: RowFile
     found: Survey
+    photos: Path | None
     encoder: str
     language_model: str
     captions: str
-    out: Path
     columns: dict[str, str | int]
-    tokens: Lengths | None = None
-    unknown: float = 0.0
+    out: Path
     advice: Advice | None = None
     adapter: Any = field(default_factory=lambda: ADAPTER)
     reasons: list[str] = field(default_factory=list)
 
-    def count_tokens(self) -> None:
-        """Of the targets, where the language model's tokenizer can be had; else say why not."""
+    def check_captions(self) -> None:
+        """Refuse to learn other captions of an image where there are too few, or where the task asks something of each."""
+        from close.gap.advice.halves import LEAST
+
+        task, several = self.found.task, self.found.several
+        if self.captions == "multiple" and (task.asks or several < LEAST):
+            few = f"{several or 'no'} images have several: {LEAST} are needed, whose rows share a 'group'"
+            why = f"task {task.name} asks something of each" if task.asks else few
+            raise DataError(
+                f"{self.rows.path}: captions: multiple learns other captions of an image, and {why}; leave it out"
+            )
+
+    @cached_property
+    def tokens(self) -> Lengths | None:
+        """Of the targets, where the language model's tokenizer can be had; else it is told why not."""
         try:
-            self.tokens, self.unknown = self.found.tokens(self.language_model)
+            return self.found.tokens(self.language_model)
         except WeightsError as error:
             show(f"note: tokens are not counted: {error}", err=True)
+            return None
 
     def seen(self) -> Iterator[str]:
         """What is there, in a few lines."""
-        found, model = self.found, self.language_model
+        found, model, tokens = self.found, self.language_model, self.tokens
         several = f"{found.several:,} images have several captions" if found.several else "no two are of one image"
         pictures = f"; {found.pictures:,} name a picture, which is not read" * bool(found.pictures)
-        yield f"{found.rows.path}: {len(found.rows):,} rows for task {found.task}; {several}{pictures}"
-        tokens = f", {self.tokens} of {model}" if self.tokens else ""
+        yield f"{self.rows.path}: {len(self.rows):,} rows for task {found.task.name}; {several}{pictures}"
+        counted = f", {tokens} of {model}" if tokens else ""
+        if tokens and tokens.texts < found.lengths.texts:
+            counted += f" in {tokens.texts:,} of {found.lengths.texts:,}"
         capitals = f"; {found.capitals:.0%} have capitals where no sentence begins" * bool(found.capitals)
-        yield f"targets: {found.lengths}{tokens}{capitals}"
+        yield f"targets: {found.lengths}{counted}{capitals}"
         if found.foreign:
             yield f"{found.foreign}; of another language, {self.encoder} must have learnt it (docs/senses.md)"
-        if self.unknown:
-            yield f"tokens: {self.unknown:.1%} are unknown to {model}, which can't learn to say them"
+        if tokens and tokens.unknown:
+            yield f"tokens: {tokens.unknown:.1%} are unknown to {model}, which can't learn to say them"
 
-    def ask(self, photos: Path | None) -> None:
+    def ask(self) -> None:
         """How to cross the gap. The paper's noise stays, which is told, where weights can't be loaded or texts are too few."""
-        from close.gap.advice.advise import advise, comments
-
-        rows = self.found.rows
-        about: dict[str, Any] = {"captions": self.captions, "task": self.found.task, "groups": rows.path}
-        try:
-            table, images = self._tables(photos)
-        except WeightsError as error:
-            self._go_without(error)
-            return
-        try:
-            self.advice, _ = advise(table, images, unpaired=images is not None, rows=lambda _: rows, **about)
-        except DataError as error:
-            if self.captions == "multiple":  # which was asked for, and is what can't be had
-                raise
-            self._go_without(error)
-            return
-        said = {"text": rows.path, "encoder": self.encoder, "task": self.found.task, "captions": self.captions}
-        asked = [word for name, value in said.items() for word in (f"--{name}", str(value))]
-        asked += [] if images is None else ["--image", str(images), "--unpaired"]
-        why = "" if self.columns else shlex.join(["close", "recommend", *asked])  # which takes no columns
-        self.reasons = comments(self.advice, table, images, why=why)
-        self.adapter = self.advice.stages({"image": self._place(images)} if images else None)
-
-    def _tables(self, photos: Path | None) -> tuple[Path, Path | None]:
-        """Of the texts, where training looks for it, and of the photos."""
         from close.encoders import load_encoder
+        from close.gap.advice.advise import advise, comments
         from close.io.progress import progress
         from close.vectors.cache import cached_table
 
-        encoder, rows = load_encoder(self.encoder), self.found.rows
-        images = None if photos is None else _photo_table(photos, self.out.parent / "tables", encoder)
+        rows, about = self.rows, {"captions": self.captions, "task": self.found.task.name}
+        try:
+            encoder = load_encoder(self.encoder)
+        except WeightsError as error:
+            self._go_without(error)
+            return
+        images = None if self.photos is None else _photo_table(self.photos, self.out.parent / "tables", encoder)
         with progress(f"embedding {rows.path.name}") as update:
-            return cached_table(rows, encoder, "text", progress=update).path, images
+            texts = cached_table(rows, encoder, "text", progress=update).path
+        known: dict[str, Any] = {"unpaired": images is not None, "groups": rows.path, "rows": lambda _: rows}
+        try:
+            self.advice, _ = advise(texts, images, **about, **known)
+        except DataError as error:  # of the texts: photos were looked at
+            self._go_without(error)
+            return
+        about |= {"text": rows.path.as_posix(), "encoder": self.encoder}
+        about |= {"image": images.as_posix()} if images else {}
+        asked = [
+            *(word for name, value in about.items() for word in (f"--{name}", value)),
+            *["--unpaired"] * bool(images),
+        ]
+        why = "" if self.columns else shlex.join(["close", "recommend", *asked])  # which takes no columns
+        self.reasons = comments(self.advice, texts, images, why=why)
+        self.adapter = self.advice.stages({"image": self._said(images)} if images else None)
 
     def _go_without(self, error: CloseError) -> None:
         said = f"the paper's noise, without advice: {error}"
         show(f"note: {said}", err=True)
         self.reasons = textwrap.wrap(said, 110, initial_indent="# ", subsequent_indent="# ", break_long_words=False)
 
-    def _place(self, place: Path) -> str:
-        """A place as the recipe's file names it."""
-        from close.io.places import seen_from
-
-        return seen_from(place, self.out.parent) or os.path.abspath(place)
-
-    def lines(self) -> Iterator[str]:
-        """The recipe."""
+    def _said(self, place: Path | str) -> str:
+        """A place, or what a model is called, as the recipe says it."""
         from close.io.places import reference_from
 
-        yield "# begun by close init; docs/recipe.md explains every key"
-        columns = {"columns": self.columns} if self.columns else {}
-        yield f"data: {_flow({'train': self._place(self.found.rows.path), **columns})}"
-        if self.found.task != "caption":
-            yield f"task: {self.found.task}"
-        yield f"encoder: {_flow(reference_from(self.encoder, self.out.parent))}"
-        yield f"language_model: {_flow(reference_from(self.language_model, self.out.parent))}"
-        yield from self.reasons
-        yield yaml.safe_dump({"adapter": self.adapter}, sort_keys=False, allow_unicode=True).rstrip()
-        for key, value, why, is_set in self._keys():
-            line = f"{'' if is_set else '# '}{key}: {value}"
-            yield f"{line:<32}  # {why}"
+        return reference_from(os.path.abspath(place) if isinstance(place, Path) else place, self.out.parent)
 
-    def _keys(self) -> Iterator[tuple[str, str, str, bool]]:
-        """Keys that these data want, and those that people change most, as comments: key, value, why, whether it is set."""
-        found, task, mini = self.found, self.found.kind, self.language_model == "mini"
-        if (is_set := self.captions == "multiple") or (found.several and found.task == "caption"):
-            yield "captions", "multiple", "what is learnt of a caption are the others of its image", is_set
-        if found.capitals and task.teaches_texts:
-            yield "lowercase", "false", "names and acronyms are learnt as they are written", found.keeps_case
-        room, longest = found.room(self.tokens), self.tokens or found.lengths
-        if room > task.max_new_tokens:
-            why = f"the longest has {longest:longest}; without it texts are cut at {task.max_new_tokens}"
-            yield "max_new_tokens", f"{room}", why, longest is self.tokens
-        rate, whose = ", learning_rate: 2.0e-3" if mini else "", "the mini model's" if mini else "the paper's"
-        yield "training", f"{{epochs: 8, batch_size: {64 if mini else 128}{rate}}}", whose, mini
-        yield "tune", "lora", "a small part of the language model learns: less memory, a smaller run", False
-        yield "init_from", "runs/GENERAL", "begin from a run on many general captions: its models, its adapter", False
+    def recipe(self) -> str:
+        """The recipe's file."""
+        task, columns = self.found.task.name, {"columns": self.columns} if self.columns else {}
+        about: dict[str, Any] = {"data": {"train": self._said(self.rows.path), **columns}}
+        about |= {"task": task} if task != "caption" else {}
+        about |= {"encoder": self._said(self.encoder), "language_model": self._said(self.language_model)}
+        first, reasons = (
+            "# begun by close init; docs/recipe.md explains every key\n",
+            (f"{line}\n" for line in self.reasons),
+        )
+        return "".join([first, _yaml(about), *reasons, _yaml({"adapter": self.adapter}), *self._keys()])
 
-    def commands(self, photos: Path | None) -> list[str]:
+    def _keys(self) -> Iterator[str]:
+        """Lines of keys that these data want, and those that people change most, as comments; each says why."""
+        found, task, mini = self.found, self.found.task, self.language_model == "mini"
+
+        def line(key: str, value: object, why: str, *, is_set: bool = False) -> str:
+            return f"{f'{key}: {value}' if is_set else f'# {key}: {value}':<32}  # {why}\n"
+
+        if (multiple := self.captions == "multiple") or (found.several and task.name == "caption"):
+            yield line(
+                "captions", "multiple", "what is learnt of a caption are the others of its image", is_set=multiple
+            )
+        if found.capitals:
+            yield line(
+                "lowercase", "false", "names and acronyms are learnt as they are written", is_set=found.keeps_case
+            )
+        if (lengths := self.tokens or found.lengths).room > task.max_new_tokens:
+            why = f"the longest has {lengths.longest} {lengths.unit}; without it texts are cut at {task.max_new_tokens}"
+            yield line("max_new_tokens", lengths.room, why, is_set=lengths.unit == "tokens")
+        rate, whose = (", learning_rate: 2.0e-3", "the mini model's") if mini else ("", "the paper's")
+        yield line("training", f"{{epochs: 8, batch_size: {64 if mini else 128}{rate}}}", whose, is_set=mini)
+        yield line("tune", "lora", "a small part of the language model learns: less memory, a smaller run")
+        yield line("init_from", "runs/GENERAL", "begin from a run on many general captions: its models, its adapter")
+
+    def commands(self) -> list[str]:
         """What to do next."""
-        task, run = self.found.kind, str(Path("runs") / _name(self.found.rows.path))
-        shown = str(photos) if photos and not _is_table(photos) else "PHOTOS"
+        from close.data.shards import is_rows
+
+        task, run, photos = self.found.task, f"runs/{self.rows.path.resolve().stem}", self.photos
+        shown = "PHOTOS" if photos is None or _is_table(photos) or is_rows(photos, images=True) else photos.as_posix()
         use = ["--context", "TEXT"] if task.asks else ["--out", "said.jsonl", "--html", "said.html"]
         use += ["--together"] if task.views > 1 else []
         match = [] if task.asks else [["match-length", run, shown]]
-        every = [["train", str(self.out), "--out", run], *match, ["caption", run, shown, *use]]
+        every = [["train", self.out.as_posix(), "--out", run], *match, ["caption", run, shown, *use]]
         return [shlex.join(["close", *words]) for words in every]
 
-    def to_dict(self, photos: Path | None) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        tokens = self.tokens and asdict(self.tokens) | {"unknown": self.unknown}
-        about = {"tokens": tokens, "recipe": str(self.out), "adapter": self.adapter}
-        advice = self.advice and self.advice.to_dict()
-        return self.found.to_dict() | about | {"advice": advice, "next": self.commands(photos)}
-
-
-def _flow(value: Any) -> str:
-    """A value as YAML has it on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)
-    return text.strip().removesuffix("...").strip()
-
-
-def _name(place: Path) -> str:
-    """A folder's name, or a file's without its ending."""
-    whole = place.resolve()
-    return whole.name if whole.is_dir() else whole.stem
+        found = self.found
+        about = {"data": str(self.rows.path), "rows": len(self.rows), "task": found.task.name}
+        about |= {"images_with_several_captions": found.several, "rows_with_images": found.pictures}
+        about |= {"lengths": asdict(found.lengths), "letters": found.letters, "english_function_words": found.english}
+        about |= {"capitals": found.capitals, "tokens": self.tokens and asdict(self.tokens)}
+        about |= {"recipe": str(self.out), "adapter": self.adapter, "advice": self.advice and self.advice.to_dict()}
+        return about | {"next": self.commands()}
 
 
 def _is_table(photos: Path) -> bool:
@@ -257,24 +263,27 @@ def _is_table(photos: Path) -> bool:
 
 
 def _photo_table(photos: Path, tables: Path, encoder: Any) -> Path:
-    """A table of photos: the one that is given, or one of them in `tables`.
+    """A table of photos that can be measured: the one that is given, or one of them in `tables`.
 
     Raises:
         OutputExistsError: another one lies there. CloseError: what is wrong with the photos.
     """
     from close.io.progress import progress
     from close.vectors.build import embed_images, find_images
+    from close.vectors.checked import unit_rows
+    from close.vectors.open import open_vectors
 
-    if _is_table(photos):
-        return photos
-    images, made = find_images(photos, encoder.item_suffixes), tables / _name(photos)
-    try:
-        with progress(f"embedding {photos.name}", encoder.items) as update:
-            table = embed_images(images, encoder, made, progress=update)
-    except OutputExistsError as error:
-        raise OutputExistsError(
-            f"{error}; or embed them with close embed images, and give --photos that table"
-        ) from None
-    if failed := len(table.failures):
-        show(f"note: {failed} of {len(images)} {encoder.items} could not be read and are left out", err=True)
+    made = photos if _is_table(photos) else tables / photos.resolve().stem
+    if made != photos:
+        images = find_images(photos, encoder.item_suffixes)
+        try:
+            with progress(f"embedding {photos.name}", encoder.items) as update:
+                failed = len(embed_images(images, encoder, made, progress=update).failures)
+        except OutputExistsError as error:
+            raise OutputExistsError(
+                f"{error}; or embed them with close embed images, and give --photos that table"
+            ) from None
+        if failed:
+            show(f"note: {failed} of {len(images)} {encoder.items} could not be read and are left out", err=True)
+    unit_rows(open_vectors(made, "image"), f"{photos}")
     return made

@@ -23,11 +23,12 @@ def labelled(rows: Iterable[Row]) -> Iterator[tuple[Row, str]]:
         yield row, row.group or f"\0{row.id}"
 
 
-def group_labels(rows: RowFile, table: Any) -> NDArray[Any]:
+def group_labels(rows: RowFile, table: Any, *, apart: bool = False) -> NDArray[Any]:
     """(N,) labels of a text table's rows from the data file that it was made of: captions of one image share theirs.
 
     Args:
         rows: the data file. table: N texts, with `path`, and `ids` (None for a `.npy`).
+        apart: the sources of a row are of an image each, as of a task of several views.
     Raises:
         MissingError, DataError: the file is not there, or wrong.
         MismatchError: it does not have as many sources as a `.npy` has rows.
@@ -35,10 +36,10 @@ def group_labels(rows: RowFile, table: Any) -> NDArray[Any]:
     texts = ItemFinder(table)
     labels = np.array([f"\0\0{t}" for t in range(len(table))], dtype=object)
     for row, label in labelled(rows):
-        for name, _ in named_sources(row):
+        for view, (name, _) in enumerate(named_sources(row)):
             t = texts.row([name])
             if t is not None and t < len(labels):
-                labels[t] = label
+                labels[t] = f"{label}\0{view}" if apart else label
     texts.check_length(rows.path)
     return labels.astype(str)
 

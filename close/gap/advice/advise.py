@@ -19,6 +19,7 @@ from close.gap.advice.advice import Advice
 from close.gap.advice.halves import LEAST
 from close.gap.advice.recommend import recommend
 from close.gap.pairing import read_pairs
+from close.tasks import get_task
 from close.vectors.groups import group_labels
 from close.vectors.open import check_encoder, differing_ids
 
@@ -70,7 +71,7 @@ def advise(
     if own and image == text and not unpaired:
         pairs = pairs or own
     named = groups or own
-    labels: Any = group_labels(rows(named), texts) if named else None
+    labels: Any = group_labels(rows(named), texts, apart=get_task(task).views > 1) if named else None
     index: Any = "unpaired" if unpaired else None
     if pairs and images is not None:
         found = read_pairs(pairs, texts, images)
@@ -121,7 +122,7 @@ def placed(advice: Advice, text: Path, image: Path | None = None, pairs: Path | 
     if advice.adapter is None:
         return advice
     from close.adapters import ADAPTERS
-    from close.adapters.base import names_in
+    from close.adapters.specs import names_in
 
     paired = any(ADAPTERS[name].needs == "paired" for name in names_in(advice.adapter))
     if paired and pairs:

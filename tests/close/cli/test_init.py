@@ -11,6 +11,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -166,9 +167,76 @@ def test_photos_in_place_of_captions(told, place, pictures):
     assert "no such folder or table of photos" in told("init", "a.txt", *MINI, "--photos", "gone")
 
 
-def test_other_captions_need_groups(told, place):
+@pytest.mark.parametrize("table", ["nan.npy", "one.npy", "damaged"])
+def test_what_is_wrong_with_photos_is_told_and_nothing_is_written(told, cli, place, world, table):
+    vectors = np.random.default_rng(0).normal(size=(12, 64)).astype(np.float32)
+    if table == "damaged":
+        assert cli("embed", "images", world / "images", "--encoder", "mini", "--out", table).code == 0
+        content = bytearray(Path(table, "vectors.npy").read_bytes())
+        content[-3] ^= 1
+        Path(table, "vectors.npy").write_bytes(content)
+    else:
+        vectors[3] = np.nan if table == "nan.npy" else vectors[3]
+        np.save(table, vectors[: 1 if table == "one.npy" else 12])
+    assert table in told("init", world / "captions.jsonl", *MINI, "--photos", table)
+    assert not Path("recipe.yaml").exists()
+
+
+def test_other_captions_are_refused_before_anything_is_embedded(told, place, world, monkeypatch):
+    monkeypatch.setattr("close.encoders.load_encoder", lambda _: pytest.fail("embeds"))
     Path("c.txt").write_text("".join(f"a dog {n}\n" for n in range(20)))
-    assert "no two texts share a group" in told("init", "c.txt", *MINI, "--captions", "multiple")
+    rows = [{"source": text, "group": "g"} for text in ("a dog", "a brown dog")]
+    Path("g.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    several = (*MINI, "--captions", "multiple")
+    assert "no images have several: 8 are needed" in told("init", "c.txt", *several)
+    assert "1 images have several: 8 are needed" in told("init", "g.jsonl", *several)
+    assert "task vqa asks something of each" in told("init", world / "vqa.jsonl", *several)
+
+
+def test_photos_that_are_rows_are_not_named_where_files_are_wanted(cli, place, world):
+    Path("rows.jsonl").write_text("".join(f'{{"image": "{path}"}}\n' for path in sorted((world / "images").iterdir())))
+    ran = cli("init", world / "captions.jsonl", *MINI, "--photos", "rows.jsonl")
+    assert ran.code == 0, ran
+    assert "close caption runs/captions PHOTOS" in ran.out
+
+
+def test_all_rows_are_counted_and_the_longest_is_looked_at(cli, place):
+    long = f"the last {'very ' * 118}end"
+    Path("tail.txt").write_text("".join(f"a dog number {n} runs\n" for n in range(1200)) + long)
+    ran = cli("init", "tail.txt", *MINI)
+    assert ran.code == 0, ran
+    assert "words (5 to 121)" in ran.out
+    assert re.search(r"tokens \(\d+ to 1\d\d\) of mini in 1,001 of 1,201", ran.out)
+
+
+def test_captions_count_where_they_differ_and_are_of_one_image(tmp_path):
+    two, asked = ["a dog", "a cat"], {"source": "a dog", "context": "how many dogs?", "target": "one", "group": "g"}
+    files = {
+        "nlvr2": [{"source": two, "context": f"{n} dogs", "label": "True", "group": "g"} for n in range(3)],
+        "vqa": [asked, asked],
+        "caption": [{"source": two}, {"source": "a dog", "group": "g"}, {"source": "a cat", "group": "g"}],
+    }
+    for task, rows in files.items():
+        (tmp_path / f"{task}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    found = {task: survey(open_rows(tmp_path / f"{task}.jsonl")).several for task in files}
+    assert found == {"nlvr2": 0, "vqa": 0, "caption": 2}
+
+
+CAPITALS = {
+    "my cat and I at home": False,
+    "I'm sure that I saw it. It ran": False,
+    "A DOG": False,
+    "the iMac, an eBook of theirs": False,
+    "a DOG": True,
+    "a dog of Anna": True,
+    "the McDonald sign": True,
+}
+
+
+@pytest.mark.parametrize(("text", "tells"), CAPITALS.items(), ids=CAPITALS)
+def test_capitals_that_tell_something(tmp_path, text, tells):
+    (tmp_path / "c.txt").write_text(text)
+    assert survey(open_rows(tmp_path / "c.txt")).capitals == tells
 
 
 def test_tasks_are_told_by_their_keys(tmp_path):
@@ -181,7 +249,7 @@ def test_tasks_are_told_by_their_keys(tmp_path):
     }
     for task, row in rows.items():
         (tmp_path / f"{task}.jsonl").write_text(json.dumps(row))
-        assert survey(open_rows(tmp_path / f"{task}.jsonl")).task == task
+        assert survey(open_rows(tmp_path / f"{task}.jsonl")).task.name == task
 
 
 def test_a_slip_is_told_before_torch_is_loaded(place, pictures):

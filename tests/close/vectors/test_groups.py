@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from close.data.rows import RowFile
-from close.vectors.groups import labelled, rows_by_label
+from close.vectors.groups import group_labels, labelled, rows_by_label
+from close.vectors.open import NpyVectors
 
 
 @pytest.mark.parametrize("labels", [["b", "a", "b", "c", "a", "b"], [3, 3, 3], [7], [], list("zyx")])
@@ -16,6 +17,15 @@ def test_rows_of_a_label_lie_together_in_their_own_order(labels):
     found = [rows[a:b].tolist() for a, b in pairwise(bounds)]
     assert found == [[i for i, label in enumerate(labels) if label == each] for each in sorted(set(labels))]
     assert np.array_equal(np.sort(rows), np.arange(len(labels)))
+
+
+def test_the_views_of_a_row_are_of_an_image_each(tmp_path):
+    rows = [{"source": ["a dog", "a cat"], "group": group} for group in "ggh"]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    np.save(tmp_path / "t.npy", np.eye(6, dtype=np.float32))
+    for apart, expected in ((False, [0, 0, 0, 0, 4, 4]), (True, [0, 1, 0, 1, 4, 5])):
+        labels = group_labels(RowFile(tmp_path / "rows.jsonl"), NpyVectors(tmp_path / "t.npy"), apart=apart).tolist()
+        assert [labels.index(label) for label in labels] == expected
 
 
 def test_rows_of_one_image_share_a_label_where_no_group_says_otherwise(tmp_path):
