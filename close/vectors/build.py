@@ -9,6 +9,7 @@ import os
 import shutil
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from close.data.rows import Modality, PartName, Row, RowFile, named_images, name
 from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder
 from close.encoders.base import told_cut
-from close.errors import DataError, OutputExistsError, written
+from close.errors import CloseError, DataError, OutputExistsError, written
 from close.io.files import read_json, write_json
-from close.io.jobs import clear, exclusively, is_temporary, not_begun_here
+from close.io.jobs import clear, exclusively, not_begun_here
 from close.io.keys import file_key, text_key
 from close.io.media import media_below, some
+from close.io.plain import read_plain
 from close.vectors.arrays import checksums, map_array, rows_in_block
 from close.vectors.checked import refuse_bad_rows
 from close.vectors.table import CHECKSUMS, CHUNK, FAILURES, FILES, FORMAT, VECTORS, EmbeddingTable, Ids
@@ -70,11 +72,8 @@ class TableBuilder:
         self.folder = Path(folder)
         self.partial = self.folder.with_name(self.folder.name + ".partial")
         self.state = self.folder.with_name(self.folder.name + ".partial.json")
-        self.about = about
-        self.chunk = chunk
-        self.distinct = distinct
-        self.context = context
-        self.of_rows = of_rows
+        self.about, self.chunk, self.distinct = about, chunk, distinct
+        self.context, self.of_rows = context, of_rows
 
     def build(
         self,
@@ -141,29 +140,44 @@ class TableBuilder:
     def _existing(self) -> EmbeddingTable:
         table = EmbeddingTable(self.folder) if (self.folder / "table.json").is_file() else None
         if table is None or table.info.get("plan") != self.plan:
-            raise OutputExistsError(
-                f"{self.folder} exists and holds something else; choose another output or remove it"
-            )
+            raise OutputExistsError(f"{self.folder} exists and holds something else; choose another output or remove it")
         self._clear()
         return table
 
     def _clear(self) -> None:
-        self.state.unlink(missing_ok=True)
-        _remove(self.partial)
+        """Remove what the build has begun; what lies there and is not of one stays."""
+        with suppress(CloseError):
+            if self.state.is_file() and "plan" in read_plain(self.state):
+                self.state.unlink()
+            self._remove(self.partial)
+
+    def _remove(self, folder: Path) -> None:
+        """Remove what this build, or one that was only begun, has left; hidden files count as nobody's.
+
+        Raises:
+            OutputExistsError: it is something else.
+        """
+        if not os.path.lexists(folder):
+            return
+        names = {path.name for path in folder.iterdir() if path.name[0] != "."} if folder.is_dir() else {""}
+        other = "table.json" in names and read_plain(folder / "table.json").get("plan") != self.plan
+        if other or folder.is_symlink() or names - {*FILES, FAILURES, CHECKSUMS}:
+            raise not_begun_here(folder)
+        shutil.rmtree(folder)
 
     def _prepare(self, ids: list[Any], count: int) -> dict[str, Any]:
         """The state to continue from; anew where there is none, or where its folder was removed."""
-        if self.state.is_file() and self.partial.is_dir():
-            state = read_json(self.state)
+        state = read_json(self.state) if self.state.is_file() else None
+        if state is not None and self.partial.is_dir():
             if not _is_state(state, count):
                 raise DataError(f"{self.state}: damaged; remove it and {self.partial.name} to start anew")
             if state.get("plan") != self.plan:
-                raise OutputExistsError(
-                    f"{self.partial} belongs to another job (other data or encoder); remove it and {self.state.name} "
-                    "to start anew"
-                )
+                why = "belongs to another job (other data or encoder)"
+                raise OutputExistsError(f"{self.partial} {why}; remove it and {self.state.name} to start anew")
             return state
-        _remove(self.partial)
+        if state is not None and not (isinstance(state, dict) and "plan" in state):
+            raise not_begun_here(self.state)
+        self._remove(self.partial)
         self.partial.mkdir()
         (self.partial / "ids.bin").write_bytes(ids[0])
         np.save(self.partial / "ids.npy", np.frombuffer(ids[1], dtype=np.int64))
@@ -228,7 +242,7 @@ class TableBuilder:
     def _without_failed(self, kept: NDArray[np.bool_], rows: NDArray[np.bool_], failures: dict[int, str]) -> Path:
         """A second folder, made from the partial one, that leaves out what failed and lists the reasons."""
         whole = self.partial.with_name(self.folder.name + ".whole")
-        _remove(whole)
+        self._remove(whole)
         whole.mkdir()
         ids = Ids(self.partial)
         reasons = [{"id": ids[row], "reason": failures[row]} for row in sorted(failures)]
@@ -240,20 +254,6 @@ class TableBuilder:
         for name in ("vectors", "norms"):
             np.save(whole / f"{name}.npy", map_array(self.partial / f"{name}.npy")[kept])
         return whole
-
-
-def _remove(folder: Path) -> None:
-    """Remove what a build has begun, if there is any.
-
-    Raises:
-        OutputExistsError: it is something else.
-    """
-    if not os.path.lexists(folder):
-        return
-    names = {path.name for path in folder.iterdir() if not is_temporary(path)} if folder.is_dir() else {""}
-    if folder.is_symlink() or names - {*FILES, FAILURES, CHECKSUMS}:
-        raise not_begun_here(folder)
-    shutil.rmtree(folder)
 
 
 def _stretches(flags: NDArray[np.bool_]) -> list[list[int]]:

@@ -125,15 +125,36 @@ def test_nothing_readable_leaves_nothing(encoder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["table.partial", "table.whole"])
-def test_what_no_build_has_begun_stays(name, pictures, encoder, tmp_path):
-    stranger = tmp_path / name
-    stranger.mkdir()
-    (stranger / "notes.txt").write_text("mine", encoding="utf-8")
+@pytest.mark.parametrize("kind", ["notes", "a table"])
+def test_what_no_build_has_begun_stays(name, kind, pictures, encoder, tmp_path):
+    if kind == "a table":
+        stranger = embed_images(pictures_in(pictures, encoder)[:3], encoder, tmp_path / name).path
+    else:
+        (stranger := tmp_path / name).mkdir()
+        (stranger / "notes.txt").write_text("mine", encoding="utf-8")
+    held = {file.name: file.read_bytes() for file in stranger.iterdir()}
     (tmp_path / "bad.png").write_bytes(b"no picture")  # what can't be read makes the second folder
-    found = [*find_images(pictures, encoder.item_suffixes), ("bad", tmp_path / "bad.png")]
     with pytest.raises(OutputExistsError, match="move it away"):
-        embed_images(found, encoder, tmp_path / "table")
-    assert (stranger / "notes.txt").read_text(encoding="utf-8") == "mine"
+        embed_images([*pictures_in(pictures, encoder), ("bad", tmp_path / "bad.png")], encoder, tmp_path / "table")
+    assert {file.name: file.read_bytes() for file in stranger.iterdir()} == held
+
+
+def test_a_whole_table_minds_no_neighbour(pictures, encoder, tmp_path):
+    made = embed_images(pictures_in(pictures, encoder), encoder, tmp_path / "table")
+    (tmp_path / "table.partial").mkdir()
+    for file in (tmp_path / "table.partial" / "notes.txt", tmp_path / "table.partial.json"):
+        file.write_text('{"my": "notes"}', encoding="utf-8")
+    again = embed_images(pictures_in(pictures, encoder), encoder, tmp_path / "table")
+    assert again.info == made.info
+    assert (tmp_path / "table.partial" / "notes.txt").is_file()
+    assert (tmp_path / "table.partial.json").is_file()
+    with pytest.raises(OutputExistsError, match="other.partial.json exists"):
+        (tmp_path / "other.partial.json").write_text('{"my": "notes"}', encoding="utf-8")
+        embed_images(pictures_in(pictures, encoder), encoder, tmp_path / "other")
+
+
+def pictures_in(folder, encoder):
+    return find_images(folder, encoder.item_suffixes)
 
 
 def test_a_changed_picture_is_another_picture(encoder, tmp_path):
