@@ -349,11 +349,13 @@ def _file(
 
 def _made_by(model: CloseCaptioner, source: VectorItems | None) -> dict[str, Any]:
     """What decides a text beside its item and what is asked: the run, its task, how it searches, what numbers are computed in."""
-    from close.runs.folder import RUN_FILE
+    from close.plugins import plugin_code
+    from close.runs.folder import RUN_FILE, code_of
 
     run, numbers = Path(model.name), [model.precision, str(model.model.prefix.weight.dtype)]
     numbers += [] if source else [model.encoder.precision]
     files = (run / name for name in (RUN_FILE, "generation_config.json"))
     sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
     other = {} if model.task.name == model.tasks[0] else {"task": model.task.name}
-    return {"run": str(run), "precision": numbers, **sums, **other}
+    code = sorted(plugin_code(code_of(run)))
+    return {"run": str(run), "precision": numbers, **sums, **other, **({"code": code} if code else {})}

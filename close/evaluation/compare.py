@@ -23,6 +23,8 @@ from close.evaluation.saved import changed_search, not_compared, saved_scores
 from close.evaluation.scores import score
 from close.evaluation.seeds import apart, over_seeds, scope
 from close.io.files import read_json
+from close.io.plain import read_plain
+from close.plugins import changed_plugins
 from close.tasks import get_task
 
 __all__ = ["Paths", "Shared", "compare", "compare_scores", "runs_of", "scored", "what_they_share"]
@@ -295,6 +297,9 @@ def _facts(place: Path) -> dict[str, Any]:
             place,
             changed,
         )
+    said = read_plain(run / "run.json") if (run / "run.json").is_file() else {}
+    if other := changed_plugins(said, found):
+        _log.warning("%s: evaluated with other code of %s than its run was trained with", place, ", ".join(other))
     told = {key: found[key] for key in ("modality", "missing") if isinstance(found.get(key), str)}
     told["saved"] = saved_scores(found)
     if isinstance(found.get("rows"), int) and found["rows"] > 0:

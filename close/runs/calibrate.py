@@ -38,6 +38,7 @@ from close.io.versions import versions
 from close.registry import unknown_name
 from close.runs.candidates import check_candidates, closed_set
 from close.runs.confidence import confidence_file, run_sum, settings_of
+from close.runs.folder import code_of
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
 from close.runs.predict import Decoding, Told, named_task, tell
 from close.tasks import Task
@@ -103,6 +104,7 @@ def calibrate(
         "right": {"score": key, "at_least": at_least},
         "rows": {"learnt_on": int(learn.sum()), "measured_on": int((~learn).sum())},
         "run_sha256": run_sum(run),
+        **code_of(captioner.name),
         "settings": _settings(captioner, decoding, generation),
         "files": sorted({len(row.images) for row in told.seen}),
         **_measured(by, _signals(told.answers, cosines=wanted["cosine"]), right, learn, pictures),

@@ -14,6 +14,7 @@ import numpy as np
 from close.errors import DataError, RecipeError
 from close.evaluation.calibration import Calibration
 from close.io.plain import read_plain
+from close.plugins import changed_plugins
 from close.runs.candidates import UNHEEDED, closed_set, labels_sum, search_width, texts_sum
 from close.runs.folder import RUN_FILE
 from close.runs.outputs import Answer
@@ -57,7 +58,7 @@ class Confidence:
 
     @classmethod
     def load(cls, run: str | Path, task: str) -> Confidence | None:
-        """What is saved with a run; None where nothing is, or it is of another training.
+        """What is saved with a run; None where nothing is, or it is of another training or other plug-ins.
 
         Raises:
             DataError: the file is damaged.
@@ -75,6 +76,13 @@ class Confidence:
         if about.get("run_sha256") != run_sum(run):
             _log.warning(
                 "%s is of another training than the run, and not used; make it anew with `close calibrate`", file
+            )
+            return None
+        if other := changed_plugins(about):
+            _log.warning(
+                "%s was measured with other code of %s, and is not used; make it anew with `close calibrate`",
+                file,
+                ", ".join(other),
             )
             return None
         return found

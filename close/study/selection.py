@@ -18,11 +18,13 @@ from close.evaluation.metrics import METRICS
 from close.evaluation.scores import score_rows
 from close.io.files import write_json
 from close.io.keys import file_key
-from close.runs.evaluate import kept_scores, plain_search, searched_alike
+from close.plugins import plugin_code
+from close.runs.evaluate import code_behind, kept_scores, plain_search, searched_alike
 from close.runs.folder import open_run
 from close.runs.pipeline import CloseCaptioner, load
 from close.runs.predict import by_length, doing, named_task
 from close.runs.stand_ins import STAND_INS, stand_ins, unpaired_images
+from close.tasks import get_task
 
 __all__ = ["best", "saved_selection", "selection_score"]
 
@@ -79,6 +81,7 @@ def selection_score(
             "seed": seed,
             "stand_in": found.made_of,
             "generation": captioner.model.generation_config.to_diff_dict() | generation,
+            **code_behind(captioner.name, task),
             "primary": METRICS.primary(task.metric),
             "scores": scores,
         }
@@ -101,6 +104,7 @@ def saved_selection(run: Path, data: Path, *, image: Path | None = None) -> dict
     wanted |= {"image": None if image is None else str(image), "image_key": _key(image)}
     made_of = {STAND_INS["text"], STAND_INS[kind]}  # the rows say which
     kept = {key: found.get(key) for key in wanted} == wanted and found.get("stand_in") in made_of
+    kept = kept and plugin_code(code_behind(run, get_task(wanted["task"]))) <= plugin_code(found)
     if kept and searched_alike(found.get("generation"), run):
         return found
     found = selection_score(run, data, image=image)

@@ -14,10 +14,15 @@ from PIL import Image
 import close
 from close import plugins
 from close.adapters import ADAPTERS
+from close.cli.caption import _made_by
 from close.errors import OutputExistsError
+from close.evaluation.compare import compare
 from close.evaluation.metrics import METRICS
 from close.runs import folder as folders
+from close.runs.confidence import Confidence, run_sum
 from close.runs.evaluate import evaluate, evaluated
+from close.runs.folder import code_of
+from close.study.selection import saved_selection
 from close.training.train import train
 
 ADAPTER = """
@@ -40,6 +45,7 @@ from close.evaluation.metrics import METRICS, Metric, Score
 def thousand(inputs):
     return {{"thousand": mean_score([{number} for key in inputs.ids])}}
 """
+MAP = {"by": "likelihood", "x": [0, 1], "y": [0, 1], "weights": [0, 0, 0]}
 
 
 @pytest.fixture
@@ -79,6 +85,12 @@ def test_a_run_and_its_evaluations(recipe, loaded, tmp_path, caplog):
     assert about["plugins"] == ["../parts.py"]
     assert [len(one) for one in about["plugin_sums"]] == [64]
     assert evaluated(run, data)["thousand"] == 1
+    assert saved_selection(run, data)["scores"]["thousand"] == 1
+    calibration = {"settings": {}, "map": MAP, "run_sha256": run_sum(run), **code_of(run)}
+    (run / "calibration").mkdir()
+    (run / "calibration" / "caption.json").write_text(json.dumps(calibration))
+    assert Confidence.load(run, "caption")
+    made_by = _made_by(close.load(run), None)
     scores = run / "evaluations" / "test-image" / "scores.json"
     first = scores.stat().st_mtime_ns
     evaluated(run, data)
@@ -87,6 +99,9 @@ def test_a_run_and_its_evaluations(recipe, loaded, tmp_path, caplog):
     loaded(score=METRIC.format(number=1000))  # the run is what it was, and its scores are others
     assert train(made, run, resume=True) == run
     assert evaluated(run, data)["thousand"] == 1000
+    assert saved_selection(run, data)["scores"]["thousand"] == 1000
+    assert Confidence.load(run, "caption")
+    assert _made_by(close.load(run), None) == made_by
 
     loaded(parts=ADAPTER.format(sign="-"))
     with pytest.raises(
@@ -96,10 +111,14 @@ def test_a_run_and_its_evaluations(recipe, loaded, tmp_path, caplog):
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         found = evaluate(close.load(run), data, tokenizer="python")
+        compare(run, run, name="test-image")
     told = [one.message for one in caplog.records if "parts.py has changed since it was trained" in one.message]
     assert len(told) == 1
     assert dict(zip(found["plugins"], found["plugin_sums"], strict=True)).keys() == {"parts.py", "score.py"}
     assert found["plugin_sums"][0] != about["plugin_sums"][0]
+    assert "evaluated with other code of parts.py than its run was trained with" in caplog.text
+    assert Confidence.load(run, "caption") is None
+    assert _made_by(close.load(run), None) != made_by
 
     del about["plugin_sums"]  # of before
     (run / "run.json").write_text(json.dumps(about))
