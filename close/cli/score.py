@@ -52,6 +52,9 @@ MissingPredictions = Annotated[
         "without a reference), error refuses. Without it: as officially."
     ),
 ]
+GivenVectors = Annotated[
+    Path | None, typer.Option(help="A table of the rows' vectors by id, in place of pictures, or texts, and encoder.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -95,6 +98,7 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first examples; said in the result.")] = None,
     missing: MissingImages = None,
+    vectors: GivenVectors = None,
     device: Device = None,
     precision: Precision = "auto",
     encoder: MovedEncoder = None,
@@ -103,20 +107,18 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a run on a data file; predictions and scores are saved with the run. What each score is says `close list metrics`."""
-    check_outputs([out], [data, answers, memory])
-    look_at(rows=data, runs=run)
+    check_outputs([out], [data, answers, memory, vectors])
+    look_at(rows=data, runs=run, vectors=vectors)
     from close.runs.evaluate import evaluate as score
 
     searched = {"num_beams": num_beams, "length_penalty": length_penalty, "metrics": tuple(metrics or ()) or None}
     settings: dict[str, Any] = {key: value for key, value in searched.items() if value is not None}
     settings |= {"device": device, "precision": precision, "encoder": encoder, "memory": memory, "limit": limit}
+    settings |= {"modality": modality, "task": task, "tokenizer": tokenizer, "vectors": vectors}
     result = score(
         run,
         data,
-        modality=modality,
-        task=task,
         batch_size=batch_size,
-        tokenizer=tokenizer,
         decode=decode,
         normalise=normalise,
         answers=answers,

@@ -30,14 +30,16 @@ from close.io.plain import read_plain
 from close.io.pretrained import loading
 from close.io.record import code_sums
 from close.io.versions import versions
-from close.plugins import plugin_code, plugins_said, short_name
+from close.plugins import plugin_code
 from close.retrieval.finder import settings_in
 from close.runs.apart import met_pictures
 from close.runs.candidates import check_search
-from close.runs.folder import RUN_FILE, open_run, plugins_of, recipe_of
+from close.runs.folder import RUN_FILE, code_of, open_run, plugins_of, recipe_of
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
 from close.runs.predict import Decoding, Told, decoding_of, doing, named_task, tell
+from close.runs.row_vectors import given_table
 from close.tasks import Task, get_task
+from close.vectors.table import EmbeddingTable
 
 SHOWN = 10
 """Probabilities kept with a prediction."""
@@ -69,6 +71,7 @@ def evaluate(
     top_answers: int | None = None,
     limit: int | None = None,
     missing: Missing | None = None,
+    vectors: str | Path | EmbeddingTable | None = None,
     folder: str | Path | None = None,
     device: str | None = None,
     precision: str = "auto",
@@ -76,9 +79,7 @@ def evaluate(
     memory: str | Path | None = None,
     **generation: Any,
 ) -> dict[str, Any]:
-    """Predict every row, score the predictions, save both.
-
-    Rows that show one image are one example of captioning (`close.evaluation.images`): captioned once, under the first row's id.
+    """Predict every row, score the predictions, save both; rows of one image are one example (`close.evaluation.images`).
 
     Args:
         run: a run's folder, or a loaded one (then `folder` says where to save).
@@ -90,6 +91,7 @@ def evaluate(
             for VQA decoded by "tree" or "score", the commonest targets that the run was trained on.
         top_answers: how many of a file's answers; of training targets, 3,000 without it. limit: only the first examples.
         missing: of an image that can't be read: "skip" the row, "zero": as if nothing was said, or "error", also without it.
+        vectors: a table of the rows' vectors by their ids (of texts, by these), fed in place of what the encoder makes of them.
         memory: texts to search in place of the run's own. folder: where all is saved, in place of what is there; without it
             `RUN/evaluations/DATA-MODALITY[-DECODE][-firstN]` (`evaluation_folder`), of a hub's run `evaluations/ORG/NAME/…`.
         generation: overrides of the run's generation settings; and `seed`, of what is drawn of each row: 0 without it.
@@ -103,21 +105,17 @@ def evaluate(
     captioner = _loaded(run, device=device, precision=precision, encoder=encoder, memory=memory)
     with doing(captioner, task or named_task(rows, captioner.tasks, captioner.name, ", or say which (--task)")) as kind:
         decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)
-        generation, met = _check_before(captioner, rows, modality, metrics, tokenizer, generation)
-        state = _pictures(rows, modality)  # before they are read: those that are replaced meanwhile are other ones
+        given = None if vectors is None else given_table(vectors, modality, captioner.model.config, captioner.name)
+        generation, about = _check_before(captioner, rows, modality, metrics, tokenizer, generation, given)
+        state = _pictures(rows, modality, given)  # before they are read: those that replace them meanwhile are others
         place = Path(folder or _place(captioner, data, rows.sha256, modality, decode, limit, state))
         with exclusively(place, "is being made"):
-            told = tell(captioner, rows, modality, limit, missing, batch_size, decoding, generation)
+            told = tell(captioner, rows, modality, limit, missing, batch_size, decoding, generation, given)
             asked: dict[str, Any] = {"missing": None if missing == "error" else missing}
             asked |= {"tokenizer": tokenizer, "metrics": metrics and [*metrics]}
-            scores, shown = _scores(captioner, told, **asked)
+            scores, shown = _scores(captioner, told, given is None or _needs_encoder(kind, metrics), **asked)
             result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation) | state | asked
-            result |= (
-                met
-                | code_behind(captioner.name, kind, metrics)
-                | {"limit": limit, "data": str(data), "data_place": str(Path(data).resolve())}
-            )
-            return _saved(result | {"scores": scores, "examples": shown}, place, told)
+            return _saved(result | about | {"limit": limit, "scores": scores, "examples": shown}, place, told)
 
 
 def _loaded(run: str | Path | CloseCaptioner, **opened: Any) -> CloseCaptioner:
@@ -150,8 +148,9 @@ def _check_before(
     metrics: Sequence[str] | None,
     tokenizer: str,
     generation: Mapping[str, Any],
+    given: EmbeddingTable | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`plain_search` and `met_pictures`; refuses what else would only show when all rows are predicted: metrics, labels …"""
+    """`plain_search`, and what else is recorded; refuses what would only show when all is predicted: metrics, labels …"""
     found, task = plain_search(captioner, generation), captioner.task
     if task.metric not in PER_ROW:
         pick_tokenizer(tokenizer)
@@ -167,7 +166,16 @@ def _check_before(
             task.targets(row)
         except DataError as error:
             raise DataError(f"{rows.path}: {error}") from None
-    return found, met_pictures(recipe_of(Path(captioner.name)), rows)
+    if given is not None and _needs_encoder(task, metrics):
+        _ = captioner.encoder  # raises where it is not there
+    about: dict[str, Any] = met_pictures(recipe_of(Path(captioner.name)), rows)
+    about |= {} if given is None else {"vectors": {"table": str(given.path), "sum": given.info.get("plan")}}
+    return found, about | code_behind(captioner.name, task, metrics)
+
+
+def _needs_encoder(task: Task, metrics: Sequence[str] | None) -> bool:
+    """Whether a metric does."""
+    return any("encoder" in METRICS[name].needs for name in metrics or METRICS.defaults(task.metric, java=False))
 
 
 def evaluated(run: Path, data: Path, modality: Modality = "image") -> dict[str, Any]:
@@ -186,7 +194,7 @@ def _as_it_comes(found: Mapping[str, Any], run: Path, rows: RowFile, modality: M
     """Whether scores are those of these rows with nothing said but the tokenizer; what they do not say was perhaps another."""
     tasks = open_run(run)["tasks"]
     named = {row.task for row in rows} if len(tasks) > 1 else tasks
-    if [*named] != [found.get("task")]:
+    if [*named] != [found.get("task")] or found.get("vectors"):
         return False
     wanted = {"data_sha256": rows.sha256, "modality": modality, "missing": None, "metrics": None, "tokenizer": "python"}
     if not plugin_code(code_behind(run, get_task(found["task"]))) <= plugin_code(found):
@@ -200,9 +208,8 @@ def code_behind(run: str | Path, task: Task, metrics: Sequence[str] | None = Non
     Args:
         metrics: names in `METRICS`; else those that are made by themselves.
     """
-    known = open_run(run)["plugins"] if (Path(run) / RUN_FILE).is_file() else []
-    scoring = plugins_of((METRICS, METRICS.defaults(task.metric) if metrics is None else metrics))
-    return plugins_said(dict.fromkeys([*map(short_name, known), *map(short_name, scoring)]))
+    names = METRICS.defaults(task.metric) if metrics is None else metrics
+    return code_of(run, plugins_of((METRICS, names)))
 
 
 def as_the_run_says(found: Mapping[str, Any], run: Path) -> bool:
@@ -289,13 +296,15 @@ def evaluation_folder(
     return folder / "-".join((stem, sha256[:8], *pictures().values(), more))
 
 
-def _pictures(rows: RowFile, modality: Modality) -> dict[str, str]:
+def _pictures(rows: RowFile, modality: Modality, given: EmbeddingTable | None = None) -> dict[str, str]:
     """What tells the state of the pictures that are looked at, which rows only name: sizes and times of change.
 
     Their names the rows' sum tells; where they lie does not matter, so that data which is moved with its times stays known.
     """
     if modality != "image":
         return {}
+    if given is not None:
+        return {"images_key": str(given.info.get("plan"))[:16]}
     files = dict.fromkeys(file_of(path) for path in dict.fromkeys(path for row in rows for path in row.images))
     return {"images_key": f"{text_key(str([_state(file) for file in files])):016x}"}
 
@@ -317,8 +326,8 @@ def _is_one_file(found: Mapping[str, Any], data: str | Path, alike: bool) -> boo
     return Path(known).resolve() == Path(data).resolve()
 
 
-def _scores(captioner: CloseCaptioner, told: Told, **settings: Any) -> tuple[Scores, dict[str, Any]]:
-    more: dict[str, Any] = {"encoder": captioner.encoder, "image_vectors": told.image_vectors}
+def _scores(captioner: CloseCaptioner, told: Told, looks: bool, **settings: Any) -> tuple[Scores, dict[str, Any]]:
+    more: dict[str, Any] = {"encoder": captioner.encoder if looks else None, "image_vectors": told.image_vectors}
     return score_rows(captioner.task, told.examples, told.said, notes=told.notes, **settings, **more)
 
 
@@ -332,6 +341,8 @@ def _settings(
     """What decides an evaluation's numbers."""
     return {
         "run": captioner.name,
+        "data": str(rows.path),
+        "data_place": str(rows.path.resolve()),
         "data_sha256": rows.sha256,
         "rows": len(told.examples),
         "task": captioner.task.name,

@@ -103,6 +103,7 @@ def tell(
     batch_size: int,
     decoding: Decoding,
     generation: Mapping[str, Any],
+    given: EmbeddingTable | None = None,
 ) -> Told:
     """Find the examples of a file and what the model says of them.
 
@@ -110,6 +111,7 @@ def tell(
         missing: of an image that can't be read: "error" names what would go on, None has nothing that does.
         generation: of the run's settings, other ones; and `seed`: what is drawn of a row hangs on it (0 without it), the row's id
             and its context alone.
+        given: the rows' vectors, in place of what the encoder makes of them.
     """
     if modality not in ("image", "text"):
         raise RecipeError(f"modality is 'image' or 'text', not {modality!r}")
@@ -117,9 +119,9 @@ def tell(
     merged = one_row_an_image(rows, task.metric) if modality == "image" else rows
     examples = merged[: limit or len(merged)]
     check_views(task, examples, f"{rows.path}: ")
-    table = _table(captioner.encoder, rows, modality, missing)
-    seen = _with_vector(rows, examples, table, missing)
-    several, other = captioner.model.config.several, captioner.memory.search
+    table = _table(captioner.encoder, rows, modality, missing) if given is None else given
+    seen = _with_vector(rows, examples, table, missing, "image" if given is None else f"vector in {given.path}")
+    several, other = captioner.model.config.several, captioner.memory.search if given is None else None
     vectors = _vectors_of(task, rows, seen, table, several)
     search = _vectors_of(task, rows, seen, _table(other(), rows, modality, missing), "mean") if other else None
     answers = predict(captioner, seen, vectors, modality, batch_size, decoding, search, **generation)
@@ -184,15 +186,15 @@ def _table(encoder: ContrastiveEncoder, rows: RowFile, modality: Modality, missi
 
 
 def _with_vector(
-    rows: RowFile, examples: Sequence[Row], table: EmbeddingTable, missing: Missing | None
+    rows: RowFile, examples: Sequence[Row], table: EmbeddingTable, missing: Missing | None, what: str
 ) -> Sequence[Row]:
-    """The examples that have one; all must, unless images may be missing."""
+    """The examples that have one; all must, unless images may be missing. `what` is what one lacks else."""
     if table.modality == "text":
         return examples
     known = set(table.ids)
     absent = next((row for row in examples if not known.issuperset(image_names(row))), None)
     if absent is not None and missing not in ("zero", "skip"):
-        raise DataError(f"{rows.path}: row {absent.id!r} has no image" + (f"; {_GO_ON}" if missing else ""))
+        raise DataError(f"{rows.path}: row {absent.id!r} has no {what}" + (f"; {_GO_ON}" if missing else ""))
     return [row for row in examples if known.issuperset(image_names(row))]
 
 

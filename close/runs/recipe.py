@@ -255,7 +255,8 @@ def load_recipe(
         look: is shown the recipe when its keys and plain values are checked, before its parts are, which takes torch.
     Raises:
         MissingError: no such file.
-        RecipeError: every wrong key or value, with the nearest name of an unknown key.
+        RecipeError: every wrong key or value, with the nearest name of an unknown key; where there is none, the first part that
+            is wrong (an adapter, its options, a plug-in …), since looking at these takes torch.
     """
     where, values = str(path or "recipe"), read_values(path, overrides or [])
     plugins = _plugins(values.get("plugins"), path)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from close.data.rows import Row, RowFile, named_images
-from close.errors import DataError
-from close.model.configuration import Several
+from close.data.rows import Modality, Row, RowFile, named_images
+from close.errors import DataError, MismatchError
+from close.model.configuration import CloseConfig, Several
 from close.model.sets import Sets, padded_sets
 from close.tasks import Task
+from close.vectors.open import check_rows
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["ItemVectors", "embeddings_of", "image_names", "image_vectors", "mean_vectors"]
+__all__ = ["ItemVectors", "embeddings_of", "given_table", "image_names", "image_vectors", "mean_vectors"]
 
 
 class ItemVectors:
@@ -134,3 +137,21 @@ def mean_vectors(rows: Sequence[Row], table: EmbeddingTable) -> Callable[[Sequen
         return found[0].main([place[name] for name in ids])
 
     return vectors
+
+
+def given_table(
+    vectors: str | Path | EmbeddingTable, modality: Modality, config: CloseConfig, user: str
+) -> EmbeddingTable:
+    """A table that stands in for an encoder, whose rows are found by a data file's ids (of texts, by the texts).
+
+    Args:
+        vectors: a table, or its folder. modality: what is to be fed. config: of the run's model. user: the run, for a message.
+    Raises:
+        MissingError: there is none. MismatchError: it is of the other modality, or of another encoder or width than the run's.
+    """
+    table = vectors if isinstance(vectors, EmbeddingTable) else EmbeddingTable(vectors)
+    if table.modality != modality:
+        raise MismatchError(f"{table.path} holds {table.modality} embeddings, and what is fed is modality {modality!r}")
+    theirs = {"name": config.encoder, "fingerprint": config.encoder_fingerprint, "embed_dim": config.embed_dim}
+    check_rows(f"{table.path}", table, SimpleNamespace(**theirs), user)
+    return table

@@ -384,8 +384,8 @@ def test_choices_are_told_before_any_work(refused, cli, command, choices):
 
 
 VERBS = (
-    "embed text|embed images|info|mini export|init|train|sweep|demo|caption|evaluate|score|compare|adapters|adapter fit|gap|"
-    "recommend|convert|classify|retrieve"
+    "embed text|embed images|embed vectors|info|mini export|init|train|sweep|demo|caption|evaluate|score|compare|adapters|"
+    "adapter fit|gap|recommend|convert|classify|retrieve"
 )
 
 
