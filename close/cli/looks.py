@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from close.errors import MissingError
 
@@ -22,64 +22,37 @@ def look_at(**places: Path | Sequence[Path | None] | None) -> None:
     """Look at places of these kinds, in the order of the kinds; at none where None is given.
 
     Args:
-        runs: of finished runs; what the hub is asked for is not looked at. rows: data files. vectors: embedding tables.
-        data: either. photos: photos, or rows with images. pictures: the same, but for a single file, of which an encoder speaks.
+        runs: of finished runs; what the hub is asked for is not looked at. rows: data files. tables: embedding tables.
+        vectors: tables, or .npy files. data: rows or vectors. photos: photos, or rows with images.
+        pictures: the same, but for a single file, of which an encoder speaks.
     Raises:
         CloseError: what opens it says that it is not there.
     """
     for kind, given in places.items():
         for place in [given] if given is None or isinstance(given, Path) else given:
             if place is not None:
-                _LOOKS[kind](place)
+                _look(kind, place)
 
 
-def _run(place: Path) -> None:
-    from close.io.hub import is_on_hub
-    from close.runs.folder import open_run
-
-    if not is_on_hub(place):
-        open_run(place)
-
-
-def _rows(place: Path) -> None:
-    from close.data.shards import open_rows
-
-    if not os.path.exists(place):
-        open_rows(place)
-
-
-def _vectors(place: Path) -> None:
-    from close.vectors.open import open_vectors
-
-    if not os.path.exists(place):
-        open_vectors(place)
-
-
-def _data(place: Path) -> None:
-    from close.data.shards import is_rows
-
-    _rows(place) if is_rows(place) else _vectors(place)
-
-
-def _photos(place: Path) -> None:
+def _look(kind: str, place: Path) -> None:
+    from close.data.shards import is_rows, open_rows
     from close.io.media import check_photos
+    from close.runs.folder import check_run
+    from close.vectors.open import open_vectors
+    from close.vectors.table import EmbeddingTable
 
-    check_photos(place)
-
-
-def _pictures(place: Path) -> None:
-    if not _kind(place):
-        _rows(place)
-
-
-_LOOKS: dict[str, Callable[[Path], None]] = {
-    "runs": _run,
-    "rows": _rows,
-    "vectors": _vectors,
-    "data": _data,
-    "photos": _photos,
-    "pictures": _pictures,
-}
+    if kind == "runs":
+        check_run(place)
+    elif not os.path.exists(place) and not (kind == "pictures" and _kind(place)):
+        openers: dict[str, Callable[[Path], Any]] = {
+            "rows": open_rows,
+            "vectors": open_vectors,
+            "tables": EmbeddingTable,
+            "data": open_rows if is_rows(place) else open_vectors,
+            "photos": check_photos,
+            "pictures": open_rows,
+        }
+        openers[kind](place)
 
 
 def look_at_items(items: Sequence[Path]) -> list[MissingError]:
@@ -101,14 +74,11 @@ def _kind(item: Path) -> str:
 def look_at_recipe(recipe: Recipe) -> None:
     """What a recipe names, which need not be checked whole: the run that it begins from, its language model, rows and tables."""
     from close.io.places import check_directory
-    from close.runs.folder import open_run
-    from close.vectors.table import EmbeddingTable
+    from close.runs.folder import RUN_FILE, open_run
 
-    if recipe.init_from is not None:
-        open_run(recipe.init_from)
-    else:
+    if recipe.init_from is None:
         check_directory(recipe.language_model)
-    look_at(rows=[*(part.train for part in recipe.parts()), recipe.data.val])
-    for part in recipe.parts():
-        if part.embeddings is not None and not os.path.exists(part.embeddings):
-            EmbeddingTable(part.embeddings)
+    elif not (recipe.init_from / RUN_FILE).is_file():  # else it may need plug-ins of the recipe, which are loaded later
+        open_run(recipe.init_from)
+    parts = recipe.parts()
+    look_at(rows=[*(part.train for part in parts), recipe.data.val], tables=[part.embeddings for part in parts])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from close.io.results import ResultFile
     from close.runs.pipeline import CloseCaptioner, Output
 
-__all__ = ["Told", "print_lines", "write_lines", "write_page"]
+__all__ = ["Told", "print_lines", "unread", "write_lines", "write_page"]
 
 
 class Told:
@@ -57,7 +57,12 @@ class Told:
                 err=True,
             )
         if self.errors:
-            raise PartialError(f"{len(self.errors)} of {items} items could not be read: {firsts(self.errors)}")
+            raise unread(self.errors, items)
+
+
+def unread(errors: Sequence[object], items: int) -> PartialError:
+    """The error of items that could not be read: how many of all, and why the first of them could not."""
+    return PartialError(f"{len(errors)} of {items} items could not be read: {firsts(list(map(str, errors)))}")
 
 
 def write_lines(

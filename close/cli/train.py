@@ -23,6 +23,7 @@ __all__ = ["register"]
 
 _PHOTOS = "Photos without captions"
 _VARY = "A setting that every method is tried in"
+_DRY = "Check all, say what would be trained, and stop"
 _SELECT = "Choose the best run without images"
 _TABLE = "{} that adapters {}: a table's folder, .npy, or a data file."
 Adapters = Annotated[
@@ -33,7 +34,10 @@ Named = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=SPEC", help="An adapter spec by a name, whatever --noise says; again for each."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check all, say what would be trained, and stop.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help=f"{_DRY}.")]
+DrySweep = Annotated[
+    bool, typer.Option("--dry-run", help=f"{_DRY}; --text and --image are embedded first, where they are data files.")
+]
 Groups = Annotated[
     Path | None, typer.Option(help="The data file of --text: adapters that learn from groups do from these.")
 ]
@@ -114,12 +118,13 @@ def train(
     if match_length is not None:
         check_match(filled_in(checked, out, resume=resume), match_length)
     if dry_run:
-        planned = plan(checked, out, resume=resume, overwrite=overwrite)
-        print_json(planned) if as_json else show(lines_of(planned))
+        planned = plan(checked, out, resume=resume, overwrite=overwrite, embed_memory=embed_memory)
+        if is_first():  # under torchrun every process is here
+            print_json(planned) if as_json else show(lines_of(planned))
         return
     with _told_how_to_go_on(out, overwrite):
         folder = run(checked, out, resume=resume, overwrite=overwrite, embed_memory=embed_memory)
-    if is_first():  # under torchrun every process is here
+    if is_first():
         if embed_memory and not has_memory(CloseConfig.from_pretrained(folder)):
             raise RecipeError(
                 f"{folder} was finished without its memory in it: close merge {folder} NEW_FOLDER writes it with its memory"
@@ -180,7 +185,7 @@ def sweep(
     groups: Groups = None,
     no_image: Annotated[bool, typer.Option("--no-image", help="Leave out the image-supervised ceiling.")] = False,
     out: Annotated[Path, typer.Option("--out", help="Folder of the sweep.")] = Path("sweep"),
-    dry_run: DryRun = False,
+    dry_run: DrySweep = False,
     as_json: Json = False,
 ) -> None:
     """Train adapters × noise × settings × seeds; a table, a plot, and what may be claimed. A stopped sweep continues.

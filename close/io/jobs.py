@@ -11,14 +11,14 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from close.errors import DataError, OutputExistsError
 from close.io.files import locked, read_json, remove, write_json
 
-__all__ = ["Job", "clear", "exclusively", "is_temporary", "job", "not_begun_here"]
+__all__ = ["Job", "clear", "exclusively", "is_temporary", "is_under_way", "job", "not_begun_here"]
 
 
 class Job:
@@ -130,13 +130,27 @@ def exclusively(target: Path, doing: str) -> Iterator[None]:
     missing = [folder for folder in target.parents if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with locked(target.parent / f".{target.name}.lock", f"{said} {doing}"):
+        with locked(_lock_of(target), f"{said} {doing}"):
             clear(target.parent, re.escape(target.name) + r"(\.partial(\.json)?)?")
             yield
     finally:
         with suppress(OSError):  # not where something lies in them now
             for folder in missing:
                 folder.rmdir()
+
+
+def is_under_way(target: Path) -> bool:
+    """Whether another process is within `exclusively` for this file or folder."""
+    lock = _lock_of(target.absolute())
+    try:
+        with locked(lock, "") if lock.is_file() else nullcontext():
+            return False
+    except OutputExistsError:
+        return True
+
+
+def _lock_of(target: Path) -> Path:
+    return target.parent / f".{target.name}.lock"
 
 
 def clear(folder: Path, names: str = ".+") -> None:

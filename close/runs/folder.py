@@ -15,6 +15,7 @@ import yaml
 
 from close.errors import DataError, MissingError, OutputExistsError, shown
 from close.io.files import nan_as_null, write_json, write_text
+from close.io.hub import is_on_hub
 from close.io.jobs import clear, is_temporary
 from close.io.places import place_of
 from close.io.plain import read_plain, read_yaml
@@ -33,6 +34,8 @@ __all__ = [
     "RECIPE_FILE",
     "RUN_FILE",
     "begin_run",
+    "check_goes_on",
+    "check_run",
     "code_of",
     "is_finished",
     "open_run",
@@ -41,6 +44,7 @@ __all__ = [
     "save_run",
     "started_run",
     "task_among",
+    "tidy",
 ]
 
 RUN_FILE, RECIPE_FILE, CHECKPOINTS = "run.json", "recipe.yaml", "checkpoints"
@@ -91,6 +95,16 @@ def open_run(folder: str | Path) -> dict[str, Any]:
     return info
 
 
+def check_run(run: str | Path) -> None:
+    """Look at a run before all is imported that opens it; what the hub is asked for is not looked at.
+
+    Raises:
+        CloseError: as `open_run`.
+    """
+    if not is_on_hub(run):
+        open_run(run)
+
+
 def code_of(run: str | Path, more: Iterable[str] = ()) -> dict[str, list[str]]:
     """What is kept beside what a run makes of the plug-ins that make it (`plugins_said`), files by their names alone.
 
@@ -123,7 +137,7 @@ def task_among(tasks: Sequence[str], name: str | None) -> str:
 
 
 def is_finished(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> bool:
-    """Make sure that the folder is free, or this run's; True where that is finished already.
+    """Make sure that the folder is free, or this run's; True where that is finished already. Nothing in it is changed.
 
     Raises:
         OutputExistsError: something else is there, a run that is neither to be resumed nor to be overwritten, or one that was
@@ -155,7 +169,6 @@ def is_finished(folder: Path, recipe: Recipe, *, resume: bool, overwrite: bool) 
             f"{folder} is finished, and {changed} has changed since it was trained: remove that folder to train it anew, or "
             "choose another output"
         )
-    _tidy(folder)  # perhaps killed before it had
     return True
 
 
@@ -243,25 +256,14 @@ def begin_run(
         OutputExistsError: encoder, data or plug-ins have changed since the run that is to be resumed began, or its steps would be
             others.
     """
-    data, beside = (
-        {os.path.relpath(path, folder): digest for path, digest in sums.items()} for sums in (data, beside or {})
-    )
-    facts: dict[str, Any] = {"encoder": encoder, "data": data, "beside": beside, "how": dict(how or {})}
-    facts |= {"code": dict(code or {})} | ({"origin": dict(origin)} if origin else {})
-    before = _started(folder)
-    if resume and before is not None and not before.get("replacing"):
-        then = before.get("beside", beside) | {"encoder": before.get("encoder"), **(before.get("data") or {})}
-        changed = [name for name, fact in (beside | {"encoder": encoder} | data).items() if fact != then.get(name)]
-        changed += changed_plugins(before.get("code", {}), code or {})
-        if changed:
-            raise OutputExistsError(
-                f"{folder}: {changed[0]} has changed since the run began; remove that folder to start anew, or choose another "
-                "output"
-            )
-        _refuse_other_steps(folder, before.get("how", {}), how or {})
+    if resume and started_run(folder) is not None:
+        check_goes_on(folder, encoder=encoder, data=data, beside=beside, code=code or {}, how=how)
         clear(folder)
         clear(folder / CHECKPOINTS)
     else:
+        facts: dict[str, Any] = {"encoder": encoder, "data": _seen_from(folder, data), "how": dict(how or {})}
+        facts |= {"beside": _seen_from(folder, beside), "code": dict(code or {})}
+        facts |= {"origin": dict(origin)} if origin else {}
         about = {"recipe": absolute(recipe.dump())} | facts
         write_json(folder / STARTED, about | {"replacing": True})  # until the last of what was there is gone
         (folder / RUN_FILE).unlink(missing_ok=True)
@@ -270,6 +272,40 @@ def begin_run(
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         write_json(folder / STARTED, about)
     write_text(folder / RECIPE_FILE, yaml.safe_dump(portable(recipe.dump(), folder), sort_keys=False))
+
+
+def check_goes_on(
+    folder: Path,
+    *,
+    encoder: str,
+    data: Mapping[str, str],
+    beside: Mapping[str, str] | None = None,
+    code: Mapping[str, Any] | None = None,
+    how: Mapping[str, Any] | None = None,
+) -> None:
+    """Refuse to go on with a run in other ways than it began; what is not known yet is not compared.
+
+    Args:
+        as `begin_run` takes them.
+    Raises:
+        OutputExistsError: encoder, data or plug-ins have changed since it began, or its steps would be others.
+    """
+    before = _started(folder) or {}
+    others = _seen_from(folder, beside)  # of which a run of before did not say anything
+    now = others | {"encoder": encoder} | _seen_from(folder, data)
+    then = before.get("beside", others) | {"encoder": before.get("encoder"), **(before.get("data") or {})}
+    changed = [name for name, fact in now.items() if fact != then.get(name)]
+    changed += [] if code is None else changed_plugins(before.get("code", {}), code)
+    if changed:
+        raise OutputExistsError(
+            f"{folder}: {changed[0]} has changed since the run began; remove that folder to start anew, or choose another "
+            "output"
+        )
+    _refuse_other_steps(folder, before.get("how", {}), how or {})
+
+
+def _seen_from(folder: Path, sums: Mapping[str, str] | None) -> dict[str, str]:
+    return {os.path.relpath(path, folder): digest for path, digest in (sums or {}).items()}
 
 
 def _refuse_other_steps(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -281,7 +317,8 @@ def _refuse_other_steps(folder: Path, then: Mapping[str, Any], now: Mapping[str,
         )
 
 
-def _tidy(folder: Path) -> None:
+def tidy(folder: Path) -> None:
+    """Remove from a finished run's folder what it needed to be trained."""
     clear(folder)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
@@ -324,4 +361,4 @@ def save_run(
         "code": code_sums(),
     }
     write_json(folder / RUN_FILE, info)
-    _tidy(folder)
+    tidy(folder)

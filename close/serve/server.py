@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from close.errors import CloseError, RecipeError
-from close.io.hub import is_on_hub
-from close.runs.folder import open_run
+from close.runs.folder import check_run
 from close.serve.limits import Limits
 
 __all__ = ["KEY", "serve"]
@@ -52,8 +51,7 @@ def serve(
     limits = limits or Limits()
     with _listening(host, port) as taken:  # before anything is loaded, which takes longer
         for run in runs:
-            if not is_on_hub(run):
-                open_run(run)
+            check_run(run)
         from PIL import Image
 
         from close.serve.app import application

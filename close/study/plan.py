@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from close.errors import written
-from close.runs.folder import RUN_FILE, started_run
+from close.io.jobs import is_under_way
+from close.runs.folder import is_finished, started_run
 from close.runs.recipe import Recipe
 from close.study.arms import Arm
 from close.study.sweep import checked_base, run_folder
+from close.training.origin import filled_in
 
 __all__ = ["lines_of", "plan"]
 
@@ -23,23 +25,28 @@ def plan(
     seeds: Sequence[int],
     test: str | Path | None,
     out: str | Path,
-    **looks: str | Path | None,
+    *,
+    tune: str | Path | None = None,
+    select: str | Path | None = None,
+    select_images: str | Path | None = None,
+    photos: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Check everything that `sweep` checks before its first run, and say what it would train; `out` stays as it is.
+    """Check everything that `sweep` checks before its first run, and that it goes on with the runs that are there.
+
+    `out` stays as it is.
 
     Args:
-        looks: tune, select, select_images and photos, as `sweep` takes them.
+        as `sweep` takes them.
     Returns:
         `runs`, how many, and how many of them are `finished` or were `stopped`; `seeds`; `methods` and `settings`, how many;
         and `arms`: of each its `name`, its `method` and `setting` where there are several, and its `runs`: `seed`, `state`
-        (finished, stopped, to be trained), and `folder`, where it is there.
+        (finished, stopped, to be trained, being trained), and `folder`, where it is there.
     Raises:
         CloseError: as `sweep`.
     """
-    folder = Path(out)
-    given = {"tune": None, "select": None, "select_images": None, "photos": None, **looks, "test": test}
-    found = {key: None if path is None else Path(path) for key, path in given.items()}
-    base = checked_base(base, arms, seeds, folder, **found)
+    given = {"test": test, "tune": tune, "select": select, "select_images": select_images, "photos": photos}
+    folder, looks = Path(out), {key: None if path is None else Path(path) for key, path in given.items()}
+    base = checked_base(base, arms, seeds, folder, **looks)
     planned = list[dict[str, Any]]()
     for arm in arms:
         about = {"method": arm.method, "setting": arm.setting} if arm.setting else {}
@@ -58,8 +65,10 @@ def plan(
 
 
 def _planned(base: Recipe, arm: Arm, seed: int, folder: Path) -> dict[str, Any]:
-    place = run_folder(base, arm, seed, folder)[1]
-    state = "finished" if (place / RUN_FILE).is_file() else "stopped" if started_run(place) else _TO_TRAIN
+    recipe, place = run_folder(base, arm, seed, folder)
+    finished = is_finished(place, filled_in(recipe, place, resume=True), resume=True, overwrite=False)
+    state = "finished" if finished else "stopped" if started_run(place) else _TO_TRAIN
+    state = "being trained" if is_under_way(place) else state
     return {"seed": seed, "state": state} | ({} if state == _TO_TRAIN else {"folder": str(place)})
 
 

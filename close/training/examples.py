@@ -47,6 +47,7 @@ class TextDataset(Dataset[dict[str, Any]]):
         captions: "single": a row's own targets. "multiple": those of the other rows of its `group`.
         several: what becomes of several sources or files of a row: their "mean", or a "set". found: what goes with each row.
         instruct: put the task's instruction before the context. lowercase: false takes texts as the rows have them.
+        pairs: what `pair_up` makes of the rows, where that is known.
     Attributes:
         lengths: characters of each example's target.
     Raises:
@@ -64,10 +65,11 @@ class TextDataset(Dataset[dict[str, Any]]):
         several: Several = "mean",
         found: Found | None = None,
         lowercase: bool = True,
+        pairs: tuple[NDArray[Any], ...] | None = None,
     ) -> None:
         self.rows, self.task, self.instruct, self.found, self.lowercase = rows, task, instruct, found, lowercase
         self.embeds = embeddings_of(rows, task, table, several)
-        self.source_row, self.target_row, self.target, self.lengths = pair_up(rows, task, captions)
+        self.source_row, self.target_row, self.target, self.lengths = pairs or pair_up(rows, task, captions)
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers may outlive an epoch
 
     def set_epoch(self, epoch: int) -> None:
@@ -190,11 +192,15 @@ class LengthSampler(Sampler[int]):
         yield from (~np.resize(ordered, self._missing)).tolist()
 
 
-def pair_up(rows: RowFile, task: Task, captions: Captions) -> tuple[NDArray[np.int64], ...]:
+def pair_up(
+    rows: RowFile, task: Task, captions: Captions, *, needs: Modality | None = None
+) -> tuple[NDArray[np.int64], ...]:
     """The examples of rows: row of the source, row of the target, which of its targets, and that one's characters; (E,) each.
 
+    Args:
+        needs: what the vector of every row is to be made of: its source texts, or its images.
     Raises:
-        DataError: as `TextDataset`.
+        DataError: as `TextDataset`; a row has nothing to make a vector of.
     """
     sources, others, targets = array("q"), array("q"), array("q")
     groups: dict[str, list[int]] = defaultdict(list)
@@ -202,6 +208,9 @@ def pair_up(rows: RowFile, task: Task, captions: Captions) -> tuple[NDArray[np.i
     for index, row in enumerate(rows):
         try:
             task.context(row)  # checks the row
+            if needs and not (task.source(row) if needs == "text" else row.images):
+                what = "'source' text" if needs == "text" else "'image'"
+                raise DataError(f"row {row.id!r} has no {what}, of which its vector is to be made")
             found = [len(target) for target in task.targets(row)]
             counts.append(len(found))
             lengths.extend(found)

@@ -3,88 +3,123 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from math import ceil
 from pathlib import Path
 from typing import Any
 
-from close.adapters.resolve import check_tables
-from close.data.rows import RowFile, named_images, named_sources
-from close.data.shards import open_rows
-from close.encoders import load_encoder
+import numpy as np
+
+from close.data.rows import Modality, RowFile
+from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import written
-from close.runs.folder import CHECKPOINTS, RUN_FILE, is_finished, started_run
+from close.io.jobs import is_under_way
+from close.io.keys import file_key, text_key
+from close.retrieval.memory import memory_place, memory_rows
+from close.retrieval.settings import Retrieval
 from close.runs.recipe import Recipe
-from close.tasks import get_task
-from close.training.arguments import training_arguments
-from close.training.checks import check_work, given_table
-from close.training.examples import MixedDataset, pair_up
-from close.training.origin import filled_in, origin_of
+from close.runs.row_vectors import embeddings_of
+from close.training.beginning import Beginning, Part, begun
+from close.training.processes import ended_together, is_first
+from close.vectors.build import images_of
 from close.vectors.cache import cached_folder
+from close.vectors.table import FAILURES
 
 __all__ = ["lines_of", "plan"]
 
 
-def plan(recipe: Recipe, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
-    """Check a recipe, its data and its models as `train` does, and say what training would take; nothing is embedded or written.
+@ended_together()
+def plan(
+    recipe: Recipe, out: str | Path, *, resume: bool = False, overwrite: bool = False, embed_memory: bool = False
+) -> dict[str, Any]:
+    """Check a recipe, its data and its models as `train` does, and say what training would take.
+
+    Nothing is embedded, and nothing written but for the rows of Parquet, which the cache keeps as they are read. No picture is
+    opened, and no memory is searched.
 
     Args:
-        out, resume, overwrite: as `train` takes them.
+        out, resume, overwrite, embed_memory: as `train` takes them.
     Returns:
-        `folder`, and its `state` (finished, stopped, to be trained); `data`: of each file `file`, `task`, `rows`, `examples`, and
-        `vectors`, how many it needs, and whether these are `embedded` already; `examples` an epoch, `batch`, those of a step,
-        `steps_per_epoch`, and `steps` in all.
+        `folder`, and its `state` (finished, stopped, to be trained, or being trained by another process); if it is not finished,
+        `data`: of each file `file`, `task`, `rows`, `examples`, `vectors`, how many distinct ones it needs, and whether these are
+        `embedded` already; `beside`: the same of what else is embedded, and `use`, what for; `examples` an epoch, `batch`, those
+        of a step, `steps_per_epoch`, and `steps` in all.
     Raises:
-        CloseError: as `train`.
+        CloseError: as `train`, before it embeds.
     """
     folder = Path(out)
-    recipe = filled_in(recipe, folder, resume=resume)
-    if not resume:
-        is_finished(folder, recipe, resume=False, overwrite=overwrite)
-    kept = resume and not overwrite
-    state = "finished" if kept and (folder / RUN_FILE).is_file() else "to be trained"
-    started = started_run(folder) if kept else None
-    origin = origin_of(recipe, folder, started)
-    arguments = training_arguments(recipe, folder / CHECKPOINTS, origin.weights if origin else None)
-    encoder = cache(lambda: load_encoder(recipe.encoder))
-    parts, columns = recipe.parts(), recipe.data.columns
-    files = [open_rows(part.train, columns) for part in parts]
-    val = open_rows(recipe.data.val, columns) if recipe.data.val else None
-    check_work(recipe, files, val)
-    if origin is None:
-        check_tables(recipe.adapter, encoder)
-
-    def about(rows: RowFile, name: str, captions: Any, table: Path | None) -> dict[str, Any]:
-        named = named_sources if recipe.train_on == "text" else named_images
-        place = given_table(recipe, table).path if table else cached_folder(rows, encoder(), recipe.train_on)
-        whole = (Path(place) / "table.json").is_file()
-        count = sum(len(named(row)) for row in rows)
-        examples = len(pair_up(rows, get_task(name), captions)[0])
-        found = {"file": str(rows.path), "task": name, "rows": len(rows), "examples": examples}
-        return found | {"vectors": count, "embedded": whole}
-
-    data = [about(rows, p.task, p.captions, p.embeddings) for rows, p in zip(files, parts, strict=True)]
-    mixed: Any = [range(one["examples"]) for one in data]
-    weights = [part.weight for part in parts]
-    examples = len(mixed[0] if weights == [1] else MixedDataset(mixed, weights, recipe.seed))
-    if val is not None:
-        data.append(about(val, parts[0].task, parts[0].captions, None) | {"validation": True})
+    work = begun(recipe, folder, resume=resume, overwrite=overwrite, embed_memory=embed_memory)
+    if work is None:
+        return {"folder": str(folder), "state": "finished"}
+    state = "stopped" if work.started else "to be trained"
+    state = "being trained" if is_first() and is_under_way(folder) else state
+    data = [_about(part, work) for part in work.parts]
+    data += [_about(work.val, work) | {"validation": True}] if work.val else []
     return {
         "folder": str(folder),
-        "state": "stopped" if started and state != "finished" else state,
+        "state": state,
         "data": data,
-        "encoder": recipe.encoder,
-        "examples": examples,
-        **_steps(arguments, examples),
+        "beside": _beside(work),
+        "encoder": work.recipe.encoder,
+        "examples": work.examples,
+        **_steps(work),
     }
 
 
-def _steps(arguments: Any, examples: int) -> dict[str, int]:
-    """As transformers counts them: an epoch's last step may be smaller, and is left out where that is asked for."""
-    parts = arguments.gradient_accumulation_steps
-    size = arguments.train_batch_size * arguments.world_size
-    batches = examples // size if arguments.dataloader_drop_last else ceil(examples / size)
-    each = max(ceil(batches / parts), 1)
+def _about(part: Part, work: Beginning) -> dict[str, Any]:
+    rows, recipe = part.rows, work.recipe
+    about = {"file": str(rows.path), "task": part.section.task, "rows": len(rows), "examples": len(part.pairs[0])}
+    if part.given is None:
+        return about | _vectors(rows, work.encoder(), recipe.train_on)
+    known = embeddings_of(rows, part.task, part.given, recipe.several)
+    return about | {"vectors": len(np.unique(known.vectors)), "embedded": True}
+
+
+def _vectors(rows: RowFile, encoder: ContrastiveEncoder, modality: Modality) -> dict[str, Any]:
+    """How many distinct vectors rows need, and whether all are there; what could not be read is tried again."""
+    if modality == "text":
+        keys = {text_key(text) for row in rows for text in row.source}
+    else:
+        keys = {file_key(path) for _, path in images_of(rows)}
+    place = cached_folder(rows, encoder, modality)
+    whole = (place / "table.json").is_file() and not (place / FAILURES).is_file()
+    return {"vectors": len(keys), "embedded": whole}
+
+
+def _beside(work: Beginning) -> list[dict[str, Any]]:
+    """What is embedded beside the rows: those of the memory, and in the encoder that it is searched in both."""
+    recipe, section = work.recipe, work.recipe.retrieve
+    if section is None:
+        return []
+    encoders = {recipe.encoder: work.encoder()}
+    wanted: list[tuple[str, RowFile, str, Modality]] = []
+    if section.memory is not None:
+        memory = memory_rows(memory_place(section.memory), recipe.columns_of(section.memory))
+    else:  # the rows themselves, and where they are learnt from in that encoder, their own table
+        own = recipe.train_on == "text" and section.encoder is None
+        memory = None if own else work.parts[0].rows
+    if section.encoder is not None:
+        encoders[section.encoder] = load_encoder(section.encoder)
+        if Retrieval.of(recipe.retrieval or {}).searches:
+            wanted = [("to search with", part.rows, section.encoder, recipe.train_on) for part in work.every]
+    if memory is not None:
+        wanted = [("memory", memory, name, "text") for name in encoders] + wanted
+    told = {cached_folder(part.rows, work.encoder(), recipe.train_on) for part in work.every if part.given is None}
+    found = []
+    for use, rows, name, modality in wanted:
+        if (place := cached_folder(rows, encoders[name], modality)) not in told:
+            about = {"file": str(rows.path), "use": use, "rows": len(rows), "encoder": name}
+            found.append(about | _vectors(rows, encoders[name], modality))
+            told.add(place)
+    return found
+
+
+def _steps(work: Beginning) -> dict[str, int]:
+    """As transformers counts them: an epoch's last step may be smaller, and is left out where one process is asked to."""
+    arguments, examples = work.arguments, work.examples
+    parts, size = arguments.gradient_accumulation_steps, arguments.train_batch_size * arguments.world_size
+    if arguments.dataloader_drop_last and arguments.world_size == 1:  # several processes fill their last step
+        examples -= examples % size
+    each = ceil(examples / (size * parts))
     steps = arguments.max_steps if arguments.max_steps > 0 else ceil(arguments.num_train_epochs * each)
     return {"batch": size * parts, "steps_per_epoch": each, "steps": steps}
 
@@ -92,16 +127,15 @@ def _steps(arguments: Any, examples: int) -> dict[str, int]:
 def lines_of(planned: Mapping[str, Any]) -> str:
     """A plan in lines: a line a file, and the steps."""
     lines = []
-    for one in planned["data"]:
-        use = "examples to watch" if one.get("validation") else "examples"
-        to_do = "embedded already" if one["embedded"] else f"to be embedded by {planned['encoder']}"
-        about = (
-            f"{one['rows']:,} rows for {one['task']}, {one['examples']:,} {use}; {one['vectors']:,} vectors, {to_do}"
+    for one in [*planned.get("data", ()), *planned.get("beside", ())]:
+        use = f"rows, {one['use']}" if "use" in one else f"rows for {one['task']}, {one['examples']:,} examples"
+        use += " to watch" if one.get("validation") else ""
+        to_do = "embedded already" if one["embedded"] else f"to be embedded by {one.get('encoder', planned['encoder'])}"
+        lines.append(f"{one['file']}: {one['rows']:,} {use}; {one['vectors']:,} vectors, {to_do}")
+    if "steps" in planned:
+        lines.append(
+            f"{planned['examples']:,} examples an epoch, {planned['batch']:,} a step: {planned['steps_per_epoch']:,} steps an "
+            f"epoch, {planned['steps']:,} in all"
         )
-        lines.append(f"{one['file']}: {about}")
-    lines.append(
-        f"{planned['examples']:,} examples an epoch, {planned['batch']:,} a step: {planned['steps_per_epoch']:,} steps an epoch, "
-        f"{planned['steps']:,} in all"
-    )
     lines.append(f"{planned['folder']}: {planned['state']}")
     return "\n".join(map(written, lines))

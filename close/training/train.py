@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import GenerationConfig, Seq2SeqTrainingArguments, TrainerCallback, set_seed
+from transformers import GenerationConfig, TrainerCallback, set_seed
 from transformers.pytorch_utils import Conv1D
 
 from close.adapters import ADAPTERS, resolve_adapter
@@ -20,7 +19,7 @@ from close.adapters.base import names_in
 from close.adapters.resolve import takes_training_text
 from close.data.rows import RowFile, evenly
 from close.data.shards import open_rows
-from close.encoders import ENCODERS, ContrastiveEncoder, load_encoder
+from close.encoders import ENCODERS
 from close.errors import RecipeError
 from close.fast.layers import fast_layers
 from close.io.jobs import exclusively
@@ -37,25 +36,24 @@ from close.model.modeling import CloseModel
 from close.model.prefixes import EMBEDDINGS, PREFIXES, embedding_scale
 from close.plugins import key_of, plugins_said
 from close.retrieval.content import WORD_FINDERS
-from close.runs.folder import CHECKPOINTS, begin_run, is_finished, plugins_of, save_run, started_run
+from close.runs.folder import CHECKPOINTS, begin_run, plugins_of, save_run, tidy
 from close.runs.length import mean_length
 from close.runs.recipe import Recipe
 from close.runs.recipe_file import portable
 from close.runs.sections import LoraSection
-from close.runs.sources import sums_beside
 from close.tasks import TASKS, get_task
-from close.training.arguments import training_arguments
+from close.training.beginning import Beginning, Part, begun
 from close.training.checkpoints import drop_broken, latest_checkpoint
-from close.training.checks import check_work, given_table, tell_cut
+from close.training.checks import tell_cut
 from close.training.examples import Collator, MixedDataset, TextDataset
-from close.training.origin import Origin, filled_in, origin_of
+from close.training.origin import Origin
 from close.training.processes import ended_together, first_alone, is_first
 from close.training.retrieving import Retrieving, retrieving
 from close.training.trainer import CloseTrainer, ShortRun
 from close.training.validation import Validation
 from close.vectors.cache import cached_table
 from close.vectors.groups import group_labels
-from close.vectors.open import Picked, check_encoder
+from close.vectors.open import Picked
 from close.vectors.table import EmbeddingTable
 
 __all__ = ["train"]
@@ -86,31 +84,19 @@ def train(
         CloseError: anything wrong with recipe, data, encoder or weights; before training starts.
     """
     folder = Path(out)
-    if resume and overwrite:
-        raise RecipeError("resume goes on with the run that is there, overwrite removes it: give one of them")
-    if embed_memory and recipe.retrieve is None:
-        raise RecipeError("a memory is embedded where the recipe says 'retrieve', and it does not")
     with exclusively(folder, "is being trained") if is_first() else nullcontext():
-        recipe = filled_in(recipe, folder, resume=resume)
-        if not is_finished(folder, recipe, resume=resume, overwrite=overwrite):
-            _train(recipe, folder, resume, embed_memory, callbacks)
+        work = begun(recipe, folder, resume=resume, overwrite=overwrite, embed_memory=embed_memory)
+        if work is None:
+            tidy(folder)  # perhaps killed before it had
+        else:
+            _train(work, folder, resume, embed_memory, callbacks)
     return folder
 
 
 def _train(
-    recipe: Recipe, folder: Path, resume: bool, embeds_memory: bool, callbacks: Sequence[TrainerCallback]
+    work: Beginning, folder: Path, resume: bool, embeds_memory: bool, callbacks: Sequence[TrainerCallback]
 ) -> None:
-    origin = origin_of(recipe, folder, started_run(folder) if resume else None)
-    arguments = training_arguments(recipe, folder / CHECKPOINTS, origin.weights if origin else None)
-    data = _read_data(recipe, origin)
-    least = arguments.train_batch_size
-    # several processes fill their last step
-    if arguments.dataloader_drop_last and arguments.world_size == 1 and len(data.train) < least:
-        raise RecipeError(
-            f"training: dataloader_drop_last leaves out what is no whole batch of {least}, and there are {len(data.train)} "
-            "examples"
-        )
-    beside = sums_beside(recipe)
+    recipe, origin, arguments, data = work.recipe, work.origin, work.arguments, _read_data(work)
     set_seed(recipe.seed)
     model = _settled(origin.model(recipe.adapter) if origin else _build_model(recipe, data), recipe, data, folder)
     _refer(model, recipe, folder, origin)
@@ -123,8 +109,8 @@ def _train(
         learner = _learner(model, recipe)
         with first_alone():
             if arguments.should_save:
-                facts: dict[str, Any] = {"encoder": data.tables[0].fingerprint, "data": data.sums, "beside": beside}
-                facts |= {"code": code, "how": _how(arguments), "origin": origin.about if origin else None}
+                facts: dict[str, Any] = {"encoder": data.tables[0].fingerprint, "data": data.sums, "code": code}
+                facts |= {"beside": work.beside, "how": work.how, "origin": origin.about if origin else None}
                 begin_run(folder, recipe, resume=resume, **facts)
                 if origin:
                     origin.keep(folder)
@@ -149,9 +135,9 @@ def _train(
             model.factors = together(model.factors, trained)
     if trainer.is_world_process_zero():
         about = {"init_from": dict(origin.about)} if origin else {}
-        about |= data.about | {"beside": [*beside.values()], "tune": recipe.tune, "steps": steps}
+        about |= data.about | {"beside": [*work.beside.values()], "tune": recipe.tune, "steps": steps}
         about |= trainer.best | portable(dict(code), folder)
-        about |= _how(arguments) | {"device": str(arguments.device)}
+        about |= work.how | {"device": str(arguments.device)}
         if embeds_memory and data.retrieving:
             data.retrieving.put_into(model.config, folder)
         save_run(folder, model, tokenizer, recipe, state=state, about=about, log=trainer.state.log_history)
@@ -207,66 +193,41 @@ class _Data:
         return {"tasks": self.names, "train": parts}
 
 
-def _read_data(recipe: Recipe, origin: Origin | None) -> _Data:
-    parts = recipe.parts()
-    instruct = len(parts) > 1
-    tasks = [get_task(part.task) for part in parts]
-    files = [open_rows(part.train, recipe.data.columns) for part in parts]
-    val_rows = open_rows(recipe.data.val, recipe.data.columns) if recipe.data.val else None
-    judged = check_work(recipe, files, val_rows)
-    encoder = cache(lambda: load_encoder(recipe.encoder))
-    if origin:
-        given = parts[0].embeddings
-        known = encoder() if given is None else EmbeddingTable(given)
-        origin.check_encoder(recipe.encoder, known.fingerprint)
+def _read_data(work: Beginning) -> _Data:
+    recipe, parts, count = work.recipe, work.every, len(work.parts)
+    files = [part.rows for part in work.parts]
     with first_alone():  # of several processes one embeds, the others read
-        tables = [_table(rows, recipe, encoder, part.embeddings) for rows, part in zip(files, parts, strict=True)]
-        val_table = _table(val_rows, recipe, encoder) if val_rows else None
-        _of_one_encoder([*tables, *([val_table] if val_table else [])])
-        memory = retrieving(recipe, files, tables, encoder)
+        tables = [_table(part, work) for part in parts]
+        memory = retrieving(recipe, files, tables[:count], work.encoder)
         finder = memory.finder if memory else None
-        validation = Validation(judged, encoder, val_table, recipe, finder) if judged and val_table else None
-        every = [
-            *zip(files, tasks, tables, strict=True),
-            *([(val_rows, tasks[0], val_table)] if val_rows and val_table else []),
+        validation = Validation(work.judged, work.encoder, tables[-1], recipe, finder) if work.judged else None
+        found = [
+            memory.found(part.rows, part.task, table, number) if memory else None
+            for number, (part, table) in enumerate(zip(parts, tables, strict=True))
         ]
-        found = [memory.found(*one, number) if memory else None for number, one in enumerate(every)]
-    about: dict[str, Any] = {"instruct": instruct, "several": recipe.several, "lowercase": recipe.lowercase}
+    about: dict[str, Any] = {"instruct": count > 1, "several": recipe.several, "lowercase": recipe.lowercase}
     examples = [
-        TextDataset(rows, task, table, part.captions, found=one, **about)
-        for rows, task, table, part, one in zip(files, tasks, tables, parts, found, strict=False)
+        TextDataset(part.rows, part.task, table, part.section.captions, pairs=part.pairs, found=one, **about)
+        for part, table, one in zip(parts, tables, found, strict=True)
     ]
-    weights = [part.weight for part in parts]
+    weights = [part.section.weight for part in work.parts]
     return _Data(
-        names=[part.task for part in parts],
+        names=[part.section.task for part in work.parts],
         files=files,
-        tables=tables,
-        examples=examples,
-        train=MixedDataset(examples, weights, recipe.seed) if weights != [1] else examples[0],
-        val=TextDataset(val_rows, tasks[0], val_table, parts[0].captions, found=found[-1], **about)
-        if val_rows and val_table
-        else None,
+        tables=tables[:count],
+        examples=examples[:count],
+        train=MixedDataset(examples[:count], weights, recipe.seed) if weights != [1] else examples[0],
+        val=examples[-1] if work.val else None,
         validation=validation,
         retrieving=memory,
     )
 
 
-def _table(
-    rows: RowFile, recipe: Recipe, encoder: Callable[[], ContrastiveEncoder], given: Path | None = None
-) -> EmbeddingTable:
-    if given is None:
-        with progress(f"embedding {rows.path.name}") as update:
-            return cached_table(rows, encoder(), recipe.train_on, progress=update)
-    return given_table(recipe, given)
-
-
-def _of_one_encoder(tables: Sequence[EmbeddingTable]) -> None:
-    """Refuse vectors of other weights, whatever the encoder is called."""
-    first = tables[0]
-    for table in tables[1:]:
-        check_encoder(
-            f"{table.path}", table.encoder, table.fingerprint, f"{first.path}", first.encoder, first.fingerprint
-        )
+def _table(part: Part, work: Beginning) -> EmbeddingTable:
+    if part.given is not None:
+        return part.given
+    with progress(f"embedding {part.rows.path.name}") as update:
+        return cached_table(part.rows, work.encoder(), work.recipe.train_on, progress=update)
 
 
 def _build_model(recipe: Recipe, data: _Data) -> CloseModel:
@@ -356,9 +317,3 @@ def _with_lora(model: CloseModel, lora: LoraSection) -> Any:
             return get_peft_model(model, config)
     except ValueError as error:
         raise RecipeError(f"lora.target_modules {targets!r}: {error}") from error
-
-
-def _how(arguments: Seq2SeqTrainingArguments) -> dict[str, Any]:
-    """What beside the recipe decides the steps, and is the machine's."""
-    precision = "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32"
-    return {"precision": precision, "processes": arguments.world_size}

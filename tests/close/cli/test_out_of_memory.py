@@ -42,7 +42,7 @@ def test_a_verb_tells_it(told, captions, tmp_path, monkeypatch, error):
 
 @pytest.mark.parametrize("error", FULL[:1], ids=str)
 def test_a_verb_without_the_options_tells_other_ways(told, captions, tiny_t5, tmp_path, monkeypatch, error):
-    monkeypatch.setattr("close.training.train.load_encoder", failing(error))
+    monkeypatch.setattr("close.training.beginning.load_encoder", failing(error))
     values = {"data": {"train": str(captions)}, "encoder": "mini", "language_model": str(tiny_t5)}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
     said = told("train", tmp_path / "recipe.yaml", "--out", tmp_path / "run")

@@ -13,7 +13,7 @@ from killing import killed
 
 from close.errors import CloseError, DataError, OutputExistsError
 from close.io.jobs import exclusively
-from close.runs.folder import begin_run, is_finished
+from close.runs.folder import begin_run, is_finished, tidy
 from close.runs.inspection import describe
 
 
@@ -21,6 +21,7 @@ def begin(folder: Path, recipe: Any, **options: bool) -> bool:
     """As `train` does; whether there is work to do."""
     with exclusively(folder, "is being trained"):
         if is_finished(folder, recipe, resume=options["resume"], overwrite=options["overwrite"]):
+            tidy(folder)
             return False
         begin_run(folder, recipe, encoder="e", data={"c.jsonl": "s"}, resume=options["resume"])
     return True

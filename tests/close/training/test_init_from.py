@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 
 import close
 from close.adapters import fit_adapter
+from close.cli.looks import look_at_recipe
 from close.errors import CloseError, RecipeError
 from close.runs.recipe import Recipe, load_recipe
 from close.training.origin import filled_in
@@ -187,6 +188,18 @@ def test_what_does_not_fit_is_told_in_one_line(begins, zoo, tmp_path, monkeypatc
         train(begins(**(changes | made)), tmp_path / "run")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_brings_the_parts_that_the_run_it_begins_from_was_made_with(tmp_path):
+    """What is looked at before they are loaded does not ask for them."""
+    (tmp_path / "parts_of_both.py").touch()
+    (tmp_path / "rows.jsonl").write_text('{"source": "a cat"}\n')
+    (tmp_path / "base").mkdir()
+    made_with = {"tasks": ["caption"], "plugins": ["../parts_of_both.py"]}
+    (tmp_path / "base" / "run.json").write_text(json.dumps(made_with))
+    file = tmp_path / "recipe.yaml"
+    file.write_text("init_from: base\nplugins: [./parts_of_both.py]\ndata: {train: rows.jsonl}\n")
+    assert load_recipe(file, look=look_at_recipe).init_from == tmp_path / "base"
 
 
 def test_an_unfinished_run_is_no_beginning(begins, recipe, tmp_path):
