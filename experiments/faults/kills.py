@@ -84,8 +84,8 @@ JOBS: dict[str, list[str]] = {
 }  # fmt: skip
 """Commands, run in a folder that `prepare` has filled."""
 
-UNORDERED = ("data-gen", "merge")
-"""What the next answer does may come before or after what the last one did; files are copied as the folder lists them."""
+UNORDERED = ("data-gen",)
+"""What the next answer does may come before or after what the last one did."""
 
 TIMES = re.compile(
     rb'"train_(runtime|samples_per_second|steps_per_second|loss)": [^,}]*|"seconds": ({[^}]*}|[^,}]*)|"time": ?"[^"]*"'
@@ -329,7 +329,7 @@ def _state(folder: Path) -> str:
     found = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         name, data = path.relative_to(folder).as_posix(), b"" if path.is_dir() else TIMES.sub(b"", path.read_bytes())
-        found.update(repr((re.sub(r"\d+\.tmp$", ".tmp", name), path.is_dir(), len(data))).encode() + data)
+        found.update(repr((re.sub(r"-\d+\.tmp(?=/|$)", ".tmp", name), path.is_dir(), len(data))).encode() + data)
     return found.hexdigest()
 
 
