@@ -4,79 +4,137 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from close.data.rows import RowFile
+import numpy as np
+from numpy.typing import NDArray
+
+from close.adapters.resolve import files_in
+from close.data.rows import Row, evenly
 from close.data.shards import is_rows, open_rows
 from close.errors import CloseError
+from close.io.files import files_below
 from close.io.keys import file_key
 from close.io.parts import file_of
+from close.io.plain import read_plain
+from close.runs.folder import recipe_of
 from close.runs.recipe import Recipe
-from close.runs.sources import places_beside
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["met_pictures", "pictures_of", "shared_pictures"]
+__all__ = ["learnt_from", "met_pictures", "pictures_of", "shared_pictures", "tell_met"]
 
 _log = logging.getLogger(__name__)
-MOST = 500_000
-"""Rows that are read for it."""
+Columns = Mapping[str, str | int] | None
+SAMPLED = 1000
+"""Rows of which one has to name a picture, so that all are read for theirs."""
 
 
-def pictures_of(rows: RowFile) -> set[Path]:
-    """The distinct files that rows show, by their full paths."""
-    return {Path(os.path.abspath(file_of(image))) for row in rows for image in row.images}
+def learnt_from(recipe: Recipe, memory: Path | None = None) -> dict[Path, Columns]:
+    """Places of what a recipe learns from or chooses by, that a test should be apart from, with what is said of their columns.
+
+    Args:
+        recipe: with its places in full. memory: that is searched in place of its own.
+    """
+    data, retrieve = recipe.data, recipe.retrieve
+    places: dict[Path | None, Columns] = {part.train: data.columns for part in recipe.parts()}
+    places |= {part.embeddings: None for part in recipe.parts()} | {data.val: data.columns, data.val_images: None}
+    for place in map(Path, files_in(recipe.adapter)):
+        made_of = read_plain(place / "adapter.json").get("made_of") if (place / "adapter.json").is_file() else None
+        found = made_of.values() if isinstance(made_of, dict) else [place]
+        places |= {Path(one): recipe.columns_of(one) for one in found if isinstance(one, (str, Path))}
+    places |= {memory or (retrieve.memory if retrieve else None): None}
+    if recipe.init_from is not None and Path(recipe.init_from).is_dir():
+        with suppress(CloseError, ValueError):  # of another version
+            places |= learnt_from(Recipe.model_validate(recipe_of(Path(recipe.init_from))))
+    return {place: columns for place, columns in places.items() if place is not None}
 
 
-def shared_pictures(pictures: Collection[Path], place: Path, columns: Mapping[str, str | int] | None = None) -> int:
+def pictures_of(rows: Iterable[Row]) -> dict[str, set[Path]]:
+    """The files that rows show, by their full names, each with the names that rows have for it or for its parts."""
+    found = defaultdict[str, set[Path]](set)
+    for row in rows:
+        for image in row.images:
+            found[_full(file_of(image))].add(Path(image))
+    return found
+
+
+def shared_pictures(pictures: Mapping[str, set[Path]], place: Path, columns: Columns = None) -> int:
     """How many of these pictures a place holds, as far as that can be known; of arrays and what can't be read it is 0.
 
     Args:
-        pictures: full paths. place: rows, an embedding table, a folder of pictures, or a picture.
+        pictures: of `pictures_of`. place: rows, an embedding table, a folder of pictures, or a picture.
     """
     with suppress(CloseError, OSError):
-        if is_rows(place):
-            rows = open_rows(place, columns)
-            known = {picture.resolve() for picture in pictures_of(rows)} if len(rows) <= MOST else set[Path]()
-            return len(known & {picture.resolve() for picture in pictures})
-        if (place / "table.json").is_file():
-            keys = set(map(int, EmbeddingTable(place).keys))
-            return sum(file_key(picture) in keys for picture in pictures)
-        whole = Path(os.path.abspath(place))
-        return sum(whole == picture or whole in picture.parents for picture in pictures)
+        held = _held(place, file_key(place), tuple((columns or {}).items()))
+        if isinstance(held, frozenset):
+            return len(held & pictures.keys())
+        keys = [[file_key(name) for name in (Path(file), *names)] for file, names in pictures.items()]
+        known = set(np.intersect1d(held, np.array([key for some in keys for key in some], np.uint64)).tolist())
+        return sum(not known.isdisjoint(some) for some in keys)
     return 0
 
 
-def met_pictures(values: Mapping[str, Any], rows: RowFile) -> dict[str, dict[str, int]]:
-    """Where a run has met a test's pictures, which is told: how many its data, its adapters' tables and its memory hold.
+def tell_met(rows: Iterable[Row], places: Mapping[Path, Columns], test: str) -> list[dict[str, Any]]:
+    """Tell, once, which of a test's pictures lie in what was learnt from or chosen by.
+
+    Returns:
+        Of each place that has any: the end of its path, and how many.
+    """
+    pictures = pictures_of(rows) if places else {}
+    counts = {place: shared_pictures(pictures, place, columns) for place, columns in places.items()} if pictures else {}
+    found = {place: count for place, count in counts.items() if count}
+    for place, count in found.items():
+        _tell(f"{count} of the {len(pictures)} pictures of {test} are in {place}: what has learnt from these, or was chosen by "
+              "them, scores too well")  # fmt: skip
+    return [{"place": "/".join(place.parts[-2:]), "pictures": count} for place, count in found.items()]
+
+
+def met_pictures(
+    values: Mapping[str, Any], rows: Iterable[Row], test: Path, memory: Path | None = None
+) -> dict[str, Any]:
+    """`met`: what `tell_met` finds of a run's test; nothing where it has met none.
 
     Args:
-        values: the run's recipe with its places in full (`close.runs.folder.recipe_of`). rows: of the test.
-    Returns:
-        `met`, by the end of the place's path; nothing where there are none.
+        values: the run's recipe with its places in full (`close.runs.folder.recipe_of`). rows: that are scored, of `test`.
+        memory: that it searches in place of its own.
     """
-    if not values or not (pictures := pictures_of(rows)):
-        return {}
     try:
-        recipe = Recipe.model_validate(values)
+        places = learnt_from(Recipe.model_validate(values), memory) if values else {}
     except (CloseError, ValueError):  # of another version: it only can't be looked at
         return {}
-    places = {part.train: recipe.data.columns for part in recipe.parts()}
-    places |= {recipe.data.val: recipe.data.columns} if recipe.data.val else {}
-    places |= {place: recipe.columns_of(place) for place in places_beside(recipe)}
-    found = {place: count for place, columns in places.items() if (count := shared_pictures(pictures, place, columns))}
-    for place, count in found.items():
-        _tell(
-            f"{rows.path}: {count} of its {len(pictures)} pictures are in {place}, which the run learnt from or was chosen by: "
-            "scores are too good"
-        )
-    return {"met": {"/".join(place.parts[-2:]): count for place, count in found.items()}} if found else {}
+    met = tell_met(rows, places, str(test))
+    return {"met": met} if met else {}
 
 
 @cache
 def _tell(line: str) -> None:
     """Once: a sweep evaluates many runs on one test."""
     _log.warning(line)
+
+
+@cache
+def _held(place: Path, key: int, columns: tuple[tuple[str, str | int], ...]) -> frozenset[str] | NDArray[np.uint64]:
+    """Full names of the pictures in a place, or of an embedding table the keys; read once as long as it is the same."""
+    if is_rows(place, images=True):
+        rows = open_rows(place, dict(columns) or None)
+        some = (rows[index] for index in evenly(len(rows), SAMPLED))
+        return frozenset(pictures_of(rows)) if any(row.images for row in some) else frozenset()
+    if (place / "table.json").is_file():
+        return np.asarray(EmbeddingTable(place).keys)
+    return frozenset(map(_full, files_below(place) if place.is_dir() else [place]))
+
+
+def _full(file: Path) -> str:
+    folder, name = os.path.split(file)
+    return os.path.join(_real(folder), name)
+
+
+@cache
+def _real(folder: str) -> str:
+    """Links followed, once a folder."""
+    return os.path.realpath(folder)

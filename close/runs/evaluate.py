@@ -168,8 +168,7 @@ def _check_before(
             raise DataError(f"{rows.path}: {error}") from None
     if given is not None and _needs_encoder(task, metrics):
         _ = captioner.encoder  # raises where it is not there
-    about: dict[str, Any] = met_pictures(recipe_of(Path(captioner.name)), rows)
-    about |= {} if given is None else {"vectors": {"table": str(given.path), "sum": given.info.get("plan")}}
+    about = {} if given is None else {"vectors": {"table": str(given.path), "sum": given.info.get("plan")}}
     return found, about | code_behind(captioner.name, task, metrics)
 
 
@@ -352,6 +351,7 @@ def _settings(
         "generation": captioner.model.generation_config.to_diff_dict() | generation,
         "decoding": decoding,
         **captioner.memory.setting,
+        **met_pictures(recipe_of(Path(captioner.name)), told.seen, rows.path, captioner.memory.given),
         "trained": _trained(captioner.name),
         "bootstrap": {"samples": 1000, "seed": 0},
         "versions": versions(),
