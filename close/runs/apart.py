@@ -41,7 +41,7 @@ def learnt_from(recipe: Recipe, memory: Path | None = None) -> dict[Path, Column
         recipe: with its places in full. memory: that is searched in place of its own.
     """
     data, retrieve = recipe.data, recipe.retrieve
-    places: dict[Path | None, Columns] = {part.train: data.columns for part in recipe.parts()}
+    places: dict[Any, Columns] = {part.train: data.columns for part in recipe.parts()}
     places |= {part.embeddings: None for part in recipe.parts()} | {data.val: data.columns, data.val_images: None}
     for place in map(Path, files_in(recipe.adapter)):
         made_of = read_plain(place / "adapter.json").get("made_of") if (place / "adapter.json").is_file() else None
