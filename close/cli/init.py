@@ -7,7 +7,7 @@ import shlex
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +27,6 @@ __all__ = ["register"]
 
 ENCODER, LANGUAGE_MODEL, ADAPTER = "open_clip:ViT-L-14/openai", "google-t5/t5-base", [{"gaussian": {"cosine": 0.41}}]
 """The paper's."""
-_yaml = partial(yaml.safe_dump, sort_keys=False, allow_unicode=True, default_flow_style=None, width=10**6)
 
 
 def register(app: typer.Typer) -> None:
@@ -81,11 +80,10 @@ def init(
         load_recipe(work.partial)
     if as_json:
         print_json(draft.to_dict())
-        return
-    adapter = _yaml(draft.adapter, default_flow_style=True).strip()
-    show(f"{out}: written; adapter{'' if draft.advice else ', not advised'}: {adapter}\nnext:")
-    for command in draft.commands():
-        show(f"  {command}")
+    else:
+        advised = "" if draft.advice else ", not advised"
+        show(f"{out}: written; adapter{advised}: {_yaml(draft.adapter, flow=True)}\nnext:")
+        show("\n".join(f"  {command}" for command in draft.commands()))
 
 
 def _opened(data: Path, columns: dict[str, str | int]) -> RowFile:
@@ -126,7 +124,7 @@ class _Draft:
             few = f"{several or 'no'} images have several: {LEAST} are needed, whose rows share a 'group'"
             why = f"task {task.name} asks something of each" if task.asks else few
             raise DataError(
-                f"{self.rows.path}: captions: multiple learns other captions of an image, and {why}; leave it out"
+                f"{self.rows.path}: captions: multiple is to learn others of an image, and {why}; leave it out"
             )
 
     @cached_property
@@ -161,7 +159,8 @@ class _Draft:
         from close.io.progress import progress
         from close.vectors.cache import cached_table
 
-        rows, about = self.rows, {"captions": self.captions, "task": self.found.task.name}
+        rows = self.rows
+        about: dict[str, Any] = {"captions": self.captions, "task": self.found.task.name}
         try:
             encoder = load_encoder(self.encoder)
         except WeightsError as error:
@@ -170,18 +169,16 @@ class _Draft:
         images = None if self.photos is None else _photo_table(self.photos, self.out.parent / "tables", encoder)
         with progress(f"embedding {rows.path.name}") as update:
             texts = cached_table(rows, encoder, "text", progress=update).path
-        known: dict[str, Any] = {"unpaired": images is not None, "groups": rows.path, "rows": lambda _: rows}
         try:
-            self.advice, _ = advise(texts, images, **about, **known)
+            self.advice, _ = advise(
+                texts, images, unpaired=bool(images), groups=rows.path, rows=lambda _: rows, **about
+            )
         except DataError as error:  # of the texts: photos were looked at
             self._go_without(error)
             return
         about |= {"text": rows.path.as_posix(), "encoder": self.encoder}
         about |= {"image": images.as_posix()} if images else {}
-        asked = [
-            *(word for name, value in about.items() for word in (f"--{name}", value)),
-            *["--unpaired"] * bool(images),
-        ]
+        asked = [word for name, value in about.items() for word in (f"--{name}", value)] + ["--unpaired"] * bool(images)
         why = "" if self.columns else shlex.join(["close", "recommend", *asked])  # which takes no columns
         self.reasons = comments(self.advice, texts, images, why=why)
         self.adapter = self.advice.stages({"image": self._said(images)} if images else None)
@@ -203,34 +200,27 @@ class _Draft:
         about: dict[str, Any] = {"data": {"train": self._said(self.rows.path), **columns}}
         about |= {"task": task} if task != "caption" else {}
         about |= {"encoder": self._said(self.encoder), "language_model": self._said(self.language_model)}
-        first, reasons = (
-            "# begun by close init; docs/recipe.md explains every key\n",
-            (f"{line}\n" for line in self.reasons),
-        )
-        return "".join([first, _yaml(about), *reasons, _yaml({"adapter": self.adapter}), *self._keys()])
+        first = "# begun by close init; docs/recipe.md explains every key"
+        return "\n".join([first, _yaml(about), *self.reasons, _yaml({"adapter": self.adapter}), *self._keys(), ""])
 
     def _keys(self) -> Iterator[str]:
         """Lines of keys that these data want, and those that people change most, as comments; each says why."""
         found, task, mini = self.found, self.found.task, self.language_model == "mini"
 
-        def line(key: str, value: object, why: str, *, is_set: bool = False) -> str:
-            return f"{f'{key}: {value}' if is_set else f'# {key}: {value}':<32}  # {why}\n"
+        def line(said: str, why: str, *, is_set: bool = False) -> str:
+            return f"{said if is_set else f'# {said}':<32}  # {why}"
 
         if (multiple := self.captions == "multiple") or (found.several and task.name == "caption"):
-            yield line(
-                "captions", "multiple", "what is learnt of a caption are the others of its image", is_set=multiple
-            )
+            yield line("captions: multiple", "what is learnt of a caption are the others of its image", is_set=multiple)
         if found.capitals:
-            yield line(
-                "lowercase", "false", "names and acronyms are learnt as they are written", is_set=found.keeps_case
-            )
+            yield line("lowercase: false", "names and acronyms are learnt as they are written", is_set=found.keeps_case)
         if (lengths := self.tokens or found.lengths).room > task.max_new_tokens:
             why = f"the longest has {lengths.longest} {lengths.unit}; without it texts are cut at {task.max_new_tokens}"
-            yield line("max_new_tokens", lengths.room, why, is_set=lengths.unit == "tokens")
+            yield line(f"max_new_tokens: {lengths.room}", why, is_set=lengths.unit == "tokens")
         rate, whose = (", learning_rate: 2.0e-3", "the mini model's") if mini else ("", "the paper's")
-        yield line("training", f"{{epochs: 8, batch_size: {64 if mini else 128}{rate}}}", whose, is_set=mini)
-        yield line("tune", "lora", "a small part of the language model learns: less memory, a smaller run")
-        yield line("init_from", "runs/GENERAL", "begin from a run on many general captions: its models, its adapter")
+        yield line(f"training: {{epochs: 8, batch_size: {64 if mini else 128}{rate}}}", whose, is_set=mini)
+        yield line("tune: lora", "a small part of the language model learns: less memory, a smaller run")
+        yield line("init_from: runs/GENERAL", "begin from a run on many general captions: its models, its adapter")
 
     def commands(self) -> list[str]:
         """What to do next."""
@@ -255,6 +245,12 @@ class _Draft:
         return about | {"next": self.commands()}
 
 
+def _yaml(value: Any, *, flow: bool | None = None) -> str:
+    """As a recipe has it; with `flow` on one line."""
+    made: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=flow, width=10**6)
+    return made.strip()
+
+
 def _is_table(photos: Path) -> bool:
     from close.vectors.parts import has_parts
 
@@ -263,11 +259,7 @@ def _is_table(photos: Path) -> bool:
 
 
 def _photo_table(photos: Path, tables: Path, encoder: Any) -> Path:
-    """A table of photos that can be measured: the one that is given, or one of them in `tables`.
-
-    Raises:
-        OutputExistsError: another one lies there. CloseError: what is wrong with the photos.
-    """
+    """A table of photos that can be measured, or what is wrong with them: the one that is given, or one in `tables`."""
     from close.io.progress import progress
     from close.vectors.build import embed_images, find_images
     from close.vectors.checked import unit_rows
@@ -280,9 +272,7 @@ def _photo_table(photos: Path, tables: Path, encoder: Any) -> Path:
             with progress(f"embedding {photos.name}", encoder.items) as update:
                 failed = len(embed_images(images, encoder, made, progress=update).failures)
         except OutputExistsError as error:
-            raise OutputExistsError(
-                f"{error}; or embed them with close embed images, and give --photos that table"
-            ) from None
+            raise OutputExistsError(f"{error}; or give --photos a table of them (close embed images)") from None
         if failed:
             show(f"note: {failed} of {len(images)} {encoder.items} could not be read and are left out", err=True)
     unit_rows(open_vectors(made, "image"), f"{photos}")
