@@ -31,7 +31,7 @@ from close.cli.options import (
     pick_engine,
     verb,
 )
-from close.cli.outputs import Told, print_lines, write_lines, write_page
+from close.cli.outputs import Told, print_lines, unread, write_lines, write_page
 from close.errors import DataError, written
 from close.io.terminal import show
 
@@ -242,12 +242,11 @@ def _found(run: Path, task: str | None, vectors: Path | None, items: Sequence[Pa
     from close.runs.folder import open_run, task_among
 
     run = run_folder(run)
-    task = task_among(open_run(run)["tasks"], task)
+    about = open_run(run)
+    task = task_among(about["tasks"], task)
     look_at(vectors=vectors)
-    told = Told()
-    for error in look_at_items(items):
-        told.note({"error": str(error)})
-    told.finish(len(items), None, None, None)
+    if not about.get("plugins") and (gone := look_at_items(items)):  # an encoder of one's own may open what is no file
+        raise unread(gone, len(items))
     return run, task
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from close.cli.caption import _found
 from close.encoders.pictures import open_picture
 from close.encoders.sounds import open_sound
 from close.errors import CloseError
+from close.plugins import load_plugins
 from close.runs.length import _items
 from close.runs.recipe import load_recipe
 from close.tasks import get_task
@@ -83,15 +85,21 @@ SLIPS = [
 ]
 
 
+def run_in(folder: Path, **more: object) -> Path:
+    """What is looked at of a finished run."""
+    (folder / "run").mkdir()
+    (folder / "run" / "run.json").write_text(json.dumps({"tasks": ["caption"], **more}))
+    for name in ("config", "generation_config", "tokenizer_config"):
+        (folder / "run" / f"{name}.json").write_text("{}")
+    return folder / "run"
+
+
 def test_slips_are_told_without_torch(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"source": "a cat"}\n')
     (tmp_path / "good.yaml").write_text("data: {train: rows.jsonl}\n")
     (tmp_path / "broken.yaml").write_text("data: {train: rows.jsonl\n")
     (tmp_path / "key.yaml").write_text("data: {train: rows.jsonl}\ntrainin: {epochs: 1}\n")
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").write_text('{"tasks": ["caption"]}')
-    for name in ("config", "generation_config", "tokenizer_config"):
-        (tmp_path / "run" / f"{name}.json").write_text("{}")
+    run_in(tmp_path)
     own = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     asked = "".join(json.dumps(command.split()) + "\n" for command, _ in SLIPS)
     done = subprocess.run(
@@ -130,3 +138,13 @@ def test_a_recipe_is_shown_before_its_parts_are_checked(tmp_path: Path) -> None:
     with pytest.raises(CloseError, match="unknown adapter 'gausian'"):
         load_recipe(recipe, look=seen.append)
     assert seen[0].data.train == tmp_path / "rows.jsonl"
+
+
+def test_items_of_a_run_of_own_parts_need_be_no_files(tmp_path: Path) -> None:
+    (tmp_path / "parts_of_items.py").touch()
+    load_plugins([str(tmp_path / "parts_of_items.py")])
+    run = run_in(tmp_path, plugins=["../parts_of_items.py"])
+    assert _found(run, None, None, [Path("key-0001.jpg")]) == (run, "caption")
+    (run / "run.json").write_text('{"tasks": ["caption"]}')
+    with pytest.raises(CloseError, match=r"1 of 1 items could not be read: image key-0001\.jpg: no such file"):
+        _found(run, None, None, [Path("key-0001.jpg")])
