@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from transformers import TrainerCallback
 from transformers.trainer_utils import rotate_checkpoints
@@ -13,11 +15,54 @@ from transformers.trainer_utils import rotate_checkpoints
 from close.errors import DataError
 from close.io.files import read_json, write_json
 
-__all__ = ["Manifests", "drop_broken", "latest_checkpoint"]
+__all__ = ["KeptLosses", "Manifests", "drop_broken", "latest_checkpoint"]
 
 MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
 """What transformers writes last into a checkpoint."""
+LOSSES = "losses.json"
+_log = logging.getLogger(__name__)
+
+
+class KeptLosses(TrainerCallback):  # type: ignore[misc,unused-ignore]
+    """Writes into every checkpoint what losses have come to by then, so that those of a run that goes on are the whole run's.
+
+    transformers has that in memory alone: the sum since a loss was logged, process by process, and that of all steps.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A checkpoint was written; its manifest is not yet."""
+        trainer = self.trainer
+        since = trainer.accelerator.gather(trainer._tr_loss.reshape(1)).tolist()
+        file = _losses_of(args, state)
+        if args.should_save and file.parent.is_dir():
+            write_json(
+                file, {"since": since, "logged": trainer._globalstep_last_logged, "all": trainer._total_loss_scalar}
+            )
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Training begins, or goes on."""
+        file, trainer = _losses_of(args, state), self.trainer
+        if file.is_file():
+            found = read_json(file)
+            since = found["since"][args.process_index]
+            trainer._tr_loss = torch.tensor(since, dtype=trainer._tr_loss.dtype, device=trainer._tr_loss.device)
+            trainer._globalstep_last_logged, trainer._total_loss_scalar = found["logged"], found["all"]
+        elif state.global_step:  # a checkpoint of before
+            trainer.first_step = state.global_step
+            if state.is_world_process_zero:
+                _log.warning(
+                    "training: the checkpoint of step %d does not keep the losses before it: the next loss in the log, and "
+                    "train_loss, are of the steps from there on",
+                    state.global_step,
+                )
+
+
+def _losses_of(args: Any, state: Any) -> Path:
+    return Path(args.output_dir) / f"checkpoint-{state.global_step}" / LOSSES
 
 
 class Manifests(TrainerCallback):  # type: ignore[misc,unused-ignore]

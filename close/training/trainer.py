@@ -20,7 +20,7 @@ from close.fast.memory import is_out_of_memory, kept_memory
 from close.fast.search import forget
 from close.io.progress import progress
 from close.model.frozen import hold_in_bf16
-from close.training.checkpoints import Manifests
+from close.training.checkpoints import KeptLosses, Manifests
 from close.training.examples import LengthSampler
 from close.training.validation import Validation
 
@@ -69,11 +69,12 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
         for printer in (PrinterCallback, ProgressCallback):
             self.remove_callback(printer)
         self.losses, self.validation = FiniteLosses(), validation
+        self.first_step = 0  # behind which its losses are known
         manifests = Manifests(self.args.save_total_limit)
         self.args.save_total_limit = (
             None  # transformers would remove what is whole before it is known that the new one is
         )
-        for callback in (EpochCallback(self), self.losses, manifests, BestCheckpoint(), *callbacks):
+        for callback in (EpochCallback(self), self.losses, KeptLosses(self), manifests, BestCheckpoint(), *callbacks):
             self.add_callback(callback)
 
     def create_accelerator_and_postprocess(self) -> None:
@@ -166,6 +167,14 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
         if model.training:
             self.losses.add(loss)
         return loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """transformers' own; but `train_loss` is the mean of all steps of the run, not of those since it was resumed."""
+        if "train_loss" in logs:
+            del logs["train_loss"]
+            if steps := self.state.global_step - self.first_step:
+                logs["train_loss"] = self._total_loss_scalar / steps
+        super().log(logs, *args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         # transformers' own hook for another order; where it is not called, `EpochCallback` finds no sampler and says so

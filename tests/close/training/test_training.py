@@ -312,13 +312,24 @@ class TestResume:
             ({}, {}),
             ({"save_strategy": "steps", "save_steps": 2}, {}),
             ({"save_strategy": "steps", "save_steps": 1, "gradient_accumulation_steps": 2, "batch_size": 6}, {}),
+            ({"save_strategy": "steps", "save_steps": 2, "logging_steps": 4}, {}),
             ({"save_strategy": "steps", "save_steps": 2}, {"lora": {"r": 4, "dropout": 0.1}}),
             ({"save_strategy": "steps", "save_steps": 2, "dataloader_num_workers": 1}, {"captions": "multiple"}),
             ({}, {"prefix": {"kind": "transformer", "length": 3, "layers": 2, "heads": 2}}),
             ({}, {"prefix": "mlp", "lora": {"r": 4}}),
             ({"save_strategy": "steps", "save_steps": 2}, {"language_model": "gpt2_dir"}),
         ],
-        ids=["epochs", "steps", "accumulation", "lora", "multiple", "transformer", "mlp and lora", "decoder-only"],
+        ids=[
+            "epochs",
+            "steps",
+            "accumulation",
+            "losses of several steps",
+            "lora",
+            "multiple",
+            "transformer",
+            "mlp and lora",
+            "decoder-only",
+        ],
     )
     def test_equals_no_interruption(self, recipe, zoo, tmp_path, monkeypatch, options, changes):
         changes = {key: str(zoo(value)) if key == "language_model" else value for key, value in changes.items()}
@@ -328,9 +339,24 @@ class TestResume:
             interrupt(monkeypatch, at, lambda: train(made, tmp_path / "run", resume=True))
         train(made, tmp_path / "run", resume=True)
         assert (tmp_path / "run" / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-        times = {"train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss"}
+        times = {"train_runtime", "train_samples_per_second", "train_steps_per_second"}
         one, two = ([{k: e[k] for k in e if k not in times} for e in log(run)] for run in (whole, tmp_path / "run"))
         assert one == two
+
+    def test_losses_that_an_older_checkpoint_does_not_keep(self, recipe, tmp_path, monkeypatch, caplog):
+        made = recipe({"epochs": 3, "save_strategy": "steps", "save_steps": 1, "logging_steps": 4})
+        interrupt(monkeypatch, 6, lambda: train(made, tmp_path / "run"))
+        for checkpoint in (tmp_path / "run" / "checkpoints").glob("checkpoint-*"):
+            sizes = json.loads((checkpoint / "manifest.json").read_text())
+            del sizes["losses.json"]
+            (checkpoint / "losses.json").unlink()
+            (checkpoint / "manifest.json").write_text(json.dumps(sizes))
+        train(made, tmp_path / "run", resume=True)
+        assert "does not keep the losses before it" in caplog.text
+        found = log(tmp_path / "run")
+        losses = [entry["loss"] for entry in found if "loss" in entry]
+        assert len(losses) == 2
+        assert 0 < found[-1]["train_loss"] < 2 * losses[-1]
 
     def test_several_tasks_and_a_watched_loss(self, recipe, captions, tmp_path, monkeypatch):
         questions = [
