@@ -64,6 +64,10 @@ def expand(
             that has none. RecipeError: no such number of frames, or both `frames` and `together`.
     """
     check_frames(frames)
+    if items is None:
+        raise DataError(
+            "an item is None: expected a file's name, its bytes, an open file, a picture, an array, or several"
+        )
     if frames is not None and together:
         raise RecipeError("with frames each film is an item, and together all files are one: give one of the two")
     several = not _is_one(items)

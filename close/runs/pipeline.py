@@ -139,6 +139,10 @@ class CloseCaptioner(Answerer):
     base_place: str | None = None  # where its language model is now, if elsewhere than when it was trained
     asked: str | None = None  # the kind of device that was asked for: another process takes what its machine has
 
+    def __repr__(self) -> str:
+        about = f"task={self.task.name!r}, encoder={self.model.config.encoder!r}, device={str(self.model.device)!r}"
+        return f"{type(self).__name__}({self.name!r}, {about})"
+
     def try_out(self) -> None:
         """Say one token of something; raises what is wrong with the parts.
 

@@ -69,6 +69,11 @@ def test_every_form_of_one_picture(captioner, pictures):
     for same in (str(path), picture, np.asarray(picture)):
         assert (captioner(same).text, captioner(same).score) == (wanted.text, pytest.approx(wanted.score, abs=1e-5))
     assert str(wanted) == wanted.text
+    encoder = captioner.encoder
+    about = f"task='caption', encoder={captioner.model.config.encoder!r}, device='cpu'"
+    assert repr(captioner) == f"CloseCaptioner({captioner.name!r}, {about})"
+    about = f"embed_dim={encoder.embed_dim}, device='cpu', precision='fp32'"
+    assert repr(encoder) == f"{type(encoder).__name__}({encoder.name!r}, {about})"
     assert wanted.to_dict() == {"text": wanted.text, "score": wanted.score, "item": str(path), "error": None}
 
 
@@ -361,6 +366,8 @@ def test_nothing_to_do(captioner, tmp_path):
     assert captioner([]) == captioner(iter(())) == []
     with pytest.raises(DataError, match="an item is an empty text"):  # and no other name of the working directory
         captioner("")
+    with pytest.raises(DataError, match="an item is None: expected a file's name"):
+        captioner(None)
     with pytest.raises(DataError, match="no file in this folder"):
         captioner(tmp_path)
 
