@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from close.adapters.advised import Advised
 from close.adapters.noise import RowNoise
-from close.adapters.rows import Adapted, Checked, different_rows, unit_rows
+from close.adapters.rows import Adapted, Checked, check_shape, different_rows, matrix_of, unit_rows
+from close.adapters.specs import leaves_of, names_in, refuse_endless, split_spec, stages_of
 from close.data.rows import Modality
 from close.errors import DataError, MismatchError, NotFittedError, RecipeError
 from close.fast.precision import without_autocast
-from close.io.plain import walked
 from close.registry import Registry, unknown_name
 from close.vectors.groups import known_labels
 from close.vectors.open import differing_ids
@@ -49,8 +49,8 @@ _WANTED: dict[Needs, tuple[str, ...]] = {
     "paired": ("text", "image"),
 }
 
-WIDEST, DEEPEST, VALUES = 65_536, 12, 10_000
-"""Dimensions, levels and values of a spec at most: more is no adapter that anybody means."""
+WIDEST = 65_536
+"""Dimensions at most: more is no adapter that anybody means."""
 
 ADAPTERS: Registry[type[GapAdapter]] = Registry("adapter")
 
@@ -187,12 +187,8 @@ class GapAdapter(nn.Module):
                 f"fit({call}), or in a recipe {self.how_to_fit()}"
             )
         for side in [side for side in wanted if side != "groups"]:
-            if len(given[side].shape) != 2:
-                raise DataError(f"adapter {self.name!r}: {side} embeddings are (N, D), not {tuple(given[side].shape)}")
-            rows, dim = given[side].shape
-            if dim != self.dim:
-                raise MismatchError(f"adapter {self.name!r}: {side} embeddings have {dim} columns, expected {self.dim}")
-            if rows < 2:
+            check_shape(given[side], self.dim, f"adapter {self.name!r}: {side} embeddings")
+            if (rows := given[side].shape[0]) < 2:
                 raise DataError(f"adapter {self.name!r}: {rows} {side} rows, at least 2 are needed")
         if self.needs == "groups" and np.shape(groups) != (len(text),):
             raise MismatchError(
@@ -209,17 +205,32 @@ class GapAdapter(nn.Module):
         sides = ", ".join(f"{side}: {'DATA_FILE' if side == 'groups' else 'TABLE'}" for side in _WANTED[cls.needs])
         return f"{{{cls.name}: {{fit: {{{sides}}}}}}}"
 
-    def forward(self, x: Tensor, modality: Modality, seeds: Tensor | None = None, *, noisy: bool = True) -> Tensor:
+    def extra_repr(self) -> str:
+        """Width, options, and whether it is fitted, for the module's repr."""
+        learns = self.all_needs != {"nothing"} and not self.fitted.is_meta
+        told = [f"{key}={value!r}" for key, value in self.options.items()]
+        return ", ".join(
+            [f"dim={self.dim}", *told, *(["fitted" if self.is_fitted else "not fitted"] if learns else [])]
+        )
+
+    def forward(self, x: Any, modality: Modality, seeds: Tensor | None = None, *, noisy: bool = True) -> Any:
         """Unit rows, adapted on the side that `modality` names.
 
         Args:
-            x: (B, dim) unit rows.
+            x: (B, dim) tensor of unit rows, for which a tensor is returned; or an array or `EmbeddingTable`, for which a float32
+                array is. Its rows are brought to unit length, as `fit` does.
             seeds: (B,) int64 noise seeds (`row_seeds`); drawn from torch's generator when training without them.
             noisy: False leaves the noise out in training too.
         Raises:
             NotFittedError: `fit` was not called where it has to be.
             RecipeError: unknown modality.
+            DataError: what is no tensor is no (B, dim) array either, or a row of it is zero or not finite (named).
+            MismatchError: an array of another width.
         """
+        if not isinstance(x, Tensor):
+            rows = matrix_of(x, self.dim, f"adapter {self.name!r}").to(self.fitted.device)
+            with torch.no_grad():
+                return self.forward(rows, modality, seeds, noisy=noisy).cpu().numpy()
         if not self.is_fitted:
             raise NotFittedError(f"adapter {self.name!r} is not fitted: call fit(text=…, image=…) or load a fitted one")
         if modality not in ("text", "image"):
@@ -347,51 +358,3 @@ def build_adapter(spec: Any, dim: int) -> GapAdapter:
 def options_of(kind: type[GapAdapter]) -> dict[str, Parameter]:
     """The options that an adapter's recipe may give, by name."""
     return {key: value for key, value in signature(kind).parameters.items() if key not in ("dim", "options")}
-
-
-def refuse_endless(spec: Any) -> None:
-    """Refuse a spec that is deeper or longer than anybody means, such as a YAML list that holds itself.
-
-    Raises:
-        RecipeError: it is.
-    """
-    try:
-        for _ in walked(spec, deepest=DEEPEST, most=VALUES):
-            pass
-    except ValueError:
-        raise RecipeError(f"an adapter is at most {DEEPEST} levels deep, and of {VALUES} values") from None
-
-
-def stages_of(spec: Any) -> list[Any]:
-    """The stages that a spec names: of a list its members, of anything else itself, of None nothing."""
-    return [] if spec is None else list(spec) if isinstance(spec, (list, tuple)) else [spec]
-
-
-def leaves_of(spec: Any) -> Iterator[Any]:
-    """The stages that a spec names, those of chains within chains too; of anything but a list itself."""
-    if isinstance(spec, (list, tuple)):
-        for stage in spec:
-            yield from leaves_of(stage)
-    else:
-        yield spec
-
-
-def names_in(spec: Any) -> list[str]:
-    """The adapters that a spec names, those of chains within chains too."""
-    refuse_endless(spec)
-    return [split_spec(stage)[0] for stage in leaves_of(spec)]
-
-
-def split_spec(spec: Any) -> tuple[str, dict[str, Any]]:
-    """Name and options of one adapter's spec.
-
-    Raises:
-        RecipeError: it is neither a name nor `{name: options}`.
-    """
-    if isinstance(spec, str):
-        return spec, {}
-    if isinstance(spec, Mapping) and len(spec) == 1:
-        name, options = next(iter(spec.items()))
-        if options is None or isinstance(options, Mapping):
-            return str(name), dict(options or {})
-    raise RecipeError(f"an adapter is a name or {{name: {{option: value}}}}, not {spec!r}")

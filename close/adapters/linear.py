@@ -46,7 +46,9 @@ class LinearMap(GapAdapter):
 
     name = "linear"
     needs: ClassVar[Needs] = "paired"
-    advice: ClassVar[tuple[Advised, ...]] = (Advised(single=20, options={"method": "ridge"}, drops_wording=True),)
+    advice: ClassVar[tuple[Advised, ...]] = (
+        Advised(single=20, options={"method": "ridge"}, drops_wording=True, aligns=True),
+    )
     matrix: Tensor
     bias: Tensor
 

@@ -11,6 +11,7 @@ mean_shift                                          a name
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
@@ -21,8 +22,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from close.adapters.base import Chain, GapAdapter, build_adapter, leaves_of, refuse_endless, split_spec
+from close.adapters.base import ADAPTERS, Chain, GapAdapter, build_adapter
 from close.adapters.rows import Adapted
+from close.adapters.specs import leaves_of, names_in, refuse_endless, split_spec
 from close.adapters.storage import load_adapter, read_adapter_info, save_adapter
 from close.data.rows import Modality, RowFile
 from close.data.shards import open_rows
@@ -44,6 +46,8 @@ __all__ = [
     "takes_groups",
     "takes_training_text",
 ]
+
+_log = logging.getLogger(__name__)
 
 SIDES = ("text", "image", "groups")
 
@@ -217,7 +221,33 @@ def resolve_adapter(
     for stage in _flat(adapter):
         if not stage.is_fitted:
             raise _lacks_data(stage)
+    if fingerprint and (unknown := _nameless(spec)):
+        _log.warning(
+            "%s: learnt from vectors that do not say of which encoder they are; %s", *_taken(unknown, "the run")
+        )
     return adapter
+
+
+def _nameless(spec: Any) -> list[Any]:
+    """The tables and saved adapters that a spec names which do not say whose vectors they are of, as `.npy` files do not."""
+    found: list[Any] = []
+    for stage in leaves_of(spec):
+        if is_load(stage):
+            info = read_adapter_info(stage["load"])
+            learns = any(ADAPTERS[name].needs != "nothing" for name in names_in(info["adapter"]))
+            found += [stage["load"]] if learns and not info.get("fingerprint") else []
+        elif not isinstance(stage, GapAdapter):
+            fit = split_spec(stage)[1].get("fit") or {}
+            tables = [(fit[side], _opened(fit[side], side)) for side in ("text", "image") if side in fit]
+            found += [path for path, table in tables if path is not table and not table.fingerprint]
+    return found
+
+
+def _taken(places: Sequence[Any], whose: str) -> tuple[str, str]:
+    """The places, and what is made of it that they do not say whose vectors they hold."""
+    return ", ".join(map(str, places)), (
+        f"they are taken for those of {whose} (tables of `close embed` say it, and another encoder's are refused)"
+    )
 
 
 def fit_adapter(
@@ -256,6 +286,9 @@ def fit_adapter(
     for side, table in tables.items():
         of = (table.encoder, table.fingerprint)
         check_encoder(f"{side} table", *of, f"{first.path}", first.encoder, first.fingerprint)
+    if unknown := [table.path for table in tables.values() if not table.fingerprint]:
+        whose = f"encoder {first.encoder!r}" if first.fingerprint else "whichever encoder a run has"
+        _log.warning("%s: vectors that do not say of which encoder they are; %s", *_taken(unknown, whose))
     adapter = _resolve(spec, first.shape[1], first.fingerprint, None, None, [])
     if adapter.all_needs and adapter.is_fitted:
         raise RecipeError(

@@ -9,11 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from close.data.rows import Modality
+from close.errors import DataError, MismatchError
 from close.vectors.blocks import as_tensor, blocks
 from close.vectors.checked import refuse_bad_rows
 from close.vectors.open import RowVectors
 
-__all__ = ["Adapted", "Checked", "different_rows", "unit_rows"]
+__all__ = ["Adapted", "Checked", "check_shape", "different_rows", "matrix_of", "unit_rows"]
 
 
 def unit_rows(rows: Any, where: str) -> Any:
@@ -24,6 +25,28 @@ def unit_rows(rows: Any, where: str) -> Any:
     """
     plain = rows.detach().cpu().float().numpy() if isinstance(rows, Tensor) else rows
     return RowVectors(plain, where) if isinstance(plain, np.ndarray) else rows
+
+
+def check_shape(rows: Any, dim: int, what: str) -> None:
+    """Refuse what is no (N, dim) array, tensor or table.
+
+    Args:
+        what: how messages name it.
+    Raises:
+        DataError: it has no shape, or not that of a matrix. MismatchError: it has another width.
+    """
+    if not hasattr(rows, "shape"):
+        raise DataError(f"{what} are a (N, {dim}) array, a tensor or an embedding table, not {type(rows).__name__}")
+    if len(rows.shape) != 2:
+        raise DataError(f"{what} are (N, D), not {tuple(rows.shape)}")
+    if rows.shape[1] != dim:
+        raise MismatchError(f"{what} have {rows.shape[1]} columns, expected {dim}")
+
+
+def matrix_of(rows: Any, dim: int, where: str) -> Tensor:
+    """(N, dim) unit rows of an array or a table, as `fit` reads them; raises what `check_shape` does, and for bad rows."""
+    check_shape(rows, dim, f"{where}: embeddings")
+    return as_tensor(unit_rows(rows, f"{where}:")[:])
 
 
 def different_rows(rows: Any, enough: int) -> int:

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from close.adapters.base import ADAPTERS, GapAdapter, build_adapter, names_in
+from close.adapters.base import ADAPTERS, GapAdapter, build_adapter
+from close.adapters.specs import names_in
 from close.encoders.base import fingerprint as fingerprint_of
 from close.errors import CloseError, DataError, MissingError, NotFittedError
 from close.io.files import write_json

@@ -78,16 +78,16 @@ def _memories(adapter: Any) -> list[Any]:
 def _remembers(spec: Any) -> bool:
     """Whether a stage is a memory of the training text."""
     from close.adapters import ADAPTERS
-    from close.adapters.base import leaves_of, split_spec
     from close.adapters.memory import TextMemory
     from close.adapters.resolve import takes_training_text
+    from close.adapters.specs import leaves_of, split_spec
 
     learning = filter(takes_training_text, leaves_of(spec))
     return any(issubclass(ADAPTERS[split_spec(stage)[0]], TextMemory) for stage in learning)
 
 
 def _names_data(spec: Any) -> bool:
-    from close.adapters.base import leaves_of
+    from close.adapters.specs import leaves_of
 
     named = [stage for stage in leaves_of(spec) if isinstance(stage, Mapping)]
     given = [options for stage in named for options in stage.values() if isinstance(options, Mapping)]

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from close.gap.measures.belonging import Spaces
+
 __all__ = ["Advice", "Data", "Setting", "Trial"]
 
 Data = Literal["captions", "groups", "unpaired", "pairs"]
@@ -38,6 +40,8 @@ class Advice:
         search: the curve that `retrieve` is advised by (`close.gap.search_curve`); None of few texts.
         fit: the tables that the adapter is to be fitted on, as a recipe names them, where they are known. load: or the folder
             that a fitted one is expected in. encoder: whose vectors it is for, where that is known.
+        spaces: "aligned", "unaligned" (two encoders that were never brought together: a map learnt on pairs is all that is
+            tried), or "unrelated" (the pairs do not belong together); None without pairs, which alone tell.
     """
 
     data: Data
@@ -59,6 +63,7 @@ class Advice:
     fit: Mapping[str, str] | None = None
     load: str | None = None
     encoder: str | None = None
+    spaces: Spaces | None = None
 
     @property
     def retrieve(self) -> dict[str, Any] | None:
@@ -80,7 +85,7 @@ class Advice:
         Args:
             fit: the tables that the adapter is to be fitted on, as a recipe names them; those of the advice without it.
         """
-        from close.adapters.base import stages_of
+        from close.adapters.specs import stages_of
 
         stages = [_fitted_on(stage, fit or self.fit) for stage in stages_of(self.adapter)]
         if stages and self.load is not None and not fit:
@@ -94,7 +99,8 @@ class Advice:
 
 def _fitted_on(stage: Any, fit: Mapping[str, str] | None) -> Any:
     """A stage with the tables for it; what learns from text alone takes the training data's."""
-    from close.adapters.base import ADAPTERS, split_spec
+    from close.adapters.base import ADAPTERS
+    from close.adapters.specs import split_spec
 
     name, options = split_spec(stage)
     if fit and ADAPTERS[name].needs in ("unpaired", "paired"):

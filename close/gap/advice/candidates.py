@@ -38,14 +38,14 @@ class Candidate:
 
     @property
     def _names(self) -> list[str]:
-        from close.adapters.base import split_spec, stages_of
+        from close.adapters.specs import split_spec, stages_of
 
         return [split_spec(stage)[0] for stage in stages_of(self.spec)]
 
     def too_few(self, counts: Mapping[Needs, int], dim: int) -> str:
         """Why it is not to be trusted with so many rows of what its stages need, or ""."""
         from close.adapters import build_adapter
-        from close.adapters.base import stages_of
+        from close.adapters.specs import stages_of
 
         for stage in (build_adapter(stage, dim) for stage in stages_of(self.spec)):
             if stage.needs != "nothing" and counts[stage.needs] < stage.trusted:

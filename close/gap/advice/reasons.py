@@ -24,6 +24,10 @@ _BASIS = {
     "unpaired": "Images without captions: texts carried to the images' mean and covariance stand in for captioned images.",
     "pairs": "Captioned images: what is learnt on one half of them is tried on the other.",
 }
+_WRONG = (
+    "Unsure: the pairs do not belong together (they are no nearer than strangers, nor are both sides ordered alike): check how "
+    "texts and images are paired (--pairs), or say that they are not (--unpaired). Until then nothing here is worth following."
+)
 _SHARED = (
     "shared takes away as much wording as the groups tell it of, and says how much when it is fitted: little from fewer "
     "than 100. The noise behind it goes with the length of training: the longer, the more (cosines of 0.84, 0.67 and "
@@ -44,30 +48,16 @@ def reasons(
         groups_left: images with several captions that are too few to be judged by.
         unsure: why stand-ins tell little here.
     """
-    yield from filter(None, (_BASIS[found.data], unsure))
+    yield from filter(None, (_BASIS[found.data], unsure, _WRONG if found.spaces == "unrelated" else ""))
+    if found.spaces == "unaligned":
+        yield from _unaligned(found, few)
+        return
     if groups_left:
         yield (
             f"Only {groups_left} images have several captions, which tell the noise worse than each caption's nearest other one: "
             f"captions count as one of each image here. From {GROUPS} on, or where they are half of all, they are judged by."
         )
-    if found.task != "caption":
-        yield f"This advice was judged on models that caption (experiments/gap), and on none that do {found.task}."
-    if found.setting == "single":
-        yield (
-            "The source is its own target, so without noise the model learns to copy what no image carries: its wording, and "
-            "the side of the gap it is on. Only noise makes it let go of that, so it takes more than the distance of an image."
-        )
-    else:
-        yield (
-            "The target is not the source, so what captions of an image do not share is unlearnt without noise; the noise has "
-            "only to cover how far images lie from their captions."
-            + (" Other captions of the same image stand in for the target here." if found.captions == "single" else "")
-        )
-    if found.captions == "multiple":
-        yield (
-            "Consider captions: single. With the wording taken away by shared, captions that are their own targets made better "
-            "captioners than other captions as targets, on every encoder tried (experiments/gap)."
-        )
+    yield from _targets(found)
     for name, noise in found.calibrations.items():
         size = f"std {noise['std']:.3f}, cosine {noise['cosine']:.2f}"
         yield f"For comparison, noise as large as the {name.replace('_', ' ')}: {size}."
@@ -91,6 +81,46 @@ def reasons(
         yield _SHARED
     if found.search is not None:
         yield _searching(found.search, stand_ins=found.data != "pairs")
+    if found.ceiling is not None:
+        yield f"Trained on these images instead, it reaches {found.ceiling:.2f}."
+
+
+def _targets(found: Advice) -> Iterator[str]:
+    """What the noise is for, by what is learnt."""
+    if found.task != "caption":
+        yield f"This advice was judged on models that caption (experiments/gap), and on none that do {found.task}."
+    if found.setting == "single":
+        yield (
+            "The source is its own target, so without noise the model learns to copy what no image carries: its wording, and "
+            "the side of the gap it is on. Only noise makes it let go of that, so it takes more than the distance of an image."
+        )
+    else:
+        yield (
+            "The target is not the source, so what captions of an image do not share is unlearnt without noise; the noise has "
+            "only to cover how far images lie from their captions."
+            + (" Other captions of the same image stand in for the target here." if found.captions == "single" else "")
+        )
+    if found.captions == "multiple":
+        yield (
+            "Consider captions: single. With the wording taken away by shared, captions that are their own targets made better "
+            "captioners than other captions as targets, on every encoder tried (experiments/gap)."
+        )
+
+
+def _unaligned(found: Advice, few: Sequence[str]) -> Iterator[str]:
+    """Two encoders that were never brought together: a map, and nothing else."""
+    yield (
+        "The two spaces are not aligned: pairs are hardly nearer than strangers, though both sides are ordered alike. So a map "
+        "learnt on pairs is all that is advised. What takes one shared space for granted was not tried: noise alone, shifts, "
+        "centring, a memory, retrieve."
+    )
+    yield (
+        f"Linear decoder on images of the other half: agreement {found.without:.2f} as they are, {found.agreement:.2f} behind "
+        f"the map. Noise of cosine {found.cosine:.2f} is the best for that decoder; no models have been trained on such spaces "
+        "yet: sweep noises around it."
+    )
+    if few:
+        yield f"Unsure: these rows are few for a map, more pairs make it better: {', '.join(few)}."
     if found.ceiling is not None:
         yield f"Trained on these images instead, it reaches {found.ceiling:.2f}."
 

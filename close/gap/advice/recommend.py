@@ -26,6 +26,9 @@ For `retrieve`, texts search among texts with noise, and their images without (`
 that at which what a text finds lies as far from the caption as what the image finds, and k the fewest texts whose mean says what
 the best number says.
 
+Where pairs are no nearer than strangers and yet belong together (`close.gap.measures.belonging`), the two spaces are not aligned:
+nothing but a map that is learnt on pairs is tried, with the noise of its own best agreement.
+
 Without pairs, texts are made into pseudo-images (`pseudo_pairs`, `close.runs.stand_ins`). Folds are halved by image: what is
 tried on one half was learnt on the other, adapters included.
 """
@@ -49,6 +52,7 @@ from close.gap.advice.decoder import COSINES, agreement_behind, ceiling
 from close.gap.advice.halves import LEAST, Half, Rows, several_of
 from close.gap.advice.pseudo_pairs import pseudo_pairs
 from close.gap.advice.reasons import reasons
+from close.gap.measures.belonging import spaces_of_pairs
 from close.gap.measures.residual import caption_spread, noise_from_pairs, noise_of
 from close.gap.modalities import distinct_pairs
 from close.gap.search_curve import QUERIES, SearchCurve, enough, search_curve
@@ -98,11 +102,10 @@ def recommend(
     if setting == "multiple" and rows.several < LEAST:
         raise _no_other_captions(rows, captions)
     halves = list(rows.halves(setting, seed))
-    able, few = _candidates(rows, halves)
+    lie = spaces_of_pairs(rows.text, rows.images, rows.pairs, rows.labels, seed=seed) if len(rows.pairs) else None
+    able, few = _candidates(rows, halves, lie == "unaligned")
     tried = list(_tried(able, halves, seed, progress or (lambda _: None)))
-    alone, chosen = tried[0].curve, _chosen(tried, setting)
-    drops = chosen.candidate.place.drops_wording
-    at = int(np.argmax(alone >= enough(alone.max())) if drops else chosen.curve.argmax())
+    alone, (chosen, at) = tried[0].curve, _chosen(tried, setting, lie == "unaligned")
     best = float(np.mean([ceiling(half) for half in halves])) if rows.data == "pairs" else None
     without, agreement = float(alone[0]), float(chosen.curve[at])
     advice = Advice(
@@ -118,9 +121,10 @@ def recommend(
         recovered_share=None if best is None else recovered_share(agreement, without, best),
         calibrations=_calibrations(rows),
         trials=[_trial(one) for one in tried],
-        search=_told(_search(rows, seed)),
+        search=None if lie == "unaligned" else _told(_search(rows, seed)),
         task=task,
         setting=setting,
+        spaces=lie,
     )
     by_nearest = not (rows.grouped or len(rows.pairs))
     groups_left, unsure = (rows.several, _unsure(rows.text, min(len(text), sample))) if by_nearest else (0, "")
@@ -215,8 +219,12 @@ class _Tried:
     length: float
 
 
-def _candidates(rows: Rows, halves: Sequence[Half]) -> tuple[list[Candidate], list[str]]:
-    """What there are rows enough for, in each half too, and of what may do harm with so few, why."""
+def _candidates(rows: Rows, halves: Sequence[Half], unaligned: bool) -> tuple[list[Candidate], list[str]]:
+    """What there are rows enough for, in each half too, and of what may do harm with so few, why.
+
+    Args:
+        unaligned: only what brings pairs together that lie anywhere, beside nothing at all, however few they are.
+    """
     images = 0 if rows.images is None else len(rows.images)
     texts = len(np.unique(rows.labels))  # captions of one image count once
     learnt = min(several_of(half.fit["groups"]) for half in halves)
@@ -227,6 +235,9 @@ def _candidates(rows: Rows, halves: Sequence[Half]) -> tuple[list[Candidate], li
         "paired": len(np.unique(rows.pairs[:, 1])),
     }
     every = candidates([kind for kind, count in counts.items() if count])
+    if unaligned:
+        able = [one for one in every if one.spec is None or one.place.aligns]
+        return able, [why for one in able if (why := one.too_few(counts, rows.text.shape[1]))]
     few = [one.too_few(counts, rows.text.shape[1]) for one in every]
     if learnt < 2:  # no fit is tried on a half of them
         lacking = f"not two images with several captions in a half, of {rows.several}"
@@ -247,13 +258,24 @@ def _tried(
         yield _Tried(candidate, curve, float(np.mean([length for _, length in found])))
 
 
-def _chosen(tried: Sequence[_Tried], setting: str) -> _Tried:
-    """Nothing where it is good enough without noise; else the first in rank of those within `TOLERANCE` of the best."""
+def _chosen(tried: Sequence[_Tried], setting: str, unaligned: bool) -> tuple[_Tried, int]:
+    """What is advised, and which of `COSINES`.
+
+    Nothing where it is good enough without noise; else the first in rank of those within `TOLERANCE` of the best. Where spaces
+    are not aligned, never nothing, with the noise of its own best: what noise alone takes says nothing there.
+    """
+    if unaligned:
+        best = max(tried[1:], key=lambda one: float(one.curve.max()))
+        return best, int(best.curve.argmax())
     least = enough(max(float(one.curve.max()) for one in tried))
-    if tried[0].curve[0] >= least:
-        return tried[0]
     able = [one for one in tried if one.curve.max() >= least]
-    return min(able, key=lambda one: math.inf if (rank := one.candidate.rank(setting)) is None else rank)
+    chosen = min(able, key=lambda one: math.inf if (rank := one.candidate.rank(setting)) is None else rank)
+    if tried[0].curve[0] >= least:
+        chosen = tried[0]
+    if chosen.candidate.place.drops_wording:
+        alone = tried[0].curve
+        return chosen, int(np.argmax(alone >= enough(alone.max())))
+    return chosen, int(chosen.curve.argmax())
 
 
 def _calibrations(rows: Rows) -> dict[str, dict[str, float]]:

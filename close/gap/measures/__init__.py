@@ -17,6 +17,7 @@ for _name in (
     "distribution",
     "retrieval",
     "structure",
+    "belonging",
     "hubness",
 ):
     import_module(f"{__name__}.{_name}")

@@ -510,3 +510,40 @@ def test_a_chain_is_fitted_anew_and_a_memory_as_large_as_asked(pairs):
     alone = fitted("mean_shift", [side[:50] for side in pairs])
     assert torch.equal(chain.members[0].shift, alone.shift)
     assert chain.members[1].memory.shape == (40, DIM)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_arrays_go_in_as_they_are_fitted_on_and_arrays_come_out(name, pairs, probe):
+    adapter = fitted({name: OPTIONS[name]} if name in OPTIONS else name, pairs).eval()
+    for modality, rows in zip(("text", "image"), probe, strict=True):
+        found = adapter(7 * rows.astype(np.float64), modality)  # of any length, as `fit` takes them
+        assert isinstance(found, np.ndarray)
+        assert found.dtype == np.float32
+        assert np.allclose(found, run(adapter, rows, modality), atol=1e-5)
+
+
+def test_what_is_no_array_is_refused_in_one_line(pairs, probe):
+    adapter = fitted("mean_shift", pairs)
+    with pytest.raises(DataError, match=r"embeddings are a \(N, 16\) array, a tensor or an embedding table, not list"):
+        adapter(probe[0].tolist(), "text")
+    with pytest.raises(DataError, match="not list"):
+        build_adapter("mean_shift", DIM).fit(text=probe[0].tolist(), image=probe[1])
+    with pytest.raises(DataError, match=r"embeddings are \(N, D\), not \(16,\)"):
+        adapter(probe[0][0], "text")
+    with pytest.raises(MismatchError, match="embeddings have 8 columns, expected 16"):
+        adapter(probe[0][:, :8], "text")
+    with pytest.raises(DataError, match="row 3 is zero"):
+        adapter(np.where(np.arange(50)[:, None] == 3, 0, probe[0]), "text")
+    with pytest.raises(NotFittedError):
+        build_adapter("mean_shift", DIM)(probe[0], "text")
+
+
+def test_a_repr_tells_options_and_whether_it_is_fitted(pairs):
+    assert repr(build_adapter({"mean_shift": {"scale": 0.5}}, DIM)) == "MeanShift(dim=16, scale=0.5, not fitted)"
+    assert repr(fitted("mean_shift", pairs)) == "MeanShift(dim=16, scale=1.0, fitted)"
+    assert repr(build_adapter({"gaussian": {"cosine": 0.41}}, DIM)) == "Gaussian(dim=16, cosine=0.41)"
+    chain = repr(build_adapter(["mean_shift", {"gaussian": {"cosine": 0.41}}], DIM))
+    assert "dim=16, not fitted" in chain
+    assert "MeanShift(dim=16, scale=1.0, not fitted)" in chain
+    with torch.device("meta"):
+        assert repr(build_adapter("centring", DIM)) == "Centring(dim=16)"

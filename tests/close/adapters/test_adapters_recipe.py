@@ -296,3 +296,39 @@ def test_a_fitted_object_passes_through(rows, tmp_path):
     assert resolve_adapter(adapter, DIM) is adapter
     assert resolve_adapter([adapter, "none"], DIM).members[0] is adapter
     save_adapter(adapter, tmp_path / "a")
+
+
+def unknown(caplog):
+    return [record.getMessage() for record in caplog.records if "of which encoder" in record.getMessage()]
+
+
+def test_vectors_of_an_unknown_encoder_are_told_when_a_run_takes_them(folder, caplog):
+    """Fitted before or in place, in one line; nothing of tables that say whose they are, nor of what learns nothing."""
+    files = {side: folder / f"{side}.npy" for side in ("text", "image")}
+    fit_adapter("mean_shift", folder / "A", **files)
+    fit_adapter({"gaussian": {"cosine": 0.5}}, folder / "B", **files)
+    fit_adapter("mean_shift", folder / "C", text=folder / "text", image=folder / "image")
+    caplog.clear()
+    own = {"mean_shift": {"fit": {"text": str(folder / "text"), "image": str(folder / "image")}}}
+    nameless = {"mean_shift": {"fit": {"text": str(folder / "text"), "image": str(folder / "image.npy")}}}
+    resolve_adapter([own, {"load": str(folder / "B")}, {"load": str(folder / "C")}], DIM, "aaaa")
+    assert not unknown(caplog)
+    resolve_adapter([nameless, {"load": str(folder / "A")}], DIM, "aaaa")
+    (told,) = unknown(caplog)
+    assert told.startswith(
+        f"{folder / 'image.npy'}, {folder / 'A'}: learnt from vectors that do not say of which encoder"
+    )
+    assert "taken for those of the run" in told
+
+
+def test_fitting_on_vectors_of_an_unknown_encoder_is_told(folder, caplog):
+    fit_adapter("mean_shift", folder / "A", text=folder / "text", image=folder / "image")
+    assert not unknown(caplog)
+    fit_adapter("mean_shift", folder / "B", text=folder / "text.npy", image=folder / "image")
+    (told,) = unknown(caplog)
+    assert told.startswith(f"{folder / 'text.npy'}: vectors that do not say of which encoder they are")
+    assert "taken for those of encoder 'encoder-aaaa'" in told
+    caplog.clear()
+    fit_adapter("mean_shift", folder / "C", text=folder / "text.npy", image=folder / "image.npy")
+    (told,) = unknown(caplog)
+    assert "whichever encoder a run has" in told

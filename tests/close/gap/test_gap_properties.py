@@ -166,7 +166,7 @@ def test_shifted_loss_closes_the_gap_at_one(sides):
 
 # invariances of everything at once
 
-SEEDED = ("constancy", "separability", "sliced_w2", "search")
+SEEDED = ("constancy", "separability", "sliced_w2", "search", "shuffled_cka", "linear_map")
 ALONG_AXES = ("dimension", "residual.per_dim_mean", "residual.normality_p", "caption_spread.linf")
 ORDERED = ("residual.consecutive_cosine",)
 

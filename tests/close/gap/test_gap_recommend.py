@@ -291,7 +291,7 @@ def test_data_files_are_embedded(cli, told, captions, tiny_encoder, tmp_path):
     )
     assert yaml.safe_load(ran.out)["encoder"] == "mini"
     assert "needs --image" in told("recommend", "--text", captions, "--pairs", captions)
-    assert "exclude" in told("recommend", "--text", "T", "--image", "V", "--pairs", "P", "--unpaired")
+    assert "exclude" in told("recommend", "--text", captions, "--image", captions, "--pairs", captions, "--unpaired")
     assert "no such" in told("recommend", "--text", "gone.npy")
     assert "--unpaired says that no text belongs to an image" in told("recommend", "--text", captions, "--unpaired")
     photos = tmp_path / "photos"
@@ -299,7 +299,8 @@ def test_data_files_are_embedded(cli, told, captions, tiny_encoder, tmp_path):
     (photos / "a.jpg").touch()
     (photos / "notes.txt").write_text("buy film\n")  # text among photos makes no rows of them
     assert f"`close embed images {photos} " in told("recommend", "--text", captions, "--image", photos, "--unpaired")
-    tables = ("--text", "T.npy", "--image", "V.npy")
+    np.save(tmp_path / "T.npy", np.eye(8))
+    tables = ("--text", tmp_path / "T.npy", "--image", tmp_path / "T.npy")
     assert "--encoder embeds data files" in told("recommend", *tables, "--encoder", "mini")
 
 
