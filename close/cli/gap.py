@@ -12,7 +12,7 @@ import typer
 from close.cli.looks import look_at
 from close.cli.options import Captions, Json, Pairs, Seed, TextTable, Unpaired, check_outputs, print_json, verb
 from close.errors import RecipeError
-from close.io.terminal import show
+from close.io.terminal import console_for, show
 
 if TYPE_CHECKING:
     from close.gap.measured_tables import MeasuredTables
@@ -181,14 +181,12 @@ def _cell(measure: Measure, value: float | None) -> str:
 
 
 def _show(measured: Sequence[MeasuredTables]) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from close.gap.measures import MEASURES
     from close.gap.report.words import verdict
 
-    console = Console(soft_wrap=False)
     table = Table("", *(escape(tables.name) for tables in measured), "healthy", box=None, pad_edge=False)
     family = ""
     for measure in MEASURES:
@@ -203,6 +201,7 @@ def _show(measured: Sequence[MeasuredTables]) -> None:
             *(_cell(measure, value) for value in values),
             measure.healthy.split(";")[0],
         )
+    console = console_for(table)
     console.print(table)
     console.print("[yellow]![/yellow] not in the healthy range")
     found = verdict(measured[0].report)

@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import sys
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from close.errors import written
 
-__all__ = ["show"]
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["console_for", "show"]
+
+WIDEST = 10_000
+
+
+def console_for(table: Table) -> Console:
+    """A console as wide as the terminal; where its width is not known, as in a pipe, a file or a log, as the table needs.
+
+    COLUMNS says the width where it is set.
+    """
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console(soft_wrap=False)
+    if os.environ.get("COLUMNS", "").isdigit() or (console.is_terminal and _columns()):
+        return console
+    needed = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
+    return Console(soft_wrap=False, width=max(needed, console.width))
+
+
+def _columns() -> int:
+    """Of the terminal that stdout is; 0 where it is none, or does not say."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns
+    except (OSError, ValueError):
+        return 0
 
 
 def show(text: Any = "", *, err: bool = False) -> None:

@@ -361,3 +361,16 @@ def test_names_are_shown_as_they_are_given(close_gap, folder, monkeypatch):
     first = close_gap(*tables, "--adapter", adapter, "--compare", compare).splitlines()[0]
     assert adapter in first
     assert "[/x]" in first
+
+
+def test_where_the_width_is_not_known_no_row_is_broken(close_gap, folder, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    tables = ("--text", folder / "one.npy", "--image", folder / "image.npy")
+    adapters = ("mean_shift", "{linear: {method: ridge}}", "[mean_shift, {gaussian: {cosine: 0.5}}]")
+    lines = close_gap(*tables, *(part for spec in adapters for part in ("--adapter", spec))).splitlines()
+    assert all(spec in lines[0] for spec in adapters)
+    (row,) = [line for line in lines if line.startswith("  Linear CKA")]
+    assert row.rstrip().endswith("over 0.5")
+    assert len(re.findall(r" \d\.\d+", row)) == 1 + len(adapters) + 1
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, close_gap(*tables).splitlines())) <= 60
