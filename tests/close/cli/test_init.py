@@ -222,6 +222,20 @@ def test_captions_count_where_they_differ_and_are_of_one_image(tmp_path):
     assert found == {"nlvr2": 0, "vqa": 0, "caption": 2}
 
 
+def test_the_captions_of_two_pictures_are_not_advised_by_as_of_one(cli, place):
+    things = [
+        f"{colour} {shape}"
+        for colour in ("red", "green", "purple", "blue")
+        for shape in ("ring", "diamond", "triangle")
+    ]
+    rows = [{"source": [f"a {one}", f"a large {one}"], "context": "one is blue", "label": "True"} for one in things]
+    Path("two.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    ran = cli("init", "two.jsonl", *MINI)
+    assert ran.code == 0, ran
+    assert "12 rows for task nlvr2; no two are of one image" in ran.out
+    assert "no two texts share a group" in ran.messages[-1]
+
+
 CAPITALS = {
     "my cat and I at home": False,
     "I'm sure that I saw it. It ran": False,
