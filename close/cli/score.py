@@ -279,13 +279,13 @@ def _show_runs(measures: dict[str, Any], first: int) -> None:
     table = [("each run", "A", "B", "B − A over seeds, 95 % (Welch's t over the runs, on these examples)")]
     for measure, row in measures.items():
         form, over = _form(measure), row["over_seeds"]
-        sides = (", ".join(f"{value:{form}}" for value in row[f"runs_{side}"]) for side in "ab")
+        a_side, b_side = (", ".join(f"{value:{form}}" for value in row[f"runs_{side}"]) for side in "ab")
         ends = (
             " [{:+{form}}, {:+{form}}]".format(*over["ci"], form=form)
             if over["ci"]
             else "  too few runs, or none differ"
         )
-        table.append((measure, *sides, f"{over['difference']:+{form}}{ends}"))
+        table.append((measure, a_side, b_side, f"{over['difference']:+{form}}{ends}"))
     wide = [max(len(row[column]) for row in table) for column in (1, 2)]
     for name, a, b, over in table:
         show(f"{name:<{first}}  {a:<{wide[0]}}  {b:<{wide[1]}}  {over}")

@@ -7,6 +7,7 @@ import io
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from close.evaluation.metrics import METRICS
 from close.evaluation.pictures import MOST, pictures_of, small_picture
 from close.evaluation.saved import check_evaluation
 
-__all__ = ["captions_page", "comparison_page", "evaluation_page", "index_page"]
+__all__ = ["Figure", "captions_page", "comparison_page", "evaluation_page", "index_page"]
 
 _PARTS = {
     "per_answer_type": "By answer type",
@@ -55,18 +56,36 @@ def comparison_page(result: Mapping[str, Any]) -> str:
     return _template("comparison.html.j2").render(result=result, names=names, shown=shown, groups=groups, sign=sign)
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A drawing for a page: an SVG as it lies in a file, and what it shows in words."""
+
+    svg: bytes
+    caption: str
+
+    @property
+    def data(self) -> str:
+        """In base 64, as an `img` takes it: nothing in it runs."""
+        return base64.b64encode(self.svg).decode()
+
+
 def index_page(
     result: Mapping[str, Any],
     *,
     title: str = "Runs side by side",
     over: str = "Intervals are over examples, by bootstrap.",
     groups: Sequence[Mapping[str, Any]] | None = None,
+    claims: Sequence[str] = (),
+    figures: Sequence[Figure] = (),
+    whose: str = "",
 ) -> str:
     """The page of what `side_by_side` returns: scores with intervals, and the same pictures with what each says, to be filtered.
 
     Args:
         over: a sentence on what the intervals are over.
-        groups: `name`, `scores`, `ci` and `note` of each, in place of the result's own: a sweep's are over seeds.
+        groups: `name`, `scores`, `ci` and `notes` of each, in place of the result's own: a sweep's are over seeds.
+        claims: sentences on what may be claimed, above the scores. figures: below them.
+        whose: a sentence on which runs the examples are of.
     """
     names, shown = METRICS.labels, list(groups or result["groups"])
     keys = [key for key in names if any(key in group["scores"] for group in shown)]
@@ -78,6 +97,9 @@ def index_page(
         names=names,
         keys=keys,
         groups=shown,
+        claims=claims,
+        figures=figures,
+        whose=whose,
         top=max([1e-9, *(end for end in ends if end is not None)]),
         examples=[_drawn(one) for one in result["examples"]],
     )

@@ -12,9 +12,22 @@ from close.evaluation.metrics import METRICS
 from close.evaluation.metrics.diversity import FAR
 from close.study.claims import sentence
 
-__all__ = ["MODALITIES", "cell", "csv_of", "latex_of", "scores_of", "table_of"]
+__all__ = [
+    "MODALITIES",
+    "captions_of",
+    "cell",
+    "claimed",
+    "csv_of",
+    "drawn_score",
+    "latex_of",
+    "scores_of",
+    "several_settings",
+    "table_of",
+]
 
 MODALITIES = {"image": "images in", "text": "text in", "tuning": "images of --tune in", "selection": "stand-ins in"}
+DRAWN = ("text", "selection", "image")
+"""What the figure shows, in the order in which it is drawn."""
 FEW = 3
 """Seeds below which values are shown as they are: an interval of two is wider than any score."""
 TOLD = 2
@@ -22,19 +35,19 @@ TOLD = 2
 
 
 def table_of(summary: dict[str, Any]) -> str:
-    """The table as Markdown, what its numbers mean below it; of several settings the methods come first."""
+    """The table as Markdown, what its numbers and the figures mean below it; of several settings the methods come first."""
     head, rows = _cells(summary)
     lines = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in (head, *rows)]
     lines.insert(1, "|" + "---|" * len(head))
-    return "\n".join([*_methods(summary), *lines, "", *_notes(summary)]) + "\n"
+    drawn = [f"{name}.png shows {caption}" for name, caption in captions_of(summary).items()]
+    return "\n".join([*_methods(summary), *lines, "", *_notes(summary), *drawn]) + "\n"
 
 
 def _methods(summary: dict[str, Any]) -> list[str]:
     """Of methods that were tried in several settings, the first score of each."""
-    claimed: dict[str, Any] = summary.get("claims", {})
-    if not claimed or len(next(iter(claimed.values()))["settings"]) < 2:
+    if not several_settings(summary):
         return []
-    score, found = next(iter(claimed.items()))
+    score, found = next(iter(summary["claims"].items()))
     form = f".{METRICS.digits(score)}f"
     lines = [f"| method | {score} over {len(found['settings'])} settings | worst | tuned |", "|---|---|---|---|"]
     for name, one in found["methods"].items():
@@ -66,7 +79,10 @@ def latex_of(summary: dict[str, Any]) -> str:
 
 
 def csv_of(summary: dict[str, Any]) -> str:
-    """Every score of every arm in a line of its own: mean, 95 % interval, share recovered, and the value of each seed."""
+    """Every score of every arm in a line of its own: mean, 95 % interval, share recovered, and the value of each seed.
+
+    Of fewer than three seeds there is no interval, as in the other tables.
+    """
     arms = summary["arms_scored"]
     seeds = list(dict.fromkeys(seed for arm in arms.values() for seed in arm["seeds"]))
     out = io.StringIO()
@@ -79,7 +95,7 @@ def csv_of(summary: dict[str, Any]) -> str:
             for key, score in arm.get(modality, {}).items():
                 recovered = arm.get("recovered_share", {}).get(key) if modality == "image" else None
                 values = dict(zip(arm["seeds"], score["values"], strict=True))
-                low, high = score["ci"] or (None, None)
+                low, high = (score["ci"] if len(score["values"]) >= FEW else None) or (None, None)
                 lines.writerow([name, modality, key, score["mean"], low, high, recovered, *map(values.get, seeds)])
     return out.getvalue()
 
@@ -152,12 +168,47 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         short = [name for name, arm in arms.items() if not arm.get("length_reached", True)]
         told = f"; no penalty does it for all runs of {', '.join(short)}" if short else ""
         notes.append(f"Each run's texts are made as long as its training texts, on {photos}{told}.")
-    notes += [
-        sentence(found, score, METRICS.digits(score)) for score, found in list(summary.get("claims", {}).items())[:TOLD]
-    ]
+    notes += claimed(summary)
     if chosen := summary.get("selected"):
         notes.append(f"Chosen by text: {chosen['arm']}" + _share_of_best(chosen))
     return notes
+
+
+def claimed(summary: Mapping[str, Any]) -> list[str]:
+    """What may be claimed, a sentence each of the first scores; nothing where nothing was compared."""
+    found = list(summary.get("claims", {}).items())[:TOLD]
+    return [sentence(one, score, METRICS.digits(score)) for score, one in found]
+
+
+def several_settings(summary: Mapping[str, Any]) -> bool:
+    """Whether methods were compared in several settings."""
+    return any(len(found["settings"]) > 1 for found in summary.get("claims", {}).values())
+
+
+def drawn_score(arms: dict[str, Any]) -> tuple[list[str], str]:
+    """What the figure of arms shows: the inputs, and the score of the last of them."""
+    shown = [modality for modality in DRAWN if scores_of(arms, modality)]
+    return shown, scores_of(arms, shown[-1])[0]
+
+
+def captions_of(summary: Mapping[str, Any]) -> dict[str, str]:
+    """What each figure shows, by its name."""
+    arms = summary["arms_scored"]
+    _, key = drawn_score(arms)
+    found = {}
+    if several_settings(summary):
+        methods = next(iter(summary["claims"].values()))["methods"].values()
+        tuned = ", diamonds the tuned setting" if any("tuned" in one for one in methods) else ""
+        score = METRICS.score(next(iter(summary["claims"]))).label
+        found["methods"] = (
+            f"{score}, images in: black the mean over settings with its nested 95 % interval, ticks each run{tuned}."
+        )
+    few = min(len(arm["seeds"]) for arm in arms.values()) < FEW
+    marks = "points are means, ticks each seed's value" if few else "means with 95 % intervals over seeds"
+    ends = {"none": "dotted without an adapter", "image": "dashed trained on images"}
+    lines = ", ".join(line for name, line in ends.items() if "image" in arms.get(name, ()))
+    lines = f"; vertical lines are of images in, {lines}" if lines else ""
+    return found | {"sweep": f"{METRICS.score(key).label}: {marks}{lines}."}
 
 
 def _share_of_best(chosen: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from close.evaluation.metrics import METRICS
 from close.evaluation.transfer import recovered_share
 from close.io.plots import Colours, figure, save_png, save_vectors
 from close.study.claims import claims
-from close.study.export import FEW, MODALITIES, TOLD, scores_of
+from close.study.export import FEW, MODALITIES, TOLD, drawn_score
 from close.study.selection import best
 
 __all__ = ["interval", "plot", "plot_methods", "summarise"]
@@ -147,8 +147,7 @@ def plot(summary: dict[str, Any], path: Path) -> None:
         path: of a PNG; a PDF and an SVG are written beside it.
     """
     arms = summary["arms_scored"]
-    shown = [modality for modality in COLOURS if scores_of(arms, modality)]
-    key = scores_of(arms, shown[-1])[0]
+    shown, key = drawn_score(arms)
     drawn = figure(8, 1.4 + 0.42 * len(arms))
     axes = drawn.subplots()
     for place, modality in enumerate(shown):
@@ -162,16 +161,18 @@ def plot(summary: dict[str, Any], path: Path) -> None:
         for score, height in zip(scores, heights, strict=True):
             if len(score["values"]) < FEW:
                 axes.plot(score["values"], [height] * len(score["values"]), "|", color=COLOURS[modality], markersize=9)
-    for name, style in (("none", ":"), ("image", "--")):
-        if name in arms and "image" in arms[name]:
-            axes.axvline(arms[name]["image"][key]["mean"], color=Colours.LINE, linestyle=style, linewidth=1)
+    lines = [
+        (name, style, label)
+        for name, style, label in (("none", ":", "no adapter"), ("image", "--", "trained on images"))
+        if "image" in arms.get(name, ())
+    ]
+    for name, style, label in lines:
+        look = {"color": Colours.LINE, "linestyle": style, "linewidth": 1, "label": label}
+        axes.axvline(arms[name]["image"][key]["mean"], **look)
     top = max(arm[modality][key]["mean"] for arm in arms.values() for modality in shown if modality in arm)
     low, high = axes.get_xlim()
     axes.set_xlim(max(low, 0), min(high, 2 * top) if top > 0 else high)  # two seeds have intervals beyond any score
-    few = min(len(arm["seeds"]) for arm in arms.values()) < FEW
-    shows = "mean, and each seed's value" if few else "mean and 95 % interval over seeds"
-    label = f"{key}: {shows}\nimages in: dotted no adapter, dashed trained on images"
-    _save(drawn, axes, list(arms), label, path, ncols=len(shown))
+    _save(drawn, axes, list(arms), METRICS.score(key).label, path, ncols=len(shown) + len(lines))
 
 
 def plot_methods(summary: dict[str, Any], path: Path) -> None:
@@ -205,8 +206,7 @@ def plot_methods(summary: dict[str, Any], path: Path) -> None:
     runs = [value for arm in arms for value in arm["image"][key]["values"]]
     room = 0.1 * (max(runs) - min(runs)) or 1.0
     axes.set_xlim(min(runs) - room, max(runs) + room)  # intervals over few settings are wider than all that was seen
-    tuned = ", diamonds the tuned setting" if "tuned" in about else ""
-    label = f"{key}, images in: black the mean over settings with its nested 95 % interval,\nlines each run{tuned}"
+    label = f"{METRICS.score(key).label}, {MODALITIES['image']}"
     _save(drawn, axes, list(found["methods"]), label, path, ncols=min(len(settings), 3), fontsize=8)
 
 

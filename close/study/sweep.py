@@ -19,7 +19,6 @@ from close.encoders import load_encoder
 from close.errors import DataError, RecipeError
 from close.evaluation.images import select_rows
 from close.evaluation.metrics import METRICS
-from close.evaluation.page import index_page
 from close.evaluation.side_by_side import side_by_side
 from close.io.files import write_json, write_text
 from close.io.jobs import clear, exclusively
@@ -32,7 +31,8 @@ from close.runs.length import LENGTH_FILE, check_match, match_length
 from close.runs.predict import named_task
 from close.runs.recipe import Recipe, checked
 from close.study.arms import Arm, merged, naming
-from close.study.export import FEW, csv_of, latex_of, table_of
+from close.study.export import csv_of, latex_of, several_settings, table_of
+from close.study.page import sweep_page
 from close.study.results import plot, plot_methods, summarise
 from close.study.selection import saved_selection
 from close.tasks import Task, get_task
@@ -170,8 +170,8 @@ def sweep(
     """Train and score every arm with every seed; a stopped sweep continues where it was.
 
     Writes `sweep.json`, the table (`sweep.md`, `.csv`, `.tex`) and the plot (`sweep.png`, `.pdf`, `.svg`) after every run, and
-    `methods.png` of methods in several settings; at the end `index.html`, where there are test rows: the table, and the same
-    pictures as each arm captions them.
+    `methods.png` of methods in several settings; at the end `index.html`, where there are test rows: what may be claimed, the
+    table, the figures, and the same pictures as each arm captions them.
 
     Args:
         test: rows with images to score on; None where there are none. tune: other such rows, on which each method's setting is
@@ -342,7 +342,7 @@ def _write(folder: Path, summary: dict[str, Any]) -> None:
     for suffix, text in (("md", table_of(summary)), ("csv", csv_of(summary)), ("tex", latex_of(summary))):
         write_text(folder / f"sweep.{suffix}", text)
     plot(summary, folder / "sweep.png")
-    if any(len(found["settings"]) > 1 for found in summary.get("claims", {}).values()):
+    if several_settings(summary):
         plot_methods(summary, folder / "methods.png")
 
 
@@ -354,20 +354,4 @@ def _write_page(
     sha256 = open_rows(test).sha256
     looks = {name: evaluation_folder(place, test, sha256, "image") for name, place in runs.items()}
     result = side_by_side(looks, references=test, tokenizer="python", samples=0)
-    groups = []
-    for arm, found in summary["arms_scored"].items():
-        share = next(iter(found.get("recovered_share", {}).values()), None)
-        notes = [] if share is None or arm in ("none", "image") else [f"recovers {share:.2f}"]
-        notes += [f"{found['length_ratio']:.2f} × as long as references"] if "length_ratio" in found else []
-        scores = found["image"]
-        groups.append(
-            {
-                "name": arm,
-                "note": ", ".join(notes),
-                "scores": {key: score["mean"] for key, score in scores.items()},
-                "ci": {key: score["ci"] for key, score in scores.items() if score["ci"] and len(seeds) >= FEW},
-            }
-        )
-    few = f"Intervals over seeds are given from {FEW} of them on."
-    over = f"Intervals are over {len(seeds)} seeds, by Student's t." if len(seeds) >= FEW else few
-    write_text(folder / "index.html", index_page(result, title="Sweep", over=over, groups=groups))
+    write_text(folder / "index.html", sweep_page(result, summary, [seeds[0] + arm.apart for arm in arms], folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from close.evaluation.bootstrap import ratio_score
@@ -11,7 +12,8 @@ __all__ = ["attributes"]
 
 
 def _has_facts(inputs: Inputs) -> bool:
-    return inputs.rows is not None and all("facts" in inputs.rows[key].meta for key in inputs.ids)
+    facts = [inputs.rows[key].meta.get("facts") for key in inputs.ids] if inputs.rows is not None else [None]
+    return all(isinstance(one, Mapping) and "things" in one for one in facts)
 
 
 @METRICS.register(

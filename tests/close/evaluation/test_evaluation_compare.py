@@ -379,3 +379,11 @@ def test_of_one_picture_no_interval_and_no_test_is_told(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "-100.00\n" in done.stdout.replace(" ", "")
     assert '<td class="n score">-100.0</td>\n<td class="n"></td><td class="n"></td>' in page.read_text(encoding="utf-8")
+
+
+def test_facts_of_another_world_than_the_mini_ones_are_no_attributes(tmp_path: Path) -> None:
+    facts = ["a dog", {"year": 1999}]
+    rows = [{"id": f"{n}", "image": "a", "references": ["a dog"], "meta": {"facts": facts[n % 2]}} for n in range(12)]
+    data = put(tmp_path / "rows.jsonl", rows)
+    said = put(tmp_path / "said.jsonl", [{"id": row["id"], "text": "a cat"} for row in rows])
+    assert "attribute_accuracy" not in compare(said, said, references=data, task="caption", **SETTINGS)["measures"]

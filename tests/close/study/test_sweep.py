@@ -1,8 +1,11 @@
 """Sweeps and selection without images: real runs of tiny models, their resumption, the table, the choice."""
 
+import base64
 import copy
 import csv
+import html
 import json
+import re
 import shutil
 
 import numpy as np
@@ -23,7 +26,8 @@ from close.runs.pipeline import load
 from close.runs.recipe import Recipe
 from close.study import sweep as sweeping
 from close.study.arms import Arm, arms_of, merged, named_arm, own_adapter, settings_of
-from close.study.export import csv_of, latex_of, table_of
+from close.study.export import claimed, csv_of, latex_of, table_of
+from close.study.page import sweep_page
 from close.study.results import interval, plot, summarise
 from close.study.selection import best, saved_selection, selection_score
 from close.study.sweep import run_folder, sweep
@@ -150,6 +154,14 @@ def test_a_sweep_scores_resumes_and_chooses(recipe, rows, captions, tmp_path):
     for arm, found in table.items():
         assert f">{arm}<" in page or f">{arm} <" in page
         assert f"{found['image'][next(iter(found['image']))]['mean']:.1f}" in page
+    said = html.unescape(page)
+    for sentence in claimed(first):
+        assert f'<p class="claim">{sentence}</p>' in said
+    assert len(claimed(first)) > 0
+    drawn = base64.b64encode((tmp_path / "s" / "sweep.svg").read_bytes()).decode()
+    assert f'src="data:image/svg+xml;base64,{drawn}"' in page
+    assert "Of each arm the run with seed 0 speaks; scores above are of all seeds." in page
+    assert "Not compared" not in page
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "s").rglob("*.safetensors")}
     assert len(made) == 6
     again = sweep(base, arms, [0, 1], rows, tmp_path / "s", select=captions)
@@ -218,6 +230,9 @@ def test_methods_in_several_settings(recipe, rows, tmp_path, caplog):
     for method, one in claimed["methods"].items():
         tuned = max(claimed["settings"], key=lambda setting: table[f"{method}, {setting}"]["tuning"]["cider"]["mean"])
         assert one["tuned"]["mean"] == table[f"{method}, {tuned}"]["image"]["cider"]["mean"]
+    page = (tmp_path / "s" / "index.html").read_text()
+    assert "Of each arm the run with its first seed (0, 1000 by setting) speaks" in page
+    assert page.count("data:image/svg+xml") == 2
     written = (tmp_path / "s" / "sweep.md").read_text()
     assert "| method | cider over 2 settings | worst | tuned |" in written
     assert "cider, 2 settings, 2 seeds: " in written
@@ -779,6 +794,8 @@ def test_tables_for_papers_and_for_programs():
     assert [float(shift[f"seed {seed}"]) for seed in range(3)] == [30.0, 31.0, 32.0]
     low, high = stats.t.interval(0.95, 2, loc=31, scale=stats.sem([30, 31, 32]))
     assert (float(shift["low"]), float(shift["high"])) == pytest.approx((low, high))
+    few = list(csv.DictReader(csv_of(_found(2)).splitlines()))
+    assert {(row["low"], row["high"]) for row in few} == {("", "")}  # as the tables say: they give no interval
     lines = latex_of(_found(3)).splitlines()
     assert lines[1:4] == [
         r"\begin{tabular}{lrrr}",
@@ -797,6 +814,34 @@ def test_figures_for_papers(tmp_path):
         assert b"<svg" in drawn
         plot(_found(seeds), tmp_path / "sweep.png")
         assert (tmp_path / "sweep.svg").read_bytes() == drawn
+        texts = re.findall(r"<!-- (.*?) -->", drawn.decode())  # as matplotlib tells what it draws as outlines
+        assert "CIDEr" in texts
+        assert "no adapter" in texts
+        assert not [text for text in texts if "interval" in text or "dotted" in text]
+    told = (
+        "sweep.png shows CIDEr: means with 95 % intervals over seeds; vertical lines are of images in, dotted without"
+    )
+    assert told in table_of(_found(3))
+    assert "sweep.png shows CIDEr: points are means, ticks each seed's value; vertical lines" in table_of(_found(2))
+
+
+def test_a_page_says_what_each_arm_was_fitted_on(tmp_path):
+    """Also of an adapter that came fitted; one that the sweep fitted on pairs is told by its data."""
+    (tmp_path / "sweep.svg").write_bytes(b"<svg/>")
+    found = _found(3)
+    own = {"load": str(tmp_path / "adapters" / "linear-0")}
+    specs = {"none": "none", "shift & {scale: 50 %}": [own, {"load": "saved/shift"}], "image": "none"}
+    fitted = {"shift & {scale: 50 %}": ["linear on texts T, images V"]}
+    about = {"arms": {name: {"adapter": spec} for name, spec in specs.items()}, "fitted_on": fitted}
+    about["recipe"] = {"adapter": "none"}
+    examples = {"task": "caption", "n": 2, "data": "rows", "measure": "cider", "examples": [], "groups": []}
+    page = html.unescape(sweep_page(examples, found | about, [0, 0, 0], tmp_path))
+    assert page.count("fitted: ") == 1
+    assert '<span class="times">fitted: linear on texts T, images V; saved/shift, as it was saved</span>' in page
+    assert "Intervals are over 3 seeds" in page
+    assert "Intervals over seeds are given from 3 of them on." in sweep_page(
+        examples, _found(2) | about, [0, 0, 0], tmp_path
+    )
 
 
 def test_a_run_of_few_steps_says_so(recipe, tmp_path, caplog):
