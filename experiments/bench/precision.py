@@ -14,6 +14,7 @@ import torch
 
 from close.demo.run import METHODS, TEST_SCENES, TRAIN_SCENES, TRAINING
 from close.fast.precision import has_bf16
+from close.io.files import write_text
 from close.mini import export
 from close.runs.recipe import Recipe
 from close.study.arms import Arm
@@ -45,8 +46,10 @@ def main() -> None:
         options.work,
         tell=lambda line: print(line, file=sys.stderr),
     )
-    for suffix in ("json", "md", "png"):
+    for suffix in ("md", "png"):
         shutil.copy(options.work / f"sweep.{suffix}", options.out.with_suffix(f".{suffix}"))
+    record = (options.work / "sweep.json").read_text(encoding="utf-8")
+    write_text(options.out.with_suffix(".json"), record.replace(f"{options.work}/", ""))
     print((options.work / "sweep.md").read_text())
 
 
