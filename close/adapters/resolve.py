@@ -286,14 +286,14 @@ def fit_adapter(
     for side, table in tables.items():
         of = (table.encoder, table.fingerprint)
         check_encoder(f"{side} table", *of, f"{first.path}", first.encoder, first.fingerprint)
-    if unknown := [table.path for table in tables.values() if not table.fingerprint]:
-        whose = f"encoder {first.encoder!r}" if first.fingerprint else "whichever encoder a run has"
-        _log.warning("%s: vectors that do not say of which encoder they are; %s", *_taken(unknown, whose))
     adapter = _resolve(spec, first.shape[1], first.fingerprint, None, None, [])
     if adapter.all_needs and adapter.is_fitted:
         raise RecipeError(
             f"adapter {spec!r} is fitted already, by its own `fit` or `load`: leave that out, or these tables"
         )
+    if unknown := [table.path for table in tables.values() if not table.fingerprint]:
+        whose = f"encoder {first.encoder!r}" if first.fingerprint else "whichever encoder a run has"
+        _log.warning("%s: vectors that do not say of which encoder they are; %s", *_taken(unknown, whose))
     adapter.fit(**tables, groups=labels)
     made_of: dict[str, Any] = {side: os.path.abspath(table.path) for side, table in tables.items()}
     made_of["pairs"] = None if pairs is None else sha256(pairs.tobytes()).hexdigest()

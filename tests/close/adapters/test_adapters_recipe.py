@@ -306,7 +306,7 @@ def test_vectors_of_an_unknown_encoder_are_told_when_a_run_takes_them(folder, ca
     """Fitted before or in place, in one line; nothing of tables that say whose they are, nor of what learns nothing."""
     files = {side: folder / f"{side}.npy" for side in ("text", "image")}
     fit_adapter("mean_shift", folder / "A", **files)
-    fit_adapter({"gaussian": {"cosine": 0.5}}, folder / "B", **files)
+    save_adapter(build_adapter({"gaussian": {"cosine": 0.5}}, DIM), folder / "B")
     fit_adapter("mean_shift", folder / "C", text=folder / "text", image=folder / "image")
     caplog.clear()
     own = {"mean_shift": {"fit": {"text": str(folder / "text"), "image": str(folder / "image")}}}
