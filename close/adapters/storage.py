@@ -68,12 +68,13 @@ def save_adapter(
             {key: value.contiguous() for key, value in adapter.state_dict().items()}, partial / "adapter.safetensors"
         )
         adapter.save_files(partial)
+        about |= {"made_of": made_of} if made_of else {}
         write_json(partial / "adapter.json", about | ({"learnt": adapter.findings} if adapter.findings else {}))
         shutil.copymode(partial / "adapter.json", partial / "adapter.safetensors")  # its writer keeps it for the user
 
 
 def read_adapter_info(path: str | Path) -> dict[str, Any]:
-    """What `adapter.json` says: adapter (its spec), dim, encoder, fingerprint, versions, what was learnt.
+    """What `adapter.json` says: adapter (its spec), dim, encoder, fingerprint, versions, what was learnt, and of which tables.
 
     Raises:
         MissingError: no saved adapter is there.

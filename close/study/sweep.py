@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from close.adapters.resolve import check_tables, files_in
+from close.adapters.resolve import check_tables
 from close.data.rows import Modality, RowFile
 from close.data.shards import open_rows
 from close.encoders import load_encoder
@@ -25,7 +25,7 @@ from close.io.jobs import clear, exclusively
 from close.io.plain import read_plain
 from close.io.record import stamp
 from close.model.language_models.loading import check_language_model
-from close.runs.apart import pictures_of, shared_pictures
+from close.runs.apart import learnt_from, tell_met
 from close.runs.evaluate import evaluated, evaluation_folder
 from close.runs.length import LENGTH_FILE, check_match, match_length
 from close.runs.predict import named_task
@@ -261,11 +261,11 @@ def _check(
     for option, chooser in (("--tune", tune), ("--select", select)):
         if chooser is not None and test is not None:
             _check_apart(option, opened(chooser), opened(test))
-    seen = {part.train for part in base.parts()} | {Path(file) for one in recipes for file in files_in(one.adapter)}
-    places = {"--select-image": select_images, "--match-length": photos} | {str(place): place for place in sorted(seen)}
-    for what, looked_at in places.items() if test is not None else ():
-        if looked_at is not None:
-            _tell_shared(what, looked_at, opened(test))
+    if test is not None:
+        places: dict[Path, Any] = {place: None for place in (tune, select, select_images, photos) if place is not None}
+        for recipe in recipes:
+            places |= learnt_from(recipe)
+        tell_met(opened(test), places, str(test))
     for place in (test, tune):
         if place is None:
             continue
@@ -314,16 +314,6 @@ def _check_apart(option: str, chooser: RowFile, test: RowFile) -> None:
     if chooser.sha256 == test.sha256:
         raise RecipeError(
             f"{option} are rows that settings and arms are chosen on, other than those of --test, which they are judged by"
-        )
-    _tell_shared(option, chooser.path, test)
-
-
-def _tell_shared(what: str, place: Path, test: RowFile) -> None:
-    """Tell pictures of the test that something else has as well, which is learnt from or chosen by."""
-    pictures = pictures_of(test)
-    if both := shared_pictures(pictures, place):
-        _log.warning(
-            "%s has %d of the %d pictures of --test: what these judge has seen them", what, both, len(pictures)
         )
 
 

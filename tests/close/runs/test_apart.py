@@ -87,11 +87,11 @@ def test_everything_that_a_recipe_learns_from_is_looked_at(rows, pictures, tiny_
     values = {
         "data": {"train": str(other), "val": str(other)},
         **models,
-        "adapter": [{"load": str(tmp_path / "adapter")}, {"mean_shift": {"fit": {"image": str(image)}}}],
+        "adapter": {"load": str(tmp_path / "adapter")},
         "init_from": str(first),
     }
     places = learnt_from(Recipe.model_validate(values), memory=tmp_path / "memory.jsonl")
-    assert {Path(image), other, train_rows, tmp_path / "memory.jsonl"} <= {*places}
+    assert {Path(image), Path(text), other, train_rows, tmp_path / "memory.jsonl"} <= {*places}
 
 
 def test_an_evaluation_tells_pictures_that_the_run_has_learnt_from(

@@ -19,6 +19,7 @@ from close.data.rows import RowFile
 from close.errors import DataError, MismatchError, RecipeError
 from close.evaluation.images import select_rows
 from close.evaluation.scores import score_rows
+from close.runs import apart
 from close.runs import evaluate as evaluating
 from close.runs.card import _names
 from close.runs.evaluate import evaluate, evaluated
@@ -173,13 +174,14 @@ def test_a_sweep_scores_resumes_and_chooses(recipe, rows, captions, tmp_path):
 
 
 def test_arms_that_tell_as_much_as_their_texts(recipe, rows, tmp_path, caplog):
+    apart._tell.cache_clear()  # each line is told once
     base = recipe({"max_steps": 2, "save_strategy": "no"}, data={"train": str(rows)})
     arms = [Arm("none"), Arm("image", {"train_on": "image"})]
     plain = sweep(base, arms, [0], rows, tmp_path / "s")
     matched = sweep(base, arms, [0], rows, tmp_path / "s", photos=rows.parent)
     assert matched["length_matched_on"] == str(rows.parent)
-    assert "--match-length has 12 of the 12 pictures of --test" in caplog.text
-    assert f"{rows} has 12 of the 12 pictures of --test" in caplog.text
+    for seen in (rows, rows.parent):
+        assert f"12 of the 12 pictures of {rows} are in {seen}: " in caplog.text
     assert "length_matched_on" not in plain
     runs = sorted((tmp_path / "s" / "runs").glob("*-0-*/run.json"))
     assert len(runs) == 2
@@ -214,12 +216,13 @@ def test_arms_that_tell_as_much_as_their_texts(recipe, rows, tmp_path, caplog):
 
 def test_methods_in_several_settings(recipe, rows, tmp_path, caplog):
     """Tuned on other rows, judged over all settings, and never told apart by less than chance."""
+    apart._tell.cache_clear()
     lines = [json.loads(line) for line in rows.read_text().splitlines()]
     other = tiny.write_jsonl(rows.parent / "tuning.jsonl", lines[:7])
     base = recipe({"max_steps": 2, "save_strategy": "no"}, data={"train": str(rows)})
     arms = arms_of(["none"], [0.67], settings=settings_of(["training.warmup_steps=0,1"]))
     found = sweep(base, arms, [0, 1], rows, tmp_path / "s", tune=other)
-    assert "--tune has 7 of the 12 pictures of --test" in caplog.text
+    assert f"7 of the 12 pictures of {rows} are in {other}: " in caplog.text
     table, claimed = found["arms_scored"], found["claims"]["cider"]
     assert list(table)[:3] == ["none, warmup_steps 0", "none, warmup_steps 1", "gaussian cosine 0.67, warmup_steps 0"]
     for arm in table.values():
