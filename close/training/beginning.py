@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from transformers import Seq2SeqTrainingArguments
 
@@ -47,7 +48,7 @@ class Part:
     task: Task
     rows: RowFile
     given: EmbeddingTable | None
-    pairs: tuple[NDArray[Any], ...]
+    pairs: tuple[NDArray[np.int64], ...]
 
 
 @dataclass(frozen=True)

@@ -65,11 +65,12 @@ class TextDataset(Dataset[dict[str, Any]]):
         several: Several = "mean",
         found: Found | None = None,
         lowercase: bool = True,
-        pairs: tuple[NDArray[Any], ...] | None = None,
+        pairs: tuple[NDArray[np.int64], ...] | None = None,
     ) -> None:
         self.rows, self.task, self.instruct, self.found, self.lowercase = rows, task, instruct, found, lowercase
         self.embeds = embeddings_of(rows, task, table, several)
-        self.source_row, self.target_row, self.target, self.lengths = pairs or pair_up(rows, task, captions)
+        known = pair_up(rows, task, captions) if pairs is None else pairs
+        self.source_row, self.target_row, self.target, self.lengths = known
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers may outlive an epoch
 
     def set_epoch(self, epoch: int) -> None:
