@@ -78,9 +78,10 @@ def plugins_said(names: Iterable[str]) -> dict[str, list[str]]:
     A sum is a SHA-256 of the code that was loaded; empty of what is not loaded, or has no file. A module is its own file, and a
     package all of its Python files; what else they import is not looked at.
     """
-    given = list(names)
-    sums = [_loaded.get(key_of(name)) or next(iter(_sums_of(name)), "") for name in given]
-    return {"plugins": given, "plugin_sums": sums}
+    exact = [(name, _loaded.get(key_of(name))) for name in names]
+    # of a name without its folders, which several may have, all are kept
+    pairs = [(name, own) for name, known in exact for own in ([known] if known else sorted(_sums_of(name)) or [""])]
+    return {"plugins": [name for name, _ in pairs], "plugin_sums": [own for _, own in pairs]}
 
 
 def plugin_code(about: Mapping[str, Any]) -> set[tuple[str, str]]:

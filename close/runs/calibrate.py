@@ -104,12 +104,11 @@ def calibrate(
         "right": {"score": key, "at_least": at_least},
         "rows": {"learnt_on": int(learn.sum()), "measured_on": int((~learn).sum())},
         "run_sha256": run_sum(run),
-        **code_of(captioner.name),
         "settings": _settings(captioner, decoding, generation),
         "files": sorted({len(row.images) for row in told.seen}),
         **_measured(by, _signals(told.answers, cosines=wanted["cosine"]), right, learn, pictures),
     }
-    _save(found | {"versions": versions()}, confidence_file(run, kind.name))
+    _save(found | {"versions": versions()} | code_of(captioner.name), confidence_file(run, kind.name))
     return found
 
 

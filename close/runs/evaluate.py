@@ -34,7 +34,7 @@ from close.plugins import plugin_code
 from close.retrieval.finder import settings_in
 from close.runs.apart import met_pictures
 from close.runs.candidates import check_search
-from close.runs.folder import RUN_FILE, code_of, open_run, plugins_of, recipe_of
+from close.runs.folder import RUN_FILE, code_of, open_run, recipe_of
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
 from close.runs.predict import Decoding, Told, decoding_of, doing, named_task, tell
 from close.runs.row_vectors import given_table
@@ -208,7 +208,7 @@ def code_behind(run: str | Path, task: Task, metrics: Sequence[str] | None = Non
         metrics: names in `METRICS`; else those that are made by themselves.
     """
     names = METRICS.defaults(task.metric) if metrics is None else metrics
-    return code_of(run, plugins_of((METRICS, names)))
+    return code_of(run, [METRICS.origins[name] for name in names if name in METRICS.origins])
 
 
 def as_the_run_says(found: Mapping[str, Any], run: Path) -> bool:
