@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
@@ -33,7 +33,6 @@ from close.cli.options import (
 )
 from close.cli.outputs import Told, print_lines, unread, write_lines, write_page
 from close.errors import DataError, written
-from close.io.terminal import show
 
 if TYPE_CHECKING:
     from close.io.results import ResultFile
@@ -160,13 +159,13 @@ def caption(
     many = range(len(source)) if source else _items(items or [], model, boxes, tiles, together=together, frames=frames)
     _check_page(html, many)
     say, told = _sayer(model, spread, many, settings | ({"source": source} if source else {})), Told(bool(html) * SHOWN)
-    page = partial(write_page, html, model, many, told.rows)
-    if out is None:
-        print_lines(say(0), told, as_json, n, page)
-    else:
-        with _file(out, model, many, source, settings | model.memory.setting, told) as results:
-            write_lines(results, say, told, len(many), "vectors" if source else model.encoder.items, page)
-        show(f"{out}: {len(many)} rows")
+    file = _file(out, model, many, source, settings | model.memory.setting, told) if out else nullcontext()
+    with file as results:
+        if results is None:
+            print_lines(say(0), told, as_json, n)
+        else:
+            write_lines(results, say, told, len(many), "vectors" if source else model.encoder.items)
+        write_page(html, model, many, told.rows)  # while a file is not whole: then the same command is refused
     told.finish(len(many), n, min_confidence, out)
 
 

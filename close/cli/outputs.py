@@ -46,6 +46,8 @@ class Told:
         Raises:
             PartialError: there were errors.
         """
+        if out is not None:
+            show(f"{out}: {items} rows")
         if self.empty:
             show(f"note: {self.empty} of {len(self.counts)} texts are empty", err=True)
         if few := sum(count < (n or 0) for count in self.counts):
@@ -65,18 +67,11 @@ def unread(errors: Sequence[object], items: int) -> PartialError:
     return PartialError(f"{len(errors)} of {items} items could not be read: {firsts(list(map(str, errors)))}")
 
 
-def write_lines(
-    results: ResultFile,
-    say: Callable[[int], Iterable[Output]],
-    told: Told,
-    count: int,
-    what: str,
-    page: Callable[[], None],
-) -> None:
+def write_lines(results: ResultFile, say: Callable[[int], Iterable[Output]], told: Told, count: int, what: str) -> None:
     """What is said of the items that the file lacks goes into it.
 
     Args:
-        count: of all items. what: they are. page: writes one; before the file is whole, since it would be refused from then on.
+        count: of all items. what: they are.
     """
     from close.io.progress import progress
 
@@ -87,8 +82,6 @@ def write_lines(
             results.write(row)
             told.note(row)
             update(done, count)
-    page()
-    results.finish()
 
 
 def write_page(
@@ -109,8 +102,8 @@ def write_page(
     show(f"{file}: {of} {model.encoder.items} with what is said of them", err=True)
 
 
-def print_lines(outputs: Iterable[Output], told: Told, as_json: bool, n: int | None, page: Callable[[], None]) -> None:
-    """A line an output, or with `n` a candidate; then the page, by what writes one."""
+def print_lines(outputs: Iterable[Output], told: Told, as_json: bool, n: int | None) -> None:
+    """A line an output, or with `n` a candidate."""
     from close.runs.outputs import Candidate
 
     for output in outputs:
@@ -125,4 +118,3 @@ def print_lines(outputs: Iterable[Output], told: Told, as_json: bool, n: int | N
                 numbers = [f"{score:.3f}", *([] if cosine is None else [f"{cosine:.3f}"]), *sure]
                 show("\t".join([written(output.item), *numbers, written(text)]))
                 sure = ["-"] * len(sure)  # it is of what is said
-    page()

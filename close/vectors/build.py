@@ -140,7 +140,7 @@ class TableBuilder:
     def _existing(self) -> EmbeddingTable:
         table = EmbeddingTable(self.folder) if (self.folder / "table.json").is_file() else None
         if table is None or table.info.get("plan") != self.plan:
-            raise OutputExistsError(f"{self.folder} exists and holds something else; choose another output or remove it")
+            raise OutputExistsError(f"{self.folder} holds something else; choose another output or remove it")
         self._clear()
         return table
 

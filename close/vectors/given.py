@@ -36,8 +36,9 @@ def table_of_vectors(
         DataError: not (N, D), a row is zero or not finite (named), or no row has a source.
         OutputExistsError: the folder is there already, and holds something else.
     """
-    own = named_sources if modality == "text" else lambda row: named_images(row) or [(row.id, None)]
-    named: list[tuple[str, Any]] = [pair for row in rows for pair in own(row)]
+    named: list[tuple[str, Any]] = []
+    for row in rows:
+        named += named_sources(row) if modality == "text" else named_images(row) or [(row.id, row.image)]
     if not named:
         raise DataError(f"{rows.path}: no row has a 'source' text that a vector could be of")
     about: dict[str, Any] = {"encoder": encoder, "modality": modality, "ids": [name for name, _ in named]}
