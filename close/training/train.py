@@ -238,12 +238,13 @@ def _build_model(recipe: Recipe, data: _Data) -> CloseModel:
     text = None
     if recipe.train_on == "text" and takes_training_text(recipe.adapter):  # its rows: a table may hold more
         text = Picked(table, np.flatnonzero(np.isin(table.index, data.examples[0].embeds.vectors)))
+    apart = get_task(recipe.parts()[0].task).views > 1  # the texts of a row are of an image each
     adapter = resolve_adapter(
         recipe.adapter,
         table.dim,
         table.fingerprint,
         text=text,
-        groups=(lambda: group_labels(rows, table)[text.index]) if text else None,
+        groups=(lambda: group_labels(rows, table, apart=apart)[text.index]) if text else None,
         rows=lambda place: open_rows(place, recipe.columns_of(place)),
     )
     config = CloseConfig(
