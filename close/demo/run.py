@@ -24,6 +24,7 @@ from close.io.jobs import clear, exclusively
 from close.io.plain import read_yaml
 from close.io.progress import progress
 from close.io.record import stamp
+from close.io.terminal import console_for
 from close.io.versions import mini_world
 from close.mini import WORLDS, World, export
 from close.runs.evaluate import evaluated
@@ -245,7 +246,6 @@ def _histogram(values: NDArray[np.float32]) -> dict[str, Any]:
 
 def show_results(results: dict[str, Any]) -> None:
     """Print the scores of `results.json` as a table."""
-    from rich.console import Console
     from rich.table import Table
 
     world = WORLDS[results["world"]]
@@ -260,7 +260,7 @@ def show_results(results: dict[str, Any]) -> None:
             _short(world)[name], f"{scores['cider']:.1f}", interval, f"{scores['attribute_accuracy']:.1f}",
             f"{scores['attribute_recall']:.1f}", f"{scores['fed_text']['cider']:.1f}",
         )  # fmt: skip
-    Console().print(table)
+    (console := console_for(table)).print(table)
     for name, by in results["recovered_share"].items():
         shares = ", ".join(f"{key} {value:.2f}" for key, value in by.items() if value is not None)
-        Console().print(f"{_short(world)[name]}, recovered share of (image − none): {shares}")
+        console.print(f"{_short(world)[name]}, recovered share of (image − none): {shares}")
