@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from close.training.train import train
     from close.vectors.table import EmbeddingTable
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _HOMES = {
     "CloseCaptioner": "runs.pipeline",
