@@ -268,14 +268,18 @@ class Job:
     def _content(self) -> dict[str, bytes]:
         """Every file but locks of the cache, without times.
 
-        The demo makes pictures, whose times decide names in the cache; what its trainings print says how fast they were.
+        The demo makes pictures, whose times decide names in the cache and a key in evaluations; what its trainings print says how
+        fast they were.
         """
         files = [path for path in sorted(self.work.rglob("*")) if path.is_file() and path.parent.name != "embeddings"]
         named = {path.relative_to(self.work).as_posix(): path for path in files}
+        if self.command[0] != "demo":
+            return {name: TIMES.sub(b"", path.read_bytes()) for name, path in named.items()}
+        pictures = re.compile(rb"images_key\W[^0-9]{1,40}[0-9a-f]{16}")
         return {
-            name: TIMES.sub(b"", path.read_bytes())
+            name: pictures.sub(b"", TIMES.sub(b"", path.read_bytes()))
             for name, path in named.items()
-            if not (self.command[0] == "demo" and re.match(r"cache|demo/runs/\w+\.log$", name))
+            if not re.match(r"cache|demo/runs/\w+\.log$", name)
         }
 
     def _fresh(self) -> None:
