@@ -47,10 +47,11 @@ def learnt_from(recipe: Recipe, memory: Path | None = None) -> dict[Path, Column
         made_of = read_plain(place / "adapter.json").get("made_of") if (place / "adapter.json").is_file() else None
         found = made_of.values() if isinstance(made_of, dict) else [place]
         places |= {Path(one): recipe.columns_of(one) for one in found if isinstance(one, (str, Path))}
-    places |= {memory or (retrieve.memory if retrieve else None): None}
+    if searched := memory or (retrieve.memory if retrieve else None):
+        places[searched] = recipe.columns_of(searched)
     if recipe.init_from is not None and Path(recipe.init_from).is_dir():
         with suppress(CloseError, ValueError):  # of another version
-            places |= learnt_from(Recipe.model_validate(recipe_of(Path(recipe.init_from))))
+            places = learnt_from(Recipe.model_validate(recipe_of(Path(recipe.init_from)))) | places
     return {place: columns for place, columns in places.items() if place is not None}
 
 

@@ -105,7 +105,9 @@ def evaluate(
     captioner = _loaded(run, device=device, precision=precision, encoder=encoder, memory=memory)
     with doing(captioner, task or named_task(rows, captioner.tasks, captioner.name, ", or say which (--task)")) as kind:
         decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)
-        given = None if vectors is None else given_table(vectors, modality, captioner.model.config, captioner.name)
+        given = (
+            None if vectors is None else given_table(vectors, modality, captioner.model.config, captioner.name, rows)
+        )
         generation, about = _check_before(captioner, rows, modality, metrics, tokenizer, generation, given)
         state = _pictures(rows, modality, given)  # before they are read: those that replace them meanwhile are others
         place = Path(folder or _place(captioner, data, rows.sha256, modality, decode, limit, state))

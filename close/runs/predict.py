@@ -80,8 +80,14 @@ class Told:
 
     @property
     def unreadable(self) -> list[dict[str, str]]:
-        """`id` and `reason` of images that could not be read."""
-        return list(self.table.failures)
+        """`id` and `reason` of images that have no vector: that could not be read, or are not in a table that was given."""
+        reasons = {failure["id"]: failure["reason"] for failure in self.table.failures}
+        there, found = {row.id for row in self.seen}, list[dict[str, str]]()
+        for row in self.examples:
+            names = image_names(row) if row.id not in there else []
+            for name in [name for name in names if name in reasons] or names:
+                found.append({"id": name, "reason": reasons.get(name, f"no vector in {self.table.path}")})
+        return found
 
     @property
     def said(self) -> dict[str, str]:

@@ -45,7 +45,7 @@ def table_of_vectors(
     about["fingerprint"] = fingerprint or hashlib.sha256(f"named {encoder}".encode()).hexdigest()[:32]
     about["texts"] = [text for _, text in named] if modality == "text" else None
     try:
-        return EmbeddingTable.from_numpy(vectors, folder, of_rows=True, **about)
+        return EmbeddingTable.from_numpy(vectors, folder, of_rows=True, rows_sum=rows.sha256, **about)
     except MismatchError as error:
         what = "'source' texts" if modality == "text" else "images, a row each,"
         where = f"{vectors}: " if isinstance(vectors, (str, Path)) else ""

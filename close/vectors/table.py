@@ -292,6 +292,7 @@ class EmbeddingTable:
         ids: Sequence[str] | None = None,
         texts: Sequence[str] | None = None,
         of_rows: bool = False,
+        rows_sum: str | None = None,
     ) -> EmbeddingTable:
         """A table of vectors made elsewhere; rows are brought to unit length and their norms kept.
 
@@ -299,6 +300,7 @@ class EmbeddingTable:
             vectors: (N, D) array, memory map, or path of a `.npy` or of a folder of such parts.
             texts: what was embedded, so that training finds the vectors by text.
             of_rows: the ids are of a data file's rows, which say what is a part of one (`PartName`).
+            rows_sum: that file's SHA-256.
         Raises:
             DataError: not (N, D) numbers, or a row is zero or not finite (named); nothing is left in the folder's place.
             OutputExistsError: the folder is there already, and holds something else.
@@ -323,6 +325,6 @@ class EmbeddingTable:
             return np.asarray(rows[positions], dtype=np.float32), {}
 
         about = {"encoder": encoder, "fingerprint": fingerprint, "modality": modality, "dim": rows.shape[1]}
-        about |= {"sha256": vectors_sum(rows)}
+        about |= {"sha256": vectors_sum(rows)} | ({"rows_sum": rows_sum} if rows_sum else {})
         builder = TableBuilder(folder, about, distinct=False, of_rows=of_rows)
         return builder.build(zip(names, keys, strict=True), encode)

@@ -8,6 +8,7 @@ as it is: linear CKA, against what it comes to with the same rows paired at rand
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -79,7 +80,7 @@ def spaces(apart: float, above: float | None, mapped: float | None = None) -> Sp
 
 
 def spaces_of_pairs(text: Any, image: Any, pairs: Ints, together: Ints, *, seed: int = 0) -> Spaces:
-    """`spaces` of rows; "aligned" where there are too few pairs to tell.
+    """`spaces` of rows; of too few pairs for more by how near these are alone.
 
     Args:
         pairs: (P, 2) text and image rows. together: see `units`.
@@ -88,11 +89,10 @@ def spaces_of_pairs(text: Any, image: Any, pairs: Ints, together: Ints, *, seed:
     apart = separation(paired_cosine(text, image, pairs).mean, strangers)
     if apart >= WEAKLY:
         return "aligned"
-    try:
+    above, mapped = None, None
+    with suppress(DataError):
         above = shuffled_cka(text, image, units(pairs, together, SHUFFLED, seed), seed=seed).above
         mapped = mapped_pairs(text, image, units(pairs, together, MAPPED, seed), seed=seed).separation
-    except DataError:
-        return "aligned"
     return spaces(apart, above, mapped)
 
 

@@ -76,6 +76,10 @@ def test_a_run_of_vectors_alone_is_scored(ours, rows, cli, told, tmp_path):
     ran = cli(*given, "--vectors", ours / "V", "--json")
     assert ran.code == 0, ran.err
     assert json.loads(ran.out)["scores"]["n"] == 12
+    assert "was made for other rows" not in ran.err
+    other = tiny.write_jsonl(tmp_path / "other.jsonl", [json.loads(line) | {"meta": {}} for line in rows.open()])
+    said = cli("evaluate", ours / "run", other, "--tokenizer", "python", "--vectors", ours / "V", "--json").err
+    assert "V was made for other rows than " in said
     assert "its encoder 'ours' (weights " in told(*given)
     assert "its encoder 'ours' (weights " in told(*given, "--vectors", ours / "V", "--metric", "clip_score")
     assert "V holds image embeddings, and what is fed is modality 'text'" in told(
@@ -94,6 +98,7 @@ def test_rows_and_vectors_meet_by_id(ours, rows, tmp_path):
         evaluate(ours / "run", rows, vectors=few, missing="error", **place)
     skipped = evaluate(ours / "run", rows, vectors=few, missing="skip", **place)
     assert skipped["scores"]["n"] == 11
+    assert skipped["unreadable"] == [{"id": "e0", "reason": f"no vector in {few.path}"}]
     said = [json.loads(line) for line in (tmp_path / "e" / "predictions.jsonl").read_text().splitlines()]
     whole = evaluate(ours / "run", rows, vectors=table, folder=tmp_path / "w", tokenizer="python")
     lines = [json.loads(line) for line in (Path(whole["folder"]) / "predictions.jsonl").read_text().splitlines()]
