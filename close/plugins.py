@@ -7,12 +7,14 @@ remembers the names of its plug-ins, and only says so when they are not loaded.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -68,17 +70,23 @@ def loaded() -> list[str]:
 
 
 def loading() -> str | None:
-    """The plug-in that is being imported right now, which registries keep with what it brings."""
-    return _loading[-1] if _loading else None
+    """The plug-in that is being imported right now, which registries keep with what it brings; what it has of ours is ours."""
+    frame = sys._getframe(1) if _loading else None
+    while frame is not None and frame.f_code.co_name != "<module>":
+        frame = frame.f_back
+    module = str(frame.f_globals.get("__name__")) if frame is not None else ""
+    return None if not _loading or module.partition(".")[0] in ("close", "data_gen") else _loading[-1]
 
 
 def plugins_said(names: Iterable[str]) -> dict[str, list[str]]:
     """What is kept of plug-ins beside what is made with them: `plugins`, their names, and in their order `plugin_sums`.
 
-    A sum is a SHA-256 of the code that was loaded; empty of what is not loaded, or has no file. A module is its own file, and a
-    package all of its Python files; what else they import is not looked at.
+    A sum is a SHA-256 of the code that was loaded, without comments and layout; empty of what is not loaded, or has no file. A
+    module is its own file, and a package all of its Python files; what else they import is not looked at.
     """
-    exact = [(name, _loaded.get(key_of(name))) for name in names]
+    exact = [
+        (name, _loaded.get(key_of(name)) if not is_file(name) or name != short_name(name) else None) for name in names
+    ]
     # of a name without its folders, which several may have, all are kept
     pairs = [(name, own) for name, known in exact for own in ([known] if known else sorted(_sums_of(name)) or [""])]
     return {"plugins": [name for name, _ in pairs], "plugin_sums": [own for _, own in pairs]}
@@ -161,7 +169,7 @@ def _import(name: str, key: str) -> str:
         raise MissingError(f"plugin {name}: not a Python file (it ends in .py)")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
-    found = hashlib.sha256(Path(key).read_bytes()).hexdigest()
+    found = _sum_of_code(Path(key))
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -177,5 +185,13 @@ def _sum_of_module(name: str) -> str:
         files = sorted((file.relative_to(folder), file) for folder in folders for file in Path(folder).rglob("*.py"))
     else:
         files = [(Path(), Path(getattr(module, "__file__", None) or ""))]
-    found = [(str(place), hashlib.sha256(file.read_bytes()).hexdigest()) for place, file in files if file.is_file()]
+    found = [(str(place), _sum_of_code(file)) for place, file in files if file.is_file()]
     return hashlib.sha256(repr(found).encode()).hexdigest() if found else ""
+
+
+def _sum_of_code(file: Path) -> str:
+    """A SHA-256 of what a file does: comments, layout and line ends change nothing; of its bytes, where it is no Python."""
+    source = file.read_bytes()
+    with suppress(SyntaxError, ValueError):
+        source = ast.dump(ast.parse(source)).encode()
+    return hashlib.sha256(source).hexdigest()

@@ -105,9 +105,7 @@ def evaluate(
     captioner = _loaded(run, device=device, precision=precision, encoder=encoder, memory=memory)
     with doing(captioner, task or named_task(rows, captioner.tasks, captioner.name, ", or say which (--task)")) as kind:
         decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)
-        given = (
-            None if vectors is None else given_table(vectors, modality, captioner.model.config, captioner.name, rows)
-        )
+        given = None if vectors is None else given_table(vectors, modality, captioner.model.config, rows)
         generation, about = _check_before(captioner, rows, modality, metrics, tokenizer, generation, given)
         state = _pictures(rows, modality, given)  # before they are read: those that replace them meanwhile are others
         place = Path(folder or _place(captioner, data, rows.sha256, modality, decode, limit, state))
@@ -209,7 +207,8 @@ def code_behind(run: str | Path, task: Task, metrics: Sequence[str] | None = Non
     Args:
         metrics: names in `METRICS`; else those that are made by themselves.
     """
-    names = METRICS.defaults(task.metric) if metrics is None else metrics
+    names = [*(METRICS.defaults(task.metric) if metrics is None else metrics)]
+    names += [metric.name for metric in METRICS.of(task.metric) if metric.automatic]
     return code_of(run, [METRICS.origins[name] for name in names if name in METRICS.origins])
 
 

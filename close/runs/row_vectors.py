@@ -143,12 +143,12 @@ def mean_vectors(rows: Sequence[Row], table: EmbeddingTable) -> Callable[[Sequen
 
 
 def given_table(
-    vectors: str | Path | EmbeddingTable, modality: Modality, config: CloseConfig, user: str, rows: RowFile
+    vectors: str | Path | EmbeddingTable, modality: Modality, config: CloseConfig, rows: RowFile
 ) -> EmbeddingTable:
     """A table that stands in for an encoder, whose rows are found by a data file's ids (of texts, by the texts).
 
     Args:
-        vectors: a table, or its folder. modality: what is to be fed. config: of the run's model. user: the run, for a message.
+        vectors: a table, or its folder. modality: what is to be fed. config: of the run's model.
         rows: whose ids they are; where the table was made for a file with another content, that is told.
     Raises:
         MissingError: there is none. MismatchError: it is of the other modality, or of another encoder or width than the run's.
@@ -157,7 +157,7 @@ def given_table(
     if table.modality != modality:
         raise MismatchError(f"{table.path} holds {table.modality} embeddings, and what is fed is modality {modality!r}")
     theirs = {"name": config.encoder, "fingerprint": config.encoder_fingerprint, "embed_dim": config.embed_dim}
-    check_rows(f"{table.path}", table, SimpleNamespace(**theirs), user)
+    check_rows(f"{table.path}", table, SimpleNamespace(**theirs), "the run")
     if modality == "image" and table.info.get("rows_sum", rows.sha256) != rows.sha256:
         _log.warning(
             "%s was made for other rows than %s: vectors are found by rows' ids, and rows without one are numbered",

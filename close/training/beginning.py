@@ -18,6 +18,7 @@ from close.data.rows import RowFile
 from close.data.shards import open_rows
 from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import RecipeError
+from close.plugins import key_of, plugins_said
 from close.runs.folder import CHECKPOINTS, check_goes_on, is_finished, started_run
 from close.runs.recipe import Recipe
 from close.runs.sections import TaskSection
@@ -58,7 +59,8 @@ class Beginning:
     Attributes:
         recipe: with what is taken of the run that it begins from. started: whether it was stopped, and goes on.
         origin: the run that it begins from. parts: what it learns from. val: what is watched.
-        judged: what its best checkpoint is known by, where a score of `val` is asked for. encoder: gives the recipe's.
+        judged: what its best checkpoint is known by, where a score of `val` is asked for. encoder: gives the recipe's, kept by
+            `functools.cache`.
         beside: sums of what else it learns from (`sums_beside`). examples: how many an epoch has.
     """
 
@@ -69,7 +71,7 @@ class Beginning:
     parts: Sequence[Part]
     val: Part | None
     judged: ValidationRows | None
-    encoder: Callable[[], ContrastiveEncoder]
+    encoder: Any
     beside: Mapping[str, str]
     examples: int
 
@@ -122,7 +124,8 @@ def begun(
     beside = sums_beside(recipe)
     if started is not None:
         sums = {str(part.rows.path): part.rows.sha256 for part in parts}
-        check_goes_on(folder, encoder=made_by.fingerprint, data=sums, beside=beside, how=_how(arguments))
+        code = plugins_said(map(key_of, recipe.plugins))
+        check_goes_on(folder, encoder=made_by.fingerprint, data=sums, beside=beside, code=code, how=_how(arguments))
     return Beginning(
         recipe=recipe,
         started=started is not None,

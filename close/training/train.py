@@ -21,6 +21,7 @@ from close.data.rows import RowFile, evenly
 from close.data.shards import open_rows
 from close.encoders import ENCODERS
 from close.errors import RecipeError
+from close.evaluation.metrics import METRICS
 from close.fast.layers import fast_layers
 from close.io.jobs import exclusively
 from close.io.places import reference_from
@@ -102,14 +103,16 @@ def _train(
     _refer(model, recipe, folder, origin)
     place = str(origin.folder) if origin else language_model_place(recipe.language_model)
     tokenizer = load_tokenizer(place, model.get_input_embeddings().num_embeddings)
-    room, code = model.context_room(recipe.longest), plugins_said(_plugins(recipe, model))
+    room, plugins = model.context_room(recipe.longest), _plugins(recipe, model)
+    judging = METRICS.origins.get(work.judged.metric.name) if work.judged else None
     # torch.compile knows oneDNN's products of constants alone
     swaps = arguments.device.type == "cpu" and not arguments.torch_compile
     with fast_layers(model) if swaps else nullcontext():
         learner = _learner(model, recipe)
         with first_alone():
             if arguments.should_save:
-                facts: dict[str, Any] = {"encoder": data.tables[0].fingerprint, "data": data.sums, "code": code}
+                facts: dict[str, Any] = {"encoder": data.tables[0].fingerprint, "data": data.sums}
+                facts |= {"code": plugins_said([*plugins, *([judging] if judging else [])])}
                 facts |= {"beside": work.beside, "how": work.how, "origin": origin.about if origin else None}
                 begin_run(folder, recipe, resume=resume, **facts)
                 if origin:
@@ -136,7 +139,7 @@ def _train(
     if trainer.is_world_process_zero():
         about = {"init_from": dict(origin.about)} if origin else {}
         about |= data.about | {"beside": [*work.beside.values()], "tune": recipe.tune, "steps": steps}
-        about |= trainer.best | portable(dict(code), folder)
+        about |= trainer.best | portable(dict(plugins_said(plugins)), folder)
         about |= work.how | {"device": str(arguments.device)}
         if embeds_memory and data.retrieving:
             data.retrieving.put_into(model.config, folder)
@@ -211,6 +214,8 @@ def _read_data(work: Beginning) -> _Data:
         for part, table, one in zip(parts, tables, found, strict=True)
     ]
     weights = [part.section.weight for part in work.parts]
+    if validation is None and memory is None:
+        work.encoder.cache_clear()  # an accelerator's memory is for what is trained
     return _Data(
         names=[part.section.task for part in work.parts],
         files=files,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +164,32 @@ def test_modules_packages_and_files_of_one_name(tmp_path, monkeypatch):
     assert plugins.changed_plugins(kept) == ["a_plugin_package"]
     assert plugins.changed_plugins({"plugins": names}) == []  # of before
     assert plugins.changed_plugins(kept, {"plugins": ["parts.py"], "plugin_sums": ["0"]}) == ["parts.py"]
+
+
+ORIGINS = """
+import json, sys
+from close.plugins import load_plugins
+load_plugins(["./parts.py"])
+from close.adapters import ADAPTERS
+from close.encoders import ENCODERS
+from close.evaluation.metrics import METRICS
+from close.tasks import TASKS
+print(json.dumps([sorted(one.origins) for one in (ADAPTERS, ENCODERS, TASKS, METRICS)]))
+"""
+
+
+def test_what_a_plugin_imports_of_ours_is_not_its_own(tmp_path):
+    (tmp_path / "parts.py").write_text(ADAPTER.format(sign="-") + METRIC.format(number=3), encoding="utf-8")
+    found = subprocess.run([sys.executable, "-c", ORIGINS], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(found.stdout) == [["turned"], [], [], ["thousand"]]
+
+
+def test_comments_and_layout_are_no_other_code(tmp_path):
+    file, sums = tmp_path / "parts.py", set()
+    source = ADAPTER.format(sign="-")
+    for text in (source, "# why\n" + source, source.replace("\n", "\r\n"), source.replace("return -x", "return  (-x)")):
+        file.write_bytes(text.encode())
+        sums.add(plugins._sum_of_code(file))
+    assert len(sums) == 1
+    file.write_text(ADAPTER.format(sign="+"), encoding="utf-8")
+    assert plugins._sum_of_code(file) not in sums
