@@ -50,7 +50,9 @@ class FastLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """(…, in) → (…, out)."""
-        return _Linear.apply(input, self.weight, self.bias) if _multiplies(input) else super().forward(input)
+        return (
+            _Linear.apply(input, self.weight, self.bias) if _multiplies(input, self.weight) else super().forward(input)
+        )
 
 
 class FastConv1D(Conv1D):
@@ -58,12 +60,12 @@ class FastConv1D(Conv1D):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in) → (…, out)."""
-        return _Linear.apply(x, self.weight.t(), self.bias) if _multiplies(x) else super().forward(x)
+        return _Linear.apply(x, self.weight.t(), self.bias) if _multiplies(x, self.weight) else super().forward(x)
 
 
-def _multiplies(input: Tensor) -> bool:
-    """Whether oneDNN is asked for a product with this input."""
-    is_float = input.dtype == torch.float32 and input.is_cpu and not torch.is_autocast_enabled("cpu")
+def _multiplies(input: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN is asked for a product of these."""
+    is_float = input.dtype == weight.dtype == torch.float32 and input.is_cpu and not torch.is_autocast_enabled("cpu")
     return is_float and input.ndim > 1 and input.numel() > 0
 
 

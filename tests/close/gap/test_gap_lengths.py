@@ -30,7 +30,9 @@ def every_measure():
         for name in getattr(module, "__all__", ()):
             function = getattr(module, name)
             takes_rows = inspect.isfunction(function) and not inspect.isgeneratorfunction(function)
-            if takes_rows and {"text", "x"} & set(inspect.signature(function).parameters):
+            takes = inspect.signature(function).parameters if takes_rows else {}
+            of_given_pairs = "pairs" in takes and takes["pairs"].default is inspect.Parameter.empty
+            if {"text", "x"} & set(takes) and not of_given_pairs:
                 yield pytest.param(function, id=name)
 
 
