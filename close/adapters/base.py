@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from close.adapters.advised import Advised
 from close.adapters.noise import RowNoise
 from close.adapters.rows import Adapted, Checked, check_shape, different_rows, matrix_of, unit_rows
-from close.adapters.specs import leaves_of, names_in, refuse_endless, split_spec, stages_of
+from close.adapters.specs import refuse_endless, split_spec
 from close.data.rows import Modality
 from close.errors import DataError, MismatchError, NotFittedError, RecipeError
 from close.fast.precision import without_autocast
@@ -30,12 +30,7 @@ __all__ = [
     "GapAdapter",
     "Needs",
     "build_adapter",
-    "leaves_of",
-    "names_in",
     "options_of",
-    "refuse_endless",
-    "split_spec",
-    "stages_of",
 ]
 
 _log = logging.getLogger(__name__)

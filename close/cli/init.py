@@ -252,10 +252,9 @@ def _yaml(value: Any, *, flow: bool | None = None) -> str:
 
 
 def _is_table(photos: Path) -> bool:
-    from close.vectors.parts import has_parts
+    from close.vectors.parts import is_plain
 
-    folder = photos.is_dir() and ((photos / "table.json").is_file() or has_parts(photos))
-    return folder or photos.suffix.lower() == ".npy"
+    return (photos / "table.json").is_file() or is_plain(photos)
 
 
 def _photo_table(photos: Path, tables: Path, encoder: Any) -> Path:

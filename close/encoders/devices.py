@@ -83,10 +83,8 @@ def _set_exact() -> None:
         cudnn.allow_tf32 = False
         return
     name, general = "fp32_precision", backends.fp32_precision
-    for switch in (
-        cudnn,
-        cudnn.conv,
-    ):  # the second follows the first, and that the general one, until it is set by itself
+    # the second follows the first, and that the general one, until it is set by itself
+    for switch in (cudnn, cudnn.conv):
         own = getattr(switch, name)
         if own != "ieee":
             _before.append((switch, name, "none" if switch is cudnn and own == general else own))

@@ -6,7 +6,8 @@ from typing import Any, Literal, get_args
 
 from transformers import AutoConfig, PretrainedConfig
 
-from close.adapters.base import WIDEST, refuse_endless
+from close.adapters.base import WIDEST
+from close.adapters.specs import refuse_endless
 from close.errors import RecipeError
 
 __all__ = ["MOST_VECTORS", "CloseConfig", "Several"]

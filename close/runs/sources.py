@@ -15,7 +15,7 @@ from close.plugins import changed_plugins
 from close.runs.recipe import Recipe
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["changed_source", "places_beside", "sum_of", "sums_beside"]
+__all__ = ["changed_source", "sum_of", "sums_beside"]
 
 
 def sums_beside(recipe: Recipe) -> dict[str, str]:
@@ -23,7 +23,7 @@ def sums_beside(recipe: Recipe) -> dict[str, str]:
 
     That is embedding tables, what adapters are fitted on or loaded from, and the memory.
     """
-    return {str(place): sum_of(place, recipe.columns_of(place)) for place in places_beside(recipe)}
+    return {str(place): sum_of(place, recipe.columns_of(place)) for place in _beside(recipe)}
 
 
 def changed_source(recipe: Recipe, info: Mapping[str, Any]) -> Path | str | None:
@@ -38,15 +38,14 @@ def changed_source(recipe: Recipe, info: Mapping[str, Any]) -> Path | str | None
         known = about.get("sha256") if isinstance(about, dict) else None
         if known and part.train.exists() and known != sum_of(part.train, recipe.data.columns):
             return part.train
-    named = dict.fromkeys(places_beside(recipe))
+    named = dict.fromkeys(_beside(recipe))
     for place, known in zip(named, beside, strict=False):
         if place.exists() and known != sum_of(place, recipe.columns_of(place)):
             return place
     return next(iter(changed_plugins(info)), None)
 
 
-def places_beside(recipe: Recipe) -> Iterator[Path]:
-    """What a recipe names beside its rows to learn from, in its order."""
+def _beside(recipe: Recipe) -> Iterator[Path]:
     from close.adapters.resolve import files_in  # torch, which who only opens a run's folder need not wait for
     from close.retrieval.memory import memory_place
 

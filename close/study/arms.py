@@ -9,8 +9,8 @@ from itertools import product
 from typing import Any
 
 from close.adapters import check_adapter
-from close.adapters.base import stages_of
 from close.adapters.resolve import parse_spec
+from close.adapters.specs import stages_of
 from close.errors import CloseError, RecipeError
 from close.io.plain import parse_yaml
 from close.runs.recipe import Recipe

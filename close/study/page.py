@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from close.adapters.base import leaves_of
 from close.adapters.resolve import is_load
+from close.adapters.specs import leaves_of
 from close.evaluation.page import Figure, index_page
 from close.study.export import FEW, captions_of, claimed
 

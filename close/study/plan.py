@@ -44,9 +44,8 @@ def plan(
     Raises:
         CloseError: as `sweep`.
     """
-    given = {"test": test, "tune": tune, "select": select, "select_images": select_images, "photos": photos}
-    folder, looks = Path(out), {key: None if path is None else Path(path) for key, path in given.items()}
-    base = checked_base(base, arms, seeds, folder, **looks)
+    folder, given = Path(out), {"test": test, "tune": tune, "select": select, "select_images": select_images}
+    base, _ = checked_base(base, arms, seeds, folder, **given, photos=photos)
     planned = list[dict[str, Any]]()
     for arm in arms:
         about = {"method": arm.method, "setting": arm.setting} if arm.setting else {}

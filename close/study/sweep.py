@@ -187,9 +187,8 @@ def sweep(
     Raises:
         RecipeError: no seed or no arm, or nothing to score on.
     """
-    given = {"test": test, "tune": tune, "select": select, "select_images": select_images, "photos": photos}
-    folder, looks = Path(out), {key: None if path is None else Path(path) for key, path in given.items()}
-    base = checked_base(base, arms, seeds, folder, **looks)
+    folder, given = Path(out), {"test": test, "tune": tune, "select": select, "select_images": select_images}
+    base, looks = checked_base(base, arms, seeds, folder, **given, photos=photos)
     results: dict[str, dict[str, Any]] = {}
     with exclusively(folder, "is being made"):
         clear(folder)
@@ -208,21 +207,24 @@ def sweep(
     return summary
 
 
-def checked_base(base: Recipe, arms: Sequence[Arm], seeds: Sequence[int], folder: Path, **looks: Path | None) -> Recipe:
-    """What all runs of a sweep share, whole; after every arm is checked, and what it is scored on.
+def checked_base(
+    base: Recipe, arms: Sequence[Arm], seeds: Sequence[int], folder: Path, **given: str | Path | None
+) -> tuple[Recipe, dict[str, Path | None]]:
+    """What all runs of a sweep share, whole, and what they are looked at with; after every arm is checked, and that too.
 
     Args:
-        looks: test, tune, select, select_images and photos, as `sweep` takes them.
+        given: test, tune, select, select_images and photos, as `sweep` takes them.
     Raises:
         CloseError: as `sweep`.
     """
+    looks = {key: None if path is None else Path(path) for key, path in given.items()}
     if not arms or not seeds:
         raise RecipeError("a sweep needs at least one adapter and one seed")
     if looks["test"] is None and looks["select"] is None:
         raise RecipeError("a sweep scores on test rows with images, or selects by text, or both: give --test, --select")
     base = filled_in(base, folder)
     _check(base, arms, seeds, folder, **looks)
-    return base
+    return base, looks
 
 
 def _check(

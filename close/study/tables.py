@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from close.adapters import ADAPTERS, fit_adapter
-from close.adapters.base import GapAdapter, split_spec, stages_of
+from close.adapters.base import GapAdapter
 from close.adapters.resolve import files_in, is_load
+from close.adapters.specs import split_spec, stages_of
 from close.encoders import load_encoder
 from close.errors import RecipeError
 from close.gap.pairing import read_index

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from close.adapters import ADAPTERS, Chain, GapAdapter, build_adapter
-from close.adapters.base import split_spec, stages_of
 from close.adapters.resolve import is_load
+from close.adapters.specs import split_spec, stages_of
 from close.errors import CloseError, MismatchError, RecipeError
 from close.io.files import whole, write_json
 from close.io.places import last_part, seen_from

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from close.adapters.base import split_spec, stages_of
 from close.adapters.resolve import is_load
+from close.adapters.specs import split_spec, stages_of
 from close.data.rows import RowFile
 from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder, load_encoder

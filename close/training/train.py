@@ -15,8 +15,8 @@ from transformers import GenerationConfig, TrainerCallback, set_seed
 from transformers.pytorch_utils import Conv1D
 
 from close.adapters import ADAPTERS, resolve_adapter
-from close.adapters.base import names_in
 from close.adapters.resolve import takes_training_text
+from close.adapters.specs import names_in
 from close.data.rows import RowFile, evenly
 from close.data.shards import open_rows
 from close.encoders import ENCODERS

@@ -17,7 +17,7 @@ from close.errors import DataError
 from close.vectors.arrays import map_array
 from close.vectors.part_names import PartNames, part_number
 
-__all__ = ["JoinedArrays", "find_parts", "has_parts"]
+__all__ = ["JoinedArrays", "find_parts", "has_parts", "is_plain"]
 
 _log = logging.getLogger(__name__)
 _SIDES: dict[Modality, re.Pattern[str]] = {
@@ -73,6 +73,11 @@ class JoinedArrays:
 def has_parts(folder: Path) -> bool:
     """Whether a folder holds embeddings in parts, or two folders of them, one a side."""
     return bool(_npy(folder)) or any(map(_npy, _inner(folder)))
+
+
+def is_plain(place: Path) -> bool:
+    """Whether a place is a `.npy` file, or a folder of such parts."""
+    return place.suffix.lower() == ".npy" or (place.is_dir() and has_parts(place))
 
 
 def find_parts(folder: Path, modality: Modality | None = None) -> list[Path]:

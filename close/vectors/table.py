@@ -36,7 +36,7 @@ from close.io.keys import text_key
 from close.io.media import picture_suffixes
 from close.vectors.arrays import CheckedRows, checksums, map_array, vectors_sum, write_rows
 from close.vectors.checked import refuse_bad_rows
-from close.vectors.parts import JoinedArrays, find_parts, has_parts
+from close.vectors.parts import JoinedArrays, find_parts, is_plain
 
 __all__ = ["EmbeddingTable"]
 
@@ -97,7 +97,7 @@ def _mapped(place: Path) -> Any:
 
 def how_made(path: Path, modality: Modality | None = None) -> str:
     """What to do where something else than embeddings is given, for a message."""
-    if path.suffix.lower() == ".npy" or (path.is_dir() and has_parts(path)):
+    if is_plain(path):
         return f"it is of vectors; `close embed vectors {path} ROWS --encoder … --out TABLE` makes a table"
     what = "a file" if path.is_file() else "a folder of something else"
     seen = path.is_dir() or path.suffix.lower() in picture_suffixes()

@@ -25,7 +25,7 @@ from gap_lab import CEILING, COSINES, SCORE, Lab, gather, noise, options, scored
 from lab import tell, write_record
 
 from close.adapters import ADAPTERS
-from close.adapters.base import split_spec, stages_of
+from close.adapters.specs import split_spec, stages_of
 from close.data.rows import RowFile
 from close.gap import recommend
 from close.io.files import read_json, waiting, write_json
