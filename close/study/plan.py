@@ -44,8 +44,10 @@ def plan(
     Raises:
         CloseError: as `sweep`.
     """
-    folder, given = Path(out), {"test": test, "tune": tune, "select": select, "select_images": select_images}
-    base, _ = checked_base(base, arms, seeds, folder, **given, photos=photos)
+    folder = Path(out)
+    base, _ = checked_base(
+        base, arms, seeds, folder, test=test, tune=tune, select=select, select_images=select_images, photos=photos
+    )
     planned = list[dict[str, Any]]()
     for arm in arms:
         about = {"method": arm.method, "setting": arm.setting} if arm.setting else {}

@@ -187,8 +187,10 @@ def sweep(
     Raises:
         RecipeError: no seed or no arm, or nothing to score on.
     """
-    folder, given = Path(out), {"test": test, "tune": tune, "select": select, "select_images": select_images}
-    base, looks = checked_base(base, arms, seeds, folder, **given, photos=photos)
+    folder = Path(out)
+    base, looks = checked_base(
+        base, arms, seeds, folder, test=test, tune=tune, select=select, select_images=select_images, photos=photos
+    )
     results: dict[str, dict[str, Any]] = {}
     with exclusively(folder, "is being made"):
         clear(folder)
