@@ -11,10 +11,12 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -34,9 +36,12 @@ __all__ = [
     "plugin_code",
     "plugins_said",
     "short_name",
+    "sum_of_code",
+    "tell_changed",
 ]
 
 GROUP = "close.plugins"
+_log = logging.getLogger(__name__)
 _loaded: dict[str, str] = {}
 """Of each a SHA-256 of its code, as it was when it was loaded: what runs is that, whatever its file has become."""
 _loading: list[str] = []
@@ -113,6 +118,21 @@ def changed_plugins(about: Mapping[str, Any], now: Mapping[str, Any] | None = No
     return sorted(found)
 
 
+def tell_changed(place: Path, about: Mapping[str, Any], since: str) -> None:
+    """Warn, once, where plug-ins have other code than something was made with.
+
+    Args:
+        place: where that is. about: what is kept beside it. since: what was done with them, and what may follow, for the message.
+    """
+    if changed := changed_plugins(about):
+        _tell(f"{place}: {', '.join(changed)} has changed since {since}")
+
+
+@cache
+def _tell(message: str) -> None:
+    _log.warning("%s", message)
+
+
 def _sums_of(name: str) -> set[str]:
     """The sums of loaded plug-ins of that name, wherever they lie."""
     return {own for key, own in _loaded.items() if short_name(key) == short_name(name)}
@@ -169,7 +189,7 @@ def _import(name: str, key: str) -> str:
         raise MissingError(f"plugin {name}: not a Python file (it ends in .py)")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
-    found = _sum_of_code(Path(key))
+    found = sum_of_code(Path(key))
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -185,11 +205,11 @@ def _sum_of_module(name: str) -> str:
         files = sorted((file.relative_to(folder), file) for folder in folders for file in Path(folder).rglob("*.py"))
     else:
         files = [(Path(), Path(getattr(module, "__file__", None) or ""))]
-    found = [(str(place), _sum_of_code(file)) for place, file in files if file.is_file()]
+    found = [(str(place), sum_of_code(file)) for place, file in files if file.is_file()]
     return hashlib.sha256(repr(found).encode()).hexdigest() if found else ""
 
 
-def _sum_of_code(file: Path) -> str:
+def sum_of_code(file: Path) -> str:
     """A SHA-256 of what a file does: comments, layout and line ends change nothing; of its bytes, where it is no Python."""
     source = file.read_bytes()
     with suppress(SyntaxError, ValueError):

@@ -20,7 +20,7 @@ from close.io.plain import read_plain
 from close.io.pretrained import refuse_bad_weights
 from close.io.tensors import check_shapes, stored_shapes
 from close.io.versions import own_version
-from close.plugins import check_plugins
+from close.plugins import check_plugins, plugins_said, tell_changed
 from close.vectors.open import check_encoder
 
 __all__ = ["load_adapter", "read_adapter_info", "save_adapter"]
@@ -58,7 +58,7 @@ def save_adapter(
         "dim": adapter.dim,
         "encoder": encoder,
         "fingerprint": fingerprint,
-        "plugins": sorted({ADAPTERS.origins[name] for name in names_in(adapter.spec()) if name in ADAPTERS.origins}),
+        **plugins_said(_plugins_of(adapter)),
         "versions": {"close": own_version(), "torch": str(torch.__version__)},
     }
     with job(folder, about | {"made_of": made_of or fingerprint_of(adapter)}, "is being saved") as work:
@@ -71,6 +71,10 @@ def save_adapter(
         about |= {"made_of": made_of} if made_of else {}
         write_json(partial / "adapter.json", about | ({"learnt": adapter.findings} if adapter.findings else {}))
         shutil.copymode(partial / "adapter.json", partial / "adapter.safetensors")  # its writer keeps it for the user
+
+
+def _plugins_of(adapter: GapAdapter) -> list[str]:
+    return sorted({ADAPTERS.origins[name] for name in names_in(adapter.spec()) if name in ADAPTERS.origins})
 
 
 def read_adapter_info(path: str | Path) -> dict[str, Any]:
@@ -92,9 +96,9 @@ def read_adapter_info(path: str | Path) -> dict[str, Any]:
         raise DataError(f"{file}: format {info.get('format')!r}, this version reads {_FORMAT}")
     if not isinstance(info["dim"], int) or not all(isinstance(info.get(key), (str, type(None))) for key in _NAMES):
         raise DataError(f"{file}: dim is a number, {' and '.join(_NAMES)} are texts; fit the adapter again")
-    plugins = info.setdefault("plugins", [])
-    if not isinstance(plugins, list) or not all(isinstance(name, str) for name in plugins):
-        raise DataError(f"{file}: plugins are names, not {plugins!r}")
+    for key, what in (("plugins", "names"), ("plugin_sums", "SHA-256 sums")):
+        if not isinstance(info.setdefault(key, []), list) or not all(isinstance(name, str) for name in info[key]):
+            raise DataError(f"{file}: {key} are {what}, not {info[key]!r}")
     return info
 
 
@@ -117,7 +121,8 @@ def load_adapter(path: str | Path, *, fingerprint: str | None = None) -> GapAdap
     tensors = folder / "adapter.safetensors"
     if not tensors.is_file():
         raise MissingError(f"{tensors}: no such file; copy the whole folder, or fit the adapter again")
-    check_plugins(info.get("plugins", []), f"adapter {folder}")
+    check_plugins(info["plugins"], f"adapter {folder}")
+    tell_changed(folder.resolve(), info, "this adapter was fitted, and it may map otherwise than then")
     try:
         build = partial(build_adapter, info["adapter"], info["dim"])
         check_shapes(build, stored_shapes(folder, tensors.name), f"{folder}")

@@ -68,16 +68,23 @@ def _load(reference: str, device: str | torch.device | None, precision: str) -> 
     word, colon, rest = name.partition(":")
     settings: Any = {"name": name, "device": device, "precision": precision}
     if word in ENCODERS and bool(rest) == (":" in ENCODERS[word].form):
-        return ENCODERS[word].load(rest, **settings)
+        return _of_family(ENCODERS[word], rest, settings)
     kinds = [kind for _, kind in ENCODERS.items()]
     markers = {kind.marker: kind for kind in kinds if kind.marker}
     if name and Path(name).is_dir():
         for marker in sorted(markers, key=len, reverse=True):  # "config.json" last: others have one too
             if (Path(name) / marker).is_file():
-                return markers[marker].load(name, **settings)
+                return _of_family(markers[marker], name, settings)
         raise MissingError(f"encoder {reference}: none of {', '.join(sorted(markers))} is in that directory")
     forms = ", ".join(kind.form for kind in kinds) + ", or a local directory"
     if "/" in reference and not colon:
         raise MissingError(f"encoder {reference}: no such directory (an encoder is {forms})")
     known = [kind.form.partition(":")[0] + ":" * (":" in kind.form) for kind in kinds]
     raise unknown_name(f"encoder (expected {forms})", reference, known)
+
+
+def _of_family(kind: type[ContrastiveEncoder], reference: str, settings: dict[str, Any]) -> ContrastiveEncoder:
+    """Loaded, and known by the class that did: `load` may give one of another."""
+    encoder = kind.load(reference, **settings)
+    encoder.family = kind
+    return encoder

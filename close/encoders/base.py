@@ -28,7 +28,7 @@ from close.io.media import describe, picture_suffixes
 from close.io.places import last_part, moved_reference
 from close.io.plain import read_plain
 from close.io.pretrained import refuse_bad_weights, trusting, trusts_code
-from close.plugins import load_plugins, loaded
+from close.plugins import load_plugins, loaded, sum_of_code
 from close.registry import Registry
 
 __all__ = [
@@ -84,6 +84,7 @@ class ContrastiveEncoder(ABC):
         precision: fp32, bf16, fp16 or int8: what `auto` came to.
         int8_cosines: of int8 the least cosine with features in the precision of before: of "texts", of "images".
         context: tokens of a text that it reads, what is behind them is cut; None where that is not known.
+        family: the registered class whose `load` made it, where `load_encoder` did.
     """
 
     items: str = "images"
@@ -92,6 +93,7 @@ class ContrastiveEncoder(ABC):
     form: ClassVar[str]
     marker: ClassVar[str | None] = None
     context: int | None = None
+    family: type[ContrastiveEncoder] | None = None
 
     @classmethod
     @abstractmethod
@@ -320,9 +322,9 @@ def _sum_of_place(place: str) -> str:
 
 
 def _code(kind: type) -> str:
-    """The file that a class is defined in; nothing of one that was typed in."""
+    """What is known of the file that a class is defined in (`sum_of_code`); nothing of one that was typed in."""
     try:
-        return Path(inspect.getfile(kind)).read_text(encoding="utf-8", errors="replace")
+        return sum_of_code(Path(inspect.getfile(kind)))
     except (OSError, TypeError):
         return ""
 

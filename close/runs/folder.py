@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from close.io.places import place_of
 from close.io.plain import read_plain, read_yaml
 from close.io.record import code_sums
 from close.io.versions import versions
-from close.plugins import changed_plugins, check_plugins, is_file, plugins_said, short_name
+from close.plugins import changed_plugins, check_plugins, is_file, plugins_said, short_name, tell_changed
 from close.registry import Registry, unknown_name
 from close.runs.card import model_card
 from close.runs.recipe import Recipe, upgraded
@@ -51,7 +49,6 @@ RUN_FILE, RECIPE_FILE, CHECKPOINTS = "run.json", "recipe.yaml", "checkpoints"
 STARTED = f"{CHECKPOINTS}/started.json"
 """Written first, so that a folder is known as a run's from its first moment on."""
 _ABSENT = object()
-_log = logging.getLogger(__name__)
 
 
 def plugins_of(*used: tuple[Registry[Any], Iterable[str]]) -> list[str]:
@@ -87,7 +84,7 @@ def open_run(folder: str | Path) -> dict[str, Any]:
         raise DataError(f"{place / RUN_FILE}: train is a list of what each task was trained on, not {parts!r}")
     plugins = info.get("plugins", [])
     check_plugins([os.path.normpath(place / name) if is_file(name) else name for name in plugins], f"{place}")
-    _tell_changed(place.resolve(), tuple(changed_plugins(info)))
+    tell_changed(place.resolve(), info, "it was trained, and it may say something else than then")
     for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
         if not (place / name).is_file():
             raise DataError(f"{place}: the run is damaged, {name} is missing")
@@ -115,14 +112,6 @@ def code_of(run: str | Path, more: Iterable[str] = ()) -> dict[str, list[str]]:
     """
     own = open_run(run).get("plugins", []) if (Path(run) / RUN_FILE).is_file() else []
     return plugins_said(dict.fromkeys(map(short_name, [*own, *more])))
-
-
-@cache
-def _tell_changed(run: Path, plugins: tuple[str, ...]) -> None:
-    if plugins:
-        _log.warning(
-            "%s: %s has changed since it was trained, and it may say something else than then", run, ", ".join(plugins)
-        )
 
 
 def task_among(tasks: Sequence[str], name: str | None) -> str:

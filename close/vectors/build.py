@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from close.data.rows import Modality, PartName, Row, RowFile, named_images, named_sources
+from close.data.rows import PartName, Row, RowFile, named_images, named_sources
 from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder
 from close.encoders.base import told_cut
@@ -29,6 +29,7 @@ from close.io.media import media_below, some
 from close.io.plain import read_plain
 from close.vectors.arrays import checksums, map_array, rows_in_block
 from close.vectors.checked import refuse_bad_rows
+from close.vectors.made_by import about_vectors
 from close.vectors.table import CHECKSUMS, CHUNK, FAILURES, FILES, FORMAT, VECTORS, EmbeddingTable, Ids
 
 __all__ = ["Sources", "TableBuilder", "embed_images", "embed_texts", "find_images", "images_of"]
@@ -322,7 +323,7 @@ def embed_texts(
         features, cut = encoder.read_texts(sources.texts(positions), batch_size)
         return features, {}, cut
 
-    builder = TableBuilder(folder, _about(encoder, "text", batch_size), chunk=CHUNK, context=encoder.context)
+    builder = TableBuilder(folder, about_vectors(encoder, "text", batch_size), chunk=CHUNK, context=encoder.context)
     table = builder.build(sources.named(), encode, progress, engine)
     if cut := table.info.get("cut"):
         _tell(f"{rows.path}: {told_cut(cut, table.info['vectors'], table.info['context'])}")
@@ -359,7 +360,7 @@ def embed_images(
 
     named = ((name, file_key(path)) for name, path in images)
     at_once = engine is map and encoder.device.type != "cpu" and encoder.items == "images"
-    builder = TableBuilder(folder, _about(encoder, "image", batch_size), chunk=CHUNK if at_once else IMAGE_CHUNK)
+    builder = TableBuilder(folder, about_vectors(encoder, "image", batch_size), chunk=CHUNK if at_once else IMAGE_CHUNK)
     return builder.build(named, encode, progress, engine)
 
 
@@ -384,16 +385,3 @@ def find_images(path: str | Path, suffixes: Sequence[str]) -> list[tuple[str, Pa
 def images_of(rows: Iterable[Row]) -> list[tuple[str, Path]]:
     """(id, file) of the rows' images: a row's id, or `id#0`, `id#1`, … of several."""
     return [named for row in rows for named in named_images(row)]
-
-
-def _about(encoder: ContrastiveEncoder, modality: Modality, batch_size: int) -> dict[str, Any]:
-    reading = {"reading": hashlib.sha256(encoder.reading.encode()).hexdigest()} if encoder.reading else {}
-    return {
-        "encoder": encoder.name,
-        "fingerprint": encoder.fingerprint,
-        "modality": modality,
-        "dim": encoder.embed_dim,
-        "precision": encoder.precision,
-        "batch_size": batch_size,
-        **reading,
-    }

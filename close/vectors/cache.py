@@ -15,6 +15,7 @@ from close.io.files import remove, waiting
 from close.io.keys import cache_folder, file_key
 from close.io.progress import progress as progress_line
 from close.vectors.build import Progress, embed_images, embed_texts, images_of
+from close.vectors.made_by import vectors_key
 from close.vectors.open import open_vectors
 from close.vectors.table import FAILURES, EmbeddingTable
 
@@ -59,7 +60,7 @@ def cached_folder(rows: RowFile, encoder: ContrastiveEncoder, modality: str) -> 
     """
     if modality != "text":
         return _images_folder(_images(rows), encoder)
-    return _folder(f"{rows.sha256} {encoder.name} {encoder.fingerprint} {encoder.precision} text {encoder.reading}")
+    return _folder(f"{rows.sha256} {vectors_key(encoder, modality)}")
 
 
 def file_table(path: Path, modality: Modality, encoder: Callable[[], ContrastiveEncoder]) -> Any:
@@ -104,7 +105,7 @@ def _images(rows: RowFile) -> list[tuple[str, Path]]:
 
 
 def _images_folder(images: Sequence[tuple[str, Path]], encoder: ContrastiveEncoder) -> Path:
-    about = f"{encoder.name} {encoder.fingerprint} {encoder.precision} image {encoder.reading}"
+    about = vectors_key(encoder, "image")
     return _folder(about + "".join(f"{name} {file_key(path)} " for name, path in images))
 
 

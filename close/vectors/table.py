@@ -3,7 +3,8 @@
 A table is a folder:
 
     table.json    format, encoder, fingerprint, modality, dim, rows, vectors, failed, checksums, plan (hash of what was embedded),
-                  parts (stretches of rows, [first, behind the last], that are each one of several of a row of the data)
+                  parts (stretches of rows, [first, behind the last], that are each one of several of a row of the data);
+                  of an encoder of one's own, plugins and plugin_sums (`close.plugins.plugins_said`)
     vectors.npy   (U, D) float32 unit rows, one for each distinct text or file
     norms.npy     (U,) float32: the raw norms, so that means of raw vectors can be formed
     keys.npy      (U,) uint64: a hash of each distinct text or file
@@ -34,6 +35,7 @@ from close.errors import DataError, MismatchError, MissingError, RecipeError, re
 from close.io.files import read_json, whole, write_text
 from close.io.keys import text_key
 from close.io.media import picture_suffixes
+from close.plugins import tell_changed
 from close.vectors.arrays import CheckedRows, checksums, map_array, vectors_sum, write_rows
 from close.vectors.checked import refuse_bad_rows
 from close.vectors.parts import JoinedArrays, find_parts, is_plain
@@ -127,6 +129,7 @@ class EmbeddingTable:
             raise MissingError(f"{self.path}: no embedding table there{hint}")
         self.info = read_json(self.path / "table.json")
         sums = self._verified()
+        tell_changed(self.path.resolve(), self.info, "this table was made, and its encoder may give other vectors now")
         try:
             self.encoder: str = self.info["encoder"]
             self.fingerprint: str = self.info["fingerprint"]

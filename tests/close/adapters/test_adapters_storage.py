@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from close import plugins
 from close.adapters import ADAPTERS, build_adapter, load_adapter, row_seeds, save_adapter
 from close.errors import DataError, MismatchError, MissingError, NotFittedError, OutputExistsError
 
@@ -114,3 +115,60 @@ def test_missing_and_damaged_folders_are_told(saved, tmp_path):
         description.write_text(text)
         with pytest.raises(DataError, match=r"adapter\.json"):
             load_adapter(saved)
+
+
+PLUGIN = """
+from close.adapters import ADAPTERS, GapAdapter
+
+@ADAPTERS.register("turned")
+class Turned(GapAdapter):
+    name = "turned"
+
+    def text(self, x, noise):
+        return {sign}x
+"""
+
+
+@pytest.fixture
+def plugged(tmp_path):
+    """Writes a plug-in's file, and loads it as another process would."""
+    before = [(owner, dict(owner)) for owner in (ADAPTERS._items, ADAPTERS.origins, plugins._loaded)]
+
+    def forget():
+        for owner, items in before:
+            owner.clear()
+            owner.update(items)
+        plugins._tell.cache_clear()
+
+    def load(text):
+        forget()
+        (tmp_path / "own.py").write_text(text)
+        plugins.load_plugins([str(tmp_path / "own.py")])
+
+    yield load
+    forget()
+
+
+def test_a_plugin_that_has_changed_since_is_told(plugged, tmp_path, caplog):
+    plugged(PLUGIN.format(sign=""))
+    save_adapter(build_adapter("turned", DIM), tmp_path / "a")
+    info = json.loads((tmp_path / "a" / "adapter.json").read_text())
+    assert [len(own) for own in info["plugin_sums"]] == [64]
+    plugged("# why\n" + PLUGIN.format(sign=""))
+    load_adapter(tmp_path / "a")
+    assert not caplog.records
+    plugged(PLUGIN.format(sign="-"))
+    for _ in range(2):
+        assert load_adapter(tmp_path / "a").name == "turned"
+    assert [record.message for record in caplog.records] == [
+        f"{tmp_path / 'a'}: own.py has changed since this adapter was fitted, and it may map otherwise than then"
+    ]
+    caplog.clear()
+    plugins._tell.cache_clear()
+    del info["plugin_sums"]  # of before
+    (tmp_path / "a" / "adapter.json").write_text(json.dumps(info))
+    assert load_adapter(tmp_path / "a").is_fitted
+    assert not caplog.records
+    (tmp_path / "a" / "adapter.json").write_text(json.dumps(info | {"plugin_sums": "x"}))
+    with pytest.raises(DataError, match="plugin_sums are SHA-256 sums, not 'x'"):
+        load_adapter(tmp_path / "a")

@@ -20,7 +20,6 @@ from close.cli.caption import _made_by
 from close.errors import OutputExistsError
 from close.evaluation.compare import compare
 from close.evaluation.metrics import METRICS
-from close.runs import folder as folders
 from close.runs.confidence import Confidence, run_sum
 from close.runs.evaluate import evaluate, evaluated
 from close.runs.folder import code_of
@@ -62,7 +61,7 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def forget() -> None:
         for owner, name, value in before:
             setattr(owner, name, value.copy())
-        folders._tell_changed.cache_clear()
+        plugins._tell.cache_clear()
 
     def load(**files: str) -> None:
         forget()
@@ -189,7 +188,7 @@ def test_comments_and_layout_are_no_other_code(tmp_path):
     source = ADAPTER.format(sign="-")
     for text in (source, "# why\n" + source, source.replace("\n", "\r\n"), source.replace("return -x", "return  (-x)")):
         file.write_bytes(text.encode())
-        sums.add(plugins._sum_of_code(file))
+        sums.add(plugins.sum_of_code(file))
     assert len(sums) == 1
     file.write_text(ADAPTER.format(sign="+"), encoding="utf-8")
-    assert plugins._sum_of_code(file) not in sums
+    assert plugins.sum_of_code(file) not in sums

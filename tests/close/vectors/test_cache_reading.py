@@ -1,5 +1,6 @@
 """Vectors that were kept are not taken for those of an encoder that reads pictures or texts otherwise."""
 
+import hashlib
 import json
 import shutil
 
@@ -7,12 +8,15 @@ import numpy as np
 import pytest
 import tiny
 
+from close import plugins
 from close.data.shards import open_rows
-from close.encoders import load_encoder
+from close.encoders import ENCODERS, load_encoder
 from close.errors import OutputExistsError
 from close.plugins import load_plugins
-from close.vectors.build import embed_images
+from close.vectors.build import embed_images, embed_texts
 from close.vectors.cache import cached_images, cached_table
+from close.vectors.made_by import plugins_behind
+from close.vectors.open import open_vectors
 
 
 def test_other_preprocessing_makes_other_vectors(zoo, tmp_path):
@@ -101,6 +105,97 @@ def test_an_encoder_without_weights_is_known_by_its_name_its_file_and_its_code(t
     again = type(encoder)(encoder.name, encoder.model, device="cpu", precision="fp32")
     assert again.fingerprint == encoder.fingerprint  # runs of it stay usable
     assert cached_table(rows, again, "text").path != before.path
+
+
+WEIGHED = """
+import torch
+from close.encoders import ENCODERS, ContrastiveEncoder, MiniEncoder
+
+@ENCODERS.register("weighed")
+class Weighed(ContrastiveEncoder):
+    form, embed_dim = "weighed", 2
+
+    @classmethod
+    def load(cls, reference, *, name, device=None, precision="auto"):
+        model = torch.nn.Linear(2, 2, bias=False)
+        torch.nn.init.eye_(model.weight)
+        return cls(name, model, device=device, precision="fp32")
+
+    def tokenize(self, texts):
+        return {{"x": torch.tensor([[len(text), {number}] for text in texts]).float()}}, torch.ones(len(texts))
+
+    def text_tower(self, inputs):
+        return self.model(inputs["x"])
+
+    open = prepare = image_tower = None
+
+
+@ENCODERS.register("borrowed")
+class Borrowed(MiniEncoder):
+    form = "borrowed"
+"""
+
+
+@pytest.fixture
+def plugged(tmp_path, monkeypatch):
+    """Writes a plug-in's file, and loads it as another process would."""
+    before = [(owner, dict(owner)) for owner in (ENCODERS._items, ENCODERS.origins, plugins._loaded)]
+
+    def forget():
+        for owner, items in before:
+            owner.clear()
+            owner.update(items)
+        plugins._tell.cache_clear()
+
+    def load(text):
+        forget()
+        (tmp_path / "own.py").write_text(text)
+        load_plugins([str(tmp_path / "own.py")])
+
+    yield load
+    forget()
+
+
+def test_vectors_of_an_encoder_whose_code_has_changed_are_made_anew(plugged, tmp_path, caplog):
+    rows = open_rows(tiny.write_jsonl(tmp_path / "rows.jsonl", [{"source": "a dog"}]))
+    images = [("a", tiny.picture(tmp_path / "a.png", 0))]
+    plugged(WEIGHED.format(number=1))
+    encoder = load_encoder("weighed")
+    before = cached_table(rows, encoder, "text")
+    made = embed_texts(rows, encoder, tmp_path / "t").path
+    picture = cached_images(images, load_encoder("borrowed"))
+    assert before.info["plugins"] == ["own.py"]
+
+    plugged("# why\n" + WEIGHED.format(number=1))
+    assert cached_table(rows, load_encoder("weighed"), "text").path == before.path
+    assert cached_images(images, load_encoder("borrowed")).path == picture.path
+    assert not caplog.records
+
+    plugged(WEIGHED.format(number=9))
+    again = load_encoder("weighed")
+    assert again.fingerprint == encoder.fingerprint  # runs of it stay usable
+    after = cached_table(rows, again, "text")
+    np.testing.assert_allclose(after[:], again.encode_text(["a dog"]), atol=1e-6)
+    assert not np.allclose(after[:], before[:])
+    assert cached_images(images, load_encoder("borrowed")).path != picture.path  # made by a class of ours
+    caplog.clear()
+    for _ in range(2):
+        np.testing.assert_array_equal(open_vectors(made)[:], before[:])
+    assert [record.message for record in caplog.records] == [
+        f"{made}: own.py has changed since this table was made, and its encoder may give other vectors now"
+    ]
+    with pytest.raises(OutputExistsError, match="holds something else"):
+        embed_texts(rows, again, made)
+
+
+def test_tables_of_our_own_encoders_keep_nothing_of_plugins(tmp_path):
+    rows = open_rows(tiny.write_jsonl(tmp_path / "rows.jsonl", [{"source": "a dog"}]))
+    encoder = load_encoder("mini")
+    assert plugins_behind(encoder) == {}
+    table = cached_table(rows, encoder, "text")
+    assert not {"plugins", "plugin_sums"} & {*table.info}
+    known = f"{rows.sha256} mini {encoder.fingerprint} {encoder.precision} text {encoder.reading}"
+    assert table.path.name == hashlib.sha256(known.encode()).hexdigest()[:24]  # those of before are found
 
 
 @pytest.mark.parametrize("kind", ["hf_clip_dir", "open_clip_dir"])
