@@ -13,7 +13,6 @@ import typer
 
 from close.cli.looks import look_at
 from close.cli.options import Json, Pairs, TextTable, print_json, verb
-from close.errors import RecipeError
 from close.io.terminal import show
 
 if TYPE_CHECKING:
@@ -75,12 +74,11 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Fit an adapter on embeddings and save it."""
-    if pairs and not (text and image):
-        raise RecipeError("--pairs says which rows of two tables belong together: give --text and --image")
     look_at(vectors=[text, image], rows=[pairs, groups])
     from close.adapters.resolve import fit_adapter, parse_spec
-    from close.gap.pairing import read_index
+    from close.gap.pairing import check_pairs, read_index
 
+    check_pairs(pairs, text, image)
     index = read_index(pairs, text, image) if pairs and text and image else None
     adapter = fit_adapter(parse_spec(spec), out, text=text, image=image, pairs=index, groups=groups)
     if as_json:

@@ -15,12 +15,12 @@ from close.data.readers.lines import json_lines
 from close.data.rows import RowFile, named_images, named_sources
 from close.data.shards import open_rows
 from close.data.text import TextFile
-from close.errors import DataError, MismatchError, MissingError
+from close.errors import DataError, MismatchError, MissingError, RecipeError
 from close.vectors.checked import Ints
 from close.vectors.groups import ItemFinder, labelled
 from close.vectors.open import open_vectors
 
-__all__ = ["Pairing", "read_index", "read_pairs", "side_by_side"]
+__all__ = ["Pairing", "check_pairs", "read_index", "read_pairs", "side_by_side"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,16 @@ class Pairing:
     captions: Mapping[int, str] = field(default_factory=dict)
     pictures: Mapping[int, Path] = field(default_factory=dict)
     left_out: int = 0
+
+
+def check_pairs(pairs: Path | None, text: Path | None, image: Path | None) -> None:
+    """Refuse pairs of tables that are not given.
+
+    Raises:
+        RecipeError: one is missing.
+    """
+    if pairs and not (text and image):
+        raise RecipeError("--pairs says which rows of two tables belong together: give --text and --image")
 
 
 def read_pairs(path: Path, text: Any, image: Any) -> Pairing:

@@ -18,7 +18,7 @@ from close.errors import DataError, RecipeError
 from close.gap.advice.advice import Advice
 from close.gap.advice.halves import LEAST
 from close.gap.advice.recommend import recommend
-from close.gap.pairing import read_pairs
+from close.gap.pairing import check_pairs, read_pairs
 from close.tasks import get_task
 from close.vectors.groups import group_labels
 from close.vectors.open import check_encoder, differing_ids
@@ -96,8 +96,9 @@ def advise(
 
 def _check(text: Path, image: Path | None, pairs: Path | None, unpaired: bool, encoder: str | None) -> None:
     """Refuse options that exclude each other, or say nothing."""
-    if pairs and (unpaired or image is None):
-        raise RecipeError("--pairs " + ("and --unpaired exclude each other" if unpaired else "needs --image"))
+    check_pairs(pairs, text, image)
+    if pairs and unpaired:
+        raise RecipeError("--pairs and --unpaired exclude each other")
     if unpaired and image is None:
         raise RecipeError("--unpaired says that no text belongs to an image, and there are none: give --image")
     if encoder is not None and not any(map(is_rows, filter(None, (text, image)))):

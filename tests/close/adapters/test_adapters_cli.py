@@ -171,7 +171,9 @@ def test_fit_on_pairs_from_a_file(app, tables, tmp_path):
     found = load_adapter(tmp_path / "A")
     for name, value in expected.state_dict().items():
         assert np.allclose(found.state_dict()[name], value, atol=1e-5), name
-    refused = CliRunner().invoke(app, ["adapter", "fit", "mean_shift", *tables[2:], "--pairs", "x"])
+    refused = CliRunner().invoke(
+        app, ["adapter", "fit", "mean_shift", *tables[2:], "--pairs", str(tmp_path / "pairs.jsonl")]
+    )
     assert isinstance(refused.exception, RecipeError)
     np.save(tmp_path / "text.npy", np.where(np.arange(50)[:, None] == index[3], np.nan, text))
     broken = CliRunner().invoke(

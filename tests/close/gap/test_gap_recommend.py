@@ -290,7 +290,7 @@ def test_data_files_are_embedded(cli, told, captions, tiny_encoder, tmp_path):
         ran.out.split("\n# ")
     )
     assert yaml.safe_load(ran.out)["encoder"] == "mini"
-    assert "needs --image" in told("recommend", "--text", captions, "--pairs", captions)
+    assert "give --text and --image" in told("recommend", "--text", captions, "--pairs", captions)
     assert "exclude" in told("recommend", "--text", captions, "--image", captions, "--pairs", captions, "--unpaired")
     assert "no such" in told("recommend", "--text", "gone.npy")
     assert "--unpaired says that no text belongs to an image" in told("recommend", "--text", captions, "--unpaired")
