@@ -19,7 +19,7 @@ from close.evaluation.match import Matched, match
 from close.evaluation.metrics import METRICS, Metric, VqaReference
 from close.evaluation.metrics.tokens import settled
 from close.evaluation.read import Predictions, RowReferences, read_predictions, read_references
-from close.evaluation.saved import changed_search, not_compared, saved_scores
+from close.evaluation.saved import changed_search, made_otherwise, made_with, not_compared, saved_scores
 from close.evaluation.scores import score
 from close.evaluation.seeds import apart, over_seeds, scope
 from close.io.files import read_json
@@ -249,6 +249,13 @@ def _same_data(places: Sequence[Path], references: str | Path | None) -> Shared:
                 raise MismatchError(
                     f"{places[0]} and {place} are of different {what}: {first[key][:80]!r} and {facts[key][:80]!r}"
                 )
+        if other := made_otherwise(first["made_with"], facts["made_with"]):
+            _log.warning(
+                "%s and %s: evaluated with %s, so not the runs alone differ; evaluate both alike (`close evaluate`)",
+                places[0],
+                place,
+                other,
+            )
     data = Path(references or first["data"])
     if not _is_there(data):
         raise MissingError(
@@ -283,7 +290,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _facts(place: Path) -> dict[str, Any]:
-    """Task, data and scores of an evaluation; where it says them, modality, number of examples, how missing ones count."""
+    """Task, data and scores of an evaluation, and with what it was made; where it says them, modality, rows, missing ones."""
     path = place / "scores.json"
     found = read_json(path)
     for key in ("task", "data", "data_sha256"):
@@ -301,7 +308,7 @@ def _facts(place: Path) -> dict[str, Any]:
     if other := changed_plugins(said, found):
         _log.warning("%s: evaluated with other code of %s than its run was trained with", place, ", ".join(other))
     told = {key: found[key] for key in ("modality", "missing") if isinstance(found.get(key), str)}
-    told["saved"] = saved_scores(found)
+    told |= {"saved": saved_scores(found), "made_with": made_with(found, run)}
     if isinstance(found.get("rows"), int) and found["rows"] > 0:
         told["rows"] = found["rows"]
     return {key: found[key] for key in ("task", "data", "data_sha256")} | told

@@ -12,7 +12,7 @@ from close.errors import DataError
 from close.evaluation.metrics import METRICS
 from close.io.plain import read_plain
 
-__all__ = ["changed_search", "check_evaluation", "not_compared", "saved_scores"]
+__all__ = ["changed_search", "check_evaluation", "made_otherwise", "made_with", "not_compared", "saved_scores"]
 
 _SEARCH: dict[str, Any] = {
     "num_beams": 1,
@@ -141,6 +141,36 @@ def changed_search(found: Mapping[str, Any], run: Path) -> str:
         {**_SEARCH, **{key: one[key] for key in _SEARCH if one.get(key) is not None}} for one in (kept, read_plain(own))
     )
     return ", ".join(f"{key} {then[key]}, now {now[key]}" for key in _SEARCH if then[key] != now[key])
+
+
+def made_with(found: Mapping[str, Any], run: Path) -> dict[str, set[str]]:
+    """What decides an evaluation beside its run, its rows and its search: by name, what it goes by; none of what it doesn't say.
+
+    Args:
+        found: what its `scores.json` says. run: the run's folder, which says what its own memory is.
+    Raises:
+        DataError: the run's configuration can't be read.
+    """
+    vectors, decoding = (one if isinstance(one := found.get(key), Mapping) else {} for key in ("vectors", "decoding"))
+    about = {"other vectors (--vectors)": {str(vectors.get("sum"))}}
+    if not vectors and "images_key" in found:
+        about["other pictures (by sizes and times of their files)"] = {str(found["images_key"])}
+    if "precision" in found:
+        about["another precision (--precision)"] = {str(found["precision"])}
+    if decoding:
+        about["another decoding (--decode, --normalise)"] = {f"{decoding.get('how')} {decoding.get('normalise')}"}
+        about["other answers (--answers)"] = {str(decoding.get("labels_sha256"))}
+    if searched := found.get("memory"):
+        retrieve = read_plain(run / "config.json").get("retrieve") if (run / "config.json").is_file() else None
+        own = retrieve.get("memory") if isinstance(retrieve, Mapping) else None
+        trained = isinstance(own, Mapping) and own.get("sha256") == searched
+        about["another memory (--memory)"] = {str(searched), *(["its own"] if trained else [])}
+    return about
+
+
+def made_otherwise(one: Mapping[str, set[str]], other: Mapping[str, set[str]]) -> str:
+    """In what two evaluations differ beside their runs (`made_with`), in words; empty where in nothing that both say."""
+    return ", ".join(what for what in one if what in other and one[what].isdisjoint(other[what]))
 
 
 def saved_scores(found: Any) -> set[str]:

@@ -308,6 +308,40 @@ def test_an_evaluation_from_before_its_run_was_changed_is_told(runs: dict[str, P
     assert "do_sample False, now True, top_p 1.0, now 0.9" in caplog.messages[0]
 
 
+OWN, OTHER = {"how": "free", "normalise": False}, {"how": "tree", "normalise": False}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "what"),
+    [
+        ({"images_key": "0"}, {"images_key": "1"}, "other pictures"),
+        ({"precision": "auto"}, {"precision": "int8"}, "another precision"),
+        ({"decoding": OWN}, {"decoding": OTHER}, "another decoding"),
+        ({"decoding": OWN}, {"decoding": OWN | {"labels_sha256": "1"}}, "other answers"),
+        ({"images_key": "0"}, {"images_key": "1", "vectors": {"table": "t", "sum": "1"}}, "other vectors"),
+        ({"memory": "a"}, {"memory": "1"}, "another memory"),
+        ({"memory": "a"}, {"memory": "b"}, ""),  # each its own
+        ({"memory": "a"}, {"memory": "a"}, ""),
+        (
+            {"images_key": "0", "precision": "auto", "decoding": OWN, "memory": "a"},
+            {},
+            "",
+        ),  # of a version that said less
+    ],
+)
+def test_what_tells_evaluations_apart_beside_their_runs_is_told(
+    runs: dict[str, Path], caplog: Any, one: dict[str, Any], other: dict[str, Any], what: str
+) -> None:
+    for name, more in (("a3", one), ("b", other)):
+        write_json(runs[name] / "config.json", {"retrieve": {"memory": {"sha256": name[0]}}})
+        place = runs[name] / "evaluations" / "val-image" / "scores.json"
+        write_json(place, json.loads(place.read_text()) | more)
+    compare(runs["a3"], runs["b"], **SETTINGS)
+    assert [message.split("evaluated with ")[1].split(" (")[0] for message in caplog.messages] == (
+        [what] if what else []
+    )
+
+
 @pytest.mark.parametrize("wrong", [[], {"task": 1}, {"task": "caption", "data": "x", "data_sha256": None}])
 def test_a_folder_that_is_no_evaluation(runs: dict[str, Path], tmp_path: Path, wrong: Any) -> None:
     write_json(runs["b"] / "evaluations" / "val-image" / "scores.json", wrong)
