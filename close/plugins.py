@@ -213,5 +213,15 @@ def sum_of_code(file: Path) -> str:
     """A SHA-256 of what a file does: comments, layout and line ends change nothing; of its bytes, where it is no Python."""
     source = file.read_bytes()
     with suppress(SyntaxError, ValueError):
-        source = ast.dump(ast.parse(source)).encode()
+        source = ascii(_plain(ast.parse(source))).encode()
     return hashlib.sha256(source).hexdigest()
+
+
+def _plain(node: Any) -> Any:
+    """A tree of code without what is empty in it: `ast.dump` writes that in one Python, and not in another."""
+    if isinstance(node, list):
+        return [_plain(one) for one in node]
+    if not isinstance(node, ast.AST):
+        return node
+    fields = [(name, _plain(value)) for name, value in ast.iter_fields(node) if value is not None and value != []]
+    return [type(node).__name__, *fields]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 import subprocess
@@ -163,6 +164,18 @@ def test_modules_packages_and_files_of_one_name(tmp_path, monkeypatch):
     assert plugins.changed_plugins(kept) == ["a_plugin_package"]
     assert plugins.changed_plugins({"plugins": names}) == []  # of before
     assert plugins.changed_plugins(kept, {"plugins": ["parts.py"], "plugin_sums": ["0"]}) == ["parts.py"]
+
+
+def test_the_sum_of_code_is_the_same_in_every_python(tmp_path, monkeypatch):
+    file = tmp_path / "parts.py"
+    file.write_text("def f(a, *, b, c=None):\n    return {**a, 'é': b}\n")
+    before = plugins.sum_of_code(file)
+    monkeypatch.setattr(ast.FunctionDef, "_fields", (*ast.FunctionDef._fields, "later"))
+    monkeypatch.setattr(ast.FunctionDef, "later", [], raising=False)  # as 3.12 has `type_params`
+    assert "later=[]" in ast.dump(ast.parse(file.read_text()))
+    assert plugins.sum_of_code(file) == before
+    file.write_text("def f(a, *, b, c=0):\n    return {**a, 'é': b}\n")
+    assert plugins.sum_of_code(file) != before
 
 
 ORIGINS = """
