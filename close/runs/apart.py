@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from close.adapters.resolve import files_in
 from close.data.rows import Row, evenly
 from close.data.shards import is_rows, open_rows
-from close.errors import CloseError
+from close.errors import CloseError, listed
 from close.io.files import files_below
 from close.io.keys import file_key
 from close.io.parts import file_of
 from close.io.plain import read_plain
 from close.runs.folder import recipe_of
-from close.runs.recipe import Recipe
+from close.runs.recipe import Recipe, checked
 from close.vectors.table import EmbeddingTable
 
 __all__ = ["learnt_from", "met_pictures", "pictures_of", "shared_pictures", "tell_met"]
@@ -49,10 +49,17 @@ def learnt_from(recipe: Recipe, memory: Path | None = None) -> dict[Path, Column
         places |= {Path(one): recipe.columns_of(one) for one in found if isinstance(one, (str, Path))}
     if searched := memory or (retrieve.memory if retrieve else None):
         places[searched] = recipe.columns_of(searched)
-    if recipe.init_from is not None and Path(recipe.init_from).is_dir():
+    if recipe.init_from is not None and not Path(recipe.init_from).is_dir():
+        places[recipe.init_from] = None  # that it is not there is told
+    elif recipe.init_from is not None:
         with suppress(CloseError, ValueError):  # of another version
-            places = learnt_from(Recipe.model_validate(recipe_of(Path(recipe.init_from)))) | places
+            places = learnt_from(_as_kept(recipe_of(Path(recipe.init_from)))) | places
     return {place: columns for place, columns in places.items() if place is not None}
+
+
+def _as_kept(values: Mapping[str, Any]) -> Recipe:
+    """A run's recipe, whose tables and plug-ins may be gone by now: only its places are asked for."""
+    return checked(dict(values), "the run's recipe", only_keys=True)
 
 
 def pictures_of(rows: Iterable[Row]) -> dict[str, set[Path]]:
@@ -81,13 +88,16 @@ def shared_pictures(pictures: Mapping[str, set[Path]], place: Path, columns: Col
 
 
 def tell_met(rows: Iterable[Row], places: Mapping[Path, Columns], test: str) -> list[dict[str, Any]]:
-    """Tell, once, which of a test's pictures lie in what was learnt from or chosen by.
+    """Tell, once, which of a test's pictures lie in what was learnt from or chosen by, and what of that is not there.
 
     Returns:
         Of each place that has any: the end of its path, and how many.
     """
     pictures = pictures_of(rows) if places else {}
     counts = {place: shared_pictures(pictures, place, columns) for place, columns in places.items()} if pictures else {}
+    if gone := sorted({place.name for place in counts if not place.exists()}):
+        _tell(f"{listed(gone)}: what the run learnt from, or was chosen by, is not there any more, so it is not known whether "
+              f"it has met the pictures of {test}")  # fmt: skip
     found = {place: count for place, count in counts.items() if count}
     for place, count in found.items():
         _tell(f"{count} of the {len(pictures)} pictures of {test} are in {place}: what has learnt from these, or was chosen by "
@@ -105,7 +115,7 @@ def met_pictures(
         memory: that it searches in place of its own.
     """
     try:
-        places = learnt_from(Recipe.model_validate(values), memory) if values else {}
+        places = learnt_from(_as_kept(values), memory) if values else {}
     except (CloseError, ValueError):  # of another version: it only can't be looked at
         return {}
     met = tell_met(rows, places, str(test))

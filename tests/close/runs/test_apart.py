@@ -13,7 +13,7 @@ from close.adapters import fit_adapter
 from close.data.rows import RowFile
 from close.data.shards import open_rows
 from close.encoders import load_encoder
-from close.runs.apart import learnt_from, pictures_of, shared_pictures
+from close.runs.apart import learnt_from, met_pictures, pictures_of, shared_pictures
 from close.runs.evaluate import evaluate
 from close.runs.recipe import Recipe
 from close.training.train import train
@@ -124,3 +124,18 @@ def test_an_evaluation_tells_pictures_that_the_run_has_learnt_from(
     caplog.clear()
     assert "met" not in evaluate(plain, tmp_path / "half.jsonl", tokenizer="python")
     assert "pictures of" not in caplog.text
+
+
+def test_what_is_gone_is_told_and_hides_nothing_else(rows, tmp_path, caplog):
+    train_rows, test = rows
+    fit = [{"mean_shift": {"fit": {"image": str(tmp_path / "a-table")}}}]
+    for adapter in (fit, [{"load": str(tmp_path / "an-adapter")}], "of_a_plugin"):
+        values = {"data": {"train": str(train_rows)}, "adapter": adapter, "init_from": str(tmp_path / "a-run")}
+        with caplog.at_level(logging.WARNING):
+            found = met_pictures(values, open_rows(test), test)
+        assert [one["pictures"] for one in found["met"]] == [2]
+    assert "a-run, a-table: what the run learnt from" in caplog.text and "a-run, an-adapter: what" in caplog.text
+    (base := tmp_path / "base").mkdir()
+    (base / "recipe.yaml").write_text(f"data: {{train: {train_rows}}}\nadapter: {json.dumps(fit)}\n", encoding="utf-8")
+    values = {"data": {"train": str(test)}, "init_from": str(base)}
+    assert [one["pictures"] for one in met_pictures(values, open_rows(test), test)["met"]] == [2, 4]
