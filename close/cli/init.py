@@ -262,7 +262,7 @@ def _photo_table(photos: Path, tables: Path, encoder: Any) -> Path:
     from close.io.progress import progress
     from close.vectors.build import embed_images, find_images
     from close.vectors.checked import unit_rows
-    from close.vectors.open import open_vectors
+    from close.vectors.open import check_rows, open_vectors
 
     made = photos if _is_table(photos) else tables / photos.resolve().stem
     if made != photos:
@@ -274,5 +274,6 @@ def _photo_table(photos: Path, tables: Path, encoder: Any) -> Path:
             raise OutputExistsError(f"{error}; or give --photos a table of them (close embed images)") from None
         if failed:
             show(f"note: {failed} of {len(images)} {encoder.items} could not be read and are left out", err=True)
-    unit_rows(open_vectors(made, "image"), f"{photos}")
+    check_rows(f"--photos {photos}", vectors := open_vectors(made, "image"), encoder, "close init")
+    unit_rows(vectors, f"{photos}")
     return made

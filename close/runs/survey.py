@@ -137,6 +137,8 @@ def survey(rows: RowFile, name: str | None = None) -> Survey:
     for place, (row, label) in enumerate(labelled(rows)):
         try:
             task.context(row)
+            if not task.source(row):
+                raise DataError(f"row {row.id!r} has no 'source' text to learn from")
             said = targets_of(row, task, lowercase=not task.teaches_texts)
         except DataError as error:
             raise DataError(f"{rows.path}: {error}") from None

@@ -22,6 +22,7 @@ from close.io.keys import cache_folder
 from close.mini.export import export
 from close.runs.recipe import load_recipe
 from close.runs.survey import survey
+from close.vectors.table import EmbeddingTable
 
 MINI = ("--encoder", "mini", "--language-model", "mini")
 
@@ -150,6 +151,7 @@ BAD = [
     ("mixed.jsonl", b'{"source": "a", "task": "vqa"}\n{"source": "b", "task": "news"}\n', "several tasks (news, vqa)"),
     ("what.jsonl", b'{"source": "a", "context": "b", "target": "c"}\n', "it is not known what for; say it: --task"),
     ("asks.jsonl", b'{"source": "a", "task": "vqa"}\n', "asks.jsonl: row '1': task 'vqa' needs 'context'"),
+    ("half.jsonl", b'{"source": "a"}\n{"image": "a.png", "target": "b"}\n', "half.jsonl: row '2' has no 'source' text"),
     ("eval.jsonl", b'{"image": "a.png", "references": ["a"]}\n', "no row has a 'source' text to learn from"),
 ]
 
@@ -180,6 +182,17 @@ def test_what_is_wrong_with_photos_is_told_and_nothing_is_written(told, cli, pla
         np.save(table, vectors[: 1 if table == "one.npy" else 12])
     assert table in told("init", world / "captions.jsonl", *MINI, "--photos", table)
     assert not Path("recipe.yaml").exists()
+
+
+def test_photos_of_another_encoder_are_told_before_texts_are_embedded(told, place, world, monkeypatch):
+    vectors = np.random.default_rng(0).normal(size=(12, 64)).astype(np.float32)
+    EmbeddingTable.from_numpy(vectors, "theirs", encoder="theirs", fingerprint="f" * 64, modality="image")
+    np.save("narrow.npy", vectors)
+    monkeypatch.setattr("close.vectors.cache.cached_table", lambda *_, **__: pytest.fail("embeds"))
+    said = told("init", world / "captions.jsonl", *MINI, "--photos", "theirs")
+    assert "--photos theirs comes from encoder 'theirs'" in said
+    said = told("init", world / "captions.jsonl", *MINI, "--photos", "narrow.npy")
+    assert "--photos narrow.npy has 64 columns, and encoder 'mini' of close init has 256" in said
 
 
 def test_other_captions_are_refused_before_anything_is_embedded(told, place, world, monkeypatch):

@@ -134,7 +134,8 @@ def test_what_is_gone_is_told_and_hides_nothing_else(rows, tmp_path, caplog):
         with caplog.at_level(logging.WARNING):
             found = met_pictures(values, open_rows(test), test)
         assert [one["pictures"] for one in found["met"]] == [2]
-    assert "a-run, a-table: what the run learnt from" in caplog.text and "a-run, an-adapter: what" in caplog.text
+    assert "a-run, a-table: what the run learnt from" in caplog.text
+    assert "a-run, an-adapter: what" in caplog.text
     (base := tmp_path / "base").mkdir()
     (base / "recipe.yaml").write_text(f"data: {{train: {train_rows}}}\nadapter: {json.dumps(fit)}\n", encoding="utf-8")
     values = {"data": {"train": str(test)}, "init_from": str(base)}
