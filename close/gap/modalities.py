@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from close.errors import DataError
+from close.gap.copies import told_copies
 from close.gap.search_curve import SearchCurve, search_curve
 from close.vectors.checked import (
     Array,
@@ -52,6 +53,7 @@ class Modalities:
         seed: of the captions that search.
         adapted: whether an adapter moved them.
         remade: whether images are made of other texts than their own, as behind a memory that was fitted on the other half.
+        copies: that many images are one another's up to rounding, if they are.
     """
 
     text: npt.NDArray[np.float32]
@@ -67,6 +69,7 @@ class Modalities:
     seed: int = 0
     adapted: bool = False
     remade: bool = False
+    copies: str = ""
 
     @classmethod
     def of(cls, text: Any, image: Any, pairs: Pairs = None, groups: npt.ArrayLike | None = None) -> Modalities:
@@ -84,6 +87,10 @@ class Modalities:
             images = images[first]
             index = np.unique(np.stack((index[:, 0], where[index[:, 1]]), axis=1), axis=0)
         clusters, image_clusters = drawn_together(index, len(texts), len(images), groups)
+        known = (clusters, image_clusters) if groups is None else drawn_together(index, len(texts), len(images))
+        copies, told = told_copies(texts, images, *known, grouped=groups is not None)
+        for side, remark in told.items():
+            remarks[side].append(remark)
         if groups is None:
             groups = len(images) + np.arange(len(texts))
             paired, at = np.unique(index[:, 0], return_index=True)
@@ -98,6 +105,7 @@ class Modalities:
             image_rows=first,
             n_image=len(image),
             notes={side: "; ".join(filter(None, parts)) for side, parts in remarks.items() if any(parts)},
+            copies=copies,
         )
 
     def asking(self, sample: int, seed: int) -> Modalities:

@@ -47,6 +47,7 @@ class Rows:
         labels: (N,) captions of one image share theirs.
         several: images that two different captions are of, or more.
         grouped: whether stand-ins for images are made of other captions of the same image.
+        copies: see `Modalities`; nothing where groups say which texts are of one image.
     """
 
     text: Array
@@ -55,6 +56,7 @@ class Rows:
     labels: Ints
     several: int
     grouped: bool
+    copies: str = ""
 
     @property
     def data(self) -> Data:
@@ -83,10 +85,11 @@ class Rows:
         Raises:
             DataError, MismatchError: see `measure_gap`.
         """
-        index, images = np.empty((0, 2), np.int64), None
+        index, images, copies = np.empty((0, 2), np.int64), None, ""
         if image is not None:
             data = Modalities.of(text, image, pairs, groups)
             rows, images, index, labels = data.text, data.image, data.pairs, data.groups
+            copies = data.copies if groups is None else ""
         else:
             rows = unit_rows(text, "text")[0]
             if groups is not None and np.shape(groups) != (len(rows),):
@@ -113,7 +116,7 @@ class Rows:
         place[keep] = np.arange(len(keep))
         index = np.stack((place[index[:, 0]], index[:, 1]), axis=1)
         several = several_of(labels[keep], same[keep])
-        return cls(rows[keep], images, index[index[:, 0] >= 0], labels[keep], several, grouped(keep))
+        return cls(rows[keep], images, index[index[:, 0] >= 0], labels[keep], several, grouped(keep), copies)
 
     def halves(self, setting: Setting, seed: int) -> Iterator[Half]:
         """Two ways round: learn from one half of the groups and images, try on the other.

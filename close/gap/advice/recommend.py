@@ -127,7 +127,9 @@ def recommend(
         spaces=lie,
     )
     by_nearest = not (rows.grouped or len(rows.pairs))
-    groups_left, unsure = (rows.several, _unsure(rows.text, min(len(text), sample))) if by_nearest else (0, "")
+    groups_left, unsure = (
+        (rows.several, _unsure(rows.text, min(len(text), sample))) if by_nearest else (0, _shared(rows))
+    )
     return replace(advice, reasons=tuple(reasons(advice, chosen.candidate, alone, few, groups_left, unsure)))
 
 
@@ -185,6 +187,16 @@ def _unsure(text: Array, of: int) -> str:
         f"Unsure: the nearest other caption is almost the same (cosine {np.median(near):.3f}, strangers {strangers:.3f}), so "
         "what stands in for an image is nearer than images are, and this is too little noise: captions in groups, or captioned "
         "images, tell better."
+    )
+
+
+def _shared(rows: Rows) -> str:
+    """Why the halves are not apart, if so."""
+    if not (rows.copies and len(rows.pairs)):
+        return ""
+    return (
+        f"Unsure: {rows.copies}, so both halves hold the same images and what is learnt looks better than it is: give each image "
+        "one row (--pairs), or say which texts are of one image (--groups)."
     )
 
 
