@@ -10,6 +10,7 @@ import typer
 from close.cli.looks import look_at
 from close.cli.options import (
     Address,
+    Columns,
     Device,
     Encoder,
     EngineName,
@@ -52,10 +53,12 @@ def embed_text(
     engine: EngineName = "local",
     workers: Workers = None,
     address: Address = None,
+    columns: Columns = "",
     as_json: Json = False,
 ) -> None:
     """Embed the source texts of a data file; a stopped run continues."""
     look_at(rows=path)
+    from close.data.columns import parse_columns
     from close.data.shards import open_rows
     from close.encoders import load_encoder
     from close.io.progress import progress
@@ -63,7 +66,7 @@ def embed_text(
 
     check_outputs([export], [path])
     spread = pick_engine(engine, workers, address, "cpu" if precision == "int8" else device)
-    rows = open_rows(path)
+    rows = open_rows(path, parse_columns(columns) or None)
     model = load_encoder(encoder, device=device, precision=precision)
     with progress(f"embedding {path.name}", "texts") as update:
         table = embed_texts(rows, model, out, batch_size=batch_size, progress=update, engine=spread)
@@ -81,11 +84,13 @@ def embed_images(
     engine: EngineName = "local",
     workers: Workers = None,
     address: Address = None,
+    columns: Columns = "",
     as_json: Json = False,
 ) -> None:
     """Embed images, or whatever the encoder's second tower takes, such as recordings; unreadable ones are named at the end."""
     if not path.exists():
         raise MissingError(f"{path}: no such file or folder")
+    from close.data.columns import parse_columns
     from close.encoders import load_encoder
     from close.io.progress import progress
     from close.vectors.build import embed_images as embed
@@ -93,8 +98,9 @@ def embed_images(
 
     check_outputs([export], [path])
     spread = pick_engine(engine, workers, address, "cpu" if precision == "int8" else device)
+    given = parse_columns(columns) or None
     model = load_encoder(encoder, device=device, precision=precision)
-    images = find_images(path, model.item_suffixes)
+    images = find_images(path, model.item_suffixes, given)
     with progress(f"embedding {path.name}", model.items) as update:
         table = embed(images, model, out, batch_size=batch_size, progress=update, engine=spread)
     _finish(table, export, as_json)
@@ -115,17 +121,20 @@ def embed_vectors(
     fingerprint: Annotated[
         str | None, typer.Option(help="Of the encoder's weights, as its other tables say; without it, by its name.")
     ] = None,
+    columns: Columns = "",
     export: Export = None,
     as_json: Json = False,
 ) -> None:
     """Make a table of vectors of your own encoder, so that training and evaluation find them by the rows' texts and ids."""
     look_at(rows=rows, vectors=path)
+    from close.data.columns import parse_columns
     from close.data.shards import open_rows
     from close.vectors.given import table_of_vectors
 
     check_outputs([export], [path, rows])
     about: dict[str, Any] = {"encoder": encoder, "modality": modality, "fingerprint": fingerprint}
-    _finish(table_of_vectors(path, open_rows(rows), out, **about), export, as_json)
+    opened = open_rows(rows, parse_columns(columns) or None)
+    _finish(table_of_vectors(path, opened, out, **about), export, as_json)
 
 
 def _finish(table: Any, export: Path | None, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
-from close.cli.options import Captions, Encoder, Json, check_outputs, print_json, verb
+from close.cli.options import Captions, Columns, Encoder, Json, check_outputs, print_json, verb
 from close.errors import CloseError, DataError, MissingError, OutputExistsError, RecipeError, WeightsError
 from close.io.terminal import show
 
@@ -45,7 +45,7 @@ def init(
     captions: Annotated[
         Captions, typer.Option(help="multiple: the other captions of an image are learnt, not the caption itself.")
     ] = "single",
-    columns: Annotated[str, typer.Option(help="Of a table, as in close convert: caption=2,image=0.")] = "",
+    columns: Columns = "",
     out: Annotated[Path, typer.Option("--out", help="The recipe.")] = Path("recipe.yaml"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the recipe that is there.")] = False,
     as_json: Json = False,

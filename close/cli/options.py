@@ -24,6 +24,7 @@ __all__ = [
     "BatchSize",
     "Beams",
     "Captions",
+    "Columns",
     "Device",
     "Encoder",
     "EngineName",
@@ -56,6 +57,7 @@ Address = Annotated[
 BatchSize = Annotated[int, typer.Option(min=1)]
 Beams = Annotated[int | None, typer.Option("--num-beams", min=1, help="Beams; without it, as the run says (5).")]
 Captions = Literal["single", "multiple"]
+Columns = Annotated[str, typer.Option("--columns", help="Of a table, as in close convert: caption=2,image=0.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps …; without it, an accelerator if there is one.")]
 Encoder = Annotated[
     str, typer.Option("--encoder", help="mini, open_clip:NAME/TAG, open_clip:NAME@FILE, hf:ID or a folder.")

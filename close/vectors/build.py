@@ -6,9 +6,10 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,7 @@ from close.encoders import ContrastiveEncoder
 from close.encoders.base import told_cut
 from close.errors import CloseError, DataError, OutputExistsError, written
 from close.io.files import read_json, write_json
-from close.io.jobs import clear, exclusively, not_begun_here
+from close.io.jobs import clear, exclusively, is_temporary, not_begun_here
 from close.io.keys import file_key, text_key
 from close.io.media import media_below, some
 from close.io.plain import read_plain
@@ -46,6 +47,8 @@ Engine = Callable[[Encode, Sequence[NDArray[np.int64]]], Iterable[Encoded]]
 """What runs the encoding of chunks: `map`, or something that spreads it and keeps its order (`close.io.cluster`)."""
 IMAGE_CHUNK = 256
 """Files between two marks on disk, and for a worker at a time. One accelerator is through with pictures at once: `CHUNK`."""
+_SYSTEMS = re.compile(r"\.nfs\w+|\.fuse_hidden\w+|\.DS_Store|\._.+")
+"""Hidden files that the system itself puts beside others."""
 
 
 class TableBuilder:
@@ -153,14 +156,15 @@ class TableBuilder:
             self._remove(self.partial)
 
     def _remove(self, folder: Path) -> None:
-        """Remove what this build, or one that was only begun, has left; hidden files count as nobody's.
+        """Remove what this build, or one that was only begun, has left.
 
         Raises:
             OutputExistsError: it is something else.
         """
         if not os.path.lexists(folder):
             return
-        names = {path.name for path in folder.iterdir() if path.name[0] != "."} if folder.is_dir() else {""}
+        held = folder.iterdir() if folder.is_dir() else [Path()]
+        names = {path.name for path in held if not (is_temporary(path) or _SYSTEMS.fullmatch(path.name))}
         other = "table.json" in names and read_plain(folder / "table.json").get("plan") != self.plan
         if other or folder.is_symlink() or names - {*FILES, FAILURES, CHECKSUMS}:
             raise not_begun_here(folder)
@@ -364,9 +368,13 @@ def embed_images(
     return builder.build(named, encode, progress, engine)
 
 
-def find_images(path: str | Path, suffixes: Sequence[str]) -> list[tuple[str, Path]]:
+def find_images(
+    path: str | Path, suffixes: Sequence[str], columns: Mapping[str, str | int] | None = None
+) -> list[tuple[str, Path]]:
     """(id, file) of a folder's files, at any depth and in order, or of rows with an image: of a data file, or of shards.
 
+    Args:
+        suffixes: of files that are taken. columns: as `close.data.shards.open_rows` takes them.
     Raises:
         MissingError: no such file or folder. DataError: there is no image in it.
     """
@@ -376,7 +384,7 @@ def find_images(path: str | Path, suffixes: Sequence[str]) -> list[tuple[str, Pa
     elif place.suffix.lower() in suffixes:
         found = [(place.name, place)]
     if not found and (is_rows(place) or not place.is_dir()):
-        found = images_of(open_rows(place))
+        found = images_of(open_rows(place, columns))
     if not found:
         raise DataError(f"{path}: no image in it (looked for {some(suffixes)}, or rows with an 'image')")
     return found

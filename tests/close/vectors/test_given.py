@@ -44,6 +44,18 @@ def test_vectors_are_found_by_text_and_by_id(own, cli):
     assert known.fingerprint == "ab" * 16
 
 
+def test_columns_of_a_table_without_a_header_are_given(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [tiny.picture(tmp_path / f"{n}.png", n).name for n in range(4)]
+    (tmp_path / "t.csv").write_text("".join(f"{n},a dog {n},{name}\n" for n, name in enumerate(names)))
+    np.save(tmp_path / "T.npy", np.eye(4, 6, dtype=np.float32))
+    for what in (("vectors", "T.npy", "t.csv"), ("text", "t.csv"), ("images", "t.csv")):
+        ran = cli("embed", *what, "--encoder", "mini", "--columns", "caption=1,image=2", "--out", what[0])
+        assert ran.code == 0, ran
+        assert len(EmbeddingTable(what[0])) == 4
+    assert EmbeddingTable("vectors").locate(["a dog 2"]).tolist() == [2]
+
+
 def test_what_does_not_fit_leaves_nothing_behind(own, told):
     folder, rows, vectors = own
     there = {path.name for path in folder.iterdir()}

@@ -125,13 +125,13 @@ def test_nothing_readable_leaves_nothing(encoder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["table.partial", "table.whole"])
-@pytest.mark.parametrize("kind", ["notes", "a table"])
+@pytest.mark.parametrize("kind", ["notes.txt", ".env", "a table"])
 def test_what_no_build_has_begun_stays(name, kind, pictures, encoder, tmp_path):
     if kind == "a table":
         stranger = embed_images(pictures_in(pictures, encoder)[:3], encoder, tmp_path / name).path
     else:
         (stranger := tmp_path / name).mkdir()
-        (stranger / "notes.txt").write_text("mine", encoding="utf-8")
+        (stranger / kind).write_text("mine", encoding="utf-8")
     held = {file.name: file.read_bytes() for file in stranger.iterdir()}
     (tmp_path / "bad.png").write_bytes(b"no picture")  # what can't be read makes the second folder
     with pytest.raises(OutputExistsError, match="move it away"):
