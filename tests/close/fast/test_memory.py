@@ -11,7 +11,8 @@ from PIL import Image
 
 from close.encoders import load_encoder
 from close.fast import memory
-from close.fast.memory import glibc
+from close.fast.memory import glibc, in_cache
+from close.fast.precision import LARGE
 
 STEPS = """
 import resource, torch
@@ -73,3 +74,15 @@ def test_a_large_towers_rows_come_in_parts_that_fit_the_caches_and_give_the_same
     monkeypatch.setenv("CLOSE_FAST", "0")
     encoder.encode_text(texts)
     assert seen["text_tower"][-1] == 40
+
+
+@pytest.mark.parametrize("numbers", [20 * 768, 77 * 768, 3 * 224 * 224])
+@pytest.mark.parametrize("rows", [1, 7, 100, 255, 256])
+def test_parts_for_the_caches_are_alike(rows, numbers):
+    size = in_cache(rows, numbers, LARGE, torch.device("cpu"))
+    parts = -(-rows // size)
+    assert size == -(-rows // parts)  # no smaller one makes as few
+    assert size == 1 or (size - 1) * numbers < memory._CACHED
+    assert size == rows or (parts - 1) * memory._CACHED < rows * numbers  # as few as fit
+    assert in_cache(rows, numbers, LARGE - 1, torch.device("cpu")) == rows
+    assert in_cache(rows, numbers, LARGE, torch.device("cuda")) == rows
