@@ -21,13 +21,14 @@ def over_seeds(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> d
     Args:
         a, b: the score of each run.
     Returns:
-        `difference`, and `ci`: None where a side is a single run, or none of them differ; nothing is known of chance then.
+        `difference`, and `ci`: None where a side is a single run, none of them differ, or a score is none (NaN); nothing is
+        known of chance then.
     """
     found: dict[str, Any] = {"difference": float(np.mean(b) - np.mean(a)), "ci": None}
     if min(len(a), len(b)) < 2:
         return found
     parts = [float(np.var(side, ddof=1)) / len(side) for side in (a, b)]
-    if sum(parts) < 1e-18:
+    if not 1e-18 <= sum(parts) < math.inf:
         return found
     from scipy.stats import t
 

@@ -192,6 +192,10 @@ def test_runs_that_lie_close_give_no_warning_and_single_ones_no_interval(runs: d
     assert compare([runs["a3"], runs["a5"]], runs["b"], **SETTINGS)["measures"]["cider"]["over_seeds"]["ci"] is None
 
 
+def test_a_score_that_is_none_gives_no_interval_over_seeds() -> None:
+    assert over_seeds([float("nan"), 1.0], [1.0, 2.0])["ci"] is None
+
+
 def test_an_interval_over_seeds_holds_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     for sizes, spread in (((2, 2), 1.0), ((2, 5), 1.0), ((3, 3), 4.0)):
