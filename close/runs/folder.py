@@ -280,10 +280,11 @@ def check_goes_on(
         OutputExistsError: encoder, data or plug-ins have changed since it began, or its steps would be others.
     """
     before = _started(folder) or {}
-    others = _seen_from(folder, beside)  # of which a run of before did not say anything
-    now = others | {"encoder": encoder} | _seen_from(folder, data)
-    then = before.get("beside", others) | {"encoder": before.get("encoder"), **(before.get("data") or {})}
+    now, others = {"encoder": encoder} | _seen_from(folder, data), _seen_from(folder, beside)
+    then, known = {"encoder": before.get("encoder"), **(before.get("data") or {})}, before.get("beside", {})
     changed = [name for name, fact in now.items() if fact != then.get(name)]
+    # a run of before said less of these
+    changed += [name for name, fact in others.items() if known.get(name, fact) != fact]
     changed += [] if code is None else changed_plugins(before.get("code", {}), code)
     if changed:
         raise OutputExistsError(
@@ -294,7 +295,7 @@ def check_goes_on(
 
 
 def _seen_from(folder: Path, sums: Mapping[str, str] | None) -> dict[str, str]:
-    return {os.path.relpath(path, folder): digest for path, digest in (sums or {}).items()}
+    return {os.path.relpath(path, folder): digest for path, digest in (sums or {}).items() if digest}
 
 
 def _refuse_other_steps(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:

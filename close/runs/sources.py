@@ -3,58 +3,154 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from functools import cache
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from close.data.shards import is_rows, open_rows
 from close.io.files import files_below
 from close.io.keys import file_key
+from close.io.parts import file_of
+from close.io.places import moved_reference
 from close.plugins import changed_plugins
 from close.runs.recipe import Recipe
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["changed_source", "sum_of", "sums_beside"]
+__all__ = ["changed_source", "sum_of", "sums_beside", "weights_sum"]
+
+_OF_MODELS = (".bin", ".json", ".model", ".pt", ".pth", ".py", ".safetensors", ".txt")
+"""Endings of a model's files that decide what it does; a page about it does not."""
 
 
 def sums_beside(recipe: Recipe) -> dict[str, str]:
-    """What a recipe names beside its rows to learn from: by path, in its order, a SHA-256 of its content.
+    """What a recipe names beside its rows to learn from: by path, in its order, a SHA-256 of its content, "" of what is no file.
 
-    That is embedding tables, what adapters are fitted on or loaded from, and the memory.
+    That is embedding tables, what adapters are fitted on or loaded from, the memory and its words, models in directories, files
+    of settings, and where they choose the weights, validation rows; and sizes of the pictures that are embedded.
     """
-    return {str(place): sum_of(place, recipe.columns_of(place)) for place in _beside(recipe)}
+    return {name: made() for name, made in _beside(recipe).items()}
 
 
 def changed_source(recipe: Recipe, info: Mapping[str, Any]) -> Path | str | None:
     """The first of what a run was trained on, or with the code of, that is there, and is another one now.
 
     Args:
-        recipe: its own. info: what its `run.json` says: `train`, and `beside`, the sums of `sums_beside` where it has them, and
-            what is kept of its plug-ins (`plugins_said`).
+        recipe: its own. info: what its `run.json` says: `train`, `init_from`, `beside`, the sums of `sums_beside` where it has
+            them, and what is kept of its plug-ins (`plugins_said`).
     """
     parts, beside = (found if isinstance(found := info.get(key), list) else [] for key in ("train", "beside"))
     for part, about in zip(recipe.parts(), parts, strict=False):
         known = about.get("sha256") if isinstance(about, dict) else None
         if known and part.train.exists() and known != sum_of(part.train, recipe.data.columns):
             return part.train
-    named = dict.fromkeys(_beside(recipe))
-    for place, known in zip(named, beside, strict=False):
-        if place.exists() and known != sum_of(place, recipe.columns_of(place)):
-            return place
+    for (name, made), known in zip(_beside(recipe).items(), beside, strict=False):  # of before, fewer
+        if known and (now := made()) and known != now:
+            return name
+    origin, run = info.get("init_from"), recipe.init_from
+    known = origin.get("sha256") if isinstance(origin, dict) else None
+    if run and known and (run / "config.json").is_file() and known != weights_sum(run):
+        return run
     return next(iter(changed_plugins(info)), None)
 
 
-def _beside(recipe: Recipe) -> Iterator[Path]:
+def _beside(recipe: Recipe) -> dict[str, Callable[[], str]]:
+    """By name, what tells its sum; what came later stands last, for runs of before say theirs in this order."""
     from close.adapters.resolve import files_in  # torch, which who only opens a run's folder need not wait for
     from close.retrieval.memory import memory_place
 
-    yield from map(Path, files_in(recipe.adapter))
-    yield from (part.embeddings for part in recipe.parts() if part.embeddings)
-    if recipe.retrieve:
-        memory, texts = recipe.retrieve.memory, recipe.retrieve.texts
-        yield from [memory_place(memory) if memory.exists() else memory] if memory else []
-        yield from [texts] if texts else []
+    retrieve, places = recipe.retrieve, [*map(Path, files_in(recipe.adapter))]
+    places += [part.embeddings for part in recipe.parts() if part.embeddings]
+    if retrieve and (memory := retrieve.memory):
+        places += [memory_place(memory) if memory.exists() else memory]
+    places += [retrieve.texts] if retrieve and retrieve.texts else []
+    found = {str(place): partial(_sum_there, place, recipe.columns_of(place)) for place in dict.fromkeys(places)}
+    more: dict[str, Callable[[], str]] = {str(place): partial(_sum_there, place) for place in _settings(recipe)}
+    more |= {reference: partial(_model_sum, reference) for reference in _models(recipe)}
+    val, images = recipe.data.val, recipe.data.val_images
+    if val and _chooses(recipe):
+        more[str(val)] = partial(_sum_there, val, recipe.data.columns)
+        more |= {str(images): partial(_sum_there, images)} if images else {}
+    more |= {f"{place} (pictures)": partial(_sizes, place, recipe.data.columns) for place in _pictured(recipe)}
+    return found | {name: made for name, made in more.items() if name not in found}
+
+
+def _models(recipe: Recipe) -> Iterator[str]:
+    """References of the models that it learns with; the language model of a run that begins from another is that one's."""
+    yield recipe.encoder
+    if recipe.init_from is None:
+        yield recipe.language_model
+    if recipe.retrieve and recipe.retrieve.encoder:
+        yield recipe.retrieve.encoder
+
+
+def _settings(recipe: Recipe) -> Iterator[Path]:
+    """Files of settings that it names."""
+    more = recipe.training.model_extra or {}
+    named = [more.get(key) for key in ("deepspeed", "fsdp_config", "accelerator_config")]
+    named += [recipe.retrieve.language if recipe.retrieve else None]
+    yield from (Path(name) for name in named if isinstance(name, str) and name.endswith((".json", ".toml")))
+
+
+def _chooses(recipe: Recipe) -> bool:
+    """Whether validation rows decide weights, and are not only watched."""
+    section, more = recipe.training, recipe.training.model_extra or {}
+    if section.metric_for_best is not None or more.get("load_best_model_at_end"):
+        return True
+    return more.get("lr_scheduler_type") == "reduce_lr_on_plateau"
+
+
+def _pictured(recipe: Recipe) -> Iterator[Path]:
+    """Rows whose pictures are embedded, and decide weights."""
+    on_images = recipe.train_on == "image"
+    yield from (part.train for part in recipe.parts() if on_images and not part.embeddings)
+    if recipe.data.val and _chooses(recipe) and (on_images or recipe.training.metric_for_best not in (None, "loss")):
+        yield recipe.data.val
+
+
+def _sizes(place: Path, columns: Mapping[str, str | int] | None) -> str:
+    """A SHA-256 of the pictures' sizes: times are others wherever data are copied to."""
+    if not os.path.exists(place):
+        return ""
+    files = dict.fromkeys(file_of(path) for row in open_rows(place, columns) for path in row.images)
+    return hashlib.sha256(str([file.stat().st_size if file.is_file() else -1 for file in files]).encode()).hexdigest()
+
+
+def _model_sum(reference: str) -> str:
+    """A SHA-256 of what a reference names on disk; "" of what lies elsewhere."""
+    named = list[str]()
+
+    def keep(place: str) -> str:
+        named.append(place)
+        return place
+
+    moved_reference(reference, keep)
+    place = Path(named[0]) if named else None
+    return _files_sum(place, file_key(place)) if place and os.path.exists(place) else ""
+
+
+def weights_sum(run: Path) -> str:
+    """A SHA-256 of a run's configuration and weights."""
+    return _contents([run / "config.json", *run.glob("*.safetensors")])
+
+
+@cache
+def _files_sum(place: Path, key: int) -> str:
+    files = files_below(place) if place.is_dir() else [place]
+    return _contents(file for file in files if file.suffix in _OF_MODELS or file == place)
+
+
+def _contents(files: Iterable[Path]) -> str:
+    found = hashlib.sha256()
+    for file in sorted(files):
+        with file.open("rb") as content:
+            found.update(hashlib.file_digest(content, "sha256").digest())
+    return found.hexdigest()
+
+
+def _sum_there(place: Path, columns: Mapping[str, str | int] | None = None) -> str:
+    return sum_of(place, columns) if os.path.exists(place) else ""
 
 
 def sum_of(place: Path, columns: Mapping[str, str | int] | None = None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -30,6 +29,7 @@ from close.model.modeling import CloseModel
 from close.runs.folder import CHECKPOINTS, RECIPE_FILE, open_run, recipe_of
 from close.runs.recipe import Recipe, checked
 from close.runs.recipe_file import absolute, read_values
+from close.runs.sources import weights_sum
 from close.tasks import get_task
 from close.vectors.open import check_encoder
 
@@ -233,14 +233,5 @@ def origin_of(recipe: Recipe, folder: Path, started: Mapping[str, Any] | None) -
     if started and (folder / KEPT).is_dir():
         return Origin(folder / KEPT, started["origin"])
     run = seen_from(recipe.init_from, folder) or last_part(recipe.init_from)
-    about = {"run": run, "sha256": _sum(recipe.init_from), "steps": open_run(recipe.init_from).get("steps")}
+    about = {"run": run, "sha256": weights_sum(recipe.init_from), "steps": open_run(recipe.init_from).get("steps")}
     return Origin(recipe.init_from, about)
-
-
-def _sum(folder: Path) -> str:
-    """SHA-256 of configuration and weights."""
-    found = hashlib.sha256()
-    for file in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
-        with open(file, "rb") as content:
-            found.update(hashlib.file_digest(content, "sha256").digest())
-    return found.hexdigest()
