@@ -217,7 +217,7 @@ class Answerer:
         if (known := self.confidence) is None:
             return None
         settings = settings_of(self.model.generation_config, how, **asked) | self.memory.setting
-        return known if known.fits(settings, asked["labels"]) else None
+        return known if known.fits(settings | {"precision": self.precision}, asked["labels"]) else None
 
     def _warn_of(self, contexts: Sequence[str]) -> None:
         """Say once that the run learnt the task from rows without contexts, where there are any."""

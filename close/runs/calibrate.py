@@ -108,7 +108,8 @@ def calibrate(
         "files": sorted({len(row.images) for row in told.seen}),
         **_measured(by, _signals(told.answers, cosines=wanted["cosine"]), right, learn, pictures),
     }
-    _save(found | {"versions": versions()} | code_of(captioner.name), confidence_file(run, kind.name))
+    judging = [METRICS.origins[name] for name in _metrics(kind, _score(key, kind)) if name in METRICS.origins]
+    _save(found | {"versions": versions()} | code_of(captioner.name, judging), confidence_file(run, kind.name))
     return found
 
 
@@ -137,7 +138,8 @@ def _settings(captioner: CloseCaptioner, decoding: Decoding, generation: dict[st
     rerank, config = generation.get("rerank"), captioner.model.generation_config
     asked: dict[str, Any] = {"n": check_candidates(generation.get("n"), rerank, others), "rerank": rerank}
     asked |= {"labels": decoding.labels, "normalise": decoding.normalise, "modality": "image"}
-    return settings_of(config, decoding.way(captioner.task), generation=others, **asked) | captioner.memory.setting
+    found = settings_of(config, decoding.way(captioner.task), generation=others, **asked)
+    return found | {"precision": captioner.precision} | captioner.memory.setting
 
 
 def _chosen(

@@ -103,6 +103,8 @@ class Confidence:
         """
         if labels is not None and self.settings.get("labels") == texts_sum(closed_set(labels)):
             settings = {**settings, "labels": self.settings["labels"]}
+        if "precision" not in self.settings:  # of before
+            settings = {key: value for key, value in settings.items() if key != "precision"}
         self.other = differing = self.differs(settings)
         if differing and not self.told:
             self.told = True

@@ -15,6 +15,7 @@ import tiny
 from transformers import GenerationConfig
 
 import close
+from close import plugins
 from close.data.rows import RowFile
 from close.errors import DataError, MissingError, RecipeError, UnknownNameError
 from close.evaluation.calibration import Calibration
@@ -136,6 +137,27 @@ def test_other_settings_have_no_confidence(cli, told, run, world, calibrated):
             captioner(image, num_beams=2, min_confidence=wrong)
     with pytest.raises(RecipeError, match=r"is not calibrated; `close calibrate .*` measures"):
         captioner.use_task("entailment")(image, "there is a star", min_confidence=0.5)
+
+
+def test_it_is_of_a_precision_and_of_the_code_that_says_what_is_right(run, world, tmp_path, monkeypatch):
+    from close.runs.calibrate import calibrate
+
+    other, image = shutil.copytree(run, tmp_path / "other"), sorted((world / "val" / "images").iterdir())[0]
+    monkeypatch.setitem(METRICS._metrics.origins, "rouge_l", "score.py")
+    monkeypatch.setitem(plugins._loaded, "score.py", "1" * 64)
+    about = calibrate(
+        other, world / "val" / "eval.jsonl", task="caption", num_beams=1, metric="rouge_l", by="likelihood"
+    )
+    assert close.load(other)(image, num_beams=1).confidence is not None
+    captioner = close.load(other, precision="bf16")
+    assert captioner(image, num_beams=1).confidence is None
+    assert captioner.confidence.other == "precision auto (now bf16)"
+    del about["settings"]["precision"]  # of before
+    (other / "calibration" / "caption.json").write_text(json.dumps(about))
+    assert close.load(other, precision="bf16")(image, num_beams=1).confidence is not None
+    calibrate(other, world / "val" / "eval.jsonl", task="caption", num_beams=1, metric="rouge_l", by="likelihood")
+    monkeypatch.setitem(plugins._loaded, "score.py", "2" * 64)
+    assert Confidence.load(other, "caption") is None
 
 
 def test_answers_from_a_closed_set(cli, run, world):
