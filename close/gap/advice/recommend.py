@@ -127,10 +127,9 @@ def recommend(
         spaces=lie,
     )
     by_nearest = not (rows.grouped or len(rows.pairs))
-    groups_left, unsure = (
-        (rows.several, _unsure(rows.text, min(len(text), sample))) if by_nearest else (0, _shared(rows))
-    )
-    return replace(advice, reasons=tuple(reasons(advice, chosen.candidate, alone, few, groups_left, unsure)))
+    unsure = _unsure(rows.text, min(len(text), sample)) if by_nearest else _shared(rows)
+    several = rows.several if by_nearest else 0
+    return replace(advice, reasons=tuple(reasons(advice, chosen.candidate, alone, few, several, unsure)))
 
 
 def _setting(name: str, captions: str) -> Setting:
