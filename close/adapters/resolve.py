@@ -26,11 +26,12 @@ from close.adapters.base import ADAPTERS, Chain, GapAdapter, build_adapter
 from close.adapters.rows import Adapted
 from close.adapters.specs import leaves_of, names_in, refuse_endless, split_spec
 from close.adapters.storage import load_adapter, read_adapter_info, save_adapter
-from close.data.rows import Modality, RowFile
+from close.data.rows import Modality
 from close.data.shards import open_rows
 from close.errors import MismatchError, MissingError, RecipeError, reason
 from close.io.plain import parse_yaml, read_yaml
 from close.registry import unknown_name
+from close.tasks import source_labels
 from close.vectors.groups import group_labels
 from close.vectors.open import Picked, check_encoder, check_rows, open_vectors
 
@@ -194,6 +195,15 @@ def _lacks_data(adapter: GapAdapter) -> RecipeError:
     )
 
 
+def labels_in(place: Any, table: Any) -> NDArray[Any]:
+    """(N,) labels of a text table's rows from the data file that it was made of: captions of one image share theirs.
+
+    Raises:
+        CloseError: as `close.vectors.groups.group_labels`.
+    """
+    return group_labels(open_rows(place), table, source_labels)
+
+
 def resolve_adapter(
     spec: Any,
     dim: int,
@@ -201,7 +211,7 @@ def resolve_adapter(
     *,
     text: Any = None,
     groups: Callable[[], NDArray[Any]] | None = None,
-    rows: Callable[[Any], RowFile] = open_rows,
+    labels: Callable[[Any, Any], NDArray[Any]] = labels_in,
 ) -> GapAdapter:
     """The fitted adapter that a recipe asks for; its own `spec()` has plain options only.
 
@@ -210,14 +220,14 @@ def resolve_adapter(
         fingerprint: of the encoder's weights.
         text: (N, dim) embeddings of the training text, for adapters whose `fit` names none and which need no pairs.
         groups: gives the (N,) labels of `text`, for an adapter that needs them.
-        rows: opens the data file that a `fit` names for its groups, as whoever knows its columns opens it.
+        labels: gives those of a table from the data file that a `fit` names for its groups, as whoever knows its columns does.
     Raises:
         what `check_adapter` raises, and
         MismatchError: a table or saved adapter belongs to another encoder, or its width is not `dim`.
         RecipeError: an adapter needs data and says neither `fit` nor `load`.
     """
     check_adapter(spec)
-    adapter = _resolve(spec, dim, fingerprint, text, groups, [], rows)
+    adapter = _resolve(spec, dim, fingerprint, text, groups, [], labels)
     for stage in _flat(adapter):
         if not stage.is_fitted:
             raise _lacks_data(stage)
@@ -274,7 +284,7 @@ def fit_adapter(
     """
     check_adapter(spec)
     tables = {side: _opened(path, side) for side, path in (("text", text), ("image", image)) if path is not None}
-    labels = None if groups is None or text is None else group_labels(open_rows(groups), tables["text"])
+    labels = None if groups is None or text is None else labels_in(groups, tables["text"])
     if not tables:
         raise RecipeError("an adapter is fitted on embeddings: give --text, --image or both")
     if pairs is not None:
@@ -309,12 +319,12 @@ def _resolve(
     text: Any,
     groups: Callable[[], NDArray[Any]] | None,
     before: Sequence[GapAdapter],
-    rows: Callable[[Any], RowFile] = open_rows,
+    labels: Callable[[Any, Any], NDArray[Any]] = labels_in,
 ) -> GapAdapter:
     if isinstance(spec, (list, tuple)) and spec:
         stages: list[GapAdapter] = []
         for stage in spec:
-            stages.append(_resolve(stage, dim, fingerprint, text, groups, [*before, *stages], rows))
+            stages.append(_resolve(stage, dim, fingerprint, text, groups, [*before, *stages], labels))
         return Chain(dim, stages)
     if is_load(spec):
         adapter = load_adapter(spec["load"], fingerprint=fingerprint)
@@ -327,7 +337,7 @@ def _resolve(
     if fit is not None:
         sides = {side: _rows(fit[side], side, fingerprint, before) for side in fit if side != "groups"}
         if "groups" in fit and "text" in fit:
-            sides["groups"] = group_labels(rows(fit["groups"]), _opened(fit["text"], "text"))
+            sides["groups"] = labels(fit["groups"], _opened(fit["text"], "text"))
         elif adapter.needs == "groups" and groups is not None and fit.get("text") is text:
             sides["groups"] = groups()
         adapter.fit(**sides)

@@ -16,8 +16,9 @@ from close.data.rows import RowFile, named_images, named_sources
 from close.data.shards import open_rows
 from close.data.text import TextFile
 from close.errors import DataError, MismatchError, MissingError, RecipeError
+from close.tasks import source_labels
 from close.vectors.checked import Ints
-from close.vectors.groups import ItemFinder, labelled
+from close.vectors.groups import ItemFinder
 from close.vectors.open import open_vectors
 
 __all__ = ["Pairing", "check_pairs", "read_index", "read_pairs", "side_by_side"]
@@ -158,17 +159,19 @@ def _from_data(rows: RowFile, text: Any, image: Any) -> Pairing:
     texts, images = ItemFinder(text), ItemFinder(image)
     pairs, pictures = list[tuple[int, int]](), dict[int, Path]()
     captions, groups, left_out = {}, {}, 0
-    for row, label in labelled(rows):
+    for row in rows:
+        of_images = source_labels(row)
+        apart = len({*of_images}) > 1  # a source is of the image in its place
         shown = [(images.row([name, *_tails(path)]), path) for name, path in named_images(row)]
         pictures |= {v: path for v, path in shown if v is not None}
-        for name, source in named_sources(row):
+        for view, (name, source) in enumerate(named_sources(row)):
             t = texts.row([name])
             if t is None:
                 left_out += 1
                 continue
             captions[t] = source
-            groups[t] = label
-            pairs.extend((t, v) for v, _ in shown if v is not None)
+            groups[t] = of_images[view]
+            pairs.extend((t, v) for v, _ in (shown[view : view + 1] if apart else shown) if v is not None)
         left_out += sum(v is None for v, _ in shown)
     for finder in (texts, images):
         finder.check_length(rows.path)

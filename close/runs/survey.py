@@ -19,8 +19,7 @@ from close.io.pretrained import load_tokenizer
 from close.model.language_models.kinds import language_model_kind
 from close.model.language_models.loading import check_language_model, language_model_place, skeleton
 from close.retrieval.content import vocabulary
-from close.tasks import TASKS, Task, get_task, targets_of
-from close.vectors.groups import labelled
+from close.tasks import TASKS, Task, get_task, source_labels, targets_of
 
 __all__ = ["Lengths", "Survey", "survey"]
 
@@ -134,7 +133,7 @@ def survey(rows: RowFile, name: str | None = None) -> Survey:
     targets, longest, pictures = list[str](), "", 0
     words, characters = array("L"), array("L")
     first, several = dict[Any, int](), set[Any]()
-    for place, (row, label) in enumerate(labelled(rows)):
+    for place, row in enumerate(rows):
         try:
             task.context(row)
             if not task.source(row):
@@ -147,8 +146,8 @@ def survey(rows: RowFile, name: str | None = None) -> Survey:
         words.extend(len(text.split()) for text in said)
         characters.extend(map(len, said))
         pictures += row.image is not None
-        for view, text in enumerate(row.source) if row.group or len(row.source) > 1 else ():
-            image = (label, view) if task.views > 1 else label
+        of_others = row.group or len(row.source) > 1
+        for text, image in zip(row.source, source_labels(row, task.name), strict=True) if of_others else ():
             if first.setdefault(image, hash(text)) != hash(text):
                 several.add(image)
     targets += [] if longest in targets else [longest]

@@ -1,6 +1,6 @@
 """Tasks: what is read, what comes out. A new one is a class in a file of its own here, registered by name."""
 
-from close.tasks.base import TASKS, Task, check_views, get_task, targets_of
+from close.tasks.base import TASKS, Task, check_views, get_task, source_labels, targets_of
 from close.tasks.caption import Caption
 from close.tasks.entailment import Entailment
 from close.tasks.news import News
@@ -20,5 +20,6 @@ __all__ = [
     "answer_vocabulary",
     "check_views",
     "get_task",
+    "source_labels",
     "targets_of",
 ]

@@ -9,7 +9,7 @@ from close.data.rows import Row
 from close.errors import DataError
 from close.registry import Registry
 
-__all__ = ["TASKS", "Task", "check_views", "get_task", "targets_of"]
+__all__ = ["TASKS", "Task", "check_views", "get_task", "source_labels", "targets_of"]
 
 TASKS: Registry[type[Task]] = Registry("task")
 
@@ -105,6 +105,20 @@ def check_views(task: Task, rows: Iterable[Row], where: str = "") -> None:
             task.context(row)
         except DataError as error:
             raise DataError(f"{where}{error}") from None
+
+
+def source_labels(row: Row, task: str | None = None) -> list[str]:
+    """What each source of a row shares with the other texts of its image: the row's `group`.
+
+    Of a task of several views, the row's own or the one that it is read for, the sources are of an image each, and share it with
+    those of the same view in the other rows of the group.
+
+    Args:
+        task: that the row is read for; without it, what the row itself says.
+    """
+    label = row.group or f"\0{row.id}"
+    apart = any(TASKS[name].views > 1 for name in (row.task, task) if name in TASKS)
+    return [f"{label}\0{view}" if apart else label for view in range(len(row.source))]
 
 
 def need(value: str | tuple[str, ...] | None, key: str, row: Row, task: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -13,17 +15,18 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
-from close.data.rows import Modality, RowFile
+from close.data.rows import Modality, Row, RowFile
 from close.errors import DataError
 from close.model.configuration import Several
 from close.model.language_models.base import IGNORED, LanguageModelKind
 from close.model.sets import Sets, padded_sets
 from close.runs.prompts import Prompter, padded
+from close.runs.recipe import Recipe
 from close.runs.row_vectors import embeddings_of
-from close.tasks import Task, targets_of
+from close.tasks import Task, source_labels, targets_of
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["Collator", "LengthSampler", "MixedDataset", "TextDataset", "pair_up"]
+__all__ = ["Collator", "LengthSampler", "MixedDataset", "TextDataset", "labels_of", "pair_up"]
 
 _log = logging.getLogger(__name__)
 Captions = Literal["single", "multiple"]
@@ -37,6 +40,12 @@ class Found(Protocol):
 
     def context(self, row: int, context: str, epoch: int) -> str:
         """A row's context with the words that were found; of its own words, those that an epoch keeps."""
+
+
+def labels_of(recipe: Recipe, place: Path) -> Callable[[Row], Sequence[str]]:
+    """What gives the labels of a row's sources (`source_labels`) in a data file: a training file is read for its task."""
+    read_for = (part.task for part in recipe.parts() if part.train.resolve() == place.resolve())
+    return partial(source_labels, task=next(read_for, None))
 
 
 class TextDataset(Dataset[dict[str, Any]]):

@@ -46,7 +46,7 @@ from close.tasks import TASKS, get_task
 from close.training.beginning import Beginning, Part, begun
 from close.training.checkpoints import drop_broken, latest_checkpoint
 from close.training.checks import tell_cut
-from close.training.examples import Collator, MixedDataset, TextDataset
+from close.training.examples import Collator, MixedDataset, TextDataset, labels_of
 from close.training.origin import Origin
 from close.training.processes import ended_together, first_alone, is_first
 from close.training.retrieving import Retrieving, retrieving
@@ -243,14 +243,15 @@ def _build_model(recipe: Recipe, data: _Data) -> CloseModel:
     text = None
     if recipe.train_on == "text" and takes_training_text(recipe.adapter):  # its rows: a table may hold more
         text = Picked(table, np.flatnonzero(np.isin(table.index, data.examples[0].embeds.vectors)))
-    apart = get_task(recipe.parts()[0].task).views > 1  # the texts of a row are of an image each
     adapter = resolve_adapter(
         recipe.adapter,
         table.dim,
         table.fingerprint,
         text=text,
-        groups=(lambda: group_labels(rows, table, apart=apart)[text.index]) if text else None,
-        rows=lambda place: open_rows(place, recipe.columns_of(place)),
+        groups=(lambda: group_labels(rows, table, labels_of(recipe, rows.path))[text.index]) if text else None,
+        labels=lambda place, texts: group_labels(
+            open_rows(place, recipe.columns_of(place)), texts, labels_of(recipe, Path(place))
+        ),
     )
     config = CloseConfig(
         encoder=table.encoder,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +14,26 @@ from close.data.rows import Row, RowFile, named_sources
 from close.errors import DataError, MismatchError
 from close.vectors.open import RowVectors
 
-__all__ = ["ItemFinder", "group_labels", "known_labels", "labelled", "rows_by_label"]
+__all__ = ["ItemFinder", "group_labels", "known_labels", "rows_by_label"]
 
 
-def labelled(rows: Iterable[Row]) -> Iterator[tuple[Row, str]]:
-    """Each row, and what it shares with the other rows of its image: its `group`."""
-    for row in rows:
-        yield row, row.group or f"\0{row.id}"
-
-
-def group_labels(rows: RowFile, table: Any, *, apart: bool = False) -> NDArray[Any]:
+def group_labels(rows: RowFile, table: Any, labels_of: Callable[[Row], Sequence[str]]) -> NDArray[Any]:
     """(N,) labels of a text table's rows from the data file that it was made of: captions of one image share theirs.
 
     Args:
         rows: the data file. table: N texts, with `path`, and `ids` (None for a `.npy`).
-        apart: the sources of a row are of an image each, as of a task of several views.
+        labels_of: gives one for each source of a row (`close.tasks.source_labels`).
     Raises:
         MissingError, DataError: the file is not there, or wrong.
         MismatchError: it does not have as many sources as a `.npy` has rows.
     """
     texts = ItemFinder(table)
     labels = np.array([f"\0\0{t}" for t in range(len(table))], dtype=object)
-    for row, label in labelled(rows):
-        for view, (name, _) in enumerate(named_sources(row)):
+    for row in rows:
+        for (name, _), label in zip(named_sources(row), labels_of(row), strict=True):
             t = texts.row([name])
             if t is not None and t < len(labels):
-                labels[t] = f"{label}\0{view}" if apart else label
+                labels[t] = label
     texts.check_length(rows.path)
     return labels.astype(str)
 

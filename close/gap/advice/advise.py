@@ -7,6 +7,7 @@ import shlex
 import textwrap
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from close.gap.advice.advice import Advice
 from close.gap.advice.halves import LEAST
 from close.gap.advice.recommend import recommend
 from close.gap.pairing import check_pairs, read_pairs
-from close.tasks import get_task
+from close.tasks import source_labels
 from close.vectors.groups import group_labels
 from close.vectors.open import check_encoder, differing_ids
 
@@ -71,7 +72,7 @@ def advise(
     if own and image == text and not unpaired:
         pairs = pairs or own
     named = groups or own
-    labels: Any = group_labels(rows(named), texts, apart=get_task(task).views > 1) if named else None
+    labels: Any = group_labels(rows(named), texts, partial(source_labels, task=task)) if named else None
     index: Any = "unpaired" if unpaired else None
     if pairs and images is not None:
         found = read_pairs(pairs, texts, images)

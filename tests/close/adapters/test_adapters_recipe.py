@@ -2,7 +2,6 @@
 
 import json
 import logging
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,8 @@ from close.errors import (
     RecipeError,
     UnknownNameError,
 )
+from close.tasks import source_labels
+from close.vectors.groups import group_labels
 from close.vectors.open import open_vectors
 from close.vectors.table import EmbeddingTable
 
@@ -160,13 +161,26 @@ def test_groups_come_from_a_data_file_or_from_the_training_data(folder, rows):
         resolve_adapter("shared", DIM, "aaaa")
     (folder / "c.csv").write_text("beschreibung,bild\n" + "".join(f"{a['source']},{a['group']}\n" for a in lines))
     chain = ["none", {"shared": {"fit": {"text": str(folder / "text.npy"), "groups": str(folder / "c.csv")}}}]
-    with_columns = partial(open_rows, columns={"caption": "beschreibung", "group": "bild"})
-    assert alike(resolve_adapter(chain, DIM, rows=with_columns).members[1], expected)
+
+    def with_columns(place, table):
+        rows = open_rows(place, {"caption": "beschreibung", "group": "bild"})
+        return group_labels(rows, table, source_labels)
+
+    assert alike(resolve_adapter(chain, DIM, labels=with_columns).members[1], expected)
     with pytest.raises(DataError, match="no column of captions"):
         resolve_adapter(chain, DIM)
     (folder / "captions.jsonl").write_text(json.dumps(lines[0]) + "\n")
     with pytest.raises(MismatchError, match="1 items for the 60 rows"):
         fit_adapter("shared", folder / "B", text=folder / "text.npy", groups=folder / "captions.jsonl")
+
+
+def test_texts_of_a_pair_are_no_captions_of_one_image(folder, rows):
+    lines = [{"source": [f"left {i}", f"right {i}"], "group": f"g{i // 5}", "task": "nlvr2"} for i in range(30)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    expected = build_adapter("shared", DIM).fit(text=rows[0], groups=[f"{t // 10}-{t % 2}" for t in range(60)])
+    fit = {"text": folder / "text.npy", "groups": folder / "pairs.jsonl"}
+    assert alike(resolve_adapter({"shared": {"fit": fit}}, DIM), expected)
+    assert alike(fit_adapter("shared", folder / "A", **fit), expected)
 
 
 def test_another_encoders_table_is_refused(folder):

@@ -271,6 +271,26 @@ def test_a_data_file_brings_captions_groups_and_pictures(folder):
     assert len(set(labels)) == 3
 
 
+def test_each_text_of_a_pair_is_of_the_picture_in_its_place(folder):
+    text, image = named(folder, "p#0", "p#1", "q#0", "q#1"), named(folder, "p#0", "p#1", "q#0", "q#1")
+    rows = [
+        {
+            "id": name,
+            "source": ["left", "right"],
+            "image": [f"{name}0.png", f"{name}1.png"],
+            "group": "g",
+            "task": "nlvr2",
+        }
+        for name in "pq"
+    ]
+    path = folder / "pairs-of-pictures.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_pairs(path, text, image)
+    assert found.pairs.tolist() == [[0, 0], [1, 1], [2, 2], [3, 3]]
+    labels = found.groups.tolist()
+    assert [labels.index(label) for label in labels] == [0, 1, 0, 1]
+
+
 def test_real_embedding_tables(close_gap, folder):
     about = {"encoder": "some/encoder", "fingerprint": "ab" * 16}
     one, image = np.load(folder / "one.npy"), np.load(folder / "image.npy")

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from close.data.rows import RowFile
+from close.encoders import load_encoder
 from close.errors import CloseError, DataError, RecipeError
 from close.runs.evaluate import evaluate
 from close.runs.pipeline import load
@@ -20,6 +21,7 @@ from close.runs.stand_ins import stand_ins
 from close.study.selection import selection_score
 from close.tasks import get_task
 from close.training.train import train
+from close.vectors.cache import cached_table
 
 
 def rows_of(pictures: Path, count: int = 12) -> list[dict]:
@@ -61,11 +63,12 @@ def test_texts_of_a_pair_are_no_captions_of_one_image(data, tiny_encoder, zoo, t
         "data": {"train": str(data)},
         "encoder": str(tiny_encoder),
         "language_model": str(zoo("t5_pieces_dir")),
-        "adapter": "shared",
         "training": {"max_steps": 1, "batch_size": 4, "save_strategy": "no"},
     }
-    with pytest.raises(DataError, match="0 groups have two texts or more"):
-        train(Recipe.model_validate(values), tmp_path / "run")
+    text = cached_table(RowFile(data), load_encoder(str(tiny_encoder)), "text").path
+    for adapter in ("shared", {"shared": {"fit": {"text": str(text), "groups": str(data)}}}):
+        with pytest.raises(DataError, match="0 groups have two texts or more"):
+            train(Recipe.model_validate(values | {"adapter": adapter}), tmp_path / "run")
 
 
 def by_hand(run: Path, row: dict, *, swapped: bool = False) -> dict[str, float]:

@@ -1,13 +1,15 @@
 """Rows of one label, together."""
 
 import json
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from close.data.rows import RowFile
-from close.vectors.groups import group_labels, labelled, rows_by_label
+from close.tasks import source_labels
+from close.vectors.groups import group_labels, rows_by_label
 from close.vectors.open import NpyVectors
 
 
@@ -23,8 +25,9 @@ def test_the_views_of_a_row_are_of_an_image_each(tmp_path):
     rows = [{"source": ["a dog", "a cat"], "group": group} for group in "ggh"]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     np.save(tmp_path / "t.npy", np.eye(6, dtype=np.float32))
-    for apart, expected in ((False, [0, 0, 0, 0, 4, 4]), (True, [0, 1, 0, 1, 4, 5])):
-        labels = group_labels(RowFile(tmp_path / "rows.jsonl"), NpyVectors(tmp_path / "t.npy"), apart=apart).tolist()
+    for task, expected in ((None, [0, 0, 0, 0, 4, 4]), ("nlvr2", [0, 1, 0, 1, 4, 5])):
+        of_sources = partial(source_labels, task=task)
+        labels = group_labels(RowFile(tmp_path / "rows.jsonl"), NpyVectors(tmp_path / "t.npy"), of_sources).tolist()
         assert [labels.index(label) for label in labels] == expected
 
 
@@ -36,5 +39,5 @@ def test_rows_of_one_image_share_a_label_where_no_group_says_otherwise(tmp_path)
         for names, group in zip(shown, groups, strict=True)
     ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    labels = [label for _, label in labelled(RowFile(tmp_path / "rows.jsonl"))]
+    labels = [source_labels(row)[0] for row in RowFile(tmp_path / "rows.jsonl")]
     assert [labels.index(label) for label in labels] == [0, 1, 0, 3, 4, 4, 6, 3]
