@@ -50,15 +50,19 @@ def near_copies(rows: Any, together: Ints, seed: int = 0) -> tuple[int, int]:
     return int(found.sum()), len(asked)
 
 
-def told_copies(text: Any, image: Any, of_text: Ints, of_image: Ints, *, grouped: bool) -> tuple[str, dict[str, str]]:
+def told_copies(
+    text: Any, image: Any, of_text: Ints, of_image: Ints, *, paired: bool, grouped: bool
+) -> tuple[str, dict[str, str]]:
     """What is said of many images, or texts, that are one another's copies: of the images alone, and by side what follows.
 
     Args:
         text, image: (N, D) and (M, D) unit rows. of_text, of_image: (N,) and (M,) see `close.gap.modalities.drawn_together`.
-        grouped: whether groups say which texts are of one image.
+        paired: whether there are pairs. grouped: whether groups say which texts are of one image.
     """
     found: dict[str, str] = {}
     for side, rows, together in (("text", text, of_text), ("image", image, of_image)):
+        if side == "text" and not paired:
+            continue
         copies, asked = near_copies(rows, together)
         if copies >= MANY[side] * asked:
             found[side] = f"{copies} of {asked} {side}s, compared with all, have a copy (cosine over {SAME})"
@@ -67,7 +71,8 @@ def told_copies(text: Any, image: Any, of_text: Ints, of_image: Ints, *, grouped
         told["text"] = f"{found['text']} that is of another image: R@k takes an image's own rows alone for right"
     if "image" in found:
         copied = f"{found['image']}, as of one image that was embedded anew for each of its captions"
-        harm = "R@k reads low" + ("" if grouped else " and intervals are too narrow")
-        mend = "give each image one row (--per-image, --pairs)" + ("" if grouped else ", or groups")
-        told["image"] = f"{copied}; each counts as an image of its own, so {harm}: {mend}"
+        known = paired and grouped
+        harms = ["R@k reads low"] * paired + ["intervals are too narrow"] * (not known)
+        mend = "give each image one row" + " (--per-image, --pairs)" * paired + ", or groups" * (paired and not grouped)
+        told["image"] = f"{copied}; each counts as an image of its own, so {' and '.join(harms)}: {mend}"
     return copied, told

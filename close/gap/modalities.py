@@ -88,7 +88,7 @@ class Modalities:
             index = np.unique(np.stack((index[:, 0], where[index[:, 1]]), axis=1), axis=0)
         clusters, image_clusters = drawn_together(index, len(texts), len(images), groups)
         known = (clusters, image_clusters) if groups is None else drawn_together(index, len(texts), len(images))
-        copies, told = told_copies(texts, images, *known, grouped=groups is not None)
+        copies, told = told_copies(texts, images, *known, paired=len(index) > 0, grouped=groups is not None)
         for side, remark in told.items():
             remarks[side].append(remark)
         if groups is None:

@@ -54,6 +54,8 @@ def test_copies_are_told_with_what_to_do():
     )
     grouped = measure_gap(text, image, groups=OWN, bootstrap=0).notes["image"]
     assert grouped.endswith("so R@k reads low: give each image one row (--per-image, --pairs)")
+    unpaired = measure_gap(text[::2], image, pairs="unpaired", bootstrap=0).notes["image"]
+    assert unpaired.endswith("so intervals are too narrow: give each image one row")
     told = " ".join(recommend(text, image).reasons)
     assert "Unsure: 200 of 200 images, compared with all, have a copy" in told
     assert "both halves hold the same images" in told
