@@ -8,6 +8,7 @@ and recall pay for it. Photos without captions show how long they come out, and 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,22 +24,24 @@ from close.io.files import write_json
 from close.io.hub import own_folder
 from close.io.jobs import exclusively
 from close.io.media import check_photos, media_below
+from close.io.parts import file_of
 from close.io.plain import read_plain
 from close.io.versions import versions
 from close.model.sets import Sets
 from close.runs.folder import open_run
-from close.runs.items import expand, item_name
+from close.runs.items import expand, item_files, item_name
 from close.runs.pipeline import CloseCaptioner, load
 from close.runs.predict import training_file
 from close.runs.recipe import Recipe
 from close.tasks import Task, get_task
 
-__all__ = ["LENGTH_FILE", "check_match", "match_length", "mean_length", "outcome"]
+__all__ = ["LENGTH_FILE", "check_match", "match_length", "matched_alike", "mean_length", "outcome"]
 
 LENGTH_FILE = "length.json"
 LOWEST, HIGHEST = 0.0, 3.0
 """Below 0 a text gets no shorter: the likeliest of the beams is the shortest already."""
 NEAR, TRIES = 0.02, 8
+SAMPLE = 100
 _SETTINGS = "generation_config.json"
 
 
@@ -48,7 +51,7 @@ def match_length(
     *,
     like: str | Path | None = None,
     task: str | None = None,
-    sample: int = 100,
+    sample: int = SAMPLE,
     batch_size: int = 32,
     save: bool = True,
     device: str | None = None,
@@ -68,7 +71,8 @@ def match_length(
         tell: told of every penalty that is tried.
     Returns:
         `length_penalty`; `before`, what the run had; `wanted`, mean characters of the targets; `found`, with it; `reached`,
-        within 2 %; what was `tried`; `photos`, how many, `of`, a sum of their names.
+        within 2 %; what was `tried`; `photos`, how many, `of` and `sizes`, sums of their names and of their files' sizes; and
+        what else was asked: `sample`, `precision`, and sums of `like` and `memory`.
     Raises:
         RecipeError: the task's answers are a closed set, or it asks something of photos that have no contexts; or the run
             searches without beams. DataError: no photo can be read.
@@ -79,6 +83,7 @@ def match_length(
     kind = _task(captioner, task)
     wanted = _wanted(captioner, kind, like)
     read, about = _read(captioner, kind, photos, sample, batch_size, tell)
+    about |= _asked(captioner, like, sample)
 
     def length(penalty: float) -> float:
         said = [
@@ -113,15 +118,43 @@ def check_match(recipe: Recipe, photos: str | Path) -> str:
         RecipeError: the task's answers are a closed set, or it asks something of photos that have no contexts.
         DataError: no photo is there.
     """
+    return _found(recipe, photos)["of"]
+
+
+def _found(recipe: Recipe, photos: str | Path) -> dict[str, str]:
+    """Sums of the photos' names (`of`) and of their files' sizes (`sizes`)."""
     task = get_task(recipe.parts()[0].task)
     _open_ended(task, "the recipe")
-    return _photos_sum(_items(photos, task, load_encoder(recipe.encoder).item_suffixes)[0])
+    return _photos_sums(_items(photos, task, load_encoder(recipe.encoder).item_suffixes)[0])
 
 
-def _photos_sum(items: Sequence[Any]) -> str:
-    """A sum of the names of photos, wherever they lie."""
+def matched_alike(known: Mapping[str, Any], recipe: Recipe, photos: str | Path) -> bool:
+    """Whether a run's length was matched as `match_length` does with nothing but these photos.
+
+    Args:
+        known: what the run's `length.json` says; what an older one does not say is not another.
+    Raises:
+        RecipeError, DataError: as `check_match`.
+    """
+    asked = {"task": recipe.parts()[0].task, "sample": SAMPLE, "precision": "auto", "like": None, "memory": None}
+    return all(known.get(key, value) == value for key, value in (_found(recipe, photos) | asked).items())
+
+
+def _asked(captioner: CloseCaptioner, like: str | Path | None, sample: int) -> dict[str, Any]:
+    """What decides the penalty besides run, task and photos."""
+    memory = captioner.memory.setting.get("memory") if captioner.memory.given else None
+    wanted = None if like is None else open_rows(like).sha256
+    return {"sample": sample, "precision": captioner.precision, "like": wanted, "memory": memory}
+
+
+def _photos_sums(items: Sequence[Any]) -> dict[str, str]:
+    """Sums of the names of photos, wherever they lie, and of their sizes; times are others wherever they are copied to."""
+    files = [file for item in items for file in item_files(item)]
+    known = [file_of(file) if isinstance(file, (str, os.PathLike)) else None for file in files]
+    sizes = (file.stat().st_size if file and file.is_file() else -1 for file in known)
     names = (Path(str(item_name(item))).name for item in items)
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+    told = {"of": names, "sizes": map(str, sizes)}
+    return {key: hashlib.sha256("\n".join(value).encode()).hexdigest()[:16] for key, value in told.items()}
 
 
 def outcome(found: Mapping[str, Any]) -> str:
@@ -204,7 +237,7 @@ def _read(
         raise DataError(f"{photos}: no photo could be read{first}")
     if wrong:
         tell(f"{len(wrong)} of {len(chosen)} photos could not be read{first}")
-    return found, {"photos": len(chosen) - len(wrong), "of": _photos_sum(items)}
+    return found, {"photos": len(chosen) - len(wrong), **_photos_sums(items)}
 
 
 def _items(photos: str | Path | Sequence[Any], task: Task, suffixes: Sequence[str]) -> tuple[list[Any], list[str]]:

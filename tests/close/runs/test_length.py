@@ -15,7 +15,7 @@ from close.data.rows import RowFile
 from close.errors import DataError, MismatchError, RecipeError
 from close.mini import export
 from close.runs.evaluate import evaluated
-from close.runs.length import LENGTH_FILE, match_length, mean_length, outcome, search
+from close.runs.length import LENGTH_FILE, match_length, matched_alike, mean_length, outcome, search
 from close.runs.recipe import Recipe
 from close.tasks import get_task
 from close.training.train import train
@@ -120,6 +120,28 @@ def test_the_lengths_of_training_are_kept_with_the_run(world, run, trained):
     (trained / "run.json").write_text(json.dumps(old))
     assert match_length(trained, world / "val" / "images", save=False)["wanted"] == pytest.approx(wanted)
     (trained / "run.json").write_text(json.dumps(info))
+
+
+def test_a_match_is_of_its_photos_and_of_what_was_asked(world, run, tmp_path):
+    recipe = Recipe.model_validate({"data": {"train": str(world / "train" / "captions.jsonl")}})
+    photos = Path(shutil.copytree(world / "val" / "images", tmp_path / "photos"))
+    known = match_length(run, photos, save=False)
+    moved = Path(shutil.copytree(photos, tmp_path / "moved", copy_function=shutil.copy))
+    assert matched_alike(known, recipe, moved)
+    some = sorted(moved.iterdir())
+    for file in some:  # others, of the same names
+        file.write_bytes(some[0].read_bytes() + b" ")
+    assert not matched_alike(known, recipe, moved)
+    older = {
+        key: value for key, value in known.items() if key not in ("sizes", "sample", "precision", "like", "memory")
+    }
+    assert matched_alike(older, recipe, moved)
+    assert not matched_alike(older | {"of": "0"}, recipe, moved)
+    like = world / "val" / "captions.jsonl"
+    for otherwise in ({"like": like}, {"sample": 3}, {"precision": "fp32"}):
+        assert not matched_alike(match_length(run, photos, save=False, **otherwise), recipe, photos), otherwise
+    assert not matched_alike(known | {"memory": "0"}, recipe, photos)
+    assert not matched_alike(known | {"task": "news"}, recipe, photos)
 
 
 def test_scores_of_before_are_not_taken_for_those_of_now(world, run):
