@@ -12,17 +12,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from close.data.rows import Modality, Row, RowFile, named_images
+from close.data.rows import Modality, Row, RowFile, evenly, named_images
 from close.errors import DataError, MismatchError
+from close.io.keys import file_key
 from close.model.configuration import CloseConfig, Several
 from close.model.sets import Sets, padded_sets
 from close.tasks import Task
 from close.vectors.open import check_rows
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["ItemVectors", "embeddings_of", "given_table", "image_names", "image_vectors", "mean_vectors"]
+__all__ = [
+    "ItemVectors",
+    "embeddings_of",
+    "given_table",
+    "image_names",
+    "image_vectors",
+    "mean_vectors",
+    "tell_other_rows",
+]
 
 _log = logging.getLogger(__name__)
+LOOKED = 1000
+"""Rows that are looked at for whether a table is of them."""
 
 
 class ItemVectors:
@@ -158,9 +169,26 @@ def given_table(
         raise MismatchError(f"{table.path} holds {table.modality} embeddings, and what is fed is modality {modality!r}")
     theirs = {"name": config.encoder, "fingerprint": config.encoder_fingerprint, "embed_dim": config.embed_dim}
     check_rows(f"{table.path}", table, SimpleNamespace(**theirs), "the run")
-    if modality == "image" and table.info.get("rows_sum", rows.sha256) != rows.sha256:
+    tell_other_rows(table, rows)
+    return table
+
+
+def tell_other_rows(table: EmbeddingTable, rows: RowFile) -> None:
+    """Warn where a table of images, whose vectors are found by the rows' ids, was made for other rows than these."""
+    if table.modality == "image" and _of_others(table, rows):
         _log.warning(
             "%s was made for other rows than %s: vectors are found by rows' ids, and rows without one are numbered",
             table.path, rows.path,
         )  # fmt: skip
-    return table
+
+
+def _of_others(table: EmbeddingTable, rows: RowFile) -> bool:
+    """Whether that is known: vectors that were given may say of which rows they are, those of files say of which files."""
+    if "sha256" in table.info:  # of `EmbeddingTable.from_numpy`
+        return bool(table.info.get("rows_sum", rows.sha256) != rows.sha256)
+    looked = {place: rows[place] for place in evenly(len(rows), LOOKED)}
+    first = {int(row.id) - place if row.id.isdecimal() else None for place, row in looked.items()}
+    if None in first or len(first) > 1:  # ids of their own, and files may have moved
+        return False
+    keys = [file_key(path) for row in looked.values() for path in row.images]
+    return bool(keys) and not np.isin(np.array(keys, np.uint64), np.asarray(table.keys)).any()
