@@ -16,7 +16,7 @@ from close.adapters.resolve import files_in, is_load
 from close.adapters.specs import split_spec, stages_of
 from close.encoders import load_encoder
 from close.errors import RecipeError
-from close.gap.pairing import read_index
+from close.gap.pairing import check_pairs, read_index
 from close.io.keys import file_key
 from close.vectors.cache import file_table
 from close.vectors.open import check_rows
@@ -55,8 +55,7 @@ class Tables:
             RecipeError: one is given without another that it belongs to. MissingError, DataError: a table is none.
             MismatchError: a table is of another encoder, or another width.
         """
-        if self.pairs and not (self.text and self.image):
-            raise RecipeError("--pairs says which rows of two tables belong together: give --text and --image")
+        check_pairs(self.pairs, self.text, self.image)
         if self.groups and not self.text:
             raise RecipeError("--groups is the data file that the texts were made of: give --text")
         given: dict[Any, Any] = {"text": self.text, "image": self.image}

@@ -25,7 +25,7 @@ from close.runs.sections import TaskSection
 from close.runs.sources import sums_beside
 from close.tasks import Task, get_task
 from close.training.arguments import training_arguments
-from close.training.checks import check_work, given_table
+from close.training.checks import check_work, recipe_table
 from close.training.examples import MixedDataset, pair_up
 from close.training.origin import Origin, filled_in, origin_of
 from close.training.processes import first_alone
@@ -141,7 +141,7 @@ def begun(
 
 
 def _part(recipe: Recipe, section: TaskSection, rows: RowFile) -> Part:
-    given = given_table(recipe, section.embeddings) if section.embeddings else None
+    given = recipe_table(recipe, section.embeddings) if section.embeddings else None
     task = get_task(section.task)
     pairs = pair_up(rows, task, section.captions, needs=recipe.train_on if given is None else None)
     return Part(section, task, rows, given, pairs)

@@ -25,7 +25,7 @@ from close.training.retrieving import check_retrieve
 from close.training.validation import ValidationRows, validation_rows
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["check_work", "given_table", "tell_cut"]
+__all__ = ["check_work", "recipe_table", "tell_cut"]
 
 _log = logging.getLogger(__name__)
 LOOKED = 1000
@@ -92,7 +92,7 @@ def check_work(
     return validation_rows(recipe, val)
 
 
-def given_table(recipe: Recipe, place: Path) -> EmbeddingTable:
+def recipe_table(recipe: Recipe, place: Path) -> EmbeddingTable:
     """The embedding table that a recipe names of its rows.
 
     Raises:
