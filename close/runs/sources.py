@@ -38,7 +38,7 @@ def changed_source(recipe: Recipe, info: Mapping[str, Any]) -> Path | str | None
 
     Args:
         recipe: its own. info: what its `run.json` says: `train`, `init_from`, `beside`, the sums of `sums_beside` where it has
-            them, and what is kept of its plug-ins (`plugins_said`).
+            them, and what is kept of its plug-ins (`plugins_said`), under `best` of that which chose its weights.
     """
     parts, beside = (found if isinstance(found := info.get(key), list) else [] for key in ("train", "beside"))
     for part, about in zip(recipe.parts(), parts, strict=False):
@@ -52,7 +52,8 @@ def changed_source(recipe: Recipe, info: Mapping[str, Any]) -> Path | str | None
     known = origin.get("sha256") if isinstance(origin, dict) else None
     if run and known and (run / "config.json").is_file() and known != weights_sum(run):
         return run
-    return next(iter(changed_plugins(info)), None)
+    best = found if isinstance(found := info.get("best"), dict) else {}
+    return next(iter([*changed_plugins(info), *changed_plugins(best)]), None)
 
 
 def _beside(recipe: Recipe) -> dict[str, Callable[[], str]]:

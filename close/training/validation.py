@@ -25,6 +25,7 @@ from close.evaluation.scores import score
 from close.io.parts import file_of
 from close.model.configuration import Several
 from close.model.sets import Sets
+from close.plugins import plugins_said, short_name
 from close.registry import unknown_name
 from close.retrieval.finder import Finder
 from close.runs.pipeline import CloseCaptioner
@@ -251,6 +252,7 @@ class Validation:
             **({"images_sha256": next(iter(self.sums.values()))} if self.sums else {}),
             "num_beams": self.num_beams,
             "sha256": rows.rows.sha256,
+            **(plugins_said([short_name(origin)]) if (origin := METRICS.origins.get(rows.metric.name)) else {}),
         }
 
     def tell(self) -> None:

@@ -127,6 +127,20 @@ def test_a_run_and_its_evaluations(recipe, loaded, tmp_path, caplog):
     assert train(made, run, resume=True) == run
 
 
+def test_a_metric_that_chose_the_weights(recipe, captions, loaded, tmp_path):
+    loaded(score=METRIC.format(number=1))
+    training = {"max_steps": 1, "metric_for_best": "thousand", "save_strategy": "steps", "save_steps": 1}
+    made = recipe(training, data={"train": str(captions), "val": str(captions)})
+    run = train(made, tmp_path / "run")
+    about = json.loads((run / "run.json").read_text())
+    assert (about["plugins"], about["best"]["plugins"]) == ([], ["score.py"])
+    loaded(score=METRIC.format(number=1) + "\n# as it was")
+    assert train(made, run, resume=True) == run
+    loaded(score=METRIC.format(number=2))
+    with pytest.raises(OutputExistsError, match=r"score.py has changed since it was trained"):
+        train(made, run, resume=True)
+
+
 def test_a_run_under_way(recipe, loaded, tmp_path, monkeypatch):
     loaded(parts=ADAPTER.format(sign=""))
     made = recipe({"max_steps": 3, "save_strategy": "steps", "save_steps": 1}, adapter="turned")
