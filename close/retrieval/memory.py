@@ -57,6 +57,11 @@ class Memory:
         self.path = rows.path if rows else table.path
         self.sha256 = rows.sha256 if rows else str(table.info.get("plan"))
 
+    @staticmethod
+    def may_be(table: EmbeddingTable) -> bool:
+        """Whether the texts of a table are distinct, as those of a memory are: vectors that were given are a row each."""
+        return len(np.unique(table.keys)) == len(table.keys)
+
     @classmethod
     def open(
         cls,
@@ -252,6 +257,6 @@ def _checked(table: EmbeddingTable, encoder: ContrastiveEncoder) -> EmbeddingTab
     if table.modality != "text":
         raise MismatchError(f"memory {table.path} holds {table.modality} embeddings; a memory is of texts")
     check_rows(f"memory {table.path}", table, encoder, "the search")
-    if len(np.unique(table.keys)) < len(table.keys):
+    if not Memory.may_be(table):
         raise DataError(f"memory {table.path}: texts in it come twice; make it with `close embed`")
     return table

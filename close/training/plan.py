@@ -14,7 +14,7 @@ from close.encoders import ContrastiveEncoder, load_encoder
 from close.errors import written
 from close.io.jobs import is_under_way
 from close.io.keys import file_key, text_key
-from close.retrieval.memory import memory_place, memory_rows
+from close.retrieval.memory import Memory, memory_place, memory_rows
 from close.retrieval.settings import Retrieval
 from close.runs.recipe import Recipe
 from close.runs.row_vectors import embeddings_of
@@ -90,13 +90,14 @@ def _beside(work: Beginning) -> list[dict[str, Any]]:
     recipe, section = work.recipe, work.recipe.retrieve
     if section is None:
         return []
+    given, own = work.parts[0].given, section.memory is None and section.encoder is None
+    if own and recipe.train_on == "text" and (given is None or Memory.may_be(given)):
+        return []  # the rows' own table, for which no encoder need be here
     encoders = {recipe.encoder: work.encoder()}
     wanted: list[tuple[str, RowFile, str, Modality]] = []
+    memory: RowFile | None = work.parts[0].rows
     if section.memory is not None:
         memory = memory_rows(memory_place(section.memory), recipe.columns_of(section.memory))
-    else:  # the rows themselves, and where they are learnt from in that encoder, their own table
-        own = recipe.train_on == "text" and section.encoder is None
-        memory = None if own else work.parts[0].rows
     if section.encoder is not None:
         encoders[section.encoder] = load_encoder(section.encoder)
         if Retrieval.of(recipe.retrieval or {}).searches:

@@ -9,12 +9,15 @@ import pytest
 import tiny
 from transformers import TrainerCallback
 
+from close.data.rows import RowFile
+from close.encoders import load_encoder
 from close.errors import CloseError
 from close.io.jobs import exclusively
 from close.io.keys import cache_folder
 from close.training.examples import LengthSampler
 from close.training.plan import _steps, lines_of, plan
 from close.training.train import train
+from close.vectors.given import table_of_vectors
 from close.vectors.table import EmbeddingTable
 
 
@@ -187,6 +190,21 @@ def test_what_is_embedded_beside_the_rows(recipe, captions, zoo, tmp_path):
     ]
     train(of_memory, tmp_path / "run")
     assert plan(of_memory, tmp_path / "run", overwrite=True)["beside"][0]["embedded"]
+
+
+def test_a_memory_of_vectors_that_were_given_needs_no_encoder_where_training_needs_none(recipe, tmp_path):
+    for name, encoder, texts in (
+        ("apart", "ours", [f"a dog {n}" for n in range(9)]),
+        ("twice", recipe().encoder, [f"a dog {n % 8}" for n in range(9)]),
+    ):
+        rows = RowFile(tiny.write_jsonl(tmp_path / f"{name}.jsonl", [{"source": text} for text in texts]))
+        fingerprint = load_encoder(encoder).fingerprint if encoder != "ours" else None
+        vectors = np.random.default_rng(0).normal(size=(9, 12))
+        table = table_of_vectors(vectors, rows, tmp_path / name, encoder=encoder, fingerprint=fingerprint)
+        data = {"train": str(rows.path), "embeddings": str(table.path)}
+        planned = plan(recipe(data=data, encoder=encoder, retrieve={"k": 1}), tmp_path / "run")
+        assert [one["embedded"] for one in planned["data"]] == [True]
+        assert [(one["use"], one["embedded"]) for one in planned["beside"]] == [("memory", False)] * (name == "twice")
 
 
 @pytest.mark.parametrize(
