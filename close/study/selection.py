@@ -18,6 +18,8 @@ from close.evaluation.metrics import METRICS
 from close.evaluation.scores import score_rows
 from close.io.files import write_json
 from close.io.keys import file_key
+from close.io.record import code_sums
+from close.io.versions import versions
 from close.plugins import plugin_code
 from close.runs.evaluate import code_behind, kept_scores, plain_search, searched_alike
 from close.runs.folder import open_run
@@ -101,13 +103,13 @@ def saved_selection(run: Path, data: Path, *, image: Path | None = None) -> dict
     if found and len(tasks) == 1:  # of which older ones did not say it
         found.setdefault("task", tasks[0])
     wanted: dict[str, Any] = {"data_sha256": rows.sha256, "task": named_task(rows, tasks, str(run))}
-    wanted |= {"image": None if image is None else str(image), "image_key": _key(image)}
+    wanted["image_key"] = _key(image)
     made_of = {STAND_INS["text"], STAND_INS[kind]}  # the rows say which
     kept = {key: found.get(key) for key in wanted} == wanted and found.get("stand_in") in made_of
     kept = kept and plugin_code(code_behind(run, get_task(wanted["task"]))) <= plugin_code(found)
     if kept and searched_alike(found.get("generation"), run):
         return found
-    found = selection_score(run, data, image=image)
+    found = selection_score(run, data, image=image) | {"versions": versions(), "code": code_sums()}
     write_json(place, found)
     return found
 

@@ -1,6 +1,7 @@
 """What stands in for images, against the formula in plain words; and scores that are kept while all they rest on is the same."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from close.data.shards import open_rows
 from close.encoders import load_encoder
 from close.errors import DataError
 from close.evaluation.images import select_rows
+from close.io.record import outdated, stamp
 from close.runs.recipe import Recipe
 from close.runs.stand_ins import STAND_INS, _worded, stand_ins
 from close.study.selection import saved_selection, selection_score
@@ -71,6 +73,20 @@ def rows(tmp_path_factory):
         tmp_path_factory.mktemp("rows") / "eval.jsonl",
         [{"id": f"e{i}", "source": texts[3 * i], "references": texts[3 * i + 1 : 3 * i + 3]} for i in range(6)],
     )
+
+
+def test_a_record_with_selections_is_of_todays_code(run, rows, tmp_path, monkeypatch):
+    np.save(tmp_path / "V.npy", unit(np.random.default_rng(0).normal(size=(30, 16))))
+    own = saved_selection(run, rows, image=tmp_path / "V.npy")
+    assert outdated(stamp(run)) == []
+    monkeypatch.chdir(tmp_path)
+    place = run / "evaluations" / "eval-unpaired-selection" / "scores.json"
+    made = place.stat().st_mtime_ns
+    assert saved_selection(run, rows, image=Path("V.npy")) == own  # the same table by another path
+    assert place.stat().st_mtime_ns == made
+    place.write_text(json.dumps({key: value for key, value in own.items() if key != "code"}))
+    assert outdated(stamp(run)) == ["scoring"]  # an older one does not say it
+    place.unlink()
 
 
 def test_images_of_another_content_are_scored_anew(run, rows, tmp_path):
