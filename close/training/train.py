@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from close.adapters import ADAPTERS, resolve_adapter
 from close.adapters.resolve import takes_training_text
 from close.adapters.specs import names_in
+from close.data.readers import READERS
 from close.data.rows import RowFile, evenly
 from close.data.shards import open_rows
 from close.encoders import ENCODERS
@@ -112,7 +113,7 @@ def _train(
         with first_alone():
             if arguments.should_save:
                 facts: dict[str, Any] = {"encoder": data.tables[0].fingerprint, "data": data.sums}
-                facts |= {"code": plugins_said([*plugins, *([judging] if judging else [])])}
+                facts |= {"code": _said([*plugins, *([judging] if judging else [])], judging)}
                 facts |= {"beside": work.beside, "how": work.how, "origin": origin.about if origin else None}
                 begin_run(folder, recipe, resume=resume, **facts)
                 if origin:
@@ -139,7 +140,7 @@ def _train(
     if trainer.is_world_process_zero():
         about = {"init_from": dict(origin.about)} if origin else {}
         about |= data.about | {"beside": [*work.beside.values()], "tune": recipe.tune, "steps": steps}
-        about |= trainer.best | portable(dict(plugins_said(plugins)), folder)
+        about |= trainer.best | portable(dict(_said(plugins)), folder)
         about |= work.how | {"device": str(arguments.device)}
         if embeds_memory and data.retrieving:
             data.retrieving.put_into(model.config, folder)
@@ -157,6 +158,20 @@ def _plugins(recipe: Recipe, model: CloseModel) -> list[str]:
         (WORD_FINDERS, [recipe.retrieve.language] if recipe.retrieve else []),
     )
     return list(dict.fromkeys([*map(key_of, recipe.plugins), *parts]))
+
+
+def _said(plugins: Sequence[str], judging: str | None = None) -> dict[str, list[str]]:
+    """`plugins_said`, without a sum of what brings metrics and formats alone: a run is the same whatever it is scored by.
+
+    Args:
+        judging: the plug-in whose metric chooses the weights, which counts.
+    """
+    said = plugins_said(plugins)
+    registries: Any = (TASKS, ADAPTERS, ENCODERS, PREFIXES, WORD_FINDERS)
+    used, others = ({one for of in some for one in of.origins.values()} for some in (registries, (METRICS, READERS)))
+    aside = others - used - {judging}
+    sums = ["" if name in aside else own for name, own in zip(said["plugins"], said["plugin_sums"], strict=True)]
+    return said | {"plugin_sums": sums}
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,24 @@ def test_a_run_and_its_evaluations(recipe, loaded, tmp_path, caplog):
     assert train(made, run, resume=True) == run
 
 
+def test_a_metric_that_the_recipe_names_trains_nothing(recipe, captions, loaded, tmp_path, caplog):
+    loaded(score=METRIC.format(number=1), parts=ADAPTER.format(sign=""))
+    made = recipe({"max_steps": 1}, plugins=["./score.py", "./parts.py"])
+    run = train(made, tmp_path / "run")
+    about = json.loads((run / "run.json").read_text())
+    assert about["plugins"] == ["../score.py", "../parts.py"]
+    assert [len(one) for one in about["plugin_sums"]] == [0, 64]
+    best = {"max_steps": 1, "metric_for_best": "thousand", "save_strategy": "steps", "save_steps": 1}
+    chosen = recipe(best, plugins=["./score.py"], data={"train": str(captions), "val": str(captions)})
+    other = train(chosen, tmp_path / "other")
+    loaded(score=METRIC.format(number=1000))
+    assert train(made, run, resume=True) == run
+    assert close.load(run)
+    assert "has changed" not in caplog.text
+    with pytest.raises(OutputExistsError, match=r"score.py has changed since it was trained"):
+        train(chosen, other, resume=True)
+
+
 def test_a_metric_that_chose_the_weights(recipe, captions, loaded, tmp_path):
     loaded(score=METRIC.format(number=1))
     training = {"max_steps": 1, "metric_for_best": "thousand", "save_strategy": "steps", "save_steps": 1}
