@@ -102,6 +102,7 @@ def calibrate(
     found = {"format": 1, "task": kind.name, "data": str(data), "data_sha256": rows.sha256, "seed": seed and int(seed)}
     found |= {
         "right": {"score": key, "at_least": at_least},
+        "tokenizer": tokenizer,
         "rows": {"learnt_on": int(learn.sum()), "measured_on": int((~learn).sum())},
         "run_sha256": run_sum(run),
         "settings": _settings(captioner, decoding, generation),
