@@ -86,8 +86,7 @@ def calibrate(
     Returns:
         What is saved in `RUN/calibration/TASK.json`: the map, on what it was learnt, and how it does on the rows it has not seen.
     Raises:
-        DataError: fewer than 40 images. RecipeError: the score has no upper end, so that `at_least` is needed; or settings do not
-            go together.
+        DataError: fewer than 40 images. RecipeError: the score has no upper end (`at_least`), or settings do not go together.
     """
     own: dict[str, Any] = {"device": device, "precision": precision, "encoder": encoder, "memory": memory}
     rows, captioner = open_rows(data), load(own_folder(run), **own)
@@ -99,19 +98,24 @@ def calibrate(
     told = tell(captioner, rows, "image", None, None, batch_size, decoding, wanted)
     _check_count(data, pictures := _pictures(told.seen))
     right, learn = _right(captioner, told, key, at_least, tokenizer), _half(pictures, seed)
-    found = {"format": 1, "task": kind.name, "data": str(data), "data_sha256": rows.sha256, "seed": seed and int(seed)}
+    found = {"format": 1, "task": kind.name, "data": str(data), "data_sha256": rows.sha256, "tokenizer": tokenizer}
     found |= {
         "right": {"score": key, "at_least": at_least},
-        "tokenizer": tokenizer,
+        "seed": seed and int(seed),
         "rows": {"learnt_on": int(learn.sum()), "measured_on": int((~learn).sum())},
         "run_sha256": run_sum(run),
         "settings": _settings(captioner, decoding, generation),
         "files": sorted({len(row.images) for row in told.seen}),
         **_measured(by, _signals(told.answers, cosines=wanted["cosine"]), right, learn, pictures),
     }
-    judging = [METRICS.origins[name] for name in _metrics(kind, _score(key, kind)) if name in METRICS.origins]
-    _save(found | {"versions": versions()} | code_of(captioner.name, judging), confidence_file(run, kind.name))
+    _save(found | {"versions": versions()} | _code(captioner, key), confidence_file(run, kind.name))
     return found
+
+
+def _code(captioner: CloseCaptioner, key: str) -> dict[str, list[str]]:
+    """What is kept of the plug-ins of the run, and of those that say what is right."""
+    names = _metrics(captioner.task, _score(key, captioner.task))
+    return code_of(captioner.name, [METRICS.origins[name] for name in names if name in METRICS.origins])
 
 
 def _check_count(data: str | Path, pictures: Sequence[str]) -> None:

@@ -71,8 +71,7 @@ def match_length(
         tell: told of every penalty that is tried.
     Returns:
         `length_penalty`; `before`, what the run had; `wanted`, mean characters of the targets; `found`, with it; `reached`,
-        within 2 %; what was `tried`; `photos`, how many, `of` and `sizes`, sums of their names and of their files' sizes; and
-        what else was asked: `sample`, `precision`, and sums of `like` and `memory`.
+        within 2 %; what was `tried`; `photos`, how many; sums of their names (`of`) and `sizes`, and what else was asked.
     Raises:
         RecipeError: the task's answers are a closed set, or it asks something of photos that have no contexts; or the run
             searches without beams. DataError: no photo can be read.
@@ -83,7 +82,6 @@ def match_length(
     kind = _task(captioner, task)
     wanted = _wanted(captioner, kind, like)
     read, about = _read(captioner, kind, photos, sample, batch_size, tell)
-    about |= _asked(captioner, like, sample)
 
     def length(penalty: float) -> float:
         said = [
@@ -98,10 +96,10 @@ def match_length(
     best = min(tried, key=lambda penalty: (abs(tried[penalty] - wanted), abs(penalty - 1)))
     reached = abs(tried[best] - wanted) <= NEAR * wanted
     before = captioner.model.generation_config.length_penalty
-    found: dict[str, Any] = {"format": 1, "task": kind.name, **about, "length_penalty": best}
+    about |= _asked(captioner, like, sample)
+    found: dict[str, Any] = {"format": 1, "task": kind.name, **about, "length_penalty": best, "versions": versions()}
     found |= {"before": 1.0 if before is None else before, "wanted": wanted, "found": tried[best], "reached": reached}
     found["tried"] = [{"length_penalty": penalty, "characters": tried[penalty]} for penalty in sorted(tried)]
-    found["versions"] = versions()
     if save:
         with exclusively(place / LENGTH_FILE, "is being written"), exclusively(place / _SETTINGS, "is being written"):
             write_json(place / _SETTINGS, read_plain(place / _SETTINGS) | {"length_penalty": best})
