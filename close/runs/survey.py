@@ -155,7 +155,7 @@ def survey(rows: RowFile, name: str | None = None) -> Survey:
     together = sum(letters.get(script, 0) for script in WITHOUT_BLANKS) > MOST
     lengths = Lengths.of(characters, "characters") if together else Lengths.of(words, "words")
     known = [word in english.function for text in targets for word in english.words(text)]
-    mixed = [_CAPITAL.search(text) and not text.isupper() for text in targets if task.teaches_texts]
+    mixed = [_CAPITAL.search(text) and not _shouted(text) for text in targets if task.teaches_texts]
     return Survey(task, len(several), pictures, lengths, targets, letters, _share(known), _share(mixed))
 
 
@@ -186,6 +186,11 @@ def _letters(texts: Sequence[str]) -> dict[str, float]:
     letters = (letter for text in texts for letter in text if letter.isalpha())
     found = Counter(unicodedata.name(letter, "?").partition(" ")[0] for letter in letters)
     return {name: round(count / found.total(), 3) for name, count in found.most_common(5)}
+
+
+def _shouted(text: str) -> bool:
+    """Whether every letter is a capital; letters without case, as those of Japanese, are none."""
+    return all(letter.isupper() for letter in text if letter.isalpha())
 
 
 def _share(found: Sequence[object]) -> float:

@@ -257,6 +257,9 @@ CAPITALS = {
     "a DOG": True,
     "a dog of Anna": True,
     "the McDonald sign": True,
+    "充電器 型番ＡＢ－7対応です。": True,
+    "USBポート": True,
+    "商品です。": False,
 }
 
 
