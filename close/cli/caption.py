@@ -335,7 +335,7 @@ def _file(
 
     given = [written(source.rows.path), source.modality, *map(str, items)] if source else list(map(item_name, items))
     names = hashlib.sha256("\n".join(given).encode()).hexdigest()
-    about = {**_made_by(model, source), "items": names, **settings, **calibration_sums(model.name)}
+    about = {**_made_by(model, source), "items": names, **settings, **calibration_sums(model.folder)}
     about |= {"draws": 2} if "seed" in settings else {}  # of a seed: once, they were others
     keys = (
         [file_key(source.rows.path)] * len(items)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import takewhile
+from pathlib import Path
 from threading import RLock
 from typing import Any, Literal, Self, get_args
 
@@ -66,14 +68,14 @@ class Answerer:
         self.tokenizer = tokenizer
         self.tasks = tuple(tasks)
         self.task = get_task(tasks[0])
-        self.name = name
+        self.name, self.folder = name, Path(os.path.realpath(name))  # whatever the working directory becomes
         self.precision = "auto"
         self.without_context: set[str] = set()  # tasks that the run learnt from rows that had none
         self.lowercase = True  # it learnt its targets in lower case
         self.silent = False  # it says no confidence
         self.prompter = Prompter(tokenizer, model.context_room(model.generation_config.max_new_tokens or 0), model.kind)
         self._encoder: ContrastiveEncoder | None = None
-        self.memory = MemorySearch(model, name, lambda: self.encoder)
+        self.memory = MemorySearch(model, self.folder, lambda: self.encoder)
         self._confidence: dict[str, Confidence | None] = {}
         self._trees: dict[tuple[bool, *tuple[str, ...]], LabelTree] = {}
         self.one_at_a_time = RLock()
@@ -94,7 +96,7 @@ class Answerer:
         if self.silent:
             return None
         if self.task.name not in self._confidence:
-            self._confidence[self.task.name] = Confidence.load(self.name, self.task.name)
+            self._confidence[self.task.name] = Confidence.load(self.folder, self.task.name)
         return self._confidence[self.task.name]
 
     def without_confidence(self) -> None:
@@ -126,7 +128,7 @@ class Answerer:
             MissingError: it is not there; says what to do.
         """
         config = self.model.config
-        place = place_of(config.encoder, self.name)
+        place = place_of(config.encoder, self.folder)
         try:
             return load_encoder(place, device=self.model.device, precision=self.precision)
         except (MissingError, UnknownNameError) as error:

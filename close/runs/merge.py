@@ -52,7 +52,7 @@ def merge(
         raise OutputExistsError(f"{target} is there already; choose another output")
     model = CloseModel.from_pretrained(source, base_place=language_model)
     own = place_of(model.config.encoder, source)
-    held = MemorySearch(model, str(source), cache(lambda: load_encoder(own)))
+    held = MemorySearch(model, source, cache(lambda: load_encoder(own)))
     if memory is not None:
         held.use(memory)
     wants_memory = bool(held) and (memory is not None or not has_memory(model.config))

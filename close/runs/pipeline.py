@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from close.encoders import ContrastiveEncoder, load_encoder, pick_device
 from close.errors import CloseError, DataError, RecipeError, shown
 from close.fast.precision import pick_dtype, pick_precision
 from close.io.hub import run_folder
+from close.io.places import moved_reference
 from close.io.pretrained import load_tokenizer, loading, trusting, trusts_code
 from close.model.modeling import CloseModel
 from close.model.sets import Sets
@@ -69,7 +71,8 @@ def load(
     model.to(place)
     tokenizer = load_tokenizer(str(run), model.get_input_embeddings().num_embeddings)
     captioner = CloseCaptioner(model, tokenizer, tasks=info["tasks"], name=str(run))
-    captioner.precision, captioner.base_place = precision, language_model
+    captioner.precision = precision
+    captioner.base_place = language_model and moved_reference(language_model, os.path.abspath)
     captioner.asked = None if device is None else place.type
     captioner.without_context = {part["task"] for part in info["train"] if part.get("contexts") is False}
     captioner.lowercase = recipe_of(Path(run)).get("lowercase") is not False
@@ -258,7 +261,7 @@ class CloseCaptioner(Answerer):
         where |= {"reader": self._encoder and (self._encoder.name, self._encoder.precision)}
         where |= {"language_model": self.base_place, "task": self.task.name}
         again = partial(_load_again, trust=trusts_code(), silent=self.silent, **where)
-        return again, (str(Path(self.name).resolve()), loaded())
+        return again, (str(self.folder), loaded())
 
     def stream(
         self,

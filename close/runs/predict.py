@@ -269,7 +269,7 @@ def decoding_of(
 
 def _learnt_answers(captioner: CloseCaptioner, task: Task, top: int) -> tuple[str, ...]:
     """The commonest targets of the data that the run was trained on, which must still be there unchanged."""
-    found = training_file(captioner.name, task, "the answers")
+    found = training_file(captioner.folder, task, "the answers")
     if found is None:
         raise RecipeError(
             f"{captioner.name} was not trained on {task.name!r}, so it has no answers of its own; give them"
@@ -278,7 +278,7 @@ def _learnt_answers(captioner: CloseCaptioner, task: Task, top: int) -> tuple[st
     return tuple(answer_vocabulary(path, task, top, columns, lowercase=captioner.lowercase))
 
 
-def training_file(run: str, task: Task, instead: str) -> tuple[Path, Any] | None:
+def training_file(run: str | Path, task: Task, instead: str) -> tuple[Path, Any] | None:
     """The file that a run learnt a task from, and its columns; None where it learnt another.
 
     Args:

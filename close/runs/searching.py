@@ -35,7 +35,7 @@ class MemorySearch:
         model: the run's. run: its folder. encoder: gives the run's encoder.
     """
 
-    def __init__(self, model: CloseModel, run: str, encoder: Open) -> None:
+    def __init__(self, model: CloseModel, run: Path, encoder: Open) -> None:
         self.retrieve, self.run, self.encoder = model.config.retrieve, run, encoder
         if self.retrieve is not None:
             settings_in(self.retrieve, run)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, get_args, get_overloads, get_type_hints
@@ -75,6 +77,16 @@ def test_every_form_of_one_picture(captioner, pictures):
     about = f"embed_dim={encoder.embed_dim}, device='cpu', precision='fp32'"
     assert repr(encoder) == f"{type(encoder).__name__}({encoder.name!r}, {about})"
     assert wanted.to_dict() == {"text": wanted.text, "score": wanted.score, "item": str(path), "error": None}
+
+
+def test_a_run_stays_the_same_wherever_one_goes(captioner, pictures, tmp_path, monkeypatch):
+    shutil.copytree(captioner.name, tmp_path / "here" / "run")
+    monkeypatch.chdir(tmp_path / "here")
+    loaded = close.load("run")
+    monkeypatch.chdir(tmp_path)
+    assert loaded.name == "run"
+    assert [one.folder for one in (loaded, deepcopy(loaded))] == [(tmp_path / "here" / "run").resolve()] * 2
+    assert deepcopy(loaded)(pictures / "p00.png") == loaded(pictures / "p00.png")
 
 
 def test_lists_and_folders(captioner, pictures):
