@@ -149,7 +149,12 @@ def _results(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
                 metric_type=key,
                 metric_name=label,
                 metric_value=value,
-                metric_args={"rows": evaluation["rows"], "modality": evaluation["modality"], **more},
+                metric_args={
+                    "rows": evaluation["rows"],
+                    "modality": evaluation["modality"],
+                    **more,
+                    **_fed(evaluation),
+                },
             )
 
 
@@ -189,7 +194,7 @@ def _trained(recipe: Recipe, values: Mapping[str, Any], about: Mapping[str, Any]
 
 def _scores(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     rows = [
-        f"| {_inline(name)} ({one['rows']}, {one['modality']}) | {label} | {value:g} | "
+        f"| {_inline(name)} ({one['rows']}, {one['modality']}{' vectors' * bool(_fed(one))}) | {label} | {value:g} | "
         + ("" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}")
         + " |"
         for name, one in zip(_names(evaluations), evaluations, strict=True)
@@ -198,6 +203,14 @@ def _scores(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if rows:
         table = ["| Rows | Score | Value | 95 % interval |", "|---|---|---|---|", *rows]
         yield "## Scores\n\n" + "\n".join(table)
+        if given := dict.fromkeys(f"`{name.replace('`', '')}`" for one in evaluations for name in _fed(one).values()):
+            yield f"Scores of vectors are of tables that were given ({', '.join(given)}): the encoder read no picture for them."
+
+
+def _fed(evaluation: Mapping[str, Any]) -> dict[str, str]:
+    """The name of the table that an evaluation was fed in the encoder's place, as `vectors`; nothing where there was none."""
+    given = evaluation.get("vectors")
+    return {"vectors": Path(str(given.get("table"))).name} if isinstance(given, Mapping) else {}
 
 
 def _examples(pictures: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:

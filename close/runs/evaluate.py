@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from transformers import GenerationConfig
 
 from close.data.rows import Modality, Row, RowFile
 from close.data.shards import open_rows
-from close.errors import DataError, MissingError, RecipeError
+from close.errors import DataError, RecipeError
 from close.evaluation.bootstrap import Scores
 from close.evaluation.images import PER_ROW
 from close.evaluation.match import Missing
@@ -24,8 +23,6 @@ from close.evaluation.scores import score_rows
 from close.io.files import write_json, write_text
 from close.io.hub import hub_run_of
 from close.io.jobs import clear, exclusively
-from close.io.keys import text_key
-from close.io.parts import file_of
 from close.io.plain import read_plain
 from close.io.pretrained import loading
 from close.io.record import code_sums
@@ -34,6 +31,7 @@ from close.plugins import plugin_code
 from close.retrieval.finder import settings_in
 from close.runs.apart import met_pictures
 from close.runs.candidates import check_search
+from close.runs.evaluations import evaluation_folder, is_fed, kept_scores, looked_at, table_sum
 from close.runs.folder import RUN_FILE, code_of, open_run, recipe_of
 from close.runs.pipeline import Answer, CloseCaptioner, Decode, load
 from close.runs.predict import Decoding, Told, decoding_of, doing, named_task, tell
@@ -49,8 +47,8 @@ __all__ = [
     "code_behind",
     "evaluate",
     "evaluated",
-    "evaluation_folder",
     "kept_scores",
+    "needs_encoder",
     "plain_search",
     "searched_alike",
 ]
@@ -107,13 +105,13 @@ def evaluate(
         decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)
         given = None if vectors is None else given_table(vectors, modality, captioner.model.config, rows)
         generation, about = _check_before(captioner, rows, modality, metrics, tokenizer, generation, given)
-        state = _pictures(rows, modality, given)  # before they are read: those that replace them meanwhile are others
-        place = Path(folder or _place(captioner, data, rows.sha256, modality, decode, limit, state))
+        state = looked_at(rows, modality, given)  # before they are read: those that replace them meanwhile are others
+        place = Path(folder or _place(captioner, data, rows.sha256, modality, decode, limit, state, given))
         with exclusively(place, "is being made"):
             told = tell(captioner, rows, modality, limit, missing, batch_size, decoding, generation, given)
             asked: dict[str, Any] = {"missing": None if missing == "error" else missing}
             asked |= {"tokenizer": tokenizer, "metrics": metrics and [*metrics]}
-            scores, shown = _scores(captioner, told, given is None or _needs_encoder(kind, metrics), **asked)
+            scores, shown = _scores(captioner, told, given is None or needs_encoder(kind, metrics), **asked)
             result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation) | state | asked
             return _saved(result | about | {"limit": limit, "scores": scores, "examples": shown}, place, told)
 
@@ -166,26 +164,33 @@ def _check_before(
             task.targets(row)
         except DataError as error:
             raise DataError(f"{rows.path}: {error}") from None
-    if given is not None and _needs_encoder(task, metrics):
+    if given is not None and needs_encoder(task, metrics):
         _ = captioner.encoder  # raises where it is not there
-    about = {} if given is None else {"vectors": {"table": str(given.path), "sum": given.info.get("plan")}}
+    about = {} if given is None else {"vectors": {"table": str(given.path), "sum": table_sum(given)}}
     return found, about | code_behind(captioner.name, task, metrics)
 
 
-def _needs_encoder(task: Task, metrics: Sequence[str] | None) -> bool:
-    """Whether a metric does."""
+def needs_encoder(task: Task, metrics: Sequence[str] | None = None) -> bool:
+    """Whether a metric of these, or of those that a task is scored by without any, looks at pictures with the run's encoder."""
     return any("encoder" in METRICS[name].needs for name in metrics or METRICS.defaults(task.metric, java=False))
 
 
-def evaluated(run: Path, data: Path, modality: Modality = "image") -> dict[str, Any]:
-    """Scores of a run in its folder, made by `evaluate` as it comes; those that were made like that before are read."""
+def evaluated(
+    run: Path, data: Path, modality: Modality = "image", vectors: EmbeddingTable | None = None
+) -> dict[str, Any]:
+    """Scores of a run in its folder, made by `evaluate` as it comes; those that were made like that before are read.
+
+    Args:
+        vectors: of the rows, fed in place of what the encoder makes of them; scores on others are none of these.
+    """
     rows = open_rows(data)
-    pictures = cache(lambda: _pictures(rows, modality))
-    place = evaluation_folder(run / "evaluations", data, rows.sha256, modality, pictures=pictures)
+    pictures = cache(lambda: looked_at(rows, modality, vectors))
+    place = evaluation_folder(run / "evaluations", data, rows.sha256, modality, pictures=pictures, given=vectors)
     with exclusively(place, "is being made"):
         found = kept_scores(place / "scores.json")
-    if not found or not (_as_it_comes(found, run, rows, modality) and pictures().items() <= found.items()):
-        found = evaluate(run, data, modality=modality, tokenizer="python")
+    kept = is_fed(found, vectors) and _as_it_comes(found, run, rows, modality) and pictures().items() <= found.items()
+    if not kept:
+        found = evaluate(run, data, modality=modality, tokenizer="python", vectors=vectors)
     return dict(found["scores"])
 
 
@@ -193,7 +198,7 @@ def _as_it_comes(found: Mapping[str, Any], run: Path, rows: RowFile, modality: M
     """Whether scores are those of these rows with nothing said but the tokenizer; what they do not say was perhaps another."""
     tasks = open_run(run)["tasks"]
     named = {row.task for row in rows} if len(tasks) > 1 else tasks
-    if [*named] != [found.get("task")] or found.get("vectors"):
+    if [*named] != [found.get("task")]:
         return False
     wanted = {"data_sha256": rows.sha256, "modality": modality, "missing": None, "metrics": None, "tokenizer": "python"}
     if not plugin_code(code_behind(run, get_task(found["task"]))) <= plugin_code(found):
@@ -239,21 +244,6 @@ def searched_alike(kept: Any, run: Path) -> bool:
     return bool(told == wanted)
 
 
-def kept_scores(file: Path) -> dict[str, Any]:
-    """What a file of scores says; nothing where it is not there, or is damaged: scores can be made again."""
-    try:
-        found = read_plain(file)
-    except (MissingError, DataError):
-        return {}
-    scores = found.get("scores")
-    keys = [score.key for score in METRICS.scores()]
-    if not isinstance(scores, dict) or not all(
-        isinstance(scores.get(key, 0.0), (int, float, type(None))) for key in keys
-    ):
-        return {}
-    return found
-
-
 def _place(
     captioner: CloseCaptioner,
     data: str | Path,
@@ -262,68 +252,12 @@ def _place(
     decode: Decode | None,
     limit: int | None,
     pictures: dict[str, str],
+    given: EmbeddingTable | None,
 ) -> Path:
     """Where an evaluation goes that nobody named a folder for."""
     published = hub_run_of(captioner.name)
     folder = Path("evaluations", published.name) if published else Path(captioner.name) / "evaluations"
-    return evaluation_folder(folder, data, sha256, modality, decode, limit, lambda: pictures)
-
-
-def evaluation_folder(
-    folder: Path,
-    data: str | Path,
-    sha256: str,
-    modality: Modality,
-    decode: Decode | None = None,
-    limit: int | None = None,
-    pictures: Callable[[], dict[str, str]] | None = None,
-) -> Path:
-    """Where the evaluation of a data file lies, or goes: by the file's name, and where that is another's by its rows or pictures.
-
-    Args:
-        folder: of a run's evaluations. sha256: of the data file's rows. limit: of its first examples alone.
-        pictures: what `_pictures` says of these.
-    """
-    ways = [modality, *([decode] if decode else []), *([f"first{limit}"] if limit else [])]
-    stem, more = Path(data).stem, "-".join(ways)
-    pictures = pictures or cache(lambda: _pictures(open_rows(data), modality))
-    others = sorted(folder.glob(f"{escape(stem)}-{sha256[:8]}-{'?' * 16}-{more}"))  # of one sum, by their pictures
-    for place in (folder / f"{stem}-{more}", folder / f"{stem}-{sha256[:8]}-{more}", *others):
-        found = kept_scores(place / "scores.json")
-        alike = found.get("data_sha256") == sha256
-        if not found or _is_one_file(found, data, alike) or (alike and pictures().items() <= found.items()):
-            return place
-    return folder / "-".join((stem, sha256[:8], *pictures().values(), more))
-
-
-def _pictures(rows: RowFile, modality: Modality, given: EmbeddingTable | None = None) -> dict[str, str]:
-    """What tells the state of the pictures that are looked at, which rows only name: sizes and times of change.
-
-    Their names the rows' sum tells; where they lie does not matter, so that data which is moved with its times stays known.
-    """
-    if modality != "image":
-        return {}
-    if given is not None:
-        return {"images_key": str(given.info.get("plan"))[:16]}
-    files = dict.fromkeys(file_of(path) for path in dict.fromkeys(path for row in rows for path in row.images))
-    return {"images_key": f"{text_key(str([_state(file) for file in files])):016x}"}
-
-
-def _state(file: Path) -> list[int]:
-    """Size and time of change; nothing of what is no file."""
-    try:
-        about = file.stat()
-    except (OSError, ValueError):
-        return []
-    return [about.st_size, about.st_mtime_ns]
-
-
-def _is_one_file(found: Mapping[str, Any], data: str | Path, alike: bool) -> bool:
-    """Whether an evaluation is of this place, whose content may have changed; a name from another folder says little."""
-    known = found.get("data_place", found.get("data"))
-    if not isinstance(known, str) or not (alike or Path(known).is_absolute()):
-        return False
-    return Path(known).resolve() == Path(data).resolve()
+    return evaluation_folder(folder, data, sha256, modality, decode, limit, lambda: pictures, given)
 
 
 def _scores(captioner: CloseCaptioner, told: Told, looks: bool, **settings: Any) -> tuple[Scores, dict[str, Any]]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
+from huggingface_hub import ModelCard
 
 from close.data.rows import RowFile
 from close.encoders import load_encoder
 from close.errors import DataError, MismatchError
+from close.runs.card import Shown
 from close.runs.evaluate import evaluate, evaluated
+from close.runs.publish import pack
 from close.training.train import train
 from close.vectors.build import embed_images, embed_texts, images_of
 from close.vectors.given import table_of_vectors
@@ -41,7 +45,7 @@ def tables(rows: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_a_table_stands_in_for_the_encoder(run, rows, tables, modality, monkeypatch):
+def test_a_table_stands_in_for_the_encoder(run, rows, tables, modality, tmp_path, monkeypatch):
     settings = {"modality": modality, "tokenizer": "python"}
     read = evaluate(run, rows, **settings)
     monkeypatch.setattr("close.runs.answering.load_encoder", lambda *_, **__: pytest.fail("the encoder was loaded"))
@@ -50,9 +54,16 @@ def test_a_table_stands_in_for_the_encoder(run, rows, tables, modality, monkeypa
     assert fed["vectors"] == {"table": str(tables[modality].path), "sum": tables[modality].info["plan"]}
     assert "vectors" not in read
     monkeypatch.undo()
-    made = Path(fed["folder"]) / "scores.json"
-    assert evaluated(run, rows, modality) == read["scores"]  # made anew: of the encoder
-    assert "vectors" not in json.loads(made.read_text())
+    kept = {place: (Path(place) / "scores.json").read_text() for place in (read["folder"], fed["folder"])}
+    assert len(kept) == 2
+    assert evaluated(run, rows, modality) == evaluated(run, rows, modality, tables[modality]) == read["scores"]
+    other = EmbeddingTable.from_numpy(
+        tables[modality][::-1], tmp_path / "other", ids=tables[modality].ids[:], modality=modality,
+        texts=[row.source[0] for row in RowFile(rows)], encoder="x", fingerprint=tables[modality].fingerprint,
+    )  # fmt: skip
+    assert evaluated(run, rows, modality, other) != read["scores"]
+    assert evaluate(run, rows, vectors=other, **settings)["folder"] not in kept  # each has a folder of its own
+    assert kept == {place: (Path(place) / "scores.json").read_text() for place in kept}
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +117,22 @@ def test_rows_and_vectors_meet_by_id(ours, rows, tmp_path):
     about["fingerprint"] = "theirs"
     with pytest.raises(MismatchError, match="comes from encoder 'ours'"):
         evaluate(ours / "run", rows, vectors=EmbeddingTable.from_numpy(table[:], tmp_path / "x", **about))
+
+
+def test_a_card_says_which_scores_are_of_given_vectors(run, rows, tables, tiny_encoder, tmp_path):
+    """Beside those of the same rows that the encoder read, and in what the hub reads."""
+    folder = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluations"))
+    shutil.copytree(tables["image"].path, tmp_path / "my_V")
+    evaluate(folder, rows, tokenizer="python", encoder=str(tiny_encoder))
+    evaluate(folder, rows, vectors=tmp_path / "my_V", tokenizer="python")
+    card = ModelCard(pack(folder, Shown("me/birds")).card)
+    assert "(12, image) | " in card.text
+    assert "(12, image vectors) | " in card.text
+    assert (
+        "Scores of vectors are of tables that were given (`my_V`): the encoder read no picture for them." in card.text
+    )
+    said = {result.metric_args.get("vectors") for result in card.data.eval_results}
+    assert said == {None, "my_V"}
+    assert len({result.dataset_name for result in card.data.eval_results}) == 2
+    (page,) = (path for path in folder.rglob("report.html") if "fed given vectors of images" in path.read_text())
+    assert page.parent.name != "eval-image"

@@ -19,7 +19,7 @@ from close.data.rows import RowFile
 from close.errors import DataError, MismatchError, RecipeError
 from close.evaluation.images import select_rows
 from close.evaluation.scores import score_rows
-from close.runs import apart
+from close.runs import apart, evaluations
 from close.runs import evaluate as evaluating
 from close.runs.card import _names
 from close.runs.evaluate import evaluate, evaluated
@@ -923,9 +923,9 @@ def test_pictures_are_looked_at_once_and_known_where_they_are_moved_to(run, tmp_
     values = [{"id": f"{i}", "source": "a dog", "references": ["a dog"], "image": "1.png"} for i in range(3)]
     tiny.picture(tmp_path / "a" / "1.png", 1)
     data, looked, files = tiny.write_jsonl(tmp_path / "a" / "moved.jsonl", values), [], []
-    state, pictures = evaluating._state, evaluating._pictures
-    monkeypatch.setattr(evaluating, "_state", lambda file: files.append(file) or state(file))
-    monkeypatch.setattr(evaluating, "_pictures", lambda *given: looked.append(given) or pictures(*given))
+    state, pictures = evaluations._state, evaluations.looked_at
+    monkeypatch.setattr(evaluations, "_state", lambda file: files.append(file) or state(file))
+    monkeypatch.setattr(evaluating, "looked_at", lambda *given: looked.append(given) or pictures(*given))
     own = evaluated(run, data)
     assert (len(looked), len(files)) == (1, 1)  # one picture, whatever rows name it
     (scores,) = run.glob("evaluations/moved-*/scores.json")
