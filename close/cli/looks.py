@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from close.errors import MissingError
+from close.runs.slips import Slips
 
 if TYPE_CHECKING:
     from close.runs.recipe import Recipe
@@ -26,12 +27,15 @@ def look_at(**places: Path | Sequence[Path | None] | None) -> None:
         vectors: tables, or .npy files. data: rows or vectors. photos: photos, or rows with images.
         pictures: the same, but for a single file, of which an encoder speaks.
     Raises:
-        CloseError: what opens it says that it is not there.
+        CloseError: what opens it says that it is not there; of several, all that do.
     """
+    slips = Slips()
     for kind, given in places.items():
         for place in [given] if given is None or isinstance(given, Path) else given:
-            if place is not None:
-                _look(kind, place)
+            with slips.kept():
+                if place is not None:
+                    _look(kind, place)
+    slips.tell()
 
 
 def _look(kind: str, place: Path) -> None:
@@ -76,9 +80,19 @@ def look_at_recipe(recipe: Recipe) -> None:
     from close.io.places import check_directory
     from close.runs.folder import RUN_FILE, open_run
 
-    if recipe.init_from is None:
-        check_directory(recipe.language_model)
-    elif not (recipe.init_from / RUN_FILE).is_file():  # else it may need plug-ins of the recipe, which are loaded later
-        open_run(recipe.init_from)
-    parts = recipe.parts()
-    look_at(rows=[*(part.train for part in parts), recipe.data.val], tables=[part.embeddings for part in parts])
+    slips = Slips()
+    with slips.kept():
+        if recipe.init_from is None:
+            check_directory(recipe.language_model)
+        elif not (
+            recipe.init_from / RUN_FILE
+        ).is_file():  # else it may need plug-ins of the recipe, which are loaded later
+            open_run(recipe.init_from)
+    parts = recipe.parts() if recipe.data.train or not isinstance(recipe.task, str) else []
+    rows, tables = [*(part.train for part in parts), recipe.data.val], [part.embeddings for part in parts]
+    with slips.kept():
+        look_at(rows=rows, tables=tables, vectors=recipe.data.val_images)
+    with slips.kept():
+        if recipe.retrieve:
+            recipe.retrieve.check_there()
+    slips.tell()

@@ -15,6 +15,7 @@ from close.cli.looks import look_at, look_at_recipe
 from close.cli.options import Json, LanguageModelPlace, Memory, Pairs, Seed, Verb, print_json, verb
 from close.errors import CloseError, RecipeError, written
 from close.io.terminal import show
+from close.runs.slips import Slips, SlipsError
 
 if TYPE_CHECKING:
     from close.runs.recipe import Recipe
@@ -47,6 +48,10 @@ Photos = Annotated[
 ]
 Select = Annotated[Path | None, typer.Option(help=f"{_SELECT}, by rows with references or captions in groups.")]
 SelectImages = Annotated[Path | None, typer.Option(help="With --select: unpaired images that its texts are made like.")]
+Fed = Annotated[
+    list[Path] | None,
+    typer.Option(help="A table of the rows' vectors, in place of pictures, or captions, and encoder; again for each."),
+]
 Varied = Annotated[list[str] | None, typer.Option(help=f"{_VARY}: training.warmup_steps=0,50; again for each.")]
 
 
@@ -64,6 +69,16 @@ class _OfRecipe(Verb):
         "or lower training.batch_size"
     )
 
+    def invoke(self, ctx: Any) -> Any:
+        """Several mistakes have a line each."""
+        try:
+            return super().invoke(ctx)
+        except SlipsError as error:
+            *before, last = error.each
+            for line in before:
+                show(f"error: {written(line)}", err=True)
+            raise CloseError(last) from None
+
     def instead(self, name: str, value: str) -> str | None:
         """A recipe's key, as it is given."""
         from close.runs.recipe import key_named
@@ -75,6 +90,17 @@ class _OfRecipe(Verb):
         if not key.startswith("--"):
             return f"a recipe's key is given as {key}={value or '…'}"
         return f"it is {key} here" if any(key in parameter.opts for parameter in self.params) else None
+
+
+def _look_whole(given: Recipe | None, **places: Any) -> None:
+    """Look at what a recipe names, and at other places."""
+    slips = Slips()
+    with slips.kept():
+        if given is not None:
+            look_at_recipe(given)
+    with slips.kept():
+        look_at(**places)
+    slips.tell()
 
 
 def train(
@@ -98,9 +124,7 @@ def train(
     from close.runs.recipe import load_recipe
 
     def look(given: Recipe) -> None:
-        if not resume:  # a finished run needs nothing any more
-            look_at_recipe(given)
-        look_at(photos=match_length)
+        _look_whole(None if resume else given, photos=match_length)  # a finished run needs nothing any more
 
     checked = load_recipe(recipe, overrides, look=look)
     from close.model.configuration import CloseConfig
@@ -183,6 +207,7 @@ def sweep(
     image: Annotated[Path | None, typer.Option(help=_TABLE.format("Images", "learn from"))] = None,
     pairs: Pairs = None,
     groups: Groups = None,
+    vectors: Fed = None,
     no_image: Annotated[bool, typer.Option("--no-image", help="Leave out the image-supervised ceiling.")] = False,
     out: Annotated[Path, typer.Option("--out", help="Folder of the sweep.")] = Path("sweep"),
     dry_run: DrySweep = False,
@@ -192,15 +217,14 @@ def sweep(
 
     All arms are checked before the first is trained. Without --adapter, --noise and --arm the recipe's own adapter is tried,
     beside none at all and training on images. Adapters that name no data are given what they need: pairs --text and --image,
-    unpaired images --image, and else the training texts.
+    unpaired images --image, and else the training texts. --vectors finds what each table is of: pictures and captions of --test,
+    pictures of --tune, captions of --select, training pictures.
     """
     from close.runs.recipe import load_recipe
 
-    def look(given: Recipe) -> None:
-        look_at_recipe(given)
-        rows = [test, tune, select, *((pairs, groups) if text else ())]
-        look_at(data=[text, image], rows=rows, vectors=select_image if select else None, photos=match_length)
-
+    rows = [test, tune, select, *((pairs, groups) if text else ())]
+    places: dict[str, Any] = {"data": [text, image], "rows": rows, "vectors": select_image if select else None}
+    look = partial(_look_whole, **places, tables=vectors, photos=match_length)
     base = load_recipe(recipe, overrides, look=look)
     from close.study.arms import settings_of
     from close.study.export import table_of
@@ -209,16 +233,17 @@ def sweep(
     from close.study.tables import Tables
 
     with TemporaryDirectory() if dry_run else nullcontext() as spare:
-        tables = Tables(text, image, pairs, groups, out / "adapters", spare).opened(base.encoder)
+        tables = Tables(text, image, pairs, groups, out / "adapters", spare).opened(base)
         ceiling = test is not None and not no_image
         arms = _arms(base, out, adapter, noise, arm, settings=settings_of(vary or []), image=ceiling, tables=tables)
         asked: Any = (base, arms, list(range(base.seed, base.seed + seeds)), test, out)
-        rows: dict[str, Any] = {"tune": tune, "select": select, "select_images": select_image, "photos": match_length}
+        looks: dict[str, Any] = {"tune": tune, "select": select, "select_images": select_image, "photos": match_length}
+        looks["vectors"] = vectors or ()
         if dry_run:
-            planned = plan(*asked, **rows)
+            planned = plan(*asked, **looks)
             print_json(planned) if as_json else show(lines_of(planned))
             return
-    summary = run(*asked, tell=partial(show, err=True), **rows)
+    summary = run(*asked, tell=partial(show, err=True), **looks)
     print_json(summary) if as_json else show(table_of(summary))
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from close.errors import CloseError, RecipeError
+from close.errors import CloseError, RecipeError, firsts
 from close.io.files import not_finite
 from close.plugins import load_plugins
 from close.registry import unknown_name
@@ -21,13 +22,25 @@ from close.runs.sections import (
     Section,
     TaskSection,
     TrainingSection,
+    as_value,
     does_nothing,
     keys_only,
     training_key,
 )
+from close.runs.slips import MOST, Slips, SlipsError
 from close.tasks import TASKS
 
 __all__ = ["Recipe", "checked", "key_named", "load_recipe", "upgraded"]
+
+
+_WORD = re.compile(r"\w+")
+TRIES = 5
+"""How often what is wrong is taken out of a recipe, to see what else is."""
+
+
+def _each_alone(info: ValidationInfo) -> bool:
+    """Whether each key is looked at by itself, and not what goes together."""
+    return bool(info.context and info.context.get("each_alone"))
 
 
 class Recipe(Section):
@@ -96,52 +109,55 @@ class Recipe(Section):
             return spec
         from close.model.prefixes import complete_prefix
 
-        return complete_prefix(spec)
+        with as_value():
+            return complete_prefix(spec)
 
     @model_validator(mode="after")
-    def _ceiling(self, info: ValidationInfo) -> Recipe:
-        if self.tune == "none" and self.training.prefix_learning_rate is not None:
-            raise ValueError("tune: none trains the prefix alone, whose rate is training.learning_rate: say that")
+    def _together(self, info: ValidationInfo) -> Recipe:
         if self.train_on == "image" and "adapter" not in self.model_fields_set:
             self.__dict__["adapter"] = "none"  # and not among the keys that were given
+        if "several" not in self.model_fields_set and self._apart() == {True}:
+            self.__dict__["several"] = "set"  # and not among the keys that were given
+        if wrong := [] if _each_alone(info) else [*self.disagreements()]:
+            raise ValueError("\n".join(wrong))
         if self.init_from is None and not keys_only(info):  # else it is that run's, and has learnt what it needs
             from close.adapters import check_adapter, check_on_images
 
-            check_adapter(self.adapter, trains_on=self.train_on)
-            if self.train_on == "image":
-                check_on_images(self.adapter)
+            with as_value():
+                check_adapter(self.adapter, trains_on=self.train_on)
+                if self.train_on == "image":
+                    check_on_images(self.adapter)
         return self
 
-    @model_validator(mode="after")
-    def _lora(self) -> Recipe:
+    def _names(self) -> list[str]:
+        return [self.task] if isinstance(self.task, str) else [part.task for part in self.task]
+
+    def _apart(self) -> set[bool]:
+        """Whether tasks are about more than one image; of those that are known, more than one answer where they differ."""
+        return {TASKS[name].views > 1 for name in self._names() if name in TASKS}
+
+    def disagreements(self) -> Iterator[str]:
+        """What keys do not go together, as far as that shows without torch."""
+        one = isinstance(self.task, str)
+        if self.tune == "none" and self.training.prefix_learning_rate is not None:
+            yield "tune: none trains the prefix alone, whose rate is training.learning_rate: say that"
         if self.lora is not None and self.tune != "lora":
-            raise ValueError(f"lora is given, and tune is {self.tune!r}: leave one of them out, or say tune: lora")
-        return self
-
-    @model_validator(mode="after")
-    def _retrieves(self) -> Recipe:
-        if self.retrieve is None:
-            return self
-        if self.train_on == "image" and self.retrieve.noise is not None:
-            raise ValueError(
-                "retrieve: noise is on the text that training searches with; with train_on: image leave it out"
-            )
-        if not isinstance(self.task, str) and self.retrieve.memory is None:
-            raise ValueError("retrieve: with a list of tasks, say which rows are the memory (retrieve.memory)")
-        return self
-
-    @model_validator(mode="after")
-    def _several(self) -> Recipe:
-        names = [self.task] if isinstance(self.task, str) else [part.task for part in self.task]
-        known = dict(TASKS.items())
-        apart = {known[name].views > 1 for name in names if name in known}
-        if "several" not in self.model_fields_set and True in apart:
-            if False in apart:
-                raise ValueError(
-                    f"several: of {', '.join(names)} some are about one image and some about more: say set or mean"
-                )
-            self.__dict__["several"] = "set"  # and not among the keys that were given
-        return self
+            yield f"lora is given, and tune is {self.tune!r}: leave one of them out, or say tune: lora"
+        if self.retrieve is not None and self.train_on == "image" and self.retrieve.noise is not None:
+            yield "retrieve: noise is on the text that training searches with; with train_on: image leave it out"
+        if self.retrieve is not None and not one and self.retrieve.memory is None:
+            yield "retrieve: with a list of tasks, say which rows are the memory (retrieve.memory)"
+        if "several" not in self.model_fields_set and len(self._apart()) > 1:
+            names = ", ".join(self._names())
+            yield f"several: of {names} some are about one image and some about more: say set or mean"
+        if one and self.data.train is None:
+            yield "key 'data.train' is missing"
+        if not one and (self.data.train or self.data.embeddings):
+            yield "with a list of tasks, each names its own 'train' (and 'embeddings'); leave them out of 'data'"
+        if not one and self.captions != "single":
+            yield "with a list of tasks, each says its own 'captions: multiple'; leave it out of the recipe"
+        if self.data.val_images and (self.data.val is None or self.training.metric_for_best in (None, "loss")):
+            yield "data.val_images counts where training.metric_for_best names a score of the rows of data.val"
 
     @property
     def longest(self) -> int:
@@ -168,25 +184,11 @@ class Recipe(Section):
     def _task(cls, task: str | list[TaskSection], info: ValidationInfo) -> str | list[TaskSection]:
         if not task:
             raise ValueError("expected a task, or a list of at least one")
-        for name in () if keys_only(info) else [task] if isinstance(task, str) else [part.task for part in task]:
-            TASKS[name]
+        known = not keys_only(info) or bool(info.context and info.context.get("tasks"))
+        for name in [task] if isinstance(task, str) else [part.task for part in task]:
+            with as_value():
+                _ = TASKS[name] if known else None
         return task
-
-    @model_validator(mode="after")
-    def _has_data(self) -> Recipe:
-        if isinstance(self.task, str) and self.data.train is None:
-            raise ValueError("key 'data.train' is missing")
-        if not isinstance(self.task, str) and (self.data.train or self.data.embeddings):
-            raise ValueError(
-                "with a list of tasks, each names its own 'train' (and 'embeddings'); leave them out of 'data'"
-            )
-        if not isinstance(self.task, str) and self.captions != "single":
-            raise ValueError("with a list of tasks, each says its own 'captions: multiple'; leave it out of the recipe")
-        if self.data.val_images and (self.data.val is None or self.training.metric_for_best in (None, "loss")):
-            raise ValueError(
-                "data.val_images counts where training.metric_for_best names a score of the rows of data.val"
-            )
-        return self
 
     def parts(self) -> list[TaskSection]:
         """The tasks with their data; one, for a recipe of one task."""
@@ -211,8 +213,16 @@ class Recipe(Section):
         if not keys_only(info):
             from close.adapters import check_adapter
 
-            check_adapter(spec)
+            with as_value():
+                check_adapter(spec)
         return spec
+
+    @field_validator("plugins", mode="before")
+    @classmethod
+    def _plugins(cls, given: Any) -> Any:
+        if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+            raise ValueError(f"expected a list of modules and files, e.g. [./my_parts.py], not {given!r}")
+        return given
 
     def dump(self) -> dict[str, Any]:
         """As plain values, for YAML and JSON."""
@@ -255,14 +265,67 @@ def load_recipe(
         look: is shown the recipe when its keys and plain values are checked, before its parts are, which takes torch.
     Raises:
         MissingError: no such file.
-        RecipeError: every wrong key or value, with the nearest name of an unknown key; where there is none, the first part that
-            is wrong (an adapter, its options, a plug-in …), since looking at these takes torch.
+        RecipeError: all that is wrong with keys and values, with the nearest name of an unknown key, and what `look` finds; where
+            there is none, all that is wrong with parts (an adapter, its options …), since looking at these takes torch.
     """
-    where, values = str(path or "recipe"), read_values(path, overrides or [])
-    plugins = _plugins(values.get("plugins"), path)
-    look(checked(values, where, only_keys=True))
-    load_plugins(plugins)
+    where, values, slips = str(path or "recipe"), read_values(path, overrides or []), Slips()
+    rest, wrong = _sound(values)
+    with slips.kept():
+        _tell(where, wrong)
+    with slips.kept():
+        if rest is not None:
+            look(rest)
+    slips.tell()
+    load_plugins(values.get("plugins", ()))
     return checked(values, where)
+
+
+def _sound(values: dict[str, Any]) -> tuple[Recipe | None, list[str]]:
+    """What is right in a recipe, without its wrong keys (None where that is no recipe), and all that is wrong; without torch."""
+    context = {"keys_only": True, "each_alone": True, "tasks": not values.get("plugins")}
+    wrong, gone, rest = list[str](), set[str](), copy.deepcopy(values)
+    for _ in range(TRIES):
+        try:
+            found = Recipe.model_validate(rest, context=context)
+        except ValidationError as error:
+            items = _items(error)
+            wrong += [line for item in items for line in _explain(item) if gone.isdisjoint(_WORD.findall(line))]
+            gone |= {name for item in items for name in _drop(rest, item["loc"])}
+        except CloseError as error:
+            return None, [*wrong, str(error)]
+        else:
+            return found, [*wrong, *(line for line in found.disagreements() if gone.isdisjoint(_WORD.findall(line)))]
+    return None, wrong
+
+
+def _drop(values: Any, loc: Sequence[Any]) -> set[str]:
+    """Take what is wrong out of a recipe's values; of a section that does not fit together first what is no key of ours.
+
+    Returns:
+        Names of keys that are gone: what is said of these from now on may come of that.
+    """
+    path = [step for step in loc if not str(step).startswith("list[")]
+    above: Any = None
+    try:
+        for step in path[:-1]:
+            above, values = values, values[step]
+    except (KeyError, IndexError, TypeError):
+        return set(map(str, path))
+    if not path:
+        return set()
+    last = path[-1]
+    if isinstance(values, dict) and last not in values:  # it is missing: the section is not looked at
+        if len(path) > 1:
+            del above[path[-2]]
+        return set(map(str, path))
+    if len(path) == 1 and last in _SECTIONS and isinstance(values[last], dict):
+        own = {key: value for key, value in values[last].items() if key in _SECTIONS[last].model_fields}
+        if own and own != values[last]:
+            values[last] = own
+            return set()
+    if isinstance(values, dict) or (isinstance(values, list) and last < len(values)):
+        del values[last]
+    return {str(last)}
 
 
 def checked(values: dict[str, Any], where: str, *, only_keys: bool = False) -> Recipe:
@@ -276,20 +339,22 @@ def checked(values: dict[str, Any], where: str, *, only_keys: bool = False) -> R
     try:
         return Recipe.model_validate(values, context={"keys_only": only_keys})
     except ValidationError as error:
-        items = [item for item in error.errors() if item["loc"] != ("task", "str")]  # one branch of a union is enough
-        raise RecipeError(f"{where}: " + "; ".join(map(_explain, items))) from None
+        _tell(where, [line for item in _items(error) for line in _explain(item)])
+        raise
     except CloseError as error:
         raise RecipeError(f"{where}: {error}") from None
 
 
-def _plugins(given: Any, path: str | Path | None) -> list[str]:
-    if given is None:
-        return []
-    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
-        raise RecipeError(
-            f"{path or 'recipe'}: plugins is a list of modules and files, e.g. [./my_parts.py], not {given!r}"
-        )
-    return given
+def _tell(where: str, wrong: Sequence[str]) -> None:
+    """Say what is wrong, if something is."""
+    if wrong:
+        lines = list(dict.fromkeys(wrong))
+        raise SlipsError(f"{where}: {firsts(lines, MOST)}", [f"{where}: {line}" for line in lines])
+
+
+def _items(error: ValidationError) -> list[Any]:
+    """What pydantic found: one branch of a union is enough."""
+    return [item for item in error.errors() if item["loc"] != ("task", "str")]
 
 
 _SECTIONS: dict[str, type[BaseModel]] = {
@@ -308,23 +373,25 @@ def key_named(name: str) -> str | None:
     return next(sections, None) or training_key(name)
 
 
-def _explain(item: Any) -> str:
+def _explain(item: Any) -> list[str]:
+    """What pydantic found, in lines."""
     path = [str(part) for part in item["loc"] if not str(part).startswith("list[")]
     where = ".".join(path)
     if item["type"] == "extra_forbidden":
         if why := does_nothing(path[-1]):
-            return f"unknown key {where!r}: {why}"
+            return [f"unknown key {where!r}: {why}"]
         # a letter in a section is more likely mistyped than another section's
         elsewhere = key_named(path[-1]) if len(path) == 1 or len(path[-1]) > 1 else None
         if elsewhere is not None and elsewhere.startswith("--"):
-            return f"unknown key {where!r}: it is {elsewhere} of the command"
+            return [f"unknown key {where!r}: it is {elsewhere} of the command"]
         if elsewhere is not None:
-            return f"unknown key {where!r}: did you mean {elsewhere!r}?"
+            return [f"unknown key {where!r}: did you mean {elsewhere!r}?"]
         section = ".".join(path[:-1])
         keys = _SECTIONS.get(section.partition(".")[0], Recipe).model_fields
         known = (f"{section}.{key}".lstrip(".") for key in keys)
-        return str(unknown_name("key", where, known))
+        return [str(unknown_name("key", where, known))]
     if item["type"] == "missing":
-        return f"key {where!r} is missing"
+        return [f"key {where!r} is missing"]
     message = re.sub(r"dictionary or instance of \w+", "mapping", item["msg"].removeprefix("Value error, "))
-    return f"{where and where + ': '}{message}" + ("" if item["type"] == "value_error" else f", not {item['input']!r}")
+    end = "" if item["type"] == "value_error" else f", not {item['input']!r}"
+    return [f"{where and where + ': '}{line}{end}" for line in message.split("\n")]

@@ -12,6 +12,7 @@ from close.errors import DataError, MissingError, RecipeError
 from close.io.places import last_part, moved_reference, seen_from
 from close.io.plain import parse_yaml, read_yaml
 from close.plugins import is_file
+from close.runs.slips import Slips
 
 __all__ = ["absolute", "named", "number", "portable", "portable_reference", "read_values"]
 
@@ -25,8 +26,11 @@ def read_values(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[
         MissingError: no such file. RecipeError: not YAML, no mapping, or no override.
     """
     values = {} if path is None else _read(Path(path))
+    slips = Slips()
     for override in overrides:
-        _set(values, override)
+        with slips.kept():
+            _set(values, override)
+    slips.tell()
     return values
 
 

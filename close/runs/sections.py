@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache
 from importlib.util import find_spec
@@ -21,15 +23,34 @@ from pydantic import (
 )
 
 from close.data.columns import key_of
+from close.errors import CloseError, MissingError
 from close.registry import unknown_name
 from close.retrieval.settings import LeaveOut, Retrieval
 
-__all__ = ["DataSection", "LoraSection", "RetrieveSection", "Section", "TaskSection", "TrainingSection", "keys_only"]
+__all__ = [
+    "DataSection",
+    "LoraSection",
+    "RetrieveSection",
+    "Section",
+    "TaskSection",
+    "TrainingSection",
+    "as_value",
+    "keys_only",
+]
 
 
 def keys_only(info: ValidationInfo) -> bool:
     """Whether keys and plain values alone are looked at, and what torch or transformers must be asked is left for later."""
     return bool(info.context and info.context.get("keys_only"))
+
+
+@contextmanager
+def as_value() -> Iterator[None]:
+    """What is told of a part is wrong with the key that names it, and so is told beside what is wrong with others."""
+    try:
+        yield
+    except CloseError as error:
+        raise ValueError(str(error)) from None
 
 
 class Section(BaseModel):
@@ -128,7 +149,8 @@ class RetrieveSection(Retrieval):
         if noise is not None and not keys_only(info):
             from close.adapters import build_adapter
 
-            build_adapter({"gaussian": noise}, 8)
+            with as_value():
+                build_adapter({"gaussian": noise}, 8)
         return noise
 
     @field_validator("language")
@@ -137,31 +159,43 @@ class RetrieveSection(Retrieval):
         if not keys_only(info):
             from close.retrieval.content import word_finder
 
-            word_finder(given)
+            with as_value():
+                word_finder(given)
         return given
 
     @model_validator(mode="after")
     def _fits(self) -> RetrieveSection:
+        if wrong := [*self._disagreements()]:
+            raise ValueError("\n".join(wrong))
+        return self
+
+    def check_there(self) -> None:
+        """Refuse places where nothing is.
+
+        Raises:
+            MissingError: names the first.
+        """
+        if absent := [place for place in (self.memory, self.texts) if place is not None and not place.exists()]:
+            raise MissingError(f"retrieve: {absent[0]}: no such file")
+
+    def _disagreements(self) -> Iterator[str]:
         foreign = {key for names in _ONLY.values() for key in names} - {key for use in self.uses for key in _ONLY[use]}
         for key in sorted(foreign):
             if getattr(self, key) != type(self).model_fields[key].default:
                 users = " or ".join(use for use, names in _ONLY.items() if key in names)
-                raise ValueError(f"{key} goes with into: {users}, not with into: {', '.join(self.uses)}")
+                yield f"{key} goes with into: {users}, not with into: {', '.join(self.uses)}"
         if self.texts is not None and self.memory is None:
-            raise ValueError("texts are the rows that a table was made of, and no memory is given")
-        if not self.searches and self.noise is not None:
-            raise ValueError("into: words trains on a caption's own words and searches nothing; leave noise out")
-        if not self.searches and self.among is not None and self.k != type(self).model_fields["k"].default:
-            raise ValueError(
-                "into: words counts words in `among` captions, and k does nothing beside it; leave one out"
-            )
-        if not self.searches and self.leave_out is not None:
-            raise ValueError(
-                "into: words trains on a caption's own words and finds nothing to leave out; leave leave_out out"
-            )
-        if not self.searches and self.index != "exact":
-            raise ValueError("into: words trains on a caption's own words and searches nothing; leave index out")
-        return self
+            yield "texts are the rows that a table was made of, and no memory is given"
+        if self.searches:
+            return
+        if self.noise is not None:
+            yield "into: words trains on a caption's own words and searches nothing; leave noise out"
+        if self.among is not None and self.k != type(self).model_fields["k"].default:
+            yield "into: words counts words in `among` captions, and k does nothing beside it; leave one out"
+        if self.leave_out is not None:
+            yield "into: words trains on a caption's own words and finds nothing to leave out; leave leave_out out"
+        if self.index != "exact":
+            yield "into: words trains on a caption's own words and searches nothing; leave index out"
 
 
 _OURS = {
@@ -302,12 +336,6 @@ class TrainingSection(BaseModel):
         wrong += [str(unknown_name("key", str(key), known)) for key in values if key not in known | set(_OURS)]
         if not keys_only(info):  # runs of before may name what is refused by now
             wrong += [f"{key} does nothing here: {why}" for key, why in _LEFT.items() if key in values]
-        wrong += [
-            f"{key} counts where metric_for_best names a score, and it does not"
-            for key in ("metric_rows", "metric_beams")
-            if values.get(key) not in (None, cls.model_fields[key].default)
-            and values.get("metric_for_best") in (None, "loss")
-        ]
         if values.get("metric_for_best") is not None:
             wrong += [f"metric_for_best says it; leave {key!r} out" for key in _BEST if key in values]
         # YAML reads the word "no" as false
@@ -324,5 +352,15 @@ class TrainingSection(BaseModel):
             if (least := _LEAST.get(key)) is not None and isinstance(value, (int, float)) and not _enough(key, value)
         ]
         if wrong:
-            raise ValueError("; ".join(wrong))
+            raise ValueError("\n".join(wrong))
         return values
+
+    @model_validator(mode="after")
+    def _counts(self) -> TrainingSection:
+        keys = [
+            key for key in ("metric_rows", "metric_beams") if getattr(self, key) != type(self).model_fields[key].default
+        ]
+        if keys and self.metric_for_best in (None, "loss"):
+            wrong = (f"{key} counts where metric_for_best names a score, and it does not" for key in keys)
+            raise ValueError("\n".join(wrong))
+        return self

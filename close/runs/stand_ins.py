@@ -35,6 +35,7 @@ from close.tasks import Task
 from close.vectors.cache import cached_table
 from close.vectors.checked import Ints
 from close.vectors.open import RowVectors, check_encoder, open_vectors
+from close.vectors.table import EmbeddingTable
 
 __all__ = ["AGAINST_MEAN", "STAND_INS", "TYPICAL_GAP", "StandIns", "moved_to_images", "stand_ins", "unpaired_images"]
 
@@ -64,7 +65,7 @@ class StandIns:
 def stand_ins(
     told: Sequence[Row],
     task: Task,
-    encoder: ContrastiveEncoder,
+    encoder: ContrastiveEncoder | EmbeddingTable,
     image: Any = None,
     *,
     several: Several = "mean",
@@ -74,24 +75,31 @@ def stand_ins(
 
     Args:
         told: a row for each image (see `close.evaluation.images.select_rows`), best with several captions.
+        encoder: what the captions are embedded with; or a table that holds their vectors.
         image: (N, D) vectors of images that nothing is known of; without it, no image is needed.
         several: what a run makes of rows of several sources; "set" keeps those of a task about several images apart.
         seed: of the directions of the gap, where images don't tell it; and of whose wording is added.
+    Raises:
+        DataError: a caption is not in the table.
     """
     apart = several == "set" and task.views > 1  # each source tells of an image of its own
     known = _known([replace(row, source=(text,)) for row in told for text in row.source] if apart else told, task)
-    table = cached_table(known, encoder, "text")
+    table = encoder if isinstance(encoder, EmbeddingTable) else cached_table(known, encoder, "text")
+    places = table.locate([text for row in known for text in row.source])
     counts = np.array([len(row.source) for row in known])
     worded = image is not None and (counts > 1).sum() > 1
-    scenes = _worded(table[:], counts, seed) if worded else embeddings_of(known, task, table).main(range(len(known)))
-    moved = moved_to_images(scenes, table.vectors[:], image, seed=seed)
+    own = _worded(table.vectors[places], counts, seed) if worded else None
+    scenes = embeddings_of(known, task, table).main(range(len(known))) if own is None else own
+    moved = moved_to_images(scenes, table.vectors[list(dict.fromkeys(places.tolist()))], image, seed=seed)
     rows = moved.reshape(len(told), -1, moved.shape[1]) if apart else moved
     return StandIns(rows, STAND_INS["unpaired" if worded else "text"])
 
 
-def unpaired_images(image: Path, encoder: ContrastiveEncoder) -> RowVectors:
+def unpaired_images(image: Path, encoder: Any) -> RowVectors:
     """The vectors of a table (or `.npy`) of images that nothing is known of.
 
+    Args:
+        encoder: the run's, or what has its `name` and `fingerprint`.
     Raises:
         MissingError: there is no such table. MismatchError: it holds texts, or another encoder made it than the run's.
     """

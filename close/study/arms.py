@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from close.adapters import check_adapter
@@ -13,16 +17,41 @@ from close.adapters.resolve import parse_spec
 from close.adapters.specs import stages_of
 from close.errors import CloseError, RecipeError
 from close.io.plain import parse_yaml
-from close.runs.recipe import Recipe
+from close.runs.recipe import Recipe, checked
 from close.runs.recipe_file import number
+from close.runs.slips import Slips, SlipsError
 from close.study.tables import Tables, takes_pairs
 
-__all__ = ["APART", "Arm", "Setting", "arms_of", "merged", "named_arm", "naming", "own_adapter", "settings_of"]
+__all__ = [
+    "APART",
+    "Arm",
+    "Setting",
+    "arms_of",
+    "deciding",
+    "merged",
+    "named_arm",
+    "naming",
+    "own_adapter",
+    "run_folder",
+    "settings_of",
+]
 
 APART = 1000
 """How far seeds of one setting are from those of the next."""
 
 _OWN_TEXTS = "; of other texts than those of training it learns by a fit of its own: '{memory: {fit: {text: TABLE}}}'"
+
+_FOLLOWING = ("several", "tune")
+"""Keys that follow from others where a recipe leaves them out: an arm of another task, or with LoRA, has its own."""
+
+_LATER = {
+    "max_new_tokens": None,
+    "data.val_images": None,
+    "lowercase": True,
+    "retrieve.index": "exact",
+    "training.prefix_learning_rate": None,
+}
+"""Keys that came after runs were named by their recipes, and what they say of a run of before, which keeps its name."""
 
 
 @dataclass(frozen=True)
@@ -208,11 +237,13 @@ def _with_tables(
     """
     given = [[stage for stage in stages_of(spec) if stage != "none"] for _, spec in specs]
     taken = set[str]()
+    slips = Slips()
     for (name, _), stages in zip(specs, given, strict=True):
-        with naming(name or " + ".join(map(_label, stages))):
+        with slips.kept(), naming(name or " + ".join(map(_label, stages))):
             check_adapter(stages)
             taken |= {side for fit in tables.check(stages) for side in fit}
             taken |= {"pairs"} if takes_pairs(stages) else set()
+    slips.tell()
     if left := [side for side in ("text", "image", "pairs", "groups") if getattr(tables, side) and side not in taken]:
         raise RecipeError(
             f"--{left[0]} is given, and no adapter that is tried learns from it: name one that does (--adapter)"
@@ -221,13 +252,39 @@ def _with_tables(
     return [(stages, tables.give(stages), tuple(tables.told(stages))) for stages in given]
 
 
+def run_folder(base: Recipe, arm: Arm, seed: int, folder: Path) -> tuple[Recipe, Path]:
+    """The recipe of one run, and where it lies: named by the arm, the seed and a hash of the recipe.
+
+    Raises:
+        RecipeError: the arm makes no recipe; it is named.
+    """
+    seed += arm.apart
+    left = {key for key in _FOLLOWING if key not in base.model_fields_set}
+    given = {key: value for key, value in base.dump().items() if key not in left}
+    recipe = checked(merged(given, arm.changes) | {"seed": seed}, f"arm {arm.name!r}")
+    digest = hashlib.sha256(json.dumps(deciding(recipe), sort_keys=True).encode()).hexdigest()[:10]
+    return recipe, folder / "runs" / f"{re.sub(r'[^-+.,=()A-Za-z0-9]', '_', arm.name)[:80]}-{seed}-{digest}"
+
+
+def deciding(recipe: Recipe) -> dict[str, Any]:
+    """What a run is known by: a recipe's values, but for keys that came later and say nothing new."""
+    values = recipe.dump()
+    for key, before in _LATER.items():
+        section, _, name = key.rpartition(".")
+        place = values[section] if section else values
+        if place and place[name] == before:
+            del place[name]
+    return values
+
+
 @contextmanager
 def naming(arm: str) -> Iterator[None]:
     """What is wrong with an arm is told with its name."""
     try:
         yield
     except CloseError as error:
-        raise RecipeError(f"arm {arm!r}: {error}") from None
+        each = error.each if isinstance(error, SlipsError) else (str(error),)
+        raise SlipsError(f"arm {arm!r}: {error}", [f"arm {arm!r}: {line}" for line in each]) from None
 
 
 def _label(stage: Any) -> str:

@@ -19,6 +19,7 @@ __all__ = [
     "claimed",
     "csv_of",
     "drawn_score",
+    "fed",
     "latex_of",
     "scores_of",
     "several_settings",
@@ -81,22 +82,32 @@ def latex_of(summary: dict[str, Any]) -> str:
 def csv_of(summary: dict[str, Any]) -> str:
     """Every score of every arm in a line of its own: mean, 95 % interval, share recovered, and the value of each seed.
 
-    Of fewer than three seeds there is no interval, as in the other tables.
+    Of fewer than three seeds there is no interval, as in the other tables. A column says which vectors were given.
     """
     arms = summary["arms_scored"]
     seeds = list(dict.fromkeys(seed for arm in arms.values() for seed in arm["seeds"]))
     out = io.StringIO()
     lines = csv.writer(out, lineterminator="\n")
-    lines.writerow(
-        ["method", "input", "score", "mean", "low", "high", "recovered", *(f"seed {seed}" for seed in seeds)]
-    )
+    given = summary.get("vectors")
+    head = ["method", "input", "score", "mean", "low", "high", "recovered", *(["vectors"] if given else [])]
+    lines.writerow([*head, *(f"seed {seed}" for seed in seeds)])
     for name, arm in arms.items():
         for modality in MODALITIES:
             for key, score in arm.get(modality, {}).items():
                 recovered = arm.get("recovered_share", {}).get(key) if modality == "image" else None
                 values = dict(zip(arm["seeds"], score["values"], strict=True))
                 low, high = (score["ci"] if len(score["values"]) >= FEW else None) or (None, None)
-                lines.writerow([name, modality, key, score["mean"], low, high, recovered, *map(values.get, seeds)])
+                told = [
+                    name,
+                    modality,
+                    key,
+                    score["mean"],
+                    low,
+                    high,
+                    recovered,
+                    *([given.get(modality)] if given else []),
+                ]
+                lines.writerow([*told, *map(values.get, seeds)])
     return out.getvalue()
 
 
@@ -148,6 +159,7 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         chance = "image is no better than none, whatever chance may do to one seed"
         chance = "image − none is within chance" if counts[0] > 1 else chance
         notes.append(f"Recovered is (method − none) / (image − none), of the means; – where {chance}.")
+    notes += fed(summary)
     if learnt := dict.fromkeys(one for told in summary.get("fitted_on", {}).values() for one in told):
         notes.append(f"Fitted: {'; '.join(learnt)}.")
     if scored := next((arm["examples"] for arm in arms.values() if "examples" in arm), None):
@@ -172,6 +184,13 @@ def _notes(summary: dict[str, Any]) -> list[str]:
     if chosen := summary.get("selected"):
         notes.append(f"Chosen by text: {chosen['arm']}" + _share_of_best(chosen))
     return notes
+
+
+def fed(summary: Mapping[str, Any]) -> list[str]:
+    """Of which tables' vectors scores are, in a sentence; nothing where the encoder read all that was looked at."""
+    given = summary.get("vectors", {})
+    told = [f"{MODALITIES[name]}: {given[name]}" for name in MODALITIES if name in given]
+    return [f"Of vectors that were given, with nothing read by the encoder ({'; '.join(told)})."] if told else []
 
 
 def claimed(summary: Mapping[str, Any]) -> list[str]:

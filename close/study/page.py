@@ -9,7 +9,7 @@ from typing import Any
 from close.adapters.resolve import is_load
 from close.adapters.specs import leaves_of
 from close.evaluation.page import Figure, index_page
-from close.study.export import FEW, captions_of, claimed
+from close.study.export import FEW, captions_of, claimed, fed
 
 __all__ = ["sweep_page"]
 
@@ -29,7 +29,7 @@ def sweep_page(result: Mapping[str, Any], summary: Mapping[str, Any], shown: Seq
     return index_page(
         {key: value for key, value in result.items() if key != "not_compared"},  # the arms' own scores have them
         title="Sweep",
-        over=f"Intervals are over {seeds} seeds, by Student's t." if seeds >= FEW else few,
+        over=" ".join([f"Intervals are over {seeds} seeds, by Student's t." if seeds >= FEW else few, *fed(summary)]),
         groups=[_group(name, found, summary, folder) for name, found in arms.items()],
         claims=claimed(summary),
         figures=[

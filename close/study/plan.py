@@ -10,8 +10,8 @@ from close.errors import written
 from close.io.jobs import is_under_way
 from close.runs.folder import is_finished, started_run
 from close.runs.recipe import Recipe
-from close.study.arms import Arm
-from close.study.sweep import checked_base, run_folder
+from close.study.arms import Arm, run_folder
+from close.study.checks import checked_base
 from close.training.origin import filled_in
 
 __all__ = ["lines_of", "plan"]
@@ -30,6 +30,7 @@ def plan(
     select: str | Path | None = None,
     select_images: str | Path | None = None,
     photos: str | Path | None = None,
+    vectors: Sequence[str | Path] = (),
 ) -> dict[str, Any]:
     """Check everything that `sweep` checks before its first run, and that it goes on with the runs that are there.
 
@@ -45,9 +46,8 @@ def plan(
         CloseError: as `sweep`.
     """
     folder = Path(out)
-    base, _ = checked_base(
-        base, arms, seeds, folder, test=test, tune=tune, select=select, select_images=select_images, photos=photos
-    )
+    given: Any = {"test": test, "tune": tune, "select": select, "select_images": select_images, "photos": photos}
+    base, arms, _ = checked_base(base, arms, seeds, folder, vectors=vectors, **given)
     planned = list[dict[str, Any]]()
     for arm in arms:
         about = {"method": arm.method, "setting": arm.setting} if arm.setting else {}

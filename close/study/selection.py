@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -21,12 +22,15 @@ from close.io.keys import file_key
 from close.io.record import code_sums
 from close.io.versions import versions
 from close.plugins import plugin_code
-from close.runs.evaluate import code_behind, kept_scores, plain_search, searched_alike
+from close.runs.evaluate import code_behind, plain_search, searched_alike
+from close.runs.evaluations import is_fed, kept_scores, table_sum
 from close.runs.folder import open_run
 from close.runs.pipeline import CloseCaptioner, load
 from close.runs.predict import by_length, doing, named_task
+from close.runs.row_vectors import given_table
 from close.runs.stand_ins import STAND_INS, stand_ins, unpaired_images
 from close.tasks import get_task
+from close.vectors.table import EmbeddingTable
 
 __all__ = ["best", "saved_selection", "selection_score"]
 
@@ -36,6 +40,7 @@ def selection_score(
     data: str | Path,
     *,
     image: str | Path | None = None,
+    vectors: str | Path | EmbeddingTable | None = None,
     seed: int = 0,
     batch_size: int = 64,
     **generation: Any,
@@ -46,12 +51,14 @@ def selection_score(
         run: a run's folder, or a loaded one; of several tasks it does the one that the rows name.
         data: validation rows (see `select_rows`), best with several captions an image.
         image: a table (or `.npy`) of images that nothing is known of; without it, no image is needed.
+        vectors: a table that holds the vectors of all captions, in place of what the encoder makes of them.
         seed: of the directions of the gap, where images don't tell it.
     Returns:
         `scores` as `evaluate` gives them, beside data, hash, number of rows, `image`, what tells its state (`image_key`), and
             what the stand-ins are (`stand_in`).
     Raises:
-        DataError: rows that tell nothing of an image but their source. MismatchError: the images are of another encoder.
+        DataError: rows that tell nothing of an image but their source, or a caption that is not among the vectors.
+        MismatchError: the images, or the vectors, are of another encoder.
         RecipeError: the run learnt several tasks, and the rows do not all name one.
     """
     captioner = run if isinstance(run, CloseCaptioner) else load(run)
@@ -60,9 +67,13 @@ def selection_score(
     own = named_task(rows, captioner.tasks, captioner.name) if captioner.instructs else captioner.task.name
     with doing(captioner, own) as task:
         told = select_rows(rows, task)
-        images = unpaired_images(Path(image), captioner.encoder) if image is not None else None
-        about = {"several": captioner.model.config.several, "seed": seed}
-        found = stand_ins(told, task, captioner.encoder, images, **about)
+        config = captioner.model.config
+        given = None if vectors is None else given_table(vectors, "text", config, rows)
+        theirs = SimpleNamespace(name=config.encoder, fingerprint=config.encoder_fingerprint)
+        images = unpaired_images(Path(image), theirs) if image is not None else None
+        found = stand_ins(
+            told, task, captioner.encoder if given is None else given, images, several=config.several, seed=seed
+        )
         shown, search = torch.from_numpy(found.vectors), None
         if other := captioner.memory.search:  # its memory lies in another encoder's space, where no images are known
             search = torch.from_numpy(stand_ins(told, task, other(), seed=seed).vectors)
@@ -80,6 +91,7 @@ def selection_score(
             "task": task.name,
             "image": None if image is None else str(image),
             "image_key": _key(image),
+            **({} if given is None else {"vectors": {"table": str(given.path), "sum": table_sum(given)}}),
             "seed": seed,
             "stand_in": found.made_of,
             "generation": captioner.model.generation_config.to_diff_dict() | generation,
@@ -94,8 +106,10 @@ def _key(image: str | Path | None) -> str | None:
     return None if image is None else f"{file_key(Path(image)):016x}"
 
 
-def saved_selection(run: Path, data: Path, *, image: Path | None = None) -> dict[str, Any]:
-    """`selection_score` of a run's folder, kept in it, and made only once for the same rows, images and generation."""
+def saved_selection(
+    run: Path, data: Path, *, image: Path | None = None, vectors: EmbeddingTable | None = None
+) -> dict[str, Any]:
+    """`selection_score` of a run's folder, kept in it, and made only once for the same rows, images, vectors and generation."""
     kind = "unpaired" if image else "text"
     place = run / "evaluations" / f"{data.stem}-{kind}-selection" / "scores.json"
     found = kept_scores(place)
@@ -106,10 +120,11 @@ def saved_selection(run: Path, data: Path, *, image: Path | None = None) -> dict
     wanted["image_key"] = _key(image)
     made_of = {STAND_INS["text"], STAND_INS[kind]}  # the rows say which
     kept = {key: found.get(key) for key in wanted} == wanted and found.get("stand_in") in made_of
+    kept = kept and is_fed(found, vectors)
     kept = kept and plugin_code(code_behind(run, get_task(wanted["task"]))) <= plugin_code(found)
     if kept and searched_alike(found.get("generation"), run):
         return found
-    found = selection_score(run, data, image=image) | {"versions": versions(), "code": code_sums()}
+    found = selection_score(run, data, image=image, vectors=vectors) | {"versions": versions(), "code": code_sums()}
     write_json(place, found)
     return found
 

@@ -18,6 +18,8 @@ from close.encoders import load_encoder
 from close.errors import RecipeError
 from close.gap.pairing import check_pairs, read_index
 from close.io.keys import file_key
+from close.runs.recipe import Recipe
+from close.training.checks import encoder_of
 from close.vectors.cache import file_table
 from close.vectors.open import check_rows
 
@@ -48,8 +50,8 @@ class Tables:
     spare: str | Path | None = None
     named: dict[str, Path] = field(default_factory=dict)
 
-    def opened(self, encoder: str) -> Tables:
-        """The same with tables in the place of data files, all of them of this encoder.
+    def opened(self, recipe: Recipe) -> Tables:
+        """The same with tables in the place of data files, all of them of what makes the recipe's vectors.
 
         Raises:
             RecipeError: one is given without another that it belongs to. MissingError, DataError: a table is none.
@@ -59,12 +61,13 @@ class Tables:
         if self.groups and not self.text:
             raise RecipeError("--groups is the data file that the texts were made of: give --text")
         given: dict[Any, Any] = {"text": self.text, "image": self.image}
-        loaded = cache(lambda: load_encoder(encoder))
+        loaded = cache(lambda: load_encoder(recipe.encoder))
+        made_by = cache(lambda: encoder_of(recipe, loaded))
         places: dict[str, Path] = {}
         for side, path in given.items():
             if path is not None:
                 table = file_table(path, side, loaded)
-                check_rows(f"{side} table {path}", table, loaded())
+                check_rows(f"{side} table {path}", table, made_by())
                 places[side] = Path(table.path)
         named = {str(place): given[side] for side, place in places.items()}
         return replace(self, **places, named=named)

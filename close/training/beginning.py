@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,21 +15,21 @@ from transformers import Seq2SeqTrainingArguments
 from close.adapters.resolve import check_tables
 from close.data.rows import RowFile
 from close.data.shards import open_rows
-from close.encoders import ContrastiveEncoder, load_encoder
+from close.encoders import load_encoder
 from close.errors import RecipeError
 from close.plugins import key_of, plugins_said
 from close.runs.folder import CHECKPOINTS, check_goes_on, is_finished, started_run
 from close.runs.recipe import Recipe
 from close.runs.sections import TaskSection
+from close.runs.slips import Slips
 from close.runs.sources import sums_beside
 from close.tasks import Task, get_task
 from close.training.arguments import training_arguments
-from close.training.checks import check_work, recipe_table
+from close.training.checks import check_work, of_one_encoder, recipe_table
 from close.training.examples import MixedDataset, pair_up
 from close.training.origin import Origin, filled_in, origin_of
 from close.training.processes import first_alone
 from close.training.validation import ValidationRows
-from close.vectors.open import check_encoder
 from close.vectors.table import EmbeddingTable
 
 __all__ = ["Beginning", "Part", "begun"]
@@ -95,7 +94,7 @@ def begun(
         as `train` takes them.
     Raises:
         OutputExistsError: the folder holds something else, or what is to be resumed would go on otherwise than it began.
-        CloseError: anything wrong with recipe, data, encoder or tables.
+        CloseError: anything wrong with recipe, data, encoder or tables; of several mistakes all that can be told.
     """
     if resume and overwrite:
         raise RecipeError("resume goes on with the run that is there, overwrite removes it: give one of them")
@@ -106,21 +105,13 @@ def begun(
         return None
     started = started_run(folder) if resume else None
     origin = origin_of(recipe, folder, started)
-    arguments = training_arguments(recipe, folder / CHECKPOINTS, origin.weights if origin else None)
-    sections, columns, named = recipe.parts(), recipe.data.columns, recipe.data.val
-    files = [open_rows(section.train, columns) for section in sections]
-    val = open_rows(named, columns) if named else None
-    judged = check_work(recipe, files, val)
-    encoder = cache(lambda: load_encoder(recipe.encoder))
-    watched = [(sections[0].model_copy(update={"embeddings": None}), val)] if val is not None else []
-    parts = [_part(recipe, *one) for one in [*zip(sections, files, strict=True), *watched]]
-    examples = _examples(recipe, arguments, parts[: len(sections)])
-    with first_alone():  # of several processes one fetches the encoder, the others find it
-        made_by = _of_one_encoder(recipe, parts, encoder)
-        if origin:
-            origin.check_encoder(recipe.encoder, made_by.fingerprint)
-        else:
-            check_tables(recipe.adapter, lambda: made_by)
+    slips, encoder = Slips(), cache(lambda: load_encoder(recipe.encoder))
+    with slips.kept():
+        arguments = training_arguments(recipe, folder / CHECKPOINTS, origin.weights if origin else None)
+    judged, parts = _parts(recipe, slips)
+    slips.tell()  # before an encoder is fetched, which may take long
+    made_by, count = _made_by(recipe, origin, [part.given for part in parts], encoder), len(recipe.parts())
+    examples = _examples(recipe, arguments, parts[:count])
     beside = sums_beside(recipe)
     if started is not None:
         sums = {str(part.rows.path): part.rows.sha256 for part in parts}
@@ -131,13 +122,42 @@ def begun(
         started=started is not None,
         origin=origin,
         arguments=arguments,
-        parts=parts[: len(sections)],
-        val=parts[-1] if watched else None,
+        parts=parts[:count],
+        val=parts[-1] if recipe.data.val is not None else None,
         judged=judged,
         encoder=encoder,
         beside=beside,
         examples=examples,
     )
+
+
+def _parts(recipe: Recipe, slips: Slips) -> tuple[ValidationRows | None, list[Part]]:
+    """What the best checkpoint is known by, if asked for, and what is learnt from and watched; what is wrong is kept."""
+    sections, files, judged, parts = recipe.parts(), list[RowFile](), None, list[Part]()
+    every, val = [section.train for section in sections], recipe.data.val
+    if val is not None:
+        every, sections = [*every, val], [*sections, sections[0].model_copy(update={"embeddings": None})]
+    for place in every:
+        with slips.kept():
+            files.append(open_rows(place, recipe.data.columns))
+    if len(files) == len(every):
+        with slips.kept():
+            judged = check_work(recipe, files[: len(recipe.parts())], files[-1] if val is not None else None)
+        for section, rows in zip(sections, files, strict=True):
+            with slips.kept():
+                parts.append(_part(recipe, section, rows))
+    return judged, parts
+
+
+def _made_by(recipe: Recipe, origin: Origin | None, tables: Sequence[EmbeddingTable | None], encoder: Any) -> Any:
+    """What makes the run's vectors, which its adapter and the run that it begins from must be of too."""
+    with first_alone():  # of several processes one fetches the encoder, the others find it
+        made_by = of_one_encoder(tables, encoder)
+        if origin:
+            origin.check_encoder(recipe.encoder, made_by.fingerprint)
+        else:
+            check_tables(recipe.adapter, lambda: made_by)
+    return made_by
 
 
 def _part(recipe: Recipe, section: TaskSection, rows: RowFile) -> Part:
@@ -163,26 +183,6 @@ def _examples(recipe: Recipe, arguments: Seq2SeqTrainingArguments, parts: Sequen
             f"training: dataloader_drop_last leaves out what is no whole batch of {least}, and there are {examples} examples"
         )
     return examples
-
-
-def _of_one_encoder(recipe: Recipe, parts: Sequence[Part], encoder: Callable[[], ContrastiveEncoder]) -> Any:
-    """What makes a run's vectors: `name`, `fingerprint` and `embed_dim`; the encoder is loaded where something is to be embedded.
-
-    Raises:
-        MismatchError: tables are of other weights, whatever their encoder is called.
-    """
-    tables = [part.given for part in parts if part.given is not None]
-    if len(tables) < len(parts):
-        found: Any = encoder()
-        user = "the recipe"
-    else:
-        first = tables[0]
-        found = SimpleNamespace(name=first.encoder, fingerprint=first.fingerprint, embed_dim=first.dim)
-        user = f"{first.path}"
-    for table in tables:
-        whose = (table.encoder, table.fingerprint)
-        check_encoder(f"{table.path}", *whose, user, found.name, found.fingerprint)
-    return found
 
 
 def _how(arguments: Seq2SeqTrainingArguments) -> dict[str, Any]:

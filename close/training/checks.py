@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from close.adapters.resolve import takes_groups, takes_training_text
 from close.data.rows import RowFile, evenly, named_sources
-from close.encoders import encoder_name
+from close.encoders import ContrastiveEncoder, encoder_name
 from close.errors import DataError, MismatchError, RecipeError
 from close.model.configuration import MOST_VECTORS, CloseConfig
 from close.model.language_models.base import LanguageModelKind
@@ -20,12 +21,15 @@ from close.model.language_models.loading import check_language_model, check_room
 from close.model.lora import lora_targets
 from close.model.prefixes import build_prefix
 from close.runs.recipe import Recipe
+from close.runs.sections import TaskSection
+from close.runs.slips import Slips
 from close.tasks import Task, check_views, get_task, targets_of
 from close.training.retrieving import check_retrieve
 from close.training.validation import ValidationRows, validation_rows
+from close.vectors.open import check_encoder
 from close.vectors.table import EmbeddingTable
 
-__all__ = ["check_work", "recipe_table", "tell_cut"]
+__all__ = ["check_work", "encoder_of", "of_one_encoder", "recipe_table", "tell_cut"]
 
 _log = logging.getLogger(__name__)
 LOOKED = 1000
@@ -48,48 +52,71 @@ def check_work(
             be loaded. MismatchError: the prefix does not fit it. RecipeError: prefix and answers are too long
             for it, or keys do not go with these rows and tasks. CloseError: what `validation_rows` and `check_retrieve` raise.
     """
-    check_retrieve(recipe)
+    slips, judged = Slips(), None
+    with slips.kept():
+        check_retrieve(recipe)
     watched = [(recipe.parts()[0], val)] if val is not None else []
     every = [*zip(recipe.parts(), files, strict=True), *watched]
-    most = max(_most(recipe, part.task, rows) for part, rows in every)
-    if language_model and recipe.init_from is None:  # else it is that run's
-        check_language_model(recipe.language_model)
-        model = skeleton(recipe.language_model)
-        if recipe.tune == "lora":
-            lora_targets(model, recipe.lora.target_modules if recipe.lora else None)
-        with torch.device("meta"):
-            prefix = build_prefix(recipe.prefix, 8, model.get_input_embeddings().embedding_dim)
-        length = prefix.length_of(most)
-        check_room(recipe.language_model, model, length, recipe.longest)
-    if (recipe.training.model_extra or {}).get("neftune_noise_alpha"):
-        _check_embedded(recipe, files)
-    fits = recipe.init_from is None
-    if fits and len(files) > 1 and takes_training_text(recipe.adapter):
+    with slips.kept():
+        most = max(_most(recipe, part.task, rows) for part, rows in every)
+        if language_model and recipe.init_from is None:  # else it is that run's
+            _check_model(recipe, most)
+    with slips.kept():
+        if (recipe.training.model_extra or {}).get("neftune_noise_alpha"):
+            _check_embedded(recipe, files)
+    for part, rows in every:
+        with slips.kept():
+            _check_part(recipe, part, rows)
+    with slips.kept():
+        if recipe.init_from is None:
+            _check_learnt_texts(recipe, files)
+    with slips.kept():
+        judged = validation_rows(recipe, val)
+    slips.tell()
+    return judged
+
+
+def _check_model(recipe: Recipe, most: int) -> None:
+    """The language model is there, and has room for as many vectors as a row has at most."""
+    check_language_model(recipe.language_model)
+    model = skeleton(recipe.language_model)
+    if recipe.tune == "lora":
+        lora_targets(model, recipe.lora.target_modules if recipe.lora else None)
+    with torch.device("meta"):
+        prefix = build_prefix(recipe.prefix, 8, model.get_input_embeddings().embedding_dim)
+    check_room(recipe.language_model, model, prefix.length_of(most), recipe.longest)
+
+
+def _check_part(recipe: Recipe, part: TaskSection, rows: RowFile) -> None:
+    """What a task is to learn from these rows can be learnt."""
+    task = get_task(part.task)
+    _tell_other_tasks(task, rows)
+    check_views(task, rows, f"{rows.path}: ")
+    if not recipe.lowercase and not task.teaches_texts:
+        raise RecipeError(
+            f"lowercase: false is for texts, and task {part.task!r} learns its answers as they are scored: leave it out"
+        )
+    if part.captions == "multiple" and task.asks:
+        raise RecipeError(
+            f"captions: multiple takes the other texts of an image as targets, and task {part.task!r} asks something of each "
+            "row that only its own target answers: leave it out"
+        )
+    if part.captions == "multiple":
+        _tell_alone(rows)
+
+
+def _check_learnt_texts(recipe: Recipe, files: Sequence[RowFile]) -> None:
+    """The training texts are what an adapter can learn from, where it learns from them."""
+    if len(files) > 1 and takes_training_text(recipe.adapter):
         raise RecipeError(
             f"adapter {recipe.adapter!r} learns from the training text, and that is {len(files)} files: say which texts it "
             "learns from, as in {shared: {fit: {text: TABLE, groups: FILE}}}"
         )
-    for part, rows in every:
-        task = get_task(part.task)
-        _tell_other_tasks(task, rows)
-        check_views(task, rows, f"{rows.path}: ")
-        if not recipe.lowercase and not task.teaches_texts:
-            raise RecipeError(
-                f"lowercase: false is for texts, and task {part.task!r} learns its answers as they are scored: leave it out"
-            )
-        if part.captions == "multiple" and task.asks:
-            raise RecipeError(
-                f"captions: multiple takes the other texts of an image as targets, and task {part.task!r} asks something of each "
-                "row that only its own target answers: leave it out"
-            )
-        if part.captions == "multiple":
-            _tell_alone(rows)
-    if fits and takes_groups(recipe.adapter) and (found := _groups_of_several(files[0])) < 2:
+    if takes_groups(recipe.adapter) and (found := _groups_of_several(files[0])) < 2:
         raise DataError(
             f"{files[0].path}: {found} groups have two texts or more, and adapter {recipe.adapter!r} needs at least 2: rows of "
             "captions of one image share their 'group' (`data-gen paraphrase` writes such groups)"
         )
-    return validation_rows(recipe, val)
 
 
 def recipe_table(recipe: Recipe, place: Path) -> EmbeddingTable:
@@ -104,6 +131,39 @@ def recipe_table(recipe: Recipe, place: Path) -> EmbeddingTable:
     if table.modality != recipe.train_on:
         raise MismatchError(f"{table.path} holds {table.modality} embeddings, the recipe trains on {recipe.train_on}")
     return table
+
+
+def of_one_encoder(tables: Sequence[EmbeddingTable | None], encoder: Callable[[], ContrastiveEncoder]) -> Any:
+    """What makes a run's vectors: `name`, `fingerprint` and `embed_dim`; the encoder is loaded where something is to be embedded.
+
+    Args:
+        tables: of what is learnt from and watched, those that are given; None of what is to be embedded.
+        encoder: gives the recipe's.
+    Raises:
+        MismatchError: tables are of other weights, whatever their encoder is called.
+    """
+    given = [table for table in tables if table is not None]
+    if len(given) < len(tables):
+        found: Any = encoder()
+        user = "the recipe"
+    else:
+        first = given[0]
+        found = SimpleNamespace(name=first.encoder, fingerprint=first.fingerprint, embed_dim=first.dim)
+        user = f"{first.path}"
+    for table in given:
+        whose = (table.encoder, table.fingerprint)
+        check_encoder(f"{table.path}", *whose, user, found.name, found.fingerprint)
+    return found
+
+
+def encoder_of(recipe: Recipe, encoder: Callable[[], ContrastiveEncoder]) -> Any:
+    """`of_one_encoder` of the tables that a recipe names of its rows.
+
+    Raises:
+        CloseError: as `recipe_table` and `of_one_encoder`, or a table is none.
+    """
+    tables = [recipe_table(recipe, part.embeddings) if part.embeddings else None for part in recipe.parts()]
+    return of_one_encoder([*tables, *([None] if recipe.data.val else [])], encoder)
 
 
 def tell_cut(recipe: Recipe, files: Sequence[RowFile], tokenizer: Any, kind: LanguageModelKind, room: int) -> None:

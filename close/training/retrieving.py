@@ -15,7 +15,7 @@ from close.adapters.specs import split_spec, stages_of
 from close.data.rows import RowFile
 from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder, load_encoder
-from close.errors import MissingError, RecipeError
+from close.errors import RecipeError
 from close.io.progress import progress
 from close.model.configuration import CloseConfig
 from close.retrieval.finder import Finder, check_memory
@@ -115,11 +115,10 @@ def check_retrieve(recipe: Recipe) -> None:
             f"retrieve: noise is put on unit vectors, before what is found gets its length back, and {said.pop()} would not "
             "be on the scale of raw ones: with raw and noisy say the cosine that it leaves"
         )
+    section.check_there()
     for place in (section.memory, section.texts):
         if place is None:
             continue
-        if not place.exists():
-            raise MissingError(f"retrieve: {place}: no such file")
         if place == section.memory:
             place = memory_place(place)
         if is_rows(place):

@@ -254,7 +254,7 @@ def test_a_recipe_of_before_the_prefix_had_kinds(load):
 
 
 def test_plugins_are_a_list(load):
-    with pytest.raises(RecipeError, match="plugins is a list of modules and files"):
+    with pytest.raises(RecipeError, match="plugins: expected a list of modules and files"):
         load(DATA + "plugins: parts.py\n")
 
 
