@@ -11,20 +11,26 @@ from torch.nn import functional as F
 from close.data.rows import Modality
 from close.errors import DataError, MismatchError
 from close.vectors.blocks import as_tensor, blocks
-from close.vectors.checked import refuse_bad_rows
+from close.vectors.checked import as_array, refuse_bad_rows
 from close.vectors.open import RowVectors
 
 __all__ = ["Adapted", "Checked", "check_shape", "different_rows", "matrix_of", "unit_rows"]
 
 
 def unit_rows(rows: Any, where: str) -> Any:
-    """Arrays and tensors as unit rows; of tables they are, and what a stage makes of rows stays as long as it is.
+    """Arrays, tensors, lists and data frames as unit rows; of tables they are, and what a stage makes of rows stays as it is.
 
     Args:
         where: what messages begin with.
+    Raises:
+        DataError: no numbers, or see `as_array`.
     """
-    plain = rows.detach().cpu().float().numpy() if isinstance(rows, Tensor) else rows
-    return RowVectors(plain, where) if isinstance(plain, np.ndarray) else rows
+    if not (isinstance(rows, (np.ndarray, Tensor, list, tuple)) or hasattr(rows, "to_numpy")):
+        return rows
+    found = as_array(rows, where.removesuffix(":"))
+    if found.dtype.kind not in "fiu":
+        raise DataError(f"{where.removesuffix(':')}: expected numbers, got {found.dtype}")
+    return RowVectors(found, where)
 
 
 def check_shape(rows: Any, dim: int, what: str) -> None:
@@ -36,7 +42,7 @@ def check_shape(rows: Any, dim: int, what: str) -> None:
         DataError: it has no shape, or not that of a matrix. MismatchError: it has another width.
     """
     if not hasattr(rows, "shape"):
-        raise DataError(f"{what} are a (N, {dim}) array, a tensor or an embedding table, not {type(rows).__name__}")
+        raise DataError(f"{what} are a (N, {dim}) array, tensor, list or embedding table, not {type(rows).__name__}")
     if len(rows.shape) != 2:
         raise DataError(f"{what} are (N, D), not {tuple(rows.shape)}")
     if rows.shape[1] != dim:
@@ -45,8 +51,9 @@ def check_shape(rows: Any, dim: int, what: str) -> None:
 
 def matrix_of(rows: Any, dim: int, where: str) -> Tensor:
     """(N, dim) unit rows of an array or a table, as `fit` reads them; raises what `check_shape` does, and for bad rows."""
-    check_shape(rows, dim, f"{where}: embeddings")
-    return as_tensor(unit_rows(rows, f"{where}:")[:])
+    found = unit_rows(rows, f"{where}:")
+    check_shape(found, dim, f"{where}: embeddings")
+    return as_tensor(found[:])
 
 
 def different_rows(rows: Any, enough: int) -> int:

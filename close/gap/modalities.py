@@ -76,9 +76,7 @@ class Modalities:
         """From tables as they come; arguments and errors are `measure_gap`'s."""
         text, image = raw_matrices(text, image)
         index = pair_index(pairs, len(text), len(image))
-        if groups is not None and np.shape(groups) != (len(text),):
-            raise DataError(f"groups: expected a label for each of {len(text)} texts, got shape {np.shape(groups)}")
-        groups = None if groups is None else known_labels(groups)
+        groups = None if groups is None else known_labels(groups, len(text))
         (texts, text_remark), (images, image_remark) = unit_rows(text, "text"), unit_rows(image, "image")
         first, where = distinct_rows(images)
         remarks = {"text": [text_remark], "image": [image_remark]}

@@ -19,6 +19,7 @@ from close.errors import CloseError, DataError
 from close.model.configuration import CloseConfig
 from close.registry import unknown_name
 from close.runs.items import Read, read_items
+from close.vectors.checked import as_array
 from close.vectors.open import RowVectors, check_rows, open_vectors
 from close.vectors.table import EmbeddingTable
 
@@ -144,14 +145,9 @@ def _opened(vectors: Any, modality: Modality | None, width: int) -> tuple[Any, b
         return open_vectors(vectors, None if is_table else modality), False, 1
     if isinstance(vectors, (EmbeddingTable, RowVectors)):
         return vectors, False, 1
-    if isinstance(vectors, Tensor):
-        vectors = vectors.detach().to("cpu", torch.float32).numpy()
-    try:
-        numbers = np.asarray(vectors)
-        if numbers.shape == (0,):
-            numbers = numbers.reshape(0, width)
-    except ValueError:  # rows of several lengths
-        numbers = np.empty(0, object)
+    numbers = as_array(vectors, "vectors")
+    if numbers.shape == (0,):
+        numbers = numbers.reshape(0, width)
     if numbers.ndim not in (1, 2, 3) or numbers.dtype.kind not in "fiu" or not all(numbers.shape[1:]):
         what = (
             f"{numbers.dtype} of shape {numbers.shape}"

@@ -21,6 +21,7 @@ __all__ = [
     "Ints",
     "Pairs",
     "UnitRows",
+    "as_array",
     "check_widths",
     "distinct_rows",
     "double_blocks",
@@ -73,14 +74,29 @@ class UnitRows(npt.NDArray[Any]):
         return array[()] if return_scalar else np.asarray(array)
 
 
-def _as_array(x: Any) -> Array:
-    """As an array; of a tensor wherever it is, whether or not it has a gradient, in float32 where NumPy has no such numbers."""
+def as_array(x: Any, name: str) -> Array:
+    """As an array; of a tensor wherever it is, whether or not it has a gradient, in float32 where NumPy has no such numbers.
+
+    Args:
+        x: an array, a tensor, a list of such rows, or anything with `__array__`. name: what messages begin with.
+    Raises:
+        DataError: rows of several lengths, or numbers that a mask hides, which an array would show.
+    """
     if isinstance(x, (list, tuple)) and any(hasattr(row, "detach") for row in x):
-        return np.asanyarray([_as_array(row) for row in x])
-    if hasattr(x, "detach"):  # a tensor: torch itself is not needed to measure arrays
+        x = [as_array(row, name) for row in x]
+    elif hasattr(x, "detach"):  # a tensor: torch itself is not needed to measure arrays
         x = x.detach().cpu()
         x = x.float() if str(x.dtype) == "torch.bfloat16" else x
-    return np.asanyarray(x)
+    try:
+        found = np.asanyarray(x)
+    except ValueError:
+        raise DataError(f"{name}: expected rows of one length, got several") from None
+    masked = [row for row, part in enumerate(x) if np.ma.is_masked(part)] if isinstance(x, (list, tuple)) else []
+    if np.ma.is_masked(found):
+        masked = np.flatnonzero(np.ma.getmaskarray(found).reshape(len(found), -1).any(axis=1)).tolist()
+    if masked:
+        raise DataError(f"{name}: {len(masked)} of {len(found)} rows are masked (row {masked[0]}, …); leave them out")
+    return np.asarray(found) if isinstance(found, np.ma.MaskedArray) else found
 
 
 def _raw_matrix(x: Any, name: str) -> Array:
@@ -89,7 +105,7 @@ def _raw_matrix(x: Any, name: str) -> Array:
     Raises:
         DataError: another shape or type, or too few rows.
     """
-    rows = _as_array(x)
+    rows = as_array(x, name)
     if rows.ndim != 2 or rows.dtype.kind not in "fiu" or rows.shape[1] == 0:
         raise DataError(f"{name}: expected an (N, D) array of real numbers, got shape {rows.shape} of {rows.dtype}")
     if len(rows) < 2:
@@ -168,7 +184,7 @@ def pair_index(pairs: Pairs, n_text: int, n_image: int) -> Ints:
                 "say which belong together (--pairs, in Python pairs), or that none do (--unpaired)"
             )
         return np.repeat(np.arange(n_text)[:, None], 2, axis=1)
-    index = _as_array(pairs)
+    index = as_array(pairs, "pairs")
     if index.ndim != 2 or index.shape[1] != 2 or index.dtype.kind not in "iu" or len(index) == 0:
         raise DataError(
             f"pairs: expected (P, 2) integers (text index, image index), P ≥ 1, got shape {index.shape} of {index.dtype}"

@@ -38,15 +38,18 @@ def group_labels(rows: RowFile, table: Any, labels_of: Callable[[Row], Sequence[
     return labels.astype(str)
 
 
-def known_labels(labels: npt.ArrayLike) -> NDArray[Any]:
+def known_labels(labels: npt.ArrayLike, count: int | None = None) -> NDArray[Any]:
     """Labels as an array that sorts; NaN would be one label of all that have none.
 
     Args:
         labels: (N,) of any one kind.
+        count: N, where they are of so many texts.
     Raises:
-        DataError: one is NaN or None, or they are of kinds that have no order.
+        DataError: there are more or fewer, one is NaN or None or a tuple, or they are of kinds that have no order.
     """
     found = np.asarray(labels, dtype=None if hasattr(labels, "dtype") else object)  # else NaN among texts would be one
+    if count is not None and found.shape != (count,):
+        raise DataError(f"groups: expected a label for each of {count} texts, got shape {found.shape}")
     if found.dtype.kind not in "OfcmM":
         return found
     lost = [row for row, label in enumerate(found.reshape(-1)) if _is_none(label)]
@@ -56,6 +59,8 @@ def known_labels(labels: npt.ArrayLike) -> NDArray[Any]:
             f"groups: row {lost[0]} has none ({found.reshape(-1)[lost[0]]}){more}; give a text that shares its image with no "
             "other a label of its own"
         )
+    if found.ndim != 1 or any(isinstance(label, (tuple, list)) for label in found):
+        raise DataError("groups: labels are tuples or lists; give one text or number for each row")
     if found.dtype.kind == "O" and len(kinds := {type(label).__name__ for label in found.reshape(-1)}) > 1:
         try:
             np.unique(found)

@@ -12,7 +12,7 @@ from close.errors import DataError
 from close.vectors.checked import Array, Floats, Pairs, double_blocks, matrices, matrix, pair_blocks, pair_index
 from close.vectors.moments import covariance, mean
 
-__all__ = ["Moments", "PairMoments", "moments", "pair_moments"]
+__all__ = ["Moments", "PairMoments", "both_moments", "mean_row", "moments", "pair_moments", "paired"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,18 @@ def moments(x: Any) -> Moments:
     rows = matrix(x, "rows")
     middle, scatter = covariance(map(torch.from_numpy, double_blocks(rows)))
     return Moments(len(rows), middle.numpy(), scatter.numpy())
+
+
+def both_moments(text: Any, image: Any) -> tuple[Moments, Moments]:
+    """Moments of (N, D) texts and (M, D) images; two `Moments` come back as they are.
+
+    Raises:
+        DataError: bad rows, named by their side.
+        MismatchError: the widths differ.
+    """
+    if not (isinstance(text, Moments) and isinstance(image, Moments)):
+        text, image = matrices(text, image)
+    return moments(text), moments(image)
 
 
 def pair_moments(text: Any, image: Any = None, pairs: Pairs = None) -> PairMoments:

@@ -37,7 +37,7 @@ from close.io.keys import text_key
 from close.io.media import picture_suffixes
 from close.plugins import tell_changed
 from close.vectors.arrays import CheckedRows, checksums, map_array, vectors_sum, write_rows
-from close.vectors.checked import refuse_bad_rows
+from close.vectors.checked import as_array, refuse_bad_rows
 from close.vectors.parts import JoinedArrays, find_parts, is_plain
 
 __all__ = ["EmbeddingTable"]
@@ -308,7 +308,7 @@ class EmbeddingTable:
             DataError: not (N, D) numbers, or a row is zero or not finite (named); nothing is left in the folder's place.
             OutputExistsError: the folder is there already, and holds something else.
         """
-        rows: Any = np.asarray(vectors) if not isinstance(vectors, (str, Path)) else _mapped(Path(vectors))
+        rows: Any = as_array(vectors, "vectors") if not isinstance(vectors, (str, Path)) else _mapped(Path(vectors))
         where = f"{vectors}: " if isinstance(vectors, (str, Path)) else ""
         if len(rows.shape) != 2 or not rows.shape[0] or rows.dtype.kind not in "fiu":
             raise DataError(f"{where}embeddings are (N, D) numbers with N ≥ 1, not {rows.dtype} of shape {rows.shape}")

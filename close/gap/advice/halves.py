@@ -92,9 +92,7 @@ class Rows:
             copies = data.copies if groups is None else ""
         else:
             rows = unit_rows(text, "text")[0]
-            if groups is not None and np.shape(groups) != (len(rows),):
-                raise DataError(f"groups: expected a label for each of {len(rows)} texts, got shape {np.shape(groups)}")
-            labels = np.arange(len(rows)) if groups is None else known_labels(groups)
+            labels = np.arange(len(rows)) if groups is None else known_labels(groups, len(rows))
         labels = np.unique(labels, return_inverse=True)[1]
         distinct, same = distinct_rows(rows)
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from close.errors import DataError
 from close.vectors.checked import Ints
-from close.vectors.groups import rows_by_label
+from close.vectors.groups import known_labels, rows_by_label
 from close.vectors.neighbours import nearest_within
 
 __all__ = ["pseudo_pairs"]
@@ -28,7 +28,7 @@ def pseudo_pairs(text: Any, groups: npt.ArrayLike | None = None) -> Ints:
     rows = np.asarray(text)
     if groups is None:
         return np.stack((np.arange(len(rows)), nearest_within(rows, 1)[:, 0]), axis=1)
-    order, bounds = rows_by_label(groups)
+    order, bounds = rows_by_label(known_labels(groups, len(rows)))
     following = np.roll(order, -1)
     following[bounds[1:] - 1] = order[bounds[:-1]]  # the last of a group goes on to its first
     pairs = np.stack((order, following), axis=1)

@@ -17,7 +17,7 @@ from close.gap.measures.base import MEASURES, Family, Interval, Measure
 from close.gap.modalities import Modalities, pair_cosines
 from close.gap.resample import Resample
 from close.vectors.checked import Floats, Ints, Pairs, distinct_rows, double_blocks, matrices, matrix, pair_index
-from close.vectors.groups import rows_by_label
+from close.vectors.groups import known_labels, rows_by_label
 from close.vectors.second_moments import Moments, moments, paired
 
 __all__ = ["Spread", "group_cosine", "group_rows", "paired_cosine", "relative_gap", "unpaired_cosine", "within_cosine"]
@@ -217,11 +217,11 @@ def group_cosine(x: Any, groups: npt.ArrayLike) -> Spread:
         groups: (N,) labels.
     Healthy: .7–.85 in CLIP. It is how far a caption is from saying all; unlike `paired_cosine`, no gap is in it.
     Raises:
-        DataError: no group has two rows.
+        DataError: not a label for each row, or no group has two rows.
     """
     rows = matrix(x, "rows")
     total = squares = count = 0.0
-    for members in group_rows(groups):
+    for members in group_rows(groups, len(rows)):
         part = rows[members].astype(np.float64)
         norms = (part**2).sum(axis=1)
         summed = part.sum(axis=0)
@@ -248,13 +248,15 @@ def _group_cosine(data: Modalities, seed: int) -> Mapping[str, float]:
     return vars(group_cosine(data.text, data.groups))
 
 
-def group_rows(groups: npt.ArrayLike) -> list[Ints]:
+def group_rows(groups: npt.ArrayLike, count: int) -> list[Ints]:
     """Row indices of every group that has at least two rows.
 
+    Args:
+        groups: (count,) labels.
     Raises:
-        DataError: there is none.
+        DataError: there is none, or not a label for each row.
     """
-    rows, bounds = rows_by_label(groups)
+    rows, bounds = rows_by_label(known_labels(groups, count))
     many = [part for part in np.split(rows, bounds[1:-1]) if len(part) > 1]
     if not many:
         raise DataError("needs several captions of one image: pairs or groups in which an image has two or more")

@@ -13,7 +13,7 @@ from close.gap.measures.base import MEASURES, Family, Measure
 from close.gap.measures.distance import cross_distances, within_distances
 from close.gap.modalities import Modalities
 from close.vectors.checked import Array, Floats, matrices
-from close.vectors.second_moments import moments
+from close.vectors.second_moments import both_moments
 
 __all__ = ["coral", "frechet", "mmd", "sliced_w2"]
 
@@ -29,7 +29,7 @@ def frechet(text: Any, image: Any, *, centred: bool = False) -> float:
     Healthy: 0 the same cloud; the raw value of CLIP is about 1, most of it ‖Δ‖². What is left after centring is the part that
     no shift removes.
     """
-    t, v = moments(text), moments(image)
+    t, v = both_moments(text, image)
     values, vectors = np.linalg.eigh(t.cov)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     overlap = np.sqrt(np.linalg.eigvalsh(root @ v.cov @ root).clip(0)).sum()
@@ -186,7 +186,8 @@ def coral(text: Any, image: Any) -> float:
 
     Linear and exact. Healthy: small against ‖Σ_t‖_F; 0 says that both spread alike in all directions.
     """
-    return float(np.linalg.norm(moments(image).cov - moments(text).cov))
+    t, v = both_moments(text, image)
+    return float(np.linalg.norm(v.cov - t.cov))
 
 
 @MEASURES.register(

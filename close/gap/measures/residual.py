@@ -343,11 +343,11 @@ def caption_spread(text: Any, groups: npt.ArrayLike) -> CaptionSpread:
     .77 between captions of an image (Flickr8k) is a std of √(.23/D), about .6 of the residual's.
 
     Raises:
-        DataError: no group has two captions.
+        DataError: not a label for each caption, or no group has two captions.
     """
     rows = matrix(text, "text")
     squared, free, farthest = 0.0, 0, []
-    for members in group_rows(groups):
+    for members in group_rows(groups, len(rows)):
         part = rows[members].astype(np.float64)
         squared += float(((part - part.mean(axis=0)) ** 2).sum())
         free += len(part) - 1

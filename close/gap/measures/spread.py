@@ -13,7 +13,7 @@ from close.gap.measures.base import MEASURES, Family, Interval, Measure
 from close.gap.modalities import Modalities
 from close.gap.resample import Side, square_length
 from close.vectors.checked import matrices
-from close.vectors.second_moments import Moments, mean_row, moments
+from close.vectors.second_moments import Moments, both_moments, mean_row
 
 __all__ = ["Cone", "DimensionGap", "cone", "dimension_gap", "trace_ratio"]
 
@@ -68,7 +68,7 @@ def trace_ratio(text: Any, image: Any) -> float:
 
     Linear and exact. Healthy: near 1, one modality spreads as far as the other.
     """
-    t, v = moments(text), moments(image)
+    t, v = both_moments(text, image)
     if t.total == 0:
         raise DataError("the texts have no variance")
     return float(np.sqrt(v.total / t.total))
@@ -99,7 +99,7 @@ def dimension_gap(text: Any, image: Any) -> DimensionGap:
     D equal dimensions, 10/D, up to about three times that; a few dimensions that hold the gap are better shifted than noised.
     The ratio near 1.
     """
-    t, v = moments(text), moments(image)
+    t, v = both_moments(text, image)
     gap = np.sort(np.abs(v.mean - t.mean))[::-1]
     spread = t.cov.diagonal() > 0
     if not spread.any() or not gap.any():

@@ -524,10 +524,13 @@ def test_arrays_go_in_as_they_are_fitted_on_and_arrays_come_out(name, pairs, pro
 
 def test_what_is_no_array_is_refused_in_one_line(pairs, probe):
     adapter = fitted("mean_shift", pairs)
-    with pytest.raises(DataError, match=r"embeddings are a \(N, 16\) array, a tensor or an embedding table, not list"):
-        adapter(probe[0].tolist(), "text")
-    with pytest.raises(DataError, match="not list"):
-        build_adapter("mean_shift", DIM).fit(text=probe[0].tolist(), image=probe[1])
+    with pytest.raises(DataError, match=r"embeddings are a \(N, 16\) array, tensor, list or embedding table, not dict"):
+        adapter({}, "text")
+    with pytest.raises(DataError, match="'mean_shift': text: expected numbers, got <U1"):
+        build_adapter("mean_shift", DIM).fit(text=["a", "b"], image=probe[1])
+    rows = np.ma.masked_array(probe[0], np.isin(np.arange(50), (3, 7))[:, None] & np.ones_like(probe[0], bool))
+    with pytest.raises(DataError, match=r"text: 2 of 50 rows are masked \(row 3, …\); leave them out"):
+        build_adapter("mean_shift", DIM).fit(text=rows, image=probe[1])
     with pytest.raises(DataError, match=r"embeddings are \(N, D\), not \(16,\)"):
         adapter(probe[0][0], "text")
     with pytest.raises(MismatchError, match="embeddings have 8 columns, expected 16"):
@@ -536,6 +539,16 @@ def test_what_is_no_array_is_refused_in_one_line(pairs, probe):
         adapter(np.where(np.arange(50)[:, None] == 3, 0, probe[0]), "text")
     with pytest.raises(NotFittedError):
         build_adapter("mean_shift", DIM)(probe[0], "text")
+
+
+def test_lists_and_data_frames_are_rows_too(pairs, probe):
+    pandas = pytest.importorskip("pandas")
+    text, image = pairs
+    adapter = fitted("mean_shift", pairs).eval()
+    wanted = adapter(probe[0], "text")
+    for made in (np.ndarray.tolist, list, pandas.DataFrame, lambda rows: list(torch.from_numpy(rows))):
+        again = build_adapter("mean_shift", DIM).fit(text=made(text), image=made(image)).eval()
+        assert np.allclose(again(made(probe[0]), "text"), wanted, atol=1e-6)
 
 
 def test_a_repr_tells_options_and_whether_it_is_fitted(pairs):

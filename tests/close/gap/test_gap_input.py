@@ -12,7 +12,11 @@ from close.gap import measure_gap, recommend
 from close.gap.adapted import adapt
 from close.gap.measure import measure_modalities
 from close.gap.measures import MEASURES
+from close.gap.measures.centroid import centroid_gap
+from close.gap.measures.cosine import group_cosine
+from close.gap.measures.distribution import coral, frechet
 from close.gap.measures.residual import caption_spread
+from close.gap.measures.spread import cone, dimension_gap, trace_ratio
 from close.gap.modalities import Modalities
 from close.gap.report.words import verdict
 
@@ -93,6 +97,42 @@ def test_labels_that_are_none_are_no_group(label, said):
             with pytest.raises(DataError) as error:
                 call(given)
             assert told in str(error.value)
+
+
+@pytest.mark.parametrize("measure", [trace_ratio, dimension_gap, coral, frechet, cone, centroid_gap])
+def test_measures_without_pairs_name_the_side_and_refuse_other_widths(measure):
+    with pytest.raises(MismatchError, match="text has 12 dimensions and image 8"):
+        measure(TEXT, rows(30, 8))
+    with pytest.raises(DataError, match=r"image: 1 of 30 rows is NaN or infinite \(row 7\)"):
+        measure(TEXT, spoilt(7, np.nan))
+
+
+@pytest.mark.parametrize("count", [20, 40])
+@pytest.mark.parametrize("measure", [caption_spread, group_cosine])
+def test_every_text_has_a_label(measure, count):
+    with pytest.raises(DataError, match=rf"a label for each of 30 texts, got shape \({count},\)"):
+        measure(TEXT, np.arange(count) // 2)
+
+
+@pytest.mark.parametrize("labels", [[("a", 1)] * 30, [("a", 1), ("b",)] * 15])
+def test_a_label_is_no_tuple(labels):
+    for call in (lambda: measure_gap(TEXT, IMAGE, groups=labels), lambda: caption_spread(TEXT, labels)):
+        with pytest.raises(DataError, match="groups: "):
+            call()
+
+
+def test_what_a_mask_hides_is_not_measured():
+    hidden = np.ma.masked_array(TEXT, mask=np.zeros_like(TEXT, bool))
+    assert trace_ratio(hidden, IMAGE) == trace_ratio(TEXT, IMAGE)
+    hidden[[4, 9]] = np.ma.masked
+    for text in (hidden, list(hidden)):
+        with pytest.raises(DataError, match=r"text: 2 of 30 rows are masked \(row 4, …\); leave them out"):
+            measure_gap(text, IMAGE)
+
+
+def test_rows_of_several_lengths_are_refused():
+    with pytest.raises(DataError, match="text: expected rows of one length, got several"):
+        measure_gap([[1.0], [2.0, 3.0]], IMAGE)
 
 
 def test_a_memory_map_of_halves_is_fine(tmp_path):

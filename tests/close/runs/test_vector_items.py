@@ -139,7 +139,7 @@ def test_bad_rows_are_told_and_the_others_said(captioner, embeds, said, tmp_path
         (np.ones((2, 16), complex), DataError, "not complex128"),
         (np.ones((2, 16), bool), DataError, "not bool"),
         (np.ones((2, 0)), DataError, "of shape"),
-        ([[1.0], [2.0, 3.0]], DataError, "not list of others"),
+        ([[1.0], [2.0, 3.0]], DataError, "vectors: expected rows of one length, got several"),
         (None, DataError, "not NoneType of others"),
         ({"a": 1}, DataError, "not dict of others"),
         ("gone.npy", MissingError, "gone.npy: no such embedding table"),
