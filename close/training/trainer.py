@@ -169,11 +169,13 @@ class CloseTrainer(Seq2SeqTrainer):  # type: ignore[misc,unused-ignore]
         return loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """transformers' own; but `train_loss` is the mean of all steps of the run, not of those since it was resumed."""
+        """transformers' own; but `train_loss` is the mean over processes and all steps of the run, not since it was resumed."""
         if "train_loss" in logs:
             del logs["train_loss"]
             if steps := self.state.global_step - self.first_step:
-                logs["train_loss"] = self._total_loss_scalar / steps
+                own = self._tr_loss  # since a loss was logged: transformers has added that of this process alone
+                others = self.accelerator.gather(own.reshape(1)).mean().item() - own.item()
+                logs["train_loss"] = (self._total_loss_scalar + others) / steps
         super().log(logs, *args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
