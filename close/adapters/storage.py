@@ -12,7 +12,7 @@ import torch
 
 from close.adapters.base import ADAPTERS, GapAdapter, build_adapter
 from close.adapters.specs import names_in
-from close.encoders.base import fingerprint as fingerprint_of
+from close.encoders.identity import fingerprint as fingerprint_of
 from close.errors import CloseError, DataError, MissingError, NotFittedError
 from close.io.files import write_json
 from close.io.jobs import job

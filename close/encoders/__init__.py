@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from close.encoders.base import ENCODERS, ContrastiveEncoder, fingerprint
+from close.encoders.base import ENCODERS, ContrastiveEncoder
 from close.encoders.devices import pick_device
 from close.encoders.hf import TransformersEncoder
+from close.encoders.identity import fingerprint
 from close.encoders.int8 import in_int8
 from close.encoders.mini import MiniEncoder, MiniSoundEncoder
 from close.encoders.openclip import OpenClipEncoder

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from close.encoders.devices import exact_convolutions, opening_threads, pick_device
+from close.encoders.identity import taken
 from close.errors import CloseError, DataError, WeightsError, reason
 from close.fast.memory import in_cache, kept_memory
 from close.fast.packing import pack
@@ -36,24 +37,12 @@ __all__ = [
     "ContrastiveEncoder",
     "check_ids",
     "check_sizes",
-    "fingerprint",
     "of_parts",
     "told_cut",
     "windows",
 ]
 
 _log = logging.getLogger(__name__)
-
-
-def fingerprint(model: nn.Module) -> str:
-    """32 hex digits that change when any weight does: SHA-256 over names, shapes and values of the state in float32."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        if torch.is_floating_point(value):
-            value = value.float()
-        digest.update(f"{name}{tuple(value.shape)}".encode())
-        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:32]
 
 
 def windows(items: Any, size: int) -> Iterator[list[Any]]:
@@ -117,8 +106,8 @@ class ContrastiveEncoder(ABC):
         self._asked = None if device is None else self.device.type
         self.precision = pick_precision(precision, self.device, self.weights)
         self.dtype = pick_dtype(self.precision)
-        self.fingerprint = fingerprint(model)
-        if not model.state_dict():
+        self.fingerprint = taken(model, type(self).__qualname__)
+        if not self.fingerprint:
             about = f"{type(self).__qualname__} {moved_reference(name, _sum_of_place)}"
             self.fingerprint = hashlib.sha256(about.encode()).hexdigest()[:32]
             self.reading = _code(type(self))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from close.encoders.base import fingerprint
+from close.encoders.identity import fingerprint
 from close.errors import MismatchError, MissingError, RecipeError, WeightsError, shown
 from close.io.places import place_of, reference_from
 from close.model.language_models.loading import language_model_place, load_language_model

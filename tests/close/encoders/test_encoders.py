@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from close.encoders import ContrastiveEncoder, load_encoder
+from close.encoders.identity import taken
 from close.encoders.openclip import OpenClipEncoder
 from close.errors import CloseError, DataError, MissingError, RecipeError, UnknownNameError, WeightsError
 
@@ -167,6 +168,18 @@ def test_frozen_and_fingerprinted(zoo, encoder, family, tmp_path):
     state[name][0, 0] += 1e-3
     save_file(state, str(weights), metadata={"format": "pt"})
     assert load_encoder(str(moved)).fingerprint != model.fingerprint
+
+
+def test_an_encoder_made_of_another_ones_model_is_known_by_its_weights_however_they_are_packed(zoo, monkeypatch):
+    place = str(zoo("hf_clip_dir"))
+    packed = load_encoder(place)
+    assert "visual_projection.weight" not in packed.model.state_dict()
+    monkeypatch.setattr("close.encoders.base.pack", lambda model: None)
+    plain = load_encoder(place, precision="bf16")
+    found = {taken(encoder.model, "Own") for encoder in (packed, plain, packed)}
+    assert len(found) == 1
+    assert found != {packed.fingerprint}  # its vectors are others
+    assert len({taken(torch.nn.Sequential(encoder.model), "Own") for encoder in (packed, plain)} | found) == 2
 
 
 @pytest.mark.parametrize("family", ["open_clip_dir", "hf_clip_dir", "hf_clap_dir"])
