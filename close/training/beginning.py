@@ -20,6 +20,7 @@ from close.errors import RecipeError
 from close.plugins import key_of, plugins_said
 from close.runs.folder import CHECKPOINTS, check_goes_on, is_finished, started_run
 from close.runs.recipe import Recipe
+from close.runs.row_vectors import tell_other_rows
 from close.runs.sections import TaskSection
 from close.runs.slips import Slips
 from close.runs.sources import sums_beside
@@ -162,6 +163,8 @@ def _made_by(recipe: Recipe, origin: Origin | None, tables: Sequence[EmbeddingTa
 
 def _part(recipe: Recipe, section: TaskSection, rows: RowFile) -> Part:
     given = recipe_table(recipe, section.embeddings) if section.embeddings else None
+    if given is not None:
+        tell_other_rows(given, rows)
     task = get_task(section.task)
     pairs = pair_up(rows, task, section.captions, needs=recipe.train_on if given is None else None)
     return Part(section, task, rows, given, pairs)

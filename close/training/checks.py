@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from close.adapters.resolve import takes_groups, takes_training_text
-from close.data.rows import RowFile, evenly, named_sources
+from close.data.rows import RowFile, evenly
 from close.encoders import ContrastiveEncoder, encoder_name
 from close.errors import DataError, MismatchError, RecipeError
 from close.model.configuration import MOST_VECTORS, CloseConfig
@@ -24,6 +24,7 @@ from close.runs.recipe import Recipe
 from close.runs.sections import TaskSection
 from close.runs.slips import Slips
 from close.tasks import Task, check_views, get_task, targets_of
+from close.training.examples import labels_of
 from close.training.retrieving import check_retrieve
 from close.training.validation import ValidationRows, validation_rows
 from close.vectors.open import check_encoder
@@ -112,7 +113,7 @@ def _check_learnt_texts(recipe: Recipe, files: Sequence[RowFile]) -> None:
             f"adapter {recipe.adapter!r} learns from the training text, and that is {len(files)} files: say which texts it "
             "learns from, as in {shared: {fit: {text: TABLE, groups: FILE}}}"
         )
-    if takes_groups(recipe.adapter) and (found := _groups_of_several(files[0])) < 2:
+    if takes_groups(recipe.adapter) and (found := _groups_of_several(recipe, files[0])) < 2:
         raise DataError(
             f"{files[0].path}: {found} groups have two texts or more, and adapter {recipe.adapter!r} needs at least 2: rows of "
             "captions of one image share their 'group' (`data-gen paraphrase` writes such groups)"
@@ -268,9 +269,8 @@ def _tell_alone(rows: RowFile) -> None:
         _log.warning("%s: captions: multiple leaves out %s, which share their 'group' with no other", rows.path, share)
 
 
-def _groups_of_several(rows: RowFile) -> int:
+def _groups_of_several(recipe: Recipe, rows: RowFile) -> int:
     """How many groups have two texts or more; a row without a group is one of its own."""
-    counts = Counter[str]()
-    for row in rows:
-        counts[row.group or f"\0{row.id}"] += len(named_sources(row))
+    labels = labels_of(recipe, rows.path)
+    counts = Counter(label for row in rows for label in labels(row))
     return sum(count > 1 for count in counts.values())

@@ -8,8 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from close.adapters.resolve import is_load
 from close.adapters.specs import split_spec, stages_of
 from close.data.rows import RowFile
@@ -156,8 +154,8 @@ def retrieving(
         return None
     reference = section.encoder
     search = cache(lambda: load_encoder(reference)) if reference is not None else None
-    own, distinct = section.memory is None and recipe.train_on == "text" and search is None, tables[0].keys
-    if own and len(np.unique(distinct)) == len(distinct):
+    own = section.memory is None and recipe.train_on == "text" and search is None
+    if own and Memory.may_be(tables[0]):
         memory = Memory(tables[0], files[0])
     else:
         place, columns = section.memory or files[0], _columns_of(recipe)

@@ -8,15 +8,15 @@ import tiny
 
 from close.data.rows import RowFile
 from close.encoders import load_encoder
+from close.runs.recipe import Recipe
 from close.runs.row_vectors import tell_other_rows
+from close.training.plan import plan
 from close.vectors.build import embed_images, find_images
 from close.vectors.given import table_of_vectors
 
 
 def file_of(folder, names):
-    lines = [
-        {"image": tiny.picture(folder / f"{name}.png", n).name, "references": ["a"]} for n, name in enumerate(names)
-    ]
+    lines = [{"image": tiny.picture(folder / f"{name}.png", n).name, "target": "a cat"} for n, name in enumerate(names)]
     return RowFile(tiny.write_jsonl(folder / f"{names}.jsonl", lines))
 
 
@@ -49,3 +49,14 @@ def test_rows_with_ids_are_found_wherever_their_pictures_lie_now(tiny_encoder, t
     table = embed_images(find_images(rows, encoder.item_suffixes), encoder, tmp_path / "V")
     moved = shutil.move(tmp_path / "here", tmp_path / "there")
     assert not told(caplog, table, RowFile(moved / "rows.jsonl"))
+
+
+def test_training_tells_vectors_of_other_rows(tiny_t5, tmp_path, caplog):
+    one, other = file_of(tmp_path, "ab"), file_of(tmp_path, "cd")
+    table = table_of_vectors(np.eye(2, 4), one, tmp_path / "V", encoder="ours", modality="image")
+    values = {"encoder": "ours", "language_model": str(tiny_t5), "train_on": "image", "training": {"max_steps": 1}}
+    for rows in (other, one):
+        caplog.clear()
+        data = {"train": str(rows.path), "embeddings": str(table.path)}
+        plan(Recipe.model_validate(values | {"data": data}), tmp_path / "run")
+        assert (f"{table.path} was made for other rows" in caplog.text) == (rows is other)

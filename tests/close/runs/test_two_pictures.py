@@ -20,6 +20,7 @@ from close.runs.recipe import Recipe, checked
 from close.runs.stand_ins import stand_ins
 from close.study.selection import selection_score
 from close.tasks import get_task
+from close.training.plan import plan
 from close.training.train import train
 from close.vectors.cache import cached_table
 
@@ -65,6 +66,8 @@ def test_texts_of_a_pair_are_no_captions_of_one_image(data, tiny_encoder, zoo, t
         "language_model": str(zoo("t5_pieces_dir")),
         "training": {"max_steps": 1, "batch_size": 4, "save_strategy": "no"},
     }
+    with pytest.raises(DataError, match=r"0 groups have two texts or more, and adapter 'shared' needs at least 2"):
+        plan(Recipe.model_validate(values | {"adapter": "shared"}), tmp_path / "run")
     text = cached_table(RowFile(data), load_encoder(str(tiny_encoder)), "text").path
     for adapter in ("shared", {"shared": {"fit": {"text": str(text), "groups": str(data)}}}):
         with pytest.raises(DataError, match="0 groups have two texts or more"):
