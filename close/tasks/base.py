@@ -117,7 +117,7 @@ def source_labels(row: Row, task: str | None = None) -> list[str]:
         task: that the row is read for; without it, what the row itself says.
     """
     label = row.group or f"\0{row.id}"
-    apart = any(TASKS[name].views > 1 for name in (row.task, task) if name in TASKS)
+    apart = any(TASKS[name].views > 1 for name in (row.task, task) if name is not None and name in TASKS)
     return [f"{label}\0{view}" if apart else label for view in range(len(row.source))]
 
 
