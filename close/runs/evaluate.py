@@ -12,7 +12,7 @@ from transformers import GenerationConfig
 
 from close.data.rows import Modality, Row, RowFile
 from close.data.shards import open_rows
-from close.errors import DataError, RecipeError
+from close.errors import DataError, MissingError, RecipeError
 from close.evaluation.bootstrap import Scores
 from close.evaluation.images import PER_ROW
 from close.evaluation.match import Missing
@@ -98,6 +98,7 @@ def evaluate(
     Raises:
         RecipeError: unknown modality, settings that do not go together, or several tasks and none chosen.
         DataError: rows lack what the task needs. UnknownNameError: unknown task. OutputExistsError: it is being made.
+        MissingError: the loaded run's folder is gone, and no `folder` is said.
     """
     rows = open_rows(data)
     captioner = _loaded(run, device=device, precision=precision, encoder=encoder, memory=memory)
@@ -167,7 +168,7 @@ def _check_before(
     if given is not None and needs_encoder(task, metrics):
         _ = captioner.encoder  # raises where it is not there
     about = {} if given is None else {"vectors": {"table": str(given.path), "sum": table_sum(given)}}
-    return found, about | code_behind(captioner.name, task, metrics)
+    return found, about | code_behind(captioner.folder, task, metrics)
 
 
 def needs_encoder(task: Task, metrics: Sequence[str] | None = None) -> bool:
@@ -254,9 +255,12 @@ def _place(
     pictures: dict[str, str],
     given: EmbeddingTable | None,
 ) -> Path:
-    """Where an evaluation goes that nobody named a folder for."""
-    published = hub_run_of(captioner.name)
-    folder = Path("evaluations", published.name) if published else Path(captioner.name) / "evaluations"
+    """Where an evaluation goes that nobody named a folder for: as the run was named, where that is still it."""
+    if not (captioner.folder / RUN_FILE).is_file():
+        raise MissingError(f"{captioner.folder}: the run is not there any more; say where to save its scores: folder=…")
+    published, named = hub_run_of(captioner.folder), Path(captioner.name)
+    own = named if named.is_dir() and named.samefile(captioner.folder) else captioner.folder
+    folder = Path("evaluations", published.name) if published else own / "evaluations"
     return evaluation_folder(folder, data, sha256, modality, decode, limit, lambda: pictures, given)
 
 
@@ -286,8 +290,8 @@ def _settings(
         "generation": captioner.model.generation_config.to_diff_dict() | generation,
         "decoding": decoding,
         **captioner.memory.setting,
-        **met_pictures(recipe_of(Path(captioner.name)), told.seen, rows.path, captioner.memory.given),
-        "trained": _trained(captioner.name),
+        **met_pictures(recipe_of(captioner.folder), told.seen, rows.path, captioner.memory.given),
+        "trained": _trained(captioner.folder),
         "bootstrap": {"samples": 1000, "seed": 0},
         "versions": versions(),
         "code": code_sums(),
@@ -305,9 +309,9 @@ def _saved(result: dict[str, Any], place: Path, told: Told) -> dict[str, Any]:
     return result
 
 
-def _trained(run: str) -> dict[str, Any] | None:
+def _trained(run: Path) -> dict[str, Any] | None:
     """Seed, data hashes, versions and code of the training, where the run lies in a folder."""
-    if not (Path(run) / RUN_FILE).is_file():
+    if not (run / RUN_FILE).is_file():
         return None
     info = open_run(run)
     keys = ("seed", "encoder", "fingerprint", "tasks", "train", "steps", "versions", "code")

@@ -95,7 +95,7 @@ def selection_score(
             "seed": seed,
             "stand_in": found.made_of,
             "generation": captioner.model.generation_config.to_diff_dict() | generation,
-            **code_behind(captioner.name, task),
+            **code_behind(captioner.folder, task),
             "primary": METRICS.primary(task.metric),
             "scores": scores,
         }

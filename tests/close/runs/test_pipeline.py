@@ -87,6 +87,14 @@ def test_a_run_stays_the_same_wherever_one_goes(captioner, pictures, tmp_path, m
     assert loaded.name == "run"
     assert [one.folder for one in (loaded, deepcopy(loaded))] == [(tmp_path / "here" / "run").resolve()] * 2
     assert deepcopy(loaded)(pictures / "p00.png") == loaded(pictures / "p00.png")
+    shutil.copytree(captioner.name, "run")  # another one of that name
+    rows = tiny.write_jsonl(tmp_path / "rows.jsonl", [{"image": str(pictures / "p00.png"), "target": "a red dog", "source": "a red dog"}])
+    found = evaluate(loaded, rows, tokenizer="python", metrics=["cider"])
+    assert Path(found["folder"]) == loaded.folder / "evaluations" / "rows-image"
+    assert not Path("run/evaluations").exists()
+    shutil.rmtree(loaded.folder)
+    with pytest.raises(MissingError, match="the run is not there any more"):
+        evaluate(loaded, rows, tokenizer="python", metrics=["cider"])
 
 
 def test_lists_and_folders(captioner, pictures):
