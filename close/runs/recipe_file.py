@@ -14,7 +14,7 @@ from close.io.plain import parse_yaml, read_yaml
 from close.plugins import is_file
 from close.runs.slips import Slips
 
-__all__ = ["absolute", "named", "number", "portable", "portable_reference", "read_values"]
+__all__ = ["absolute", "named", "number", "portable", "portable_reference", "read_values", "relative"]
 
 
 def read_values(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -63,6 +63,13 @@ def named(values: dict[str, Any]) -> dict[str, Any]:
 def portable_reference(reference: str, folder: str | Path) -> str:
     """One reference of a model, as in `portable`."""
     return moved_reference(reference, lambda place: seen_from(place, folder) or last_part(place))
+
+
+def relative(values: dict[str, Any], folder: str | Path) -> dict[str, Any]:
+    """A recipe's values with every place as seen from `folder`: alike from any working directory, and others for others."""
+    return _with_places(
+        copy.deepcopy(values), lambda place: seen_from(place, folder, 1) or os.path.abspath(place), Path()
+    )
 
 
 def absolute(values: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from close.adapters.specs import stages_of
 from close.errors import CloseError, RecipeError
 from close.io.plain import parse_yaml
 from close.runs.recipe import Recipe, checked
-from close.runs.recipe_file import number
+from close.runs.recipe_file import number, relative
 from close.runs.slips import Slips, SlipsError
 from close.study.tables import Tables, takes_pairs
 
@@ -253,7 +253,9 @@ def _with_tables(
 
 
 def run_folder(base: Recipe, arm: Arm, seed: int, folder: Path) -> tuple[Recipe, Path]:
-    """The recipe of one run, and where it lies: named by the arm, the seed and a hash of the recipe.
+    """The recipe of one run, and where it lies: named by the arm, the seed and a hash of the recipe, its places seen from there.
+
+    A run of before was named by its places as they were given, and keeps that name.
 
     Raises:
         RecipeError: the arm makes no recipe; it is named.
@@ -262,8 +264,13 @@ def run_folder(base: Recipe, arm: Arm, seed: int, folder: Path) -> tuple[Recipe,
     left = {key for key in _FOLLOWING if key not in base.model_fields_set}
     given = {key: value for key, value in base.dump().items() if key not in left}
     recipe = checked(merged(given, arm.changes) | {"seed": seed}, f"arm {arm.name!r}")
-    digest = hashlib.sha256(json.dumps(deciding(recipe), sort_keys=True).encode()).hexdigest()[:10]
-    return recipe, folder / "runs" / f"{re.sub(r'[^-+.,=()A-Za-z0-9]', '_', arm.name)[:80]}-{seed}-{digest}"
+    name, values = f"{re.sub(r'[^-+.,=()A-Za-z0-9]', '_', arm.name)[:80]}-{seed}", deciding(recipe)
+    before, place = (folder / "runs" / f"{name}-{_digest(one)}" for one in (values, relative(values, folder)))
+    return recipe, before if before.exists() else place
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def deciding(recipe: Recipe) -> dict[str, Any]:

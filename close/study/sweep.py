@@ -18,7 +18,7 @@ from close.io.plain import read_plain
 from close.io.record import stamp
 from close.runs.evaluate import evaluated
 from close.runs.evaluations import evaluation_folder
-from close.runs.length import LENGTH_FILE, check_match, match_length
+from close.runs.length import LENGTH_FILE, match_length, matched_alike
 from close.runs.recipe import Recipe
 from close.study.arms import Arm, deciding, run_folder
 from close.study.checks import checked_base
@@ -92,9 +92,10 @@ def _matched(run: Path, recipe: Recipe, photos: Path) -> dict[str, Any]:
         known = match_length(run, photos)
     else:
         known = read_plain(run / LENGTH_FILE)
-        if known.get("of") not in (None, check_match(recipe, photos)):
+        if not matched_alike(known, recipe, photos):
             raise RecipeError(
-                f"{run}: its texts' length was matched to other photos than {photos}; give those, or another --out"
+                f"{run}: its texts' length was matched to other photos than those of {photos}, or in another way: give those, or "
+                f"another --out, or match it anew (close match-length {run} {photos})"
             )
     return {"penalty": known["length_penalty"], "reached": known["reached"]}
 

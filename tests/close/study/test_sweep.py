@@ -7,6 +7,7 @@ import html
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from close.runs import evaluate as evaluating
 from close.runs.card import _names
 from close.runs.evaluate import evaluate, evaluated
 from close.runs.pipeline import load
-from close.runs.recipe import Recipe
+from close.runs.recipe import Recipe, load_recipe
 from close.study import sweep as sweeping
 from close.study.arms import Arm, arms_of, merged, named_arm, own_adapter, settings_of
 from close.study.export import claimed, csv_of, latex_of, table_of
@@ -195,6 +196,10 @@ def test_arms_that_tell_as_much_as_their_texts(recipe, rows, tmp_path, caplog):
     other = tiny.picture(tmp_path / "other" / "a.png", seed=1)
     with pytest.raises(RecipeError, match="matched to other photos"):
         sweep(base, arms, [0], rows, tmp_path / "s", photos=other.parent)
+    for one in sorted(rows.parent.glob("*.png")):  # others, of the same names
+        tiny.picture(tmp_path / "alike" / one.name, seed=1, size=8)
+    with pytest.raises(RecipeError, match="matched to other photos"):
+        sweep(base, arms, [0], rows, tmp_path / "s", photos=tmp_path / "alike")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no file in this folder"):
         sweep(base, arms, [0], rows, tmp_path / "new", photos=tmp_path / "empty")
@@ -939,7 +944,29 @@ def test_pictures_are_looked_at_once_and_known_where_they_are_moved_to(run, tmp_
     assert len(looked) == 4  # where other things differ, pictures are not compared
 
 
-def test_a_key_that_came_later_leaves_runs_their_names(tmp_path):
+def test_a_key_that_came_later_leaves_runs_their_names(tmp_path, monkeypatch):
     """Or a sweep of before would train every arm again; what is named was made before `max_new_tokens` and others."""
+    monkeypatch.chdir(tmp_path)
     base = Recipe.model_validate({"data": {"train": "a.jsonl"}, "seed": 3})
     assert run_folder(base, Arm("x", {}), 0, tmp_path)[1] == tmp_path / "runs" / "x-0-f395ce77a8"
+
+
+def test_a_run_is_named_alike_from_every_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "one" / "words").mkdir(parents=True)
+    for other in ("two", "elsewhere"):
+        shutil.copytree(tmp_path / "one", tmp_path / other)
+    values = {"data": {"train": "a.jsonl", "val": "v.jsonl"}, "language_model": "words"}
+
+    def folder(here, places, out):
+        monkeypatch.chdir(here)
+        (Path(places) / "recipe.yaml").write_text(json.dumps(values))
+        return run_folder(load_recipe(Path(places) / "recipe.yaml"), Arm("x", {}), 0, Path(out))[1]
+
+    own = folder(tmp_path / "one", ".", "s").name
+    assert folder(tmp_path, "one", "one/s").name == own
+    assert folder(tmp_path / "two", str(tmp_path / "one"), "../one/s").name == own
+    assert folder(tmp_path / "elsewhere", ".", "s").name == own  # all of it was moved
+    assert folder(tmp_path, "two", "one/s").name != own  # data of the same names in another folder
+    before = tmp_path / "one" / "s" / "runs" / "x-0-b063425774"
+    before.mkdir(parents=True)  # of before, by places as they were given
+    assert folder(tmp_path / "one", ".", "s").resolve() == before
