@@ -88,7 +88,9 @@ def test_a_run_stays_the_same_wherever_one_goes(captioner, pictures, tmp_path, m
     assert [one.folder for one in (loaded, deepcopy(loaded))] == [(tmp_path / "here" / "run").resolve()] * 2
     assert deepcopy(loaded)(pictures / "p00.png") == loaded(pictures / "p00.png")
     shutil.copytree(captioner.name, "run")  # another one of that name
-    rows = tiny.write_jsonl(tmp_path / "rows.jsonl", [{"image": str(pictures / "p00.png"), "target": "a red dog", "source": "a red dog"}])
+    rows = tiny.write_jsonl(
+        tmp_path / "rows.jsonl", [{"image": str(pictures / "p00.png"), "target": "a red dog", "source": "a red dog"}]
+    )
     found = evaluate(loaded, rows, tokenizer="python", metrics=["cider"])
     assert Path(found["folder"]) == loaded.folder / "evaluations" / "rows-image"
     assert not Path("run/evaluations").exists()
