@@ -119,6 +119,7 @@ def match_length(
     """Find the length penalty with which texts of photos are as long as those that the run learnt from, and save it with the run.
 
     A run that tells too much or too little of pictures loses by it, whatever it has learnt; photos without captions mend that.
+    Lengths are means of characters, in which no text counts as more than twice what 90 in 100 do not exceed.
     """
     look_at(runs=run, photos=photos, rows=like)
     from close.runs.length import match_length as match

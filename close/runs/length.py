@@ -8,8 +8,9 @@ and recall pay for it. Photos without captions show how long they come out, and 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from close.data.rows import Row, evenly
 from close.data.shards import is_rows, open_rows
 from close.encoders import load_encoder
-from close.errors import CloseError, DataError, RecipeError, shown
+from close.errors import CloseError, DataError, MismatchError, RecipeError, shown
 from close.io.files import write_json
 from close.io.hub import own_folder
 from close.io.jobs import exclusively
@@ -42,6 +43,8 @@ LOWEST, HIGHEST = 0.0, 3.0
 """Below 0 a text gets no shorter: the likeliest of the beams is the shortest already."""
 NEAR, TRIES = 0.02, 8
 SAMPLE = 100
+MOST, TIMES = 90, 2
+"""How long texts are is their mean, where none counts as more than so many times what so many in 100 do not exceed."""
 _SETTINGS = "generation_config.json"
 
 
@@ -62,6 +65,9 @@ def match_length(
 ) -> dict[str, Any]:
     """Find the length penalty with which a run's texts of photos are as long as its training texts, and save it with the run.
 
+    Lengths are means in which a text counts as no longer than twice what 90 in 100 do not exceed. A penalty above 1 with which
+    more texts than with 1, or than one in ten, go on to max_new_tokens is not taken.
+
     Args:
         run: its folder. photos: files or folders like those that it will be used on, or rows with images (and contexts, for a
             task that has them); what is true of them is not asked.
@@ -70,8 +76,9 @@ def match_length(
         sample: photos at most, spread evenly. save: whether the run says so from now on, unless it is told otherwise at use.
         tell: told of every penalty that is tried.
     Returns:
-        `length_penalty`; `before`, what the run had; `wanted`, mean characters of the targets; `found`, with it; `reached`,
-        within 2 %; what was `tried`; `photos`, how many; sums of their names (`of`) and `sizes`, and what else was asked.
+        `length_penalty`; `before`, what the run had; `wanted`, characters of the targets; `found`, with it; `reached`, within
+        2 %; what was `tried`, and how many texts were `cut` at `max_new_tokens`; `photos`, how many; sums of their names (`of`)
+        and `sizes`, and what else was asked.
     Raises:
         RecipeError: the task's answers are a closed set, or it asks something of photos that have no contexts; or the run
             searches without beams. DataError: no photo can be read.
@@ -82,16 +89,7 @@ def match_length(
     kind = _task(captioner, task)
     wanted = _wanted(captioner, kind, like)
     read, about = _read(captioner, kind, photos, sample, batch_size, tell)
-
-    def length(penalty: float) -> float:
-        said = [
-            len(answer.text)
-            for sets, contexts, search in read
-            for answer in captioner.answer(sets, contexts, search=search, length_penalty=penalty)
-        ]
-        tell(f"length penalty {penalty:g}: {np.mean(said):.1f} characters, {wanted:.1f} wanted")
-        return float(np.mean(said))
-
+    length = _Length(captioner, read, wanted, tell)
     tried = search(length, wanted)  # whatever the run says now: the same photos find the same again
     best = min(tried, key=lambda penalty: (abs(tried[penalty] - wanted), abs(penalty - 1)))
     reached = abs(tried[best] - wanted) <= NEAR * wanted
@@ -99,7 +97,7 @@ def match_length(
     about |= _asked(captioner, like, sample)
     found: dict[str, Any] = {"format": 1, "task": kind.name, **about, "length_penalty": best, "versions": versions()}
     found |= {"before": 1.0 if before is None else before, "wanted": wanted, "found": tried[best], "reached": reached}
-    found["tried"] = [{"length_penalty": penalty, "characters": tried[penalty]} for penalty in sorted(tried)]
+    found |= {"tried": sorted(length.tried, key=lambda one: one["length_penalty"]), "max_new_tokens": length.longest}
     if save:
         with exclusively(place / LENGTH_FILE, "is being written"), exclusively(place / _SETTINGS, "is being written"):
             write_json(place / _SETTINGS, read_plain(place / _SETTINGS) | {"length_penalty": best})
@@ -163,7 +161,12 @@ def outcome(found: Mapping[str, Any]) -> str:
     )
     if found["reached"]:
         return line
-    wanted = found["wanted"]
+    wanted, best = found["wanted"], found["length_penalty"]
+    if found["found"] < wanted and any(one.get("cut") for one in found["tried"] if one["length_penalty"] >= best):
+        return (
+            f"{line}\nwith a higher penalty texts go on to max_new_tokens, {found['max_new_tokens']}, in loops or because they "
+            "are longer; a longer training ends them, and max_new_tokens in the recipe makes room"
+        )
     below = [one for one in found["tried"] if one["characters"] < wanted]
     above = [one for one in found["tried"] if one["characters"] > wanted]
     if below and above:
@@ -266,9 +269,47 @@ def _are_rows(place: Path, task: Task, suffixes: Sequence[str]) -> bool:
 
 
 def mean_length(rows: Sequence[Row], task: Task, sample: int = 1000) -> float:
-    """Mean characters of the targets of rows, of at most `sample` that are spread over them."""
-    texts = [text for place in evenly(len(rows), sample) for text in task.targets(rows[place])]
-    return float(np.mean([len(text) for text in texts]))
+    """Mean characters of the targets of rows, of at most `sample` that are spread over them; few long ones count as shorter."""
+    return _typical(len(text) for place in evenly(len(rows), sample) for text in task.targets(rows[place]))
+
+
+def _typical(lengths: Iterable[int]) -> float:
+    """Their mean, none counted as longer than `TIMES` what `MOST` in 100 do not exceed."""
+    every = np.array(list(lengths))
+    return float(np.minimum(every, TIMES * np.percentile(every, MOST, method="lower")).mean())
+
+
+class _Length:
+    """How long a run's texts are with a penalty, for `search`: without end where the penalty is not to be taken.
+
+    Attributes:
+        tried: what was found of each. longest: tokens of a text at most.
+    """
+
+    def __init__(
+        self, captioner: CloseCaptioner, read: Sequence[Any], wanted: float, tell: Callable[[str], None]
+    ) -> None:
+        self.captioner, self.read, self.wanted, self.tell = captioner, read, wanted, tell
+        self.longest: int | None = captioner.model.generation_config.max_new_tokens
+        self.tried: list[dict[str, Any]] = []
+
+    def __call__(self, penalty: float) -> float:
+        said = [
+            answer.text
+            for sets, contexts, search in self.read
+            for answer in self.captioner.answer(sets, contexts, search=search, length_penalty=penalty)
+        ]
+        length, cut = _typical(map(len, said)), sum(map(self._is_cut, said))
+        self.tried.append({"length_penalty": penalty, "characters": length, "cut": cut})
+        ends = f"; {cut} of {len(said)} go on to max_new_tokens, {self.longest}" if cut else ""
+        self.tell(f"length penalty {penalty:g}: {length:.1f} characters, {self.wanted:.1f} wanted{ends}")
+        first = self.tried[0]["cut"]  # of penalty 1
+        return math.inf if penalty > 1 and cut > min(first, len(said) // 10) else length
+
+    def _is_cut(self, text: str) -> bool:
+        """Whether it is as long as texts can be, as far as its tokens can be told from it: within a twentieth."""
+        tokens = self.captioner.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self.longest is not None and len(tokens) + 1 >= 0.95 * self.longest
 
 
 def _wanted(captioner: CloseCaptioner, task: Task, like: str | Path | None) -> float:
@@ -277,9 +318,14 @@ def _wanted(captioner: CloseCaptioner, task: Task, like: str | Path | None) -> f
         return mean_length(open_rows(like), task)
     parts = open_run(captioner.name)["train"]
     kept: dict[str, Any] = next((part for part in parts if part["task"] == task.name), {})
-    if "characters" in kept:
-        return float(kept["characters"])
-    found = training_file(captioner.name, task, "--like ROWS")
+    if "length" in kept:
+        return float(kept["length"])
+    try:
+        found = training_file(captioner.name, task, "--like ROWS")
+    except MismatchError:
+        if "characters" in kept:  # of an older run: a plain mean
+            return float(kept["characters"])
+        raise
     if found is None:
         raise RecipeError(f"{captioner.name} was not trained on {task.name!r}; say whose length to match (--like ROWS)")
     return mean_length(open_rows(*found), task)

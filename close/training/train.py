@@ -204,7 +204,7 @@ class _Data:
         """What `run.json` says of it."""
         parts = [
             {"task": name, "rows": len(rows), "sha256": rows.sha256, "examples": len(examples)}
-            | {"characters": round(mean_length(rows, get_task(name)), 2)}
+            | {"length": round(mean_length(rows, get_task(name)), 2)}
             | {"contexts": any(get_task(name).context(rows[place]) for place in evenly(len(rows), 1000))}
             for name, rows, examples in zip(self.names, self.files, self.examples, strict=True)
         ]

@@ -13,9 +13,12 @@ import tiny
 import close
 from close.data.rows import RowFile
 from close.errors import DataError, MismatchError, RecipeError
+from close.io.plain import read_plain
 from close.mini import export
 from close.runs.evaluate import evaluated
 from close.runs.length import LENGTH_FILE, match_length, matched_alike, mean_length, outcome, search
+from close.runs.outputs import Answer
+from close.runs.pipeline import CloseCaptioner
 from close.runs.recipe import Recipe
 from close.tasks import get_task
 from close.training.train import train
@@ -106,20 +109,51 @@ def test_texts_are_made_as_long_and_the_run_says_so_from_then_on(cli, world, run
 def test_the_lengths_of_training_are_kept_with_the_run(world, run, trained):
     wanted = mean_length(RowFile(world / "train" / "captions.jsonl"), get_task("caption"))
     info = json.loads((run / "run.json").read_text())
-    assert info["train"][0]["characters"] == pytest.approx(wanted, abs=0.01)
+    assert info["train"][0]["length"] == pytest.approx(wanted, abs=0.01)
     found = match_length(run, world / "val" / "eval.jsonl", save=False)
     assert found["wanted"] == pytest.approx(wanted, abs=0.01)
     assert not (run / LENGTH_FILE).exists()
     assert "length_penalty" not in json.loads((run / "generation_config.json").read_text())
-    del info["train"][0]["characters"]  # a run of before
+    del info["train"][0]["length"]
+    (run / "run.json").write_text(json.dumps(info | {"train": [info["train"][0] | {"characters": 70.0}]}))
+    assert match_length(run, world / "val" / "images", save=False)["wanted"] == 70  # of 0.3.0
     (run / "run.json").write_text(json.dumps(info))
     with pytest.raises(MismatchError, match="give --like"):  # it was copied elsewhere, and names its data from there
         match_length(run, world / "val" / "images")
     info = json.loads((trained / "run.json").read_text())
-    old = dict(info) | {"train": [{k: v for k, v in info["train"][0].items() if k != "characters"}]}
+    old = dict(info) | {"train": [{k: v for k, v in info["train"][0].items() if k != "length"}]}
     (trained / "run.json").write_text(json.dumps(old))
     assert match_length(trained, world / "val" / "images", save=False)["wanted"] == pytest.approx(wanted)
     (trained / "run.json").write_text(json.dumps(info))
+
+
+def test_a_few_long_texts_decide_nothing(tmp_path):
+    texts = ["x" * count for count in (20, 30, 40) for _ in range(10)]
+    rows = [{"id": str(place), "source": text} for place, text in enumerate(texts)]
+    few = tiny.write_jsonl(tmp_path / "few.jsonl", rows)
+    more = tiny.write_jsonl(tmp_path / "more.jsonl", [*rows, {"id": "report", "source": "x" * 3000}])
+    plain, skewed = (mean_length(RowFile(file), get_task("caption")) for file in (few, more))
+    assert plain == 30
+    assert skewed == pytest.approx((900 + 80) / 31)
+
+
+def test_a_penalty_that_sends_texts_to_their_end_is_not_taken(world, run, monkeypatch):
+    """It makes them as long as is wanted, of which half are loops."""
+    photos, long = world / "val" / "images", 40
+
+    def answer(self, sets, contexts, *, length_penalty, **_):
+        loops = round(len(contexts) * max(length_penalty - 1, 0) / 2)
+        return [Answer("x" * 30 if place >= loops else "a ring " * 60, 0.0) for place in range(len(contexts))]
+
+    monkeypatch.setattr(CloseCaptioner, "answer", answer)
+    like = tiny.write_jsonl(run.parent / "like.jsonl", [{"id": "a", "source": "x" * long}])
+    said = list[str]()
+    found = match_length(run, photos, like=like, tell=said.append)
+    assert (found["length_penalty"], found["reached"], found["found"]) == (1.0, False, 30)
+    assert any(one["cut"] for one in found["tried"])
+    assert any("12 of 12 go on to max_new_tokens, 32" in line for line in said)
+    assert "with a higher penalty texts go on to max_new_tokens, 32" in outcome(found)
+    assert read_plain(run / "generation_config.json")["length_penalty"] == 1.0
 
 
 def test_a_match_is_of_its_photos_and_of_what_was_asked(world, run, tmp_path):
