@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from close.data.shards import open_rows
 from close.evaluation.images import select_rows
@@ -77,13 +78,8 @@ def selection_score(
         shown, search = torch.from_numpy(found.vectors), None
         if other := captioner.memory.search:  # its memory lies in another encoder's space, where no images are known
             search = torch.from_numpy(stand_ins(told, task, other(), seed=seed).vectors)
-        said: dict[int, str] = {}
-        contexts = [task.context(row) for row in told]
-        for batch in by_length(contexts, batch_size):
-            asked, wanted = [contexts[i] for i in batch], None if search is None else search[batch]
-            outputs = captioner.generate(shown[batch], asked, search=wanted, **generation)
-            said |= {i: text for i, (text, _) in zip(batch, outputs, strict=True)}
-        scores, _ = score_rows(task, told, [said[i] for i in range(len(told))], tokenizer="python")
+        said = _said(captioner, [task.context(row) for row in told], shown, search, batch_size, generation)
+        scores, _ = score_rows(task, told, said, tokenizer="python")
         return {
             "data": str(data),
             "data_sha256": rows.sha256,
@@ -99,6 +95,23 @@ def selection_score(
             "primary": METRICS.primary(task.metric),
             "scores": scores,
         }
+
+
+def _said(
+    captioner: CloseCaptioner,
+    contexts: Sequence[str],
+    shown: Tensor,
+    search: Tensor | None,
+    batch_size: int,
+    generation: Mapping[str, Any],
+) -> list[str]:
+    """One text of each of (N, D) vectors that are shown, with its context, and what its memory is searched with, if another."""
+    said: dict[int, str] = {}
+    for batch in by_length(contexts, batch_size):
+        asked, wanted = [contexts[i] for i in batch], None if search is None else search[batch]
+        outputs = captioner.generate(shown[batch], asked, search=wanted, **generation)
+        said |= {i: text for i, (text, _) in zip(batch, outputs, strict=True)}
+    return [said[i] for i in range(len(contexts))]
 
 
 def _key(image: str | Path | None) -> str | None:
