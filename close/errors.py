@@ -18,6 +18,7 @@ import re
 import reprlib
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from numbers import Integral
 
 __all__ = [
     "CloseError",
@@ -31,6 +32,7 @@ __all__ = [
     "RecipeError",
     "UnknownNameError",
     "WeightsError",
+    "counted",
     "firsts",
     "listed",
     "reason",
@@ -127,6 +129,19 @@ def reason(error: BaseException, *, whole: bool = True) -> str:
     said = _ADDRESS.sub(r"\1", str(error))
     lines = [" ".join(line.split()) for line in said.splitlines() if line.strip()] or [type(error).__name__]
     return " ".join(lines if whole else lines[: 1 + lines[0].endswith(":")])
+
+
+def counted(value: object, what: str) -> int:
+    """How many of something are asked for, as Python's own number.
+
+    Args:
+        what: its name, for the message.
+    Raises:
+        RecipeError: it is no whole number of at least 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise RecipeError(f"{what} is a whole number of at least 1, not {shown(value)}")
+    return int(value)
 
 
 def shown(value: object) -> str:

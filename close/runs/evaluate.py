@@ -12,7 +12,7 @@ from transformers import GenerationConfig
 
 from close.data.rows import Modality, Row, RowFile
 from close.data.shards import open_rows
-from close.errors import DataError, MissingError, RecipeError
+from close.errors import DataError, MissingError, RecipeError, counted
 from close.evaluation.bootstrap import Scores
 from close.evaluation.images import PER_ROW
 from close.evaluation.match import Missing
@@ -96,11 +96,10 @@ def evaluate(
     Returns:
         What `scores.json` says: scores (0–100) with intervals, settings, data hashes, seeds, versions.
     Raises:
-        RecipeError: unknown modality, settings that do not go together, or several tasks and none chosen.
-        DataError: rows lack what the task needs. UnknownNameError: unknown task. OutputExistsError: it is being made.
-        MissingError: the loaded run's folder is gone, and no `folder` is said.
+        RecipeError: unknown modality, settings that do not go together, or several tasks and none chosen. UnknownNameError: task.
+        DataError: rows lack what the task needs. OutputExistsError: it is being made. MissingError: a loaded run is gone.
     """
-    rows = open_rows(data)
+    rows, limit = open_rows(data), limit if limit is None else counted(limit, "limit")
     captioner = _loaded(run, device=device, precision=precision, encoder=encoder, memory=memory)
     with doing(captioner, task or named_task(rows, captioner.tasks, captioner.name, ", or say which (--task)")) as kind:
         decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from close.data.rows import Modality
 from close.encoders import ContrastiveEncoder, load_encoder, pick_device
-from close.errors import CloseError, DataError, RecipeError, shown
+from close.errors import CloseError, DataError, RecipeError, counted, shown
 from close.fast.precision import pick_dtype, pick_precision
 from close.io.hub import run_folder
 from close.io.places import moved_reference
@@ -345,8 +345,9 @@ class CloseCaptioner(Answerer):
         Args:
             source: what the items are rows of; without it, they are the second modality's files.
         Raises:
-            DataError: an item is of another number of files than the task takes.
+            DataError: an item is of another number of files than the task takes. RecipeError: `batch_size` is none.
         """
+        batch_size = counted(batch_size, "batch_size")
         for place, item in enumerate(items if source is None else (), 1):
             self.task.check_views(len(item_files(item)), item_name(item, place))
         ahead = (

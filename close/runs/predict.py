@@ -15,7 +15,7 @@ from close.data.rows import Modality, Row, RowFile
 from close.data.shards import open_rows
 from close.encoders import ContrastiveEncoder
 from close.encoders.base import windows
-from close.errors import DataError, MismatchError, RecipeError
+from close.errors import DataError, MismatchError, RecipeError, counted
 from close.evaluation.images import about_images, one_row_an_image
 from close.evaluation.match import Missing
 from close.io.progress import progress
@@ -121,7 +121,7 @@ def tell(
     """
     if modality not in ("image", "text"):
         raise RecipeError(f"modality is 'image' or 'text', not {modality!r}")
-    task = captioner.task
+    task, batch_size = captioner.task, counted(batch_size, "batch_size")
     merged = one_row_an_image(rows, task.metric) if modality == "image" else rows
     examples = merged[: limit or len(merged)]
     check_views(task, examples, f"{rows.path}: ")

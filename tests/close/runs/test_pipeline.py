@@ -250,6 +250,23 @@ def test_an_evaluation_moves_no_generator(captioner, captions, tmp_path, seed):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("number", [0, -1, 2.0, True])
+def test_batches_and_limits_are_at_least_one(captioner, captions, pictures, tmp_path, number):
+    where = {"modality": "text", "folder": tmp_path / "e"}
+    with pytest.raises(RecipeError, match="limit is a whole number of at least 1, not"):
+        evaluate(captioner, captions, **where, limit=number)
+    with pytest.raises(RecipeError, match="batch_size is a whole number of at least 1, not"):
+        evaluate(captioner, captions, **where, batch_size=number)
+    with pytest.raises(RecipeError, match="batch_size is a whole number of at least 1, not"):
+        captioner(pictures, batch_size=number)
+    assert not [*tmp_path.glob("e/*")]
+
+
+def test_a_limit_may_be_numpys(captioner, captions, tmp_path):
+    found = evaluate(captioner, captions, modality="text", folder=tmp_path / "e", metrics=["bleu"], limit=np.int64(2))
+    assert found["rows"] == 2
+
+
 def test_a_loaded_run_is_opened_no_other_way(captioner, captions, tmp_path):
     for given in ({"memory": captions}, {"encoder": "mini"}, {"device": "cpu"}, {"precision": "int8"}):
         with pytest.raises(RecipeError, match=f"loaded already, and {next(iter(given))} is said when that is done"):
