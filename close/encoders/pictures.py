@@ -22,6 +22,8 @@ __all__ = ["cropped", "open_picture"]
 
 ASPECT = 200
 """How many times longer than high a picture may be, or higher than long: encoders scale the short side to their own size."""
+TOPS = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
+"""The highest number of 8, 10, 12, 14 and 16 bits; files of 16 say nowhere how many of them a camera or a scanner filled."""
 _HEIC = re.compile(rb".{4}ftyp(?:he[ivx]|mi|ms)", re.DOTALL)
 _LOADING = threading.Lock()
 """Pillow reads an opened file where its picture is first used, and threads that share one would read it together."""
@@ -181,12 +183,13 @@ def _rgb(picture: Image.Image) -> Image.Image:
 def _eight_bits(values: np.ndarray) -> np.ndarray:
     """Numbers beyond eight bits as (H, W) uint8. `convert` would clip them at 255, or make black of fractions.
 
-    What files hold: fractions up to 1, or numbers up to 255 or 65535; anything else is spread from its lowest to its highest.
+    What files hold: fractions up to 1, or numbers of as many bits as the highest needs (`TOPS`); anything else is spread from
+    its lowest to its highest.
     """
     numbers = values.astype(np.float64)
     finite = np.isfinite(numbers)
     low, high = (float(np.min(numbers, where=finite, initial=0.0)), float(np.max(numbers, where=finite, initial=0.0)))
-    tops = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
+    tops = (1.0, *TOPS) if values.dtype.kind == "f" else TOPS
     if low < 0 or high > tops[-1]:
         low, top = float(numbers[finite].min()), float(numbers[finite].max())
     else:

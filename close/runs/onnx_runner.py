@@ -100,7 +100,8 @@ def _rgb(picture: Any) -> Any:
     numbers = values.astype(np.float64)
     finite = np.isfinite(numbers)
     low, high = (float(pick(numbers, where=finite, initial=0.0)) for pick in (np.min, np.max))
-    tops = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
+    bits = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
+    tops = (1.0, *bits) if values.dtype.kind == "f" else bits
     if low < 0 or high > tops[-1]:
         low, top = float(numbers[finite].min()), float(numbers[finite].max())
     else:

@@ -11,8 +11,9 @@ from close.data.rows import Modality, RowFile
 from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder
 from close.errors import CloseError, DataError
-from close.io.files import remove, waiting
+from close.io.files import may_not_write, remove, waiting
 from close.io.keys import cache_folder, file_key
+from close.io.parts import file_of
 from close.io.progress import progress as progress_line
 from close.vectors.build import Progress, embed_images, embed_texts, images_of
 from close.vectors.made_by import vectors_key
@@ -20,6 +21,8 @@ from close.vectors.open import open_vectors
 from close.vectors.table import FAILURES, EmbeddingTable
 
 __all__ = ["cached_folder", "cached_images", "cached_table", "file_table"]
+
+_EIGHT_BITS = (".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 
 
 def cached_table(
@@ -36,8 +39,7 @@ def cached_table(
     """
     if modality == "text":
         folder = cached_folder(rows, encoder, modality)
-        with waiting(Path(f"{folder}.lock")):  # two runs on the same data: one embeds, the other reads
-            return embed_texts(rows, encoder, folder, progress=progress)
+        return _made(folder, lambda: embed_texts(rows, encoder, folder, progress=progress))
     images = _images(rows)
     try:
         table = cached_images(images, encoder, progress=progress)
@@ -85,7 +87,8 @@ def cached_images(
     One that lacks files which can be read by now, since a package was installed or a disk is back, is made again.
     """
     folder = _images_folder(images, encoder)
-    with waiting(Path(f"{folder}.lock")):
+
+    def make() -> EmbeddingTable:
         if (folder / FAILURES).is_file():
             failed = {one["id"] for one in EmbeddingTable(folder).failures}
             lacking = (path for name, path in images if name in failed)
@@ -95,6 +98,19 @@ def cached_images(
             return embed_images(images, encoder, folder, progress=progress)
         except DataError as error:  # whoever asks for it never named this folder
             raise DataError(str(error).removeprefix(f"{folder}: ")) from None
+
+    return _made(folder, make)
+
+
+def _made(folder: Path, make: Callable[[], EmbeddingTable]) -> EmbeddingTable:
+    """What `make` makes; a table that is there, in a cache that is only read (another user's), is taken as it is."""
+    try:
+        with waiting(Path(f"{folder}.lock")):  # two runs on the same data: one embeds, the other reads
+            return make()
+    except OSError as error:
+        if not (may_not_write(error) and (folder / "table.json").is_file()):
+            raise
+    return EmbeddingTable(folder)
 
 
 def _images(rows: RowFile) -> list[tuple[str, Path]]:
@@ -106,7 +122,21 @@ def _images(rows: RowFile) -> list[tuple[str, Path]]:
 
 def _images_folder(images: Sequence[tuple[str, Path]], encoder: ContrastiveEncoder) -> Path:
     about = vectors_key(encoder, "image")
-    return _folder(about + "".join(f"{name} {file_key(path)} " for name, path in images))
+    return _folder(about + "".join(f"{name} {file_key(path)}{_depth(path)} " for name, path in images))
+
+
+def _depth(path: Path) -> str:
+    """What pictures of more than eight bits are kept by besides: these were read darker once. Nothing of others."""
+    file = file_of(path)
+    if file.suffix.lower() in _EIGHT_BITS or not file.is_file():
+        return ""
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(26)
+    except OSError:  # told where it is read
+        return ""
+    grey_png = head.startswith(b"\x89PNG") and head[24:26] == b"\x10\0"
+    return " depth" if grey_png or head.startswith((b"II*\0", b"MM\0*", b"Pf")) else ""
 
 
 def _folder(about: str) -> Path:

@@ -55,6 +55,9 @@ def test_two_shades():
         (np.asarray(GREY).astype(np.uint16) * 257, "x.png"),
         (np.asarray(GREY).astype(np.uint16) * 257, "x.tif"),
         (np.asarray(GREY).astype(np.int32) * 257, "x.tif"),
+        (np.asarray(GREY).astype(np.uint16) * 16 + 15, "x.tif"),  # 12 bits of 16, as of radiographs
+        (np.asarray(GREY).astype(np.uint16) * 4 + 3, "x.png"),
+        (np.asarray(GREY).astype(np.float32) * 64, "x.tif"),
         (np.asarray(GREY).astype(np.int32) * 1_000_000 - 3, "x.tif"),
         (np.asarray(GREY).astype(np.float32) / 255, "x.tif"),
         (np.asarray(GREY).astype(np.float32) / 255, "x.pfm"),

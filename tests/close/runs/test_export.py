@@ -97,6 +97,7 @@ def test_sixteen_bits_are_the_encoders(tiny_encoder, tmp_path):
     runner = SimpleNamespace(settings={"picture": _steps(encoder)})
     for name, values in (
         ("ramp", np.linspace(0, 60_000, 16 * 20).astype(np.uint16).reshape(16, 20)),
+        ("twelve", np.linspace(0, 4095, 16 * 20).astype(np.uint16).reshape(16, 20)),
         ("dark", np.linspace(0, 200, 16 * 20).astype(np.uint16).reshape(16, 20)),
     ):
         Image.fromarray(values).save(tmp_path / f"{name}.png")

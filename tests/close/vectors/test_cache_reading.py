@@ -1,5 +1,6 @@
 """Vectors that were kept are not taken for those of an encoder that reads pictures or texts otherwise."""
 
+import errno
 import hashlib
 import json
 import shutil
@@ -7,15 +8,17 @@ import shutil
 import numpy as np
 import pytest
 import tiny
+from PIL import Image
 
 from close import plugins
 from close.data.shards import open_rows
 from close.encoders import ENCODERS, load_encoder
 from close.errors import OutputExistsError
+from close.io.keys import file_key
 from close.plugins import load_plugins
 from close.vectors.build import embed_images, embed_texts
 from close.vectors.cache import cached_images, cached_table
-from close.vectors.made_by import plugins_behind
+from close.vectors.made_by import plugins_behind, vectors_key
 from close.vectors.open import open_vectors
 
 
@@ -32,6 +35,22 @@ def test_other_preprocessing_makes_other_vectors(zoo, tmp_path):
     own = encoder.encode_image([images[0][1]]).numpy()[0]
     np.testing.assert_allclose(after[0] / np.linalg.norm(after[0]), own, atol=1e-5)
     assert not np.allclose(after[0], before[0], atol=1e-3)
+
+
+def test_pictures_of_more_than_eight_bits_are_kept_anew_and_no_others(tiny_encoder, tmp_path):
+    encoder, grey = load_encoder(str(tiny_encoder)), np.arange(0, 4096, 16, dtype=np.uint16).reshape(16, 16)
+
+    def as_before(file):
+        about = f"{vectors_key(encoder, 'image')}a {file_key(file)} "
+        return hashlib.sha256(about.encode()).hexdigest()[:24] == cached_images([("a", file)], encoder).path.name
+
+    for name in ("deep.png", "deep.tif"):
+        Image.fromarray(grey).save(tmp_path / name)
+        assert not as_before(tmp_path / name), name
+    for name in ("plain.png", "plain.jpg"):
+        Image.fromarray((grey // 16).astype(np.uint8)).save(tmp_path / name)
+        assert as_before(tmp_path / name), name
+    assert as_before(tiny.picture(tmp_path / "colour.png", 0))
 
 
 @pytest.fixture
@@ -219,3 +238,19 @@ def test_a_table_is_not_finished_with_another_reading(zoo, tmp_path, kind):
     assert after.reading != before.reading
     with pytest.raises(OutputExistsError, match="holds something else"):
         embed_images(images, after, tmp_path / "t")
+
+
+def test_a_table_of_anothers_cache_is_read_without_a_lock(zoo, tmp_path, monkeypatch):
+    encoder = load_encoder(str(zoo("hf_clip_dir")))
+    rows = open_rows(tiny.write_jsonl(tmp_path / "rows.jsonl", [{"source": " ".join(tiny.WORDS * 20)}]))
+    images = [("a", tiny.picture(tmp_path / "a.png", 0))]
+    places = cached_table(rows, encoder, "text").path, cached_images(images, encoder).path
+
+    def refused(lock, **options):
+        raise PermissionError(errno.EACCES, "Permission denied", lock.lock_file)
+
+    monkeypatch.setattr("close.io.files.FileLock.acquire", refused)
+    assert (cached_table(rows, encoder, "text").path, cached_images(images, encoder).path) == places
+    others = open_rows(tiny.write_jsonl(tmp_path / "others.jsonl", [{"source": "another text"}]))
+    with pytest.raises(PermissionError, match=r"embeddings/\w+\.lock"):
+        cached_table(others, encoder, "text")
