@@ -25,6 +25,7 @@ import typer.core
 from close.cli.options import Verb
 from close.errors import CloseError, reason, written
 from close.fast.imports import light_imports
+from close.io.files import may_not_write
 from close.io.keys import cache_folder
 from close.io.terminal import show
 from close.io.versions import own_version
@@ -159,11 +160,10 @@ def _disk_full(error: BaseException) -> str | None:
 def _by_the_system(error: OSError) -> str:
     """What the system refused; of what may not be written, the folder that refuses and the way out."""
     place = Path(os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else "a file")
-    if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS) or os.path.exists(place):
+    is_cached = place.absolute().is_relative_to(cache_folder().absolute())
+    if not may_not_write(error) or (os.path.exists(place) and not is_cached):
         return f"{place}: {error.strerror}"
-    way = "choose another place to write to"
-    if place.absolute().is_relative_to(cache_folder().absolute()):
-        way = "set CLOSE_CACHE to a folder that may be written to"
+    way = "set CLOSE_CACHE to a folder that may be written to" if is_cached else "choose another place to write to"
     folder = next(folder for folder in place.absolute().parents if os.path.exists(folder))
     return f"{folder}: may not be written to ({error.strerror}); {way}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -26,6 +27,7 @@ __all__ = [
     "clear_left",
     "files_below",
     "locked",
+    "may_not_write",
     "nan_as_null",
     "not_finite",
     "read_json",
@@ -206,11 +208,28 @@ def read_json(path: str | Path) -> Any:
 
 
 @contextmanager
-def waiting(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock during the block; wait as long as another process holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path):
+def waiting(path: Path, *made: Path) -> Iterator[None]:
+    """Hold an exclusive lock during the block; wait as long as another process holds it.
+
+    Args:
+        made: what the block makes, and reads where it is there; then it needs no lock in a folder that can't be written to.
+    """
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        if not (made and may_not_write(error) and all(file.exists() for file in made)):
+            raise
+    try:
         yield
+    finally:
+        lock.release()
+
+
+def may_not_write(error: OSError) -> bool:
+    """Whether the system refuses because of somebody's rights, or a disk that is only read."""
+    return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager

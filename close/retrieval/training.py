@@ -151,7 +151,7 @@ def find(
         facts.append(memory.rows.sha256)
     name = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:24]
     file = cache_folder() / "neighbours" / f"{name}.npy"
-    with waiting(Path(f"{file}.lock")):
+    with waiting(Path(f"{file}.lock"), file, file.with_suffix(".json")):
         places = _kept_before(file, (len(queries), retrieval.k))
         if places is None:
             places = _search(memory, queries, retrieval, rows, task, seed, part)

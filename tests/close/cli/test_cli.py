@@ -420,6 +420,16 @@ def test_only_a_full_disk_is_called_full():
         assert _disk_full(other) is None
 
 
+def test_a_lock_of_anothers_cache_names_the_way_out(tmp_path, monkeypatch):
+    from close.cli import _by_the_system
+
+    monkeypatch.setenv("CLOSE_CACHE", str(tmp_path))
+    (tmp_path / "one.lock").touch()
+    told = _by_the_system(PermissionError(13, "Permission denied", str(tmp_path / "one.lock")))
+    way = "set CLOSE_CACHE to a folder that may be written to"
+    assert told == f"{tmp_path}: may not be written to (Permission denied); {way}"
+
+
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="no folder here that not even root may write to")
 def test_where_nothing_may_be_written(told, captions, tmp_path, monkeypatch):
     said = told("convert", "lines", captions, "/sys/kernel/made/rows.jsonl")

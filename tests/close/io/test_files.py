@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +51,20 @@ def test_waiting_waits_for_another_process(tmp_path: Path) -> None:
     with waiting(tmp_path / "new" / "lock"):
         assert holder.poll() is not None or time.monotonic() - start >= 1.0
     holder.communicate()
+
+
+def test_what_is_there_needs_no_lock_where_none_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(lock: Any, **options: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", lock.lock_file)
+
+    monkeypatch.setattr("close.io.files.FileLock.acquire", refused)
+    with pytest.raises(OSError, match="Read-only"), waiting(tmp_path / "lock", tmp_path / "made"):
+        pass
+    (tmp_path / "made").touch()
+    with waiting(tmp_path / "lock", tmp_path / "made"):
+        pass
+    with pytest.raises(OSError, match="Read-only"), waiting(tmp_path / "lock"):
+        pass
 
 
 def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
