@@ -22,7 +22,7 @@ _PARTS = {
     "per_question_type": "By question type",
     "per_label": "Recall of each label",
 }
-_ELSEWHERE = ("scores", "examples", "data_place")
+_ELSEWHERE = ("scores", "examples", "met", "data_place")
 """No settings; the last is a path of this machine, and pages are sent round."""
 _THUMBNAIL = 320
 

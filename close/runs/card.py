@@ -16,7 +16,7 @@ from close.evaluation.metrics import METRICS
 from close.runs.recipe import Recipe
 from close.runs.recipe_file import portable
 
-__all__ = ["Shown", "model_card"]
+__all__ = ["Shown", "met_said", "model_card"]
 
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -134,11 +134,14 @@ def _of_tokens() -> set[str]:
 
 
 def _results(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
-    """`model-index`: the hub has no field for intervals, so they lie among the metric's arguments."""
+    """`model-index`: the hub has no field for intervals, so they lie among the metric's arguments.
+
+    Scores of pictures that the run has met stay on the card, where that is said; boards that read this index would not.
+    """
     from huggingface_hub import EvalResult
 
     for data, evaluation in zip(_names(evaluations), evaluations, strict=True):
-        for key, label, value, interval in _measured(evaluation):
+        for key, label, value, interval in () if evaluation.get("met") else _measured(evaluation):
             more = {"interval_95": [round(float(end), 2) for end in interval]} if interval else {}
             more |= {"tokenizer": used} if (used := evaluation["scores"].get("tokenizer")) else {}
             yield EvalResult(
@@ -203,8 +206,17 @@ def _scores(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if rows:
         table = ["| Rows | Score | Value | 95 % interval |", "|---|---|---|---|", *rows]
         yield "## Scores\n\n" + "\n".join(table)
+        for name, one in zip(_names(evaluations), evaluations, strict=True):
+            if met := met_said(one):
+                told = f"It has learnt from pictures of {_inline(name)}, or was chosen by them ({_inline(met)})"
+                yield f"{told}: these scores are too good."
         if given := dict.fromkeys(f"`{name.replace('`', '')}`" for one in evaluations for name in _fed(one).values()):
             yield f"Scores of vectors are of tables that were given ({', '.join(given)}): the encoder read no picture for them."
+
+
+def met_said(evaluation: Mapping[str, Any]) -> str:
+    """Which of its pictures the run has met, and in what, by its name alone; empty where in nothing that is known."""
+    return ", ".join(f"{one['pictures']} in {Path(str(one['place'])).name}" for one in evaluation.get("met") or ())
 
 
 def _fed(evaluation: Mapping[str, Any]) -> dict[str, str]:

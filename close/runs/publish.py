@@ -35,7 +35,7 @@ from close.io.places import last_part, moved_reference
 from close.io.plain import read_plain
 from close.plugins import changed_plugins
 from close.retrieval.finder import settings_in
-from close.runs.card import Shown, model_card
+from close.runs.card import Shown, met_said, model_card
 from close.runs.confidence import run_sum
 from close.runs.evaluate import as_the_run_says
 from close.runs.folder import RECIPE_FILE, RUN_FILE, open_run
@@ -133,6 +133,11 @@ def pack(run: str | Path, shown: Shown, *, gap: str | Path | None = None, exampl
         parcel.notes.append(
             f"not on the card: {firsts(other)}; it shows what `close evaluate RUN ROWS` makes, with nothing else said"
         )
+    parcel.notes += [
+        f"the run has met pictures of {last_part(str(one['data']))} ({met}): their scores are too good, and not in model-index"
+        for one in evaluations
+        if (met := met_said(one))
+    ]
     if examples and not pictures:
         parcel.notes.append(_without_pictures(evaluations))
     measured = None if gap is None else _gap(Path(gap), config.get("embed_dim"), about)

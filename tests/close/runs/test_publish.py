@@ -24,6 +24,7 @@ import close
 from close import plugins
 from close.errors import DataError, MismatchError, RecipeError
 from close.evaluation.metrics import METRICS, Metric, Score
+from close.evaluation.page import evaluation_page
 from close.io.hub import RUN_FILES
 from close.runs.card import Shown, _inline, model_card
 from close.runs.evaluate import evaluate
@@ -178,6 +179,22 @@ def test_scores_are_of_what_the_run_says_by_itself(evaluated, tmp_path):
     names = {f"test set-caption-{known['data_sha256'][:8]}", "test set-vqa-ffffffff"}
     assert {result.dataset_name for result in ModelCard(parcel.card).data.eval_results} == names
     assert all(f"| {name} (12, image) |" in parcel.card for name in names)
+
+
+def test_scores_of_pictures_that_it_has_met_say_so(evaluated, tmp_path):
+    own = shutil.copytree(evaluated, tmp_path / "own")
+    place = own / "evaluations" / "test set-image" / "scores.json"
+    known = json.loads(place.read_text())
+    assert "too good" not in pack(own, Shown("me/birds")).card
+    place.write_text(json.dumps(known | {"met": [{"place": "w/pairs.jsonl", "pictures": 7}]}))
+    parcel = pack(own, Shown("me/birds"))
+    assert "of test set, or was chosen by them (7 in pairs.jsonl): these scores are too good" in parcel.card
+    assert "| test set (12, image) |" in parcel.card
+    assert ModelCard(parcel.card).data.eval_results is None
+    assert any("has met pictures of test set.jsonl (7 in pairs.jsonl)" in note for note in parcel.notes)
+    page = evaluation_page(json.loads(place.read_text()))
+    assert "7 of its pictures are in w/pairs.jsonl" in page
+    assert "place&#39;" not in page
 
 
 def test_scores_of_older_versions_stay(evaluated, tmp_path):
