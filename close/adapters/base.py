@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from close.adapters.advised import Advised
 from close.adapters.noise import RowNoise
-from close.adapters.rows import Adapted, Checked, check_shape, different_rows, matrix_of, unit_rows
+from close.adapters.rows import Adapted, Checked, check_shape, different_rows, matrix_of, unit_rows, unit_tensor
 from close.adapters.specs import refuse_endless, split_spec
 from close.data.rows import Modality
 from close.errors import DataError, MismatchError, NotFittedError, RecipeError
@@ -74,6 +74,11 @@ class GapAdapter(nn.Module):
     advice: ClassVar[tuple[Advised, ...]] = ()
     trusted: int = 0
     fitted: Tensor
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        if cls.needs not in _WANTED:
+            raise RecipeError(f"adapter {cls.__name__}: needs is one of {', '.join(_WANTED)}, not {cls.needs!r}")
 
     def __init__(self, dim: int, *, renorm: bool = False, options: Mapping[str, Any] | None = None) -> None:
         super().__init__()
@@ -134,7 +139,7 @@ class GapAdapter(nn.Module):
             quiet: do not log what was learnt, nor warn that data are few.
         Raises:
             DataError: data that `needs` names is not given, or is too little; a label is NaN or None.
-            MismatchError: widths differ, or pairs or groups are of different lengths.
+            MismatchError: widths differ, or pairs or groups are of different lengths. RecipeError: it has no buffer to fill.
         """
         text, image = self._units(text, image)
         groups = None if groups is None else known_labels(groups)
@@ -173,6 +178,11 @@ class GapAdapter(nn.Module):
 
     def _check_fit(self, text: Any, image: Any, groups: Any) -> None:
         wanted = _WANTED[self.needs]
+        if wanted and self.state_dict().keys() == {"fitted"} and type(self).save_files is GapAdapter.save_files:
+            raise RecipeError(
+                f"adapter {self.name!r} learns from data, and has no place where that is kept: a saved one would have learnt "
+                "nothing; make a tensor of it in __init__, self.register_buffer(NAME, torch.zeros(…)), and fill it in learn"
+            )
         given = {"text": text, "image": image, "groups": groups}
         missing = [f"{side} embeddings" if side != "groups" else "groups" for side in wanted if given[side] is None]
         if missing:
@@ -212,15 +222,15 @@ class GapAdapter(nn.Module):
         """Unit rows, adapted on the side that `modality` names.
 
         Args:
-            x: (B, dim) tensor of unit rows, for which a tensor is returned; or an array or `EmbeddingTable`, for which a float32
-                array is. Its rows are brought to unit length, as `fit` does.
+            x: (B, dim) tensor, for which a tensor is returned; or an array or `EmbeddingTable`, for which a float32 array is. Its
+                rows are brought to unit length, as `fit` does; of a tensor with seeds, as training gives it, they have to be.
             seeds: (B,) int64 noise seeds (`row_seeds`); drawn from torch's generator when training without them.
             noisy: False leaves the noise out in training too.
         Raises:
             NotFittedError: `fit` was not called where it has to be.
             RecipeError: unknown modality.
-            DataError: what is no tensor is no (B, dim) array either, or a row of it is zero or not finite (named).
-            MismatchError: an array of another width.
+            DataError: it is no (B, dim) matrix, or a row of it is not finite, or of an array zero (named).
+            MismatchError: it has another width; or the adapter made another shape of it.
         """
         if not isinstance(x, Tensor):
             rows = matrix_of(x, self.dim, f"adapter {self.name!r}").to(self.fitted.device)
@@ -230,13 +240,17 @@ class GapAdapter(nn.Module):
             raise NotFittedError(f"adapter {self.name!r} is not fitted: call fit(text=…, image=…) or load a fitted one")
         if modality not in ("text", "image"):
             raise RecipeError(f"modality is 'text' or 'image', not {modality!r}")
-        noise = None
+        noise, x = None, unit_tensor(x, self.dim, f"adapter {self.name!r}") if seeds is None else x
         if self.training and noisy:
             if seeds is None:
                 seeds = torch.randint(torch.iinfo(torch.int64).max, (len(x),), device=x.device)
             noise = RowNoise(seeds)
         with without_autocast(x.device):  # as in use: what is trained and judged in bf16 lies behind another adapter
-            return F.normalize(self.side(x, modality, noise), dim=-1)
+            moved = self.side(x, modality, noise)
+            if moved.shape != x.shape:
+                made = f"{tuple(moved.shape)} of {tuple(x.shape)}"
+                raise MismatchError(f"adapter {self.name!r}: its {modality} side made {made}, expected the same shape")
+            return F.normalize(moved, dim=-1)
 
     def save_files(self, folder: Path) -> None:
         """Write what is too large for a checkpoint's tensors beside them; nothing for most."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,7 +15,7 @@ from close.vectors.blocks import as_tensor, blocks
 from close.vectors.checked import as_array, refuse_bad_rows
 from close.vectors.open import RowVectors
 
-__all__ = ["Adapted", "Checked", "check_shape", "different_rows", "matrix_of", "unit_rows"]
+__all__ = ["Adapted", "Checked", "check_shape", "different_rows", "matrix_of", "unit_rows", "unit_tensor"]
 
 
 def unit_rows(rows: Any, where: str) -> Any:
@@ -54,6 +55,21 @@ def matrix_of(rows: Any, dim: int, where: str) -> Tensor:
     found = unit_rows(rows, f"{where}:")
     check_shape(found, dim, f"{where}: embeddings")
     return as_tensor(found[:])
+
+
+def unit_tensor(x: Tensor, dim: int, where: str) -> Tensor:
+    """(N, dim) unit rows of a tensor: those that are already, or zero, as sets are filled up, stay to the bit.
+
+    Raises:
+        DataError: it is no matrix, or a row is not finite. MismatchError: it has another width.
+    """
+    check_shape(x, dim, f"{where}: embeddings")
+    norms = x.detach().float().norm(dim=-1)
+    fine = ((norms - 1).abs() < (1e-3 if x.dtype in (torch.float32, torch.float64) else 1e-2)) | (norms == 0)
+    if x.is_meta or bool(fine.all()):
+        return x
+    refuse_bad_rows(norms[~fine].cpu().numpy(), torch.nonzero(~fine)[:, 0].cpu().numpy(), f"{where}:")
+    return torch.where(fine[:, None], x, F.normalize(x, dim=-1))
 
 
 def different_rows(rows: Any, enough: int) -> int:

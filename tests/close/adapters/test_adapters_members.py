@@ -8,8 +8,8 @@ import torch
 from scipy.linalg import sqrtm
 from sklearn.linear_model import LinearRegression, Ridge
 
-from close.adapters import ADAPTERS, Chain, RowNoise, build_adapter, cosine_to_std, row_seeds
-from close.adapters.rows import Adapted
+from close.adapters import ADAPTERS, Chain, GapAdapter, RowNoise, build_adapter, cosine_to_std, row_seeds
+from close.adapters.rows import Adapted, unit_tensor
 from close.adapters.shared import group_blocks
 from close.errors import DataError, MismatchError, NotFittedError, RecipeError, UnknownNameError
 from close.vectors.moments import covariance
@@ -520,6 +520,43 @@ def test_arrays_go_in_as_they_are_fitted_on_and_arrays_come_out(name, pairs, pro
         assert isinstance(found, np.ndarray)
         assert found.dtype == np.float32
         assert np.allclose(found, run(adapter, rows, modality), atol=1e-5)
+        assert np.allclose(run(adapter, 7 * rows, modality), found, atol=1e-5)
+
+
+def test_tensors_that_are_no_rows_are_refused_as_arrays_are(pairs, probe):
+    adapter, x = fitted("mean_shift", pairs), torch.from_numpy(probe[0])
+    assert unit_tensor(x, DIM, "") is x  # what is of unit length stays to the bit
+    with pytest.raises(MismatchError, match="embeddings have 8 columns, expected 16"):
+        adapter(x[:, :8], "text")
+    with pytest.raises(DataError, match="row 3 is not finite"):
+        adapter(torch.where(torch.arange(50)[:, None] == 3, torch.nan, x), "text")
+
+
+class Own(GapAdapter):
+    name, needs = "own", "text"
+
+    def learn(self, text, image):
+        self.mean = text[:].mean(0)
+
+    def text(self, x, noise):
+        return x[:, :8] - self.mean[:8]
+
+
+class Kept(Own):
+    name = "kept"
+
+    def __init__(self, dim):
+        super().__init__(dim)
+        self.register_buffer("mean", torch.zeros(dim))
+
+
+def test_an_own_adapter_that_can_keep_nothing_or_makes_another_shape_is_told(pairs):
+    with pytest.raises(RecipeError, match=r"'own' learns from data, and has no place .* self.register_buffer"):
+        Own(DIM).fit(text=pairs[0])
+    with pytest.raises(MismatchError, match=r"'kept': its text side made \(400, 8\) of \(400, 16\), expected the same"):
+        Kept(DIM).fit(text=pairs[0])(pairs[0], "text")
+    with pytest.raises(RecipeError, match=r"adapter Other: needs is one of nothing, text, groups, .*, not 'image'"):
+        type("Other", (GapAdapter,), {"needs": "image"})
 
 
 def test_what_is_no_array_is_refused_in_one_line(pairs, probe):

@@ -40,7 +40,7 @@ def test_a_fitted_adapter_does_not_ask_its_buffer_at_each_step(monkeypatch):
     adapter(rows(2, 2), "text")
     asked = []
     monkeypatch.setattr(torch.Tensor, "__bool__", asked.append)
-    adapter(rows(2, 2), "text")
+    adapter(rows(2, 2), "text", torch.arange(2))
     assert not asked
 
 
