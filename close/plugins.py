@@ -21,7 +21,7 @@ from importlib.metadata import entry_points
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from close.errors import MissingError
+from close.errors import MissingError, RecipeError, shown
 
 __all__ = [
     "GROUP",
@@ -41,19 +41,26 @@ __all__ = [
 ]
 
 GROUP = "close.plugins"
+Name = str | os.PathLike[str]
 _log = logging.getLogger(__name__)
 _loaded: dict[str, str] = {}
 """Of each a SHA-256 of its code, as it was when it was loaded: what runs is that, whatever its file has become."""
 _loading: list[str] = []
 
 
-def load_plugins(names: Iterable[str]) -> None:
+def load_plugins(names: Name | Iterable[Name]) -> None:
     """Import modules (`my_package.parts`) and files (`./parts.py`), each once; what they register can be named from then on.
 
+    Args:
+        names: one alone, or several.
     Raises:
         MissingError: there is no such file or module. Errors of its own keep their traceback.
+        RecipeError: what is given is no name.
     """
-    for name in names:
+    for given in [names] if isinstance(names, (str, os.PathLike)) or names is None else names:
+        if not isinstance(given, (str, os.PathLike)):
+            raise RecipeError(f"a plug-in is a module's name or a file (./parts.py), not {shown(given)}")
+        name = os.fspath(given)
         key = key_of(name)
         if key not in _loaded:
             _loading.append(key)
@@ -152,7 +159,7 @@ def check_plugins(names: Iterable[str], user: str) -> None:
         flags = " ".join(f"--plugin {name}" for name in missing)
         raise MissingError(
             f"{user} was made with parts of {', '.join(missing)}, which is not loaded: add {flags} "
-            f"(in Python: close.plugins.load_plugins({missing!r})) if you trust it"
+            f"(in Python: close.load_plugins({missing!r})) if you trust it"
         )
 
 

@@ -32,17 +32,19 @@ OPEN_SHARDS = 100
 _log = logging.getLogger(__name__)
 
 
-def open_rows(path: str | Path, columns: Mapping[str, str | int] | None = None) -> RowFile:
+def open_rows(path: str | Path | RowFile, columns: Mapping[str, str | int] | None = None) -> RowFile:
     """The rows of a file, or of all files of a folder in order of name.
 
     Nothing is held in memory but 24 bytes a row. Parquet, which can't be read by position, is written once as JSONL to the cache.
 
     Args:
-        path: `.jsonl`, `.txt`, a table (`.csv`, `.tsv`, `.token`) or `.parquet`, or a folder of these.
+        path: `.jsonl`, `.txt`, a table (`.csv`, `.tsv`, `.token`) or `.parquet`, or a folder of these; or rows, as they are.
         columns: of tables and Parquet, key to a column's name or place from 0, where the names do not say it.
     Raises:
         MissingError: no such file. DataError: what is wrong at which line; no file in the folder.
     """
+    if isinstance(path, RowFile):
+        return path
     place = Path(path)
     if place.is_dir():
         return RowShards(place, columns)

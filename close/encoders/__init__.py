@@ -16,7 +16,7 @@ from close.encoders.int8 import in_int8
 from close.encoders.mini import MiniEncoder, MiniSoundEncoder
 from close.encoders.openclip import OpenClipEncoder
 from close.encoders.st import SentenceTransformersEncoder
-from close.errors import MissingError
+from close.errors import MissingError, RecipeError, shown
 from close.fast.precision import INT8
 from close.io.places import moved_reference
 from close.registry import unknown_name
@@ -29,6 +29,7 @@ __all__ = [
     "OpenClipEncoder",
     "SentenceTransformersEncoder",
     "TransformersEncoder",
+    "as_encoder",
     "encoder_name",
     "fingerprint",
     "load_encoder",
@@ -41,8 +42,13 @@ def encoder_name(reference: str) -> str:
     return moved_reference(reference, os.path.realpath)
 
 
+def as_encoder(encoder: ContrastiveEncoder | str | Path) -> ContrastiveEncoder:
+    """A loaded encoder as it is, or that which a reference names."""
+    return encoder if isinstance(encoder, ContrastiveEncoder) else load_encoder(encoder)
+
+
 def load_encoder(
-    reference: str, *, device: str | torch.device | None = None, precision: str = "auto"
+    reference: str | Path, *, device: str | torch.device | None = None, precision: str = "auto"
 ) -> ContrastiveEncoder:
     """The encoder that a reference names; torch's generator on the CPU is left as it was.
 
@@ -57,10 +63,12 @@ def load_encoder(
         UnknownNameError: no such encoder, architecture or tag.
         MissingError: no such file or directory.
         WeightsError: weights are missing or do not fit; nothing is ever replaced by random weights.
-        RecipeError: no such device or precision here.
+        RecipeError: no such device or precision here, or what is given is no name.
     """
+    if not isinstance(reference, (str, Path)):
+        raise RecipeError(f"an encoder is a name (mini, open_clip:…, hf:…) or a directory, not {shown(reference)}")
     with torch.random.fork_rng(devices=[]):  # libraries draw weights before they read the file's
-        encoder = _load(reference, device, precision)
+        encoder = _load(str(reference), device, precision)
     return in_int8(encoder) if precision == INT8 else encoder
 
 

@@ -7,7 +7,7 @@ import inspect
 import logging
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
@@ -21,11 +21,11 @@ from torch.nn import functional as F
 
 from close.encoders.devices import exact_convolutions, opening_threads, pick_device
 from close.encoders.identity import taken
-from close.errors import CloseError, DataError, WeightsError, reason
+from close.errors import CloseError, DataError, WeightsError, reason, shown
 from close.fast.memory import in_cache, kept_memory
 from close.fast.packing import pack
 from close.fast.precision import INT8, pick_dtype, pick_precision
-from close.io.media import describe, picture_suffixes
+from close.io.media import describe, is_one, picture_suffixes
 from close.io.places import last_part, moved_reference
 from close.io.plain import read_plain
 from close.io.pretrained import refuse_bad_weights, trusting, trusts_code
@@ -238,25 +238,27 @@ class ContrastiveEncoder(ABC):
                     out[good] = self._features_of([window[index] for index in good], batch_size)
                 yield out, errors
 
-    def encode_text(self, texts: str | Sequence[str], *, batch_size: int = 256) -> Tensor:
+    def encode_text(self, texts: str | Iterable[str], *, batch_size: int = 256) -> Tensor:
         """(N, D) unit float32 rows; texts that are cut are told, once an encoder.
 
         Raises:
             DataError: a text is empty or not a string.
         """
-        many = [texts] if isinstance(texts, str) else texts
+        if texts is None or (is_one(texts) and not isinstance(texts, str)):
+            raise DataError(f"texts are one text or several, not {shown(texts)}")
+        many = [texts] if isinstance(texts, str) else list(texts)
         features, cut = self.read_texts(many, batch_size)
         if cut:
             self.tell_once("cut", told_cut(cut, len(many), self.context))
         return F.normalize(features, dim=-1)
 
     def encode_image(self, items: Any, *, batch_size: int = 64) -> Tensor:
-        """(N, D) unit float32 rows of files, opened items or arrays.
+        """(N, D) unit float32 rows of a file, an opened item or an array, or of several: a list, a generator, a column of names.
 
         Raises:
             DataError: an item can't be read; it is named.
         """
-        many = items if isinstance(items, (list, tuple)) else [items]
+        many = [items] if isinstance(items, dict) or is_one(items) else list(items)
         features, errors = self.image_features(many, batch_size)
         for error in errors.values():
             raise error
@@ -266,6 +268,8 @@ class ContrastiveEncoder(ABC):
         """Model inputs of one item, which are an item too, already opened; or why it can't be read."""
         if isinstance(item, dict):
             return item
+        if item is None:
+            return DataError("an item is None: expected a file's name, its bytes, an open file or an array")
         try:
             opened = self.open(item)
         except CloseError as error:

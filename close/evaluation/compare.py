@@ -11,7 +11,7 @@ from typing import Any
 
 from close.data.rows import Row
 from close.data.shards import open_rows
-from close.errors import DataError, MismatchError, MissingError, RecipeError
+from close.errors import DataError, MismatchError, MissingError, RecipeError, shown
 from close.evaluation.bootstrap import Scores, compare_summed, pooled
 from close.evaluation.examples import pick_differences
 from close.evaluation.images import one_row_an_image, part_of, pictured
@@ -29,7 +29,7 @@ from close.tasks import get_task
 
 __all__ = ["Paths", "Shared", "compare", "compare_scores", "runs_of", "scored", "what_they_share"]
 
-Paths = str | Path | Sequence[str | Path]
+Paths = str | Path | Sequence[Any]
 _log = logging.getLogger(__name__)
 
 
@@ -124,8 +124,8 @@ def compare(
     """Compare evaluated runs, or files of predictions.
 
     Args:
-        a, b: folders of runs with one evaluation in common, folders of such runs, folders of evaluations, or prediction files;
-            several for one side are its seeds, and count together.
+        a, b: folders of runs, or loaded ones, with one evaluation in common, folders of such runs, folders of evaluations, or
+            prediction files; several for one side are its seeds, and count together.
         references: needed for prediction files; for runs, where the data file is now, if it has moved.
         task: needed for prediction files: caption, vqa or entailment.
         name: which of the evaluations that all runs have.
@@ -187,8 +187,11 @@ def _by_id(rows: Iterable[Row], task: str, matched: Sequence[Matched], truth: An
 def runs_of(paths: Paths) -> list[Path]:
     """The runs or files of a side; of a folder that holds runs, all of them."""
     found: list[Path] = []
-    for path in [paths] if isinstance(paths, (str, Path)) else paths:
-        place = Path(path)
+    for path in [paths] if isinstance(paths, (str, Path)) or not isinstance(paths, Iterable) else paths:
+        place = getattr(path, "folder", path)  # of a run that is loaded
+        if not isinstance(place, (str, Path)):
+            raise RecipeError(f"runs are compared by their folders, and predictions by their files, not {shown(path)}")
+        place = Path(place)
         if not _is_there(place):
             raise MissingError(f"{place}: no such file or folder")
         one = not place.is_dir() or (place / "scores.json").is_file() or (place / "evaluations").is_dir()

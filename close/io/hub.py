@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from close.errors import MissingError, OutputExistsError, reason
+from close.errors import MissingError, OutputExistsError, RecipeError, reason, shown
 from close.io.pretrained import why_unreachable
 
 __all__ = ["RUN_FILES", "HubRun", "hub_run_of", "is_on_hub", "own_folder", "run_folder"]
@@ -54,17 +54,22 @@ class HubRun(NamedTuple):
     revision: str
 
 
-def run_folder(run: str | os.PathLike[str], *, marker: str = "run.json") -> Path:
+def run_folder(run: Any, *, marker: str = "run.json") -> Path:
     """Where a run lies on this machine: a folder, or what the hub has by that name.
 
     A folder of the name wins; and where ORG is one, a name in it that is not there is taken for a slip, and the hub is not asked.
 
     Args:
-        run: a folder, or `ORG/NAME`, with `@REVISION` (a branch, a tag or a commit) to stay with one state of it.
+        run: a folder, or `ORG/NAME`, with `@REVISION` (a branch, a tag or a commit) to stay with one state of it; or a run
+            that is loaded.
         marker: the file that what lies there is known by.
     Raises:
         MissingError: the hub has no such run or revision; or it can't be reached, and its cache has none.
+        RecipeError: it is none of these.
     """
+    run = getattr(run, "folder", run)  # of a run that is loaded
+    if not isinstance(run, (str, os.PathLike)):
+        raise RecipeError(f"a run is its folder, or ORG/NAME of the hub, not {shown(run)}")
     found = _name(run)
     if found is None:
         return Path(run)
@@ -125,7 +130,7 @@ def hub_run_of(folder: str | Path) -> HubRun | None:
     return None
 
 
-def own_folder(run: str | Path) -> Path:
+def own_folder(run: Any) -> Path:
     """A run's folder to write into.
 
     Raises:

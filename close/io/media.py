@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,7 @@ __all__ = [
     "SOUND_SUFFIXES",
     "check_photos",
     "describe",
+    "is_one",
     "media_below",
     "missing_file",
     "picture_formats",
@@ -140,3 +141,11 @@ def media_below(folder: Path, suffixes: Sequence[str], *, quiet: bool = False) -
         photos = f"; {HEIC_HINT}" if heic else ""
         _log.warning("%s: other files are left out: %s%s%s", written(folder), kinds, films, photos)
     return sorted(found)
+
+
+def is_one(items: Any) -> bool:
+    """Whether this is one item, though it may be a sequence of characters, bytes, lines or numbers."""
+    if isinstance(items, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(items, "read"):
+        return True
+    kind = getattr(getattr(items, "dtype", None), "kind", None)  # names in an array or a table's column are several
+    return kind not in ("O", "U", "T") if hasattr(items, "dtype") else not isinstance(items, Iterable)

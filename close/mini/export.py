@@ -25,7 +25,13 @@ Row = dict[str, Any]
 
 
 def export(
-    out: Path, split: str = "train", count: int = 1_000, seed: int = 0, *, style: str = "plain", world: str = "drawn"
+    out: str | Path,
+    split: str = "train",
+    count: int = 1_000,
+    seed: int = 0,
+    *,
+    style: str = "plain",
+    world: str = "drawn",
 ) -> dict[str, int]:
     """Write `count` scenes of `split` to the new folder `out`; the same arguments give the same bytes.
 
@@ -53,7 +59,7 @@ def export(
     if count < 1:
         raise RecipeError(f"count {count}: expected at least 1 scene")
     about = {"world": world, "split": split, "count": count, "seed": seed, "style": style}
-    with job(out, about, "is being written") as work:
+    with job(Path(out), about, "is being written") as work:
         rows = _write(work.partial, made, made.scenes(split, count, seed), style)
     return {made.files: count, **{name: len(lines) for name, lines in rows.items()}}
 

@@ -51,7 +51,7 @@ Array = NDArray[np.float64]
 
 
 def calibrate(
-    run: str | Path,
+    run: str | Path | CloseCaptioner,
     data: str | Path,
     *,
     by: Signal | None = None,
@@ -75,7 +75,7 @@ def calibrate(
     Half of the images, chosen by the seed, teach the map; what is reported is of the other half, intervals by image.
 
     Args:
-        run: its folder. data: validation rows with images, which neither the training nor a test has seen.
+        run: its folder, or a loaded run, to be loaded anew. data: validation rows with images, of no training nor test.
         by: what confidence is made of: "likelihood", "cosine" of the text's own vector with the image's, or "both"; without it,
             both for captions and likelihood for answers.
         metric: the score that says how right a row is; without it, the truth of its claims where rows hold facts (the mini
@@ -103,12 +103,12 @@ def calibrate(
         "right": {"score": key, "at_least": at_least},
         "seed": seed and int(seed),
         "rows": {"learnt_on": int(learn.sum()), "measured_on": int((~learn).sum())},
-        "run_sha256": run_sum(run),
+        "run_sha256": run_sum(captioner.folder),
         "settings": _settings(captioner, decoding, generation),
         "files": sorted({len(row.images) for row in told.seen}),
         **_measured(by, _signals(told.answers, cosines=wanted["cosine"]), right, learn, pictures),
     }
-    _save(found | {"versions": versions()} | _code(captioner, key), confidence_file(run, kind.name))
+    _save(found | {"versions": versions()} | _code(captioner, key), confidence_file(captioner.folder, kind.name))
     return found
 
 

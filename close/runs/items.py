@@ -20,7 +20,7 @@ from close.encoders.films import is_film
 from close.encoders.pictures import cropped, open_picture
 from close.errors import CloseError, DataError, RecipeError, shown
 from close.io.keys import text_key
-from close.io.media import FILMS, describe, media_below, some
+from close.io.media import FILMS, describe, is_one, media_below, some
 from close.io.parts import FRAMES, MOST_TILES, box_name, check_frames, file_of, frame_names, tile_names
 from close.model.configuration import Several
 from close.model.sets import Sets, padded_sets
@@ -70,11 +70,11 @@ def expand(
         )
     if frames is not None and together:
         raise RecipeError("with frames each film is an item, and together all files are one: give one of the two")
-    several = not _is_one(items)
+    several = not is_one(items)
     found, named = list[Any](), list[Any]()
     every: Iterable[Any] = items if several else [items]  # type: ignore[assignment]
     for item in every:
-        if not _is_one(item):
+        if not is_one(item):
             files = expand(item, suffixes)[0]
             if not files:
                 raise DataError("an item is an empty list: expected the files that belong together")
@@ -250,11 +250,3 @@ def together(features: Tensor | list[Tensor], good: Sequence[int], several: Seve
     chosen = (features[place] for place in good)
     merged = [one.mean(0) if several == "mean" and one.ndim == 2 else one for one in chosen]
     return Sets(*padded_sets([F.normalize(one, dim=-1) for one in merged]))
-
-
-def _is_one(items: Any) -> bool:
-    """Whether this is one item, though it may be a sequence of characters, bytes, lines or numbers."""
-    if isinstance(items, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(items, "read"):
-        return True
-    kind = getattr(getattr(items, "dtype", None), "kind", None)  # names in an array or a table's column are several
-    return kind not in ("O", "U", "T") if hasattr(items, "dtype") else not isinstance(items, Iterable)

@@ -49,7 +49,7 @@ _SETTINGS = "generation_config.json"
 
 
 def match_length(
-    run: str | Path,
+    run: str | Path | CloseCaptioner,
     photos: str | Path | Sequence[Any],
     *,
     like: str | Path | None = None,
@@ -69,8 +69,8 @@ def match_length(
     more texts than with 1, or than one in ten, go on to max_new_tokens is not taken.
 
     Args:
-        run: its folder. photos: files or folders like those that it will be used on, or rows with images (and contexts, for a
-            task that has them); what is true of them is not asked.
+        run: its folder, or a loaded run, which does so when it is loaded anew. photos: files or folders like those that it will
+            be used on, or rows with images (and contexts, for a task that has them); what is true of them is not asked.
         like: rows whose targets are to be matched; without it, those that the run learnt from.
         task: of several, which one's texts are measured; the penalty is one for all.
         sample: photos at most, spread evenly. save: whether the run says so from now on, unless it is told otherwise at use.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from close.data.rows import PartName, Row, RowFile, named_images, named_sources
 from close.data.shards import is_rows, open_rows
-from close.encoders import ContrastiveEncoder
+from close.encoders import ContrastiveEncoder, as_encoder
 from close.encoders.base import told_cut
 from close.errors import CloseError, DataError, OutputExistsError, written
 from close.io.files import read_json, write_json
@@ -305,29 +305,30 @@ class Sources:
 
 
 def embed_texts(
-    rows: RowFile,
-    encoder: ContrastiveEncoder,
+    rows: RowFile | str | Path,
+    encoder: ContrastiveEncoder | str | Path,
     folder: str | Path,
     *,
     batch_size: int = 256,
     progress: Progress | None = None,
     engine: Engine = map,
 ) -> EmbeddingTable:
-    """The table of the rows' source texts; each distinct text is encoded once.
+    """The table of the source texts of rows, or of a data file; each distinct text is encoded once.
 
     Raises:
         OutputExistsError: the folder holds something else, or is being built.
         DataError: no row has a source.
     """
+    rows, model = open_rows(rows), as_encoder(encoder)
     sources = Sources(rows)
     if not sources.starts[-1]:
         raise DataError(f"{rows.path}: no row has a 'source' text to embed")
 
     def encode(positions: NDArray[np.int64]) -> tuple[Features, dict[int, str], int]:
-        features, cut = encoder.read_texts(sources.texts(positions), batch_size)
+        features, cut = model.read_texts(sources.texts(positions), batch_size)
         return features, {}, cut
 
-    builder = TableBuilder(folder, about_vectors(encoder, "text", batch_size), chunk=CHUNK, context=encoder.context)
+    builder = TableBuilder(folder, about_vectors(model, "text", batch_size), chunk=CHUNK, context=model.context)
     table = builder.build(sources.named(), encode, progress, engine)
     if cut := table.info.get("cut"):
         _tell(f"{rows.path}: {told_cut(cut, table.info['vectors'], table.info['context'])}")
@@ -341,15 +342,15 @@ def _tell(message: str) -> None:
 
 
 def embed_images(
-    images: Sequence[tuple[str, Path]],
-    encoder: ContrastiveEncoder,
+    images: Sequence[tuple[str, Path]] | str | Path,
+    encoder: ContrastiveEncoder | str | Path,
     folder: str | Path,
     *,
     batch_size: int = 64,
     progress: Progress | None = None,
     engine: Engine = map,
 ) -> EmbeddingTable:
-    """The table of files of the second modality, given as (id, path); each distinct file is encoded once.
+    """The table of files of the second modality: of a folder, a data file, or (id, path); each distinct file is encoded once.
 
     Files that can't be read are left out, and listed with the reason in the table's `failures.jsonl`.
 
@@ -357,14 +358,16 @@ def embed_images(
         OutputExistsError: the folder holds something else, or is being built.
         DataError: no file could be read.
     """
+    model = as_encoder(encoder)
+    found = find_images(images, model.item_suffixes) if isinstance(images, (str, Path)) else images
 
     def encode(positions: NDArray[np.int64]) -> tuple[Features, dict[int, str]]:
-        features, errors = encoder.image_features([images[int(i)][1] for i in positions], batch_size)
+        features, errors = model.image_features([found[int(i)][1] for i in positions], batch_size)
         return features, {int(positions[i]): str(error) for i, error in errors.items()}
 
-    named = ((name, file_key(path)) for name, path in images)
-    at_once = engine is map and encoder.device.type != "cpu" and encoder.items == "images"
-    builder = TableBuilder(folder, about_vectors(encoder, "image", batch_size), chunk=CHUNK if at_once else IMAGE_CHUNK)
+    named = ((name, file_key(path)) for name, path in found)
+    at_once = engine is map and model.device.type != "cpu" and model.items == "images"
+    builder = TableBuilder(folder, about_vectors(model, "image", batch_size), chunk=CHUNK if at_once else IMAGE_CHUNK)
     return builder.build(named, encode, progress, engine)
 
 

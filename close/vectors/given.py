@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from close.data.rows import Modality, RowFile, named_images, named_sources
+from close.data.shards import open_rows
 from close.errors import DataError, MismatchError
 from close.vectors.table import EmbeddingTable
 
@@ -15,7 +16,7 @@ __all__ = ["table_of_vectors"]
 
 def table_of_vectors(
     vectors: Any,
-    rows: RowFile,
+    rows: RowFile | str | Path,
     folder: str | Path,
     *,
     encoder: str,
@@ -26,7 +27,7 @@ def table_of_vectors(
 
     Args:
         vectors: (N, D) array, or the path of a `.npy` or of a folder of such parts.
-        rows: their ids name the vectors; of a row that names no image, one is of the row itself.
+        rows: or their data file; their ids name the vectors; of a row that names no image, one is of the row itself.
         folder: of the table; nothing is left there where it is refused.
         encoder: what the recipe will call it; it need not be one that can be loaded here.
         modality: what the vectors are of, "text" or "image".
@@ -36,7 +37,7 @@ def table_of_vectors(
         DataError: not (N, D), a row is zero or not finite (named), or no row has a source.
         OutputExistsError: the folder is there already, and holds something else.
     """
-    named: list[tuple[str, Any]] = []
+    rows, named = open_rows(rows), list[tuple[str, Any]]()
     for row in rows:
         named += named_sources(row) if modality == "text" else named_images(row) or [(row.id, row.image)]
     if not named:

@@ -103,6 +103,7 @@ def test_files_and_functions_can_be_taken_in(package: str) -> None:
 
 def test_the_public_surface() -> None:
     assert close.__all__ == [
+        "Advice",
         "CloseCaptioner",
         "CloseConfig",
         "CloseError",
@@ -110,17 +111,42 @@ def test_the_public_surface() -> None:
         "ContrastiveEncoder",
         "EmbeddingTable",
         "GapAdapter",
+        "GapReport",
+        "Output",
         "Recipe",
         "build_adapter",
+        "calibrate",
+        "compare",
+        "embed_images",
+        "embed_texts",
+        "evaluate",
         "load",
+        "load_adapter",
         "load_encoder",
+        "load_plugins",
         "load_recipe",
+        "match_length",
+        "measure_gap",
+        "recommend",
+        "save_adapter",
+        "sweep",
+        "table_of_vectors",
         "train",
     ]
+    page = (FOLDER.parent / "docs" / "python.md").read_text(encoding="utf-8")
     for name in close.__all__:
         assert getattr(close, name).__doc__, name
+        assert f"::: close.{name}\n" in page, name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = close.nothing
+
+
+def test_every_room_is_an_attribute_and_no_public_name_hides_one(tmp_path: Path) -> None:
+    assert not {room for room, _ in modules()} & set(close.__all__)
+    code = "import close; print(close.plugins.load_plugins is close.load_plugins, close.gap.measure_gap, 'gap' in dir(close))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert done.stdout.startswith("True <function measure_gap"), done.stderr
+    assert done.stdout.endswith("True\n")
 
 
 def test_importing_the_package_loads_nothing_heavy(tmp_path: Path) -> None:

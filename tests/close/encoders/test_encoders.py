@@ -20,6 +20,7 @@ from close.encoders import ContrastiveEncoder, load_encoder
 from close.encoders.identity import taken
 from close.encoders.openclip import OpenClipEncoder
 from close.errors import CloseError, DataError, MissingError, RecipeError, UnknownNameError, WeightsError
+from close.vectors.build import embed_images, embed_texts
 
 FAMILIES = {
     "open_clip_dir": True,
@@ -471,3 +472,28 @@ def test_sizes_that_no_model_has_are_refused_before_memory_is_taken(zoo, family,
     (folder / name).write_text(json.dumps(config))
     with pytest.raises(WeightsError, match=f"{keys[-1]} is 1000000000, more than any model has"):
         load_encoder(str(folder))
+
+
+def test_names_of_every_kind_are_taken_and_what_is_none_is_told_in_a_line(tiny_encoder, tmp_path):
+    model = load_encoder(Path(tiny_encoder))
+    files = [tiny.picture(tmp_path / f"{n}.png", n) for n in range(3)]
+    names = np.array([str(file) for file in files], object)  # as a data frame's column
+    for given in (files, (file for file in files), names, [file.read_bytes() for file in files]):
+        assert torch.equal(model.encode_image(given), model.encode_image(files))
+    for texts in ((text for text in TEXTS[:2]), np.array(TEXTS[:2])):
+        assert torch.equal(model.encode_text(texts), model.encode_text(TEXTS[:2]))
+    for call, given, said in (
+        (model.encode_text, None, "texts are one text or several, not None"),
+        (model.encode_text, files[0], "texts are one text or several, not PosixPath"),
+        (model.encode_image, None, "an item is None"),
+        (load_encoder, None, "a directory, not None"),
+    ):
+        with pytest.raises(CloseError, match=said):
+            call(given)
+
+
+def test_a_table_is_made_of_names_alone(tiny_encoder, tmp_path):
+    tiny.picture(tmp_path / "photos" / "a.png", 1)
+    (tmp_path / "captions.txt").write_text("a dog\n", encoding="utf-8")
+    assert len(embed_texts(str(tmp_path / "captions.txt"), str(tiny_encoder), tmp_path / "T")) == 1
+    assert embed_images(tmp_path / "photos", Path(tiny_encoder), tmp_path / "V").ids[:] == ["a.png"]

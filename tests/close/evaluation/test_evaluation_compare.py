@@ -4,6 +4,7 @@ import copy
 import json
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,10 @@ def test_compare_two_runs(tmp_path: Path) -> None:
     assert cider["p"] < 0.01
     same = compare(good, good, tokenizer="python", samples=100)["measures"]["cider"]
     assert (same["difference"], same["p"]) == (0, 1)
+    loaded = SimpleNamespace(folder=good)  # a run that is loaded says where it lies
+    assert compare(loaded, [loaded], tokenizer="python", samples=100)["a"] == [str(good)]
+    with pytest.raises(RecipeError, match="by their folders, and predictions by their files, not None"):
+        compare(good, None)
 
 
 def test_compare_refuses_what_is_not_alike(tmp_path: Path) -> None:

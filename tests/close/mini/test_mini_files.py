@@ -37,7 +37,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 def test_export_is_whole_and_the_same_every_time(tmp_path: Path) -> None:
     counts = export(tmp_path / "a", "val", 6, seed=4)
-    export(tmp_path / "b", "val", 6, seed=4)
+    export(str(tmp_path / "b"), "val", 6, seed=4)
     names = sorted(str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").rglob("*") if path.is_file())
     assert len(names) == 6 + 5
     for name in names:

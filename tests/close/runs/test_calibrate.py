@@ -54,7 +54,7 @@ def run(world: Path, tiny_encoder: Path) -> Path:
 def calibrated(run: Path, world: Path) -> dict[str, Any]:
     from close.runs.calibrate import calibrate
 
-    return calibrate(run, world / "val" / "eval.jsonl", task="caption", num_beams=2, metric="rouge_l")
+    return calibrate(close.load(run), world / "val" / "eval.jsonl", task="caption", num_beams=2, metric="rouge_l")
 
 
 def test_it_is_measured_on_rows_that_the_map_has_not_seen(run, world, calibrated):

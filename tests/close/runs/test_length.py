@@ -110,7 +110,7 @@ def test_the_lengths_of_training_are_kept_with_the_run(world, run, trained):
     wanted = mean_length(RowFile(world / "train" / "captions.jsonl"), get_task("caption"))
     info = json.loads((run / "run.json").read_text())
     assert info["train"][0]["length"] == pytest.approx(wanted, abs=0.01)
-    found = match_length(run, world / "val" / "eval.jsonl", save=False)
+    found = match_length(close.load(run), world / "val" / "eval.jsonl", save=False)
     assert found["wanted"] == pytest.approx(wanted, abs=0.01)
     assert not (run / LENGTH_FILE).exists()
     assert "length_penalty" not in json.loads((run / "generation_config.json").read_text())

@@ -18,7 +18,7 @@ import close
 from close import plugins
 from close.adapters import ADAPTERS
 from close.cli.caption import _made_by
-from close.errors import OutputExistsError
+from close.errors import OutputExistsError, RecipeError
 from close.evaluation.compare import compare
 from close.evaluation.metrics import METRICS
 from close.runs.confidence import Confidence, run_sum
@@ -208,6 +208,20 @@ def test_the_sum_of_code_is_the_same_in_every_python(tmp_path, monkeypatch):
     assert plugins.sum_of_code(file) == before
     file.write_text("def f(a, *, b, c=0):\n    return {**a, 'é': b}\n")
     assert plugins.sum_of_code(file) != before
+
+
+def test_plugins_are_named_by_a_text_or_a_path_alone_or_several(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins, "_loaded", {})
+    files = [tmp_path / f"alone_{number}.py" for number in range(3)]
+    for file in files:
+        file.touch()
+    plugins.load_plugins(str(files[0]))
+    plugins.load_plugins(files[1])
+    plugins.load_plugins(iter(files))
+    assert plugins.loaded() == [str(file.resolve()) for file in files]
+    for given in (None, [None], [3]):
+        with pytest.raises(RecipeError, match=r"a plug-in is a module's name or a file \(./parts.py\), not"):
+            plugins.load_plugins(given)
 
 
 ORIGINS = """

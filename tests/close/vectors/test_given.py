@@ -38,7 +38,7 @@ def test_vectors_are_found_by_text_and_by_id(own, cli):
     image = table_of_vectors(vectors, RowFile(rows), folder / "V", encoder="ours", modality="image")
     assert image.ids[:] == ["a", "b#0", "b#1", "c"]  # of a row without an image, one is of the row
     assert image.fingerprint == text.fingerprint
-    others = table_of_vectors(vectors, RowFile(rows), folder / "W", encoder="theirs", modality="image")
+    others = table_of_vectors(vectors, str(rows), folder / "W", encoder="theirs", modality="image")
     assert others.fingerprint != text.fingerprint
     known = table_of_vectors(vectors, RowFile(rows), folder / "X", encoder="ours", fingerprint="ab" * 16)
     assert known.fingerprint == "ab" * 16
