@@ -323,7 +323,7 @@ def _drop(values: Any, loc: Sequence[Any]) -> set[str]:
         if own and own != values[last]:
             values[last] = own
             return set()
-    if isinstance(values, dict) or (isinstance(values, list) and last < len(values)):
+    if isinstance(values, dict) or (isinstance(values, list) and isinstance(last, int) and last < len(values)):
         del values[last]
     return {str(last)}
 
