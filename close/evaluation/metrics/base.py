@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from close.errors import MissingError, RecipeError
 from close.evaluation.bootstrap import SummedScore
 from close.evaluation.metrics.tokens import TOKENIZERS, Tokens
+from close.evaluation.metrics.words import composed
 from close.registry import Registry, unknown_name
 
 if TYPE_CHECKING:
@@ -60,11 +61,11 @@ class Inputs:
 
     @cached_property
     def tokens(self) -> tuple[Tokens, Tokens]:
-        """Tokens of the references and of the predictions, parted by spaces."""
+        """Tokens of the references and of the predictions, parted by spaces; a letter and its marks count as one (NFC)."""
         tokenize = TOKENIZERS[self.tokenizer]
         return (
-            tokenize({i: list(self.references[i]) for i in self.ids}),
-            tokenize({i: [self.predictions[i]] for i in self.ids}),
+            tokenize({i: [composed(text) for text in self.references[i]] for i in self.ids}),
+            tokenize({i: [composed(self.predictions[i])] for i in self.ids}),
         )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from close.errors import CloseError, MissingError
 from close.evaluation.metrics import ptb
-from close.evaluation.metrics.words import stops, unspaced, words
+from close.evaluation.metrics.words import composed, stops, unspaced, words
 from close.registry import unknown_name
 
 __all__ = [
@@ -71,7 +71,7 @@ def unicode_tokens(captions: Mapping[str, list[str]]) -> Tokens:
 def unread(captions: Iterable[str]) -> str | None:
     """Why Penn Treebank tokens say little of these captions, if so: more than one character in a hundred is misread."""
     total = lost = 0
-    for caption in captions:
+    for caption in map(composed, captions):
         total += len(caption)
         lost += min(len(caption), ptb.dropped(caption) + unspaced(caption) + stops(caption))
     if lost <= total / 100:

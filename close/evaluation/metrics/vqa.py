@@ -18,6 +18,7 @@ from close.evaluation.bootstrap import Scores, SummedScore, intervals, mean_scor
 from close.evaluation.images import pictured
 from close.evaluation.metrics.base import METRICS, Inputs, Metric, Score
 from close.evaluation.metrics.ids import about_id
+from close.evaluation.metrics.words import composed
 
 __all__ = ["VqaReference", "normalize_answer", "official_accuracy", "vqa_accuracy", "vqa_scores"]
 
@@ -103,7 +104,7 @@ def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
 
 
 def _plain(text: str) -> str:
-    return text.replace("\n", " ").replace("\t", " ").strip()
+    return composed(text).replace("\n", " ").replace("\t", " ").strip()
 
 
 def vqa_scores(

@@ -10,7 +10,7 @@ import unicodedata
 
 import regex
 
-__all__ = ["stops", "unspaced", "words"]
+__all__ = ["composed", "stops", "unspaced", "words"]
 
 _BREAKS = regex.compile(r"(?V1w)\b")
 _SPOKEN = regex.compile(r"[\p{L}\p{M}\p{N}\p{So}\p{Regional_Indicator}]")
@@ -29,6 +29,11 @@ def words(text: str) -> list[str]:
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFKC", text).casefold())
     found = (_IGNORABLE.sub("", part) for part in _BREAKS.split(folded) if _SPOKEN.search(part))
     return [word for word in found if word]
+
+
+def composed(text: str) -> str:
+    """A letter and its marks as one character (NFC), as nearly all texts have them; those of some files of a Mac do not."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def unspaced(text: str) -> int:

@@ -6,6 +6,7 @@ import pytest
 
 from close.errors import UnknownNameError
 from close.evaluation.metrics import caption_scores, diversity
+from close.evaluation.metrics.vqa import vqa_accuracy
 from close.evaluation.metrics.words import words
 
 NO_JAVA = ("bleu", "rouge_l", "cider")
@@ -62,6 +63,27 @@ def test_writing_without_spaces_is_scored_by_its_characters(tokenizer: str, righ
     assert (scores["bleu_1"] > 50) == right
     assert ("unicode" in scores["notes"].get("tokenizer", "")) == (not right)
     assert scores["tokenizer"] == tokenizer
+
+
+@pytest.mark.parametrize("tokenizer", ["python", "java"])
+def test_marks_that_stand_apart_are_the_same_captions(tokenizer: str) -> None:
+    """Of either side; what is composed already is scored as it was."""
+    said = {"a": "Hüfte: größere Ergüsse", "b": "Milz vergrößert"}
+    apart = {key: unicodedata.normalize("NFD", text) for key, text in said.items()}
+    assert apart != said
+    scores = [
+        caption_scores(
+            ours, {key: [text] for key, text in theirs.items()}, tokenizer=tokenizer, metrics=NO_JAVA, samples=0
+        )
+        for ours, theirs in ((said, said), (said, apart), (apart, said), (apart, apart))
+    ]
+    assert all(one == scores[0] for one in scores[1:])
+    assert scores[0]["bleu_1"] == pytest.approx(100)
+
+
+def test_answers_whose_marks_stand_apart_are_the_same() -> None:
+    answers = ("Ergüsse", "Ergüsse", "Hüfte")
+    assert vqa_accuracy(unicodedata.normalize("NFD", "Ergüsse"), answers) == vqa_accuracy("Ergüsse", answers) > 0
 
 
 def test_no_note_where_the_penn_treebank_tokenizer_reads_all() -> None:
