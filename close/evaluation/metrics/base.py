@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from close.errors import MissingError, RecipeError
@@ -252,10 +253,20 @@ def compute(
             continue
         found = dict(found)
         notes |= found.pop("notes", {})
-        summed |= {
-            key: replace(value, scale=METRICS.score(key).scale)
-            for key, value in found.items()
-            if isinstance(value, SummedScore)
-        }
+        for key in [key for key, value in found.items() if isinstance(value, SummedScore)]:
+            summed[key], note = _on_its_scale(key, found[key])
+            notes |= {key: note} if note else {}
         values |= {key: value for key, value in found.items() if not isinstance(value, SummedScore)}
     return summed, values, notes
+
+
+def _on_its_scale(key: str, found: SummedScore) -> tuple[SummedScore, str]:
+    """A score with the scale that it declares; if it has values beyond that, with none, as intervals end there, and a note."""
+    low, high = scale = METRICS.score(key).scale
+    every = np.append(found.per_example, found.value)
+    least, most = np.nanmin(every, initial=math.inf), np.nanmax(every, initial=-math.inf)
+    if least >= low - 1e-6 and (high is None or most <= high + 1e-6):
+        return replace(found, scale=scale), ""
+    ends = f"from {low:g}" + ("" if high is None else f" to {high:g}")
+    note = f"has values from {least:g} to {most:g}, and its scale is {ends}; declare another: Score({key!r}, …, scale=(0, None))"
+    return replace(found, scale=(-math.inf, None)), note

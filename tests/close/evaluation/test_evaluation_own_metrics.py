@@ -124,3 +124,17 @@ def test_a_whole_number_keeps_its_interval() -> None:
 
     assert _line("cider", 100, {"ci": {"cider": [99.0, 100.0]}}, 8).split() == ["cider", "100.00", "[99.00,", "100.00]"]
     assert _line("n", 100, {"ci": {"cider": [99.0, 100.0]}}, 8).split() == ["n", "100"]
+
+
+def test_values_beyond_their_scale_are_told_and_their_interval_holds_them() -> None:
+    def far(inputs: Any) -> Any:
+        return {"far": mean_score([1000.0 + n for n in range(len(inputs.ids))])}
+
+    METRICS.register(Metric("far", "caption", (Score("far", "Far"),)))(far)
+    scores, _ = score_rows(task("caption"), list(ROWS.values()), RIGHT, metrics=["far", "rouge_l"])
+    low, high = scores["ci"]["far"]
+    assert 1000 < low < scores["far"] < high
+    assert scores["notes"]["far"].startswith(
+        "has values from 1000 to 1011, and its scale is from 0 to 100; declare another"
+    )
+    assert (scores["rouge_l"], "rouge_l" in scores["notes"]) == (100, False)
