@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from inspect import Parameter, signature
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -348,8 +349,9 @@ def build_adapter(spec: Any, dim: int) -> GapAdapter:
     if isinstance(spec, GapAdapter):
         return spec
     refuse_endless(spec)
-    if not isinstance(dim, int) or isinstance(dim, bool) or not 1 <= dim <= WIDEST:
+    if not isinstance(dim, Integral) or isinstance(dim, bool) or not 1 <= dim <= WIDEST:
         raise RecipeError(f"an adapter is for 1 to {WIDEST} dimensions, not {dim!r}")
+    dim = int(dim)
     if isinstance(spec, (list, tuple)):
         return Chain(dim, [build_adapter(stage, dim) for stage in spec]) if spec else build_adapter("none", dim)
     name, options = split_spec(spec)

@@ -163,11 +163,18 @@ def write_json(path: str | Path, value: Any) -> None:
         DataError: a number is NaN or infinite, for which JSON has no word.
     """
     try:
-        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
     except ValueError:
         place, number = not_finite(value) or ("a number", None)
         raise DataError(f"{path}: {place} is {number}, and only finite numbers are kept; nothing was written") from None
     write_text(path, text + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's as Python's own."""
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is no plain value")
 
 
 def not_finite(value: Any) -> tuple[str, float] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def check_frames(count: int | None) -> None:
     Raises:
         RecipeError: it is not 1 to 64.
     """
-    whole = isinstance(count, int) and not isinstance(count, bool)
+    whole = isinstance(count, Integral) and not isinstance(count, bool)
     if count is not None and not (whole and 1 <= count <= MOST_FRAMES):
         raise RecipeError(f"frames of a film are a whole number from 1 to {MOST_FRAMES}, not {shown(count)}")
 

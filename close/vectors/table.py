@@ -24,14 +24,15 @@ import json
 import logging
 from collections.abc import Sequence
 from functools import cache
+from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from close.data.rows import Modality
-from close.errors import DataError, MismatchError, MissingError, RecipeError, reason
+from close.errors import DataError, MismatchError, MissingError, RecipeError, reason, shown
 from close.io.files import read_json, whole, write_text
 from close.io.keys import text_key
 from close.io.media import picture_suffixes
@@ -301,11 +302,13 @@ class EmbeddingTable:
 
         Args:
             vectors: (N, D) array, memory map, or path of a `.npy` or of a folder of such parts.
+            modality: "text" or "image". ids: of the rows, texts or whole numbers; their places without them.
             texts: what was embedded, so that training finds the vectors by text.
             of_rows: the ids are of a data file's rows, which say what is a part of one (`PartName`).
             rows_sum: that file's SHA-256.
         Raises:
-            DataError: not (N, D) numbers, or a row is zero or not finite (named); nothing is left in the folder's place.
+            DataError: not (N, D) numbers, or a row is zero or not finite (named); an id or a text is none. Nothing is left in the
+                folder's place.
             OutputExistsError: the folder is there already, and holds something else.
         """
         rows: Any = as_array(vectors, "vectors") if not isinstance(vectors, (str, Path)) else _mapped(Path(vectors))
@@ -313,9 +316,18 @@ class EmbeddingTable:
         if len(rows.shape) != 2 or not rows.shape[0] or rows.dtype.kind not in "fiu":
             raise DataError(f"{where}embeddings are (N, D) numbers with N ≥ 1, not {rows.dtype} of shape {rows.shape}")
         named = ids if ids is not None else getattr(rows, "names", None)
-        names = list(named) if named is not None else [str(i) for i in range(len(rows))]
+        names = [
+            str(name) if isinstance(name, Integral) else name for name in (range(len(rows)) if named is None else named)
+        ]
+        if modality not in get_args(Modality):
+            raise RecipeError(f"modality is 'text' or 'image', not {shown(modality)}")
         for what, given in (("ids", names), ("texts", texts)):
-            if given is not None and len(given) != len(rows):
+            if given is None:
+                continue
+            for place, text in enumerate(given):
+                if not isinstance(text, str):
+                    raise DataError(f"{what} are texts, and that of row {place} is {shown(text)}")
+            if len(given) != len(rows):
                 raise MismatchError(f"{len(given)} {what} for {len(rows)} vectors")
         for start in range(0, len(rows), CHUNK):
             norms = np.linalg.norm(np.asarray(rows[start : start + CHUNK], dtype=np.float32), axis=1)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from close.errors import OutputExistsError
@@ -106,5 +107,5 @@ def test_what_a_killed_writer_left_goes_with_the_next(tmp_path):
     left = next(tmp_path.glob(".other.*"))
     alive = tmp_path / left.name.replace("other", "out").replace(left.name.split("-")[-1], f"{os.getppid()}.tmp")
     alive.touch()
-    write_json(tmp_path / "out.json", 2)
+    write_json(tmp_path / "out.json", np.int64(2))
     assert set(tmp_path.iterdir()) == {tmp_path / "out.json", left, alive}

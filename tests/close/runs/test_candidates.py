@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -73,7 +74,7 @@ def test_other_names_of_n(captioner, pictures):
     assert len(set(texts(wanted))) == 3
     assert captioner(path, num_return_sequences=3) == captioner(path, n=3, num_return_sequences=3) == wanted
     assert captioner(path, n=3, num_beams=1).candidates == captioner(path, n=3, num_beams=3).candidates
-    assert (captioner(path).candidates, len(captioner(path, n=1).candidates)) == ((), 1)
+    assert (captioner(path).candidates, len(captioner(path, n=np.int64(1)).candidates)) == ((), 1)
     wrong: list[dict[str, Any]] = [
         {"n": 0},
         {"n": 101},

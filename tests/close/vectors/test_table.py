@@ -17,7 +17,7 @@ import torch
 
 from close.data.rows import RowFile
 from close.encoders import ContrastiveEncoder, load_encoder
-from close.errors import DataError, MismatchError, MissingError, OutputExistsError
+from close.errors import CloseError, DataError, MismatchError, MissingError, OutputExistsError
 from close.io.files import locked
 from close.io.keys import text_key
 from close.vectors import build
@@ -285,6 +285,19 @@ def test_wrong_arrays(tmp_path):
         EmbeddingTable.from_numpy(np.ones((2, 3)), tmp_path / "t", ids=["a", "b", "c"])
     with pytest.raises(MismatchError, match="1 texts for 2 vectors"):
         EmbeddingTable.from_numpy(np.ones((2, 3)), tmp_path / "t", texts=["a"])
+    for wrong, said in (
+        ({"modality": "img"}, "modality is 'text' or 'image', not 'img'"),
+        ({"ids": ["a", None]}, "ids are texts, and that of row 1 is None"),
+        ({"texts": [1, 2]}, "texts are texts, and that of row 0 is 1"),
+    ):
+        with pytest.raises(CloseError, match=said):
+            EmbeddingTable.from_numpy(np.ones((2, 3)), tmp_path / "t", **wrong)
+    assert not (tmp_path / "t").exists()
+
+
+def test_numbers_as_of_a_data_frame_name_rows_too(tmp_path):
+    table = EmbeddingTable.from_numpy(np.eye(3), tmp_path / "t", ids=np.arange(7, 10))
+    assert table.ids[:] == ["7", "8", "9"]
 
 
 @pytest.mark.parametrize(
