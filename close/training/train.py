@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import GenerationConfig, TrainerCallback, set_seed
 from transformers.pytorch_utils import Conv1D
 
@@ -61,6 +64,8 @@ from close.vectors.table import EmbeddingTable
 __all__ = ["train"]
 
 NUM_BEAMS = 5
+_ONE_AT_A_TIME = RLock()
+"""Threads train in turn: a process has one generator, which models, dropout and whatever is loaded draw from."""
 
 
 @ended_together()
@@ -73,7 +78,7 @@ def train(
     embed_memory: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Path:
-    """Train as the recipe says and save the run.
+    """Train as the recipe says and save the run; random generators are left as they were, and threads train in turn.
 
     Args:
         out: the run's folder. resume: continue a run that was stopped; a finished one is left as it is.
@@ -86,13 +91,26 @@ def train(
         CloseError: anything wrong with recipe, data, encoder or weights; before training starts.
     """
     folder = Path(out)
-    with exclusively(folder, "is being trained") if is_first() else nullcontext():
+    with exclusively(folder, "is being trained") if is_first() else nullcontext(), _ONE_AT_A_TIME:
         work = begun(recipe, folder, resume=resume, overwrite=overwrite, embed_memory=embed_memory)
         if work is None:
             tidy(folder)  # perhaps killed before it had
         else:
-            _train(work, folder, resume, embed_memory, callbacks)
+            with _own_generators():
+                _train(work, folder, resume, embed_memory, callbacks)
     return folder
+
+
+@contextmanager
+def _own_generators() -> Iterator[None]:
+    """A block that may set the generators of the process: they are given back as they were."""
+    with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
+        before = random.getstate(), np.random.get_state()
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
 
 
 def _train(

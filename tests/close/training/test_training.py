@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -782,3 +784,22 @@ def test_a_run_of_before_a_key_was_there_goes_on(recipe, tmp_path):
     del values["data"]["val_images"]
     (run / "recipe.yaml").write_text(yaml.safe_dump(values))
     assert train(recipe({"max_steps": 1}), run, resume=True) == run
+
+
+def test_threads_train_in_turn_and_generators_are_left_as_they_were(recipe, tmp_path):
+    def trained(seed: int, place: str) -> dict[str, torch.Tensor]:
+        return load_file(train(recipe({"epochs": 1}, seed=seed), tmp_path / place) / "model.safetensors")
+
+    def drawn() -> tuple[float, ...]:
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(5)
+    before, alone = drawn(), trained(0, "alone")
+    after = drawn()
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(5)
+    assert (before, after) == (drawn(), drawn())
+    with ThreadPoolExecutor(2) as threads:
+        beside, _ = threads.map(trained, (0, 1), ("zero", "one"))
+    assert all(torch.equal(value, beside[name]) for name, value in alone.items())
