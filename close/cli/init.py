@@ -151,6 +151,9 @@ class _Draft:
             yield f"{found.foreign}; of another language, {self.encoder} must have learnt it (docs/senses.md)"
         if tokens and tokens.unknown:
             yield f"tokens: {tokens.unknown:.1%} are unknown to {model}, which can't learn to say them"
+        if tokens and tokens.changed:
+            changes = f": {', '.join(tokens.changes)}" * bool(tokens.changes)
+            yield f"characters: {model} writes {tokens.changed:.0%} of the targets otherwise{changes}; and so its captions"
 
     def ask(self) -> None:
         """How to cross the gap. The paper's noise stays, which is told, where weights can't be loaded or texts are too few."""

@@ -7,6 +7,7 @@ from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ __all__ = ["Lengths", "Survey", "survey"]
 
 LOOKED = 1000
 """Rows whose texts are looked at; all are counted."""
+SHOWN = 20
+"""Texts of these whose characters are compared with what a tokenizer makes of them."""
 MANY, MOST = 0.2, 0.5
 """Share of texts with capitals inside a sentence from which on these say something; and of letters that are in some script."""
 ENGLISH = 0.1
@@ -37,7 +40,11 @@ _CAPITAL = regex.compile(r"(?<=[^\s.!?:]\s+)(?!I\b)\p{Lu}|\p{Lu}\S*\p{Lu}")
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long so many texts are: the shortest, the mean, what 99 of 100 do not exceed, the longest; what share is unknown."""
+    """How long so many texts are: the shortest, the mean, what 99 of 100 do not exceed, the longest.
+
+    Of tokens also what share is `unknown`, and of texts without these what share says other characters when it is written out
+    again (`changed`), and which (`changes`, "（ as (", the commonest).
+    """
 
     unit: str
     texts: int
@@ -46,12 +53,14 @@ class Lengths:
     most: int
     longest: int
     unknown: float = 0.0
+    changed: float = 0.0
+    changes: Sequence[str] = ()
 
     @classmethod
-    def of(cls, lengths: Sequence[int], unit: str, unknown: float = 0.0) -> Lengths:
+    def of(cls, lengths: Sequence[int], unit: str, **more: Any) -> Lengths:
         """Of one length or more."""
         most, mean = int(np.percentile(lengths, 99, method="higher")), round(float(np.mean(lengths)), 1)
-        return cls(unit, len(lengths), min(lengths), mean, most, max(lengths), unknown)
+        return cls(unit, len(lengths), min(lengths), mean, most, max(lengths), **more)
 
     @property
     def room(self) -> int:
@@ -110,11 +119,16 @@ class Survey:
         size = model.get_input_embeddings().num_embeddings
         kind, tokenizer = language_model_kind(model.config), load_tokenizer(place, size)
         kind.template = kind.template_of(tokenizer, size, place) or kind.template
-        found = kind.targets(tokenizer, [text if self.keeps_case else text.lower() for text in self.targets])
+        texts = [text if self.keeps_case else text.lower() for text in self.targets]
+        found = kind.targets(tokenizer, texts)
         unknown = tokenizer.unk_token_id
         known = unknown is None or unknown in (tokenizer.eos_token_id, tokenizer.pad_token_id)
         share = 0.0 if known else sum(ids.count(unknown) for ids in found) / sum(map(len, found))
-        return Lengths.of([len(ids) for ids in found], "tokens", round(share, 3))
+        whole = [place for place, ids in enumerate(found) if known or unknown not in ids]
+        again = [tokenizer.decode(found[place][:-1], skip_special_tokens=True) for place in whole]
+        changed, changes = _changed([texts[place] for place in whole], again)
+        more = {"unknown": round(share, 3), "changed": changed, "changes": changes}
+        return Lengths.of([len(ids) for ids in found], "tokens", **more)
 
 
 def survey(rows: RowFile, name: str | None = None) -> Survey:
@@ -186,6 +200,22 @@ def _letters(texts: Sequence[str]) -> dict[str, float]:
     letters = (letter for text in texts for letter in text if letter.isalpha())
     found = Counter(unicodedata.name(letter, "?").partition(" ")[0] for letter in letters)
     return {name: round(count / found.total(), 3) for name, count in found.most_common(5)}
+
+
+def _changed(texts: Sequence[str], again: Sequence[str]) -> tuple[float, list[str]]:
+    """The share of texts that are not the same again, white space aside, and in which characters, the three commonest."""
+    pairs = [tuple("".join(text.split()) for text in both) for both in zip(texts, again, strict=True)]
+    others = [(was, now) for was, now in pairs if was != now]
+    changes = Counter[str]()
+    for was, now in others[:SHOWN]:
+        for how, start, end, begin, stop in SequenceMatcher(None, was[:300], now[:300], autojunk=False).get_opcodes():
+            one, other = was[start:end], now[begin:stop]
+            alike = unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)
+            if how == "replace":
+                changes["accents apart as one letter" if alike else f"{one} as {other}"] += 1
+            elif how == "delete":
+                changes[f"no {one}"] += 1
+    return _share([was != now for was, now in pairs]), [change for change, _ in changes.most_common(3)]
 
 
 def _shouted(text: str) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import yaml
 
 from close.data.shards import open_rows
@@ -133,6 +134,18 @@ def test_other_letters_are_told(cli, place):
     assert "Hiragana" in ran.out
     assert "characters (" in ran.out
     assert "unknown to mini" in ran.out
+
+
+def test_characters_that_the_language_model_writes_otherwise_are_told(cli, place):
+    file = tiny.t5_dir(place / "model") / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"normalizer": {"type": "NFKC"}}))
+    wide = "".join(chr(ord(letter) + 0xFEE0) for letter in tiny.WORDS[5])
+    Path("c.txt").write_text("".join(f"{tiny.WORDS[n]} {tiny.WORDS[n + 1]}\n" for n in range(9)) + f"{wide}\n")
+    ran = cli("init", "c.txt", "--encoder", "mini", "--language-model", "model")
+    assert ran.code == 0, ran
+    assert f"model writes 10% of the targets otherwise: {wide} as {tiny.WORDS[5]}; and so its captions" in ran.out
+    Path("c.txt").write_text("a dog\n  a cat , and  a bird .\n")
+    assert "characters:" not in cli("init", "c.txt", *MINI, "--overwrite").out
 
 
 def test_columns_are_given_once(cli, place):
