@@ -13,7 +13,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from data_gen.client.bounds import MOST_BYTES, TooLargeError, bound
-from data_gen.client.exchange import Prompt, Reply, RequestError, RetryError, dumped, error_message
+from data_gen.client.exchange import (
+    Account,
+    PausedError,
+    Prompt,
+    Reply,
+    RequestError,
+    RetryError,
+    dumped,
+    error_message,
+)
 from data_gen.client.limits import LONGEST, Limit, retry_after
 from data_gen.client.reading import read_reply
 from data_gen.client.secrets import Secrets
@@ -32,6 +41,8 @@ _RETRIED = {408, 409, 425, 429}
 _NO_MODEL = re.compile(
     r"not (be )?found|not exist|(invalid|unknown|unsupported|no such) model|not a valid model|pinned to", re.IGNORECASE
 )
+_UNSENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol", "LocalProtocolError"}
+"""Errors of the HTTP library after which a server has nothing to work on."""
 _PER_REQUEST = re.compile(r"flagged|content.?(filter|policy|management)|moderation", re.IGNORECASE)
 _UNSUPPORTED = re.compile(
     r"support|unknown|unrecogni|unexpected|invalid|parse|not (permitted|allowed|implemented)", re.IGNORECASE
@@ -52,6 +63,7 @@ class Client:
         timeout: seconds for one try, from start to last byte.
         retries: how often a request is tried again.
         note: is given a line for whatever the user should know.
+        account: is told what tries take, and asked before one that took something is repeated.
 
     Raises:
         InputError: see `find_server`; or the environment names a proxy or certificates that can't be used.
@@ -68,6 +80,7 @@ class Client:
         timeout: float = 120.0,
         retries: int = 6,
         note: Callable[[str], None] = lambda text: None,
+        account: Account | None = None,
     ) -> None:
         import openai
 
@@ -82,6 +95,7 @@ class Client:
         self._slots = asyncio.Semaphore(concurrency)
         self._requests, self._tokens = Limit("requests"), Limit("tokens")
         self._not_before = 0.0
+        self._account = account or Account()
         self._under_way = 0
         self._answers = 0
         try:
@@ -134,7 +148,7 @@ class Client:
         """The model's answer, with what all tries took; so an error of `RequestError`.
 
         Raises:
-            RequestError: no usable answer to this request after all tries.
+            RequestError: no usable answer to this request after all tries; `PausedError` where the account allows no more now.
             ServerError: the server refuses everyone, does not know the model, or is not there.
         """
         async with self._slots:
@@ -155,9 +169,11 @@ class Client:
                     error = failed
                 else:
                     self._terms.learn(optional(body), trial.left_out, trial.why)
+                    self._account.took(prompt, reply.took)
                     spent.update(reply.took)
                     return replace(reply, tokens_in=spent["in"], tokens_out=spent["out"])
                 if isinstance(error, RequestError | RetryError):
+                    self._tell(prompt, error)
                     spent.update(error.took)
                     error.took = spent
                 if not isinstance(error, RetryError):
@@ -165,7 +181,15 @@ class Client:
                 tries += 1
                 if tries > self._patience(error):
                     raise await self._given_up(error, tries)
+                if (error.lost or spent.total()) and not self._account.may_try():
+                    raise PausedError(error.reason, error.raw, took=spent)
                 await asyncio.sleep(error.delay or self._backoff(tries))  # a delay of 0 tells nothing
+
+    def _tell(self, prompt: Prompt, error: RequestError | RetryError) -> None:
+        if error.lost:
+            self._account.lost(prompt)
+        elif error.took:
+            self._account.took(prompt, error.took)
 
     async def _given_up(self, error: RetryError, tries: int) -> Exception:
         if error.unreachable and not await self._alive():
@@ -221,16 +245,20 @@ class Client:
                 raise
             if error.status:
                 raise self._status(error.status, error.body, {}) from None
-            raise RetryError(self.quote(error.reason), raw=error.raw, took=error.took) from None
-        except (TimeoutError, openai.APITimeoutError):
-            raise RetryError(f"no answer within {self._timeout:g} s") from None
+            raise RetryError(self.quote(error.reason), raw=error.raw, took=error.took, lost=error.lost) from None
+        except asyncio.CancelledError:
+            if self._answers:  # else it might have been refused, as that one was which ends the run
+                self._account.lost(prompt)
+            raise
+        except (TimeoutError, openai.APITimeoutError) as error:
+            raise RetryError(f"no answer within {self._timeout:g} s", lost=_is_sent(error.__cause__)) from None
         except openai.APIStatusError as error:
             raise self._status(error.status_code, error.body, error.response.headers) from None
         except (openai.APIError, TooLargeError) as error:
             cause = error.__cause__ or error
             if isinstance(cause, TooLargeError):
-                raise RequestError(str(cause), final=True) from None
-            raise RetryError(self.quote(str(cause)), unreachable=True) from None
+                raise RequestError(str(cause), final=True, lost=True) from None
+            raise RetryError(self.quote(str(cause)), unreachable=True, lost=_is_sent(cause)) from None
         finally:
             self._under_way -= 1
 
@@ -306,3 +334,8 @@ class Client:
     def hide(self, text: str) -> str:
         """An answer without secrets, which a gateway may echo."""
         return self._secrets.hide(text)
+
+
+def _is_sent(cause: BaseException | None) -> bool:
+    """Whether a server may have had a request that ended so; where nothing better is known it had."""
+    return type(cause).__name__ not in _UNSENT

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Prompt", "Reply", "RequestError", "RetryError", "dumped", "error_message"]
+__all__ = ["Account", "PausedError", "Prompt", "Reply", "RequestError", "RetryError", "dumped", "error_message"]
 
 
 class RequestError(Exception):
@@ -20,6 +20,7 @@ class RequestError(Exception):
         final: asking again is of no use.
         status, body: of an error that came as an answer; 0 where it is none that is known.
         took: tokens "in" and "out" of what came all the same.
+        lost: something may have been made that did not come whole, so that nobody knows what it took.
     """
 
     def __init__(
@@ -31,10 +32,15 @@ class RequestError(Exception):
         status: int = 0,
         body: object = None,
         took: Mapping[str, int] | None = None,
+        lost: bool = False,
     ) -> None:
         super().__init__(reason)
-        self.reason, self.raw, self.final = reason, raw, final
+        self.reason, self.raw, self.final, self.lost = reason, raw, final, lost
         self.status, self.body, self.took = status, body, Counter(took)
+
+
+class PausedError(RequestError):
+    """The request may be tried again, but not now: the account has no room for another try."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class Reply:
 
 
 class RetryError(Exception):
-    """A try that may be repeated; `took` as of `RequestError`."""
+    """A try that may be repeated; `took` and `lost` as of `RequestError`."""
 
     def __init__(
         self,
@@ -79,10 +85,25 @@ class RetryError(Exception):
         unreachable: bool = False,
         limited: bool = False,
         took: Mapping[str, int] | None = None,
+        lost: bool = False,
     ) -> None:
         super().__init__(reason)
-        self.reason, self.raw, self.delay = reason, raw, delay
+        self.reason, self.raw, self.delay, self.lost = reason, raw, delay, lost
         self.unreachable, self.limited, self.took = unreachable, limited, Counter(took)
+
+
+class Account:
+    """Is told what each try takes when it ends. This one keeps nothing, and allows everything."""
+
+    def took(self, prompt: Prompt, tokens: Mapping[str, int]) -> None:
+        """A try took these tokens, "in" and "out"."""
+
+    def lost(self, prompt: Prompt) -> None:
+        """A try was sent and ended without a whole answer: what it took is not known."""
+
+    def may_try(self) -> bool:
+        """Whether there is room for another try, after one that took something."""
+        return True
 
 
 def error_message(body: object) -> str:

@@ -32,7 +32,8 @@ def read_reply(answer: str, prompt: Prompt, model: str) -> Reply:
     try:
         data = json.loads(answer)
     except (ValueError, RecursionError):
-        raise RequestError("the answer is not JSON", answer) from None
+        begun = answer.lstrip().startswith("{")  # and broken off, on the way here
+        raise RequestError("the answer is not JSON", answer, lost=begun) from None
     if too_deep(data):
         raise RequestError("the answer is nested too deep", answer)
     data = data if isinstance(data, dict) else {}

@@ -32,15 +32,18 @@ def _beside(file: Path) -> tuple[Path, Path]:
 
 
 def _cost(file: Path) -> dict[str, Any]:
-    """Tokens and rejections."""
+    """Tokens and rejections; `lost`: of tries without an answer, about."""
     journal, rejected = _beside(file)
     if not journal.exists():
         return {}
-    took = {"requests": 0, "tokens_in": 0, "tokens_out": 0}
-    for answer in (row for row in _whole_rows(journal) if "index" in row):
-        took["requests"] += 1
-        for name in ("tokens_in", "tokens_out"):
-            took[name] += answer[name] if type(answer.get(name)) is int else 0
+    took = {"requests": 0, "tokens_in": 0, "tokens_out": 0, "lost": 0, "lost_in": 0, "lost_out": 0}
+    for row in (row for row in _whole_rows(journal) if "index" in row or "lost" in row):
+        lost = row["lost"] if type(row.get("lost")) is int else 0
+        took["requests"] += "index" in row
+        took["lost"] += lost
+        for name in ("in", "out"):
+            tokens = row.get(f"tokens_{name}")
+            took[f"lost_{name}" if lost else f"tokens_{name}"] += tokens if type(tokens) is int else 0
     refused = _whole_rows(rejected) if rejected.exists() else []
     reasons = Counter(str(row.get("reason")).split(":")[0] for row in refused)
     metas = (row.get("meta") for row in _whole_rows(file))

@@ -43,7 +43,7 @@ async def run_batches(synthesis: Synthesis, client: Client, early: dict[int, Ans
     last: dict[str, Any] = synthesis.batches[-1] if synthesis.batches else {"done": True}
     cut = {int(index): _Cut(*kept) for index, kept in last.get("cut", {}).items()}
     while True:
-        synthesis.unkept = Counter(
+        synthesis.spending.unkept = Counter(
             {"in": sum(c.tokens_in for c in cut.values()), "out": sum(c.tokens_out for c in cut.values())}
         )
         _commit(synthesis, early)

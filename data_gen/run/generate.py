@@ -58,6 +58,7 @@ async def _ask(synthesis: Synthesis, early: dict[int, Answer]) -> None:
         timeout=options.timeout,
         retries=options.retries,
         note=note,
+        account=synthesis.spending,
     ) as client:
         await (run_batches if options.batch else run_live)(synthesis, client, early)
 

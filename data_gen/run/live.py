@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter, deque
+from collections.abc import Hashable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from data_gen.client import Client, Prompt, Reply, RequestError
-from data_gen.errors import ServerError, StuckError
+from data_gen.client import Client, PausedError, Prompt, Reply, RequestError
+from data_gen.errors import BudgetError, ServerError, StuckError
 from data_gen.filters.plain import VERDICT
 from data_gen.prompts.answers import EMPTY
 from data_gen.run.plan import Request
@@ -47,7 +49,7 @@ class _Live:
         options = synthesis.options
         self.pending: deque[tuple[Request, asyncio.Task[Answer]]] = deque()
         self.asks_judge = "judge" in (options.filter or ())
-        self.budgeted = options.max_tokens is not None or options.max_cost is not None
+        self.spending = synthesis.spending
         self.failures = 0
         self.told = False
         self.unwritten: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -68,7 +70,11 @@ class _Live:
                 if self.unwritten.done():
                     self.unwritten.result()
                 await asyncio.sleep(_SYNC_SECONDS)
-                self.take()
+                try:
+                    self.take()
+                except BudgetError:
+                    await self.finish()
+                    raise synthesis.unaffordable() from None
                 progress.show()
         finally:
             progress.close()
@@ -76,18 +82,29 @@ class _Live:
             for future in left:
                 future.cancel()
             await asyncio.gather(*left, return_exceptions=True)
+            with suppress(OSError):  # then there is an error already, or the next call has it
+                self.spending.give_up()
+
+    async def finish(self) -> None:
+        """Let requests end that are under way: they are paid for."""
+        await asyncio.wait([task for _, task in self.pending])
+        if self.unwritten.done():
+            self.unwritten.result()
+        self.spending.give_up()
+        self.synthesis.store.journal.sync()
 
     def fill(self) -> bool:
         """Start requests; True where a budget forbids more."""
-        synthesis, pending = self.synthesis, self.pending
+        synthesis, pending, spending = self.synthesis, self.pending, self.spending
         window = min(synthesis.useful(), 8 * synthesis.options.concurrency)
         while len(pending) < window and synthesis.may_plan(index := synthesis.committed + len(pending)):
             request = synthesis.request(index)
-            if index not in self.early and self.budgeted:
-                waiting = sum(not task.done() for _, task in pending)
-                unknown = waiting and not synthesis.summary.requests  # the first shows what one takes
-                if unknown or not synthesis.affordable(request, waiting):
+            if index not in self.early and spending.budgeted:
+                most = synthesis.most(request)
+                unknown = spending.held and not spending.tried  # the first shows what one takes
+                if unknown or spending.waiting or not spending.fits(most):
                     return True
+                spending.held[index] = most
             pending.append((request, asyncio.create_task(self.answer(request, self.early.pop(index, None)))))
         return False
 
@@ -122,8 +139,10 @@ class _Live:
         if known is not None:
             return known
         try:
-            reply = await self.ask(request, request.prompt)
+            reply = await self.ask(request.index, request.prompt)
             verdicts = await self.verdicts(request, reply) if self.asks_judge else []
+        except BudgetError:
+            raise
         except RequestError as error:
             took = error.took["in"], error.took["out"]
             answer = Answer(request.index, now(), error.raw, "", *took, error=error.reason)
@@ -138,40 +157,80 @@ class _Live:
                 tuple(v.text for v in verdicts),
                 cut=reply.cut,
             )
+        finally:
+            self.spending.held.pop(request.index, None)
         try:
             self.synthesis.keep(answer)
+            self.spending.kept(answer)
         except OSError as error:
             if not self.unwritten.done():
                 self.unwritten.set_exception(error)
             raise
         return answer
 
-    async def ask(self, request: Request, prompt: Prompt, enough: re.Pattern[str] | None = None) -> Reply:
+    async def ask(self, key: Hashable, prompt: Prompt, enough: re.Pattern[str] | None = None) -> Reply:
         """The model's reply; where it was cut off it is asked for again with more room, as far as the budget goes.
 
         Args:
-            prompt: the request's, or the judge's about it.
+            key: what tells the request, or the judge's question, apart in `Spending.held`.
+            prompt: its prompt.
             enough: what a reply that was cut off may hold, so that its end does not matter.
         """
-        synthesis, reply = self.synthesis, await self.client.complete(prompt)
+        reply = await self.complete(key, prompt)
         spent = reply.took
         while reply.cut and prompt.max_tokens < MOST_ROOM and not (enough and enough.match(reply.text)):
-            prompt = replace(prompt, max_tokens=min(4 * prompt.max_tokens, MOST_ROOM))
-            synthesis.unkept.update(unkept := Counter(spent))
+            less, prompt = prompt, replace(prompt, max_tokens=min(4 * prompt.max_tokens, MOST_ROOM))
             try:
-                waiting = sum(not task.done() for _, task in self.pending) - 1
-                if self.budgeted and not synthesis.affordable(request, max(waiting, 0), prompt.max_tokens):
-                    break
+                await self.room(key, prompt.max_tokens - less.max_tokens)
                 self.tell_room(reply)
-                more = await self.client.complete(prompt)
+                more = await self.complete(key, prompt)
+            except BudgetError:
+                break
             except RequestError as error:  # most likely more room than there is
                 spent.update(error.took)
                 break
-            finally:
-                synthesis.unkept.subtract(unkept)
             spent.update(more.took)
             reply = more
         return replace(reply, tokens_in=spent["in"], tokens_out=spent["out"])
+
+    async def complete(self, key: Hashable, prompt: Prompt) -> Reply:
+        """The client's, whose tries go on when the budget has room for them.
+
+        Raises:
+            BudgetError: it never will.
+        """
+        spent = Counter[str]()
+        while True:
+            try:
+                reply = await self.client.complete(prompt)
+            except RequestError as error:
+                spent.update(error.took)
+                if not isinstance(error, PausedError):
+                    error.took = spent
+                    raise
+                await self.room(key)
+            else:
+                spent.update(reply.took)
+                return replace(reply, tokens_in=spent["in"], tokens_out=spent["out"])
+
+    async def room(self, key: Hashable, more: int = 0) -> None:
+        """Wait until what a request held, and so many tokens more of its answer, fit the budget beside the others.
+
+        Raises:
+            BudgetError: they do not by themselves.
+        """
+        spending = self.spending
+        tokens_in, tokens_out = spending.held.pop(key, (0.0, 0.0))
+        most = tokens_in, tokens_out + more
+        spending.waiting += 1
+        try:
+            while not spending.fits(most):
+                if not spending.fits(most, held=False):
+                    raise BudgetError("the budget has no room for another try")
+                await asyncio.sleep(_SYNC_SECONDS)
+        finally:
+            spending.waiting -= 1
+        spending.held[key] = most
 
     def tell_room(self, reply: Reply) -> None:
         """Say once that answers take more than one try."""
@@ -187,16 +246,24 @@ class _Live:
         """
         plan = self.synthesis.plan
         records = [] if reply.cut else plan.read(reply.text).records
-        found = await asyncio.gather(*(self.verdict(request, asked) for asked in plan.judge(request, records)))
+        asked = {(request.index, number): prompt for number, prompt in enumerate(plan.judge(request, records))}
+        if self.spending.held.pop(request.index, None):
+            self.spending.held.update({key: self.spending.most(prompt) for key, prompt in asked.items()})
+        found = await asyncio.gather(*(self.verdict(*one) for one in asked.items()))
+        for failed in found:
+            if isinstance(failed, BudgetError):
+                raise failed
         for failed in found:
             if isinstance(failed, RequestError):
-                failed.took = sum((one.took for one in (reply, *found)), Counter())
+                failed.took = sum((one.took for one in (reply, *found) if not isinstance(one, BudgetError)), Counter())
                 raise failed
         return [one for one in found if isinstance(one, Reply)]
 
-    async def verdict(self, request: Request, prompt: Prompt) -> Reply | RequestError:
+    async def verdict(self, key: Hashable, prompt: Prompt) -> Reply | RequestError | BudgetError:
         """What the judge says, or why it says nothing."""
         try:
-            return await self.ask(request, prompt, VERDICT)
-        except RequestError as error:
+            return await self.ask(key, prompt, VERDICT)
+        except (RequestError, BudgetError) as error:
             return error
+        finally:
+            self.spending.held.pop(key, None)

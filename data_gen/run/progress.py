@@ -26,6 +26,8 @@ class Summary:
         requests: all that were answered or failed.
         tokens_in, tokens_out: of prompts and answers.
         cost: in the currency of the prices.
+        lost: tries that ended without an answer: in time, on the way, or since the run did. What they took is not known.
+        lost_in, lost_out, lost_cost: about what they took, which is not among the others.
         seconds: of this part.
     """
 
@@ -37,6 +39,10 @@ class Summary:
     tokens_in: int = 0
     tokens_out: int = 0
     cost: float = 0.0
+    lost: int = 0
+    lost_in: int = 0
+    lost_out: int = 0
+    lost_cost: float = 0.0
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
@@ -53,7 +59,12 @@ class Summary:
         rejected = f"{self.rejected.total()} rejected" + (f" ({reasons})" if reasons else "")
         mended = f"{self.mended} mended, " if self.mended else ""
         text = f"{rejected}, {mended}{self.failed} failed, {self.tokens_in + self.tokens_out} tokens"
-        return text + (f", cost {self.cost:.4f}" if self.cost else "")
+        text += f", cost {self.cost:.4f}" if self.cost else ""
+        if not self.lost:
+            return text
+        tries = f"{self.lost} tries that ended" if self.lost > 1 else "a try that ended"
+        text += f", and about {self.lost_in + self.lost_out} tokens of {tries} without an answer"
+        return text + (f" (cost {self.lost_cost:.4f})" if self.lost_cost else "")
 
 
 def note(text: str) -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, fields
 from io import BytesIO, FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -83,6 +83,9 @@ def _record(line: bytes) -> dict[str, Any] | Answer | None:
         return None
     if not isinstance(record, dict):
         return None
+    if "lost" in record:
+        names = {"lost", "tokens_in", "tokens_out"}
+        return record if set(record) == names and all(map(_is_count, record.values())) else None
     if "batch" in record:
         fits = all(isinstance(record[name], str) for name in ("batch", "id") if name in record)
         fits &= set(record) <= {"batch", "id", "done", "cut"} and _are_cut(record.get("cut", {}))
@@ -98,6 +101,11 @@ def _record(line: bytes) -> dict[str, Any] | Answer | None:
     if not isinstance(verdicts, list) or not all(isinstance(verdict, str) for verdict in verdicts):
         return None
     return Answer(**{**record, "verdicts": tuple(verdicts)})
+
+
+def _holds_more(file: BinaryIO) -> bool:
+    """Whether more follows than tries without an answer, which hold nobody to their parameters."""
+    return any(not (line.startswith(b'{"lost"') and _record(line)) for line in file)
 
 
 def _is_count(value: object) -> bool:
@@ -163,7 +171,7 @@ class Journal:
 
     def _check(self, params: Mapping[str, Any]) -> None:
         with self._path.open("rb") as file:
-            line, more = file.readline(), file.readline()
+            line, more = file.readline(), _holds_more(file)
         if not line.endswith(b"\n"):  # new, or killed while its first line was written
             self._begin(params)
             return
@@ -194,7 +202,7 @@ class Journal:
         self._good = os.fstat(self._file.fileno()).st_size
 
     def replay(self) -> Iterator[dict[str, Any] | Answer]:
-        """Every whole record, in the order written: an answer, or what is kept of the Batch API.
+        """Every whole record, in the order written: an answer, what is kept of the Batch API, or what was lost (`Spending`).
 
         A last line that is not whole is what a kill left: it is cut off at the next write.
 

@@ -10,11 +10,14 @@ from data_gen.filters import Candidate, Filter
 from data_gen.prompts.answers import EMPTY, OPEN_THOUGHT, Reading
 from data_gen.run.plan import Plan, Request, Unit
 from data_gen.run.progress import Summary, note
+from data_gen.run.spending import Most, Spending
 from data_gen.run.store import Answer, Store
 from data_gen.verbs import Options, Row
 
 __all__ = ["Synthesis"]
 
+_CHANCE = 3
+"""Standard deviations that a batch's answers may take together beyond their mean; one's is taken for the mean."""
 _TOLD_AT = 5
 """Requests without any row after which it is told why: a run ends by itself only where its patience does."""
 
@@ -29,15 +32,14 @@ class Synthesis:
     def __init__(self, plan: Plan, filters: list[Filter], options: Options, store: Store) -> None:
         self.plan, self.options, self.store = plan, options, store
         self.summary = Summary()
+        self.spending = Spending(options, self.summary, store.journal.write)
         self._filters = filters
         self._words: Counter[str] = Counter()
         self.committed = 0
         self._last_accepted = 0
         self._why = ""  # the last that was rejected
         self._fixed_block = -1
-        self._took = 0  # answers that took tokens: a request that failed tells nothing of what one takes
         self.barren = ""  # why there was nothing in the last answer, if there was not
-        self.unkept = Counter[str]()  # tokens of answers that were cut off, and are asked for again
         self.batches: list[dict[str, Any]] = []  # the journal's records of the Batch API
 
     @property
@@ -157,39 +159,32 @@ class Synthesis:
             ),
         )
 
-    def _count(self, answer: Answer) -> None:
-        summary, options = self.summary, self.options
-        summary.requests += 1
-        self._took += answer.tokens_in + answer.tokens_out > 0
-        summary.tokens_in += answer.tokens_in
-        summary.tokens_out += answer.tokens_out
-        summary.cost = (summary.tokens_in * options.price_in + summary.tokens_out * options.price_out) / 1e6
+    def most(self, request: Request) -> Most:
+        """What a request takes at most, the judge's questions included."""
+        return self.spending.most_of(*self.plan.takes(request))
 
-    def affordable(self, request: Request, under_way: int, room: int | None = None) -> bool:
-        """Whether another request still fits the budgets, beside those under way.
+    def affordable(self, request: Request, beside: int, room: int | None = None) -> bool:
+        """Whether a request still fits the budgets in one batch with others, by what answers took so far, or all they may.
 
         Args:
             request: that request.
-            under_way: how many there are.
-            room: tokens that its answer takes at most, to reckon with these and not with what answers took so far.
+            beside: how many others there are.
+            room: tokens that its answer takes at most, to reckon with these.
         """
-        summary, options = self.summary, self.options
-        if self._took:
-            one_in, one_out = summary.tokens_in / self._took, summary.tokens_out / self._took
-        else:
-            _, one_in, one_out = self.plan.takes(request)
-        tokens_in = summary.tokens_in + self.unkept["in"] + (under_way + 1) * one_in
-        tokens_out = summary.tokens_out + self.unkept["out"] + under_way * one_out
-        tokens_out += one_out if room is None else room
-        tokens = tokens_in + tokens_out
-        cost = (tokens_in * options.price_in + tokens_out * options.price_out) / 1e6
-        return tokens <= (options.max_tokens or tokens) and cost <= (options.max_cost or cost)
+        average = self.spending.average()
+        one_in, one_out = average or self.most(request)
+        chance = _CHANCE * beside**0.5 * one_out if average else 0.0
+        others = beside * one_in, beside * one_out + chance
+        return self.spending.fits(others, (one_in, one_out if room is None else room))
 
     def unaffordable(self) -> BudgetError:
         """The error where the next request does not fit the budgets."""
-        if self._took or self.unkept.total():
-            return BudgetError(f"the budget is spent: {self.summary}; the same command with a larger one continues")
-        tokens = sum(self.plan.takes(self.request(self.committed))[1:])
+        tokens = sum(self.most(self.request(self.committed)))
+        if self.spending.answers or self.spending.unkept.total() or self.summary.lost:
+            return BudgetError(
+                f"the budget is spent, as another request may take {tokens:.0f} tokens: {self.summary}; the same command with a "
+                "larger one continues"
+            )
         return BudgetError(
             f"one request may take {tokens:.0f} tokens (its prompt, and all the room that answers have), more than the budget "
             "holds; raise --max-tokens or --max-cost, or lower --answer-tokens"
@@ -205,10 +200,12 @@ class Synthesis:
         """
         early: dict[int, Answer] = {}
         for answer in self.store.journal.replay():
-            if not isinstance(answer, Answer):
+            if not isinstance(answer, Answer) and "batch" in answer:
                 self.batches.append(answer)
                 continue
-            self._count(answer)
+            self.spending.count(answer)
+            if not isinstance(answer, Answer):
+                continue
             early[answer.index] = answer
             while not self.done and self.committed in early:
                 self._take(self.request(self.committed), early.pop(self.committed))
@@ -218,5 +215,5 @@ class Synthesis:
 
     def keep(self, answer: Answer) -> None:
         """Count an answer and put it into the journal."""
-        self._count(answer)
+        self.spending.count(answer)
         self.store.journal.write(vars(answer))

@@ -88,19 +88,21 @@ def test_the_report_shows_what_it_counts_and_escapes_what_it_shows(tmp_path):
     (tmp_path / "t.txt").write_text("\n".join(TARGET))
     (tmp_path / "w.jsonl.journal").write_text(
         '{"data_gen": 1}\n{"index": 0, "tokens_in": 7, "tokens_out": 3}\n{"index": 1, "tokens_in": 5, "tokens_out": 2}\n'
+        '{"lost": 1, "tokens_in": 6, "tokens_out": 4}\n{"lost": 0, "tokens_in": 1, "tokens_out": 1}\n'
     )
     (tmp_path / "w.jsonl.rejected.jsonl").write_text('{"reason": "failed: status 500"}\n{"reason": "empty"}\n')
     out = tmp_path / "r.html"
     returned = write_report(written, tmp_path / "t.txt", out)
     html, figures = out.read_text(), json.loads((tmp_path / "r.json").read_text())
     assert json.loads(json.dumps(returned)) == figures
-    spent = {"requests": 2, "tokens_in": 12, "tokens_out": 5, "mended_rows": 0}
+    spent = {"requests": 2, "tokens_in": 13, "tokens_out": 6, "lost": 1, "lost_in": 6, "lost_out": 4, "mended_rows": 0}
     assert figures["cost"] == {**spent, "rejected": {"failed": 1, "empty": 1}}
     assert "<script>" not in html
     assert "None" not in html
     assert "&lt;script&gt;" in html
     assert html.count("<svg") == 5
     assert "opens" in html
+    assert "about 10 of tries that ended without an answer (1);" in html
 
 
 def test_questions_are_reported_and_not_their_answers(tmp_path):

@@ -2,13 +2,14 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 from dg_server import Do, Server, prompt_of
 from dg_tools import rows
 
 from data_gen import CaptionOptions, TextOptions
-from data_gen.errors import BudgetError, InputError
+from data_gen.errors import BudgetError, InputError, ServerError
 from data_gen.run import generate, preview
 
 
@@ -106,6 +107,64 @@ def test_requests_that_failed_tell_nothing_of_what_one_takes(tmp_path, examples)
     with Server(decide) as server, pytest.raises(BudgetError, match="the budget is spent"):
         generate("captions", CaptionOptions(**options, concurrency=8, examples=examples, base_url=server.url))
     assert 1000 < spent(tmp_path / "c.jsonl") <= 1500
+
+
+def wants(tmp_path, examples, **options):
+    return CaptionOptions(out=tmp_path / "c.jsonl", count=500, model="m", examples=examples, **options)
+
+
+@pytest.mark.parametrize("bad", [Do(delay=3.0), Do("x", cut=20), Do(raw=b'{"choices": [{"mess')], ids=str)
+def test_tries_without_an_answer_are_counted_apart_and_held_against_the_budget(tmp_path, examples, bad):
+    number = itertools.count()
+
+    def decide(body, before):
+        if (n := next(number)) % 3 == 1:
+            return bad
+        return served(f"A dog number {n} runs to place {n * 7}.", len(prompt_of(body)) // 4, 30)
+
+    options = wants(tmp_path, examples, timeout=0.8, max_tokens=6000, price_out=100.0, retries=20)
+    with Server(decide) as server:
+        with pytest.raises(
+            BudgetError, match=r"and about \d+ tokens of \d+ tries that ended without an answer \(cost 0"
+        ):
+            generate("captions", replace(options, base_url=server.url))
+        asked = len(server.requests)
+        assert 4500 < spent(tmp_path / "c.jsonl") <= 6000
+        options = replace(options, base_url=server.url, count=len(rows(tmp_path / "c.jsonl")))
+        summary = generate("captions", options)
+        assert len(server.requests) == asked
+    lost = [row for row in rows(tmp_path / "c.jsonl.journal") if row.get("lost")]
+    assert summary.lost == len(lost) >= asked // 4
+    assert summary.lost_in + summary.lost_out == sum(row["tokens_in"] + row["tokens_out"] for row in lost)
+    assert summary.lost_out <= 34 * summary.lost  # as the answers took, but for what came before any
+    assert summary.requests == sum("index" in row for row in rows(tmp_path / "c.jsonl.journal"))
+    assert spent(tmp_path / "c.jsonl") == summary.tokens_in + summary.tokens_out + summary.lost_in + summary.lost_out
+
+
+def test_a_server_that_is_not_there_takes_nothing(tmp_path, examples):
+    with pytest.raises(ServerError, match="no answer from"):
+        generate("captions", wants(tmp_path, examples, base_url="http://127.0.0.1:9/v1", max_tokens=9000))
+    assert not (tmp_path / "c.jsonl.journal").exists()
+
+
+@pytest.mark.parametrize("filters", [[], ["judge"]])
+def test_a_budget_is_not_passed_by_what_is_tried_again(tmp_path, examples, filters):
+    """Nor is it left half unused."""
+    took, number = [], itertools.count()
+
+    def decide(body, before):
+        tokens = len(prompt_of(body)) // 4
+        n = next(number)
+        out = 2 if prompt_of(body).endswith("Answer yes or no.") else 5 + n * 7 % 60
+        took.append(tokens + out)
+        text = "Yes" if out == 2 else f"A dog number {n} runs to place {n * 7}."
+        return served(None if n % 5 in (1, 2) else text, tokens, out)
+
+    options = wants(tmp_path, examples, max_tokens=10_000, concurrency=32, filter=filters)
+    with Server(decide) as server, pytest.raises(BudgetError, match="the budget is spent"):
+        generate("captions", replace(options, base_url=server.url))
+    assert 9000 < sum(took) <= 10_000
+    assert spent(tmp_path / "c.jsonl") == sum(took)
 
 
 def test_room_for_thoughts_is_not_reckoned_as_asked_again(tmp_path, examples):

@@ -619,8 +619,8 @@ def test_answers_without_text_count_for_what_they_took(captions, tmp_path):
         summary, found, _ = captions(server, count=2, retries=2)
     assert summary.failed > 0
     journal = rows(tmp_path / "out.jsonl.journal")[1:]
-    assert {row["tokens_out"] for row in journal} == {30}  # of three tries
-    assert summary.tokens_out == 30 * summary.requests
+    assert {row["tokens_out"] for row in journal if "index" in row} == {30}  # of three tries
+    assert summary.tokens_out == sum(row["tokens_out"] for row in journal) >= 30 * summary.requests  # given up ones too
     assert found[0]["meta"]["usage"]["completion_tokens"] == 30
 
 
@@ -633,7 +633,7 @@ def test_a_judge_that_fails_loses_no_count(captions, tmp_path):
     with Server(decide) as server:
         captions(server, count=4, filter=["judge"], concurrency=1)
     journal = rows(tmp_path / "out.jsonl.journal")[1:]
-    assert {row["tokens_out"] for row in journal if row["error"]} == {10}  # of the caption
+    assert {row["tokens_out"] for row in journal if row.get("error")} == {10}  # of the caption
 
 
 def test_a_batch_sent_right_before_a_kill_is_found_again(captions):
