@@ -15,11 +15,14 @@ from close.evaluation.bootstrap import FEWEST, unseen_share, widening
 from close.gap.measures import MEASURES, Computation, Interval, Measure
 from close.gap.modalities import Modalities, distinct_pairs
 from close.gap.resample import resamples
-from close.vectors.checked import Floats, Ints, Pairs
+from close.registry import unknown_name
+from close.vectors.checked import Floats, Ints, Pairs, check_count
 
 __all__ = ["GapReport", "measure_gap", "measure_modalities"]
 
 LEVEL = 0.95
+FEWEST_DRAWS = 20
+"""Resamples that an interval is read off of: the ends of fewer are nearly the estimate."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class GapReport:
     curves: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> float | None:
+        if name not in self.values:
+            raise unknown_name("measure", str(name), self.values)
         return self.values[name]
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,11 +87,11 @@ def measure_gap(
             this many, drawn with `seed`. With more than five times as many, R@k asks so few of them, for all answers there are,
             that it costs no more than those would, and hubness is None. The search is asked by 500 captions, among 50,000 at
             most, whatever the sample. The notes say so. All others are exact.
-        bootstrap: resamples for the intervals; 0 leaves them out.
+        bootstrap: resamples for the intervals, 20 at least; 0 leaves them out.
         progress: called with the name of what is measured next.
     Raises:
         DataError: shapes, NaN, infinite or zero rows (named), constant tables, pairs that point nowhere, labels that are none.
-        MismatchError: widths differ, or lengths where pairing is by row.
+        MismatchError: widths differ, or lengths where pairing is by row. RecipeError: too small a sample, or too few resamples.
     """
     data = Modalities.of(text, image, pairs, groups)
     return measure_modalities(data, sample=sample, bootstrap=bootstrap, seed=seed, progress=progress)
@@ -101,6 +106,8 @@ def measure_modalities(
     progress: Callable[[str], None] | None = None,
 ) -> GapReport:
     """`measure_gap` of modalities that are ready."""
+    check_count("sample", sample, 2)
+    check_count("bootstrap (0 for none)", bootstrap, 0 if bootstrap == 0 else FEWEST_DRAWS)
     data = data.asking(sample, seed)
     tell = progress or (lambda _: None)
     values: dict[str, float | None] = dict.fromkeys(MEASURES.names)

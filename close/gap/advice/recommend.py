@@ -57,7 +57,7 @@ from close.gap.measures.residual import caption_spread, noise_from_pairs, noise_
 from close.gap.modalities import distinct_pairs
 from close.gap.search_curve import QUERIES, SearchCurve, enough, search_curve
 from close.runs.stand_ins import moved_to_images
-from close.vectors.checked import Array, Floats, Pairs
+from close.vectors.checked import Array, Floats, Pairs, check_count
 
 if TYPE_CHECKING:
     from close.adapters import Needs
@@ -98,6 +98,7 @@ def recommend(
         MismatchError: widths differ. RecipeError: unknown setting. UnknownNameError: unknown task.
     """
     setting = _setting(task, captions)
+    check_count("sample", sample, 2)
     rows = Rows.of(text, image, pairs, groups, sample, seed, setting)
     if setting == "multiple" and rows.several < LEAST:
         raise _no_other_captions(rows, captions)

@@ -12,7 +12,7 @@ from close.errors import DataError
 from close.gap.measures.base import MEASURES, Family, Interval, Measure
 from close.gap.modalities import Modalities
 from close.gap.resample import square_length
-from close.vectors.checked import Pairs, matrices
+from close.vectors.checked import Pairs, check_count, matrices
 from close.vectors.second_moments import Moments, mean_row, paired
 
 __all__ = ["Constancy", "centroid_gap", "constancy"]
@@ -70,8 +70,9 @@ def constancy(text: Any, image: Any, pairs: Pairs = None, *, size: int = 100, se
     random directions, √(2/(πD)): then one shift closes the gap for everybody.
 
     Raises:
-        DataError: fewer than two groups of pairs, or no gap.
+        DataError: fewer than two groups of pairs, no gap, or all rows of a side alike. RecipeError: size is none.
     """
+    check_count("size", size)
     text, image, index = paired(text, image, pairs)
     groups = len(index) // size
     if groups < 2:
@@ -136,4 +137,7 @@ def _turned(rows: Any, direction: Any, rng: np.random.Generator) -> float:
         apart = rows[here].astype(np.float64) - rows[there]
         norms = np.linalg.norm(apart, axis=1)
         cosines.append(np.abs(apart @ direction)[norms > 0] / norms[norms > 0])
-    return float(np.concatenate(cosines).mean())
+    every = np.concatenate(cosines)
+    if not len(every):
+        raise DataError("all rows of one side are the same vector, which lean nowhere")
+    return float(every.mean())

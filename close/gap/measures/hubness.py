@@ -11,7 +11,7 @@ import numpy as np
 from close.errors import DataError
 from close.gap.measures.base import MEASURES, Family, Measure
 from close.gap.modalities import Modalities
-from close.vectors.checked import matrices
+from close.vectors.checked import check_count, matrices
 from close.vectors.neighbours import NEIGHBOURS, Neighbours, nearest_across
 
 __all__ = ["Hubness", "hubness"]
@@ -33,10 +33,11 @@ def hubness(text: Any, image: Any, k: int = NEIGHBOURS, *, neighbours: Neighbour
     above 2 a few hubs answer many queries, and nearest-text search suffers.
 
     Raises:
-        DataError: not more than k rows on a side: everything is everybody's neighbour.
+        DataError: not more than k rows on a side: everything is everybody's neighbour. RecipeError: k is none.
     """
     from scipy.stats import skew
 
+    check_count("k", k)
     text, image = matrices(text, image)
     if min(len(text), len(image)) <= k:
         raise DataError(f"needs more than {k} texts and {k} images; there are {len(text)} and {len(image)}")

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from close.errors import RecipeError, shown
 from close.gap.modalities import distinct_pairs
-from close.vectors.checked import Array, Floats, Pairs
+from close.vectors.checked import Array, Floats, Pairs, check_count
 from close.vectors.second_moments import mean_row, paired
 
 __all__ = ["ShiftedLoss", "shifted_loss"]
@@ -43,7 +44,13 @@ def shifted_loss(
     there are fewer; one caption an image, and one image a caption).
 
     Healthy: flat or lowest at λ = 0 says that the encoder has put the gap there; a minimum elsewhere, that a shift helps.
+
+    Raises:
+        RecipeError: no shift, a temperature that is not above 0, or a sample of fewer than 2.
     """
+    check_count("sample", sample, 2)
+    if not len(shifts) or not temperature > 0:
+        raise RecipeError(f"shifts are numbers, one at least, and the temperature is above 0, not {shown(temperature)}")
     text, image, index = paired(text, image, pairs)
     index = distinct_pairs(index)
     if len(index) > sample:

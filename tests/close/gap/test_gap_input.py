@@ -7,15 +7,18 @@ import pytest
 import torch
 
 from close.adapters import build_adapter
-from close.errors import DataError, MismatchError
+from close.errors import CloseError, DataError, MismatchError
 from close.gap import measure_gap, recommend
 from close.gap.adapted import adapt
 from close.gap.measure import measure_modalities
 from close.gap.measures import MEASURES
-from close.gap.measures.centroid import centroid_gap
+from close.gap.measures.centroid import centroid_gap, constancy
 from close.gap.measures.cosine import group_cosine
 from close.gap.measures.distribution import coral, frechet
+from close.gap.measures.hubness import hubness
 from close.gap.measures.residual import caption_spread
+from close.gap.measures.retrieval import neighbour_agreement
+from close.gap.measures.shifted_loss import shifted_loss
 from close.gap.measures.spread import cone, dimension_gap, trace_ratio
 from close.gap.modalities import Modalities
 from close.gap.report.words import verdict
@@ -133,6 +136,30 @@ def test_what_a_mask_hides_is_not_measured():
 def test_rows_of_several_lengths_are_refused():
     with pytest.raises(DataError, match="text: expected rows of one length, got several"):
         measure_gap([[1.0], [2.0, 3.0]], IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: hubness(TEXT, IMAGE, 0), "k is a whole number, 1 at least, not 0"),
+        (lambda: neighbour_agreement(TEXT, IMAGE, k=0), "k is a whole number"),
+        (lambda: constancy(TEXT, IMAGE, size=0), "size is a whole number"),
+        (lambda: constancy(np.ones_like(TEXT), IMAGE, size=5), "all rows of one side are the same vector"),
+        (lambda: shifted_loss(TEXT, IMAGE, temperature=0), "the temperature is above 0, not 0"),
+        (lambda: shifted_loss(TEXT, IMAGE, shifts=[]), "one at least"),
+        (
+            lambda: measure_gap(TEXT, IMAGE, bootstrap=1),
+            r"bootstrap \(0 for none\) is a whole number, 20 at least, not 1",
+        ),
+        (lambda: measure_gap(TEXT, IMAGE, bootstrap=-3), "bootstrap"),
+        (lambda: measure_gap(TEXT, IMAGE, sample=0), "sample is a whole number, 2 at least, not 0"),
+        (lambda: recommend(TEXT, sample=-5), "sample"),
+        (lambda: measure_gap(TEXT, IMAGE, bootstrap=0)["rgm"], "unknown measure 'rgm': did you mean 'rmg'?"),
+    ],
+)
+def test_numbers_that_are_none_are_told_in_a_line(call, said):
+    with pytest.raises(CloseError, match=said):
+        call()
 
 
 def test_a_memory_map_of_halves_is_fine(tmp_path):
