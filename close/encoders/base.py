@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from close.encoders.devices import exact_convolutions, opening_threads, pick_device
 from close.encoders.identity import taken
-from close.errors import CloseError, DataError, WeightsError, reason, shown
+from close.errors import CloseError, DataError, WeightsError, counted, reason, shown
 from close.fast.memory import in_cache, kept_memory
 from close.fast.packing import pack
 from close.fast.precision import INT8, pick_dtype, pick_precision
@@ -186,6 +186,7 @@ class ContrastiveEncoder(ABC):
         if not len(texts):  # no tokenizer takes none
             return torch.empty(0, self.embed_dim), 0
         self.check_texts(texts)
+        batch_size = counted(batch_size, "batch_size")
         inputs, lengths = self.tokenize(list(texts))
         cut = self.count_cut(texts, inputs, lengths)
         order = torch.argsort(lengths, stable=True)
@@ -228,6 +229,7 @@ class ContrastiveEncoder(ABC):
 
         Threads open the items ahead, while the model, or whoever takes the batches, works on those before them.
         """
+        batch_size = counted(batch_size, "batch_size")
         several = len(items) > batch_size  # one batch leaves nothing for a next one
         with kept_memory() if several else nullcontext(), opening_threads(self.device) as pool:
             for window in windows(_ahead(pool, self.opened, list(items), 2 * batch_size), batch_size):

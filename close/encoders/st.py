@@ -16,7 +16,7 @@ from close.encoders.devices import exact_convolutions
 from close.encoders.films import frame_of_film
 from close.encoders.pictures import open_picture
 from close.encoders.sounds import SOUND_SUFFIXES, heard, heard_parts, numpy_seeded
-from close.errors import MissingError, WeightsError
+from close.errors import MissingError, WeightsError, counted
 from close.io.media import FILMS
 from close.io.parts import FRAMES
 from close.io.pretrained import hub_options, loading, settings_sum
@@ -102,7 +102,7 @@ class SentenceTransformersEncoder(ContrastiveEncoder):
     def read_texts(self, texts: Sequence[str], batch_size: int = 256) -> tuple[Tensor, int]:
         """(N, D) raw features, and how many of the texts are longer than the context and were cut."""
         self.check_texts(texts)
-        cut, tokenizer = 0, self.model.tokenizer
+        batch_size, cut, tokenizer = counted(batch_size, "batch_size"), 0, self.model.tokenizer
         if self.context and callable(tokenizer):
             prompt = self.model.prompts.get(self.model.default_prompt_name) or ""  # `encode` puts it before each
             prompted = [prompt + text for text in texts]

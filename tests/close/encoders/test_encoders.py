@@ -171,6 +171,15 @@ def test_frozen_and_fingerprinted(zoo, encoder, family, tmp_path):
     assert load_encoder(str(moved)).fingerprint != model.fingerprint
 
 
+@pytest.mark.parametrize("family", ["open_clip_dir", "hf_clip_dir"])
+def test_a_batch_is_of_one_at_least(encoder, family):
+    for number in (0, -1):
+        with pytest.raises(RecipeError, match="batch_size is a whole number of at least 1, not"):
+            encoder(family).encode_text(TEXTS, batch_size=number)
+        with pytest.raises(RecipeError, match="batch_size is a whole number of at least 1, not"):
+            encoder(family).encode_image(np.zeros((4, 4, 3), np.uint8), batch_size=number)
+
+
 def test_an_encoder_made_of_another_ones_model_is_known_by_its_weights_however_they_are_packed(zoo, monkeypatch):
     place = str(zoo("hf_clip_dir"))
     packed = load_encoder(place)
