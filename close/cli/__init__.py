@@ -27,7 +27,7 @@ from close.errors import CloseError, reason, written
 from close.fast.imports import light_imports
 from close.io.files import may_not_write
 from close.io.keys import cache_folder
-from close.io.terminal import show
+from close.io.terminal import escape_the_rest, show
 from close.io.versions import own_version
 from close.plugins import load_installed
 
@@ -76,6 +76,7 @@ def main() -> None:
 
 def run() -> None:
     """Run the verb that the process's arguments name; told errors become one line and an exit code."""
+    escape_the_rest()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what it can't read is told, and so is what is too large
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
+import json
 import os
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["console_for", "show"]
+__all__ = ["console_for", "escape_the_rest", "show"]
 
 WIDEST = 10_000
 
@@ -40,6 +43,20 @@ def _columns() -> int:
         return os.get_terminal_size(sys.stdout.fileno()).columns
     except (OSError, ValueError):
         return 0
+
+
+def escape_the_rest() -> None:
+    """Print what the encoding of stdout or stderr has no letters for as JSON escapes it (a pipe on Windows is no UTF-8)."""
+    codecs.register_error("close.escaped", _escaped)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="close.escaped")
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def show(text: Any = "", *, err: bool = False) -> None:

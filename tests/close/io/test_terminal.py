@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -30,6 +32,16 @@ def test_one_way_everywhere():
 def test_a_name_that_is_not_utf_8_is_found_again():
     name = os.fsdecode(b"caf\xe9.png")
     assert os.fsencode(json.loads(f'"{written(name)}"')) == b"caf\xe9.png"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])
+def test_what_an_encoding_has_no_letters_for_is_escaped_as_in_json(encoding):
+    said = {"text": "Größe 商品 😀"}
+    code = f"from close.io.terminal import *; escape_the_rest(); show({json.dumps(said, ensure_ascii=False)!r})"
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    assert json.loads(done.stdout.decode(encoding)) == said
+    assert "Größe" in done.stdout.decode(encoding)
 
 
 def test_values_are_short_whatever_they_are():
