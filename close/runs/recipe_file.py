@@ -14,7 +14,7 @@ from close.io.plain import parse_yaml, read_yaml
 from close.plugins import is_file
 from close.runs.slips import Slips
 
-__all__ = ["absolute", "named", "number", "portable", "portable_reference", "read_values", "relative"]
+__all__ = ["absolute", "named", "number", "portable", "portable_reference", "read_values", "relative", "seen_in"]
 
 
 def read_values(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -70,6 +70,11 @@ def relative(values: dict[str, Any], folder: str | Path) -> dict[str, Any]:
     return _with_places(
         copy.deepcopy(values), lambda place: seen_from(place, folder, 1) or os.path.abspath(place), Path()
     )
+
+
+def seen_in(values: dict[str, Any], folder: str) -> dict[str, Any]:
+    """A recipe's values, whose places are relative to a folder, with every one in full."""
+    return _with_places(copy.deepcopy(values), lambda place: os.path.join(folder, place), Path(folder))
 
 
 def absolute(values: dict[str, Any]) -> dict[str, Any]:

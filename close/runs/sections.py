@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -15,6 +16,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
@@ -57,6 +59,12 @@ class Section(BaseModel):
     """Known keys only; nothing is changed after it was checked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    _read_in: str = PrivateAttr(default_factory=os.getcwd)
+
+    @property
+    def read_in(self) -> str:
+        """The working directory when it was read: relative places are meant from there."""
+        return self._read_in
 
 
 class DataSection(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +20,8 @@ from close.encoders import load_encoder
 from close.errors import RecipeError
 from close.plugins import key_of, plugins_said
 from close.runs.folder import CHECKPOINTS, check_goes_on, is_finished, started_run
-from close.runs.recipe import Recipe
+from close.runs.recipe import Recipe, checked
+from close.runs.recipe_file import seen_in
 from close.runs.row_vectors import tell_other_rows
 from close.runs.sections import TaskSection
 from close.runs.slips import Slips
@@ -99,7 +101,7 @@ def begun(
     """
     if resume and overwrite:
         raise RecipeError("resume goes on with the run that is there, overwrite removes it: give one of them")
-    recipe = filled_in(recipe, folder, resume=resume)
+    recipe = filled_in(_as_read(recipe), folder, resume=resume)
     if embed_memory and recipe.retrieve is None:
         raise RecipeError("a memory is embedded where the recipe says 'retrieve', and it does not")
     if is_finished(folder, recipe, resume=resume, overwrite=overwrite):
@@ -130,6 +132,13 @@ def begun(
         beside=beside,
         examples=examples,
     )
+
+
+def _as_read(recipe: Recipe) -> Recipe:
+    """The recipe, with its places in full where the working directory is another than when it was read."""
+    if recipe.read_in == os.getcwd():
+        return recipe
+    return checked(seen_in(recipe.model_dump(mode="json", exclude_unset=True), recipe.read_in), "the recipe")
 
 
 def _parts(recipe: Recipe, slips: Slips) -> tuple[ValidationRows | None, list[Part]]:

@@ -14,6 +14,7 @@ from close.encoders import load_encoder
 from close.errors import CloseError
 from close.io.jobs import exclusively
 from close.io.keys import cache_folder
+from close.runs.recipe import load_recipe
 from close.training.examples import LengthSampler
 from close.training.plan import _steps, lines_of, plan
 from close.training.train import train
@@ -217,3 +218,15 @@ def test_steps_of_several_processes(processes, drop, each):
     assert _steps(SimpleNamespace(arguments=arguments, examples=100))["steps_per_epoch"] == each
     if processes > 1:
         assert len(LengthSampler(range(100), 16 * processes, 0, fill=True)) == each * 16 * processes
+
+
+def test_a_recipe_means_the_places_of_where_it_was_read(captions, tiny_encoder, tiny_t5, tmp_path, monkeypatch):
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(captions, tmp_path / folder / "rows.jsonl")
+    monkeypatch.chdir(tmp_path / "here")
+    given = ["data.train=rows.jsonl", f"encoder={tiny_encoder}", f"language_model={tiny_t5}", "training.epochs=2"]
+    recipe = load_recipe(None, given)
+    assert plan(recipe, tmp_path / "run")["data"][0]["file"] == "rows.jsonl"
+    monkeypatch.chdir(tmp_path / "there")
+    assert plan(recipe, tmp_path / "run")["data"][0]["file"] == str(tmp_path / "here" / "rows.jsonl")
