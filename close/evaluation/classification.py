@@ -39,7 +39,7 @@ class Classification:
     """What the pictures were taken for.
 
     Attributes:
-        classes, templates: as used. encoder: its name and `fingerprint`.
+        classes, templates: as given. encoder: its name and `fingerprint`.
         items: per picture `item`, its `file`, `label`, `probability`, `probabilities` (class to share), and `truth` where known.
         scores: accuracy (0–100) with its 95 % interval, confusion and recall per class, where the truth is known.
         failed: unreadable files, each with its reason.
@@ -66,7 +66,7 @@ def classify(
 
     Args:
         data: a picture, a folder of pictures (a folder per class gives the truth), or rows with an `image` (and `label`).
-        classes: names; without them, the names of the folders, or the labels of the rows.
+        classes: names, alike whatever their case; without them, the names of the folders, or the labels of the rows.
         templates: prompts with one `{}` for the name; the unit vectors of several are averaged (an ensemble).
         scale: of the cosines before the softmax; 100 is what CLIP ends its training with.
     Raises:
@@ -75,7 +75,10 @@ def classify(
     """
     images = find_images(data, encoder.item_suffixes)
     truth = _truth(Path(data), images)
-    names = _checked(classes or sorted(set(truth.values())))
+    known = {label.lower(): label for label in sorted(truth.values(), reverse=True)}  # "Cat" and "cat" are one
+    names = _checked(classes or [known[name] for name in sorted(known)])
+    said = {name.lower(): name for name in names}
+    truth = {item: said.get(label.lower(), label) for item, label in truth.items()}
     prompts = _prompts(names, templates or TEMPLATES)
     if truth and set(truth.values()).isdisjoint(names):
         _log.warning(
@@ -96,8 +99,9 @@ def classify(
     failed = [failure["reason"] for failure in table.failures]
     scores = None
     if truth:
-        said, true = ({item["item"]: item[key] for item in items} for key in ("label", "truth"))
-        scores = dict(label_scores(said, References(true, dict(images))))  # rows of one picture are drawn together
+        told, true = ({item["item"]: item[key] for item in items} for key in ("label", "truth"))
+        references = References(true, dict(images))  # rows of one picture are drawn together
+        scores = _as_said(label_scores(told, references), said)
     return Classification(encoder.name, encoder.fingerprint, names, list(templates or TEMPLATES), items, scores, failed)
 
 
@@ -142,7 +146,15 @@ def _truth(data: Path, images: Sequence[tuple[str, Path]]) -> dict[str, str]:
 
 def _name(given: str) -> str:
     """A class as it is said: folders have `_` for a space."""
-    return " ".join(given.replace("_", " ").split()).lower()
+    return " ".join(given.replace("_", " ").split())
+
+
+def _as_said(scores: Mapping[str, Any], said: Mapping[str, str]) -> dict[str, Any]:
+    """Scores that name classes in lower case, with their names."""
+    rows = {said[name]: cells for name, cells in scores["confusion"].items()}
+    table = {name: {said[column]: count for column, count in cells.items()} for name, cells in rows.items()}
+    each = {said[name]: value for name, value in scores["per_label"].items()}
+    return {**scores, "confusion": table, "per_label": each}
 
 
 def _checked(classes: Sequence[str]) -> list[str]:
@@ -151,7 +163,8 @@ def _checked(classes: Sequence[str]) -> list[str]:
         raise RecipeError(
             "classification needs at least two classes; name them, or give a folder of pictures per class"
         )
-    twice = sorted({name for name in names if names.count(name) > 1})
+    lower = [name.lower() for name in names]
+    twice = sorted({name for name in lower if lower.count(name) > 1})
     if twice or "" in names:
         raise RecipeError(f"class {twice[0]!r} is named twice" if twice else "a class has an empty name")
     return names

@@ -59,7 +59,7 @@ class TestClassify:
             )
         )
         assert found["scores"] is None
-        assert found["classes"] == ["sand", "snow"]
+        assert found["classes"] == ["Sand", "snow"]
         assert len(found["items"]) == 12
         encoder = load_encoder("mini")
         texts = encoder.encode_text(["a star on sand", "a star on snow"]).numpy().astype(float)
@@ -75,9 +75,10 @@ class TestClassify:
         (tmp_path / "prompts.txt").write_text("a {}\na picture with a {}\n")
         command = ("classify", shapes, "--templates", tmp_path / "prompts.txt")
         found = said(cli(*command, "--json"))
-        classes = sorted(folder.name.lower() for folder in shapes.iterdir())
+        classes = sorted((folder.name for folder in shapes.iterdir()), key=str.lower)
         assert found["classes"] == classes
-        right = sum(item["label"] == item["truth"] == Path(item["item"]).parts[0].lower() for item in found["items"])
+        assert {*found["scores"]["confusion"], *found["scores"]["per_label"]} == {*classes}
+        right = sum(item["label"] == item["truth"] == Path(item["item"]).parts[0] for item in found["items"])
         assert found["scores"]["accuracy"] == pytest.approx(100 * right / 12)
         assert sum(sum(row.values()) for row in found["scores"]["confusion"].values()) == 12
         encoder = load_encoder("mini")
@@ -89,6 +90,17 @@ class TestClassify:
         plain = cli(*command).out
         assert f"accuracy {100 * right / 12:.2f} [" in plain
         assert len(plain.splitlines()) == 13 + len(found["scores"]["confusion"])
+
+    def test_names_stay_as_they_are_written(self, shapes: Path, tmp_path: Path) -> None:
+        rows = [{"image": str(file), "label": "ct"} for file in sorted(shapes.rglob("*.png"))[:2]]
+        (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        found = classify(tmp_path / "rows.jsonl", load_encoder("mini"), ["MRT Schädel", "CT"])
+        assert found.classes == ["MRT Schädel", "CT"]
+        assert {item["truth"] for item in found.items} == {"CT"}
+        assert found.scores is not None
+        assert [*found.scores["confusion"]] == ["CT"]
+        with pytest.raises(RecipeError, match="named twice"):
+            classify(shapes, load_encoder("mini"), ["CT", "ct"])
 
     def test_rows_with_labels(self, cli: Callable[..., Any], tmp_path: Path) -> None:
         rows = []
