@@ -54,7 +54,7 @@ def test_wrong_pairs_are_wrong(wrong):
     report = measure_gap(*wrong, bootstrap=0)
     found = verdict(report)
     assert found.headline.startswith("The pairs do not belong together")
-    assert "Neither are both sides ordered alike: linear CKA" in found.findings[0]
+    assert "Neither are both sides ordered alike: linear CKA of one text an image" in found.findings[0]
     assert found.steps == (
         "Check how texts and images are paired (--pairs) before reading anything else in this report.",
     )
