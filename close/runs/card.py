@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import yaml
 
 from close.errors import written
 from close.evaluation.metrics import METRICS
+from close.plugins import short_name
 from close.runs.recipe import Recipe
 from close.runs.recipe_file import portable
 
@@ -54,7 +56,7 @@ def model_card(recipe: Recipe, folder: Path, about: Mapping[str, Any], shown: Sh
         f"---\n{_head(recipe, names, shown)}\n---",
         f"# {tasks}: {names['language_model']} behind {names['encoder']}",
         _ABOUT.format(train_on=recipe.train_on, carried=_CARRIED if recipe.train_on == "text" else "", **names),
-        _USE.format(name=shown.name),
+        _USE.format(name=shown.name, **_own_parts(about.get("plugins") or recipe.plugins)),
         _trained(recipe, values, about),
         *_scores(shown.evaluations),
         *_examples(shown.pictures),
@@ -63,6 +65,19 @@ def model_card(recipe: Recipe, folder: Path, about: Mapping[str, Any], shown: Sh
         f"## Recipe\n\n```yaml\n{yaml.safe_dump(values, sort_keys=False)}```",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _own_parts(plugins: Sequence[str]) -> dict[str, str]:
+    """What has to be done about its plug-ins before it can be loaded, in Python and on the command line, and a word on them."""
+    names = [short_name(name) for name in plugins]
+    if not names:
+        return {"own": "", "load": "", "flags": ""}
+    own = f"It has parts of its own, in {', '.join(f'`{_inline(name)}`' for name in names)}, which is not in here: load code "
+    return {
+        "own": own + "that you trust, from whoever published this.\n\n",
+        "load": f"close.load_plugins({[*map(written, names)]!r})\n",
+        "flags": "".join(f" --plugin {shlex.quote(written(name))}" for name in names),
+    }
 
 
 def _of_text_alone(recipe: Recipe) -> bool:
@@ -269,15 +284,15 @@ _CARRIED = "; at test time the encoder's image tower takes the text tower's plac
 
 _USE = """## How to use
 
-```python
+{own}```python
 import close
 
-model = close.load("{name}")
+{load}model = close.load("{name}")
 print(model("photo.jpg"))
 ```
 
 ```sh
-close caption {name} photo.jpg
+close caption {name} photo.jpg{flags}
 ```
 
 With transformers, which reads embeddings of the encoder:
@@ -286,7 +301,7 @@ With transformers, which reads embeddings of the encoder:
 import close  # with it, AutoModel knows the architecture; no code is fetched
 from transformers import AutoModel
 
-model = AutoModel.from_pretrained("{name}")
+{load}model = AutoModel.from_pretrained("{name}")
 ```"""
 
 _LIMITS = """## Limits

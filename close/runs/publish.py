@@ -33,7 +33,7 @@ from close.io.files import read_json
 from close.io.hub import RUN_FILES
 from close.io.places import last_part, moved_reference
 from close.io.plain import read_plain
-from close.plugins import changed_plugins
+from close.plugins import changed_plugins, short_name
 from close.retrieval.finder import settings_in
 from close.runs.card import Shown, met_said, model_card
 from close.runs.confidence import run_sum
@@ -207,6 +207,9 @@ def _missed(config: Mapping[str, Any], parcel: Parcel, folder: Path) -> Iterator
     ):
         if isinstance(reference, str) and moved_reference(reference, lambda _: "", folder) != reference:
             yield f"the {what} {last_part(reference)!r} is a folder of this machine, which others need too; {fix}"
+    if plugins := open_run(folder).get("plugins"):
+        names = ", ".join(map(short_name, plugins))
+        yield f"its parts of {names} are not in it, and others need that code too: say on its page where they get it"
     if "memory/rows.jsonl" in parcel.files:
         yield "the texts of its memory are in memory/rows.jsonl, and become public with it"
     elif search and "memory/table/table.json" not in parcel.files:

@@ -280,7 +280,12 @@ def test_a_calibration_goes_on_belonging_to_its_run(evaluated, tmp_path, monkeyp
     (old / "calibration").mkdir()
     tied = hashlib.sha256((old / "run.json").read_bytes()).hexdigest()
     (old / "calibration" / "caption.json").write_text(json.dumps({"data": "/home/me/val.jsonl", "run_sha256": tied}))
-    texts = _texts(pack(old, Shown("me/birds")))
+    parcel = pack(old, Shown("me/birds"))
+    texts = _texts(parcel)
+    assert "close.load_plugins(['own.py'])\nmodel = close.load(\"me/birds\")" in parcel.card
+    assert "close caption me/birds photo.jpg --plugin own.py\n" in parcel.card
+    assert any("parts of own.py are not in it" in note for note in parcel.notes)
+    assert "load_plugins" not in pack(evaluated, Shown("me/birds")).card
     assert {key: json.loads(texts["run.json"])[key] for key in where} == {"encoder": "clip", "plugins": ["own.py"]}
     calibrated = json.loads(texts["calibration/caption.json"])
     assert calibrated == {"data": "val.jsonl", "run_sha256": hashlib.sha256(texts["run.json"].encode()).hexdigest()}
