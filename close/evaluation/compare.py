@@ -24,8 +24,8 @@ from close.evaluation.scores import score
 from close.evaluation.seeds import apart, over_seeds, scope
 from close.io.files import read_json
 from close.io.plain import read_plain
-from close.plugins import changed_plugins
-from close.tasks import get_task
+from close.plugins import changed_plugins, check_plugins
+from close.tasks import TASKS, get_task
 
 __all__ = ["Paths", "Shared", "compare", "compare_scores", "runs_of", "scored", "what_they_share"]
 
@@ -299,6 +299,8 @@ def _facts(place: Path) -> dict[str, Any]:
     for key in ("task", "data", "data_sha256"):
         if not isinstance(found, dict) or not isinstance(found.get(key), str):
             raise DataError(f"{path}: not an evaluation as `close evaluate` writes it, no text under {key!r}")
+    if found["task"] not in TASKS and isinstance(plugins := found.get("plugins"), list):
+        check_plugins([name for name in plugins if isinstance(name, str)], f"{place}")
     run = place.parent.parent if place.parent.name == "evaluations" else place
     if changed := changed_search(found, run):
         _log.warning(

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from close.cli import score as score_verbs
 from close.data.rows import RowFile
-from close.errors import DataError, MismatchError, MissingError, RecipeError
+from close.errors import DataError, MismatchError, MissingError, RecipeError, UnknownNameError
 from close.evaluation.bootstrap import mean_score, pooled
 from close.evaluation.compare import compare
 from close.evaluation.metrics import METRICS, Metric, Score, caption_scores
@@ -206,6 +206,17 @@ def test_an_interval_over_seeds_holds_as_often_as_it_says() -> None:
     for sizes, spread in (((2, 2), 1.0), ((2, 5), 1.0), ((3, 3), 4.0)):
         drawn = (over_seeds(rng.normal(size=sizes[0]), 1 + spread * rng.normal(size=sizes[1])) for _ in range(2000))
         assert np.mean([one["ci"][0] <= 1 <= one["ci"][1] for one in drawn]) > 0.93
+
+
+def test_a_task_of_a_plugin_that_is_not_loaded_is_told_with_what_to_add(tmp_path: Path) -> None:
+    data = put(tmp_path / "val.jsonl", [{"id": "a", "image": "a.png", "references": ["a star"]}])
+    run = evaluated(tmp_path / "a", data, ["a star"], task="headline")
+    with pytest.raises(UnknownNameError, match="unknown task 'headline'"):
+        compare(run, run, **SETTINGS)
+    file = run / "evaluations" / "val-image" / "scores.json"
+    write_json(file, json.loads(file.read_text()) | {"plugins": ["my_parts.py"], "plugin_sums": ["0"]})
+    with pytest.raises(MissingError, match=r"with parts of my_parts.py, which is not loaded: add --plugin my_parts.py"):
+        compare(run, run, **SETTINGS)
 
 
 def test_scores_that_rows_give_are_compared_and_the_others_named(tmp_path: Path) -> None:
