@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter, deque
-from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -16,6 +15,7 @@ from data_gen.filters.plain import VERDICT
 from data_gen.prompts.answers import EMPTY
 from data_gen.run.plan import Request
 from data_gen.run.progress import Progress, note
+from data_gen.run.spending import Key
 from data_gen.run.store import Answer, now
 from data_gen.run.synthesis import Synthesis
 
@@ -74,7 +74,8 @@ class _Live:
                     self.take()
                 except BudgetError:
                     await self.finish()
-                    raise synthesis.unaffordable() from None
+                    kept = sum(not task.exception() for _, task in self.pending)
+                    raise synthesis.unaffordable(kept) from None
                 progress.show()
         finally:
             progress.close()
@@ -104,7 +105,7 @@ class _Live:
                 unknown = spending.held and not spending.tried  # the first shows what one takes
                 if unknown or spending.waiting or not spending.fits(most):
                     return True
-                spending.held[index] = most
+                spending.held[index,] = most
             pending.append((request, asyncio.create_task(self.answer(request, self.early.pop(index, None)))))
         return False
 
@@ -139,7 +140,7 @@ class _Live:
         if known is not None:
             return known
         try:
-            reply = await self.ask(request.index, request.prompt)
+            reply = await self.ask((request.index,), request.prompt)
             verdicts = await self.verdicts(request, reply) if self.asks_judge else []
         except BudgetError:
             raise
@@ -158,7 +159,7 @@ class _Live:
                 cut=reply.cut,
             )
         finally:
-            self.spending.held.pop(request.index, None)
+            self.spending.held.pop((request.index,), None)
         try:
             self.synthesis.keep(answer)
             self.spending.kept(answer)
@@ -168,11 +169,11 @@ class _Live:
             raise
         return answer
 
-    async def ask(self, key: Hashable, prompt: Prompt, enough: re.Pattern[str] | None = None) -> Reply:
+    async def ask(self, key: Key, prompt: Prompt, enough: re.Pattern[str] | None = None) -> Reply:
         """The model's reply; where it was cut off it is asked for again with more room, as far as the budget goes.
 
         Args:
-            key: what tells the request, or the judge's question, apart in `Spending.held`.
+            key: of the request, or the judge's question.
             prompt: its prompt.
             enough: what a reply that was cut off may hold, so that its end does not matter.
         """
@@ -193,7 +194,7 @@ class _Live:
             reply = more
         return replace(reply, tokens_in=spent["in"], tokens_out=spent["out"])
 
-    async def complete(self, key: Hashable, prompt: Prompt) -> Reply:
+    async def complete(self, key: Key, prompt: Prompt) -> Reply:
         """The client's, whose tries go on when the budget has room for them.
 
         Raises:
@@ -213,7 +214,7 @@ class _Live:
                 spent.update(reply.took)
                 return replace(reply, tokens_in=spent["in"], tokens_out=spent["out"])
 
-    async def room(self, key: Hashable, more: int = 0) -> None:
+    async def room(self, key: Key, more: int = 0) -> None:
         """Wait until what a request held, and so many tokens more of its answer, fit the budget beside the others.
 
         Raises:
@@ -222,14 +223,14 @@ class _Live:
         spending = self.spending
         tokens_in, tokens_out = spending.held.pop(key, (0.0, 0.0))
         most = tokens_in, tokens_out + more
-        spending.waiting += 1
+        spending.waiting.add(key)
         try:
-            while not spending.fits(most):
+            while key != min(spending.waiting) or not spending.fits(most):
                 if not spending.fits(most, held=False):
                     raise BudgetError("the budget has no room for another try")
                 await asyncio.sleep(_SYNC_SECONDS)
         finally:
-            spending.waiting -= 1
+            spending.waiting.remove(key)
         spending.held[key] = most
 
     def tell_room(self, reply: Reply) -> None:
@@ -247,7 +248,7 @@ class _Live:
         plan = self.synthesis.plan
         records = [] if reply.cut else plan.read(reply.text).records
         asked = {(request.index, number): prompt for number, prompt in enumerate(plan.judge(request, records))}
-        if self.spending.held.pop(request.index, None):
+        if self.spending.held.pop((request.index,), None):
             self.spending.held.update({key: self.spending.most(prompt) for key, prompt in asked.items()})
         found = await asyncio.gather(*(self.verdict(*one) for one in asked.items()))
         for failed in found:
@@ -259,7 +260,7 @@ class _Live:
                 raise failed
         return [one for one in found if isinstance(one, Reply)]
 
-    async def verdict(self, key: Hashable, prompt: Prompt) -> Reply | RequestError | BudgetError:
+    async def verdict(self, key: Key, prompt: Prompt) -> Reply | RequestError | BudgetError:
         """What the judge says, or why it says nothing."""
         try:
             return await self.ask(key, prompt, VERDICT)

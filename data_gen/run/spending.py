@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from data_gen.client import Account, Prompt
@@ -13,8 +13,10 @@ from data_gen.run.store import Answer
 from data_gen.text.words import count_tokens
 from data_gen.verbs import Options
 
-__all__ = ["Most", "Spending"]
+__all__ = ["Key", "Most", "Spending"]
 
+Key = tuple[int, ...]
+"""What tells requests apart: the number of one, and of the judge's question about it. Lower ones come first."""
 Most = tuple[float, float]
 """Tokens of prompts and of answers."""
 
@@ -29,8 +31,8 @@ class Spending(Account):
 
     Attributes:
         unkept: tokens of tries that no record of the journal has yet.
-        held: the most that requests under way may take yet, by whatever tells them apart.
-        waiting: requests that wait for others to leave room.
+        held: the most that requests under way may take yet, by key.
+        waiting: which requests wait for others to leave room.
         answers: that took tokens; one that failed tells nothing of what one takes.
         tried: whether a try has ended, which shows what a server counts.
     """
@@ -39,8 +41,9 @@ class Spending(Account):
         self.summary = summary
         self.budgeted = options.max_tokens is not None or options.max_cost is not None
         self.unkept = Counter[str]()
-        self.held: dict[Hashable, Most] = {}
-        self.waiting = self.answers = 0
+        self.held: dict[Key, Most] = {}
+        self.waiting = set[Key]()
+        self.answers = 0
         self.tried = False
         self._options, self._write = options, write
         self._excess = 0.0  # most tokens of a prompt beyond what its bytes tell
@@ -112,8 +115,8 @@ class Spending(Account):
         """Whether these fit the budgets too, beside what requests under way may take where `held`."""
         summary, options = self.summary, self._options
         ins, outs = zip((0.0, 0.0), *more, *(self.held.values() if held else ()), strict=True)
-        tokens_in = summary.tokens_in + summary.lost_in + self.unkept["in"] + sum(ins)
-        tokens_out = summary.tokens_out + summary.lost_out + self.unkept["out"] + sum(outs)
+        tokens_in: float = summary.tokens_in + summary.lost_in + self.unkept["in"] + sum(ins)
+        tokens_out: float = summary.tokens_out + summary.lost_out + self.unkept["out"] + sum(outs)
         tokens = tokens_in + tokens_out
         cost = (tokens_in * options.price_in + tokens_out * options.price_out) / 1e6
         return tokens <= (options.max_tokens or tokens) and cost <= (options.max_cost or cost)

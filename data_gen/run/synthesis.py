@@ -177,13 +177,14 @@ class Synthesis:
         others = beside * one_in, beside * one_out + chance
         return self.spending.fits(others, (one_in, one_out if room is None else room))
 
-    def unaffordable(self) -> BudgetError:
-        """The error where the next request does not fit the budgets."""
+    def unaffordable(self, kept: int = 0) -> BudgetError:
+        """The error where the next request does not fit the budgets; `kept` answers came that wait for that of one before."""
         tokens = sum(self.most(self.request(self.committed)))
-        if self.spending.answers or self.spending.unkept.total() or self.summary.lost:
+        if self.spending.unkept.total() + self.summary.tokens_in + self.summary.lost:
+            kept_more = f", {kept} more answers kept for later" if kept else ""
             return BudgetError(
-                f"the budget is spent, as another request may take {tokens:.0f} tokens: {self.summary}; the same command with a "
-                "larger one continues"
+                f"the budget is spent, as another request may take {tokens:.0f} tokens: {self.summary}{kept_more}; the same "
+                "command with a larger one continues"
             )
         return BudgetError(
             f"one request may take {tokens:.0f} tokens (its prompt, and all the room that answers have), more than the budget "

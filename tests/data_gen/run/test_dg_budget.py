@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import re
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -165,6 +167,28 @@ def test_a_budget_is_not_passed_by_what_is_tried_again(tmp_path, examples, filte
         generate("captions", replace(options, base_url=server.url))
     assert 9000 < sum(took) <= 10_000
     assert spent(tmp_path / "c.jsonl") == sum(took)
+
+
+def test_what_was_answered_behind_a_gap_is_told_and_kept(tmp_path, examples):
+    """The second request gets nothing for as long as the budget holds; with a larger one nothing else is asked again."""
+    number, gap, bodies = itertools.count(), [True], []
+
+    def decide(body, before):
+        bodies.append(prompt_of(body))
+        if gap[0] and prompt_of(body) != bodies[0] and prompt_of(body) == bodies[1]:
+            return served(None, 250, 30)
+        return served(f"A dog number {(n := next(number))} runs to place {n * 7}.", 250, 30)
+
+    options = wants(tmp_path, examples, max_tokens=4000, concurrency=4, retries=40)
+    with Server(decide) as server:
+        with pytest.raises(BudgetError, match=r": 1 accepted, .* tokens, \d+ more answers kept for later;") as told:
+            generate("captions", replace(options, base_url=server.url))
+        kept = int(re.search(r"(\d+) more answers", str(told.value))[1])
+        gap[0] = False
+        summary = generate("captions", replace(options, base_url=server.url, max_tokens=None, count=kept + 2))
+    assert summary.accepted == kept + 2
+    assert Counter(bodies).most_common(2)[1][1] == 1
+    assert kept > 2
 
 
 def test_room_for_thoughts_is_not_reckoned_as_asked_again(tmp_path, examples):
