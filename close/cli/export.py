@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from close.cli.looks import look_at
 from close.cli.options import Json, LanguageModelPlace, MovedEncoder, Run, print_json, verb
-from close.errors import written
+from close.errors import PartialError, firsts, written
 from close.io.terminal import show
 
 __all__ = ["register"]
@@ -47,7 +47,13 @@ def export(
     found = export_onnx(run, out, pictures=given, task=task, encoder=encoder, language_model=language_model)
     if as_json:
         print_json({"folder": str(out), **found})
-        return
+    else:
+        _say(out, found)
+    if unread := found["unread"]:
+        raise PartialError(f"{len(unread)} pictures could not be read and are not compared: {firsts(unread)}")
+
+
+def _say(out: Path, found: dict[str, Any]) -> None:
     show(f"{written(out)}: greedy text as the run's on {found['same']} of {found['pictures']} pictures")
     for what, digits, unit in (("bytes", ",", "bytes"), ("seconds", ".3f", "seconds a picture")):
         show(f"{found[what]['onnx']:{digits}} {unit}, torch in fp32 {found[what]['torch']:{digits}}")

@@ -104,11 +104,11 @@ def export_onnx(
 
     Args:
         run: a run of pictures, as `load` takes it. out: a new folder. task: of several, which.
-        pictures: on which both are asked, greedily; without them, eight of noise.
+        pictures: on which both are asked, greedily, without those that can't be read; without any, eight of noise.
         encoder, language_model: where these are now, if elsewhere than when the run was trained.
     Returns:
         What `export.json` says: `same`, of how many `pictures`; `bytes` of the export and of torch's weights; `seconds` a picture
-        of both, on this machine's CPU; `differ`, the first few texts that do.
+        of both, on this machine's CPU; `differ`, the first few texts that do; `unread`, why pictures were left out.
     Raises:
         OutputExistsError: `out` is there. MissingError: a package is not. WeightsError: a part of the run can't be exported.
         RecipeError: the run does what the few lines can't: retrieval, other inputs than one picture, answers from a closed set,
@@ -128,6 +128,7 @@ def export_onnx(
     with turned_off():  # packed layers are no torch operators that others know
         captioner = load(run, **places)
         settings = _settings(captioner.use_task(task or captioner.tasks[0]))
+        shown, unread = _readable(captioner, pictures)
     with whole(target) as partial:
         partial.mkdir()
         try:
@@ -142,12 +143,25 @@ def export_onnx(
         _check_pixels(captioner, runner)
         plain = load(run, **places).use_task(captioner.task.name)
         plain.without_confidence()  # it is of the run's own search, and not of a greedy one
-        found = _compared(plain, runner, list(pictures) or _noise(8, 96))
+        found = _compared(plain, runner, shown or _noise(8, 96))
         size = sum(file.stat().st_size for file in partial.iterdir() if file.suffix in (".onnx", ".data", ".npy"))
         weights = 4 * (captioner.encoder.weights + captioner.model.num_parameters())
-        found = {"bytes": {"onnx": size, "torch": weights}, **found}
+        found = {"bytes": {"onnx": size, "torch": weights}, **found, "unread": unread}
         write_json(partial / "export.json", found)
     return found
+
+
+def _readable(captioner: CloseCaptioner, pictures: Sequence[Any]) -> tuple[list[Any], list[str]]:
+    """Pictures that can be read, and why others can't.
+
+    Raises:
+        CloseError: of the first, where none can.
+    """
+    found = [one if isinstance(one := captioner.encoder.opened(item), CloseError) else None for item in pictures]
+    errors = [error for error in found if error]
+    if errors and len(errors) == len(found):
+        raise errors[0]
+    return [item for item, error in zip(pictures, found, strict=True) if error is None], list(map(str, errors))
 
 
 def _settings(captioner: CloseCaptioner) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ class Captioner:
         import onnxruntime
         from tokenizers import Tokenizer
 
+        with suppress(ImportError):  # photos of phones, where that is installed
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()
         place, options = Path(folder), onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         self.settings: dict[str, Any] = json.loads((place / "settings.json").read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -68,6 +69,21 @@ def test_says_what_the_run_says_without_torch(run, pictures, cli, tmp_path):
     assert runner(files[0]) == captioner(files[0], num_beams=1, eos_token_id=end).text != said[0]
     with pytest.raises(OutputExistsError):
         export_onnx(run, out)
+
+
+@ONNX
+def test_a_picture_that_cannot_be_read_is_named_and_the_others_compared(run, pictures, cli, tmp_path):
+    some = tmp_path / "some"
+    some.mkdir()
+    (some / "broken.jpg").write_bytes(b"none")
+    ran = cli("export", run, tmp_path / "none", "--pictures", some)
+    assert (ran.code, "broken.jpg" in ran.err, (tmp_path / "none").exists()) == (1, True, False)
+    shutil.copy(min(pictures.glob("*.png")), some)
+    ran = cli("export", run, tmp_path / "onnx", "--pictures", some, "--json")
+    assert (ran.code, "1 pictures could not be read" in ran.err, "broken.jpg" in ran.err) == (1, True, True)
+    found = json.loads(ran.out)
+    assert (found["pictures"], found["same"], len(found["unread"])) == (1, 1, 1)
+    assert (tmp_path / "onnx" / "run.py").is_file()
 
 
 @ONNX
