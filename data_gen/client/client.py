@@ -168,7 +168,7 @@ class Client:
                 except (RequestError, RetryError) as failed:
                     error = failed
                 else:
-                    self._terms.learn(optional(body), trial.left_out, trial.why)
+                    self._terms.learn(optional(body), trial.left_out, trial.whys)
                     self._account.took(prompt, reply.took)
                     spent.update(reply.took)
                     return replace(reply, tokens_in=spent["in"], tokens_out=spent["out"])
@@ -320,7 +320,7 @@ class Client:
         error = self._status(status, body, {})
         name = named(error, sent) if isinstance(error, RefusedError) else None
         if name:
-            self._terms.learn(frozenset(), frozenset({name}), self.quote(error_message(body))[:120])
+            self._terms.learn(frozenset(), frozenset({name}), {name: self.quote(error_message(body))[:120]})
         return name is not None
 
     def _unknown_model(self, status: int, message: str) -> bool:

@@ -54,14 +54,14 @@ class Terms:
         self.dropped: frozenset[str] = frozenset()
         self.accepted: frozenset[str] = frozenset()
 
-    def learn(self, sent: frozenset[str], left_out: frozenset[str], why: str) -> None:
-        """A request was answered that had `sent` and not `left_out`, after a refusal that said `why`."""
+    def learn(self, sent: frozenset[str], left_out: frozenset[str], whys: Mapping[str, str]) -> None:
+        """A request was answered that had `sent` and not `left_out`, after refusals that said `whys` (see `Trial`)."""
         self.accepted |= sent
         new = left_out - self.dropped
         self.dropped |= left_out
         for name in sorted(new - {_LIMIT}):
             what = "a JSON schema: JSON is asked for without one" if name == _SCHEMA else f"{name}: it is left out"
-            self._tell(f"the server does not take {what} ({why})")
+            self._tell(f"the server does not take {what} ({whys.get(name) or whys.get('', '')})")
 
     def body(self, whole: Mapping[str, Any], left_out: frozenset[str]) -> dict[str, Any]:
         """A request's body without what the server does not take, and without `left_out`."""
@@ -86,7 +86,7 @@ class Trial:
 
     def __init__(self) -> None:
         self.left_out: frozenset[str] = frozenset()
-        self.why = ""
+        self.whys: dict[str, str] = {}  # what the server said of each parameter; "" where it first named none
         self._named: frozenset[str] = frozenset()
         self._queue: list[frozenset[str]] | None = None
 
@@ -98,8 +98,9 @@ class Trial:
             sent: the optional parameters that it had.
             accepted: those that the server took in other requests; only its own word makes them suspects.
         """
-        self.why = self.why or clean(refusal.message)[:120]
-        if name := named(refusal, sent):
+        name = named(refusal, sent)
+        self.whys.setdefault(name or "", clean(refusal.message)[:120])
+        if name:
             self._named |= {name}
             self.left_out, self._queue = self._named, None
             return True

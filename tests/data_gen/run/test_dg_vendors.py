@@ -175,6 +175,26 @@ def test_a_run(vendor, tmp_path, capsys):
         assert last["max_completion_tokens"] > 0
 
 
+def test_each_parameter_is_told_with_what_the_server_said_of_it(tmp_path, capsys):
+    def decide(body, before):
+        for name in ("temperature", "max_tokens", "response_format", "seed"):
+            if name in body:
+                other = " Use 'max_completion_tokens' instead." if name == "max_tokens" else ""
+                return refuse(400, {"error": {"message": f"Unsupported parameter: '{name}'.{other}", "param": name}})
+        return good(body)
+
+    with Server(decide) as server:
+        run(server, tmp_path)
+    notes = [line for line in capsys.readouterr().err.splitlines() if "does not take" in line]
+    assert sorted(notes) == [
+        "note: the server does not take a JSON schema: JSON is asked for without one "
+        "(Unsupported parameter: 'response_format'.)",
+        "note: the server does not take response_format: it is left out (Unsupported parameter: 'response_format'.)",
+        "note: the server does not take seed: it is left out (Unsupported parameter: 'seed'.)",
+        "note: the server does not take temperature: it is left out (Unsupported parameter: 'temperature'.)",
+    ]
+
+
 @pytest.mark.parametrize(
     ("status", "body", "message"),
     [
