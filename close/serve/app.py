@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from close.errors import CloseError, WeightsError
+from close.errors import CloseError, WeightsError, listed
 from close.io.versions import own_version
 from close.serve.asked import Caption, Embed, read
 from close.serve.desk import Desk
@@ -16,7 +16,7 @@ from close.serve.page import page
 from close.serve.samples import samples
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from fastapi import FastAPI, Request
 
 __all__ = ["application"]
 
@@ -57,15 +57,27 @@ def application(desk: Desk, limits: Limits, *, key: str | None = None, hosts: It
 
     @app.post("/v1/caption", summary="What a run says of pictures, or of texts", openapi_extra=_body(Caption))
     async def caption(request: Request) -> JSONResponse:
+        _no_query(request)
         asked = read(Caption, await request.body(), request.headers.get("content-type", ""), limits)
         return JSONResponse(await _answer(desk.caption(asked), request, limits))
 
     @app.post("/v1/embed", summary="The encoder's unit vectors of pictures, or of texts", openapi_extra=_body(Embed))
     async def embed(request: Request) -> JSONResponse:
+        _no_query(request)
         asked = read(Embed, await request.body(), request.headers.get("content-type", ""), limits)
         return JSONResponse(await _answer(desk.embed(asked), request, limits))
 
     return Gate(app, limits, key=key, hosts=hosts)
+
+
+def _no_query(request: "Request") -> None:
+    """Nothing is asked behind the address, where it would do nothing.
+
+    Raises:
+        RefusedError: something is.
+    """
+    if names := [*request.query_params]:
+        raise RefusedError(422, f"{listed(names)} behind the address would do nothing: send that in the body")
 
 
 def _tell_errors(app: "FastAPI") -> None:

@@ -206,6 +206,12 @@ def test_what_is_asked_wrongly_is_told_in_a_line(ask, status, says, values):
     assert says in answer.error
 
 
+def test_what_stands_behind_the_address_is_refused(ask):
+    for place in ("caption", "embed"):
+        answer = ask(f"/v1/{place}?run=two&n=3", {"texts": ["a"]})
+        assert (answer.status, "run, n behind the address would do nothing" in answer.error) == (422, True)
+
+
 def test_bodies_that_are_none(ask, files):
     kind, body = form(files[:1], {})
     for status, says, headers, sent in (
