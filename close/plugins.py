@@ -219,16 +219,22 @@ def _sum_of_module(name: str) -> str:
 def sum_of_code(file: Path) -> str:
     """A SHA-256 of what a file does: comments, layout and line ends change nothing; of its bytes, where it is no Python."""
     source = file.read_bytes()
-    with suppress(SyntaxError, ValueError):
-        source = ascii(_plain(ast.parse(source))).encode()
+    with suppress(SyntaxError, ValueError, RecursionError):
+        source = _dump(ast.parse(source)).encode()
     return hashlib.sha256(source).hexdigest()
 
 
-def _plain(node: Any) -> Any:
-    """A tree of code without what is empty in it: `ast.dump` writes that in one Python, and not in another."""
+def _dump(node: Any) -> str:
+    """What Python 3.11 makes by `ast.dump`, whichever runs: later ones write more, or less, of what is empty."""
+    parts = []
     if isinstance(node, list):
-        return [_plain(one) for one in node]
+        for one in node:
+            parts.append(_dump(one))
+        return f"[{', '.join(parts)}]"
     if not isinstance(node, ast.AST):
-        return node
-    fields = [(name, _plain(value)) for name, value in ast.iter_fields(node) if value is not None and value != []]
-    return [type(node).__name__, *fields]
+        return repr(node)
+    for name, value in ast.iter_fields(node):
+        is_left_out = value is None and getattr(type(node), name, ...) is None
+        if not is_left_out and not (name == "type_params" and not value):
+            parts.append(f"{name}={_dump(value)}")
+    return f"{type(node).__name__}({', '.join(parts)})"
