@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_gen.errors import InputError, OutputError, shown
+from data_gen.run.progress import note
 from data_gen.run.store import begun
 from data_gen.text.files import json_line, read_rows, whole
 from data_gen.text.words import digest, same_key
@@ -33,6 +34,7 @@ def merge_shards(inputs: Sequence[Path], out: Path) -> tuple[int, int]:
         raise OutputError(f"{out} is there already; give another --out")
     seen: set[int] = set()
     keys: dict[int, int] = {}  # by id
+    tasks: dict[str, None] = {}
     groups = _Groups()
     kept = dropped = 0
     with whole(out) as partial, partial.open("wb") as file:
@@ -41,6 +43,7 @@ def merge_shards(inputs: Sequence[Path], out: Path) -> tuple[int, int]:
             for _, entries in itertools.groupby(_entries(path), lambda entry: entry.unit):
                 unit, fresh = list(entries), dict[int, Row]()
                 for where, row, verb, key, _ in unit:
+                    tasks[str(row.get("task") or "caption")] = None
                     if "id" in row and keys.setdefault(digest(ascii(row["id"])), key) != key:
                         told = f"{where}: the id {shown(row['id'])} came before with another text"
                         raise InputError(f"{told}; give runs of the same options a --shard each, or another --seed")
@@ -54,6 +57,8 @@ def merge_shards(inputs: Sequence[Path], out: Path) -> tuple[int, int]:
                 seen.update(fresh)
                 kept, dropped = kept + len(fresh), dropped + len(unit) - len(fresh)
                 file.writelines(map(json_line, fresh.values()))
+    if len(tasks) > 1:
+        note(f"{out} holds rows for {' and '.join(tasks)}: training reads all rows of a file for one task")
     return kept, dropped
 
 

@@ -104,3 +104,15 @@ def test_ids_of_images_may_be_those_of_two_inputs(tmp_path):
     other = write(tmp_path / "2.jsonl", paraphrased("bbbbbbbb", 0, "coco-1", "A dog on grass.", ["A pet", "A pup"]))
     begin(one, "f00"), begin(other, "ba7")
     assert merge_shards([one, other], tmp_path / "all.jsonl") == (4, 0)
+
+
+def test_rows_for_several_tasks_are_told(tmp_path, capsys):
+    groups = write(tmp_path / "1.jsonl", paraphrased("aaaaaaaa", 0, "1", "A dog.", ["Some dog", "A hound"]))
+    pairs = write(
+        tmp_path / "2.jsonl", entailed("bbbbbbbb", 0, "A dog.", ["It lives.", "It is brown.", "It is a cat."])
+    )
+    merge_shards([groups, groups], tmp_path / "same.jsonl")
+    assert not capsys.readouterr().err
+    merge_shards([groups, pairs], tmp_path / "all.jsonl")
+    told = "holds rows for caption and entailment: training reads all rows of a file for one task"
+    assert told in capsys.readouterr().err
