@@ -124,11 +124,13 @@ def reason(error: BaseException, *, whole: bool = True) -> str:
     """What another library's exception says, in one line; its kind where it says nothing.
 
     Args:
-        whole: all of it; else its first line (two where that ends in a colon), where libraries go on with advice of their own.
+        whole: all of it; else its first line, and what a colon, a comma or an "or" at its end goes on with, where libraries
+            add advice of their own.
     """
     said = _ADDRESS.sub(r"\1", str(error))
     lines = [" ".join(line.split()) for line in said.splitlines() if line.strip()] or [type(error).__name__]
-    return " ".join(lines if whole else lines[: 1 + lines[0].endswith(":")])
+    ends = (place for place, line in enumerate(lines) if not line.endswith((":", ",", " or")))
+    return " ".join(lines if whole else lines[: next(ends, len(lines)) + 1])
 
 
 def counted(value: object, what: str) -> int:

@@ -178,7 +178,8 @@ class Columns:
             self.keys[perhaps[0]] = ("source",)
         elif perhaps or not {*_SAYS} & self._found:
             what = f"which is the caption, {' or '.join(perhaps)}?" if perhaps else "no column of captions"
-            example = listed(perhaps[:1] or [name for name in self.names if name not in self.keys][-1:] or ["NAME"])
+            left = [name for name in self.names if name not in self.keys]
+            example = listed(perhaps[:1] or (left if len(left) == 1 else ["NAME"]))  # of several any may be it
             raise DataError(
                 f"{self.where}: {what} (columns: {listed(self.names)}); say it by name or place, from 0: "
                 f"close convert csv IN OUT --columns caption={example}, in a recipe data.columns: {{caption: {example}}}"

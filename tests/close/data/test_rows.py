@@ -172,6 +172,8 @@ def test_a_wrong_file_is_told(tmp_path):
     assert ":2: not UTF-8 at byte 0" in message(tmp_path / "a.txt")
     (tmp_path / "a.csv").write_text("image,words\n1,2\n")
     assert ":1: no column of captions (columns: image, words); say it by name or place" in message(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text("image,words,rating\n1,2,3\n")
+    assert "--columns caption=NAME," in message(tmp_path / "a.csv")
     (tmp_path / "a.csv").write_text("image,caption\n1.png,a dog\n2.png,\n")
     assert ":3: no text in it" in message(tmp_path / "a.csv")
     (tmp_path / "a.csv").write_text("image,caption\n1.png\n")

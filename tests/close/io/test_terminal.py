@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from close.errors import CloseError, shown, written
+from close.errors import CloseError, reason, shown, written
 from data_gen import errors as data_gen
 
 HOSTILE = "a\x1b[31mred\x07\u202egnp\u2028\x9b2J\ud83d.png"
@@ -42,6 +42,14 @@ def test_what_an_encoding_has_no_letters_for_is_escaped_as_in_json(encoding):
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
     assert json.loads(done.stdout.decode(encoding)) == said
     assert "Größe" in done.stdout.decode(encoding)
+
+
+def test_a_first_line_that_goes_on_is_told_to_its_end():
+    said = "can't load from one of: \n(1) a file, \n(2) a tokenizer or \n(3) a class. \nYou may install more."
+    assert reason(ValueError(said), whole=False) == "can't load from one of: (1) a file, (2) a tokenizer or (3) a class."
+    assert reason(ValueError("no shape:\n3 or 4\nsee the manual"), whole=False) == "no shape: 3 or 4"
+    assert reason(ValueError("damaged\nsee the manual"), whole=False) == "damaged"
+    assert reason(ValueError(), whole=False) == "ValueError"
 
 
 def test_values_are_short_whatever_they_are():
