@@ -46,7 +46,8 @@ def test_what_an_encoding_has_no_letters_for_is_escaped_as_in_json(encoding):
 
 def test_a_first_line_that_goes_on_is_told_to_its_end():
     said = "can't load from one of: \n(1) a file, \n(2) a tokenizer or \n(3) a class. \nYou may install more."
-    assert reason(ValueError(said), whole=False) == "can't load from one of: (1) a file, (2) a tokenizer or (3) a class."
+    told = "can't load from one of: (1) a file, (2) a tokenizer or (3) a class."
+    assert reason(ValueError(said), whole=False) == told
     assert reason(ValueError("no shape:\n3 or 4\nsee the manual"), whole=False) == "no shape: 3 or 4"
     assert reason(ValueError("damaged\nsee the manual"), whole=False) == "damaged"
     assert reason(ValueError(), whole=False) == "ValueError"
