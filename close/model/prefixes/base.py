@@ -89,15 +89,28 @@ def prefix_tokens(prefix: Any, vectors: Tensor, mask: Tensor | None = None) -> t
         mask: (B, k) bool, which of them count; None where all do.
     Returns:
         (B, p, hidden) tokens, and which of them count, (B, p) bool; None where all do.
+    Raises:
+        MismatchError: the prefix makes another shape.
     """
     if vectors.ndim == 2:
-        tokens, mask = prefix(vectors), None
+        tokens, mask = _made(prefix, vectors), None
     elif prefix.joint:
-        tokens, mask = prefix(vectors, mask), None
+        tokens, mask = _made(prefix, vectors, mask), None
     else:
-        tokens = prefix(vectors.flatten(0, 1)).unflatten(0, vectors.shape[:2]).flatten(1, 2)
+        tokens = _made(prefix, vectors.flatten(0, 1)).unflatten(0, vectors.shape[:2]).flatten(1, 2)
         mask = None if mask is None else mask.repeat_interleave(prefix.length, dim=1)
     return tokens if prefix.scale == 1 else tokens * prefix.scale, mask
+
+
+def _made(prefix: Any, *given: Any) -> Tensor:
+    tokens: Tensor = prefix(*given)
+    wanted = (prefix.length, prefix.hidden_size)
+    if tokens.ndim != 3 or tuple(tokens.shape[1:]) != wanted:
+        raise MismatchError(
+            f"prefix {prefix.name!r} made {tuple(tokens.shape)} of {len(given[0])} items, expected (items, length, hidden size) "
+            f"with {wanted[0]} and {wanted[1]}"
+        )
+    return tokens
 
 
 @torch.no_grad()

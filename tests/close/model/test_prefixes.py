@@ -213,3 +213,15 @@ def test_before_a_decoder_only_model(recipe, zoo, tmp_path, embeds, kind):
     together, alone = captioner.embed_to_text(vectors), [captioner.embed_to_text(row) for row in vectors]
     assert [output.text for output in together] == [output.text for output in alone]
     assert [output.score for output in together] == pytest.approx([output.score for output in alone], abs=1e-4)
+
+
+class Flat(Prefix):
+    name = "flat"
+
+    def forward(self, embeds):
+        return embeds.repeat(1, self.length)
+
+
+def test_a_prefix_of_ones_own_that_makes_another_shape_is_named():
+    with pytest.raises(MismatchError, match=r"'flat' made \(2, 12\) of 2 items, expected .* with 3 and 4"):
+        prefix_tokens(Flat(4, 4, length=3), torch.ones(2, 4))
