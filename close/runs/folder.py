@@ -15,7 +15,7 @@ from close.errors import DataError, MissingError, OutputExistsError, shown
 from close.io.files import nan_as_null, write_json, write_text
 from close.io.hub import is_on_hub
 from close.io.jobs import clear, is_temporary
-from close.io.places import place_of
+from close.io.places import moved_reference, place_of
 from close.io.plain import read_plain, read_yaml
 from close.io.record import code_sums
 from close.io.versions import versions
@@ -295,7 +295,14 @@ def check_goes_on(
 
 
 def _seen_from(folder: Path, sums: Mapping[str, str] | None) -> dict[str, str]:
-    return {os.path.relpath(path, folder): digest for path, digest in (sums or {}).items() if digest}
+    """Sums by places, or references of models, as seen from a folder."""
+
+    def near(place: str) -> str:
+        return os.path.relpath(place, folder)
+
+    known = {name: digest for name, digest in (sums or {}).items() if digest}
+    plain = {name for name in known if os.path.isabs(name) or os.path.exists(name)}
+    return {near(name) if name in plain else moved_reference(name, near): known[name] for name in known}
 
 
 def _refuse_other_steps(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,23 @@ __all__ = ["changed_source", "sum_of", "sums_beside", "weights_sum"]
 
 _OF_MODELS = (".bin", ".json", ".model", ".pt", ".pth", ".py", ".safetensors", ".txt")
 """Endings of a model's files that decide what it does; a page about it does not."""
+_WEIGHTS = ("*.bin", "*.bin.index.json", "*.pt", "*.pth", "consolidated*.safetensors")
+"""Other forms of weights, which are not loaded where `.safetensors` lie beside them."""
+_NEVER_LOADED = (
+    "optimizer*",
+    "scheduler*",
+    "rng_state*",
+    "training_args.bin",
+    "trainer_state.json",
+    "*_results.json",
+    "LICENSE*",
+)
+_NOT_OF_MODELS = ("checkpoint-*", "runs", "original", "onnx", "openvino")
+"""Folders in a model's, of its training or of others' forms of it."""
 
 
 def sums_beside(recipe: Recipe) -> dict[str, str]:
-    """What a recipe names beside its rows to learn from: by path, in its order, a SHA-256 of its content, "" of what is no file.
+    """What a recipe names beside its rows to learn from: by path in full, a SHA-256 of its content, "" of what is no file.
 
     That is embedding tables, what adapters are fitted on or loaded from, the memory and its words, models in directories, files
     of settings, and where they choose the weights, validation rows; and sizes of the pictures that are embedded.
@@ -57,7 +71,10 @@ def changed_source(recipe: Recipe, info: Mapping[str, Any]) -> Path | str | None
 
 
 def _beside(recipe: Recipe) -> dict[str, Callable[[], str]]:
-    """By name, what tells its sum; what came later stands last, for runs of before say theirs in this order."""
+    """By path in full, what tells its sum; what came later stands last, for runs of before say theirs in this order.
+
+    However a file is spelled it is one: sums are compared by their place here.
+    """
     from close.adapters.resolve import files_in  # torch, which who only opens a run's folder need not wait for
     from close.retrieval.memory import memory_place
 
@@ -66,15 +83,22 @@ def _beside(recipe: Recipe) -> dict[str, Callable[[], str]]:
     if retrieve and (memory := retrieve.memory):
         places += [memory_place(memory) if memory.exists() else memory]
     places += [retrieve.texts] if retrieve and retrieve.texts else []
-    found = {str(place): partial(_sum_there, place, recipe.columns_of(place)) for place in dict.fromkeys(places)}
-    more: dict[str, Callable[[], str]] = {str(place): partial(_sum_there, place) for place in _settings(recipe)}
-    more |= {reference: partial(_model_sum, reference) for reference in _models(recipe)}
+    found = [(place, partial(_sum_there, Path(place), recipe.columns_of(Path(place)))) for place in map(_full, places)]
+    more: list[tuple[str, Callable[[], str]]] = [(_full(one), partial(_sum_there, one)) for one in _settings(recipe)]
+    more += [(moved_reference(one, _full), partial(_model_sum, one)) for one in _models(recipe)]
     val, images = recipe.data.val, recipe.data.val_images
     if val and _chooses(recipe):
-        more[str(val)] = partial(_sum_there, val, recipe.data.columns)
-        more |= {str(images): partial(_sum_there, images)} if images else {}
-    more |= {f"{place} (pictures)": partial(_sizes, place, recipe.data.columns) for place in _pictured(recipe)}
-    return found | {name: made for name, made in more.items() if name not in found}
+        more.append((_full(val), partial(_sum_there, val, recipe.data.columns)))
+        more += [(_full(images), partial(_sum_there, images))] if images else []
+    more += [(f"{_full(one)} (pictures)", partial(_sizes, one, recipe.data.columns)) for one in _pictured(recipe)]
+    each = dict[str, tuple[str, Callable[[], str]]]()
+    for name, made in [*found, *more]:
+        each.setdefault(os.path.realpath(name) if os.path.isabs(name) else name, (name, made))
+    return dict(each.values())
+
+
+def _full(place: str | Path) -> str:
+    return os.path.abspath(place)
 
 
 def _models(recipe: Recipe) -> Iterator[str]:
@@ -111,11 +135,15 @@ def _pictured(recipe: Recipe) -> Iterator[Path]:
 
 
 def _sizes(place: Path, columns: Mapping[str, str | int] | None) -> str:
-    """A SHA-256 of the pictures' sizes: times are others wherever data are copied to."""
+    """A SHA-256 of the pictures' sizes: times are others wherever data are copied to; "" where one is not there."""
     if not os.path.exists(place):
         return ""
     files = dict.fromkeys(file_of(path) for row in open_rows(place, columns) for path in row.images)
-    return hashlib.sha256(str([file.stat().st_size if file.is_file() else -1 for file in files]).encode()).hexdigest()
+    try:
+        sizes = [os.stat(file).st_size for file in files]
+    except OSError:
+        return ""
+    return hashlib.sha256(str(sizes).encode()).hexdigest()
 
 
 def _model_sum(reference: str) -> str:
@@ -128,7 +156,29 @@ def _model_sum(reference: str) -> str:
 
     moved_reference(reference, keep)
     place = Path(named[0]) if named else None
-    return _files_sum(place, file_key(place)) if place and os.path.exists(place) else ""
+    return _contents(_loaded(place)) if place and os.path.exists(place) else ""
+
+
+def _loaded(place: Path) -> list[Path]:
+    """A model's files, without what is never loaded and weights in a second form."""
+    if not place.is_dir():
+        return [place]
+    found = dict[Path, list[Path]]()
+    for file in files_below(place):
+        inner = file.relative_to(place).parts
+        apart = any(name.startswith(".") for name in inner) or any(_is_one(name, _NOT_OF_MODELS) for name in inner[:-1])
+        if file.suffix in _OF_MODELS and not apart and not _is_one(file.name, _NEVER_LOADED):
+            found.setdefault(file.parent, []).append(file)
+    kept = list[Path]()
+    for files in found.values():
+        first = [file for file in files if not _is_one(file.name, _WEIGHTS)]
+        whole = any(file.suffix == ".safetensors" and not file.name.startswith("adapter_") for file in first)
+        kept += first if whole else files
+    return kept
+
+
+def _is_one(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def weights_sum(run: Path) -> str:
@@ -136,18 +186,15 @@ def weights_sum(run: Path) -> str:
     return _contents([run / "config.json", *run.glob("*.safetensors")])
 
 
-@cache
-def _files_sum(place: Path, key: int) -> str:
-    files = files_below(place) if place.is_dir() else [place]
-    return _contents(file for file in files if file.suffix in _OF_MODELS or file == place)
-
-
 def _contents(files: Iterable[Path]) -> str:
-    found = hashlib.sha256()
-    for file in sorted(files):
-        with file.open("rb") as content:
-            found.update(hashlib.file_digest(content, "sha256").digest())
-    return found.hexdigest()
+    return hashlib.sha256(b"".join(_digest(file, file_key(file)) for file in sorted(files))).hexdigest()
+
+
+@cache
+def _digest(file: Path, key: int) -> bytes:
+    """Read once as long as it is the same: weights are long."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").digest()
 
 
 def _sum_there(place: Path, columns: Mapping[str, str | int] | None = None) -> str:

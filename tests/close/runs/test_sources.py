@@ -144,3 +144,60 @@ def test_what_chooses_weights_counts_and_what_is_looked_at(
     assert str(changed_source(made, run)) == (sorted(pictured)[0] if pictured else "None")
     made = checked({"data": data | {"embeddings": data["train"]}, "train_on": train_on}, "here", only_keys=True)
     assert not any("pictures" in name for name in sums_beside(made))  # a table has them
+
+
+def test_pictures_that_are_gone_are_no_others(tmp_path: Path) -> None:
+    everything(tmp_path)
+    made = checked({"data": {"train": str(tmp_path / "train.jsonl")}, "train_on": "image"}, "here", only_keys=True)
+    run = {"beside": [*sums_beside(made).values()]}
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
+    assert "(pictures)" in str(changed_source(made, run))
+    (tmp_path / "a.png").unlink()
+    assert changed_source(made, run) is None
+
+
+def test_what_a_model_does_not_load_does_not_count(tmp_path: Path) -> None:
+    made = of(everything(tmp_path), init_from=None)
+    model = tmp_path / "words"
+    for name in ("model.safetensors", "tokenizer.json", "1_Pooling/config.json"):
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_text("w")
+    before = sums_beside(made)
+    idle = ["trainer_state.json", "training_args.bin", "optimizer.pt", "LICENSE.txt", "checkpoint-500/config.json"]
+    idle += ["pytorch_model.bin", "pytorch_model.bin.index.json", "original/consolidated.00.pth", ".cache/it.json"]
+    for name in idle:
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_text("z")
+    assert sums_beside(made) == before
+    for name in ("model.safetensors", "tokenizer.json", "1_Pooling/config.json", "modeling.py"):
+        (model / name).write_text("another")
+        assert (sums := sums_beside(made)) != before, name
+        before = sums
+    (model / "model.safetensors").unlink()
+    assert (before := sums_beside(made))
+    (model / "pytorch_model.bin").write_text("other weights")  # now they are loaded
+    assert sums_beside(made) != before
+
+
+def test_a_file_is_one_however_it_is_spelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = everything(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    found = list[dict[str, str]]()
+    for rows in ("fitted.npy", str(tmp_path / "fitted.npy"), "link/fitted.npy"):
+        found.append(sums_beside(of(made, data=made.dump()["data"] | {"embeddings": rows})))
+    assert [[*one.values()] for one in found] == [[*found[0].values()]] * 3
+    assert [*found[0]] == [*found[1]]
+
+
+def test_models_are_the_same_from_every_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = everything(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    facts: dict[str, Any] = {"encoder": "e", "data": {}}
+    begin_run(tmp_path / "run", made, resume=False, beside=sums_beside(made), **facts)
+    other(tmp_path / "other")
+    (tmp_path / "below").mkdir()
+    for place in (tmp_path, tmp_path / "below"):
+        monkeypatch.chdir(place)
+        with pytest.raises(OutputExistsError, match=r"hf:\.\./other has changed since the run began"):
+            check_goes_on(tmp_path / "run", beside=sums_beside(made), **facts)
