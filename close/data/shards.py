@@ -124,7 +124,7 @@ def _as_lines(path: Path, columns: Mapping[str, str | int] | None) -> Path:
     key = text_key(f"{FORMAT} {file_key(path.resolve())} {sorted(columns.items()) if columns else ''}")
     lines = cache_folder() / "rows" / f"{path.stem}-{key:016x}.jsonl"
     about = lines.with_suffix(".json")
-    with waiting(Path(f"{lines}.lock")):  # of several processes one converts, the others read
+    with waiting(Path(f"{lines}.lock"), lines, about):  # of several processes one converts, the others read
         if not (lines.is_file() and about.is_file()):
             options = ReadOptions(columns=columns)
             made = convert("parquet", path, lines, options=options, overwrite=True, folder=path.parent)

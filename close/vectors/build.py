@@ -33,7 +33,7 @@ from close.vectors.checked import refuse_bad_rows
 from close.vectors.made_by import about_vectors
 from close.vectors.table import CHECKSUMS, CHUNK, FAILURES, FILES, FORMAT, VECTORS, EmbeddingTable, Ids
 
-__all__ = ["Sources", "TableBuilder", "embed_images", "embed_texts", "find_images", "images_of"]
+__all__ = ["Sources", "TableBuilder", "embed_images", "embed_texts", "find_images", "images_of", "tell_cut"]
 
 _log = logging.getLogger(__name__)
 
@@ -330,9 +330,14 @@ def embed_texts(
 
     builder = TableBuilder(folder, about_vectors(model, "text", batch_size), chunk=CHUNK, context=model.context)
     table = builder.build(sources.named(), encode, progress, engine)
+    tell_cut(rows, table)
+    return table
+
+
+def tell_cut(rows: RowFile, table: EmbeddingTable) -> None:
+    """Say, once, how many of the rows' texts the encoder has cut."""
     if cut := table.info.get("cut"):
         _tell(f"{rows.path}: {told_cut(cut, table.info['vectors'], table.info['context'])}")
-    return table
 
 
 @cache

@@ -16,6 +16,7 @@ from close.encoders import ENCODERS, load_encoder
 from close.errors import OutputExistsError
 from close.io.keys import file_key
 from close.plugins import load_plugins
+from close.vectors import build
 from close.vectors.build import embed_images, embed_texts
 from close.vectors.cache import cached_images, cached_table
 from close.vectors.made_by import plugins_behind, vectors_key
@@ -240,7 +241,7 @@ def test_a_table_is_not_finished_with_another_reading(zoo, tmp_path, kind):
         embed_images(images, after, tmp_path / "t")
 
 
-def test_a_table_of_anothers_cache_is_read_without_a_lock(zoo, tmp_path, monkeypatch):
+def test_a_table_of_anothers_cache_is_read_without_a_lock(zoo, tmp_path, monkeypatch, caplog):
     encoder = load_encoder(str(zoo("hf_clip_dir")))
     rows = open_rows(tiny.write_jsonl(tmp_path / "rows.jsonl", [{"source": " ".join(tiny.WORDS * 20)}]))
     images = [("a", tiny.picture(tmp_path / "a.png", 0))]
@@ -250,7 +251,10 @@ def test_a_table_of_anothers_cache_is_read_without_a_lock(zoo, tmp_path, monkeyp
         raise PermissionError(errno.EACCES, "Permission denied", lock.lock_file)
 
     monkeypatch.setattr("close.io.files.FileLock.acquire", refused)
+    build._tell.cache_clear()
+    caplog.clear()
     assert (cached_table(rows, encoder, "text").path, cached_images(images, encoder).path) == places
+    assert len([one for one in caplog.messages if "rows.jsonl" in one]) == 1  # how many texts are cut, as ever
     others = open_rows(tiny.write_jsonl(tmp_path / "others.jsonl", [{"source": "another text"}]))
     with pytest.raises(PermissionError, match=r"embeddings/\w+\.lock"):
         cached_table(others, encoder, "text")
