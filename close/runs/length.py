@@ -77,8 +77,8 @@ def match_length(
         tell: told of every penalty that is tried.
     Returns:
         `length_penalty`; `before`, what the run had; `wanted`, characters of the targets; `found`, with it; `reached`, within
-        2 %; what was `tried`, and how many texts were `cut` at `max_new_tokens`; `photos`, how many; sums of their names (`of`)
-        and `sizes`, and what else was asked.
+        2 %; what was `tried`, and how many texts were `cut` at `max_new_tokens`; `photos`, how many; sums of their names (`of`),
+        `sizes` and `contexts`, where there are any, and what else was asked.
     Raises:
         RecipeError: the task's answers are a closed set, or it asks something of photos that have no contexts; or the run
             searches without beams. DataError: no photo can be read.
@@ -118,10 +118,10 @@ def check_match(recipe: Recipe, photos: str | Path) -> str:
 
 
 def _found(recipe: Recipe, photos: str | Path) -> dict[str, str]:
-    """Sums of the photos' names (`of`) and of their files' sizes (`sizes`)."""
+    """What `_photos_sums` says of what a run of this recipe would be matched on."""
     task = get_task(recipe.parts()[0].task)
     _open_ended(task, "the recipe")
-    return _photos_sums(_items(photos, task, load_encoder(recipe.encoder).item_suffixes)[0])
+    return _photos_sums(*_items(photos, task, load_encoder(recipe.encoder).item_suffixes))
 
 
 def matched_alike(known: Mapping[str, Any], recipe: Recipe, photos: str | Path) -> bool:
@@ -143,13 +143,16 @@ def _asked(captioner: CloseCaptioner, like: str | Path | None, sample: int) -> d
     return {"sample": sample, "precision": captioner.precision, "like": wanted, "memory": memory}
 
 
-def _photos_sums(items: Sequence[Any]) -> dict[str, str]:
-    """Sums of the names of photos, wherever they lie, and of their sizes; times are others wherever they are copied to."""
+def _photos_sums(items: Sequence[Any], contexts: Sequence[str]) -> dict[str, str]:
+    """Sums of the names of photos, wherever they lie, of their sizes (times are others wherever they are copied to), and of
+    what is asked of them, where it is.
+    """
     files = [file for item in items for file in item_files(item)]
     known = [file_of(file) if isinstance(file, (str, os.PathLike)) else None for file in files]
     sizes = (file.stat().st_size if file and file.is_file() else -1 for file in known)
     names = (Path(str(item_name(item))).name for item in items)
-    told = {"of": names, "sizes": map(str, sizes)}
+    told: dict[str, Iterable[str]] = {"of": names, "sizes": map(str, sizes)}
+    told |= {"contexts": map(repr, contexts)} if any(contexts) else {}
     return {key: hashlib.sha256("\n".join(value).encode()).hexdigest()[:16] for key, value in told.items()}
 
 
@@ -238,7 +241,7 @@ def _read(
         raise DataError(f"{photos}: no photo could be read{first}")
     if wrong:
         tell(f"{len(wrong)} of {len(chosen)} photos could not be read{first}")
-    return found, {"photos": len(chosen) - len(wrong), **_photos_sums(items)}
+    return found, {"photos": len(chosen) - len(wrong), **_photos_sums(items, contexts)}
 
 
 def _items(photos: str | Path | Sequence[Any], task: Task, suffixes: Sequence[str]) -> tuple[list[Any], list[str]]:

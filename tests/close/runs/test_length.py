@@ -16,7 +16,7 @@ from close.errors import DataError, MismatchError, RecipeError
 from close.io.plain import read_plain
 from close.mini import export
 from close.runs.evaluate import evaluated
-from close.runs.length import LENGTH_FILE, match_length, matched_alike, mean_length, outcome, search
+from close.runs.length import LENGTH_FILE, _found, match_length, matched_alike, mean_length, outcome, search
 from close.runs.outputs import Answer
 from close.runs.pipeline import CloseCaptioner
 from close.runs.recipe import Recipe
@@ -176,6 +176,18 @@ def test_a_match_is_of_its_photos_and_of_what_was_asked(world, run, tmp_path):
         assert not matched_alike(match_length(run, photos, save=False, **otherwise), recipe, photos), otherwise
     assert not matched_alike(known | {"memory": "0"}, recipe, photos)
     assert not matched_alike(known | {"task": "news"}, recipe, photos)
+
+
+def test_a_match_is_of_what_was_asked_of_the_photos(world, tmp_path):
+    data = {"data": {"train": str(world / "train" / "captions.jsonl")}, "task": "news", "encoder": "mini"}
+    recipe, known = Recipe.model_validate(data), dict[str, object]()
+    shutil.copytree(world / "val" / "images", tmp_path / "images")
+    for asked in ("an article", "another"):
+        rows = [{"id": "a", "image": "images/val-0001.jpg", "context": asked, "target": "a ring"}]
+        tiny.write_jsonl(tmp_path / "rows.jsonl", rows)
+        assert matched_alike(known, recipe, tmp_path / "rows.jsonl") is (not known)
+        known = known or dict(_found(recipe, tmp_path / "rows.jsonl"))
+    assert matched_alike({key: known[key] for key in ("of", "sizes")}, recipe, tmp_path / "rows.jsonl")  # of before
 
 
 def test_scores_of_before_are_not_taken_for_those_of_now(world, run):
