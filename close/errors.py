@@ -133,16 +133,16 @@ def reason(error: BaseException, *, whole: bool = True) -> str:
     return " ".join(lines if whole else lines[: next(ends, len(lines)) + 1])
 
 
-def counted(value: object, what: str) -> int:
+def counted(value: object, what: str, least: int = 1) -> int:
     """How many of something are asked for, as Python's own number.
 
     Args:
         what: its name, for the message.
     Raises:
-        RecipeError: it is no whole number of at least 1.
+        RecipeError: it is no whole number, or a smaller one than `least`.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise RecipeError(f"{what} is a whole number of at least 1, not {shown(value)}")
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise RecipeError(f"{what} is a whole number of at least {least}, not {shown(value)}")
     return int(value)
 
 

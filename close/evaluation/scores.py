@@ -29,7 +29,7 @@ def score(
     *,
     missing: Missing | None = None,
     tokenizer: str = "auto",
-    metrics: Iterable[str] | None = None,
+    metrics: str | Iterable[str] | None = None,
     samples: int = 1000,
     seed: int = 0,
     **more: Any,
@@ -55,7 +55,7 @@ def _scored(
     task: str, both: Matched, *, tokenizer: str, metrics: Iterable[str] | None, samples: int, seed: int, **more: Any
 ) -> Scores:
     """The score of what was brought together, with what was done to that end."""
-    chosen = list(METRICS.defaults(task) if metrics is None else metrics)
+    chosen = list(METRICS.chosen(task, metrics))
     settings: dict[str, Any] = {"samples": samples, "seed": seed}
     if task in _WHOLE:
         result = _whole(task, both, chosen, settings, more)
@@ -92,7 +92,7 @@ def score_files(
     *,
     missing: Missing | None = None,
     tokenizer: str = "auto",
-    metrics: Iterable[str] | None = None,
+    metrics: str | Iterable[str] | None = None,
     samples: int = 1000,
     seed: int = 0,
 ) -> Scores:
@@ -103,7 +103,7 @@ def score_files(
     Entailment: JSONL with `id` and `label` on both sides. A `.jsonl` of this project is taken too, for both;
     rows of one image are one example. `missing` is as in `score`.
     """
-    chosen = tuple(METRICS.defaults(task) if metrics is None else metrics)
+    chosen = METRICS.chosen(task, metrics)
     settings: dict[str, Any] = {"tokenizer": tokenizer, "metrics": chosen, "samples": samples, "seed": seed}
     said, truth = read_predictions(predictions, task), read_references(references, task)
     both = match(task, said, truth, missing)
@@ -123,7 +123,7 @@ def score_rows(
     *,
     missing: Missing | None = None,
     tokenizer: str = "auto",
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     notes: Mapping[str, str] | None = None,
     **more: Any,
 ) -> tuple[Scores, dict[str, Any]]:
@@ -136,7 +136,7 @@ def score_rows(
     """
     said = texts if isinstance(texts, Mapping) else {row.id: text for row, text in zip(rows, texts, strict=True)}
     references, by_id = row_references(rows, task.metric), {row.id: row for row in rows}
-    chosen = METRICS.defaults(task.metric, java=False) if metrics is None else metrics
+    chosen = METRICS.chosen(task.metric, metrics, java=False)
     settings: dict[str, Any] = {"tokenizer": tokenizer, "metrics": chosen}
     scores = score(task.metric, said, references, missing=missing, rows=by_id, **settings, **more)
     if notes:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from close.errors import DataError
+from close.errors import DataError, counted
 from close.evaluation.bootstrap import FEWEST, unseen_share, widening
 from close.gap.measures import MEASURES, Computation, Interval, Measure
 from close.gap.modalities import Modalities, distinct_pairs
 from close.gap.resample import resamples
 from close.registry import unknown_name
-from close.vectors.checked import Floats, Ints, Pairs, check_count
+from close.vectors.checked import Floats, Ints, Pairs
 
 __all__ = ["GapReport", "measure_gap", "measure_modalities"]
 
@@ -106,8 +106,8 @@ def measure_modalities(
     progress: Callable[[str], None] | None = None,
 ) -> GapReport:
     """`measure_gap` of modalities that are ready."""
-    check_count("sample", sample, 2)
-    check_count("bootstrap (0 for none)", bootstrap, 0 if bootstrap == 0 else FEWEST_DRAWS)
+    counted(sample, "sample", 2)
+    counted(bootstrap, "bootstrap (0 for none)", 0 if bootstrap == 0 else FEWEST_DRAWS)
     data = data.asking(sample, seed)
     tell = progress or (lambda _: None)
     values: dict[str, float | None] = dict.fromkeys(MEASURES.names)

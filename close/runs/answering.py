@@ -53,8 +53,9 @@ TREES = 8
 """Closed sets whose prefix trees are kept."""
 
 _OF_A_CALL = ("boxes", "tiles", "frames", "batch_size", "min_confidence", "seed")
-_SETTINGS = (*_OF_A_CALL, "n", "rerank", "labels", "decode", "normalise")
-"""What a call takes beside transformers' settings of generation."""
+_OF_SCORING = ("answers", "limit", "metrics", "missing", "tokenizer", "top_answers", "vectors")
+_SETTINGS = (*_OF_A_CALL, "n", "rerank", "labels", "decode", "normalise", *_OF_SCORING)
+"""What a call, or an evaluation, takes beside transformers' settings of generation."""
 
 
 class Answerer:

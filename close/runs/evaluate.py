@@ -62,7 +62,7 @@ def evaluate(
     task: str | None = None,
     batch_size: int = 64,
     tokenizer: str = "auto",
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     decode: Decode | None = None,
     normalise: bool = False,
     answers: str | Path | Sequence[str] | None = None,
@@ -100,6 +100,7 @@ def evaluate(
         DataError: rows lack what the task needs. OutputExistsError: it is being made. MissingError: a loaded run is gone.
     """
     rows, limit = open_rows(data), limit if limit is None else counted(limit, "limit")
+    metrics = [metrics] if isinstance(metrics, str) else metrics and [*metrics]
     captioner = _loaded(run, device=device, precision=precision, encoder=encoder, memory=memory)
     with doing(captioner, task or named_task(rows, captioner.tasks, captioner.name, ", or say which (--task)")) as kind:
         decoding = decoding_of(captioner, kind, decode, normalise, answers, top_answers)
@@ -109,10 +110,9 @@ def evaluate(
         place = Path(folder or _place(captioner, data, rows.sha256, modality, decode, limit, state, given))
         with exclusively(place, "is being made"):
             told = tell(captioner, rows, modality, limit, missing, batch_size, decoding, generation, given)
-            asked: dict[str, Any] = {"missing": None if missing == "error" else missing}
-            asked |= {"tokenizer": tokenizer, "metrics": metrics and [*metrics]}
-            scores, shown = _scores(captioner, told, given is None or needs_encoder(kind, metrics), **asked)
-            result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation) | state | asked
+            how: Any = {"tokenizer": tokenizer, "metrics": metrics, "missing": None if missing == "error" else missing}
+            scores, shown = _scores(captioner, told, given is None or needs_encoder(kind, metrics), **how)
+            result = _settings(captioner, rows, told, decoding.describe(kind, answers), generation) | state | how
             return _saved(result | about | {"limit": limit, "scores": scores, "examples": shown}, place, told)
 
 

@@ -253,7 +253,7 @@ def upgraded(values: dict[str, Any]) -> dict[str, Any]:
 
 def load_recipe(
     path: str | Path | None,
-    overrides: list[str] | None = None,
+    overrides: str | Sequence[str] | None = None,
     *,
     look: Callable[[Recipe], None] = lambda recipe: None,
 ) -> Recipe:
@@ -262,6 +262,7 @@ def load_recipe(
     Paths in the file are relative to its folder, those in overrides to the working directory.
 
     Args:
+        path: of the file; None takes all from the overrides, one alone or several.
         look: is shown the recipe when its keys and plain values are checked, before its parts are, which takes torch.
     Raises:
         MissingError: no such file.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from close.errors import DataError, MissingError, RecipeError
+from close.errors import DataError, MissingError, RecipeError, shown
 from close.io.places import last_part, moved_reference, seen_from
 from close.io.plain import parse_yaml, read_yaml
 from close.plugins import is_file
@@ -17,7 +17,7 @@ from close.runs.slips import Slips
 __all__ = ["absolute", "named", "number", "portable", "portable_reference", "read_values", "relative", "seen_in"]
 
 
-def read_values(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def read_values(path: str | Path | None, overrides: str | Sequence[str] = ()) -> dict[str, Any]:
     """What a recipe's file says, and `key=value` overrides of it; unchecked.
 
     Places in the file are relative to its folder and come out relative to the working directory, as those in overrides are.
@@ -25,9 +25,11 @@ def read_values(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[
     Raises:
         MissingError: no such file. RecipeError: not YAML, no mapping, or no override.
     """
+    if not isinstance(path, (str, Path, type(None))):
+        raise RecipeError(f"a recipe is a file, or None and 'key=value' of all that it would say, not {shown(path)}")
     values = {} if path is None else _read(Path(path))
     slips = Slips()
-    for override in overrides:
+    for override in [overrides] if isinstance(overrides, str) else overrides:
         with slips.kept():
             _set(values, override)
     slips.tell()

@@ -24,7 +24,7 @@ from close.data.readers import READERS
 from close.data.rows import RowFile, evenly
 from close.data.shards import open_rows
 from close.encoders import ENCODERS
-from close.errors import RecipeError
+from close.errors import RecipeError, shown
 from close.evaluation.metrics import METRICS
 from close.fast.layers import fast_layers
 from close.io.jobs import exclusively
@@ -43,7 +43,7 @@ from close.plugins import key_of, plugins_said
 from close.retrieval.content import WORD_FINDERS
 from close.runs.folder import CHECKPOINTS, begin_run, plugins_of, save_run, tidy
 from close.runs.length import mean_length
-from close.runs.recipe import Recipe
+from close.runs.recipe import Recipe, load_recipe
 from close.runs.recipe_file import portable
 from close.runs.sections import LoraSection
 from close.tasks import TASKS, get_task
@@ -70,26 +70,31 @@ _ONE_AT_A_TIME = RLock()
 
 @ended_together()
 def train(
-    recipe: Recipe,
+    recipe: Recipe | str | Path,
     out: str | Path,
     *,
     resume: bool = False,
     overwrite: bool = False,
     embed_memory: bool = False,
-    callbacks: Sequence[TrainerCallback] = (),
+    callbacks: TrainerCallback | Sequence[TrainerCallback] = (),
 ) -> Path:
     """Train as the recipe says and save the run; random generators are left as they were, and threads train in turn.
 
     Args:
-        out: the run's folder. resume: continue a run that was stopped; a finished one is left as it is.
+        recipe: as `load_recipe` gives it, or its file. out: the run's folder.
+        resume: continue a run that was stopped; a finished one is left as it is.
         overwrite: remove what is there. embed_memory: put the memory that the recipe retrieves from into the folder.
-        callbacks: of transformers, told of every step.
+        callbacks: of transformers, one alone or several, told of every step.
     Returns:
         The run's folder: weights, configuration, tokenizer, recipe, log, versions, model card.
     Raises:
         OutputExistsError: the folder holds another run, one that is to be resumed or overwritten, or one that is being trained.
         CloseError: anything wrong with recipe, data, encoder or weights; before training starts.
     """
+    if not isinstance(recipe, (Recipe, str, Path)):
+        raise RecipeError(f"a recipe is what close.load_recipe gives, or its file, not {shown(recipe)}")
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    callbacks = [callbacks] if isinstance(callbacks, TrainerCallback) else callbacks
     folder = Path(out)
     with exclusively(folder, "is being trained") if is_first() else nullcontext(), _ONE_AT_A_TIME:
         work = begun(recipe, folder, resume=resume, overwrite=overwrite, embed_memory=embed_memory)

@@ -6,14 +6,13 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator
-from numbers import Integral
 from tempfile import TemporaryFile
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from close.errors import DataError, MismatchError, RecipeError, shown
+from close.errors import DataError, MismatchError
 from close.io.keys import cache_folder
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "Pairs",
     "UnitRows",
     "as_array",
-    "check_count",
     "check_widths",
     "distinct_rows",
     "double_blocks",
@@ -154,16 +152,6 @@ def matrices(text: Any, image: Any) -> tuple[Array, Array]:
     """
     text, image = raw_matrices(text, image)
     return matrix(text, "text"), matrix(image, "image")
-
-
-def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Refuse what is no whole number, or a smaller one.
-
-    Raises:
-        RecipeError: it is.
-    """
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise RecipeError(f"{name} is a whole number, {least} at least, not {shown(value)}")
 
 
 def check_widths(a: Any, b: Any) -> None:

@@ -10,7 +10,7 @@ A metric is declared once, beside what computes it:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -173,6 +173,12 @@ class Metrics:
     def defaults(self, kind: str, *, java: bool = True) -> tuple[str, ...]:
         """Names of what is made unless others are asked for; without Java's where `java` is False."""
         return tuple(m.name for m in self.of(kind) if m.default and (java or "java" not in m.needs))
+
+    def chosen(self, kind: str, asked: str | Iterable[str] | None, *, java: bool = True) -> tuple[str, ...]:
+        """Those that are asked for, one alone or several, or `defaults`."""
+        if asked is None:
+            return self.defaults(kind, java=java)
+        return (asked,) if isinstance(asked, str) else tuple(asked)
 
     def primary(self, kind: str) -> str:
         """The score that a kind of task is known by: of its primary metric, else of one that is made by default, else of any.

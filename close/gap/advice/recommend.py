@@ -44,7 +44,7 @@ import numpy as np
 import numpy.typing as npt
 
 from close.data.rows import Row
-from close.errors import DataError, RecipeError
+from close.errors import DataError, RecipeError, counted
 from close.evaluation.transfer import recovered_share
 from close.gap.advice.advice import Advice, Setting, Trial
 from close.gap.advice.candidates import Candidate, candidates
@@ -57,7 +57,7 @@ from close.gap.measures.residual import caption_spread, noise_from_pairs, noise_
 from close.gap.modalities import distinct_pairs
 from close.gap.search_curve import QUERIES, SearchCurve, enough, search_curve
 from close.runs.stand_ins import moved_to_images
-from close.vectors.checked import Array, Floats, Pairs, check_count
+from close.vectors.checked import Array, Floats, Pairs
 
 if TYPE_CHECKING:
     from close.adapters import Needs
@@ -98,8 +98,7 @@ def recommend(
         MismatchError: widths differ. RecipeError: unknown setting. UnknownNameError: unknown task.
     """
     setting = _setting(task, captions)
-    check_count("sample", sample, 2)
-    rows = Rows.of(text, image, pairs, groups, sample, seed, setting)
+    rows = Rows.of(text, image, pairs, groups, counted(sample, "sample", 2), seed, setting)
     if setting == "multiple" and rows.several < LEAST:
         raise _no_other_captions(rows, captions)
     halves = list(rows.halves(setting, seed))

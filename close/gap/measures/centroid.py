@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from close.errors import DataError
+from close.errors import DataError, counted
 from close.gap.measures.base import MEASURES, Family, Interval, Measure
 from close.gap.modalities import Modalities
 from close.gap.resample import square_length
-from close.vectors.checked import Pairs, check_count, matrices
+from close.vectors.checked import Pairs, matrices
 from close.vectors.second_moments import Moments, mean_row, paired
 
 __all__ = ["Constancy", "centroid_gap", "constancy"]
@@ -72,7 +72,7 @@ def constancy(text: Any, image: Any, pairs: Pairs = None, *, size: int = 100, se
     Raises:
         DataError: fewer than two groups of pairs, no gap, or all rows of a side alike. RecipeError: size is none.
     """
-    check_count("size", size)
+    counted(size, "size")
     text, image, index = paired(text, image, pairs)
     groups = len(index) // size
     if groups < 2:

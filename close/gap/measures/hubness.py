@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from close.errors import DataError
+from close.errors import DataError, counted
 from close.gap.measures.base import MEASURES, Family, Measure
 from close.gap.modalities import Modalities
-from close.vectors.checked import check_count, matrices
+from close.vectors.checked import matrices
 from close.vectors.neighbours import NEIGHBOURS, Neighbours, nearest_across
 
 __all__ = ["Hubness", "hubness"]
@@ -37,7 +37,7 @@ def hubness(text: Any, image: Any, k: int = NEIGHBOURS, *, neighbours: Neighbour
     """
     from scipy.stats import skew
 
-    check_count("k", k)
+    counted(k, "k")
     text, image = matrices(text, image)
     if min(len(text), len(image)) <= k:
         raise DataError(f"needs more than {k} texts and {k} images; there are {len(text)} and {len(image)}")

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from close.errors import DataError
+from close.errors import DataError, counted
 from close.gap.measures.base import MEASURES, Family, Interval, Measure
 from close.gap.modalities import Modalities, distinct_pairs, hit_ranks
 from close.gap.resample import Resample
 from close.gap.search_curve import MOST, QUERIES
-from close.vectors.checked import Floats, Ints, Pairs, check_count
+from close.vectors.checked import Floats, Ints, Pairs
 from close.vectors.neighbours import NEIGHBOURS, Neighbours, nearest_across, nearest_within
 from close.vectors.second_moments import paired
 
@@ -114,7 +114,7 @@ def neighbour_agreement(text: Any, image: Any, pairs: Pairs = None, *, k: int = 
     Raises:
         DataError: not more than k + 1 pairs. RecipeError: k is none.
     """
-    check_count("k", k)
+    counted(k, "k")
     text, image, index = paired(text, image, pairs)
     index = distinct_pairs(index)
     if len(index) <= k + 1:

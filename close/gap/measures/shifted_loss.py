@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from close.errors import RecipeError, shown
+from close.errors import RecipeError, counted, shown
 from close.gap.modalities import distinct_pairs
-from close.vectors.checked import Array, Floats, Pairs, check_count
+from close.vectors.checked import Array, Floats, Pairs
 from close.vectors.second_moments import mean_row, paired
 
 __all__ = ["ShiftedLoss", "shifted_loss"]
@@ -48,7 +48,7 @@ def shifted_loss(
     Raises:
         RecipeError: no shift, a temperature that is not above 0, or a sample of fewer than 2.
     """
-    check_count("sample", sample, 2)
+    counted(sample, "sample", 2)
     if not len(shifts) or not temperature > 0:
         raise RecipeError(f"shifts are numbers, one at least, and the temperature is above 0, not {shown(temperature)}")
     text, image, index = paired(text, image, pairs)

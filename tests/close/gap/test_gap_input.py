@@ -141,7 +141,7 @@ def test_rows_of_several_lengths_are_refused():
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: hubness(TEXT, IMAGE, 0), "k is a whole number, 1 at least, not 0"),
+        (lambda: hubness(TEXT, IMAGE, 0), "k is a whole number of at least 1, not 0"),
         (lambda: neighbour_agreement(TEXT, IMAGE, k=0), "k is a whole number"),
         (lambda: constancy(TEXT, IMAGE, size=0), "size is a whole number"),
         (lambda: constancy(np.ones_like(TEXT), IMAGE, size=5), "all rows of one side are the same vector"),
@@ -149,10 +149,10 @@ def test_rows_of_several_lengths_are_refused():
         (lambda: shifted_loss(TEXT, IMAGE, shifts=[]), "one at least"),
         (
             lambda: measure_gap(TEXT, IMAGE, bootstrap=1),
-            r"bootstrap \(0 for none\) is a whole number, 20 at least, not 1",
+            r"bootstrap \(0 for none\) is a whole number of at least 20, not 1",
         ),
         (lambda: measure_gap(TEXT, IMAGE, bootstrap=-3), "bootstrap"),
-        (lambda: measure_gap(TEXT, IMAGE, sample=0), "sample is a whole number, 2 at least, not 0"),
+        (lambda: measure_gap(TEXT, IMAGE, sample=0), "sample is a whole number of at least 2, not 0"),
         (lambda: recommend(TEXT, sample=-5), "sample"),
         (lambda: measure_gap(TEXT, IMAGE, bootstrap=0)["rgm"], "unknown measure 'rgm': did you mean 'rmg'?"),
     ],

@@ -250,6 +250,13 @@ def test_an_evaluation_moves_no_generator(captioner, captions, tmp_path, seed):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_metric_alone_is_one_and_a_slip_is_told_with_what_was_meant(captioner, captions, tmp_path):
+    where = {"modality": "text", "folder": tmp_path / "e", "limit": 2}
+    assert evaluate(captioner, captions, **where, metrics="bleu")["metrics"] == ["bleu"]
+    with pytest.raises(UnknownNameError, match="'tokeniser': did you mean 'tokenizer'"):
+        evaluate(captioner, captions, **where, tokeniser="python")
+
+
 @pytest.mark.parametrize("number", [0, -1, 2.0, True])
 def test_batches_and_limits_are_at_least_one(captioner, captions, pictures, tmp_path, number):
     where = {"modality": "text", "folder": tmp_path / "e"}

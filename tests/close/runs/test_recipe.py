@@ -226,6 +226,9 @@ def test_settings_are_what_they_mean_and_numbers_stay_as_they_are(load, given, r
 def test_files_that_are_no_recipe(tmp_path):
     with pytest.raises(MissingError, match="no such file"):
         load_recipe(tmp_path / "gone.yaml")
+    assert str(load_recipe(None, "data.train=a.txt").data.train) == "a.txt"  # one alone
+    with pytest.raises(RecipeError, match="a recipe is a file, or None and"):
+        load_recipe({"data": {"train": "a.txt"}})
     with pytest.raises(MissingError):
         load_recipe(tmp_path)
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")

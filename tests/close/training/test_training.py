@@ -803,3 +803,19 @@ def test_threads_train_in_turn_and_generators_are_left_as_they_were(recipe, tmp_
     with ThreadPoolExecutor(2) as threads:
         beside, _ = threads.map(trained, (0, 1), ("zero", "one"))
     assert all(torch.equal(value, beside[name]) for name, value in alone.items())
+
+
+def test_a_recipe_is_named_by_its_file_and_a_callback_may_be_alone(recipe, tmp_path):
+    class Count(TrainerCallback):
+        steps = 0
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            self.steps += 1
+
+    count = Count()
+    (tmp_path / "r.yaml").write_text(json.dumps(recipe().dump()), encoding="utf-8")
+    train(str(tmp_path / "r.yaml"), tmp_path / "run", callbacks=count)
+    assert count.steps
+    for given in (None, {"data": {}}, recipe):
+        with pytest.raises(RecipeError, match=r"a recipe is what close\.load_recipe gives, or its file, not"):
+            train(given, tmp_path / "other")
