@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import re
 import shutil
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from numpy.typing import NDArray
 from close.data.rows import PartName, Row, RowFile, named_images, named_sources
 from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder, as_encoder
-from close.encoders.base import told_cut
 from close.errors import CloseError, DataError, OutputExistsError, written
 from close.io.files import read_json, write_json
 from close.io.jobs import clear, exclusively, is_temporary, not_begun_here
@@ -31,11 +28,9 @@ from close.io.plain import read_plain
 from close.vectors.arrays import checksums, map_array, rows_in_block
 from close.vectors.checked import refuse_bad_rows
 from close.vectors.made_by import about_vectors
-from close.vectors.table import CHECKSUMS, CHUNK, FAILURES, FILES, FORMAT, VECTORS, EmbeddingTable, Ids
+from close.vectors.table import CHECKSUMS, CHUNK, FAILURES, FILES, FORMAT, VECTORS, EmbeddingTable, Ids, tell_cut
 
-__all__ = ["Sources", "TableBuilder", "embed_images", "embed_texts", "find_images", "images_of", "tell_cut"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["Sources", "TableBuilder", "embed_images", "embed_texts", "find_images", "images_of"]
 
 Progress = Callable[[int, int], None]
 Features = Any
@@ -330,20 +325,8 @@ def embed_texts(
 
     builder = TableBuilder(folder, about_vectors(model, "text", batch_size), chunk=CHUNK, context=model.context)
     table = builder.build(sources.named(), encode, progress, engine)
-    tell_cut(rows, table)
+    tell_cut(rows.path, table)
     return table
-
-
-def tell_cut(rows: RowFile, table: EmbeddingTable) -> None:
-    """Say, once, how many of the rows' texts the encoder has cut."""
-    if cut := table.info.get("cut"):
-        _tell(f"{rows.path}: {told_cut(cut, table.info['vectors'], table.info['context'])}")
-
-
-@cache
-def _tell(message: str) -> None:
-    """Once, however often a run of runs opens the table."""
-    _log.warning("%s", message)
 
 
 def embed_images(

@@ -15,10 +15,10 @@ from close.io.files import may_not_write, remove, waiting
 from close.io.keys import cache_folder, file_key
 from close.io.parts import file_of
 from close.io.progress import progress as progress_line
-from close.vectors.build import Progress, embed_images, embed_texts, images_of, tell_cut
+from close.vectors.build import Progress, embed_images, embed_texts, images_of
 from close.vectors.made_by import vectors_key
 from close.vectors.open import open_vectors
-from close.vectors.table import FAILURES, EmbeddingTable
+from close.vectors.table import FAILURES, EmbeddingTable, tell_cut
 
 __all__ = ["cached_folder", "cached_images", "cached_table", "file_table"]
 
@@ -40,7 +40,7 @@ def cached_table(
     if modality == "text":
         folder = cached_folder(rows, encoder, modality)
         table = _made(folder, lambda: embed_texts(rows, encoder, folder, progress=progress))
-        tell_cut(rows, table)
+        tell_cut(rows.path, table)
         return table
     images = _images(rows)
     try:

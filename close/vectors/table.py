@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from close.data.rows import Modality
+from close.encoders.base import told_cut
 from close.errors import DataError, MismatchError, MissingError, RecipeError, reason, shown
 from close.io.files import read_json, whole, write_text
 from close.io.keys import text_key
@@ -41,7 +42,7 @@ from close.vectors.arrays import CheckedRows, checksums, map_array, vectors_sum,
 from close.vectors.checked import as_array, refuse_bad_rows
 from close.vectors.parts import JoinedArrays, find_parts, is_plain
 
-__all__ = ["EmbeddingTable"]
+__all__ = ["EmbeddingTable", "tell_cut"]
 
 FORMAT = 1
 CHUNK = 4096
@@ -343,3 +344,14 @@ class EmbeddingTable:
         about |= {"sha256": vectors_sum(rows)} | ({"rows_sum": rows_sum} if rows_sum else {})
         builder = TableBuilder(folder, about, distinct=False, of_rows=of_rows)
         return builder.build(zip(names, keys, strict=True), encode)
+
+
+def tell_cut(path: Path, table: EmbeddingTable) -> None:
+    """Say how many texts of a data file the encoder has cut: once, however often a run of runs opens the table."""
+    if cut := table.info.get("cut"):
+        _tell(f"{path}: {told_cut(cut, table.info['vectors'], table.info['context'])}")
+
+
+@cache
+def _tell(message: str) -> None:
+    _log.warning("%s", message)

@@ -16,7 +16,7 @@ from close.encoders import ENCODERS, load_encoder
 from close.errors import OutputExistsError
 from close.io.keys import file_key
 from close.plugins import load_plugins
-from close.vectors import build
+from close.vectors import table
 from close.vectors.build import embed_images, embed_texts
 from close.vectors.cache import cached_images, cached_table
 from close.vectors.made_by import plugins_behind, vectors_key
@@ -251,7 +251,7 @@ def test_a_table_of_anothers_cache_is_read_without_a_lock(zoo, tmp_path, monkeyp
         raise PermissionError(errno.EACCES, "Permission denied", lock.lock_file)
 
     monkeypatch.setattr("close.io.files.FileLock.acquire", refused)
-    build._tell.cache_clear()
+    table._tell.cache_clear()
     caplog.clear()
     assert (cached_table(rows, encoder, "text").path, cached_images(images, encoder).path) == places
     assert len([one for one in caplog.messages if "rows.jsonl" in one]) == 1  # how many texts are cut, as ever
