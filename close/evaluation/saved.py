@@ -154,16 +154,17 @@ def made_with(found: Mapping[str, Any], run: Path) -> dict[str, set[str]]:
     vectors, decoding = (one if isinstance(one := found.get(key), Mapping) else {} for key in ("vectors", "decoding"))
     about = {"other vectors (--vectors)": {str(vectors.get("sum"))}}
     if not vectors and "images_key" in found:
-        about["other pictures (by sizes and times of their files)"] = {str(found["images_key"])}
+        about["perhaps other pictures (sizes or times of their files differ)"] = {str(found["images_key"])}
     if "precision" in found:
         about["another precision (--precision)"] = {str(found["precision"])}
     if decoding:
         about["another decoding (--decode, --normalise)"] = {f"{decoding.get('how')} {decoding.get('normalise')}"}
-        about["other answers (--answers)"] = {str(decoding.get("labels_sha256"))}
+        own = ["its own"] if decoding.get("answers") is None else []  # learnt, as another run's are from other rows
+        about["other answers (--answers)"] = {str(decoding.get("labels_sha256")), *own}
     if searched := found.get("memory"):
         retrieve = read_plain(run / "config.json").get("retrieve") if (run / "config.json").is_file() else None
-        own = retrieve.get("memory") if isinstance(retrieve, Mapping) else None
-        trained = isinstance(own, Mapping) and own.get("sha256") == searched
+        memory = retrieve.get("memory") if isinstance(retrieve, Mapping) else None
+        trained = isinstance(memory, Mapping) and memory.get("sha256") == searched
         about["another memory (--memory)"] = {str(searched), *(["its own"] if trained else [])}
     return about
 

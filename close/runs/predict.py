@@ -59,10 +59,11 @@ class Decoding:
 
     def describe(self, task: Task, answers: Any) -> dict[str, Any]:
         """For the record of an evaluation; `answers` as it was given."""
+        given = str(answers) if isinstance(answers, (str, Path)) else "a list"
         return {
             "how": self.way(task),
             "normalise": self.normalise,
-            "answers": str(answers) if isinstance(answers, (str, Path)) else None,
+            "answers": None if answers is None else given,
             "labels": len(self.labels or task.labels),
             **({} if self.labels is None else {"labels_sha256": labels_sum(self.labels)}),
         }

@@ -329,15 +329,17 @@ def test_an_evaluation_from_before_its_run_was_changed_is_told(runs: dict[str, P
 
 
 OWN, OTHER = {"how": "free", "normalise": False}, {"how": "tree", "normalise": False}
+TREE = OTHER | {"labels_sha256": "0", "answers": None}
 
 
 @pytest.mark.parametrize(
     ("one", "other", "what"),
     [
-        ({"images_key": "0"}, {"images_key": "1"}, "other pictures"),
+        ({"images_key": "0"}, {"images_key": "1"}, "perhaps other pictures"),
         ({"precision": "auto"}, {"precision": "int8"}, "another precision"),
         ({"decoding": OWN}, {"decoding": OTHER}, "another decoding"),
-        ({"decoding": OWN}, {"decoding": OWN | {"labels_sha256": "1"}}, "other answers"),
+        ({"decoding": TREE}, {"decoding": TREE | {"labels_sha256": "1", "answers": "a.txt"}}, "other answers"),
+        ({"decoding": TREE}, {"decoding": TREE | {"labels_sha256": "1"}}, ""),  # each learnt its own
         ({"images_key": "0"}, {"images_key": "1", "vectors": {"table": "t", "sum": "1"}}, "other vectors"),
         ({"memory": "a"}, {"memory": "1"}, "another memory"),
         ({"memory": "a"}, {"memory": "b"}, ""),  # each its own
