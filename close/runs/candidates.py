@@ -73,7 +73,9 @@ def check_candidates(n: int | None, rerank: Rerank | None, generation: dict[str,
     if n is not None and same is not None and n != same:
         raise RecipeError(f"n is {n!r} and num_return_sequences {same!r}: they mean the same, give one of them")
     n = same if n is None else n
-    if n is not None and (isinstance(n, bool) or not isinstance(n, Integral) or not 1 <= n <= SETTINGS["num_beams"]):
+    if n is not None and (
+        isinstance(n, bool) or not isinstance(n, Integral) or not 1 <= int(n) <= SETTINGS["num_beams"]
+    ):
         raise RecipeError(f"n is the number of candidates, from 1 to {SETTINGS['num_beams']}, not {n!r}")
     if rerank is not None and rerank not in get_args(Rerank):
         raise unknown_name("ranking", str(rerank), get_args(Rerank))

@@ -317,7 +317,7 @@ class EmbeddingTable:
         if len(rows.shape) != 2 or not rows.shape[0] or rows.dtype.kind not in "fiu":
             raise DataError(f"{where}embeddings are (N, D) numbers with N ≥ 1, not {rows.dtype} of shape {rows.shape}")
         named = ids if ids is not None else getattr(rows, "names", None)
-        names = [
+        names: list[Any] = [
             str(name) if isinstance(name, Integral) else name for name in (range(len(rows)) if named is None else named)
         ]
         if modality not in get_args(Modality):
