@@ -16,13 +16,18 @@ FEW = 40
 """Names that a message lists."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """The error for a name that is not among `known`, with the nearest one, and all of them where they are few."""
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
+    """The error for a name that is not among `known`, with the nearest one, and all of them where they are few.
+
+    Args:
+        kind: what it would be of. name: a text; what YAML or Python put in its place is told as it is.
+    """
     names = sorted(known)
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
     hints = [f"did you mean {nearest[0]!r}?"] if nearest else []
     if not nearest or len(names) <= FEW:
-        hints.append(f"known: {', '.join(names)}")
+        more = [f"… and {len(names) - FEW} more"] if len(names) > FEW else []
+        hints.append(f"known: {', '.join([*names[:FEW], *more])}")
     return UnknownNameError(f"unknown {kind} {name!r}: {' '.join(hints)}")
 
 

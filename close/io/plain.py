@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ DEPTH, VALUES = 50, 100_000
 LARGEST = 10**40
 """Tokenizers say 10³⁰ for "no limit"."""
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
+_WHOLE, _DECIMALS = re.compile(r"[-+]?\d+"), re.compile(r"\d+([eE][-+]?\d+)?")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without dates (they stay text) and without a key that is given twice."""
+    """YAML without dates (they stay text), without a key that is given twice, and without decimal commas, which make keys."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
@@ -44,11 +46,25 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """A mapping, each key once."""
+        _refuse_commas(node)
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and names.count(key.value) > 1 and key.tag != "tag:yaml.org,2002:merge":
                 raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
         return super().construct_mapping(node, deep)
+
+
+def _refuse_commas(node: Any) -> None:
+    """Refuse `{cosine: 0,41}`, which to YAML is a cosine of 0, and a key 41 of nothing."""
+    for (key, number), (decimals, nothing) in pairwise(node.value if node.flow_style else ()):
+        parts = (number, decimals, nothing)
+        if not all(isinstance(part, yaml.ScalarNode) and not part.style for part in parts) or nothing.value:
+            continue
+        if _WHOLE.fullmatch(number.value) and _DECIMALS.fullmatch(decimals.value):
+            what = f"{key.value}: {number.value},{decimals.value}"
+            better = f"{number.value}.{decimals.value}"
+            message = f"{what!r}: a number takes a decimal point, not a comma: {better}"
+            raise yaml.constructor.ConstructorError(None, None, message, number.start_mark)
 
 
 def parse_yaml(text: str) -> Any:

@@ -12,6 +12,7 @@ from close.adapters import ADAPTERS, Chain, GapAdapter, RowNoise, build_adapter,
 from close.adapters.rows import Adapted, unit_tensor
 from close.adapters.shared import group_blocks
 from close.errors import DataError, MismatchError, NotFittedError, RecipeError, UnknownNameError
+from close.registry import unknown_name
 from close.vectors.moments import covariance
 
 DIM = 16
@@ -436,10 +437,22 @@ def test_wrong_options_are_told(spec, message):
         build_adapter(spec, DIM)
 
 
-@pytest.mark.parametrize("spec", ["mean_shfit", {"mean_shift": {"scael": 1}}, {"mean_shift": {"options": {}}}])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "mean_shfit",
+        {"mean_shift": {"scael": 1}},
+        {"mean_shift": {"options": {}}},
+        {"gaussian": {"cosine": 0, 41: None}},
+    ],
+)
 def test_unknown_names_tell_the_nearest(spec):
     with pytest.raises(UnknownNameError, match=r"did you mean|known:"):
         build_adapter(spec, DIM)
+
+
+def test_many_known_names_are_told_in_part():
+    assert str(unknown_name("key", 2, map(str, range(100, 150)))).endswith(", 138, 139, … and 10 more")
 
 
 # chains

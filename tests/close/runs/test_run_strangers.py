@@ -291,12 +291,20 @@ def test_yaml_beyond_measure(text, words):
             "line 3, column 2: expected ',' or ']', but got ':', while parsing a flow sequence from line 1 on (",
         ),
         ("a: [1", "line 1, column 6: expected ',' or ']', but got '<stream end>' ('a: [1')"),
+        ("a: {b: 0,41}", "line 1, column 8: 'b: 0,41': a number takes a decimal point, not a comma: 0.41 ("),
+        ("- a:\n- {c: x, b: -0,5e-3, d: 1}", "line 2, column 13: 'b: -0,5e-3': a number takes a decimal point"),
         ("a: 'x\n", "line 2, column 1: found unexpected end of stream, while scanning a quoted scalar from line 1 on"),
     ],
 )
 def test_broken_yaml_is_told_with_its_line(text, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         parse_yaml(text)
+
+
+def test_numbers_are_keys_where_no_comma_was_meant():
+    text = "{a: [0,41], b: 0, '41': , c: {d: 3, e: }}"
+    assert parse_yaml(text) == {"a": [0, 41], "b": 0, "41": None, "c": {"d": 3, "e": None}}
+    assert parse_yaml("1: 2\n3:\n") == {1: 2, 3: None}
 
 
 def test_dates_stay_text_and_merges_work():
