@@ -87,8 +87,11 @@ def write_lines(results: ResultFile, say: Callable[[int], Iterable[Output]], tol
 def write_page(
     file: Path | None, model: CloseCaptioner, items: Sequence[Any], rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """A page of the first items with what is said of them, where a file for it is given."""
+    """A page of the first items with what is said of them, where a file for it is given, and something was read."""
     if file is None:
+        return
+    if rows and all(row.get("error") for row in rows):  # a slip in a path takes no page's place
+        show(f"{file}: {'left as it is' if file.exists() else 'not written'}, as no item could be read", err=True)
         return
     from close.evaluation.page import captions_page
     from close.io.files import write_text

@@ -46,6 +46,17 @@ def test_a_page_of_pictures_and_what_is_said_of_them(cli, run, photos, tmp_path)
     assert len(cards((tmp_path / "one.html").read_text())) == 1
 
 
+def test_a_slip_in_a_path_leaves_the_page_that_is_there(cli, run, tmp_path):
+    page = tmp_path / "said.html"
+    ran = cli("caption", run, tmp_path / "nowhere", "--html", page)
+    assert (ran.code, page.exists()) == (1, False)
+    assert f"{page}: not written, as no item could be read" in ran.err
+    page.write_text("of before")
+    ran = cli("caption", run, tmp_path / "nowhere", "--html", page)
+    assert (ran.code, page.read_text()) == (1, "of before")
+    assert f"{page}: left as it is, as no item could be read" in ran.err
+
+
 @pytest.mark.parametrize(
     ("page", "said"),
     [
