@@ -163,11 +163,18 @@ class Verb(typer.core.TyperCommand):
             said = "it is given without its name" if name in known else self.instead(name, value)
             if flag not in known and said:
                 raise typer.BadParameter(said, ctx=ctx, param_hint=flag)
+        given = list(args)  # what is parsed is taken from the list
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
         except typer.BadParameter as error:
             error.message = error.message.removeprefix("Value error, ")
             raise
+        for stray in (one for one in ctx.params.get("overrides") or () if "=" not in one):
+            flag = next((arg for arg in given[given.index(stray) :: -1] if arg.startswith("--")), None)
+            if any(parameter.multiple for parameter in self.params if flag in parameter.opts):
+                said = f"it takes one value, and is given again for each; {stray!r} is no key=value of the recipe"
+                raise typer.BadParameter(said, ctx=ctx, param_hint=flag)
+        return rest
 
     def invoke(self, ctx: Any) -> Any:
         """Memory that is full is told with what of this verb takes less of it."""

@@ -115,8 +115,7 @@ def tables_of(places: Sequence[Path], wanted: Sequence[Wanted]) -> dict[str, Emb
         found |= {one.name: chosen[0]} if chosen else {}
     used = {id(table) for table in found.values()}
     if left := [table for table in tables if id(table) not in used]:
-        lacking = [one for one in wanted if one.name not in found]
-        raise RecipeError(f"--vectors {left[0].path}: {_why_left(left[0], lacking, wanted)}")
+        raise RecipeError(f"--vectors {left[0].path}: {_why_left(left[0], found, wanted)}")
     return found
 
 
@@ -170,9 +169,14 @@ def _lacking(table: EmbeddingTable, one: Wanted) -> str | None:
     return next((key for key in keys if key not in known), None)
 
 
-def _why_left(table: EmbeddingTable, lacking: Sequence[Wanted], wanted: Sequence[Wanted]) -> str:
-    """Why a table is of nothing that is wanted."""
-    for one in lacking:
+def _why_left(table: EmbeddingTable, found: Mapping[str, EmbeddingTable], wanted: Sequence[Wanted]) -> str:
+    """Why a table is of nothing that is wanted, or that others are not of."""
+    for one in wanted:
+        if one.name in found and _may_be(table, one) and _lacking(table, one) is None:
+            other = found[one.name].path
+            what = "it is given twice" if other.samefile(table.path) else f"{other} is of {one.told} too"
+            return f"{what}; expected one table of each"
+    for one in (one for one in wanted if one.name not in found):
         if table.modality == one.modality and table.info.get("rows_sum") == one.rows.sha256:
             return f"it has no vector of {_lacking(table, one)!r}, and it takes all of {one.told}"
     made = ", and it was made for other rows than these" if "rows_sum" in table.info else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,7 @@ NEEDED = "encoder 'ours' can't be loaded, and is needed for what no table has (-
                 "and it takes all of the captions of {world}/tune.jsonl, its references too",
             ],
         ),
+        (["test_V", "test_T", "test_T"], [], ["test_T: it is given twice; expected one table of each"]),
         (["nowhere"], [], ["nowhere: no embedding table there"]),
         (["unpaired.npy"], [], ["unpaired.npy ROWS --encoder"]),
     ],
@@ -169,6 +171,13 @@ def test_what_tables_can_not_give_is_refused_first(told, world, tmp_path, tables
     for word in words:
         assert word.format(world=world) in line
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("option", ["--vectors", "--adapter"])
+def test_an_option_takes_one_value_each_time(refused, world, option):
+    told = refused("sweep", world / "ours.yaml", "--test", world / "test.jsonl", option, "mean_shift", "centring")
+    assert option in told
+    assert "it takes one value, and is given again for each; 'centring' is no key=value of the recipe" in told
 
 
 def test_rows_of_vectors_name_no_pictures(cli, told, world, tmp_path):
@@ -188,6 +197,9 @@ def test_rows_of_vectors_name_no_pictures(cli, told, world, tmp_path):
         pictures, tmp_path / "W", encoder="ours", fingerprint=EmbeddingTable(tmp_path / "V").fingerprint,
         modality="image", ids=[line["id"] for line in lines],
     )  # fmt: skip
+    shutil.copytree(world / "test_T", tmp_path / "T")
+    copied = told(*asked, *texts, "--vectors", tmp_path / "V", "--vectors", tmp_path / "T")
+    assert f"{tmp_path / 'T'}: {world / 'test_T'} is of the captions of {bare} too; expected one table of" in copied
     assert "are both of the pictures of" in told(
         *asked, *texts, "--vectors", same.path, "--vectors", _unsaid(same, tmp_path)
     )
