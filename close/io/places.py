@@ -8,7 +8,7 @@ from pathlib import Path
 
 from close.errors import MissingError
 
-__all__ = ["check_directory", "last_part", "moved_reference", "place_of", "reference_from", "seen_from"]
+__all__ = ["check_directory", "last_part", "moved_reference", "place_of", "reference_from", "seen_from", "seen_through"]
 
 Place = str | os.PathLike[str]
 
@@ -67,6 +67,20 @@ def seen_from(place: Place, folder: Place, shared: int = 2) -> str | None:
         if os.path.realpath(os.path.join(here, near)) == os.path.realpath(place):
             return Path(near).as_posix()
     return None
+
+
+def seen_through(place: Place, folder: Place) -> str:
+    """A place relative to a folder, alike through whatever links both are reached: these are followed, those further in are not.
+
+    A working directory is always known by its real path, and places in full are not.
+    """
+    here, there = Path(os.path.realpath(folder)), Path(os.path.abspath(place))
+    for above in (there, *there.parents):  # from the place to what both lie in
+        real = Path(os.path.realpath(above))
+        if len(real.parts) > 1 and here.is_relative_to(real):
+            return Path(os.path.relpath(real / there.relative_to(above), here)).as_posix()
+    real = Path(os.path.realpath(there))
+    return Path(os.path.relpath(real, here)).as_posix() if real.anchor == here.anchor else str(real)
 
 
 def last_part(place: Place) -> str:

@@ -15,7 +15,7 @@ from close.errors import DataError, MissingError, OutputExistsError, shown
 from close.io.files import nan_as_null, write_json, write_text
 from close.io.hub import is_on_hub
 from close.io.jobs import clear, is_temporary
-from close.io.places import moved_reference, place_of
+from close.io.places import moved_reference, place_of, seen_through
 from close.io.plain import read_plain, read_yaml
 from close.io.record import code_sums
 from close.io.versions import versions
@@ -23,7 +23,7 @@ from close.plugins import changed_plugins, check_plugins, is_file, plugins_said,
 from close.registry import Registry, unknown_name
 from close.runs.card import model_card
 from close.runs.recipe import Recipe, upgraded
-from close.runs.recipe_file import absolute, portable, portable_reference, read_values
+from close.runs.recipe_file import absolute, portable, portable_reference, read_values, relative, seen_in
 from close.runs.sources import changed_source
 from close.runs.words import keep_words, word_lists
 
@@ -200,8 +200,11 @@ def _different(folder: Path, recipe: Recipe, started: dict[str, Any]) -> list[st
     for name in ("data", "training"):  # of before a setting was there
         if isinstance(section := theirs.get(name), dict):
             theirs[name] = defaults[name].model_dump(mode="json") | section
-    # runs of before keep places as they were given
+    # runs of before keep places as they were given; and links may lead to a place, or to the run
     changed = [key for key in ours if theirs.get(key, defaults[key]) not in (ours[key], given[key])]
+    if changed:
+        there, here = relative(seen_in(theirs, str(folder)), folder), relative(given, folder)
+        changed = [key for key in changed if there.get(key, defaults[key]) != here[key]]
     return [line for key in changed for line in _differences(key, theirs.get(key, defaults[key]), ours[key])]
 
 
@@ -298,7 +301,7 @@ def _seen_from(folder: Path, sums: Mapping[str, str] | None) -> dict[str, str]:
     """Sums by places, or references of models, as seen from a folder."""
 
     def near(place: str) -> str:
-        return os.path.relpath(place, folder)
+        return seen_through(place, folder)
 
     known = {name: digest for name, digest in (sums or {}).items() if digest}
     plain = {name for name in known if os.path.isabs(name) or os.path.exists(name)}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from close.errors import DataError, MissingError, RecipeError, shown
-from close.io.places import last_part, moved_reference, seen_from
+from close.io.places import last_part, moved_reference, seen_from, seen_through
 from close.io.plain import parse_yaml, read_yaml
 from close.plugins import is_file
 from close.runs.slips import Slips
@@ -69,9 +69,7 @@ def portable_reference(reference: str, folder: str | Path) -> str:
 
 def relative(values: dict[str, Any], folder: str | Path) -> dict[str, Any]:
     """A recipe's values with every place as seen from `folder`: alike from any working directory, and others for others."""
-    return _with_places(
-        copy.deepcopy(values), lambda place: seen_from(place, folder, 1) or os.path.abspath(place), Path()
-    )
+    return _with_places(copy.deepcopy(values), lambda place: seen_through(place, folder), Path())
 
 
 def seen_in(values: dict[str, Any], folder: str) -> dict[str, Any]:

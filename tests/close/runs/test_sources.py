@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from copy import deepcopy
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from PIL import Image
 from close.data.shards import open_rows
 from close.errors import OutputExistsError
 from close.runs import recipe_file
-from close.runs.folder import begin_run, check_goes_on
+from close.runs.folder import begin_run, check_goes_on, is_finished
 from close.runs.recipe import Recipe, checked
 from close.runs.sources import changed_source, sums_beside, weights_sum
 
@@ -171,10 +172,10 @@ def test_what_a_model_does_not_load_does_not_count(tmp_path: Path) -> None:
     assert sums_beside(made) == before
     for name in ("model.safetensors", "tokenizer.json", "1_Pooling/config.json", "modeling.py"):
         (model / name).write_text("another")
-        assert (sums := sums_beside(made)) != before, name
-        before = sums
+        sums, before = before, sums_beside(made)
+        assert sums != before, name
     (model / "model.safetensors").unlink()
-    assert (before := sums_beside(made))
+    before = sums_beside(made)
     (model / "pytorch_model.bin").write_text("other weights")  # now they are loaded
     assert sums_beside(made) != before
 
@@ -188,6 +189,25 @@ def test_a_file_is_one_however_it_is_spelled(tmp_path: Path, monkeypatch: pytest
         found.append(sums_beside(of(made, data=made.dump()["data"] | {"embeddings": rows})))
     assert [[*one.values()] for one in found] == [[*found[0].values()]] * 3
     assert [*found[0]] == [*found[1]]
+
+
+def test_a_run_is_known_through_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "disk").mkdir()
+    everything(tmp_path / "disk")
+    (tmp_path / "link").symlink_to("disk")
+    out = [tmp_path / name / "run" for name in ("disk", "link")]
+    rows = [open_rows(tmp_path / name / "train.jsonl") for name in ("disk", "link")]
+    made = [checked({"data": {"train": str(one.path)}}, "here", only_keys=True) for one in rows]
+    monkeypatch.chdir(tmp_path / "disk")
+    sums = [{str(one.path): one.sha256} for one in rows]
+    begin_run(out[0], made[0], encoder="e", data=sums[0], resume=False)
+    for run, recipe, data in product(out, made, sums):
+        assert not is_finished(run, recipe, resume=True, overwrite=False)
+        check_goes_on(run, encoder="e", data=data)
+        with pytest.raises(OutputExistsError, match=r"train\.jsonl has changed"):
+            check_goes_on(run, encoder="e", data=dict.fromkeys(data, "another"))
+    with pytest.raises(OutputExistsError, match=r"data\.train: .*train\.jsonl' there, .*val\.jsonl' here"):
+        is_finished(out[1], of(made[1], data={"train": "val.jsonl"}), resume=True, overwrite=False)
 
 
 def test_models_are_the_same_from_every_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

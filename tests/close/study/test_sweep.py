@@ -965,7 +965,14 @@ def test_a_run_is_named_alike_from_every_working_directory(tmp_path, monkeypatch
     own = folder(tmp_path / "one", ".", "s").name
     assert folder(tmp_path, "one", "one/s").name == own
     assert folder(tmp_path / "two", str(tmp_path / "one"), "../one/s").name == own
-    assert folder(tmp_path / "elsewhere", ".", "s").name == own  # all of it was moved
+    assert (
+        folder(tmp_path / "elsewhere", ".", "s").name == own
+    )  # all of it was moved; not what was fitted, which has its own
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "link").symlink_to(tmp_path / "one")  # a working directory is known by its real path
+    linked = str(tmp_path / "home" / "link")
+    for given in ((".", "s"), (linked, "s"), (".", f"{linked}/s"), (linked, f"{linked}/s")):
+        assert folder(tmp_path / "one", *given).name == own, given
     assert folder(tmp_path, "two", "one/s").name != own  # data of the same names in another folder
     before = tmp_path / "one" / "s" / "runs" / "x-0-b063425774"
     before.mkdir(parents=True)  # of before, by places as they were given
