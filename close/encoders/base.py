@@ -106,14 +106,14 @@ class ContrastiveEncoder(ABC):
         self._asked = None if device is None else self.device.type
         self.precision = pick_precision(precision, self.device, self.weights)
         self.dtype = pick_dtype(self.precision)
-        self.fingerprint = taken(model, type(self).__qualname__)
+        with taken(model, type(self).__qualname__) as self.fingerprint:
+            self.model: Any = model.requires_grad_(False).eval().to(self.device, self.dtype)
+            if precision != INT8:  # `load_encoder` packs that, once it can be tried
+                pack(self.model)
         if not self.fingerprint:
             about = f"{type(self).__qualname__} {moved_reference(name, _sum_of_place)}"
             self.fingerprint = hashlib.sha256(about.encode()).hexdigest()[:32]
             self.reading = _code(type(self))
-        self.model: Any = model.requires_grad_(False).eval().to(self.device, self.dtype)
-        if precision != INT8:  # `load_encoder` packs that, once it can be tried
-            pack(self.model)
 
     def __reduce__(self) -> Any:
         """Pickled as its reference: another process loads the same weights for itself.

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from close.encoders.base import ContrastiveEncoder
+from close.encoders.identity import taken
 from close.errors import RecipeError
 from close.fast.packing import pack
 from close.fast.precision import INT8
@@ -46,7 +47,8 @@ def in_int8(encoder: ContrastiveEncoder) -> ContrastiveEncoder:
         if why := why_off(path):
             raise RecipeError(f"precision int8 can't be taken here: {why}")
     before = _features(encoder)
-    pack(encoder.model, int8=True)
+    with taken(encoder.model, type(encoder).__qualname__):
+        pack(encoder.model, int8=True)
     encoder.int8_cosines = {
         what: F.cosine_similarity(now, before[what]).min().item() for what, now in _features(encoder).items()
     }

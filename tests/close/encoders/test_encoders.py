@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import warnings
@@ -180,16 +181,37 @@ def test_a_batch_is_of_one_at_least(encoder, family):
             encoder(family).encode_image(np.zeros((4, 4, 3), np.uint8), batch_size=number)
 
 
+def found_of(model, kind="Own"):
+    with taken(model, kind) as fingerprint:
+        return fingerprint
+
+
 def test_an_encoder_made_of_another_ones_model_is_known_by_its_weights_however_they_are_packed(zoo, monkeypatch):
     place = str(zoo("hf_clip_dir"))
     packed = load_encoder(place)
     assert "visual_projection.weight" not in packed.model.state_dict()
     monkeypatch.setattr("close.encoders.base.pack", lambda model: None)
     plain = load_encoder(place, precision="bf16")
-    found = {taken(encoder.model, "Own") for encoder in (packed, plain, packed)}
+    found = {found_of(encoder.model) for encoder in (packed, plain, packed)}
     assert len(found) == 1
     assert found != {packed.fingerprint}  # its vectors are others
-    assert len({taken(torch.nn.Sequential(encoder.model), "Own") for encoder in (packed, plain)} | found) == 2
+    assert len({found_of(torch.nn.Sequential(encoder.model)) for encoder in (packed, plain)} | found) == 2
+    assert found_of(packed.model, "TransformersEncoder") == packed.fingerprint  # the same model, loaded again
+
+
+@pytest.mark.parametrize("packs", [True, False])
+def test_own_weights_in_another_ones_model_are_other_weights(zoo, monkeypatch, packs):
+    if not packs:
+        monkeypatch.setattr("close.encoders.base.pack", lambda model: None)
+    found = set()
+    for number in (0.0, 1.0, 2.0):
+        model = load_encoder(str(zoo("hf_clip_dir"))).model
+        model = model if packs else copy.deepcopy(model)
+        model.load_state_dict({name: value + number for name, value in model.state_dict().items()})
+        found |= {found_of(torch.nn.Sequential(model)), found_of(model)}
+        model.logit_scale.data += 1  # as merging LoRA does, which torch does not count
+        found.add(found_of(model))
+    assert len(found) == 9
 
 
 @pytest.mark.parametrize("family", ["open_clip_dir", "hf_clip_dir", "hf_clap_dir"])
