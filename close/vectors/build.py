@@ -42,6 +42,8 @@ Engine = Callable[[Encode, Sequence[NDArray[np.int64]]], Iterable[Encoded]]
 """What runs the encoding of chunks: `map`, or something that spreads it and keeps its order (`close.io.cluster`)."""
 IMAGE_CHUNK = 256
 """Files between two marks on disk, and for a worker at a time. One accelerator is through with pictures at once: `CHUNK`."""
+UNIT = 1e-6
+"""How far from 1 the length of a row may be that was brought to unit length in float32."""
 _SYSTEMS = re.compile(r"\.nfs\w+|\.fuse_hidden\w+|\.DS_Store|\._.+")
 """Hidden files that the system itself puts beside others."""
 
@@ -56,6 +58,7 @@ class TableBuilder:
         distinct: give equal keys one vector.
         context: tokens of a text that the encoder reads; the table keeps it, and how many of the texts were cut.
         of_rows: the ids are of a data file's rows, which say what is a part of one (`PartName`); the table keeps that.
+        as_given: rows that are of unit length already, up to rounding, stay as they are to the bit.
     """
 
     def __init__(
@@ -67,12 +70,13 @@ class TableBuilder:
         distinct: bool = True,
         context: int | None = None,
         of_rows: bool = True,
+        as_given: bool = False,
     ) -> None:
         self.folder = Path(folder)
         self.partial = self.folder.with_name(self.folder.name + ".partial")
         self.state = self.folder.with_name(self.folder.name + ".partial.json")
         self.about, self.chunk, self.distinct = about, chunk, distinct
-        self.context, self.of_rows = context, of_rows
+        self.context, self.of_rows, self.as_given = context, of_rows, as_given
 
     def build(
         self,
@@ -196,6 +200,8 @@ class TableBuilder:
 
     def _write(self, start: int, vectors: NDArray[np.float32]) -> None:
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if self.as_given:
+            norms[np.abs(norms - 1) <= UNIT] = 1
         self._put("norms", start, norms)
         self._put("vectors", start, vectors / norms)
 

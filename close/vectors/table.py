@@ -301,6 +301,8 @@ class EmbeddingTable:
     ) -> EmbeddingTable:
         """A table of vectors made elsewhere; rows are brought to unit length and their norms kept.
 
+        Rows of unit length, to 1e-6, stay as they are to the bit: an exported table comes back as the same vectors.
+
         Args:
             vectors: (N, D) array, memory map, or path of a `.npy` or of a folder of such parts.
             modality: "text" or "image". ids: of the rows, texts or whole numbers; their places without them.
@@ -342,7 +344,7 @@ class EmbeddingTable:
 
         about = {"encoder": encoder, "fingerprint": fingerprint, "modality": modality, "dim": rows.shape[1]}
         about |= {"sha256": vectors_sum(rows)} | ({"rows_sum": rows_sum} if rows_sum else {})
-        builder = TableBuilder(folder, about, distinct=False, of_rows=of_rows)
+        builder = TableBuilder(folder, about, distinct=False, of_rows=of_rows, as_given=True)
         return builder.build(zip(names, keys, strict=True), encode)
 
 

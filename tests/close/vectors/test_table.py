@@ -269,6 +269,21 @@ def test_numpy_and_back(tmp_path, dtype):
     assert np.allclose(again[:], table[:], atol=1e-6)
 
 
+def test_rows_of_unit_length_stay_to_the_bit(tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(200, 64)).astype(np.float32)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    given = unit.copy()
+    given[7:10] *= 1.0001  # no rounding
+    table = EmbeddingTable.from_numpy(given, tmp_path / "t")
+    assert (np.delete(table[:], slice(7, 10), 0) == np.delete(unit, slice(7, 10), 0)).all()
+    assert (table.raw(np.arange(200))[:7] == unit[:7]).all()
+    assert np.abs(np.linalg.norm(table[7:10], axis=1) - 1).max() <= 1e-6
+    assert np.allclose(table.norms[7:10], 1.0001, rtol=1e-6)
+    other = EmbeddingTable.from_numpy(vectors, tmp_path / "o")
+    other.export(tmp_path / "o.npy")
+    assert (EmbeddingTable.from_numpy(tmp_path / "o.npy", tmp_path / "again")[:] == other[:]).all()
+
+
 def test_other_vectors_are_not_taken_for_those_that_are_there(tmp_path):
     first, second = np.random.default_rng(0).normal(size=(2, 10, 4))
     kept = EmbeddingTable.from_numpy(first, tmp_path / "t")
