@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from close.errors import UnknownNameError
 from close.plugins import loading
@@ -35,11 +35,14 @@ class Registry(Generic[T]):
     """A mapping from a name to a class, filled by a decorator.
 
     Attributes:
-        kind: what its items are, for messages.
+        every: all that are made. kind: what its items are, for messages.
         origins: name to the plug-in that brought it; what the package itself brings is not in it.
     """
 
+    every: ClassVar[list[Registry[Any]]] = []
+
     def __init__(self, kind: str) -> None:
+        self.every.append(self)
         self.kind = kind
         self._items: dict[str, T] = {}
         self.origins: dict[str, str] = {}

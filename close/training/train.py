@@ -20,7 +20,6 @@ from transformers.pytorch_utils import Conv1D
 from close.adapters import ADAPTERS, resolve_adapter
 from close.adapters.resolve import takes_training_text
 from close.adapters.specs import names_in
-from close.data.readers import READERS
 from close.data.rows import RowFile, evenly
 from close.data.shards import open_rows
 from close.encoders import ENCODERS
@@ -40,6 +39,7 @@ from close.model.lora import factors_of, lora_targets, together
 from close.model.modeling import CloseModel
 from close.model.prefixes import EMBEDDINGS, PREFIXES, embedding_scale
 from close.plugins import key_of, plugins_said
+from close.registry import Registry
 from close.retrieval.content import WORD_FINDERS
 from close.runs.folder import CHECKPOINTS, begin_run, plugins_of, save_run, tidy
 from close.runs.length import mean_length
@@ -184,14 +184,15 @@ def _plugins(recipe: Recipe, model: CloseModel) -> list[str]:
 
 
 def _said(plugins: Sequence[str], judging: str | None = None) -> dict[str, list[str]]:
-    """`plugins_said`, without a sum of what brings metrics and formats alone: a run is the same whatever it is scored by.
+    """`plugins_said`, without a sum of what brings metrics, measures and formats alone: scores are no part of a run.
 
     Args:
         judging: the plug-in whose metric chooses the weights, which counts.
     """
     said = plugins_said(plugins)
-    registries: Any = (TASKS, ADAPTERS, ENCODERS, PREFIXES, WORD_FINDERS)
-    used, others = ({one for of in some for one in of.origins.values()} for some in (registries, (METRICS, READERS)))
+    deciding: list[Registry[Any]] = [TASKS, ADAPTERS, ENCODERS, PREFIXES, WORD_FINDERS]
+    rest = [one for one in Registry.every if one not in deciding]
+    used, others = ({one for of in some for one in of.origins.values()} for some in (deciding, rest))
     aside = others - used - {judging}
     sums = ["" if name in aside else own for name, own in zip(said["plugins"], said["plugin_sums"], strict=True)]
     return said | {"plugin_sums": sums}

@@ -22,11 +22,12 @@ from close.cli.caption import _made_by
 from close.errors import OutputExistsError
 from close.evaluation.compare import compare
 from close.evaluation.metrics import METRICS
+from close.gap.measures import MEASURES
 from close.runs.confidence import Confidence, run_sum
 from close.runs.evaluate import evaluate, evaluated
 from close.runs.folder import code_of
 from close.study.selection import saved_selection
-from close.training.train import train
+from close.training.train import _said, train
 
 ADAPTER = """
 from close.adapters import ADAPTERS, GapAdapter
@@ -225,6 +226,7 @@ load_plugins(["./parts.py"])
 from close.adapters import ADAPTERS
 from close.encoders import ENCODERS
 from close.evaluation.metrics import METRICS
+from close.gap.measures import MEASURES
 from close.tasks import TASKS
 print(json.dumps([sorted(one.origins) for one in (ADAPTERS, ENCODERS, TASKS, METRICS)]))
 """
@@ -245,3 +247,11 @@ def test_comments_and_layout_are_no_other_code(tmp_path):
     assert len(sums) == 1
     file.write_text(ADAPTER.format(sign="+"), encoding="utf-8")
     assert plugins.sum_of_code(file) not in sums
+
+
+def test_measures_decide_nothing_of_a_run(loaded, monkeypatch):
+    loaded(own="one = 1")
+    key = plugins.key_of("own.py")
+    assert [len(one) for one in _said([key])["plugin_sums"]] == [64]
+    monkeypatch.setitem(MEASURES._measures.origins, "mine", key)
+    assert _said([key])["plugin_sums"] == [""]
