@@ -83,7 +83,8 @@ def _beside(recipe: Recipe) -> dict[str, Callable[[], str]]:
     if retrieve and (memory := retrieve.memory):
         places += [memory_place(memory) if memory.exists() else memory]
     places += [retrieve.texts] if retrieve and retrieve.texts else []
-    found = [(place, partial(_sum_there, Path(place), recipe.columns_of(Path(place)))) for place in map(_full, places)]
+    found: list[tuple[str, Callable[[], str]]]
+    found = [(_full(place), partial(_sum_there, place, recipe.columns_of(place))) for place in places]
     more: list[tuple[str, Callable[[], str]]] = [(_full(one), partial(_sum_there, one)) for one in _settings(recipe)]
     more += [(moved_reference(one, _full), partial(_model_sum, one)) for one in _models(recipe)]
     val, images = recipe.data.val, recipe.data.val_images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import product
@@ -18,6 +19,7 @@ from close.evaluation.metrics import METRICS
 from close.model.language_models.loading import check_language_model
 from close.runs.apart import learnt_from, tell_met
 from close.runs.evaluate import needs_encoder
+from close.runs.folder import RUN_FILE
 from close.runs.length import check_match
 from close.runs.predict import named_task
 from close.runs.recipe import Recipe
@@ -32,6 +34,7 @@ from close.vectors.table import EmbeddingTable
 
 __all__ = ["checked_base"]
 
+_log = logging.getLogger(__name__)
 Open = Callable[[Path], RowFile]
 Looks = Mapping[str, Path | None]
 
@@ -75,6 +78,7 @@ def checked_base(
     _check_pictures(base, looks, wanted, tables, opened)
     _check_vectors(base, arms, recipes, looks, wanted, tables)
     fed = [fed_arm(arm, recipe, tables) for arm, recipe in zip(arms, recipes, strict=True)]
+    _tell_others(base, fed, seeds, folder)
     return base, fed, looks | {"vectors": tables}
 
 
@@ -92,6 +96,24 @@ def _recipes(base: Recipe, arms: Sequence[Arm], seeds: Sequence[int], folder: Pa
     first = recipes[:: len(seeds)]
     _check_arms_differ(names, first)
     return first
+
+
+def _tell_others(base: Recipe, arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> None:
+    """Tell finished runs of arms and seeds that are still to be trained, whose recipe or places are others."""
+    wanted = [run_folder(base, arm, seed, folder)[1] for arm, seed in product(arms, seeds)]
+    found = list[Path]()
+    for place in wanted:
+        hashed = place.name.rpartition("-")[2]
+        alike = place.name.removesuffix(hashed) + "[0-9a-f]" * len(hashed)
+        found += [] if place.exists() else [file.parent for file in place.parent.glob(f"{alike}/{RUN_FILE}")][:1]
+    if found:
+        _log.warning(
+            "%s: %d of the runs to come are there by arm and seed already, such as %s, but of another recipe, or of places that "
+            "lie elsewhere as seen from there: they are trained anew",
+            folder,
+            len(found),
+            found[0].name,
+        )
 
 
 def _check_arms(base: Recipe, arms: Sequence[Arm], recipes: Sequence[Recipe]) -> None:
