@@ -32,7 +32,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from close.data.rows import Modality
-from close.encoders.base import told_cut
 from close.errors import DataError, MismatchError, MissingError, RecipeError, reason, shown
 from close.io.files import read_json, whole, write_text
 from close.io.keys import text_key
@@ -351,6 +350,8 @@ class EmbeddingTable:
 def tell_cut(path: Path, table: EmbeddingTable) -> None:
     """Say how many texts of a data file the encoder has cut: once, however often a run of runs opens the table."""
     if cut := table.info.get("cut"):
+        from close.encoders.base import told_cut  # torch, which a look at a table need not load
+
         _tell(f"{path}: {told_cut(cut, table.info['vectors'], table.info['context'])}")
 
 
