@@ -27,7 +27,7 @@ from close.runs.sections import (
     keys_only,
     training_key,
 )
-from close.runs.slips import MOST, Slips, SlipsError
+from close.runs.slips import MOST, Slips, SlipsError, check_stages, comma_told
 from close.tasks import TASKS
 
 __all__ = ["Recipe", "checked", "key_named", "load_recipe", "upgraded"]
@@ -213,8 +213,7 @@ class Recipe(Section):
         if not keys_only(info):
             from close.adapters import check_adapter
 
-            with as_value():
-                check_adapter(spec)
+            check_stages(spec, check_adapter)
         return spec
 
     @field_validator("plugins", mode="before")
@@ -394,5 +393,5 @@ def _explain(item: Any) -> list[str]:
     if item["type"] == "missing":
         return [f"key {where!r} is missing"]
     message = re.sub(r"dictionary or instance of \w+", "mapping", item["msg"].removeprefix("Value error, "))
-    end = "" if item["type"] == "value_error" else f", not {item['input']!r}"
+    end = "" if item["type"] == "value_error" else f", not {item['input']!r}{comma_told(item['input'])}"
     return [f"{where and where + ': '}{line}{end}" for line in message.split("\n")]

@@ -28,6 +28,7 @@ from close.data.columns import key_of
 from close.errors import CloseError, MissingError
 from close.registry import unknown_name
 from close.retrieval.settings import LeaveOut, Retrieval
+from close.runs.slips import comma_told
 
 __all__ = [
     "DataSection",
@@ -274,7 +275,7 @@ def _read(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         try:
             read = kind.validate_python(value)
         except ValidationError:
-            wrong.append(f"{key}: expected {_kind_name(kinds[key])}, not {value!r}")
+            wrong.append(f"{key}: expected {_kind_name(kinds[key])}, not {value!r}{comma_told(value)}")
         else:
             found[key] = read if isinstance(value, str) else value
     return found, wrong

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from close.errors import CloseError, RecipeError, firsts
 
-__all__ = ["MOST", "Slips", "SlipsError"]
+__all__ = ["MOST", "Slips", "SlipsError", "check_stages", "comma_told"]
+
+_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
 
 MOST = 20
 """Mistakes that are told, of more how many there are."""
@@ -65,3 +69,27 @@ class Slips:
 
 def _more(count: int) -> list[str]:
     return [f"… and {count} more"] if count > 0 else []
+
+
+def check_stages(spec: Any, check: Callable[[Any], None]) -> None:
+    """Look at each stage of an adapter's spec, so that several mistakes are told.
+
+    Raises:
+        ValueError: what is wrong, a line each.
+    """
+    from close.adapters.specs import leaves_of, refuse_endless
+
+    slips = Slips()
+    with slips.kept():
+        refuse_endless(spec)
+        for stage in leaves_of(spec):
+            with slips.kept():
+                check(stage)
+    if slips.found:
+        raise ValueError("\n".join(map(str, slips.found.values())))
+
+
+def comma_told(value: Any) -> str:
+    """What a message says of a number that is written with a comma; nothing of anything else."""
+    is_one = isinstance(value, str) and _COMMA.fullmatch(value)
+    return f" (a decimal point, not a comma: {value.replace(',', '.')})" if is_one else ""

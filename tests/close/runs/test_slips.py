@@ -99,6 +99,25 @@ def test_parts_are_told_together(tmp_path: Path) -> None:
     _matched(list(told.value.each), expected)
 
 
+def test_stages_of_an_adapter_are_told_together(tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_text("a\nb\n")
+    stages = [{"gaussian": {"cosine": 1.41}}, "centring", ["centering", {"uniform": {"radius": -1}}]]
+    (tmp_path / "r.yaml").write_text(json.dumps({"data": {"train": "c.txt"}, "adapter": stages}))
+    with pytest.raises(SlipsError) as told:
+        load_recipe(tmp_path / "r.yaml")
+    expected = ["adapter: gaussian: cosine is", "adapter: unknown adapter 'centering': did", "adapter: uniform: radius"]
+    _matched(list(told.value.each), expected)
+
+
+@pytest.mark.parametrize(("key", "number"), [("learning_rate", "0,002"), ("weight_decay", "-1,5e-3")])
+def test_a_decimal_comma_is_told(tmp_path: Path, key: str, number: str) -> None:
+    (tmp_path / "c.txt").write_text("a\nb\n")
+    (tmp_path / "r.yaml").write_text(f"data: {{train: c.txt}}\ntraining:\n  {key}: {number}\n")
+    with pytest.raises(RecipeError) as told:
+        load_recipe(tmp_path / "r.yaml")
+    assert f"not '{number}' (a decimal point, not a comma: {number.replace(',', '.')})" in str(told.value)
+
+
 def test_overrides_are_told_together() -> None:
     with pytest.raises(SlipsError) as told:
         load_recipe(None, ["epochs", "seed=[1", "data.train=c.txt"])
