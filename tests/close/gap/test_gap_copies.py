@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from close.gap import measure_gap, recommend
+from close.gap.copies import first_of_copies
 from close.gap.measured_tables import measure_tables
-from close.gap.measures.belonging import mapped_pairs, shuffled_cka
+from close.gap.measures.belonging import mapped_pairs, shuffled_cka, spaces_of_pairs
 from close.gap.report.page import render_html
 from close.gap.report.words import spaces_of
 
@@ -87,6 +88,40 @@ def test_different_images_are_no_copies():
     ):
         assert "copy" not in report.notes.get("image", "")
         assert "text" not in report.notes
+
+
+@pytest.mark.parametrize("noise", [1e-3, 5e-3, 0.02])
+def test_different_images_of_a_narrow_cone_are_no_copies(noise):
+    rng = np.random.default_rng(0)
+    base, said = rng.normal(size=DIM), rng.normal(size=(500, 16))
+    image, text = unit(base + noise * said @ rng.normal(size=(16, DIM))), unit(said @ rng.normal(size=(16, DIM)))
+    each = np.arange(500)
+    assert spaces_of_pairs(text, image, np.stack((each, each), axis=1), each) == "unaligned"
+    assert "image" not in measure_gap(text, image, bootstrap=0).notes
+    collapsed = unit(base + noise * rng.normal(size=(500, DIM)))
+    assert mapped_pairs(collapsed, unit(rng.normal(size=(500, DIM)))).recall < 0.1
+
+
+@pytest.mark.parametrize(("number", "dim"), [(300, 2), (3000, 3)])
+def test_rows_of_few_dimensions_are_no_copies(number, dim):
+    rng = np.random.default_rng(0)
+    text, image = unit(rng.normal(size=(number, dim))), unit(rng.normal(size=(number, dim)))
+    assert not {"text", "image"} & {*measure_gap(text, image, bootstrap=0).notes}
+
+
+@pytest.mark.parametrize("number", [12, 40])
+def test_one_photo_twice_among_few_is_no_sign_of_captions(number):
+    text, image = rows(right=True)
+    few = np.concatenate((image[: number * EACH : EACH], unit(image[:1] + 1e-5)))
+    assert "image" not in measure_gap(np.concatenate((text[: number * EACH : EACH], text[1:2])), few, bootstrap=0).notes
+
+
+def test_a_copy_of_what_was_left_out_is_kept():
+    turn = 0.025 * np.arange(3)  # the second is a copy of both others, which are none of each other
+    chain = np.stack((np.cos(turn), np.sin(turn)), axis=1)
+    others = np.eye(DIM, dtype=np.float32)
+    found = np.concatenate((np.pad(chain, ((0, 0), (0, DIM - 2))), others[2:]))
+    assert first_of_copies(found).tolist() == [0, *range(2, DIM + 1)]
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the CLIP embeddings of COCO are not here")
