@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from copy import deepcopy
@@ -221,3 +222,16 @@ def test_models_are_the_same_from_every_working_directory(tmp_path: Path, monkey
         monkeypatch.chdir(place)
         with pytest.raises(OutputExistsError, match=r"hf:\.\./other has changed since the run began"):
             check_goes_on(tmp_path / "run", beside=sums_beside(made), **facts)
+
+
+def test_weights_are_read_once_as_long_as_they_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = everything(tmp_path)
+    for place in ("origin", "words", "other"):
+        (tmp_path / place / "model.safetensors").write_text("weights")
+    read, digest = list[str](), hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: read.append(file.name) or digest(file, name))
+    for one in (made, of(made, init_from=None)) * 2:
+        run = {"beside": [*sums_beside(one).values()], "init_from": {"sha256": weights_sum(tmp_path / "origin")}}
+        assert changed_source(one, run) is None
+    weights = [name for name in read if "model" in name]
+    assert len(weights) == len({*weights}) == 3
