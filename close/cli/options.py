@@ -170,10 +170,10 @@ class Verb(typer.core.TyperCommand):
             error.message = error.message.removeprefix("Value error, ")
             raise
         for stray in (one for one in ctx.params.get("overrides") or () if "=" not in one):
-            flag = next((arg for arg in given[given.index(stray) :: -1] if arg.startswith("--")), None)
-            if any(parameter.multiple for parameter in self.params if flag in parameter.opts):
+            option = next((arg for arg in given[given.index(stray) :: -1] if arg.startswith("--")), None)
+            if any(parameter.multiple for parameter in self.params if option in parameter.opts):
                 said = f"it takes one value, and is given again for each; {stray!r} is no key=value of the recipe"
-                raise typer.BadParameter(said, ctx=ctx, param_hint=flag)
+                raise typer.BadParameter(said, ctx=ctx, param_hint=option)
         return rest
 
     def invoke(self, ctx: Any) -> Any:
