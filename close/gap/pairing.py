@@ -52,7 +52,7 @@ def check_pairs(pairs: Path | None, text: Path | None, image: Path | None) -> No
         raise RecipeError("--pairs says which rows of two tables belong together: give --text and --image")
 
 
-def read_pairs(path: Path, text: Any, image: Any) -> Pairing:
+def read_pairs(path: Path, text: Any, image: Any, task: str | None = None) -> Pairing:
     """Pairs from rows `{"text": …, "image": …}` (JSONL or CSV), or from a data file or folder of shards (rows with a `source`).
 
     What names a row is an id of its table; or its number, where none that the file gives of that side is an id. In a data file
@@ -60,14 +60,14 @@ def read_pairs(path: Path, text: Any, image: Any) -> Pairing:
     image; captions and pictures come along for the report.
 
     Args:
-        text, image: as `open_vectors` gives them.
+        text, image: as `open_vectors` gives them. task: that a data file's rows are read for.
     Raises:
         MissingError: no such file.
         DataError: a line is wrong (it is named), or there is no pair in the file.
         MismatchError: a data file does not have as many sources or images as a `.npy` has rows.
     """
     if path.is_dir():
-        return _from_data(open_rows(path), text, image)
+        return _from_data(open_rows(path), text, image, task)
     if not path.is_file():
         raise MissingError(f"{path}: no such file")
     try:
@@ -76,7 +76,7 @@ def read_pairs(path: Path, text: Any, image: Any) -> Pairing:
         first = {}
     if {"text", "image"} <= set(first):
         return Pairing(_from_names(list(_rows(path)), text, image))
-    return _from_data(open_rows(path), text, image)
+    return _from_data(open_rows(path), text, image, task)
 
 
 def side_by_side(per_image: int, text: Any, image: Any) -> Pairing:
@@ -155,12 +155,12 @@ def _name(key: Any) -> str | None:
     return None if isinstance(key, bool) or not isinstance(key, (int, str)) else str(key)
 
 
-def _from_data(rows: RowFile, text: Any, image: Any) -> Pairing:
+def _from_data(rows: RowFile, text: Any, image: Any, task: str | None) -> Pairing:
     texts, images = ItemFinder(text), ItemFinder(image)
     pairs, pictures = list[tuple[int, int]](), dict[int, Path]()
     captions, groups, left_out = {}, {}, 0
     for row in rows:
-        of_images = source_labels(row)
+        of_images = source_labels(row, task)
         apart = len({*of_images}) > 1  # a source is of the image in its place
         shown = [(images.row([name, *_tails(path)]), path) for name, path in named_images(row)]
         pictures |= {v: path for v, path in shown if v is not None}

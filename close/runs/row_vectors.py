@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from close.data.rows import Modality, Row, RowFile, evenly, named_images
 from close.errors import DataError, MismatchError
 from close.io.keys import file_key
+from close.io.parts import file_of
 from close.model.configuration import CloseConfig, Several
 from close.model.sets import Sets, padded_sets
 from close.tasks import Task
@@ -174,21 +175,28 @@ def given_table(
 
 
 def tell_other_rows(table: EmbeddingTable, rows: RowFile) -> None:
-    """Warn where a table of images, whose vectors are found by the rows' ids, was made for other rows than these."""
-    if table.modality == "image" and _of_others(table, rows):
+    """Warn where a table of images, whose vectors are found by the rows' ids, was made for other rows than these, or may be."""
+    if table.modality == "image" and (perhaps := _of_others(table, rows)) is not None:
         _log.warning(
-            "%s was made for other rows than %s: vectors are found by rows' ids, and rows without one are numbered",
-            table.path, rows.path,
+            "%s was made for other rows than %s%s: vectors are found by rows' ids, and rows without one are numbered",
+            table.path, rows.path, perhaps,
         )  # fmt: skip
 
 
-def _of_others(table: EmbeddingTable, rows: RowFile) -> bool:
-    """Whether that is known: vectors that were given may say of which rows they are, those of files say of which files."""
+def _of_others(table: EmbeddingTable, rows: RowFile) -> str | None:
+    """What else it may be, of a table that is not of these rows: given ones say of which they are, others of which files."""
     if "sha256" in table.info:  # of `EmbeddingTable.from_numpy`
-        return bool(table.info.get("rows_sum", rows.sha256) != rows.sha256)
+        return "" if table.info.get("rows_sum", rows.sha256) != rows.sha256 else None
     looked = {place: rows[place] for place in evenly(len(rows), LOOKED)}
     first = {int(row.id) - place if row.id.isdecimal() else None for place, row in looked.items()}
     if None in first or len(first) > 1:  # ids of their own, and files may have moved
-        return False
-    keys = [file_key(path) for row in looked.values() for path in row.images]
-    return bool(keys) and not np.isin(np.array(keys, np.uint64), np.asarray(table.keys)).any()
+        return None
+    files = {name: file for row in looked.values() for name, file in named_images(row)}
+    keys = {name: file_key(file) for name, file in files.items()}
+    own = {name: table.keys[vector] for name, vector in zip(table.ids, table.index, strict=True) if name in keys}
+    known = np.isin(np.array([*keys.values()], np.uint64), np.asarray(table.keys))
+    if any(own.get(name, key) != key for (name, key), there in zip(keys.items(), known, strict=True) if there):
+        return ""
+    if not known.any() and any(file_of(file).exists() for file in files.values()):
+        return ", or their pictures have been copied or changed since"
+    return None

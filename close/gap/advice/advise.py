@@ -75,7 +75,7 @@ def advise(
     labels: Any = group_labels(rows(named), texts, partial(source_labels, task=task)) if named else None
     index: Any = "unpaired" if unpaired else None
     if pairs and images is not None:
-        found = read_pairs(pairs, texts, images)
+        found = read_pairs(pairs, texts, images, task)
         index, labels = found.pairs, labels if labels is not None else found.groups
     if index is None and images is not None and (remark := differing_ids(texts, images)):
         _log.warning("%s", remark)

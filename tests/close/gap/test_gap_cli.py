@@ -289,6 +289,8 @@ def test_each_text_of_a_pair_is_of_the_picture_in_its_place(folder):
     assert found.pairs.tolist() == [[0, 0], [1, 1], [2, 2], [3, 3]]
     labels = found.groups.tolist()
     assert [labels.index(label) for label in labels] == [0, 1, 0, 1]
+    path.write_text("".join(json.dumps({**row, "task": None}) + "\n" for row in rows))  # the recipe may say it
+    assert read_pairs(path, text, image, "nlvr2").pairs.tolist() == [[0, 0], [1, 1], [2, 2], [3, 3]]
 
 
 def test_real_embedding_tables(close_gap, folder):

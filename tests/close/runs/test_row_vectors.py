@@ -51,6 +51,26 @@ def test_rows_with_ids_are_found_wherever_their_pictures_lie_now(tiny_encoder, t
     assert not told(caplog, table, RowFile(moved / "rows.jsonl"))
 
 
+def test_numbers_that_are_shifted_are_told_and_pictures_that_moved_may_be_others(tiny_encoder, tmp_path, caplog):
+    (tmp_path / "here").mkdir()
+    rows = file_of(tmp_path / "here", "abcd")
+    encoder = load_encoder(str(tiny_encoder), device="cpu")
+    table = embed_images(find_images(rows.path, encoder.item_suffixes), encoder, tmp_path / "V")
+    lines = rows.path.read_text().splitlines(keepends=True)
+    for name, some in {"last": lines[2:], "turned": lines[::-1]}.items():
+        (tmp_path / "here" / name).with_suffix(".jsonl").write_text("".join(some))
+        assert told(caplog, table, RowFile(tmp_path / "here" / f"{name}.jsonl"))
+        assert "copied or changed" not in caplog.text
+    (tmp_path / "here" / "first.jsonl").write_text("".join(lines[:2]))
+    assert not told(caplog, table, RowFile(tmp_path / "here" / "first.jsonl"))
+    copied = shutil.copytree(tmp_path / "here", tmp_path / "there")
+    assert told(caplog, table, RowFile(copied / "abcd.jsonl"))
+    assert "or their pictures have been copied or changed since: " in caplog.text
+    for picture in copied.glob("*.png"):
+        picture.unlink()
+    assert not told(caplog, table, RowFile(copied / "abcd.jsonl"))
+
+
 def test_training_tells_vectors_of_other_rows(tiny_t5, tmp_path, caplog):
     one, other = file_of(tmp_path, "ab"), file_of(tmp_path, "cd")
     table = table_of_vectors(np.eye(2, 4), one, tmp_path / "V", encoder="ours", modality="image")
