@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from close.data.rows import PartName, Row, RowFile, named_images, named_sources
 from close.data.shards import is_rows, open_rows
 from close.encoders import ContrastiveEncoder, as_encoder
-from close.errors import CloseError, DataError, OutputExistsError, written
+from close.errors import CloseError, DataError, OutputExistsError, RecipeError, written
 from close.io.files import read_json, write_json
 from close.io.jobs import clear, exclusively, is_temporary, not_begun_here
 from close.io.keys import file_key, text_key
@@ -373,13 +373,15 @@ def find_images(
     Args:
         suffixes: of files that are taken. columns: as `close.data.shards.open_rows` takes them.
     Raises:
-        MissingError: no such file or folder. DataError: there is no image in it.
+        MissingError: no such file or folder. DataError: there is no image in it. RecipeError: columns of what has none.
     """
     place, found = Path(path), []
     if place.is_dir():
         found = [(written(file.relative_to(place).as_posix()), file) for file in media_below(place, suffixes)]
     elif place.suffix.lower() in suffixes:
         found = [(place.name, place)]
+    if found and columns:
+        raise RecipeError(f"{path}: pictures themselves, which have no columns (--columns is for rows that name them)")
     if not found and (is_rows(place) or not place.is_dir()):
         found = images_of(open_rows(place, columns))
     if not found:

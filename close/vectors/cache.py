@@ -127,6 +127,10 @@ def _images_folder(images: Sequence[tuple[str, Path]], encoder: ContrastiveEncod
     return _folder(about + "".join(f"{name} {file_key(path)}{_depth(path)} " for name, path in images))
 
 
+_DEEP = b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"Pf", b"\0\0\0\x0cjP  "
+"""How files of TIFF, PFM and JPEG 2000 begin."""
+
+
 def _depth(path: Path) -> str:
     """What pictures of more than eight bits are kept by besides: these were read darker once. Nothing of others."""
     file = file_of(path)
@@ -138,7 +142,7 @@ def _depth(path: Path) -> str:
     except OSError:  # told where it is read
         return ""
     grey_png = head.startswith(b"\x89PNG") and head[24:26] == b"\x10\0"
-    return " depth" if grey_png or head.startswith((b"II*\0", b"MM\0*", b"Pf")) else ""
+    return " depth" if grey_png or head.startswith(_DEEP) else ""
 
 
 def _folder(about: str) -> Path:

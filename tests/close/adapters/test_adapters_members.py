@@ -543,6 +543,13 @@ def test_tensors_that_are_no_rows_are_refused_as_arrays_are(pairs, probe):
         adapter(x[:, :8], "text")
     with pytest.raises(DataError, match="row 3 is not finite"):
         adapter(torch.where(torch.arange(50)[:, None] == 3, torch.nan, x), "text")
+    assert adapter(torch.eye(DIM, dtype=torch.int64), "text").dtype == torch.float32
+
+
+def test_an_adapter_without_a_fit_is_exported_whole(probe):
+    adapter, x = build_adapter("none", DIM).eval(), torch.from_numpy(probe[0])
+    whole = torch.export.export(adapter, (x,), kwargs={"modality": "text"}).module()
+    assert torch.allclose(whole(7 * x, modality="text"), adapter(x, "text"), atol=1e-5)
 
 
 class Own(GapAdapter):
@@ -594,7 +601,7 @@ def test_what_is_no_array_is_refused_in_one_line(pairs, probe):
 def test_lists_and_data_frames_are_rows_too(pairs, probe):
     pandas = pytest.importorskip("pandas")
     text, image = pairs
-    adapter = fitted("mean_shift", pairs).eval()
+    adapter = build_adapter("none", DIM).eval()
     wanted = adapter(probe[0], "text")
     for made in (np.ndarray.tolist, list, pandas.DataFrame, lambda rows: list(torch.from_numpy(rows))):
         again = build_adapter("mean_shift", DIM).fit(text=made(text), image=made(image)).eval()

@@ -45,8 +45,8 @@ def test_pictures_of_more_than_eight_bits_are_kept_anew_and_no_others(tiny_encod
         about = f"{vectors_key(encoder, 'image')}a {file_key(file)} "
         return hashlib.sha256(about.encode()).hexdigest()[:24] == cached_images([("a", file)], encoder).path.name
 
-    for name in ("deep.png", "deep.tif"):
-        Image.fromarray(grey).save(tmp_path / name)
+    for name, saved in {"deep.png": {}, "deep.tif": {}, "big.tif": {"big_tiff": True}, "deep.jp2": {}}.items():
+        Image.fromarray(grey).save(tmp_path / name, **saved)
         assert not as_before(tmp_path / name), name
     for name in ("plain.png", "plain.jpg"):
         Image.fromarray((grey // 16).astype(np.uint8)).save(tmp_path / name)

@@ -44,6 +44,12 @@ def test_vectors_are_found_by_text_and_by_id(own, cli):
     assert known.fingerprint == "ab" * 16
 
 
+def test_pictures_have_no_columns(told, tmp_path):
+    tiny.picture(tmp_path / "a.png", 0)
+    asked = ("embed", "images", tmp_path, "--encoder", "mini", "--columns", "image=1", "--out", tmp_path / "V")
+    assert "pictures themselves, which have no columns" in told(*asked)
+
+
 def test_columns_of_a_table_without_a_header_are_given(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = [tiny.picture(tmp_path / f"{n}.png", n).name for n in range(4)]
