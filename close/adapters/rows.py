@@ -60,7 +60,8 @@ def matrix_of(rows: Any, dim: int, where: str) -> Tensor:
 def unit_tensor(x: Tensor, dim: int, where: str) -> Tensor:
     """(N, dim) unit rows of a tensor: those that are already, or zero, as sets are filled up, stay to the bit.
 
-    Of what `torch.compile` and `torch.export` make, which can't look at values, none is refused for them.
+    Values are looked at on the CPU alone: an accelerator would be waited for, and what `torch.compile` and `torch.export` make
+    has none.
 
     Raises:
         DataError: it is no matrix, or a row is not finite. MismatchError: it has another width.
@@ -69,8 +70,10 @@ def unit_tensor(x: Tensor, dim: int, where: str) -> Tensor:
     x = x if x.is_floating_point() else x.float()
     norms = x.detach().float().norm(dim=-1)
     fine = ((norms - 1).abs() < (1e-3 if x.dtype in (torch.float32, torch.float64) else 1e-2)) | (norms == 0)
-    if not torch.compiler.is_compiling():
-        if x.is_meta or bool(fine.all()):
+    if x.is_meta:
+        return x
+    if x.is_cpu and not torch.compiler.is_compiling():
+        if bool(fine.all()):
             return x
         refuse_bad_rows(norms[~fine].cpu().numpy(), torch.nonzero(~fine)[:, 0].cpu().numpy(), f"{where}:")
     return torch.where(fine[:, None], x, F.normalize(x, dim=-1))

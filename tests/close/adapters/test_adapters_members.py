@@ -601,7 +601,7 @@ def test_what_is_no_array_is_refused_in_one_line(pairs, probe):
 def test_lists_and_data_frames_are_rows_too(pairs, probe):
     pandas = pytest.importorskip("pandas")
     text, image = pairs
-    adapter = build_adapter("none", DIM).eval()
+    adapter = fitted("mean_shift", pairs).eval()
     wanted = adapter(probe[0], "text")
     for made in (np.ndarray.tolist, list, pandas.DataFrame, lambda rows: list(torch.from_numpy(rows))):
         again = build_adapter("mean_shift", DIM).fit(text=made(text), image=made(image)).eval()

@@ -287,6 +287,6 @@ def test_classes_named_as_their_folders_are(shapes: Path, tmp_path: Path, caplog
     assert own.scores is not None
     assert given.scores is not None
     assert own.scores["accuracy"] == given.scores["accuracy"]
-    assert given.classes == ["blue heart", "red square"]
+    assert given.classes == ["blue heart", "Red square"]
     assert classify(tmp_path, load_encoder("mini"), ("sand", "snow")).scores is None
     assert "blue heart, red square are none of the classes, so that nothing is known to be right" in caplog.text
