@@ -14,9 +14,11 @@ Every one is a single clear line: what, where, what was expected, how to fix. Th
     └── PartialError       (RuntimeError)       the work is done but for some inputs, which it names
 """
 
+import logging
 import re
 import reprlib
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import islice
 from numbers import Integral
 
@@ -37,6 +39,7 @@ __all__ = [
     "listed",
     "reason",
     "shown",
+    "warn_once",
     "written",
 ]
 
@@ -165,3 +168,9 @@ def firsts(messages: Sequence[str], most: int = 5) -> str:
     """Messages one after the other: of many the first, and how many more there are."""
     more = len(messages) - most
     return "; ".join([*messages[:most], *([f"… and {more} more"] if more > 0 else [])])
+
+
+@cache
+def warn_once(log: logging.Logger, message: str) -> None:
+    """Warn with a line that is told once, however often what it is of is met: a sweep looks at the same in many runs."""
+    log.warning("%s", message)

@@ -16,12 +16,11 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from close.errors import MissingError, RecipeError, shown
+from close.errors import MissingError, RecipeError, shown, warn_once
 
 __all__ = [
     "GROUP",
@@ -132,12 +131,7 @@ def tell_changed(place: Path, about: Mapping[str, Any], since: str) -> None:
         place: where that is. about: what is kept beside it. since: what was done with them, and what may follow, for the message.
     """
     if changed := changed_plugins(about):
-        _tell(f"{place}: {', '.join(changed)} has changed since {since}")
-
-
-@cache
-def _tell(message: str) -> None:
-    _log.warning("%s", message)
+        warn_once(_log, f"{place}: {', '.join(changed)} has changed since {since}")
 
 
 def _sums_of(name: str) -> set[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from close.errors import UnknownNameError
 from close.plugins import loading
 
-__all__ = ["Registry", "unknown_name"]
+__all__ = ["Registry", "plugins_of", "unknown_name"]
 
 T = TypeVar("T")
 FEW = 40
@@ -29,6 +29,16 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameEr
         more = [f"… and {len(names) - FEW} more"] if len(names) > FEW else []
         hints.append(f"known: {', '.join([*names[:FEW], *more])}")
     return UnknownNameError(f"unknown {kind} {name!r}: {' '.join(hints)}")
+
+
+class _Brought(Protocol):
+    @property
+    def origins(self) -> Mapping[str, str]: ...
+
+
+def plugins_of(*used: tuple[_Brought, Iterable[str]]) -> list[str]:
+    """The plug-ins that brought what is used: names in their registries."""
+    return sorted({registry.origins[name] for registry, names in used for name in names if name in registry.origins})
 
 
 class Registry(Generic[T]):

@@ -68,10 +68,10 @@ def unit_tensor(x: Tensor, dim: int, where: str) -> Tensor:
     """
     check_shape(x, dim, f"{where}: embeddings")
     x = x if x.is_floating_point() else x.float()
-    norms = x.detach().float().norm(dim=-1)
-    fine = ((norms - 1).abs() < (1e-3 if x.dtype in (torch.float32, torch.float64) else 1e-2)) | (norms == 0)
     if x.is_meta:
         return x
+    norms = x.detach().float().norm(dim=-1)
+    fine = ((norms - 1).abs() < (1e-3 if x.dtype in (torch.float32, torch.float64) else 1e-2)) | (norms == 0)
     if x.is_cpu and not torch.compiler.is_compiling():
         if bool(fine.all()):
             return x

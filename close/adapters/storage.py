@@ -21,6 +21,7 @@ from close.io.pretrained import refuse_bad_weights
 from close.io.tensors import check_shapes, stored_shapes
 from close.io.versions import own_version
 from close.plugins import check_plugins, plugins_said, tell_changed
+from close.registry import plugins_of
 from close.vectors.open import check_encoder
 
 __all__ = ["load_adapter", "read_adapter_info", "save_adapter"]
@@ -58,7 +59,7 @@ def save_adapter(
         "dim": adapter.dim,
         "encoder": encoder,
         "fingerprint": fingerprint,
-        **plugins_said(_plugins_of(adapter)),
+        **plugins_said(plugins_of((ADAPTERS, names_in(adapter.spec())))),
         "versions": {"close": own_version(), "torch": str(torch.__version__)},
     }
     with job(folder, about | {"made_of": made_of or fingerprint_of(adapter)}, "is being saved") as work:
@@ -71,10 +72,6 @@ def save_adapter(
         about |= {"made_of": made_of} if made_of else {}
         write_json(partial / "adapter.json", about | ({"learnt": adapter.findings} if adapter.findings else {}))
         shutil.copymode(partial / "adapter.json", partial / "adapter.safetensors")  # its writer keeps it for the user
-
-
-def _plugins_of(adapter: GapAdapter) -> list[str]:
-    return sorted({ADAPTERS.origins[name] for name in names_in(adapter.spec()) if name in ADAPTERS.origins})
 
 
 def read_adapter_info(path: str | Path) -> dict[str, Any]:

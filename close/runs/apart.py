@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from close.adapters.resolve import files_in
 from close.data.rows import Row, evenly
 from close.data.shards import is_rows, open_rows
-from close.errors import CloseError, listed
+from close.errors import CloseError, listed, warn_once
 from close.io.files import files_below
 from close.io.keys import file_key
 from close.io.parts import file_of
@@ -96,12 +96,12 @@ def tell_met(rows: Iterable[Row], places: Mapping[Path, Columns], test: str) -> 
     pictures = pictures_of(rows) if places else {}
     counts = {place: shared_pictures(pictures, place, columns) for place, columns in places.items()} if pictures else {}
     if gone := sorted({place.name for place in counts if not place.exists()}):
-        _tell(f"{listed(gone)}: what the run learnt from, or was chosen by, is not there any more, so it is not known whether "
-              f"it has met the pictures of {test}")  # fmt: skip
+        lost = "what the run learnt from, or was chosen by, is not there any more"
+        warn_once(_log, f"{listed(gone)}: {lost}, so it is not known whether it has met the pictures of {test}")
     found = {place: count for place, count in counts.items() if count}
     for place, count in found.items():
-        _tell(f"{count} of the {len(pictures)} pictures of {test} are in {place}: what has learnt from these, or was chosen by "
-              "them, scores too well")  # fmt: skip
+        met = "what has learnt from these, or was chosen by them, scores too well"
+        warn_once(_log, f"{count} of the {len(pictures)} pictures of {test} are in {place}: {met}")
     return [{"place": "/".join(place.parts[-2:]), "pictures": count} for place, count in found.items()]
 
 
@@ -120,12 +120,6 @@ def met_pictures(
         return {}
     met = tell_met(rows, places, str(test))
     return {"met": met} if met else {}
-
-
-@cache
-def _tell(line: str) -> None:
-    """Once: a sweep evaluates many runs on one test."""
-    _log.warning(line)
 
 
 @cache

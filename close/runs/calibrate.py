@@ -35,7 +35,7 @@ from close.evaluation.scores import score_rows
 from close.io.files import write_json
 from close.io.hub import own_folder
 from close.io.versions import versions
-from close.registry import unknown_name
+from close.registry import plugins_of, unknown_name
 from close.runs.candidates import check_candidates, closed_set
 from close.runs.confidence import confidence_file, run_sum, settings_of
 from close.runs.folder import code_of
@@ -115,7 +115,7 @@ def calibrate(
 def _code(captioner: CloseCaptioner, key: str) -> dict[str, list[str]]:
     """What is kept of the plug-ins of the run, and of those that say what is right."""
     names = _metrics(captioner.task, _score(key, captioner.task))
-    return code_of(captioner.name, [METRICS.origins[name] for name in names if name in METRICS.origins])
+    return code_of(captioner.name, plugins_of((METRICS, names)))
 
 
 def _check_count(data: str | Path, pictures: Sequence[str]) -> None:

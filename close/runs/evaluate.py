@@ -28,6 +28,7 @@ from close.io.pretrained import loading
 from close.io.record import code_sums
 from close.io.versions import versions
 from close.plugins import plugin_code
+from close.registry import plugins_of
 from close.retrieval.finder import settings_in
 from close.runs.apart import met_pictures
 from close.runs.candidates import check_search
@@ -214,7 +215,7 @@ def code_behind(run: str | Path, task: Task, metrics: Sequence[str] | None = Non
     """
     names = [*(METRICS.defaults(task.metric) if metrics is None else metrics)]
     names += [metric.name for metric in METRICS.of(task.metric) if metric.automatic]
-    return code_of(run, [METRICS.origins[name] for name in names if name in METRICS.origins])
+    return code_of(run, plugins_of((METRICS, names)))
 
 
 def as_the_run_says(found: Mapping[str, Any], run: Path) -> bool:

@@ -20,7 +20,7 @@ from close.io.plain import read_plain, read_yaml
 from close.io.record import code_sums
 from close.io.versions import versions
 from close.plugins import changed_plugins, check_plugins, is_file, plugins_said, short_name, tell_changed
-from close.registry import Registry, unknown_name
+from close.registry import unknown_name
 from close.runs.card import model_card
 from close.runs.recipe import Recipe, upgraded
 from close.runs.recipe_file import absolute, portable, portable_reference, read_values, relative, seen_in
@@ -37,7 +37,6 @@ __all__ = [
     "code_of",
     "is_finished",
     "open_run",
-    "plugins_of",
     "recipe_of",
     "save_run",
     "started_run",
@@ -49,11 +48,6 @@ RUN_FILE, RECIPE_FILE, CHECKPOINTS = "run.json", "recipe.yaml", "checkpoints"
 STARTED = f"{CHECKPOINTS}/started.json"
 """Written first, so that a folder is known as a run's from its first moment on."""
 _ABSENT = object()
-
-
-def plugins_of(*used: tuple[Registry[Any], Iterable[str]]) -> list[str]:
-    """The plug-ins that brought what a run uses: names in their registries."""
-    return sorted({registry.origins[name] for registry, names in used for name in names if name in registry.origins})
 
 
 def open_run(folder: str | Path) -> dict[str, Any]:

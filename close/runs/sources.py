@@ -216,6 +216,5 @@ def _sum(place: Path, key: int, columns: tuple[tuple[str, str | int], ...]) -> s
     found = hashlib.sha256()
     for file in files_below(place) if place.is_dir() else [place]:
         found.update(f"{file.relative_to(place)}\0".encode("utf-8", "surrogateescape"))
-        with file.open("rb") as content:
-            found.update(hashlib.file_digest(content, "sha256").digest())
+        found.update(_digest(file, file_key(file)))
     return found.hexdigest()

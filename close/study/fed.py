@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ class Wanted:
 
     Attributes:
         name: what for: the input of a score (`close.study.export.MODALITIES`), or of rows to learn from their place and modality.
-        told: what they are, for messages. rows: whose they are. keys: gives the texts, or what an image table calls the pictures.
+        told: what they are, for messages. rows: whose they are.
+        keys: gives the texts, or what an image table calls the pictures; reads the rows once.
         learnt: whether they are learnt from.
     """
 
@@ -48,12 +49,15 @@ class Wanted:
 
 def looked_vectors(name: str, rows: RowFile, modality: Modality, task: Task) -> Wanted:
     """What an evaluation of these rows feeds."""
-    return Wanted(name, f"the {KINDS[modality]} of {rows.path}", rows, modality, partial(_keys, rows, modality, task))
+    return Wanted(
+        name, f"the {KINDS[modality]} of {rows.path}", rows, modality, cache(partial(_keys, rows, modality, task))
+    )
 
 
 def selection_vectors(rows: RowFile, task: Task) -> Wanted:
     """What stands in for the images of these rows is made of."""
 
+    @cache
     def keys() -> list[str]:
         told = select_rows(rows, task)
         return [text for row in told for text in (*row.source, *(row.references if task.metric == "caption" else ()))]
@@ -71,9 +75,8 @@ def learnt_vectors(arm: Arm, recipe: Recipe) -> Iterator[Wanted]:
             told = f"the {KINDS[modality]} of {part.train}, which arm {arm.name!r} learns from"
             told += " (--no-image leaves it out)" if modality == "image" else " (data.embeddings names a table of them)"
             task = get_task(part.task)
-            yield Wanted(
-                _learnt(part, modality), told, rows, modality, partial(_keys, rows, modality, task), learnt=True
-            )
+            keys = cache(partial(_keys, rows, modality, task))
+            yield Wanted(_learnt(part, modality), told, rows, modality, keys, learnt=True)
 
 
 def fed_arm(arm: Arm, recipe: Recipe, tables: Mapping[str, EmbeddingTable]) -> Arm:

@@ -39,9 +39,9 @@ from close.model.lora import factors_of, lora_targets, together
 from close.model.modeling import CloseModel
 from close.model.prefixes import EMBEDDINGS, PREFIXES, embedding_scale
 from close.plugins import key_of, plugins_said
-from close.registry import Registry
+from close.registry import Registry, plugins_of
 from close.retrieval.content import WORD_FINDERS
-from close.runs.folder import CHECKPOINTS, begin_run, plugins_of, save_run, tidy
+from close.runs.folder import CHECKPOINTS, begin_run, save_run, tidy
 from close.runs.length import mean_length
 from close.runs.recipe import Recipe, load_recipe
 from close.runs.recipe_file import portable

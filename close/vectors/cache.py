@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -124,15 +125,21 @@ def _images(rows: RowFile) -> list[tuple[str, Path]]:
 
 def _images_folder(images: Sequence[tuple[str, Path]], encoder: ContrastiveEncoder) -> Path:
     about = vectors_key(encoder, "image")
-    return _folder(about + "".join(f"{name} {file_key(path)}{_depth(path)} " for name, path in images))
+    keyed = ((name, path, file_key(path)) for name, path in images)
+    return _folder(about + "".join(f"{name} {key}{_depth(path, key)} " for name, path, key in keyed))
 
 
 _DEEP = b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"Pf", b"\0\0\0\x0cjP  "
 """How files of TIFF, PFM and JPEG 2000 begin."""
 
 
-def _depth(path: Path) -> str:
-    """What pictures of more than eight bits are kept by besides: these were read darker once. Nothing of others."""
+@cache
+def _depth(path: Path, key: int) -> str:
+    """What pictures of more than eight bits are kept by besides: these were read darker once. Nothing of others.
+
+    Args:
+        key: of the file, which is looked into once as long as it is the same.
+    """
     file = file_of(path)
     if file.suffix.lower() in _EIGHT_BITS or not file.is_file():
         return ""

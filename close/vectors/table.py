@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from close.data.rows import Modality
-from close.errors import DataError, MismatchError, MissingError, RecipeError, reason, shown
+from close.errors import DataError, MismatchError, MissingError, RecipeError, reason, shown, warn_once
 from close.io.files import read_json, whole, write_text
 from close.io.keys import text_key
 from close.io.media import picture_suffixes
@@ -352,9 +352,4 @@ def tell_cut(path: Path, table: EmbeddingTable) -> None:
     if cut := table.info.get("cut"):
         from close.encoders.base import told_cut  # torch, which a look at a table need not load
 
-        _tell(f"{path}: {told_cut(cut, table.info['vectors'], table.info['context'])}")
-
-
-@cache
-def _tell(message: str) -> None:
-    _log.warning("%s", message)
+        warn_once(_log, f"{path}: {told_cut(cut, table.info['vectors'], table.info['context'])}")

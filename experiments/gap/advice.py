@@ -16,13 +16,11 @@ seed is compared with that seed's best, the arm that they choose with the best a
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gap_lab import CEILING, COSINES, SCORE, Lab, gather, noise, options, scored, selection, selection_table
-from lab import tell, write_record
+from gap_lab import CEILING, COSINES, SCORE, Lab, gather, judged, noise, rule, scored, selection, selection_table
 
 from close.adapters import ADAPTERS
 from close.adapters.specs import split_spec, stages_of
@@ -217,27 +215,8 @@ def plot(record: dict[str, Any], path: Path) -> None:
     save_png(drawn, path)
 
 
-def rule() -> str:
-    """The commit that the rule was last changed in."""
-    here = Path(__file__).resolve().parents[2]
-    found = subprocess.run(
-        ["git", "log", "-1", "--format=%H %cI", "--", "close/gap/advice"], cwd=here, capture_output=True, text=True
-    )
-    return found.stdout.strip() or "unknown"
-
-
 def main() -> None:
-    args = options(__doc__ or "", SETTINGS, "advice.json")
-    lab = Lab(args)
-    tell(f"{lab.steps} steps a run; rule of {rule()}")
-    if not args.record:
-        for captions in args.only:
-            judge(lab, captions)
-    args.record = True
-    settings = {captions: found for captions in SETTINGS if (found := judge(lab, captions))}
-    if not settings:
-        raise SystemExit("no run is finished here yet")
-    write_record(args.out, {"rule": rule(), "settings": settings, **lab.about()}, markdown, plot)
+    judged(__doc__ or "", SETTINGS, "advice.json", judge, markdown, plot)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from advice import rule
-from gap_lab import CEILING, COSINES, SCORE, Lab, gather, noise, options, scored
-from lab import tell, write_record
+from gap_lab import CEILING, COSINES, SCORE, Lab, gather, judged, noise, scored
 
 from close.adapters.specs import split_spec, stages_of
 from close.data.rows import RowFile
@@ -117,17 +115,7 @@ def plot(record: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    args = options(__doc__ or "", SIZES, "advice_texts.json")
-    lab = Lab(args)
-    tell(f"{lab.steps} steps a run; rule of {rule()}")
-    if not args.record:
-        for size in args.only:
-            judge(lab, size)
-    args.record = True
-    settings = {size: found for size in SIZES if (found := judge(lab, size))}
-    if not settings:
-        raise SystemExit("no run is finished here yet")
-    write_record(args.out, {"rule": rule(), "settings": settings, **lab.about()}, markdown, plot)
+    judged(__doc__ or "", SIZES, "advice_texts.json", judge, markdown, plot)
 
 
 if __name__ == "__main__":

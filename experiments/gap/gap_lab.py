@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lab import tell
+from lab import tell, write_record
 
 from close.data.rows import RowFile
 from close.demo.run import TEST_SCENES, TRAIN_SCENES, TRAINING
@@ -238,3 +239,39 @@ def selection_table(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 cells += [arm["chosen"], f"{arm['share_of_best']:.3f}"]
                 lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def rule() -> str:
+    """The commit that the rule was last changed in."""
+    here = Path(__file__).resolve().parents[2]
+    found = subprocess.run(
+        ["git", "log", "-1", "--format=%H %cI", "--", "close/gap/advice"], cwd=here, capture_output=True, text=True
+    )
+    return found.stdout.strip() or "unknown"
+
+
+def judged(
+    doc: str,
+    parts: Sequence[str],
+    name: str,
+    judge: Callable[[Lab, str], dict[str, Any]],
+    markdown: Callable[[dict[str, Any]], str],
+    plot: Callable[[dict[str, Any], Path], None],
+) -> None:
+    """Judge the advice in each part that is asked for, and write down what is finished of all.
+
+    Args:
+        doc, parts, name: see `options`. judge: what came out in a part; nothing where no run of it is finished.
+        markdown, plot: of the record.
+    """
+    args = options(doc, parts, name)
+    lab = Lab(args)
+    tell(f"{lab.steps} steps a run; rule of {rule()}")
+    if not args.record:
+        for part in args.only:
+            judge(lab, part)
+    args.record = True
+    settings = {part: found for part in parts if (found := judge(lab, part))}
+    if not settings:
+        raise SystemExit("no run is finished here yet")
+    write_record(args.out, {"rule": rule(), "settings": settings, **lab.about()}, markdown, plot)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ import pytest
 import tiny
 
 from close import plugins
+from close.adapters import ADAPTERS
+from close.encoders import ENCODERS
+from close.errors import warn_once
 
 Build = Callable[[str], Path]
 
@@ -20,6 +23,28 @@ Build = Callable[[str], Path]
 def _plugins_end_with_their_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other processes are told to load what this one has loaded; files of another test are not theirs."""
     monkeypatch.setattr("close.plugins._loaded", dict(plugins._loaded))
+
+
+@pytest.fixture
+def plugged(tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """Writes a plug-in's file, and loads it as another process would."""
+    registries = (ADAPTERS, ENCODERS)
+    before = [(one, dict(one)) for of in registries for one in (of._items, of.origins)]
+    before.append((plugins._loaded, dict(plugins._loaded)))
+
+    def forget() -> None:
+        for owner, items in before:
+            owner.clear()
+            owner.update(items)
+        warn_once.cache_clear()
+
+    def load(text: str) -> None:
+        forget()
+        (tmp_path / "own.py").write_text(text)
+        plugins.load_plugins([str(tmp_path / "own.py")])
+
+    yield load
+    forget()
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from close import plugins
 from close.adapters import ADAPTERS, build_adapter, load_adapter, row_seeds, save_adapter
-from close.errors import DataError, MismatchError, MissingError, NotFittedError, OutputExistsError
+from close.errors import DataError, MismatchError, MissingError, NotFittedError, OutputExistsError, warn_once
 
 DIM = 8
 GROUPS = np.arange(60) // 3
@@ -129,26 +128,6 @@ class Turned(GapAdapter):
 """
 
 
-@pytest.fixture
-def plugged(tmp_path):
-    """Writes a plug-in's file, and loads it as another process would."""
-    before = [(owner, dict(owner)) for owner in (ADAPTERS._items, ADAPTERS.origins, plugins._loaded)]
-
-    def forget():
-        for owner, items in before:
-            owner.clear()
-            owner.update(items)
-        plugins._tell.cache_clear()
-
-    def load(text):
-        forget()
-        (tmp_path / "own.py").write_text(text)
-        plugins.load_plugins([str(tmp_path / "own.py")])
-
-    yield load
-    forget()
-
-
 def test_a_plugin_that_has_changed_since_is_told(plugged, tmp_path, caplog):
     plugged(PLUGIN.format(sign=""))
     save_adapter(build_adapter("turned", DIM), tmp_path / "a")
@@ -164,7 +143,7 @@ def test_a_plugin_that_has_changed_since_is_told(plugged, tmp_path, caplog):
         f"{tmp_path / 'a'}: own.py has changed since this adapter was fitted, and it may map otherwise than then"
     ]
     caplog.clear()
-    plugins._tell.cache_clear()
+    warn_once.cache_clear()
     del info["plugin_sums"]  # of before
     (tmp_path / "a" / "adapter.json").write_text(json.dumps(info))
     assert load_adapter(tmp_path / "a").is_fitted

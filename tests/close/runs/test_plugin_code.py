@@ -19,7 +19,7 @@ import close
 from close import plugins
 from close.adapters import ADAPTERS
 from close.cli.caption import _made_by
-from close.errors import OutputExistsError
+from close.errors import OutputExistsError, warn_once
 from close.evaluation.compare import compare
 from close.evaluation.metrics import METRICS
 from close.gap.measures import MEASURES
@@ -64,7 +64,7 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def forget() -> None:
         for owner, name, value in before:
             setattr(owner, name, value.copy())
-        plugins._tell.cache_clear()
+        warn_once.cache_clear()
 
     def load(**files: str) -> None:
         forget()

@@ -17,11 +17,11 @@ from scipy import stats
 from close.adapters import build_adapter, fit_adapter, load_adapter
 from close.adapters.resolve import parse_spec
 from close.data.rows import RowFile
-from close.errors import DataError, MismatchError, RecipeError
+from close.errors import DataError, MismatchError, RecipeError, warn_once
 from close.evaluation.images import select_rows
 from close.evaluation.scores import score_rows
-from close.runs import apart, evaluations
 from close.runs import evaluate as evaluating
+from close.runs import evaluations
 from close.runs.card import _names
 from close.runs.evaluate import evaluate, evaluated
 from close.runs.pipeline import load
@@ -175,7 +175,7 @@ def test_a_sweep_scores_resumes_and_chooses(recipe, rows, captions, tmp_path):
 
 
 def test_arms_that_tell_as_much_as_their_texts(recipe, rows, tmp_path, caplog):
-    apart._tell.cache_clear()  # each line is told once
+    warn_once.cache_clear()  # each line is told once
     base = recipe({"max_steps": 2, "save_strategy": "no"}, data={"train": str(rows)})
     arms = [Arm("none"), Arm("image", {"train_on": "image"})]
     plain = sweep(base, arms, [0], rows, tmp_path / "s")
@@ -221,7 +221,7 @@ def test_arms_that_tell_as_much_as_their_texts(recipe, rows, tmp_path, caplog):
 
 def test_methods_in_several_settings(recipe, rows, tmp_path, caplog):
     """Tuned on other rows, judged over all settings, and never told apart by less than chance."""
-    apart._tell.cache_clear()
+    warn_once.cache_clear()
     lines = [json.loads(line) for line in rows.read_text().splitlines()]
     other = tiny.write_jsonl(rows.parent / "tuning.jsonl", lines[:7])
     base = recipe({"max_steps": 2, "save_strategy": "no"}, data={"train": str(rows)})

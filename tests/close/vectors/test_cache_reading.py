@@ -10,13 +10,11 @@ import pytest
 import tiny
 from PIL import Image
 
-from close import plugins
 from close.data.shards import open_rows
-from close.encoders import ENCODERS, load_encoder
-from close.errors import OutputExistsError
+from close.encoders import load_encoder
+from close.errors import OutputExistsError, warn_once
 from close.io.keys import file_key
 from close.plugins import load_plugins
-from close.vectors import table
 from close.vectors.build import embed_images, embed_texts
 from close.vectors.cache import cached_images, cached_table
 from close.vectors.made_by import plugins_behind, vectors_key
@@ -156,26 +154,6 @@ class Borrowed(MiniEncoder):
 """
 
 
-@pytest.fixture
-def plugged(tmp_path, monkeypatch):
-    """Writes a plug-in's file, and loads it as another process would."""
-    before = [(owner, dict(owner)) for owner in (ENCODERS._items, ENCODERS.origins, plugins._loaded)]
-
-    def forget():
-        for owner, items in before:
-            owner.clear()
-            owner.update(items)
-        plugins._tell.cache_clear()
-
-    def load(text):
-        forget()
-        (tmp_path / "own.py").write_text(text)
-        load_plugins([str(tmp_path / "own.py")])
-
-    yield load
-    forget()
-
-
 def test_vectors_of_an_encoder_whose_code_has_changed_are_made_anew(plugged, tmp_path, caplog):
     rows = open_rows(tiny.write_jsonl(tmp_path / "rows.jsonl", [{"source": "a dog"}]))
     images = [("a", tiny.picture(tmp_path / "a.png", 0))]
@@ -251,7 +229,7 @@ def test_a_table_of_anothers_cache_is_read_without_a_lock(zoo, tmp_path, monkeyp
         raise PermissionError(errno.EACCES, "Permission denied", lock.lock_file)
 
     monkeypatch.setattr("close.io.files.FileLock.acquire", refused)
-    table._tell.cache_clear()
+    warn_once.cache_clear()
     caplog.clear()
     assert (cached_table(rows, encoder, "text").path, cached_images(images, encoder).path) == places
     assert len([one for one in caplog.messages if "rows.jsonl" in one]) == 1  # how many texts are cut, as ever
